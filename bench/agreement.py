@@ -1,0 +1,97 @@
+"""The one tolerance policy: what counts as the right answer.
+
+A backend's error against float64 may be at most twice that of a naive implementation in the same dtype, plus a
+few units in the last place of the largest reference value (the rule of flash-attention's test suite). It scales with
+shape, length and dtype by itself. Every comparison raises; none returns a bool; NaN fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import impls
+from bench.case import Case
+from impls import Backend, Loaded
+
+NAIVE_FACTOR = 2.0
+FLOOR_ULPS = 16.0
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+class Disagreement(AssertionError):
+    """A backend gave a wrong answer; the message names the array, the error and the bound."""
+
+
+Answer = dict[str, np.ndarray]
+
+
+def answer(loaded: Loaded, case: Case) -> Answer:
+    """Run the case's phase once and collect outputs, final states and (training) every gradient.
+
+    For `step`, all T steps are streamed; the outputs are stacked to [T, B, R].
+    """
+    if case.phase == "step":
+        outputs = []
+        for _ in range(case.steps):
+            loaded.step()
+            loaded.wait()
+            outputs.append(loaded.outputs())
+        return {"outputs": np.concatenate(outputs)} | loaded.final_state()
+    getattr(loaded, case.phase)()
+    loaded.wait()
+    found = {"outputs": loaded.outputs()} | loaded.final_state()
+    if case.phase == "forward_backward":
+        found |= {f"gradient of {name}": value for name, value in loaded.gradients().items()}
+    return found
+
+
+def check(backend: Backend, case: Case) -> None:
+    """Raise `Disagreement` unless `backend` answers `case` as the float64 oracle does, within the policy."""
+    params, batch = case.data()
+    check_against(answer(backend.load(case.spec, params, batch), case), case)
+
+
+def check_against(found: Answer, case: Case) -> None:
+    """Raise `Disagreement` unless `found` is the oracle's answer to `case` within the policy."""
+    oracle = reference(case, "float64")
+    bounds = naive_errors(case, oracle)
+    if set(found) != set(oracle):
+        raise Disagreement(f"{case.key}: expected {sorted(oracle)}; got {sorted(found)}")
+    for name, expected in oracle.items():
+        compare(f"{case.key}: {name}", found[name], expected, bounds[name], case.spec.dtype)
+
+
+def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: float, dtype: str) -> None:
+    """Raise `Disagreement` unless max |found − expected| ≤ 2 × naive_error + 16 ulp × max |expected|."""
+    if found.shape != expected.shape:
+        raise Disagreement(f"{what} has shape {found.shape}; expected {expected.shape}")
+    error = float(np.max(np.abs(found.astype(np.float64) - expected)))
+    bound = NAIVE_FACTOR * naive_error + FLOOR_ULPS * EPSILON[dtype] * float(np.max(np.abs(expected)))
+    if not error <= bound:  # so written that NaN fails
+        where = np.unravel_index(np.argmax(np.nan_to_num(np.abs(found - expected), nan=np.inf)), expected.shape)
+        at = tuple(int(index) for index in where)
+        raise Disagreement(
+            f"{what} is off by {error:.3g}, allowed {bound:.3g} ({dtype}); worst at {at}: "
+            f"got {float(found[at]):.6g}, expected {float(expected[at]):.6g}"
+        )
+
+
+def reference(case: Case, dtype: str) -> Answer:
+    """The numpy backend's answer, computed in `dtype` on the CPU."""
+    spec = replace(case.spec, dtype=dtype, device="cpu")
+    params, batch = case.data()
+    return answer(impls.get("numpy").load(spec, params, batch), replace(case, spec=spec))
+
+
+def naive_errors(case: Case, oracle: Answer) -> dict[str, float]:
+    """Largest error of a naive implementation in the case's dtype, by array.
+
+    Float64 has nothing wider to be compared with: its error is that of float32 scaled by the ratio of their epsilons.
+    """
+    dtype = case.spec.dtype
+    stand_in = "float32" if dtype == "float64" else dtype
+    naive = reference(case, stand_in)
+    scale = EPSILON[dtype] / EPSILON[stand_in]
+    return {name: scale * float(np.max(np.abs(naive[name].astype(np.float64) - oracle[name]))) for name in oracle}

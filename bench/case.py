@@ -1,0 +1,127 @@
+"""One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its shrunken twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from impls import Batch, LSTMSpec, Params, Phase, Spec
+from impls.batch import check_batch
+from impls.params import random_params
+from impls.spec import spec_from_dict, spec_to_dict
+
+PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
+
+
+class InvalidCase(ValueError):
+    """A case that cannot exist; the message says what was asked and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`ragged` draws lengths between 1 and T from the seed; `initial_state` draws h0 and c0, else they are zero."""
+
+    spec: Spec
+    steps: int
+    batch: int
+    phase: Phase = "forward"
+    ragged: bool = False
+    initial_state: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidCase(f"{name} must be a whole number of at least 1; got {value!r}")
+        if self.phase not in PHASES:
+            raise InvalidCase(f"phase must be one of {', '.join(PHASES)}; got {self.phase!r}")
+
+    @property
+    def key(self) -> str:
+        """A stable, readable name shared by records, asv parameters and pytest ids; defaults are left out."""
+        spec = self.spec
+        parts = [spec.cell, f"I{spec.input_size}", f"H{spec.hidden_size}"]
+        parts += [f"L{spec.num_layers}"] * (spec.num_layers > 1) + ["bi"] * spec.bidirectional
+        parts += ["nobias"] * (not spec.bias)
+        parts += [f"P{spec.proj_size}"] if isinstance(spec, LSTMSpec) and spec.proj_size else []
+        parts += [f"T{self.steps}", f"B{self.batch}", self.phase, spec.dtype, spec.device]
+        parts += ["ragged"] * self.ragged + ["state"] * self.initial_state
+        parts += [f"seed{self.seed}"] if self.seed else []
+        return "-".join(parts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens one call processes: B for a streaming step, else T·B."""
+        return self.batch if self.phase == "step" else self.steps * self.batch
+
+    def data(self) -> tuple[Params, Batch]:
+        """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros."""
+        return random_params(self.spec, self.seed), self.make_batch()
+
+    def make_batch(self) -> Batch:
+        spec, random = self.spec, np.random.default_rng([self.seed, 2])
+        normal = random.standard_normal
+        states = (spec.num_layers * spec.num_directions, self.batch)
+        trains, lstm = self.phase == "forward_backward", spec.cell == "lstm"
+        batch = Batch(
+            x=normal((self.steps, self.batch, spec.input_size)),
+            h0=normal((*states, spec.recurrent_size)) if self.initial_state else None,
+            c0=normal((*states, spec.hidden_size)) if self.initial_state and lstm else None,
+            lengths=self._lengths(random) if self.ragged else None,
+            grad_y=normal((self.steps, self.batch, spec.output_size)) if trains else None,
+        )
+        check_batch(spec, batch)
+        return batch
+
+    def _lengths(self, random: np.random.Generator) -> np.ndarray:
+        """Uniform on 1…T, with one sequence of full length and, from B = 2, one of a single step."""
+        lengths = random.integers(1, self.steps + 1, self.batch)
+        lengths[0] = self.steps
+        lengths[1:2] = 1
+        return lengths
+
+    def shrunk(self) -> Case:
+        """The same network on few short sequences, for checking answers: at most 12 steps of 3 sequences."""
+        return replace(self, steps=min(self.steps, 12), batch=min(self.batch, 3))
+
+    def counts(self) -> dict[str, int]:
+        """Closed-form counts that every record carries, so that rates can be computed without this code.
+
+        tokens, flops and bytes are of one call; `least_bytes` is what has to cross memory once: weights, inputs, outputs.
+        """
+        spec, item = self.spec, self.spec.parameter_bytes() // self.spec.parameter_count()
+        training = self.phase == "forward_backward"
+        features = spec.input_size + spec.output_size
+        return {
+            "tokens": self.tokens,
+            "flops": self.tokens * spec.flops_per_token(backward=training),
+            "parameters": spec.parameter_count(),
+            "parameter_bytes": spec.parameter_bytes(),
+            "state_bytes": spec.state_bytes(self.batch),
+            "least_bytes": (2 if training else 1) * (spec.parameter_bytes() + self.tokens * features * item),
+            "model_bytes": self.model_bytes(),
+        }
+
+    def model_bytes(self) -> int:
+        """Analytic memory of one call in bytes: weights, inputs, outputs, states, and for training gradients and saved activations."""
+        spec, item = self.spec, self.spec.parameter_bytes() // self.spec.parameter_count()
+        inputs, outputs = self.tokens * spec.input_size * item, self.tokens * spec.output_size * item
+        layers = spec.num_layers * outputs
+        total = spec.parameter_bytes() + inputs + layers + spec.state_bytes(self.batch)
+        if self.phase == "forward_backward":
+            total += spec.parameter_bytes() + inputs + outputs + spec.saved_bytes(self.steps, self.batch)
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, one level deep, for a record or another process; `from_dict` is the inverse."""
+        own = {name: getattr(self, name) for name in ("steps", "batch", "phase", "ragged", "initial_state", "seed")}
+        return spec_to_dict(self.spec) | own
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Case:
+        names = ("steps", "batch", "phase", "ragged", "initial_state", "seed")
+        own = {name: values[name] for name in names}
+        return Case(spec_from_dict({k: v for k, v in values.items() if k not in names}), **own)

@@ -1,0 +1,66 @@
+"""WHAT can be run: specs, the backend interface, and one file per backend. Imports NumPy and no framework."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from typing import cast
+
+from impls import backends
+from impls.backend import Backend as Backend
+from impls.backend import Loaded as Loaded
+from impls.backend import Phase as Phase
+from impls.batch import Batch as Batch
+from impls.params import Params as Params
+from impls.spec import GRUSpec as GRUSpec
+from impls.spec import LSTMSpec as LSTMSpec
+from impls.spec import RNNSpec as RNNSpec
+from impls.spec import Spec as Spec
+
+__all__ = [
+    "Backend",
+    "Batch",
+    "GRUSpec",
+    "LSTMSpec",
+    "Loaded",
+    "Params",
+    "Phase",
+    "RNNSpec",
+    "Spec",
+    "Unavailable",
+    "UnknownName",
+    "get",
+    "names",
+]
+
+
+class Unavailable(RuntimeError):
+    """A backend that exists but cannot run here; the message says why and what to install."""
+
+
+class UnknownName(ValueError):
+    """A name that is none of the choices; the message lists them and the nearest match."""
+
+    def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
+        choices = sorted(choices)
+        near = difflib.get_close_matches(name, choices, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        super().__init__(f"no {kind} {name!r}{hint}; choose from {', '.join(choices)}")
+
+
+def names() -> list[str]:
+    """Every backend's name, read from the folder `impls/backends`; imports none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(backends.__path__) if not module.name.startswith("_"))
+
+
+def get(name: str) -> Backend:
+    """Import one backend. Raises `UnknownName`, or `Unavailable` where its framework is missing or broken."""
+    if name not in names():
+        raise UnknownName("backend", name, names())
+    try:
+        return cast(Backend, importlib.import_module(f"impls.backends.{name}"))
+    except ImportError as error:
+        package = (error.name or str(error)).split(".")[0]
+        raise Unavailable(f"{name} needs the package {package}: {error}. Install it with: pip install {package}") from error

@@ -1,0 +1,68 @@
+"""What every backend promises: a module with `RUNS`, `refuses` and `load`, and what `load` returns."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+
+from impls.batch import Batch
+from impls.params import Params
+from impls.spec import Spec
+
+Phase = Literal["forward", "forward_backward", "step"]
+
+
+class Loaded(Protocol):
+    """A network on its device with its parameters and one batch resident.
+
+    `forward`, `forward_backward` and `step` may return before the device is done; `wait` may not.
+    Everything below `wait` is never timed.
+    """
+
+    def forward(self) -> None:
+        """The whole batch, inference only: nothing is kept for a backward pass."""
+        ...
+
+    def forward_backward(self) -> None:
+        """One training step's gradients: forward, then the batch's cotangents sent back through it."""
+        ...
+
+    def step(self) -> None:
+        """One streaming step of every sequence: reads x[t mod T], carries the state on from the last step."""
+        ...
+
+    def wait(self) -> None:
+        """Return once everything launched before has finished on the device."""
+        ...
+
+    def outputs(self) -> np.ndarray:
+        """Outputs of the last call on the host: [T, B, D·R], or [1, B, D·R] after `step`."""
+        ...
+
+    def final_state(self) -> dict[str, np.ndarray]:
+        """State after the last call: `h_n` [L·D, B, R], and for an LSTM `c_n` [L·D, B, H]."""
+        ...
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Of the last `forward_backward`: every parameter under its own name, and `x`, `h0`, (LSTM) `c0`."""
+        ...
+
+    def provenance(self) -> dict[str, str]:
+        """What really ran. The key `ran` must be one of the backend's `RUNS`; further keys are free."""
+        ...
+
+
+class Backend(Protocol):
+    """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
+
+    RUNS       what may legitimately run under this name; anything else is a fall-back and is never timed.
+    """
+
+    RUNS: tuple[str, ...]
+
+    def refuses(self, spec: Spec, phase: Phase, ragged: bool) -> str | None:
+        """A full sentence with the remedy where this backend cannot do what is asked, else None."""
+        ...
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> Loaded: ...

@@ -1,0 +1,1 @@
+"""One file a backend; files starting with an underscore are shared parts, not backends."""

@@ -1,0 +1,126 @@
+"""The definition: forward and backward through time written by hand, in any float dtype; in float64 the oracle of everything.
+
+Also written to be fast: one GEMM for all inputs, no allocation inside the forward loop, gates in place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from impls import refusals
+from impls.backend import Phase
+from impls.backends import _numpy_gru, _numpy_lstm, _numpy_rnn
+from impls.batch import Batch, check_batch, filled
+from impls.params import Params, check_params
+from impls.spec import Spec
+
+RUNS = ("numpy",)
+LAYERS = {"lstm": _numpy_lstm.Layer, "gru": _numpy_gru.Layer, "rnn": _numpy_rnn.Layer}
+
+
+def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    return refusals.first(refusals.device(spec, "cpu"), refusals.dtype(spec, "float32", "float64", "float16"))
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> Network:
+    check_params(spec, params)
+    check_batch(spec, batch)
+    return Network(spec, params, batch)
+
+
+class Network:
+    """A stack of layers in one or two directions, each layer reading the concatenated outputs of the one below."""
+
+    def __init__(self, spec: Spec, params: Params, batch: Batch) -> None:
+        self.spec = spec
+        dtype = np.dtype(spec.dtype)
+        full = filled(spec, batch)
+        no_cells = np.zeros((spec.num_layers * spec.num_directions, batch.batch, spec.hidden_size))
+        self.x = full.x.astype(dtype)
+        self.h0, self.c0, self.grad_y, self.grad_h_n, self.grad_c_n = (
+            np.asarray(no_cells if value is None else value, dtype)
+            for value in (full.h0, full.c0, full.grad_y, full.grad_h_n, full.grad_c_n)
+        )
+        self.live = None if batch.lengths is None else np.arange(batch.steps)[:, None] < batch.lengths
+        weights = {name: np.ascontiguousarray(value, dtype) for name, value in params.items()}
+        self.weights = [_layer_weights(weights, suffix) for suffix in spec.suffixes()]
+        self.layers = [LAYERS[spec.cell](layer, batch.steps, batch.batch) for layer in self.weights]
+        self.step_layers = [] if spec.bidirectional else [LAYERS[spec.cell](layer, 1, batch.batch) for layer in self.weights]
+        self.activations = [
+            np.empty((batch.steps, batch.batch, spec.output_size), dtype) for _ in range(spec.num_layers)
+        ]
+        self.step_activations = [array[:1].copy() for array in self.activations]
+        self.h_n, self.c_n = self.h0.copy(), self.c0.copy()
+        self.h_stream, self.c_stream, self.position = self.h0.copy(), self.c0.copy(), 0
+        self.latest = self.activations[-1]
+        self.latest_state = self.h_n, self.c_n
+        self.last_gradients: dict[str, np.ndarray] = {}
+
+    def forward(self) -> None:
+        self._forward(save=False)
+
+    def _forward(self, save: bool) -> None:
+        x, directions, features = self.x, self.spec.num_directions, self.spec.recurrent_size
+        for index, layer in enumerate(self.layers):
+            depth, direction = divmod(index, directions)
+            below = x if depth == 0 else self.activations[depth - 1]
+            y = self.activations[depth][:, :, direction * features : (direction + 1) * features]
+            self.h_n[index], self.c_n[index] = layer.forward(
+                below, self.h0[index], self.c0[index], y, bool(direction), self.live, save
+            )
+        self.latest, self.latest_state = self.activations[-1], (self.h_n, self.c_n)
+
+    def forward_backward(self) -> None:
+        self._forward(save=True)
+        directions, features = self.spec.num_directions, self.spec.recurrent_size
+        grad_h0, grad_c0 = np.empty_like(self.h0), np.empty_like(self.c0)
+        grad_y, gradients = self.grad_y, {}
+        for depth in reversed(range(self.spec.num_layers)):
+            below = self.x if depth == 0 else self.activations[depth - 1]
+            grad_below = np.zeros_like(below)
+            for direction in range(directions):
+                index = depth * directions + direction
+                part = slice(direction * features, (direction + 1) * features)
+                grad_x, grad_h0[index], grad_c0[index], of_weights = self.layers[index].backward(
+                    below, self.h0[index], self.activations[depth][:, :, part], grad_y[:, :, part],
+                    self.grad_h_n[index], self.grad_c_n[index], bool(direction), self.live,
+                )  # fmt: skip
+                grad_below += grad_x
+                suffix = self.spec.suffixes()[index]
+                gradients |= {f"{name}_{suffix}": value for name, value in of_weights.items()}
+            grad_y = grad_below
+        self.last_gradients = gradients | {"x": grad_y, "h0": grad_h0}
+        if self.spec.cell == "lstm":
+            self.last_gradients["c0"] = grad_c0
+
+    def step(self) -> None:
+        x = self.x[self.position % len(self.x)][None]
+        for index, layer in enumerate(self.step_layers):
+            self.h_stream[index], self.c_stream[index] = layer.forward(
+                x, self.h_stream[index], self.c_stream[index], self.step_activations[index], False, None, False
+            )
+            x = self.step_activations[index]
+        self.position += 1
+        self.latest, self.latest_state = self.step_activations[-1], (self.h_stream, self.c_stream)
+
+    def wait(self) -> None:
+        """NumPy returns only when it is done."""
+
+    def outputs(self) -> np.ndarray:
+        return self.latest.copy()
+
+    def final_state(self) -> dict[str, np.ndarray]:
+        h_n, c_n = self.latest_state
+        return {"h_n": h_n.copy()} | ({"c_n": c_n.copy()} if self.spec.cell == "lstm" else {})
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        return dict(self.last_gradients)
+
+    def provenance(self) -> dict[str, str]:
+        return {"ran": "numpy", "numpy": np.__version__}
+
+
+def _layer_weights(weights: dict[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
+    """The parameters of one layer-direction under their names without the suffix."""
+    ending = f"_{suffix}"
+    return {name.removesuffix(ending): value for name, value in weights.items() if name.endswith(ending)}

@@ -1,0 +1,88 @@
+"""One batch of sequences with its initial states and the cotangents to send back through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from impls.spec import LSTMSpec, Spec
+
+
+class InvalidBatch(ValueError):
+    """Arrays or lengths that do not fit the spec; the message says which and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs of one call, on the host, in float64; a backend casts them to the spec's dtype when it loads.
+
+    x         [T, B, I]       inputs
+    h0        [L·D, B, R]     initial hidden state, zeros if None
+    c0        [L·D, B, H]     initial cell state (LSTM only), zeros if None
+    lengths   [B]             valid steps of each sequence, all T if None; outputs beyond are zero
+    grad_y    [T, B, D·R]     cotangent of the outputs for the backward pass, zeros if None
+    grad_h_n  [L·D, B, R]     cotangent of the final hidden state, zeros if None
+    grad_c_n  [L·D, B, H]     cotangent of the final cell state (LSTM only), zeros if None
+    """
+
+    x: np.ndarray
+    h0: np.ndarray | None = None
+    c0: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+    grad_y: np.ndarray | None = None
+    grad_h_n: np.ndarray | None = None
+    grad_c_n: np.ndarray | None = None
+
+    @property
+    def steps(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[1]
+
+
+def filled(spec: Spec, batch: Batch) -> Batch:
+    """The same batch with zeros where a state or cotangent was None (`lengths` stays as it is)."""
+    states = spec.num_layers * spec.num_directions
+    shapes = _shapes(spec, batch.steps, batch.batch, states)
+    values = {name: getattr(batch, name) for name in shapes}
+    zeros = {name: np.zeros(shapes[name]) for name, value in values.items() if value is None}
+    return Batch(lengths=batch.lengths, **(values | zeros))
+
+
+def check_batch(spec: Spec, batch: Batch) -> None:
+    """Raise `InvalidBatch` unless every array fits the spec and every length lies in 1…T."""
+    if batch.x.ndim != 3 or 0 in batch.x.shape:
+        raise InvalidBatch(f"x must be [T, B, I] with no empty axis; got shape {batch.x.shape}")
+    if spec.cell != "lstm" and (batch.c0 is not None or batch.grad_c_n is not None):
+        raise InvalidBatch(f"a {spec.cell} has no cell state; leave c0 and grad_c_n out")
+    states = spec.num_layers * spec.num_directions
+    for name, shape in _shapes(spec, batch.steps, batch.batch, states).items():
+        value = getattr(batch, name)
+        if value is not None and value.shape != shape:
+            raise InvalidBatch(f"{name} must have shape {shape}; got {value.shape}")
+        if value is not None and not np.isfinite(value).all():
+            raise InvalidBatch(f"{name} holds NaN or infinite values")
+    if batch.lengths is not None:
+        _check_lengths(batch.lengths, batch.steps, batch.batch)
+
+
+def _check_lengths(lengths: np.ndarray, steps: int, batch: int) -> None:
+    if lengths.shape != (batch,) or not np.issubdtype(lengths.dtype, np.integer):
+        raise InvalidBatch(f"lengths must be {batch} whole numbers; got shape {lengths.shape}, dtype {lengths.dtype}")
+    if (lengths < 1).any() or (lengths > steps).any():
+        raise InvalidBatch(f"lengths must lie in 1…{steps} (the steps of x); got {int(lengths.min())}…{int(lengths.max())}")
+
+
+def _shapes(spec: Spec, steps: int, batch: int, states: int) -> dict[str, tuple[int, ...]]:
+    shapes = {
+        "x": (steps, batch, spec.input_size),
+        "h0": (states, batch, spec.recurrent_size),
+        "grad_y": (steps, batch, spec.output_size),
+        "grad_h_n": (states, batch, spec.recurrent_size),
+    }
+    if isinstance(spec, LSTMSpec):
+        shapes |= {"c0": (states, batch, spec.hidden_size), "grad_c_n": (states, batch, spec.hidden_size)}
+    return shapes

@@ -1,0 +1,44 @@
+"""The sentences in which backends refuse. Each returns one with its remedy, or None."""
+
+from __future__ import annotations
+
+from impls.backend import Phase
+from impls.spec import Spec
+
+
+def first(*reasons: str | None) -> str | None:
+    """The first reason that applies."""
+    return next((reason for reason in reasons if reason), None)
+
+
+def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    """What no backend can do."""
+    if phase == "step" and spec.bidirectional:
+        return "a bidirectional network cannot stream: its output at t needs the inputs after t; ask for bidirectional=False"
+    if phase == "step" and ragged:
+        return "lengths mean nothing to a single streaming step; ask for full lengths"
+    return None
+
+
+def cell(spec: Spec, *supported: str) -> str | None:
+    if spec.cell in supported:
+        return None
+    return f"runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every cell"
+
+
+def dtype(spec: Spec, *supported: str) -> str | None:
+    if spec.dtype in supported:
+        return None
+    return f"computes in {', '.join(supported)}, not in {spec.dtype}; ask for one of those"
+
+
+def device(spec: Spec, *supported: str) -> str | None:
+    if spec.device in supported:
+        return None
+    return f"runs on {', '.join(supported)}, not on {spec.device}; ask for device={supported[0]}"
+
+
+def projection(spec: Spec) -> str | None:
+    if not getattr(spec, "proj_size", 0):
+        return None
+    return "has no projection; ask for proj_size=0, or use the backends numpy or torch"
