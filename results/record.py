@@ -1,0 +1,139 @@
+"""The record: one line of JSON for what one backend did with one case in one replicate.
+
+History of the schema (field `schema` of every run's first line):
+
+1   2026-11  run header; records of status ok, skipped, failed with their measurements, counts and provenance; footer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+SCHEMA = 1
+
+Status = Literal["ok", "skipped", "failed"]
+FailureKind = Literal["error", "out_of_memory", "timeout", "crash", "wrong", "unstable"]
+
+
+class InvalidRecord(ValueError):
+    """A line that is no record of this schema; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw samples of one metric in an SI base unit: nothing averaged, nothing dropped.
+
+    blocks: for each turn the backend had, how many of the samples fell into it (in order); empty if turns were not taken.
+    notes: labels such as `no_steady_state`, `host_bound`.
+    """
+
+    metric: str
+    unit: str
+    samples: tuple[float, ...]
+    blocks: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One outcome. `case` is the readable key, `parameters` the same case as plain values (see `bench.case.Case.to_dict`).
+
+    counts: closed-form numbers (tokens, flops, bytes …), so that rates need nothing but the record.
+    provenance: what really ran. conditions: load, clocks and the like, sampled beside the measurement.
+    """
+
+    study: str
+    case: str
+    backend: str
+    replicate: int
+    status: Status
+    parameters: dict[str, Any]
+    reason: str = ""
+    kind: FailureKind | None = None
+    measurements: tuple[Measurement, ...] = ()
+    counts: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0  # seconds since the epoch
+    seconds: float = 0.0  # wall time spent on this record, everything included
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(Status):
+            raise InvalidRecord(f"status must be one of {', '.join(get_args(Status))}; got {self.status!r}")
+        if self.status == "failed" and self.kind not in get_args(FailureKind):
+            raise InvalidRecord(f"a failed record needs a kind of {', '.join(get_args(FailureKind))}; got {self.kind!r}")
+        if self.status != "ok" and not self.reason:
+            raise InvalidRecord(f"a {self.status} record needs a reason")
+
+    @property
+    def task(self) -> tuple[str, str, str, int]:
+        """What was asked: no two records of a run share it."""
+        return self.study, self.case, self.backend, self.replicate
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a run: what was asked, and on what. `plan` is all that is needed to finish the run later."""
+
+    run: str
+    started: str  # ISO 8601, UTC
+    protocol: int
+    machine: str  # short name of the fingerprint; runs of different machines are never merged
+    environment: dict[str, Any]
+    plan: dict[str, Any]
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The last line of a run that ended by itself. `complete` is False where a budget or Ctrl-C ended it early."""
+
+    finished: str  # ISO 8601, UTC
+    complete: bool
+    seconds: float
+    measuring_seconds: float  # of those, spent inside warm-up and timed samples
+    note: str = ""
+
+
+Line = Header | Record | Footer
+_TYPES: dict[str, type[Header] | type[Record] | type[Footer]] = {"run": Header, "record": Record, "end": Footer}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+
+
+def encode(line: Line) -> str:
+    """One line of JSON without its newline. NaN and infinity are refused: JSON has no such numbers."""
+    values = {"line": _NAMES[type(line)]} | dataclasses.asdict(line)
+    try:
+        return json.dumps(values, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise InvalidRecord(f"{line.task if isinstance(line, Record) else type(line).__name__}: {error}") from error
+
+
+def decode(text: str) -> Line:
+    """The inverse of `encode`. Fields a newer schema added are ignored; a missing one raises `InvalidRecord`."""
+    try:
+        values = json.loads(text)
+        kind = _TYPES[values.pop("line")]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InvalidRecord(f"not a line of a run: {text[:60]!r}") from error
+    known = {name.name for name in dataclasses.fields(kind)}
+    values = {name: value for name, value in values.items() if name in known}
+    try:
+        if kind is Record:
+            values["measurements"] = tuple(_measurement(item) for item in values.get("measurements", ()))
+        return kind(**values)
+    except (TypeError, KeyError) as error:
+        raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error
+
+
+def _measurement(values: dict[str, Any]) -> Measurement:
+    return Measurement(
+        metric=values["metric"],
+        unit=values["unit"],
+        samples=tuple(values["samples"]),
+        blocks=tuple(values.get("blocks", ())),
+        notes=tuple(values.get("notes", ())),
+    )
