@@ -38,6 +38,16 @@ def device(spec: Spec, *supported: str) -> str | None:
     return f"runs on {', '.join(supported)}, not on {spec.device}; ask for device={supported[0]}"
 
 
+def no_cuda(spec: Spec, framework: str, found: bool) -> str | None:
+    """For a backend that runs on CUDA in principle: `found` says whether its framework sees a CUDA device here."""
+    if spec.device != "cuda" or found:
+        return None
+    return (
+        f"{framework} finds no CUDA device here; run on a machine with an NVIDIA GPU and a {framework} built for CUDA, "
+        "or ask for device=cpu"
+    )
+
+
 def projection(spec: Spec) -> str | None:
     if not getattr(spec, "proj_size", 0):
         return None

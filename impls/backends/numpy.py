@@ -5,24 +5,38 @@ Also written to be fast: one GEMM for all inputs, no allocation inside the forwa
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
-from impls import refusals
+from impls import Unavailable, refusals
 from impls.backend import Phase
 from impls.backends import _numpy_gru, _numpy_lstm, _numpy_rnn
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
 from impls.spec import Spec
 
+# Importing ml_dtypes is what teaches NumPy the name bfloat16; without it there is one dtype less.
+with contextlib.suppress(ImportError):
+    import ml_dtypes as ml_dtypes
+
 RUNS = ("numpy",)
 LAYERS = {"lstm": _numpy_lstm.Layer, "gru": _numpy_gru.Layer, "rnn": _numpy_rnn.Layer}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.device(spec, "cpu"), refusals.dtype(spec, "float32", "float64", "float16"))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.device(spec, "cpu"), _no_bfloat16(spec))
+
+
+def _no_bfloat16(spec: Spec) -> str | None:
+    if spec.dtype == "bfloat16" and "bfloat16" not in np.sctypeDict:
+        return "computes in bfloat16 only through the package ml_dtypes; pip install ml_dtypes, or ask for float32"
+    return None
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> Network:
+    if reason := _no_bfloat16(spec):
+        raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
     return Network(spec, params, batch)
@@ -114,7 +128,7 @@ class Network:
         return {"h_n": h_n.copy()} | ({"c_n": c_n.copy()} if self.spec.cell == "lstm" else {})
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return dict(self.last_gradients)
+        return {name: value.astype(self.x.dtype) for name, value in self.last_gradients.items()}
 
     def provenance(self) -> dict[str, str]:
         return {"ran": "numpy", "numpy": np.__version__}

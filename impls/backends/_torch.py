@@ -1,0 +1,162 @@
+"""What the PyTorch backends share: tensors resident on the device, the three timed calls, and a look at what really ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impls import Unavailable, refusals
+from impls.batch import Batch, check_batch, filled
+from impls.params import Params, check_params
+from impls.spec import Spec
+
+State = tuple[Tensor, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]
+Run = Callable[[Tensor, State], tuple[Tensor, State]]  # x [T, B, I] and the first state to y [T, B, D·R] and the last
+MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+
+
+def no_cuda(spec: Spec) -> str | None:
+    return refusals.no_cuda(spec, "torch", torch.cuda.is_available())
+
+
+def check(spec: Spec, params: Params, batch: Batch) -> None:
+    """Raise unless the data fit the spec and its device is here."""
+    if reason := no_cuda(spec):
+        raise Unavailable(reason)
+    check_params(spec, params)
+    check_batch(spec, batch)
+
+
+def on_device(spec: Spec, value: np.ndarray) -> Tensor:
+    return torch.tensor(value, dtype=getattr(torch, spec.dtype), device=spec.device)
+
+
+def leaves(spec: Spec, params: Params) -> dict[str, Tensor]:
+    """The parameters on the device, each a leaf that wants its gradient."""
+    return {name: on_device(spec, value).requires_grad_() for name, value in params.items()}
+
+
+def module(spec: Spec, params: Params) -> torch.nn.RNNBase:
+    """`torch.nn.LSTM`, `GRU` or `RNN` with these weights."""
+    sizes = {"proj_size": getattr(spec, "proj_size", 0)} if spec.cell == "lstm" else {}
+    network = MODULES[spec.cell](
+        spec.input_size, spec.hidden_size, spec.num_layers, bias=spec.bias, bidirectional=spec.bidirectional,
+        dtype=getattr(torch, spec.dtype), device=spec.device, **sizes,
+    )  # fmt: skip
+    network.load_state_dict({name: on_device(spec, value) for name, value in params.items()})
+    return network
+
+
+def module_run(network: torch.nn.RNNBase, batch: Batch) -> Run:
+    """Call the module as its users do: padded input and output, packed inside where there are lengths."""
+    lstm = isinstance(network, torch.nn.LSTM)
+    lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths.astype(np.int64))
+
+    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, last = network(x, state if lstm else state[0])
+        return y, last if lstm else (last,)
+
+    def run_packed(x: Tensor, state: State) -> tuple[Tensor, State]:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        y, last = network(packed, state if lstm else state[0])
+        padded, _ = torch.nn.utils.rnn.pad_packed_sequence(y, total_length=len(x))
+        return padded, last if lstm else (last,)
+
+    return run if lengths is None else run_packed
+
+
+class Network:
+    """One batch and the weights on their device, and a function `run` that computes the network.
+
+    select     called before every timed call, for a switch of PyTorch that is global to the process (cuDNN on or off)
+    what_ran   looks at the finished network, for `provenance`
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        weights: Mapping[str, Tensor],
+        batch: Batch,
+        run: Run,
+        what_ran: Callable[[Network], dict[str, str]],
+        select: Callable[[], None] | None = None,
+    ) -> None:
+        self.spec, self.run, self.what_ran, self.select = spec, run, what_ran, select
+        self.weights, self.device = dict(weights), torch.device(spec.device)
+        if self.device.type == "cuda":
+            self.cuda_stream_timed = True
+        full = filled(spec, batch)
+        names = ("h0", "c0") if spec.cell == "lstm" else ("h0",)
+        self.x = on_device(spec, full.x).requires_grad_()
+        self.first: State = tuple(on_device(spec, getattr(full, name)).requires_grad_() for name in names)
+        self.wanted = self.weights | {"x": self.x} | dict(zip(names, self.first, strict=True))
+        self.wanted_tensors = tuple(self.wanted.values())
+        cotangents = (full.grad_y, batch.grad_h_n, batch.grad_c_n)[: 1 + len(names)]
+        self.cotangents = [None if value is None else on_device(spec, value) for value in cotangents]
+        self.tokens = self.x.detach().split(1)
+        self.stream: State = tuple(value.detach() for value in self.first)
+        self.position = 0
+        self.y, self.last = self.x, self.first
+        self.found: tuple[Tensor, ...] = ()
+        self.again = self.forward
+
+    def forward(self) -> None:
+        if self.select:
+            self.select()
+        with torch.inference_mode():
+            self.y, self.last = self.run(self.x, self.first)
+        self.again = self.forward
+
+    def forward_backward(self) -> None:
+        if self.select:
+            self.select()
+        y, last = self.run(self.x, self.first)
+        pairs = [pair for pair in zip((y, *last), self.cotangents, strict=True) if pair[1] is not None]
+        self.found = torch.autograd.grad([out for out, _ in pairs], self.wanted_tensors, [grad for _, grad in pairs])
+        self.y, self.last, self.again = y, last, self.forward_backward
+
+    def step(self) -> None:
+        if self.select:
+            self.select()
+        with torch.inference_mode():
+            self.y, self.stream = self.run(self.tokens[self.position % len(self.tokens)], self.stream)
+        self.position += 1
+        self.last, self.again = self.stream, self.step
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def outputs(self) -> np.ndarray:
+        return on_host(self.y)
+
+    def final_state(self) -> dict[str, np.ndarray]:
+        return dict(zip(("h_n", "c_n"), map(on_host, self.last), strict=False))
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        return dict(zip(self.wanted, map(on_host, self.found), strict=True))
+
+    def provenance(self) -> dict[str, str]:
+        return self.what_ran(self) | {"torch": torch.__version__}
+
+    def names_run(self) -> list[str]:
+        """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""
+        stream, position = self.stream, self.position
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(activities=activities) as profile:
+            self.again()
+            self.wait()
+        self.stream, self.position = stream, position
+        return [event.name for event in profile.events() or ()]
+
+
+def on_host(value: Tensor) -> np.ndarray:
+    """A fresh array; 16-bit floats become float32, which NumPy knows and which holds them exactly."""
+    value = value.detach()
+    wide = value if value.dtype in (torch.float32, torch.float64) else value.float()
+    return np.array(wide.cpu().numpy())

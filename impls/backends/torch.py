@@ -1,0 +1,40 @@
+"""`torch.nn.LSTM`, `GRU` and `RNN`: on the CPU oneDNN or ATen's own loop, whichever PyTorch takes; on CUDA ATen with cuDNN off.
+
+oneDNN takes an LSTM in float32 and bfloat16, and in float16 without gradients, unless it is packed or projects
+(`use_mkldnn` in aten/src/ATen/native/RNN.cpp); everything else on the CPU is ATen.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from impls import refusals
+from impls.backend import Phase
+from impls.backends import _torch
+from impls.batch import Batch
+from impls.params import Params
+from impls.spec import Spec
+
+RUNS = ("onednn", "aten")
+TELLTALES = {"aten::mkldnn_rnn_layer": "onednn", "aten::_cudnn_rnn": "cudnn", "aten::miopen_rnn": "miopen"}
+
+
+def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    return refusals.first(refusals.in_principle(spec, phase, ragged), _torch.no_cuda(spec))
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+    _torch.check(spec, params, batch)
+    network = _torch.module(spec, params)
+    run = _torch.module_run(network, batch)
+    select = switch_cudnn_off if spec.device == "cuda" else None
+    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, select)
+
+
+def switch_cudnn_off() -> None:
+    torch.backends.cudnn.enabled = False
+
+
+def what_ran(network: _torch.Network) -> dict[str, str]:
+    ran = {TELLTALES[name] for name in network.names_run() if name in TELLTALES}
+    return {"ran": "+".join(sorted(ran)) or "aten"}
