@@ -89,7 +89,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """The last line of a run that ended by itself. `complete` is False where a budget or Ctrl-C ended it early."""
+    """The last line of a run. `complete` is False where Ctrl-C or an error ended it and `--resume` has work left."""
 
     finished: str  # ISO 8601, UTC
     complete: bool
@@ -123,13 +123,13 @@ def decode(text: str) -> Line:
     values = {name: value for name, value in values.items() if name in known}
     try:
         if kind is Record:
-            values["measurements"] = tuple(_measurement(item) for item in values.get("measurements", ()))
+            values["measurements"] = tuple(measurement_from_dict(item) for item in values.get("measurements", ()))
         return kind(**values)
     except (TypeError, KeyError) as error:
         raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error
 
 
-def _measurement(values: dict[str, Any]) -> Measurement:
+def measurement_from_dict(values: dict[str, Any]) -> Measurement:
     return Measurement(
         metric=values["metric"],
         unit=values["unit"],

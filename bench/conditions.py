@@ -1,0 +1,114 @@
+"""What else went on while a case was measured: processor load and stolen time, GPU clocks, heat and neighbours."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SAMPLE_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Watch:
+    """Use as a context around a measurement; `summary` afterwards."""
+
+    device: str
+    _before: list[int] = field(default_factory=list)
+    _gpu: GpuWatch | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> Watch:
+        self._before = _processor_ticks()
+        if self.device == "cuda":
+            self._gpu = GpuWatch()
+            self._gpu.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        after = _processor_ticks()
+        total = sum(after) - sum(self._before)
+        self.summary["load_average"] = os.getloadavg()[0]
+        if total > 0 and len(after) > 7:
+            self.summary["stolen_share"] = (after[7] - self._before[7]) / total  # column `steal` of proc_stat(5)
+        if self._gpu is not None:
+            self.summary |= self._gpu.stop()
+
+    def invalid(self) -> str | None:
+        """Why these measurements do not count, or None."""
+        if self.summary.get("hardware_slowdown"):
+            return "the GPU slowed itself down (heat or power brake) while it was measured"
+        if self.summary.get("foreign_processes"):
+            return f"another process used the GPU while it was measured: {self.summary['foreign_processes']}"
+        return None
+
+
+class GpuWatch(threading.Thread):
+    """Samples GPU 0 through NVML ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        import pynvml
+
+        self.nvml = pynvml
+        pynvml.nvmlInit()
+        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.finished = threading.Event()
+        self.sm_clocks: list[int] = []
+        self.memory_clocks: list[int] = []
+        self.watts: list[float] = []
+        self.celsius: list[int] = []
+        self.reasons = 0
+        self.processes: set[int] = set()
+
+    def run(self) -> None:
+        nvml, handle = self.nvml, self.handle
+        while True:
+            self.sm_clocks.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+            self.memory_clocks.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
+            self.watts.append(nvml.nvmlDeviceGetPowerUsage(handle) / 1e3)
+            self.celsius.append(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+            self.reasons |= nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+            self.processes |= {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+            if self.finished.wait(SAMPLE_SECONDS):
+                return
+
+    def stop(self) -> dict[str, Any]:
+        self.finished.set()
+        self.join()
+        nvml = self.nvml
+        slowdown = (
+            nvml.nvmlClocksEventReasonHwSlowdown
+            | nvml.nvmlClocksEventReasonHwThermalSlowdown
+            | nvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
+            | nvml.nvmlClocksEventReasonSwThermalSlowdown
+        )
+        return {
+            "sm_clock_mhz": sorted(self.sm_clocks)[len(self.sm_clocks) // 2],
+            "memory_clock_mhz": sorted(self.memory_clocks)[len(self.memory_clocks) // 2],
+            "watts": max(self.watts),
+            "celsius": max(self.celsius),
+            "power_capped": bool(self.reasons & nvml.nvmlClocksEventReasonSwPowerCap),
+            "hardware_slowdown": bool(self.reasons & slowdown),
+            "foreign_processes": sorted(pid for pid in self.processes if not _is_ours(pid)),
+        }
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process is a worker of this run: a child of ours, or one already gone (its pid says nothing any more)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    parent = int(text.rpartition(")")[2].split()[1])
+    return pid == os.getpid() or parent == os.getpid()
+
+
+def _processor_ticks() -> list[int]:
+    try:
+        first = Path("/proc/stat").read_text().splitlines()[0]
+    except OSError:
+        return []
+    return [int(value) for value in first.split()[1:]]

@@ -1,0 +1,120 @@
+"""The machine and the software a run was made on, found without importing a framework."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
+PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
+# Variables that change speed or results and that people forget they have set.
+VARIABLES = re.compile(
+    r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_|TF_)|^LD_PRELOAD$"
+)
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """Everything a reader needs to judge or repeat a run; plain values."""
+    gpus = gpu_list()
+    return {
+        "cpu": {
+            "model": cpu_model(),
+            "cores": os.cpu_count(),
+            "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": threads,
+            "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "not exposed",
+        },
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "packages": packages(),
+        "blas": _blas(),
+        "gpus": gpus,
+        "git": git_state(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if VARIABLES.search(name)},
+    }
+
+
+def machine_name(environment: dict[str, Any]) -> str:
+    """Short and stable for one kind of machine: readable processor, cores, and a hash of what makes it comparable."""
+    cpu, gpus = environment["cpu"], environment["gpus"]
+    identity = [cpu["model"], cpu["cores"], round(environment["memory_bytes"] / 2**30), [gpu["name"] for gpu in gpus]]
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:6]
+    what = gpus[0]["name"] if gpus else f"{cpu['model']}-{cpu['cores']}c"
+    slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)|processor|cpu|nvidia", "", what, flags=re.IGNORECASE).lower())
+    return f"{slug.strip('-')}-{digest}"
+
+
+def cpu_model() -> str:
+    names = re.findall(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), flags=re.MULTILINE)
+    return names[0].strip() if names else platform.processor() or platform.machine()
+
+
+def packages() -> dict[str, str]:
+    """Installed versions, by package name; absent ones are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpu_list() -> list[dict[str, Any]]:
+    """GPUs by NVML, with driver and CUDA version; empty where there is no NVIDIA driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    return [
+        {
+            "name": pynvml.nvmlDeviceGetName(handle),
+            "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total,
+            "power_limit_watts": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1e3,
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "cuda": pynvml.nvmlSystemGetCudaDriverVersion(),
+        }
+        for handle in handles
+    ]
+
+
+def git_state(root: Path = Path(__file__).resolve().parent.parent) -> dict[str, Any]:
+    """Commit and dirtiness of the checkout; `commit` is None outside one. Measured data does not make a tree dirty."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--", ".", ":!results/runs") if commit else None
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _blas() -> str:
+    information = np.show_config(mode="dicts")
+    blas = information.get("Build Dependencies", {}).get("blas", {}) if isinstance(information, dict) else {}
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,57 @@
+"""Choosing cases by their parameters: `hidden_size=256`, `batch<=8`, `phase=step`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.case import Case
+from impls import UnknownName
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_FORM = re.compile(r"^\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(\S+)\s*$")
+
+
+class InvalidFilter(ValueError):
+    """A filter that cannot be read, or that no case passes."""
+
+
+def choose(cases: Sequence[Case], filters: Sequence[str]) -> tuple[Case, ...]:
+    """The cases that pass every filter. Raises `InvalidFilter`, or `UnknownName` for a parameter no case has."""
+    return tuple(case for case in cases if all(_passes(case.to_dict(), text, cases) for text in filters))
+
+
+def _passes(values: dict[str, Any], text: str, cases: Sequence[Case]) -> bool:
+    match = _FORM.match(text)
+    if not match:
+        raise InvalidFilter(f"cannot read the filter {text!r}; write it as hidden_size=256, batch<=8 or phase=step")
+    name, symbol, wanted = match.groups()
+    known = {key for case in cases for key in case.to_dict()}
+    if name not in known:
+        raise UnknownName("parameter", name, known)
+    if name not in values:
+        return False
+    return _OPERATORS[symbol](values[name], _like(values[name], wanted, text))
+
+
+def _like(value: object, wanted: str, text: str) -> object:
+    """`wanted` read as the type of `value`."""
+    if isinstance(value, bool):
+        if wanted.lower() not in ("true", "false"):
+            raise InvalidFilter(f"filter {text!r}: expected true or false; got {wanted!r}")
+        return wanted.lower() == "true"
+    if isinstance(value, int):
+        try:
+            return int(wanted)
+        except ValueError:
+            raise InvalidFilter(f"filter {text!r}: expected a whole number; got {wanted!r}") from None
+    return wanted

@@ -1,0 +1,36 @@
+"""One run at a time on a device: two would measure each other."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class DeviceBusy(RuntimeError):
+    """Another run holds the device; the message names its process."""
+
+
+@contextmanager
+def device_lock(device: str, folder: Path | None = None) -> Iterator[None]:
+    """Hold the lock of `device` (cpu or cuda); it is freed when this process ends, however it ends."""
+    import fcntl
+
+    path = (folder or Path(tempfile.gettempdir())) / f"lstm-bench-{device}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            raise DeviceBusy(
+                f"another run (process {holder}) is measuring on {device}; two at once would measure each other. "
+                "Wait until it ends, or stop it"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

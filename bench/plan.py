@@ -1,0 +1,147 @@
+"""What a run will do: which cases, which backends, how often, at what pace. Written into the run, so that it can be finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import impls
+from bench import filters, study
+from bench.case import Case
+from bench.prepare import NULL
+from bench.study import Scale
+from bench.turns import Pace
+from impls import UnknownName
+
+MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A scale, and the pace at which its cases are measured."""
+
+    scale: Scale
+    device: str
+    replicates: int
+    pace: Pace
+    question: str
+
+
+SUITES: dict[str, Suite] = {
+    "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
+    "quick": Suite("quick", "cpu", 3, Pace(10, 0.02, 0.1), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
+    "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case for several backends in one replicate."""
+
+    study: str
+    case: Case
+    backends: tuple[str, ...]
+    replicate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates."""
+
+    suite: str
+    studies: tuple[str, ...]
+    backends: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    threads: int = 1
+    replicates: int = 1
+    time_budget: float | None = None
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Plan:
+        return Plan(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    @property
+    def pace(self) -> Pace:
+        return SUITES[self.suite].pace
+
+    @property
+    def device(self) -> str:
+        return SUITES[self.suite].device
+
+    def cases(self, study_name: str) -> tuple[Case, ...]:
+        return filters.choose(study.get(study_name).cases[SUITES[self.suite].scale], self.filters)
+
+    def dtypes(self) -> list[str]:
+        return sorted({case.spec.dtype for name in self.studies for case in self.cases(name)})
+
+    def compared(self) -> tuple[str, ...]:
+        """The backends whose numbers are compared: all but the one that prices the harness."""
+        return tuple(name for name in self.backends if name != NULL)
+
+    def replicate(self, number: int, only: Sequence[str] | None = None) -> Iterator[Task]:
+        """One replicate's tasks, shuffled; `only` keeps the cases with these keys.
+
+        Studies that measure alone are deterministic enough for one replicate (see docs/measurement.md).
+        """
+        shuffled = random.Random(f"{self.seed} {number}")
+        turns = [name for name in self.studies if study.get(name).alone is None]
+        tasks = [(name, case) for name in turns for case in self.cases(name) if only is None or case.key in only]
+        shuffled.shuffle(tasks)
+        for name, case in tasks:
+            yield Task(name, case, tuple(shuffled.sample(self.compared(), len(self.compared()))), number)
+
+    def alone(self) -> Iterator[Task]:
+        for name in self.studies:
+            if study.get(name).alone is not None:
+                yield from (Task(name, case, self.compared(), 0) for case in self.cases(name))
+
+
+def make(
+    what: str,
+    backends: Sequence[str] = (),
+    where: Sequence[str] = (),
+    *,
+    threads: int | None = None,
+    replicates: int | None = None,
+    time_budget: float | None = None,
+    scale: str | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`).
+
+    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them.
+    """
+    for name in backends:
+        if name not in impls.names():
+            raise UnknownName("backend", name, impls.names())
+    if what in SUITES:
+        suite, studies = what, tuple(study.names())
+    elif what in study.names():
+        suite, studies = scale or "quick", (what,)
+    else:
+        raise UnknownName("suite or study", what, [*SUITES, *study.names()])
+    if suite not in SUITES:
+        raise UnknownName("suite", suite, SUITES)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    plan = Plan(
+        suite=suite,
+        studies=studies,
+        backends=tuple(dict.fromkeys(backends)) or tuple(impls.names()),
+        filters=tuple(where),
+        threads=min(threads or usable, usable),
+        replicates=replicates or SUITES[suite].replicates,
+        time_budget=time_budget,
+        seed=seed,
+    )
+    if not any(plan.cases(name) for name in studies):
+        raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
+    return plan

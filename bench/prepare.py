@@ -1,0 +1,150 @@
+"""The one door: everything that is timed comes through here, after its answer was checked.
+
+`prepare` refuses with a reason, checks the backend against the float64 oracle on the shrunken case, loads the real one,
+and checks that too: what ran, that nothing is NaN, that a prefix of the outputs is right, and that `wait` waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+import impls
+from bench import agreement
+from bench.case import Case
+from impls import Backend, Loaded, refusals
+
+NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
+PREFIX_STEPS, PREFIX_BATCH = 12, 3
+# A wait that returned early leaves work for `outputs`; anything shorter than this cannot be told from noise.
+UNFINISHED_SECONDS = 2e-3
+
+
+class Skip(Exception):
+    """A backend that cannot or will not run a case; the message is the reason."""
+
+
+class Rejected(Exception):
+    """A backend that gave a wrong answer, ran something else than it says, or did not wait."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done."""
+
+    case: Case
+    loaded: Loaded
+    call: Callable[[], None]
+    wait: Callable[[], None]
+    load_seconds: float
+    first_call_seconds: float
+    provenance: dict[str, str]
+
+
+def prepare(case: Case, backend: str) -> Prepared:
+    """Raises `Skip` with the reason, or `Rejected`; whatever the backend itself raises passes through."""
+    return verify(load(admit(case, backend), case), backend)
+
+
+def admit(case: Case, backend: str, check_answers: bool = True) -> Backend:
+    """The backend's module, once it is known not to refuse the case and to answer its shrunken twin correctly."""
+    try:
+        module = impls.get(backend)
+    except impls.Unavailable as reason:
+        raise Skip(str(reason)) from reason
+    reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
+    if reason:
+        raise Skip(f"{backend} {reason}" if not reason.startswith(backend) else reason)
+    if check_answers and backend != NULL:
+        try:
+            agreement.check(module, case.shrunk())
+        except agreement.Disagreement as error:
+            raise Rejected(str(error)) from error
+    return module
+
+
+def load(module: Backend, case: Case) -> Prepared:
+    """Put the real case on the device and call it once; nothing is checked yet."""
+    params, batch = case.data()
+    started = time.perf_counter()
+    loaded = module.load(case.spec, params, batch)
+    loaded.wait()
+    ready = time.perf_counter()
+    call = getattr(loaded, case.phase)
+    call()
+    loaded.wait()
+    return Prepared(case, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
+
+
+def verify(prepared: Prepared, backend: str) -> Prepared:
+    """Check the loaded case itself. Raises `Rejected`."""
+    module, case = impls.get(backend), prepared.case
+    provenance = prepared.loaded.provenance()
+    if provenance.get("ran") not in module.RUNS:
+        allowed = " or ".join(module.RUNS)
+        raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
+    prepared.provenance = provenance
+    if backend == NULL:
+        return prepared
+    _check_wait(prepared, backend)
+    found = prepared.loaded.outputs()
+    if not np.isfinite(found).all():
+        raise Rejected(f"{backend} returned {int((~np.isfinite(found)).sum())} outputs that are NaN or infinite")
+    if case.phase != "step" and not case.spec.bidirectional:
+        _check_prefix(found, case, backend)
+    return prepared
+
+
+def _check_wait(prepared: Prepared, backend: str) -> None:
+    """The first read of the outputs after `wait` must cost no more than the second: else the work was not done.
+
+    Judged by the best of three, since a busy machine only ever adds time.
+    """
+    unfinished = []
+    for _ in range(3):
+        prepared.call()
+        prepared.wait()
+        moments = [time.perf_counter()]
+        for _ in range(2):
+            prepared.loaded.outputs()
+            moments.append(time.perf_counter())
+        first, second = np.diff(moments)
+        unfinished.append(first - second)
+    if min(unfinished) > UNFINISHED_SECONDS:
+        raise Rejected(
+            f"{backend} does not wait: reading the outputs after wait() took {min(unfinished) * 1e3:.1f} ms longer "
+            "than reading them again, so work was still running"
+        )
+
+
+def _check_prefix(found: np.ndarray, case: Case, backend: str) -> None:
+    """A causal network's first outputs depend on the first inputs alone, so the oracle need not run the whole case."""
+    steps, batch = min(case.steps, PREFIX_STEPS), min(case.batch, PREFIX_BATCH)
+    params, full = case.data()
+    prefix = replace(
+        full,
+        x=full.x[:steps, :batch],
+        h0=None if full.h0 is None else full.h0[:, :batch],
+        c0=None if full.c0 is None else full.c0[:, :batch],
+        lengths=None if full.lengths is None else np.minimum(full.lengths[:batch], steps),
+        grad_y=None,
+    )
+
+    def outputs(dtype: str) -> np.ndarray:
+        spec = replace(case.spec, dtype=dtype, device="cpu")
+        network = impls.get("numpy").load(spec, params, prefix)
+        network.forward()
+        return network.outputs().astype(np.float64)
+
+    oracle = outputs("float64")
+    stand_in = "float32" if case.spec.dtype == "float64" else case.spec.dtype
+    scale = agreement.EPSILON[case.spec.dtype] / agreement.EPSILON[stand_in]
+    naive_error = scale * float(np.max(np.abs(outputs(stand_in) - oracle)))
+    what = f"{case.key}: the first outputs"
+    try:
+        agreement.compare(what, found[:steps, :batch], oracle, naive_error, case.spec.dtype)
+    except agreement.Disagreement as error:
+        raise Rejected(f"{backend}, {error}") from error

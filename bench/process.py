@@ -1,0 +1,127 @@
+"""The parent's side of a worker: start it with threads pinned, ask, and turn its death into a typed outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from results.record import FailureKind
+
+ROOT = Path(__file__).resolve().parent.parent
+STOP_SECONDS = 2.0
+
+
+class WorkerFailed(RuntimeError):
+    """A worker that died or did not answer in time."""
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind: FailureKind = kind
+
+
+class WorkerProcess:
+    """A running worker for one backend. Its frameworks see `threads` processors and no others."""
+
+    def __init__(self, backend: str, threads: int, cache: Path, start_seconds: float = 120.0) -> None:
+        self.backend = backend
+        self._stderr = tempfile.TemporaryFile()
+        cpus = sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", backend, ",".join(map(str, cpus[:threads]))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment(threads, cache),
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        self._started_by = time.monotonic() + start_seconds
+        self._ready = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, operation: str, /, **arguments: Any) -> None:
+        """Ask without waiting for the answer."""
+        self.await_start()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write((json.dumps({"operation": operation, **arguments}) + "\n").encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """The answer to the last `send`. Raises `WorkerFailed` if none comes within `seconds`."""
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                self.kill()
+                raise WorkerFailed("timeout", f"no answer within {seconds:.0f} s; the worker was killed")
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._death()
+        return json.loads(line)
+
+    def request(self, operation: str, timeout: float, /, **arguments: Any) -> dict[str, Any]:
+        self.send(operation, **arguments)
+        return self.receive(timeout)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the worker; it has nothing to save."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._stderr.close()
+
+    def await_start(self) -> None:
+        if not self._ready:
+            self.receive(max(1.0, self._started_by - time.monotonic()))
+            self._ready = True
+
+    def _death(self) -> WorkerFailed:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        last = self._stderr.read()[-600:].decode(errors="replace").strip()
+        if code < 0:
+            cause = f"killed by {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                cause += " (the kernel's out-of-memory killer does this)"
+        else:
+            cause = f"exited with code {code}"
+        return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
+
+
+def environment(threads: int, cache: Path) -> dict[str, str]:
+    """Variables that pin every framework to the same number of threads and give it a fresh compilation cache."""
+    count = str(threads)
+    pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | pins | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONWARNINGS": "ignore",
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }  # fmt: skip

@@ -1,0 +1,82 @@
+"""Warm-up, sampling in turns, and when to stop. Knows nothing of what it times; constants from `docs/measurement.md`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench.clock import Clock, calls_per_sample
+
+WARM_CALLS = 3
+STEADY_BLOCK = 10  # samples; the medians of the last two blocks must agree
+STEADY_TOLERANCE = 0.01
+WARM_LIMIT_SECONDS = 5.0
+LEAST_SAMPLES = 20
+PRECISION = 0.005  # half-width of the 95 % interval of the median, relative to it
+SAMPLES_LIMIT = 1000
+SECONDS_LIMIT = 2.0
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Samples of one prepared case, taken turn by turn."""
+
+    clock: Clock
+    now: Callable[[], float] = time.perf_counter
+    calls: int = 1
+    samples: list[float] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    busy_seconds: float = 0.0
+
+    def warm_up(self, least_seconds: float) -> None:
+        """At least 3 calls and `least_seconds` busy, until two blocks of 10 samples agree within 1 %; at most 5 s."""
+        started = self.now()
+        for _ in range(WARM_CALLS):
+            self.clock.sample(1)
+        self.calls = calls_per_sample(self.clock)
+        recent: list[float] = []
+        while not (self.now() - started >= least_seconds and is_steady(recent)):
+            if self.now() - started >= max(least_seconds, min(WARM_LIMIT_SECONDS, 3 * least_seconds)):
+                self.notes.append("no_steady_state")
+                break
+            recent.append(self.clock.sample(self.calls))
+        self.busy_seconds += self.now() - started
+
+    def turn(self, seconds: float) -> None:
+        """Sample for about `seconds`, at least once; a first unrecorded call brings the caches back."""
+        started = self.now()
+        self.clock.sample(1)
+        before = len(self.samples)
+        while True:
+            self.samples.append(self.clock.sample(self.calls))
+            if self.now() - started >= seconds or len(self.samples) >= SAMPLES_LIMIT:
+                break
+        self.blocks.append(len(self.samples) - before)
+        self.busy_seconds += self.now() - started
+
+    @property
+    def finished(self) -> bool:
+        """Enough samples, and the median known to 0.5 %; or the limits of samples and seconds reached."""
+        if len(self.samples) >= SAMPLES_LIMIT or sum(self.samples) * self.calls >= SECONDS_LIMIT:
+            return True
+        return len(self.samples) >= LEAST_SAMPLES and half_width(self.samples) <= PRECISION
+
+
+def is_steady(samples: Sequence[float]) -> bool:
+    if len(samples) < 2 * STEADY_BLOCK:
+        return False
+    last, before = (statistics.median(samples[start:][:STEADY_BLOCK]) for start in (-STEADY_BLOCK, -2 * STEADY_BLOCK))
+    return abs(last - before) < STEADY_TOLERANCE * before
+
+
+def half_width(samples: Sequence[float]) -> float:
+    """Half-width of the 95 % interval of the median by order statistics, relative to the median (Conover 1999, 3.2)."""
+    ordered = sorted(samples)
+    count = len(ordered)
+    reach = 1.96 * math.sqrt(count) / 2
+    low, high = max(0, math.floor(count / 2 - reach)), min(count - 1, math.ceil(count / 2 + reach))
+    return (ordered[high] - ordered[low]) / 2 / statistics.median(ordered)

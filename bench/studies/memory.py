@@ -1,0 +1,32 @@
+"""How much memory one call takes as sequences grow, measured beside the analytic model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bench import memory
+from bench.case import Case
+from bench.study import Scale, Study
+from impls import LSTMSpec
+
+
+def _over_length(spec: LSTMSpec, batch: int, lengths: tuple[int, ...]) -> Iterator[Case]:
+    for steps in lengths:
+        yield Case(spec, steps, batch, "forward_backward")
+    yield Case(spec, max(lengths), batch, "forward")
+
+
+BASE = LSTMSpec(256, 256)
+CASES: dict[Scale, tuple[Case, ...]] = {
+    "smoke": (Case(LSTMSpec(32, 32), 64, 4, "forward_backward"),),
+    "quick": (Case(BASE, 64, 32, "forward_backward"), Case(BASE, 256, 32, "forward_backward")),
+    "cpu": tuple(_over_length(BASE, 32, (64, 256, 1024))),
+    "gpu": tuple(_over_length(replace(BASE, dtype="float16", device="cuda"), 64, (256, 1024, 4096))),
+}
+STUDY = Study(
+    question="How much memory does one call take, and how does it grow with length?",
+    claim="Training an LSTM keeps its activations: memory grows linearly in length, while the state it carries does not grow.",
+    cases=CASES,
+    alone=memory.measure,
+)

@@ -1,0 +1,40 @@
+"""A study: one question, the claim it tests, and its cases at each scale. One file `bench/studies/<name>.py` each."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.case import Case
+from impls import Backend, UnknownName
+from results.record import Measurement
+
+Scale = Literal["smoke", "quick", "cpu", "gpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise it measures one case
+    in a worker of its own, given the backend already admitted (see `bench.prepare`)."""
+
+    question: str
+    claim: str
+    cases: Mapping[Scale, tuple[Case, ...]]
+    alone: Callable[[Backend, Case], Iterable[Measurement]] | None = None
+
+
+def names() -> list[str]:
+    """Every study's name, read from the folder `bench/studies`."""
+    from bench import studies
+
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+def get(name: str) -> Study:
+    """The study of that name. Raises `UnknownName` with the choices."""
+    if name not in names():
+        raise UnknownName("study", name, names())
+    return importlib.import_module(f"bench.studies.{name}").STUDY

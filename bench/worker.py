@@ -1,0 +1,151 @@
+"""The worker: a fresh process that prepares and times what its parent asks, one JSON line in, one out.
+
+    python -m bench.worker BACKEND CPU,CPU,…
+
+Whatever happens to it stays in it: the parent sees a typed reply or a dead process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import impls
+from bench import ceilings, denormals, prepare, study
+from bench.case import Case
+from bench.clock import clock_for
+from bench.sampling import Sampler
+from results.record import Measurement
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
+
+
+class Worker:
+    """One backend; at most one case loaded at a time."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.flushes_denormals = denormals.flush()
+        self.admitted: set[str] = set()
+        self.sampler: Sampler | None = None
+        self.prepared: prepare.Prepared | None = None
+
+    def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
+        """Through the door; ready for `warm_up`. The shrunken twin is checked once a process."""
+        self.release()
+        opened = Case.from_dict(case)
+        twin = opened.shrunk().key
+        module = prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
+        self.admitted.add(twin)
+        self.prepared = prepare.verify(prepare.load(module, opened), self.backend)
+        self.sampler = Sampler(clock_for(self.prepared))
+        return {
+            "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
+            "first_call_seconds": self.prepared.first_call_seconds,
+            "load_seconds": self.prepared.load_seconds,
+        }
+
+    def warm_up(self, seconds: float) -> dict[str, Any]:
+        sampler = self._sampler()
+        sampler.warm_up(seconds)
+        return {"calls": sampler.calls}
+
+    def turn(self, seconds: float) -> dict[str, Any]:
+        sampler = self._sampler()
+        sampler.turn(seconds)
+        return {"finished": sampler.finished, "latest": sampler.samples[-1]}
+
+    def collect(self) -> dict[str, Any]:
+        """The samples of all turns so far."""
+        sampler = self._sampler()
+        notes = list(sampler.notes)
+        measured = [Measurement("time", "s", tuple(sampler.samples), tuple(sampler.blocks))]
+        host = getattr(sampler.clock, "host_seconds", [])[-len(sampler.samples) :]
+        if host:
+            measured.append(Measurement("host_time", "s", tuple(host)))
+            if sum(host) >= 0.9 * sum(sampler.samples):
+                notes.append("host_bound")
+        measured[0] = Measurement("time", "s", measured[0].samples, measured[0].blocks, tuple(notes))
+        self.release()
+        return {"measurements": [asdict(item) for item in measured], "busy_seconds": sampler.busy_seconds}
+
+    def alone(self, study_name: str, case: dict[str, Any]) -> dict[str, Any]:
+        """A study that measures by itself, in this worker's whole life only once."""
+        opened, chosen = Case.from_dict(case), study.get(study_name)
+        if chosen.alone is None:
+            raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
+        module = prepare.admit(opened, self.backend)
+        return {"measurements": [asdict(item) for item in chosen.alone(module, opened)]}
+
+    def ceilings(self, device: str, dtype: str) -> dict[str, Any]:
+        return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
+
+    def release(self) -> dict[str, Any]:
+        self.prepared = self.sampler = None
+        return {}
+
+    def _sampler(self) -> Sampler:
+        if self.sampler is None:
+            raise ValueError("no case is prepared")
+        return self.sampler
+
+
+def serve(backend: str, requests: Any, replies: Any) -> None:
+    """Answer requests until the parent closes the pipe."""
+    worker = Worker(backend)
+    if backend in impls.names():
+        with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
+            impls.get(backend)
+    operations: dict[str, Callable[..., dict[str, Any]]] = {
+        name: getattr(worker, name) for name in ("prepare", "warm_up", "turn", "collect", "alone", "ceilings", "release")
+    }
+    replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
+    for line in requests:
+        request = json.loads(line)
+        started = time.perf_counter()
+        reply = _answer(operations[request.pop("operation")], request)
+        if reply["status"] != "ok":
+            worker.release()
+        replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started}) + "\n")
+
+
+def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"status": "ok"} | operation(**request)
+    except prepare.Skip as reason:
+        return {"status": "skipped", "reason": str(reason)}
+    except prepare.Rejected as reason:
+        return {"status": "failed", "kind": "wrong", "reason": str(reason)}
+    except Exception as error:
+        # The boundary of isolation: whatever a backend raises becomes a typed outcome, never a lost case.
+        return {"status": "failed", "kind": _kind(error), "reason": f"{type(error).__name__}: {error}"[:2000]}
+
+
+def _kind(error: BaseException) -> str:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    exhausted = "RESOURCE_EXHAUSTED" in str(error) or "not enough memory" in str(error)  # XLA's and PyTorch's CPU words
+    return "out_of_memory" if exhausted or names & set(OUT_OF_MEMORY) else "error"
+
+
+def main() -> None:
+    backend, cpus = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive a killed parent
+        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
+    # Replies go to a private copy of stdout, so that a backend's prints cannot be taken for one.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    serve(backend, sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The live workers of one replicate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.process import WorkerFailed, WorkerProcess
+from bench.turns import Reply
+
+
+class Workers:
+    """The live workers of a replicate, by backend. A dead one is replaced when it is next needed."""
+
+    def __init__(self, threads: int, cache: Path) -> None:
+        self.threads, self.cache = threads, cache
+        self.live: dict[str, WorkerProcess] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for backend in list(self.live):
+            self.drop(backend)
+
+    def start(self, backends: Iterable[str]) -> None:
+        for backend in sorted(backends):
+            self.live[backend] = WorkerProcess(backend, self.threads, self.cache)
+
+    def get(self, backends: Sequence[str]) -> tuple[dict[str, WorkerProcess], dict[str, Reply]]:
+        """Live workers, and a typed outcome for each backend whose worker would not start."""
+        ready: dict[str, WorkerProcess] = {}
+        replies: dict[str, Reply] = {}
+        for backend in backends:
+            if backend not in self.live:
+                self.live[backend] = WorkerProcess(backend, self.threads, self.cache)
+            try:
+                self.live[backend].await_start()
+                ready[backend] = self.live[backend]
+            except WorkerFailed as failure:
+                replies[backend] = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
+        return ready, replies
+
+    def drop(self, backend: str) -> None:
+        self.live.pop(backend).close()
