@@ -1,0 +1,1 @@
+"""WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds; imports nothing heavy itself."""

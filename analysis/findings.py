@@ -1,0 +1,120 @@
+"""What a section says, computed once: time per case, ratios to the baseline, rankings per device and phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Section
+from analysis.ratios import (
+    LOCATIONS,
+    NOT_COMPARED,
+    Location,
+    Ranking,
+    Ratio,
+    UnknownLocation,
+    case_ratios,
+    locate,
+    log_ratios,
+    over_replicates,
+    ranking,
+)
+from analysis.series import median_interval, two_modes
+
+DEFAULT_BASELINE = "torch"
+PHASES = ("forward", "forward_backward", "step")
+CASE = ["study", "case", "backend"]
+
+
+class UnknownBaseline(ValueError):
+    """A baseline that no section has measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """cases: one row per study, case and backend with `seconds`, `low`, `high`, rates, `ratio` (None if not compared), `notes`.
+
+    rankings: (device, phase) → geometric means over shared cases. baseline is None where nothing was timed.
+    """
+
+    section: Section
+    baseline: str | None
+    location: Location
+    cases: pd.DataFrame
+    rankings: dict[tuple[str, str], Ranking]
+
+    @property
+    def backends(self) -> list[str]:
+        """Every backend that was timed or remembered, in the order of the plan where it says one."""
+        names = [name for name in self.section.records["backend"].unique() if name not in NOT_COMPARED]
+        planned = [name for run in self.section.runs for name in run.header.plan.get("backends", ())]
+        return list(dict.fromkeys([name for name in planned if name in names] + names))
+
+
+def choose_baseline(section: Section, asked: str | None = None) -> str | None:
+    """The asked backend, else torch, else the first that was timed; None where nothing was."""
+    timed = list(timings(section)["backend"].unique())
+    if asked is not None:
+        if asked in timed or not timed:
+            return asked if timed else None
+        raise UnknownBaseline(f"baseline {asked!r} was not timed on {section.title}; choose from {', '.join(sorted(timed))}")
+    return DEFAULT_BASELINE if DEFAULT_BASELINE in timed else next(iter(timed), None)
+
+
+def timings(section: Section) -> pd.DataFrame:
+    """The rows of `series` that time a backend."""
+    series = section.series
+    return series[(series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
+
+
+def find_out(section: Section, baseline: str | None = None, location: Location = "median") -> Findings:
+    """Compute everything the report says of one section."""
+    if location not in LOCATIONS:
+        raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
+    times, chosen = timings(section), choose_baseline(section, baseline)
+    ratios: dict[tuple[str, str, str], Ratio] = {}
+    rankings: dict[tuple[str, str], Ranking] = {}
+    if chosen is not None:
+        logs = log_ratios(times, chosen, location)
+        ratios = case_ratios(logs, location)
+        for (device, phase), part in logs.groupby(["device", "phase"], sort=False):
+            if (part["backend"] == chosen).any():
+                rankings[str(device), str(phase)] = ranking(part, chosen, location)
+    return Findings(section, chosen, location, _cases(section, times, ratios, location), rankings)
+
+
+def _cases(section: Section, times: pd.DataFrame, ratios: dict[tuple[str, str, str], Ratio], location: Location) -> pd.DataFrame:
+    first_calls = section.series[section.series["metric"] == "first_call"]
+    first = {key: float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]}
+    rows = []
+    for key, part in times.groupby(CASE, sort=False):
+        row = {str(name): value for name, value in part.iloc[0].items() if name not in ("samples", "blocks", "notes")}
+        row |= _time(part, location)
+        seconds = float(row["seconds"])
+        row |= {
+            "tokens_per_second": row.get("count_tokens", np.nan) / seconds,
+            "flops_per_second": row.get("count_flops", np.nan) / seconds,
+            "first_call": first.get(key, np.nan),
+            "ratio": ratios.get(key),
+            "notes": tuple(sorted({note for notes in part["notes"] for note in notes})),
+            "modes": next((modes for samples in part["samples"] if (modes := two_modes(samples)) is not None), None),
+        }
+        rows.append(row)
+    columns = [*CASE, "phase", "device", "dtype", "steps", "batch", "hidden_size", "seconds", "low", "high", "ratio", "notes", "modes"]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
+
+
+def _time(part: pd.DataFrame, location: Location) -> dict[str, object]:
+    """Seconds a call: over replicates with a t-interval; from one replicate with that of the median of its own samples."""
+    located = np.array([locate(samples, location) for samples in part["samples"]])
+    samples = sum(len(samples) for samples in part["samples"])
+    if len(part) == 1:
+        middle, low, high = median_interval(part["samples"].iloc[0])
+        bounds = (low, high) if location == "median" else (None, None)
+        return {"seconds": float(located[0]), "low": bounds[0], "high": bounds[1], "replicates": 1, "sample_count": samples}
+    if (located <= 0).any():
+        return {"seconds": float(located.mean()), "low": None, "high": None, "replicates": len(part), "sample_count": samples}
+    time = over_replicates(np.log(located), location)
+    return {"seconds": time.value, "low": time.low, "high": time.high, "replicates": len(part), "sample_count": samples}

@@ -1,0 +1,187 @@
+"""Runs as tidy frames, in sections: one per machine, protocol version and comparable environment. Nothing else is ever merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from results.record import Record
+from results.store import ROOT, Run, StoreError, find, read
+
+# Parts of the environment that change what is measured. Load, uptime, variables and the like are shown, not compared.
+COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "git.commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Runs that may be read together. `replicate_key` in both frames names one fresh worker process: run and replicate.
+
+    records: one row per outcome; the case's parameters under their own names, its counts as `count_<name>`.
+    series: one row per measured metric of an ok record, `samples` an array in `unit`; else the columns of `records`.
+    remarks: what a reader must know about how the runs were put together.
+    """
+
+    machine: str
+    protocol: int
+    runs: tuple[Run, ...]
+    records: pd.DataFrame
+    series: pd.DataFrame
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.machine or "unnamed machine"
+
+
+def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
+    """The run files meant by `paths` (files or folders); without any, the latest run below `root`."""
+    if not paths:
+        found = find(root)
+        if not found:
+            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick")
+        return found[-1:]
+    chosen: dict[Path, None] = {}
+    for path in paths:
+        found = find(Path(path))
+        if not found:
+            raise StoreError(f"no run below {path}: the folder holds no .jsonl file; name a run or measure one first")
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
+    """Read runs and part them into sections, in the order in which they first appear."""
+    runs = [read(path) for path in choose(paths, root)]
+    groups: dict[tuple[str, int, str], list[Run]] = {}
+    for run in runs:
+        key = (run.header.machine, run.header.protocol, repr(sorted(comparable(run).items())))
+        groups.setdefault(key, []).append(run)
+    environments = [comparable(group[0]) for group in groups.values()]
+    sections = []
+    for index, ((machine, protocol, _), group) in enumerate(groups.items()):
+        remarks = _remarks(group)
+        for other, (other_machine, other_protocol, _) in enumerate(groups):
+            if other == index or other_machine != machine:
+                continue
+            remarks += _why_apart(protocol, other_protocol, environments[index], environments[other])
+        records = records_frame(group)
+        sections.append(Section(machine, protocol, tuple(group), records, series_frame(group), tuple(remarks)))
+    return sections
+
+
+def comparable(run: Run) -> dict[str, str]:
+    """The comparable part of a run's environment, flat: `packages.torch` → version. What was not recorded is left out."""
+    flat = flatten(run.header.environment)
+    return {name: text for name, text in flat.items() if any(name == part or name.startswith(part + ".") for part in COMPARABLE)}
+
+
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """Nested dicts and lists as dotted names and texts."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, dotted + ".")
+        elif isinstance(value, list | tuple):
+            flat |= flatten({str(index): item for index, item in enumerate(value)}, dotted + ".")
+        else:
+            flat[dotted] = str(value)
+    return flat
+
+
+def records_frame(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row per record. Columns every record has come first and are there even when there is no record."""
+    rows = [_row(run, record) for run in runs for record in run.records]
+    return pd.DataFrame(rows, columns=_columns(rows, RECORD_COLUMNS))
+
+
+def series_frame(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row per metric of an ok record that has samples."""
+    rows = [
+        _row(run, record)
+        | {
+            "metric": measurement.metric,
+            "unit": measurement.unit,
+            "samples": np.asarray(measurement.samples, dtype=float),
+            "blocks": measurement.blocks,
+            "notes": measurement.notes,
+        }
+        for run in runs
+        for record in run.records
+        if record.status == "ok"
+        for measurement in record.measurements
+        if measurement.samples
+    ]
+    return pd.DataFrame(rows, columns=_columns(rows, (*RECORD_COLUMNS, "metric", "unit", "samples", "blocks", "notes")))
+
+
+RECORD_COLUMNS = (
+    "run",
+    "machine",
+    "protocol",
+    "study",
+    "case",
+    "backend",
+    "replicate",
+    "replicate_key",
+    "status",
+    "kind",
+    "reason",
+    "phase",
+    "device",
+    "dtype",
+    "steps",
+    "batch",
+    "hidden_size",
+)
+
+
+def _columns(rows: list[dict[str, object]], first: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
+
+
+def _row(run: Run, record: Record) -> dict[str, object]:
+    own = {
+        "run": run.header.run,
+        "machine": run.header.machine,
+        "protocol": run.header.protocol,
+        "study": record.study,
+        "case": record.case,
+        "backend": record.backend,
+        "replicate": record.replicate,
+        "replicate_key": f"{run.header.run}/{record.replicate}",
+        "status": record.status,
+        "kind": record.kind or "",
+        "reason": record.reason,
+    }
+    parameters = {name: value for name, value in record.parameters.items() if name not in own}
+    return own | parameters | {f"count_{name}": value for name, value in record.counts.items()}
+
+
+def _remarks(runs: Sequence[Run]) -> list[str]:
+    remarks = []
+    for run in runs:
+        if run.footer is None:
+            remarks.append(f"Run {run.header.run} has no last line: it was interrupted or is still going.")
+        elif not run.footer.complete:
+            note = f" ({run.footer.note})" if run.footer.note else ""
+            remarks.append(f"Run {run.header.run} ended before everything asked was measured{note}.")
+        git = run.header.environment.get("git")
+        if isinstance(git, Mapping) and git.get("dirty"):
+            remarks.append(f"Run {run.header.run} was measured with uncommitted changes in the working tree.")
+    if len(runs) > 1:
+        remarks.append(f"{len(runs)} runs of the same protocol and environment are read together as further replicates.")
+    return remarks
+
+
+def _why_apart(protocol: int, other_protocol: int, own: dict[str, str], other: dict[str, str]) -> list[str]:
+    if protocol != other_protocol:
+        return [f"Measured with protocol {protocol}; runs of protocol {other_protocol} are kept apart in a section of their own."]
+    names = sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name))
+    shown = "; ".join(f"{name} {own.get(name, 'not recorded')} here, {other.get(name, 'not recorded')} there" for name in names[:4])
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return [f"Another section holds runs of the same machine in another environment, kept apart: {shown}{more}."]

@@ -1,0 +1,161 @@
+"""How many times as fast as a baseline, with an interval over replicates. The unit of replication is the worker process.
+
+Convention everywhere: ratio = baseline time / own time, "times as fast as the baseline"; bigger is faster, 1 is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+Location = Literal["median", "lower_quartile", "minimum"]
+LOCATIONS: tuple[Location, ...] = get_args(Location)
+CONFIDENCE = 0.95
+NOT_COMPARED = ("null", "machine")  # `null` prices the harness, `machine` holds the ceilings
+
+
+class UnknownLocation(ValueError):
+    """A location nobody defined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Times as fast as the baseline. low and high bound it at 95 %; None where one replicate leaves nothing to bound it with.
+
+    cases: over how many cases the geometric mean was taken; 1 for a single case.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    replicates: int
+    location: Location
+    cases: int = 1
+
+    @property
+    def verdict(self) -> Literal["faster", "slower"] | None:
+        """A word only where the interval excludes 1."""
+        if self.low is not None and self.low > 1:
+            return "faster"
+        if self.high is not None and self.high < 1:
+            return "slower"
+        return None
+
+    @property
+    def inverse(self) -> Ratio:
+        low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
+        return Ratio(1 / self.value, low, high, self.replicates, self.location, self.cases)
+
+
+def locate(samples: np.ndarray, location: Location) -> float:
+    """The named location of samples. Minimum and lower quartile are for machines where contention only ever adds time."""
+    if location == "median":
+        return float(np.median(samples))
+    if location == "lower_quartile":
+        return float(np.quantile(samples, 0.25))
+    if location == "minimum":
+        return float(np.min(samples))
+    raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
+
+
+def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
+    """Samples cut into the turns they were taken in; one turn where blocks do not add up to them."""
+    if not blocks or sum(blocks) != len(samples) or min(blocks) < 1:
+        return [samples]
+    return np.split(samples, np.cumsum(blocks)[:-1])
+
+
+def log_ratio(
+    baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], location: Location
+) -> float:
+    """log(baseline time / own time) of one replicate: the median over adjacent turns, which cancels drift both lived through."""
+    ours, theirs = turns(own, own_blocks), turns(baseline, baseline_blocks)
+    if len(ours) != len(theirs):
+        ours, theirs = [own], [baseline]
+    return float(np.median([np.log(locate(b, location) / locate(a, location)) for b, a in zip(theirs, ours, strict=True)]))
+
+
+def over_replicates(log_ratios: Sequence[float] | np.ndarray, location: Location, cases: int = 1) -> Ratio:
+    """Student's t-interval on the mean log-ratio of replicates."""
+    values = np.asarray(log_ratios, dtype=float)
+    mean, low, high = t_interval(values)
+    bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
+    return Ratio(float(np.exp(mean)), *bounds, len(values), location, cases)
+
+
+def t_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
+    """Mean with its t-interval; no interval from a single value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None, None
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.DataFrame:
+    """Per study, case, backend and replicate the log-ratio to the baseline of the same replicate (column `log_ratio`).
+
+    times: rows of a section's `series` with metric `time`. Replicates the baseline has not measured are left out.
+    """
+    keys = ["study", "case", "replicate_key"]
+    usable = times[~times["backend"].isin(NOT_COMPARED) & times["samples"].map(lambda samples: bool((samples > 0).all()))]
+    reference = usable.loc[usable["backend"] == baseline, [*keys, "samples", "blocks"]]
+    pairs = usable.merge(reference, on=keys, suffixes=("", "_baseline"))
+    values = [
+        log_ratio(row.samples_baseline, row.samples, row.blocks_baseline, row.blocks, location)
+        for row in pairs[["samples", "samples_baseline", "blocks", "blocks_baseline"]].itertuples()
+    ]
+    return pairs.drop(columns=["samples_baseline", "blocks_baseline"]).assign(log_ratio=np.asarray(values, dtype=float))
+
+
+def case_ratios(logs: pd.DataFrame, location: Location) -> dict[tuple[str, str, str], Ratio]:
+    """(study, case, backend) → its ratio, from the frame `log_ratios` returned."""
+    groups = logs.groupby(["study", "case", "backend"], sort=False)["log_ratio"]
+    return {(str(s), str(c), str(b)): over_replicates(values.to_numpy(), location) for (s, c, b), values in groups}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Geometric means over the cases that all backends named in `ratios` share.
+
+    left_out: backends that cover less than half of the baseline's cases, which would shrink what is shared, with their count.
+    """
+
+    ratios: dict[str, Ratio]
+    shared: int
+    total: int
+    left_out: dict[str, int]
+
+
+def ranking(logs: pd.DataFrame, baseline: str, location: Location, backends: Iterable[str] | None = None) -> Ranking:
+    """Rank backends over shared cases, fastest first. The interval is of measurement noise: the cases are fixed, not drawn."""
+    if backends is not None:
+        logs = logs[logs["backend"].isin([*backends, baseline])]
+    table = logs.assign(cell=logs["study"] + "\n" + logs["case"])
+    cells = table.groupby("backend")["cell"].agg(set).to_dict()
+    total = len(cells.get(baseline, set()))
+    kept = {name: own for name, own in cells.items() if name == baseline or 2 * len(own) >= total}
+    shared = set.intersection(*kept.values()) if kept else set()
+    table = table[table["cell"].isin(shared)]
+    ratios = {}
+    for name in kept:
+        grid = table[table["backend"] == name].pivot(index="replicate_key", columns="cell", values="log_ratio")
+        if grid.size:
+            ratios[str(name)] = _geometric_mean(grid, location)
+    order = sorted(ratios, key=lambda name: -ratios[name].value)
+    left_out = {str(name): len(own) for name, own in cells.items() if name not in kept}
+    return Ranking({name: ratios[name] for name in order}, len(shared), total, left_out)
+
+
+def _geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
+    """From replicates × cases. Only replicates that have every case can bound the mean, for each is one draw of the whole."""
+    complete = grid.dropna()
+    if len(complete) >= 2:
+        return over_replicates(complete.mean(axis=1).to_numpy(), location, grid.shape[1])
+    value = float(np.exp(grid.mean(axis=0).mean()))
+    return Ratio(value, None, None, max(len(complete), 1), location, grid.shape[1])

@@ -1,0 +1,128 @@
+"""The report: one self-contained HTML page and its Markdown twin, both made of the same cells and sentences."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis import summary, tables, words
+from analysis.findings import Findings, find_out
+from analysis.load import Section, load
+from analysis.gallery import Group, groups
+from analysis.ratios import Location
+from analysis.style import colour
+from analysis.summary import Answer
+from analysis.tables import Table
+from results.store import ROOT, StoreError
+
+FOLDER = Path("report")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One section as the templates need it; name is an identifier, unique in the page."""
+
+    name: str
+    title: str
+    asked: str
+    answers: list[Answer]
+    contents: list[tuple[str, str]]
+    backends: Table
+    backends_text: str
+    figures: list[Group]
+    ceilings: Table
+    cases: Table
+    cases_text: str
+    cases_head: int
+    refusals: Table
+    notes: list[str]
+    environment: Table
+    commands: list[str]
+    sources: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the two twins lie."""
+
+    html: Path
+    markdown: Path
+
+
+def build(
+    paths: Sequence[Path] = (),
+    out: Path = FOLDER,
+    baseline: str | None = None,
+    location: Location = "median",
+    root: Path = ROOT,
+) -> Report:
+    """Write report.html and report.md (with its figures) into `out`. Without paths: of the latest run below `root`.
+
+    Raises `StoreError` (nothing to read, or nowhere to write), `UnknownBaseline`, `UnknownLocation`.
+    """
+    views = [_view(index, section, baseline, location) for index, section in enumerate(load(paths, root))]
+    templates = Environment(
+        loader=PackageLoader("analysis"), autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    title = "LSTM backends, measured on " + words.listed(dict.fromkeys(view.title for view in views))
+    shared = {"views": views, "title": title, "made": made, "location": words.LOCATIONS[location], "colour": colour}
+    report = Report(out / "report.html", out / "report.md")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
+        report.html.write_text(page, encoding="utf-8")
+        report.markdown.write_text(templates.get_template("report.md.j2").render(shared), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
+    return report
+
+
+def _view(index: int, section: Section, baseline: str | None, location: Location) -> View:
+    found, name = find_out(section, baseline, location), f"s{index}"
+    cases, figures = tables.cases(found), groups(found, name)
+    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
+    contents += [("cases-title", "Every case"), ("refusals-title", "What is missing"), ("environment-title", "Environment")]
+    return View(
+        name=name,
+        title=section.title,
+        asked=summary.asked(section),
+        answers=summary.answers(found),
+        contents=contents,
+        backends=tables.backends(found),
+        backends_text=summary.about_backends(found),
+        figures=figures,
+        ceilings=tables.ceilings(section),
+        cases=cases,
+        cases_text=summary.about_cases(found),
+        cases_head=next((place for place, column in enumerate(cases.columns) if column.label == "Backend"), 0),
+        refusals=tables.refusals(section),
+        notes=notes(found),
+        environment=tables.environment(section),
+        commands=summary.commands(section),
+        sources=words.listed(run.path.name for run in section.runs),
+    )
+
+
+def notes(found: Findings) -> list[str]:
+    """What a careful reader must know: how runs were joined, what never settled, what has two modes."""
+    said = list(found.section.remarks)
+    for row in found.cases[found.cases["modes"].notna()].itertuples():
+        said.append(
+            f"{row.backend} on {row.case} has two modes: {words.scaled(row.modes.lower, 's')} and "
+            f"{words.scaled(row.modes.upper, 's')} ({words.percent(row.modes.upper_share)} of the samples in the upper one)."
+        )
+    return said
+
+
+def _text(name: str) -> Markup:
+    """A file of ours, put into the page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+

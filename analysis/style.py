@@ -1,0 +1,43 @@
+"""How a backend looks, everywhere: one colour, one marker, one dash. Colour alone never carries what a mark means."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+# Sentinels that `analysis.svg` turns into CSS, so that one drawing serves light, dark and print.
+INK = "#010203"
+GRID = "#040506"
+PAPER = "#070809"
+FAINT = "#0a0b0c"
+UNDECIDED = "#0d0e0f"
+
+# Eight colours as far apart as they get in OKLab under normal, protanopic, deuteranopic and tritanopic sight (Machado 2009),
+# all with a contrast of at least 2.4 on white and on near-black. tests/analysis/test_style.py measures both.
+PALETTE = ("#d46512", "#4b4cb5", "#18b4e8", "#ac350c", "#7b436a", "#df948a", "#6778e5", "#9b6e92")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+Dash = tuple[int, tuple[float, ...]]
+DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    colour: str
+    marker: str
+    dash: Dash
+
+
+_KNOWN = ("torch", "jax", "cuda", "keras", "cudnn", "torch_compile", "onnxruntime", "numpy")
+
+
+def style(backend: str) -> Style:
+    """The look of a backend. A name not known here gets one by its name alone: the same in every report and on every machine."""
+    if backend in _KNOWN:
+        index = _KNOWN.index(backend)
+        return Style(PALETTE[index], MARKERS[index], DASHES[0])
+    number = zlib.crc32(backend.encode())
+    return Style(PALETTE[number % 8], MARKERS[number // 8 % 8], DASHES[1 + number // 64 % 3])
+
+
+def colour(backend: str) -> str:
+    return style(backend).colour

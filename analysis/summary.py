@@ -1,0 +1,158 @@
+"""The first paragraph of the report: what was asked and what came of it, every word computed from the findings."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis import words
+from analysis.findings import PHASES, Findings
+from analysis.load import Section
+from analysis.ratios import Ranking, Ratio, locate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sentence or two under a topic of one word."""
+
+    topic: str
+    text: str
+
+
+def asked(section: Section) -> str:
+    """What the plan asked for, in a sentence."""
+    plan = section.runs[0].header.plan
+    timed = section.records.drop_duplicates(["study", "case", "backend"])
+    parts = [f"suite {plan['suite']}"] if plan.get("suite") else []
+    studies = list(dict.fromkeys(study for run in section.runs for study in run.header.plan.get("studies", ())))
+    parts += [f"{'study' if len(studies) == 1 else 'studies'} {words.listed(studies)}"] if studies else []
+    names = list(dict.fromkeys(name for run in section.runs for name in run.header.plan.get("backends", ())))
+    parts += [f"backends {words.listed(names)}"] if names else []
+    replicates = section.records["replicate_key"].nunique()
+    parts.append(f"{words.count(replicates, 'replicate')} (fresh processes)")
+    what = "; ".join(parts)
+    return f"{what[0].upper()}{what[1:]}: {words.count(len(timed), 'measurement')} of a backend on a case asked."
+
+
+def answers(found: Findings) -> list[Answer]:
+    """Fastest per device and phase, then noise, the price of the harness, and what is missing."""
+    devices = list(dict.fromkeys(device for device, _ in found.rankings))
+    said = []
+    for device in devices or [""]:
+        for phase in PHASES:
+            where = f" on {device}" if len(devices) > 1 else ""
+            topic = words.PHASES[phase].capitalize() + where
+            ranking = found.rankings.get((device, phase))
+            said.append(Answer(topic, _fastest(found, ranking) if ranking else f"{words.NOT_MEASURED.capitalize()}."))
+    said += [Answer("Noise", _noise(found)), Answer("Harness", _harness(found)), Answer("Missing", _missing(found.section))]
+    return said
+
+
+def _fastest(found: Findings, ranking: Ranking) -> str:
+    names = list(ranking.ratios)
+    over = f"over {words.count(ranking.shared, 'case')}"
+    over += f" (of {ranking.total} that {found.baseline} ran)" if ranking.shared != ranking.total else ""
+    if len(names) == 1:
+        return f"Only {names[0]} was measured ({words.count(ranking.total, 'case')}); there is nothing to compare."
+    first, second = names[0], names[1]
+    if first == found.baseline:
+        text = f"{first}, the baseline, comes first; next is {second}, {_times(ranking.ratios[second])} as fast, {over}."
+    else:
+        text = f"{first} comes first: {_times(ranking.ratios[first])} as fast as {found.baseline}, {over}."
+        if ranking.ratios[first].verdict is None and ranking.ratios[first].low is not None:
+            text += f" The interval includes 1: whether it is faster than {found.baseline} is not decided."
+    rest = [f"{name} {words.digits(ranking.ratios[name].value)}×" for name in names[1:] if name not in (found.baseline, second)]
+    if first != found.baseline and second != found.baseline:
+        rest.insert(0, f"{second} {words.times(ranking.ratios[second])}")
+    if rest:
+        text += f" Others: {words.listed(rest)}."
+    if ranking.left_out:
+        few = [f"{name} ({words.count(number, 'case')})" for name, number in ranking.left_out.items()]
+        text += f" Not ranked, for they ran less than half of the cases: {words.listed(few)}."
+    return text
+
+
+def _times(ratio: Ratio) -> str:
+    if ratio.low is None or ratio.high is None:
+        return f"{words.digits(ratio.value)} times ({words.no_interval(ratio)})"
+    return f"{words.digits(ratio.value)} times [{words.digits(ratio.low)}, {words.digits(ratio.high)}]"
+
+
+def _noise(found: Findings) -> str:
+    ratios = [ratio for ratio in found.cases["ratio"] if isinstance(ratio, Ratio)]
+    halves = [np.log(ratio.high / ratio.low) / 2 for ratio in ratios if ratio.low and ratio.high and ratio.high != ratio.low]
+    if not halves:
+        return "One replicate: there is no interval over replicates. Measure again with more replicates to have one."
+    middle, worst = float(np.median(halves)), float(np.max(halves))
+    text = f"Half of the {len(halves)} ratios are known to ±{words.percent(middle)} or better, the worst to ±{words.percent(worst)}"
+    unsteady = sum("no_steady_state" in notes for notes in found.cases["notes"])
+    modes = int(found.cases["modes"].notna().sum())
+    parts = [f"{unsteady} never reached a steady state"] * bool(unsteady) + [f"{modes} have two modes"] * bool(modes)
+    return text + (f"; of {len(found.cases)} timings {words.listed(parts)}." if parts else ".")
+
+
+def _harness(found: Findings) -> str:
+    null = found.section.series[(found.section.series["backend"] == "null") & (found.section.series["metric"] == "time")]
+    if null.empty:
+        return f"Its overhead was {words.NOT_MEASURED}."
+    price = float(np.median([locate(samples, found.location) for samples in null["samples"]]))
+    text = f"A call that does nothing costs {words.scaled(price, 's')}"
+    if found.cases.empty:
+        return text + "."
+    shortest = found.cases.loc[found.cases["seconds"].idxmin()]
+    return text + f": at most {words.percent(price / float(shortest['seconds']))} of any measured call ({shortest['backend']}, {shortest['case']})."
+
+
+def _missing(section: Section) -> str:
+    unavailable = list(dict.fromkeys(name for run in section.runs for name in run.header.plan.get("unavailable") or {}))
+    records = section.records.drop_duplicates(["study", "case", "backend", "status"])
+    skipped, failed = (records[records["status"] == status] for status in ("skipped", "failed"))
+    parts = []
+    for part, word in ((skipped, "skipped"), (failed, "failed")):
+        if len(part):
+            parts.append(f"{len(part)} {word} ({words.listed(sorted(part['backend'].unique()))})")
+    parts += [f"{words.listed(unavailable)} unavailable"] if unavailable else []
+    if not parts:
+        return "Nothing was skipped and nothing failed."
+    return f"{words.listed(parts)}; every reason is listed under what is missing."
+
+
+def about_backends(found: Findings) -> str:
+    """What the ratios of the table of backends are."""
+    if found.baseline is None:
+        return f"No backend was timed; speed was {words.NOT_MEASURED}."
+    shared = [
+        f"{ranking.shared} of {words.count(ranking.total, 'case')} for {words.PHASES.get(phase, phase)}"
+        for (_, phase), ranking in found.rankings.items()
+    ]
+    return (
+        f"Times as fast as {found.baseline}, the baseline: geometric means over the cases that all ranked backends share "
+        f"({words.listed(shared)}). The interval holds measurement noise only; other cases may rank differently."
+    )
+
+
+def about_cases(found: Findings) -> str:
+    """How to read the table of cases."""
+    return (
+        f"{words.count(len(found.cases), 'row')}. “± %” is half the 95 % interval of the time over replicates; a ratio’s interval is "
+        "usually narrower, for backends take turns and drift hits all alike. T steps, B sequences in a batch, H hidden size."
+    )
+
+
+def commands(section: Section) -> list[str]:
+    """How to repeat each run: the plan's own command where it holds one, else rebuilt from its parts."""
+    return list(dict.fromkeys(_command(run.header.plan) for run in section.runs))
+
+
+def _command(plan: dict[str, object]) -> str:
+    if isinstance(plan.get("command"), str):
+        return str(plan["command"])
+    words_ = ["lstm-bench", "run", str(plan.get("suite") or "quick")]
+    backends, replicates = plan.get("backends"), plan.get("replicates")
+    if isinstance(backends, list) and backends:
+        words_ += ["--backends", ",".join(str(name) for name in backends)]
+    if isinstance(replicates, int):
+        words_ += ["--replicates", str(replicates)]
+    return shlex.join(words_)
