@@ -1,0 +1,143 @@
+"""What the JAX backends share: arrays resident on the device and the three timed calls, each compiled once, ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array, lax
+
+from impls import Unavailable, refusals
+from impls.batch import Batch, check_batch, filled
+from impls.params import Params, check_params
+from impls.spec import Spec
+
+Weights = Any  # a backend's own tree of arrays
+State = tuple[Array, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]
+# Weights, x [T, B, I], the first state and the lengths [B] or None, to y [T, B, D·R] and the last state; traced by JAX.
+Run = Callable[[Weights, Array, State, Array | None], tuple[Array, State]]
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
+
+
+def no_cuda(spec: Spec) -> str | None:
+    return None if spec.device == "cpu" else refusals.no_cuda(spec, "jax", _has_cuda())
+
+
+def _has_cuda() -> bool:
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:
+        return False
+
+
+def check(spec: Spec, params: Params, batch: Batch) -> None:
+    """Raise unless the data fit the spec and its device is here."""
+    if reason := no_cuda(spec):
+        raise Unavailable(reason)
+    check_params(spec, params)
+    check_batch(spec, batch)
+
+
+def wide(spec: Spec) -> AbstractContextManager[Any]:
+    """JAX turns float64 into float32 unless it is asked not to."""
+    return jax.enable_x64(True) if spec.dtype == "float64" else nullcontext()
+
+
+def on_device(spec: Spec, value: np.ndarray) -> Array:
+    with wide(spec):
+        return jax.device_put(value.astype(jax.numpy.dtype(spec.dtype)), jax.devices(spec.device)[0])
+
+
+class Network:
+    """One batch and the weights on their device, and a function `run` that computes the network.
+
+    unpack   turns the gradients of `weights`, the same tree in NumPy, into canonical names and shapes
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        weights: Weights,
+        batch: Batch,
+        run: Run,
+        unpack: Callable[[Weights], Mapping[str, np.ndarray]],
+    ) -> None:
+        self.spec, self.weights, self.run, self.unpack = spec, weights, run, unpack
+        full = filled(spec, batch)
+        self.names = ("h0", "c0") if spec.cell == "lstm" else ("h0",)
+        self.x = on_device(spec, full.x)
+        self.first: State = tuple(on_device(spec, getattr(full, name)) for name in self.names)
+        values = (full.grad_y, full.grad_h_n, full.grad_c_n)[: 1 + len(self.names)]
+        grad_y, *grad_last = (on_device(spec, value) for value in values if value is not None)
+        self.cotangents = grad_y, tuple(grad_last)
+        device = self.x.device
+        self.lengths = None if batch.lengths is None else jax.device_put(batch.lengths.astype(np.int32), device)
+        # Copies, because every step gives the buffers of the state before back to XLA.
+        self.stream: tuple[Array, State] = jax.device_put(np.int32(0), device), tuple(h.copy() for h in self.first)
+        self.compiled: dict[str, Callable[..., Any]] = {}
+        self.y, self.last = self.x, self.first
+        self.found: tuple[Weights, Array, State] = self.weights, self.x, self.first
+
+    def forward(self) -> None:
+        self.y, self.last = self._call("forward", self._forward, self.weights, self.x, self.first, self.lengths)
+
+    def _forward(self, weights: Weights, x: Array, first: State, lengths: Array | None) -> tuple[Array, State]:
+        return self.run(weights, x, first, lengths)
+
+    def forward_backward(self) -> None:
+        (self.y, self.last), self.found = self._call(
+            "forward_backward", self._forward_backward, self.weights, self.x, self.first, self.lengths, self.cotangents
+        )
+
+    def _forward_backward(self, weights: Weights, x: Array, first: State, lengths: Array | None, cotangents: Any) -> Any:
+        outputs, pull_back = jax.vjp(lambda *values: self.run(*values, lengths), weights, x, first)
+        return outputs, pull_back(cotangents)
+
+    def step(self) -> None:
+        self.y, self.stream = self._call("step", self._step, self.weights, self.x, self.stream)
+        self.last = self.stream[1]
+
+    def _step(self, weights: Weights, x: Array, stream: tuple[Array, State]) -> tuple[Array, tuple[Array, State]]:
+        position, state = stream
+        y, state = self.run(weights, lax.dynamic_slice_in_dim(x, position, 1), state, None)
+        return y, ((position + 1) % len(x), state)
+
+    def _call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        compiled = self.compiled.get(name)
+        if compiled is None:
+            compiled = self.compiled[name] = self._compile(name, function, arguments)
+        return compiled(*arguments)
+
+    def _compile(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        jitted = jax.jit(function, donate_argnums=(2,) if name == "step" else ())
+        # On a GPU the default precision of a float32 product is TF32.
+        with wide(self.spec), jax.default_matmul_precision("highest"):
+            return jitted.lower(*arguments).compile()
+
+    def wait(self) -> None:
+        jax.block_until_ready((self.y, self.last, self.found))
+
+    def outputs(self) -> np.ndarray:
+        return on_host(self.y)
+
+    def final_state(self) -> dict[str, np.ndarray]:
+        return dict(zip(("h_n", "c_n"), map(on_host, self.last), strict=False))
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        weights, x, first = jax.tree.map(on_host, self.found)
+        return {**self.unpack(weights), "x": x, **dict(zip(self.names, first, strict=True))}
+
+    def provenance(self) -> dict[str, str]:
+        platforms = {device.platform for device in self.y.devices()}
+        where = PLATFORMS.get(platforms.pop(), "elsewhere") if len(platforms) == 1 else "several devices"
+        compiler = "xla" if where == self.spec.device else f"xla on {where}"
+        return {"ran": compiler, "jax": jax.__version__, "device": str(self.y.device)}
+
+
+def on_host(value: Array) -> np.ndarray:
+    """A fresh array; 16-bit floats become float32, which holds them exactly."""
+    host = np.array(value)
+    return host if host.dtype in (np.float32, np.float64) else host.astype(np.float32)
