@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,20 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import budget, turns
+from bench import alone, budget, study, turns
 from bench.case import Case
 from bench.conditions import Watch
 from bench.lock import device_lock
 from bench.plan import MACHINE, Plan, Task
 from bench.prepare import NULL
-from bench.process import WorkerFailed, WorkerProcess
 from bench.workers import Workers
 from bench.turns import Reply
 from impls import LSTMSpec
 from results.record import Footer, Measurement, Record, measurement_from_dict
 from results.store import Writer
 
-ALONE_SECONDS = 600.0
 CEILINGS_SECONDS = 120.0
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
 
@@ -31,10 +30,14 @@ OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same not
 class Listener(Protocol):
     """Hears what a run is doing; see `lstm_bench.progress`."""
 
-    def begin(self, total: int, done: int) -> None: ...
-    def doing(self, text: str) -> None: ...
-    def recorded(self, record: Record) -> None: ...
-    def extend(self, tasks: int) -> None: ...
+    def expect(self, study: str, records: int) -> None:
+        """So many more records of this study will come (fewer, if negative)."""
+
+    def doing(self, text: str) -> None:
+        """What is running now, and its running result."""
+
+    def recorded(self, records: Sequence[Record]) -> None:
+        """These outcomes of one case are on disk."""
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class Run:
         self.started = time.monotonic()
         for record in self.finished:
             self._remember(record)
-        self.listener.begin(self._total(), len(self.records))
+        self._announce()
         complete, note = False, "ended by an error"
         try:
             with device_lock(self.plan.device), tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
@@ -87,7 +90,8 @@ class Run:
                 return "time budget spent"
             chosen = budget.widest(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
-            self.listener.extend(sum(len(self._wanted(task)) for task in tasks))
+            for task in tasks:
+                self.listener.expect(task.study, len(self._wanted(task)))
             if not tasks or not self._replicate(tasks, cache):
                 return "time budget spent"
         return ""
@@ -129,23 +133,21 @@ class Run:
         invalid = conditions.invalid()
         seconds = (time.monotonic() - clock) / len(wanted)
         for backend in wanted:
-            reply = replies[backend]
-            if invalid and reply["status"] == "ok":
-                reply = {"status": "failed", "kind": "unstable", "reason": invalid}
-            self._write(task, backend, reply, conditions.summary, started, seconds)
+            if invalid and replies[backend]["status"] == "ok":
+                replies[backend] = {"status": "failed", "kind": "unstable", "reason": invalid}
+        self._record(*(_of_task(task, name, replies[name], conditions.summary, started, seconds) for name in wanted))
 
     def _alone(self, cache: Path) -> bool:
-        """Studies that measure by themselves: a fresh worker for each case and backend."""
-        for task in self.plan.alone():
-            for backend in self._wanted(task):
+        """Studies that measure by themselves. False if out of time."""
+        jobs = [(task, backend) for task in self.plan.alone() for backend in self._wanted(task)]
+        at_once = self.plan.threads if self.plan.device == "cpu" else 1  # GPU memory is counted for the whole device
+        self.listener.doing("memory, each case in a process of its own")
+        outcomes = alone.measure(jobs, self.plan.threads, cache, at_once)
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                self._record(_of_task(*outcome))
                 if self._seconds_left() <= 0:
                     return False
-                self.listener.doing(f"{task.study}  {task.case.key}  {backend}")
-                arguments = {"study_name": task.study, "case": task.case.to_dict()}
-                started, clock = time.time(), time.monotonic()
-                with Watch(task.case.spec.device) as conditions:
-                    reply = self._ask_once(backend, cache, "alone", ALONE_SECONDS, **arguments)
-                self._write(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
         return True
 
     def _measure_machine(self, cache: Path) -> None:
@@ -156,10 +158,9 @@ class Run:
             self.listener.doing(f"ceilings of this machine, {dtype}")
             arguments = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
-            reply = self._ask_once(MACHINE, cache, "ceilings", CEILINGS_SECONDS, **arguments)
-            self._record(
-                _outcome("ceilings", key, MACHINE, 0, arguments, {}, reply, {}, started, time.monotonic() - clock)
-            )
+            reply = alone.ask_once(MACHINE, self.plan.threads, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
+            seconds = time.monotonic() - clock
+            self._record(_outcome("ceilings", key, MACHINE, 0, arguments, {}, reply, {}, started, seconds))
 
     def _measure_overhead(self, cache: Path) -> None:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
@@ -167,15 +168,6 @@ class Run:
             return
         with Workers(self.plan.threads, cache) as workers:
             self._take_turns(task, [NULL], workers)
-
-    def _ask_once(self, backend: str, cache: Path, operation: str, timeout: float, /, **arguments: Any) -> Reply:
-        worker = WorkerProcess(backend, self.plan.threads, cache)
-        try:
-            return worker.request(operation, timeout, **arguments)
-        except WorkerFailed as failure:
-            return {"status": "failed", "kind": failure.kind, "reason": str(failure)}
-        finally:
-            worker.close()
 
     def _wanted(self, task: Task) -> list[str]:
         """The task's backends that have neither done it nor failed or refused the same case before."""
@@ -186,26 +178,25 @@ class Run:
             and (task.study, task.case.key, backend) not in self.out
         ]
 
-    def _write(self, task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float) -> None:
-        record = _outcome(
-            task.study, task.case.key, backend, task.replicate, task.case.to_dict(), task.case.counts(),
-            reply, conditions, started, seconds,
-        )  # fmt: skip
-        self._record(record)
-
-    def _record(self, record: Record) -> None:
-        self.writer.append(record)
-        self._remember(record)
-        self.listener.recorded(record)
+    def _record(self, *records: Record) -> None:
+        """Put the outcomes of one case on disk together: a kill leaves all of them or none."""
+        self.writer.append(*records)
+        for record in records:
+            self._remember(record)
+            if record.status != "ok" and record.study in self.plan.studies and study.get(record.study).alone is None:
+                self.listener.expect(record.study, record.replicate + 1 - self.plan.replicates)
+        self.listener.recorded(records)
 
     def _remember(self, record: Record) -> None:
         self.records[record.task] = record
         if record.status != "ok":
             self.out.add((record.study, record.case, record.backend))
 
-    def _total(self) -> int:
+    def _announce(self) -> None:
+        """Tell the listener what is still to come."""
         tasks = [task for number in range(self.plan.replicates) for task in self.plan.replicate(number)]
-        return sum(len(task.backends) for task in [*tasks, *self.plan.alone()]) + len(self.plan.dtypes()) + 1
+        for task in [*tasks, *self.plan.alone()]:
+            self.listener.expect(task.study, len(self._wanted(task)))
 
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:
@@ -219,15 +210,24 @@ class Run:
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
 
 
+def _of_task(
+    task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
+) -> Record:
+    return _outcome(
+        task.study, task.case.key, backend, task.replicate, task.case.to_dict(), task.case.counts(),
+        reply, conditions, started, seconds,
+    )  # fmt: skip
+
+
 def _outcome(
-    study: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
+    study_name: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
     reply: Reply, conditions: dict[str, Any], started: float, seconds: float,
 ) -> Record:  # fmt: skip
     measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
     if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
         measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
     return Record(
-        study=study, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
+        study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
         reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),
         provenance=reply.get("provenance", {}), conditions=conditions, started=started, seconds=seconds,
     )  # fmt: skip

@@ -26,21 +26,25 @@ class Pace:
 
 
 Reply = dict[str, Any]
+OK: Reply = {"status": "ok"}
 
 
 def measure(
-    workers: Mapping[str, WorkerProcess], case: Mapping[str, Any], pace: Pace, check_answers: bool, watch: Callable[[str], None]
+    workers: Mapping[str, WorkerProcess], case: Mapping[str, Any], pace: Pace, first: bool, watch: Callable[[str], None]
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's last reply.
+
+    In the `first` replicate answers are checked against the oracle and first calls are timed.
 
     A reply is `ok` with measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
     replies: dict[str, Reply] = {}
     prepared: dict[str, Reply] = {}
 
-    def ask(backend: str, operation: str, timeout: float, /, **arguments: Any) -> Reply | None:
+    def settle(backend: str, ask: Callable[[], Reply]) -> Reply | None:
+        """The reply if it is `ok`; else None, and the backend is out with that reply."""
         try:
-            reply = workers[backend].request(operation, timeout, **arguments)
+            reply = ask()
         except WorkerFailed as failure:
             reply = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
         if reply["status"] == "ok":
@@ -48,11 +52,25 @@ def measure(
         replies[backend] = reply
         return None
 
-    for backend in workers:
-        watch(f"{backend}: preparing")
-        reply = ask(backend, "prepare", PREPARE_SECONDS, case=case, check_answers=check_answers)
-        if reply and ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
-            prepared[backend] = reply
+    def ask(backend: str, operation: str, timeout: float, /, **arguments: Any) -> Reply | None:
+        return settle(backend, lambda: workers[backend].request(operation, timeout, **arguments))
+
+    arguments = {"case": case, "check_answers": first}
+    if first:  # one after the other: first calls are timed
+        for backend in workers:
+            watch(f"{backend}: preparing")
+            if reply := ask(backend, "prepare", PREPARE_SECONDS, **arguments):
+                prepared[backend] = reply
+    else:
+        watch("preparing")
+        asked = [name for name in workers if settle(name, lambda name=name: workers[name].send("prepare", **arguments) or OK)]
+        for backend in asked:
+            if reply := settle(backend, lambda name=backend: workers[name].receive(PREPARE_SECONDS)):
+                prepared[backend] = reply
+    for backend in list(prepared):
+        watch(f"{backend}: warming up")
+        if not ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
+            del prepared[backend]
     for number in range(pace.rounds):
         order = list(prepared)[:: 1 if number % 2 == 0 else -1]
         finished = True

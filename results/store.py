@@ -1,4 +1,4 @@
-"""Runs on disk: `<root>/<date>/<machine>/<run>.jsonl`, append-only, one fsynced write a line.
+"""Runs on disk: `<root>/<date>/<machine>/<run>.jsonl`, append-only, one fsynced write for all outcomes of a case.
 
 A run killed at any moment stays readable: a half-written last line is skipped with a warning, and appending
 after it starts on a fresh line.
@@ -37,9 +37,9 @@ class Writer:
             raise StoreError(f"cannot write results to {path}: {error.strerror}; choose a folder with --out") from error
         self._end_half_written_line()
 
-    def append(self, line: Line) -> None:
-        """Write one line and wait until the disk has it; on failure the file is as before."""
-        text = (encode(line) + "\n").encode()
+    def append(self, *lines: Line) -> None:
+        """Write lines together and wait until the disk has them; on failure the file is as before."""
+        text = "".join(encode(line) + "\n" for line in lines).encode()
         size = os.fstat(self._file).st_size
         try:
             while text:

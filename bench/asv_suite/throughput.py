@@ -1,0 +1,19 @@
+"""The throughput study under asv: it tracks the harness's own figure and does not time again.
+
+    asv run --python=same --launch-method=spawn
+"""
+
+from bench import track
+
+
+class Throughput:
+    """Median seconds a call, by case and backend. Cases are those of the scale in LSTM_BENCH_SCALE (default: smoke)."""
+
+    param_names = ("case", "backend")
+    params = track.parameters("throughput")
+    unit = "s"
+    version = "1"  # fixed by hand: editing this file must not begin a new series
+    timeout = 600
+
+    def track_median_seconds(self, case: str, backend: str) -> float:
+        return track.median_seconds("throughput", case, backend)

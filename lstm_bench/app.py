@@ -1,0 +1,139 @@
+"""The commands. Each imports what it needs when it runs, so that `--help` imports no framework."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="lstm-bench",
+    help="Compare LSTM implementations on this machine, honestly measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: results/runs of the checkout).")]
+Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say which backends run here, why the others do not and what to install, and how quiet this machine is."""
+    from lstm_bench import views
+
+    views.doctor(as_json)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="A suite or study whose cases to list; default: all names.")] = "",
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List suites, studies and backends, or the cases of one suite or study."""
+    from lstm_bench import views
+
+    if what:
+        views.cases(what, where or [], as_json)
+    else:
+        views.names(as_json)
+
+
+@app.command()
+def run(
+    what: Annotated[str, typer.Argument(help="A suite (smoke, quick, cpu, gpu) or one study; see: lstm-bench list.")] = "quick",
+    backend: Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
+    out: OutFolder = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the newest interrupted run instead.")] = False,
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", help="Total time, as 10m: spent where the intervals are widest.")
+    ] = "",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")] = None,
+    replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
+    scale: Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
+) -> None:
+    """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
+    from bench import plan, session
+    from lstm_bench import duration, progress
+    from results import store
+
+    root = out or store.ROOT
+    with progress.for_terminal() as display:
+        if resume:
+            path, footer = session.resume(root, display)
+        else:
+            budget = duration.seconds(time_budget) if time_budget else None
+            chosen = plan.make(
+                what, backend or [], where or [],
+                threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
+            )  # fmt: skip
+            path, footer = session.start(chosen, root, display)
+    records = store.read(path).records
+    outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
+    print(f"{path}")
+    print(
+        f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed in {duration.spoken(footer.seconds)}"
+        + (f"; {footer.note}" if footer.note else ""),
+        file=sys.stderr,
+    )
+    if outcomes["failed"]:
+        sys.exit(1)
+
+
+@app.command()
+def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
+    """Show a run's results in the terminal."""
+    from lstm_bench import views
+
+    views.show(_chosen(runs, out), as_json)
+
+
+@app.command()
+def report(
+    runs: Runs = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),
+    baseline: Annotated[str | None, typer.Option(help="Backend that the others are compared with (default: torch).")] = None,
+    location: Annotated[str | None, typer.Option(help="median, lower_quartile or minimum of a turn's samples.")] = None,
+    out: OutFolder = None,
+) -> None:
+    """Write a self-contained HTML page and its Markdown twin."""
+    from analysis import report as reports
+
+    page = reports.build(_chosen(runs, out), to, baseline=baseline, **({"location": location} if location else {}))
+    print(page.html)
+
+
+@app.command()
+def export(
+    to: Annotated[Path, typer.Argument(help="File to write, ending in .parquet or .csv.")],
+    runs: Runs = None,
+    out: OutFolder = None,
+) -> None:
+    """Write every sample of the runs to one table, one row a sample."""
+    from analysis import export as exports
+
+    print(exports.export(_chosen(runs, out), to))
+
+
+def _chosen(runs: list[Path] | None, out: Path | None) -> list[Path]:
+    """The runs named, or the newest one."""
+    from results import store
+
+    if runs:
+        return [path for given in runs for path in store.find(given)]
+    found = store.find(out or store.ROOT)
+    if not found:
+        raise store.StoreError(f"no run below {out or store.ROOT}; measure first with: lstm-bench run quick")
+    return found[-1:]
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=str))

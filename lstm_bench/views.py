@@ -1,0 +1,94 @@
+"""What the commands print: tables on a terminal, plain text elsewhere, JSON when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lstm_bench.app import print_json
+
+PLAIN_WIDTH = 200  # columns where the output is no terminal
+
+
+def doctor(as_json: bool) -> None:
+    from bench import doctor, environment
+
+    findings = [finding for finding in doctor.examine() if finding.backend != "null"]
+    quiet = doctor.quietness()
+    if as_json:
+        machine = {"cpu": environment.cpu_model(), "gpus": environment.gpu_list(), "packages": environment.packages()}
+        quietness = {name: getattr(quiet, name) for name in quiet.__slots__} | {"verdict": quiet.verdict}
+        rows = [{name: getattr(finding, name) for name in finding.__slots__} for finding in findings]
+        return print_json({"machine": machine, "backends": rows, "quietness": quietness})
+    gpus = ", ".join(gpu["name"] for gpu in environment.gpu_list()) or "no NVIDIA GPU found"
+    console().print(f"[bold]{environment.cpu_model()}[/], {gpus}\n")
+    table(
+        ("backend", "device", "runs", "what ran, or why not"),
+        [(finding.backend, finding.device, "yes" if finding.runs else "no", finding.detail) for finding in findings],
+    )
+    console().print(
+        f"\nThis machine is {quiet.verdict}.\n"
+        f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the middle, "
+        f"{quiet.worst_tenth_over_fastest:.2f}× in the worst tenth; load average {quiet.load_average:.1f}."
+    )
+
+
+def names(as_json: bool) -> None:
+    import impls
+    from bench import plan, study
+
+    suites = {name: suite.question for name, suite in plan.SUITES.items()}
+    studies = {name: study.get(name).question for name in study.names()}
+    backends = {name: _first_line(name) for name in impls.names()}
+    if as_json:
+        return print_json({"suites": suites, "studies": studies, "backends": backends})
+    for title, entries in (("suite", suites), ("study", studies), ("backend", backends)):
+        table((title, "what it is"), list(entries.items()))
+
+
+def _first_line(backend: str) -> str:
+    """The backend file's opening sentence, read without importing it."""
+    import ast
+
+    from impls import backends
+
+    text = (Path(backends.__path__[0]) / f"{backend}.py").read_text()
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+
+
+def cases(what: str, where: Sequence[str], as_json: bool) -> None:
+    from bench import plan
+
+    chosen = plan.make(what, where=where)
+    found = [(name, case) for name in chosen.studies for case in chosen.cases(name)]
+    if as_json:
+        return print_json([{"study": name, "case": case.key} | case.to_dict() for name, case in found])
+    table(("study", "case"), [(name, case.key) for name, case in found])
+
+
+def show(runs: Sequence[Path], as_json: bool) -> None:
+    from analysis import show as shown
+
+    rows = shown.rows(runs)
+    if as_json:
+        return print_json(rows)
+    if not rows:
+        return console().print("nothing was measured in this run")
+    columns = list(rows[0])
+    table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*("" if value is None else str(value) for value in row))
+    console().print(drawn)
+
+
+def console() -> Console:
+    """Rich's console; wide and without colour where the output is no terminal."""
+    usual = Console(highlight=False)
+    return usual if usual.is_terminal else Console(width=PLAIN_WIDTH, highlight=False, no_color=True)
