@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from analysis.findings import Findings
+from analysis import svg
+from analysis.figures import heatmap, latency, memory, ratios, roofline, throughput
+from analysis.figures.drawing import Drawing
+from analysis.findings import Findings, timings
+from analysis.ratios import NOT_COMPARED
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure ready for the page: `inline` for HTML, `alone` for a file of its own."""
+    """A figure ready for the page: `inline` for HTML, `alone` for a file of its own; widths in CSS pixels."""
 
     title: str
     caption: str
@@ -19,6 +24,7 @@ class Picture:
     inline: Markup
     alone: str
     least_width: int
+    most_width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,56 @@ class Group:
 
     name: str
     title: str
-    text: str
-    figures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...]
     missing: tuple[str, ...]
 
 
 def groups(found: Findings, prefix: str) -> list[Group]:
-    return []
+    """Every figure once per device (the roofline also once per data type). prefix: of file names and ids."""
+    speed: list[tuple[str, Drawing | str]] = []
+    sweeps: list[tuple[str, Drawing | str]] = []
+    stream: list[tuple[str, Drawing | str]] = []
+    space: list[tuple[str, Drawing | str]] = []
+    roofs: list[tuple[str, Drawing | str]] = []
+    series = found.section.series
+    measured = series[~series["backend"].isin(NOT_COMPARED)]
+    devices = sorted(str(device) for device in measured["device"].dropna().unique())
+    for device in devices or [""]:
+        on = f"-{device}" if len(devices) > 1 else ""
+        where = f" on {device}" if on else ""
+        cases = found.cases[found.cases["device"] == device]
+        times = timings(found.section)
+        times = times[times["device"] == device]
+        rankings = {phase: ranking for (its, phase), ranking in found.rankings.items() if its == device}
+        speed.append((f"ratios{on}", ratios.draw(cases, rankings, found.baseline or "") or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."))
+        speed.append((f"fastest{on}", heatmap.draw(cases, times, found.location) or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends."))
+        for over, label in throughput.LABELS.items():
+            drawing = throughput.draw(cases, over) or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone."
+            sweeps.append((f"throughput-{over}{on}", drawing))
+        stream.append((f"latency{on}", latency.draw(times) or f"Streaming{where}: not measured."))
+        space.append((f"memory{on}", memory.draw(measured[measured["device"] == device]) or f"Memory over length{where}: not measured."))
+        machine = series[(series["backend"] == "machine") & (series["device"] == device)]
+        for dtype in cases["dtype"].unique():
+            drawing = roofline.draw(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
+            missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
+            roofs.append((f"roofline-{dtype}{on}", drawing or missing))
+    named = (
+        ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
+        ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
+    )  # fmt: skip
+    return [_group(name, title, drawn, prefix) for name, title, drawn in named]
+
+
+def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:
+    pictures, missing = [], []
+    for file, drawing in drawn:
+        if isinstance(drawing, str):
+            missing.append(drawing)
+            continue
+        inline = svg.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
+        points = drawing.figure.get_figwidth() * svg.POINTS_PER_INCH
+        widths = round(points * 1.1), round(points * 1.42)
+        pictures.append(Picture(drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths))
+    return Group(name, title, tuple(pictures), tuple(missing))
+
+

@@ -34,7 +34,7 @@ class View:
     contents: list[tuple[str, str]]
     backends: Table
     backends_text: str
-    figures: list[Group]
+    groups: list[Group]
     ceilings: Table
     cases: Table
     cases_text: str
@@ -78,6 +78,9 @@ def build(
         out.mkdir(parents=True, exist_ok=True)
         page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
         report.html.write_text(page, encoding="utf-8")
+        for view in views:
+            for picture in (picture for group in view.groups for picture in group.pictures):
+                (out / picture.file).write_text(picture.alone, encoding="utf-8")
         report.markdown.write_text(templates.get_template("report.md.j2").render(shared), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
@@ -97,7 +100,7 @@ def _view(index: int, section: Section, baseline: str | None, location: Location
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
-        figures=figures,
+        groups=figures,
         ceilings=tables.ceilings(section),
         cases=cases,
         cases_text=summary.about_cases(found),
