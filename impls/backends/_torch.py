@@ -96,9 +96,12 @@ class Network:
         self.wanted_tensors = tuple(self.wanted.values())
         cotangents = (full.grad_y, batch.grad_h_n, batch.grad_c_n)[: 1 + len(names)]
         self.cotangents = [None if value is None else on_device(spec, value) for value in cotangents]
-        self.tokens = self.x.detach().split(1)
-        self.stream: State = tuple(value.detach() for value in self.first)
-        self.position = 0
+        self.inputs = self.x.detach()
+        self.tokens = self.inputs.split(1)
+        # Made in inference mode, as every later state is: torch.compile compiles anew for a tensor of the other kind.
+        with torch.inference_mode():
+            self.start: State = tuple(value.clone() for value in self.first)
+        self.stream, self.position = self.start, 0
         self.y, self.last = self.x, self.first
         self.found: tuple[Tensor, ...] = ()
         self.again = self.forward
@@ -107,7 +110,7 @@ class Network:
         if self.select:
             self.select()
         with torch.inference_mode():
-            self.y, self.last = self.run(self.x, self.first)
+            self.y, self.last = self.run(self.inputs, self.start)
         self.again = self.forward
 
     def forward_backward(self) -> None:
