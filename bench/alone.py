@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def measure(jobs: Sequence[tuple[Task, str]], threads: int, cache: Path, at_once: int) -> Iterator[Outcome]:
+def measure(jobs: Sequence[tuple[Task, str]], threads: int, cache: Path, at_once: int) -> Generator[Outcome, None, None]:
     """Yields outcomes as they come. Leaving the iteration early kills what still runs."""
     live: set[WorkerProcess] = set()
     executor = ThreadPoolExecutor(at_once)
@@ -43,7 +43,9 @@ def measure(jobs: Sequence[tuple[Task, str]], threads: int, cache: Path, at_once
 def _one(task: Task, backend: str, threads: int, cache: Path, live: set[WorkerProcess]) -> Outcome:
     started, clock = time.time(), time.monotonic()
     with Watch(task.case.spec.device) as conditions:
-        reply = ask_once(backend, threads, cache, "alone", TIMEOUT_SECONDS, live, study_name=task.study, case=task.case.to_dict())
+        reply = ask_once(
+            backend, threads, cache, "alone", TIMEOUT_SECONDS, live, study_name=task.study, case=task.case.to_dict()
+        )
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
 
 

@@ -106,7 +106,8 @@ class Case:
         }
 
     def model_bytes(self) -> int:
-        """Analytic memory of one call in bytes: weights, inputs, outputs, states, and for training gradients and saved activations."""
+        """Analytic memory of one call in bytes: weights, inputs, every layer's outputs, states; for training also gradients
+        and saved activations."""
         spec, item = self.spec, self.spec.parameter_bytes() // self.spec.parameter_count()
         inputs, outputs = self.tokens * spec.input_size * item, self.tokens * spec.output_size * item
         layers = spec.num_layers * outputs

@@ -24,7 +24,9 @@ class Clock(Protocol):
 class WallClock:
     """k calls, one wait, by the monotonic clock: for the CPU and for frameworks that hide their stream."""
 
-    def __init__(self, call: Callable[[], None], wait: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, call: Callable[[], None], wait: Callable[[], None], now: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.call, self.wait, self.now = call, wait, now
 
     def sample(self, calls: int) -> float:

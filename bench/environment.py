@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 # Variables that change speed or results and that people forget they have set.
@@ -92,12 +93,12 @@ def gpu_list() -> list[dict[str, Any]]:
     ]
 
 
-def git_state(root: Path = Path(__file__).resolve().parent.parent) -> dict[str, Any]:
-    """Commit and dirtiness of the checkout; `commit` is None outside one. Measured data does not make a tree dirty."""
+def git_state() -> dict[str, Any]:
+    """Commit and dirtiness of this checkout; `commit` is None outside one. Measured data does not make a tree dirty."""
 
     def git(*arguments: str) -> str | None:
         try:
-            run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+            run = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return run.stdout.strip() if run.returncode == 0 else None

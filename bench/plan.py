@@ -1,4 +1,4 @@
-"""What a run will do: which cases, which backends, how often, at what pace. Written into the run, so that it can be finished."""
+"""What a run will do: which cases, which backends, how often, at what pace. Kept in the run, so that it can be finished."""
 
 from __future__ import annotations
 
@@ -67,7 +67,13 @@ class Plan:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
-        return Plan(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        lists = {name: tuple(values[name]) for name in ("studies", "backends", "filters")}
+        return Plan(**(values | lists))
+
+    @property
+    def name(self) -> str:
+        """The suite, or the study where only one was asked for."""
+        return self.suite if self.studies == tuple(study.names()) else "-".join(self.studies)
 
     @property
     def pace(self) -> Pace:

@@ -17,8 +17,8 @@ from bench.conditions import Watch
 from bench.lock import device_lock
 from bench.plan import MACHINE, Plan, Task
 from bench.prepare import NULL
-from bench.workers import Workers
 from bench.turns import Reply
+from bench.workers import Workers
 from impls import LSTMSpec
 from results.record import Footer, Measurement, Record, measurement_from_dict
 from results.store import Writer
@@ -210,9 +210,7 @@ class Run:
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
 
 
-def _of_task(
-    task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
-) -> Record:
+def _of_task(task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float) -> Record:
     return _outcome(
         task.study, task.case.key, backend, task.replicate, task.case.to_dict(), task.case.counts(),
         reply, conditions, started, seconds,

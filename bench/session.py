@@ -22,7 +22,7 @@ def start(plan: Plan, root: Path, listener: Listener) -> tuple[Path, Footer]:
     now = datetime.now(UTC)
     described = environment.describe(plan.threads)
     header = Header(
-        run=f"{now:%H%M%S}-{plan.suite if len(plan.studies) > 1 else plan.studies[0]}",
+        run=f"{now:%H%M%S}-{plan.name}",
         started=now.isoformat(timespec="seconds"),
         protocol=environment.PROTOCOL,
         machine=environment.machine_name(described),

@@ -6,12 +6,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from bench.case import Case
 from impls import Backend, UnknownName
 from results.record import Measurement
 
+STUDIES = Path(__file__).parent / "studies"
 Scale = Literal["smoke", "quick", "cpu", "gpu"]
 
 
@@ -28,9 +30,7 @@ class Study:
 
 def names() -> list[str]:
     """Every study's name, read from the folder `bench/studies`."""
-    from bench import studies
-
-    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+    return sorted(module.name for module in pkgutil.iter_modules([str(STUDIES)]))
 
 
 def get(name: str) -> Study:

@@ -43,7 +43,8 @@ def parameters(study_name: str) -> tuple[list[str], list[str]]:
 def median_seconds(study_name: str, key: str, backend: str) -> float:
     """Median seconds a call in one fresh worker.
 
-    Raises `NotImplementedError` with the reason where the backend skips the case (asv shows n/a), `RuntimeError` where it fails.
+    Raises `NotImplementedError` with the reason where the backend skips the case (asv shows n/a), and `RuntimeError`
+    where it fails.
     """
     case, threads = cases(study_name)[key], len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache, Workers(threads, Path(cache)) as workers:

@@ -26,65 +26,82 @@ class Pace:
 
 
 Reply = dict[str, Any]
-OK: Reply = {"status": "ok"}
 
 
 def measure(
     workers: Mapping[str, WorkerProcess], case: Mapping[str, Any], pace: Pace, first: bool, watch: Callable[[str], None]
 ) -> dict[str, Reply]:
-    """Ask every worker for the same case in turns; returns each backend's last reply.
+    """Ask every worker for the same case in turns; returns each backend's reply.
 
-    In the `first` replicate answers are checked against the oracle and first calls are timed.
-
-    A reply is `ok` with measurements, provenance and first-call time, or the typed outcome that took its backend out.
+    In the `first` replicate answers are checked against the oracle and first calls are timed. A reply is `ok` with
+    measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
-    replies: dict[str, Reply] = {}
-    prepared: dict[str, Reply] = {}
-
-    def settle(backend: str, ask: Callable[[], Reply]) -> Reply | None:
-        """The reply if it is `ok`; else None, and the backend is out with that reply."""
-        try:
-            reply = ask()
-        except WorkerFailed as failure:
-            reply = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
-        if reply["status"] == "ok":
-            return reply
-        replies[backend] = reply
-        return None
-
-    def ask(backend: str, operation: str, timeout: float, /, **arguments: Any) -> Reply | None:
-        return settle(backend, lambda: workers[backend].request(operation, timeout, **arguments))
-
-    arguments = {"case": case, "check_answers": first}
-    if first:  # one after the other: first calls are timed
-        for backend in workers:
-            watch(f"{backend}: preparing")
-            if reply := ask(backend, "prepare", PREPARE_SECONDS, **arguments):
-                prepared[backend] = reply
-    else:
-        watch("preparing")
-        asked = [name for name in workers if settle(name, lambda name=name: workers[name].send("prepare", **arguments) or OK)]
-        for backend in asked:
-            if reply := settle(backend, lambda name=backend: workers[name].receive(PREPARE_SECONDS)):
-                prepared[backend] = reply
+    table = _Table(workers)
+    prepared = _prepare(table, case, first, watch)
     for backend in list(prepared):
         watch(f"{backend}: warming up")
-        if not ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
+        if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
             del prepared[backend]
     for number in range(pace.rounds):
-        order = list(prepared)[:: 1 if number % 2 == 0 else -1]
-        finished = True
-        for backend in order:
-            reply = ask(backend, "turn", TURN_SECONDS, seconds=pace.turn_seconds)
-            if reply is None:
-                del prepared[backend]
-            else:
-                watch(f"{backend}: {reply['latest'] * 1e3:.3g} ms")
-                finished &= reply["finished"]
-        if finished:
+        order = [name for name in prepared if name not in table.out][:: 1 if number % 2 == 0 else -1]
+        replies = [_turn(table, name, pace, watch) for name in order]
+        if all(reply["finished"] for reply in replies if reply):
             break
-    for backend, first in prepared.items():
-        reply = ask(backend, "collect", TURN_SECONDS)
-        if reply:
-            replies[backend] = first | reply
-    return replies
+    collected = {name: table.ask(name, "collect", TURN_SECONDS) for name in prepared if name not in table.out}
+    return table.out | {name: prepared[name] | reply for name, reply in collected.items() if reply}
+
+
+def _prepare(table: _Table, case: Mapping[str, Any], first: bool, watch: Callable[[str], None]) -> dict[str, Reply]:
+    """One after the other where first calls are timed, else all at once."""
+    arguments = {"case": case, "check_answers": first}
+    prepared: dict[str, Reply | None] = {}
+    if first:
+        for backend in table.workers:
+            watch(f"{backend}: preparing")
+            prepared[backend] = table.ask(backend, "prepare", PREPARE_SECONDS, **arguments)
+    else:
+        watch("preparing")
+        asked = [name for name in table.workers if table.send(name, "prepare", **arguments)]
+        prepared = {name: table.receive(name, PREPARE_SECONDS) for name in asked}
+    return {name: reply for name, reply in prepared.items() if reply}
+
+
+def _turn(table: _Table, backend: str, pace: Pace, watch: Callable[[str], None]) -> Reply | None:
+    reply = table.ask(backend, "turn", TURN_SECONDS, seconds=pace.turn_seconds)
+    if reply:
+        watch(f"{backend}: {reply['latest'] * 1e3:.3g} ms")
+    return reply
+
+
+class _Table:
+    """The workers, and the typed outcomes of those that are out."""
+
+    def __init__(self, workers: Mapping[str, WorkerProcess]) -> None:
+        self.workers = workers
+        self.out: dict[str, Reply] = {}
+
+    def ask(self, backend: str, operation: str, timeout: float, /, **arguments: Any) -> Reply | None:
+        """The reply if it is `ok`, else None."""
+        return self.receive(backend, timeout) if self.send(backend, operation, **arguments) else None
+
+    def send(self, backend: str, operation: str, /, **arguments: Any) -> bool:
+        try:
+            self.workers[backend].send(operation, **arguments)
+        except WorkerFailed as failure:
+            self._lose(backend, failure)
+            return False
+        return True
+
+    def receive(self, backend: str, timeout: float) -> Reply | None:
+        try:
+            reply = self.workers[backend].receive(timeout)
+        except WorkerFailed as failure:
+            self._lose(backend, failure)
+            return None
+        if reply["status"] == "ok":
+            return reply
+        self.out[backend] = reply
+        return None
+
+    def _lose(self, backend: str, failure: WorkerFailed) -> None:
+        self.out[backend] = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}

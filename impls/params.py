@@ -38,4 +38,6 @@ def check_params(spec: Spec, params: Params) -> None:
             raise InvalidParams(f"{name} must have shape {shape}; got {params[name].shape}")
         if not np.isfinite(params[name]).all():
             count = int((~np.isfinite(params[name])).sum())
-            raise InvalidParams(f"{name} holds {count} values that are NaN or infinite; a network with them has no answer to check")
+            raise InvalidParams(
+                f"{name} holds {count} values that are NaN or infinite; a network with them has no answer to check"
+            )

@@ -79,11 +79,9 @@ def run(
     records = store.read(path).records
     outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
     print(f"{path}")
-    print(
-        f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed in {duration.spoken(footer.seconds)}"
-        + (f"; {footer.note}" if footer.note else ""),
-        file=sys.stderr,
-    )
+    counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
+    note = f"; {footer.note}" if footer.note else ""
+    print(f"{counted} in {duration.spoken(footer.seconds)}{note}", file=sys.stderr)
     if outcomes["failed"]:
         sys.exit(1)
 

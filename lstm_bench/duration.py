@@ -15,7 +15,9 @@ class InvalidDuration(ValueError):
 def seconds(text: str) -> float:
     """Seconds in `text`; a bare number is refused, since nobody agrees on its unit."""
     match = _FORM.match(text.strip().lower())
-    total = sum(float(value) * unit for value, unit in zip(match.groups(), _UNITS.values(), strict=True) if value) if match else 0
+    total = (
+        sum(float(value) * unit for value, unit in zip(match.groups(), _UNITS.values(), strict=True) if value) if match else 0
+    )
     if not total:
         raise InvalidDuration(f"cannot read {text!r} as a length of time; write it as 90s, 10m or 1h30m")
     return total

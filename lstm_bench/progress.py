@@ -63,7 +63,9 @@ def result(records: Sequence[Record]) -> str:
     for record in records:
         if record.status == "ok":
             first = record.measurements[0]
-            found.append((statistics.median(first.samples), f"{record.backend} {in_unit(statistics.median(first.samples), first.unit)}"))
+            found.append(
+                (statistics.median(first.samples), f"{record.backend} {in_unit(statistics.median(first.samples), first.unit)}")
+            )
         elif record.status == "failed":
             found.append((float("inf"), f"{record.backend} failed ({record.kind}): {record.reason[:120]}"))
     skipped = sum(record.status == "skipped" for record in records)
@@ -117,7 +119,9 @@ class LiveDisplay:
 
         self.forecast = Forecast()
         columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[remaining]}"))
-        self.progress = Progress(*columns, TextColumn("[dim]{task.description}"), console=Console(stderr=True), transient=True, auto_refresh=False)
+        self.progress = Progress(
+            *columns, TextColumn("[dim]{task.description}"), console=Console(stderr=True), transient=True, auto_refresh=False
+        )
         self.task = self.progress.add_task("starting", total=None, remaining="estimating")
         self.shown = 0.0
 

@@ -1,6 +1,6 @@
 """The throughput study under asv: it tracks the harness's own figure and does not time again.
 
-    asv run --python=same --launch-method=spawn
+asv run --python=same --launch-method=spawn
 """
 
 from bench import track

@@ -1,4 +1,7 @@
-"""One vanilla RNN layer in one direction, forward and backward through time, in NumPy: h' = tanh(W_ih x + W_hh h + b) (Elman 1990)."""
+"""One vanilla RNN layer in one direction, forward and backward through time, in NumPy.
+
+h' = tanh(W_ih x + W_hh h + b) (Elman 1990).
+"""
 
 from __future__ import annotations
 
