@@ -16,24 +16,23 @@ from pathlib import Path
 
 from bench import prepare
 from bench.case import Case
-from impls import Backend
 from results.record import Measurement
 
 CALLS = 2
 SAMPLE_SECONDS = 0.005
 
 
-def measure(module: Backend, case: Case) -> Iterator[Measurement]:
+def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """Load the case and call it twice; yields the peaks in bytes. The answer is checked afterwards."""
     inputs = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
     probe = _device_peaks if case.spec.device == "cuda" else _resident_peak
     with probe() as peaks:
-        prepared = prepare.load(module, case)
+        prepared = prepare.load(case, backend)
         for _ in range(CALLS):
             prepared.call()
         prepared.wait()
     del inputs
-    prepare.verify(prepared, module.__name__.rpartition(".")[2])
+    prepare.verify(prepared)
     for metric, value in peaks.items():
         yield Measurement(metric, "B", (float(value),))
 

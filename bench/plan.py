@@ -67,7 +67,7 @@ class Plan:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
-        lists = {name: tuple(values[name]) for name in ("studies", "backends", "filters")}
+        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("studies", "backends", "filters")}
         return Plan(**(values | lists))
 
     @property

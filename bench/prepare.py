@@ -15,7 +15,7 @@ import numpy as np
 import impls
 from bench import agreement
 from bench.case import Case
-from impls import Backend, Loaded, refusals
+from impls import Loaded, refusals
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
@@ -37,6 +37,7 @@ class Prepared:
     """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done."""
 
     case: Case
+    backend: str
     loaded: Loaded
     call: Callable[[], None]
     wait: Callable[[], None]
@@ -47,11 +48,12 @@ class Prepared:
 
 def prepare(case: Case, backend: str) -> Prepared:
     """Raises `Skip` with the reason, or `Rejected`; whatever the backend itself raises passes through."""
-    return verify(load(admit(case, backend), case), backend)
+    admit(case, backend)
+    return verify(load(case, backend))
 
 
-def admit(case: Case, backend: str, check_answers: bool = True) -> Backend:
-    """The backend's module, once it is known not to refuse the case and to answer its shrunken twin correctly."""
+def admit(case: Case, backend: str, check_answers: bool = True) -> None:
+    """Returns once it is known that the backend does not refuse the case and answers its shrunken twin correctly."""
     try:
         module = impls.get(backend)
     except impls.Unavailable as reason:
@@ -64,33 +66,32 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> Backend:
             agreement.check(module, case.shrunk())
         except agreement.Disagreement as error:
             raise Rejected(str(error)) from error
-    return module
 
 
-def load(module: Backend, case: Case) -> Prepared:
+def load(case: Case, backend: str) -> Prepared:
     """Put the real case on the device and call it once; nothing is checked yet."""
     params, batch = case.data()
     started = time.perf_counter()
-    loaded = module.load(case.spec, params, batch)
+    loaded = impls.get(backend).load(case.spec, params, batch)
     loaded.wait()
     ready = time.perf_counter()
     call = getattr(loaded, case.phase)
     call()
     loaded.wait()
-    return Prepared(case, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
+    return Prepared(case, backend, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
 
 
-def verify(prepared: Prepared, backend: str) -> Prepared:
+def verify(prepared: Prepared) -> Prepared:
     """Check the loaded case itself. Raises `Rejected`."""
-    module, case = impls.get(backend), prepared.case
-    provenance = prepared.loaded.provenance()
-    if provenance.get("ran") not in module.RUNS:
-        allowed = " or ".join(module.RUNS)
+    case, backend = prepared.case, prepared.backend
+    provenance, runs = prepared.loaded.provenance(), impls.get(backend).RUNS
+    if provenance.get("ran") not in runs:
+        allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
     prepared.provenance = provenance
     if backend == NULL:
         return prepared
-    _check_wait(prepared, backend)
+    _check_wait(prepared)
     found = prepared.loaded.outputs()
     if not np.isfinite(found).all():
         raise Rejected(f"{backend} returned {int((~np.isfinite(found)).sum())} outputs that are NaN or infinite")
@@ -99,7 +100,7 @@ def verify(prepared: Prepared, backend: str) -> Prepared:
     return prepared
 
 
-def _check_wait(prepared: Prepared, backend: str) -> None:
+def _check_wait(prepared: Prepared) -> None:
     """The first read of the outputs after `wait` must cost no more than the second: else the work was not done.
 
     Work left undone is most of the call; judged by the best of five tries, since a busy machine only ever adds time.
@@ -119,7 +120,7 @@ def _check_wait(prepared: Prepared, backend: str) -> None:
         if unfinished[-1] <= UNFINISHED_SECONDS or shares[-1] <= UNFINISHED_SHARE:
             return
     raise Rejected(
-        f"{backend} does not wait: reading the outputs after wait() took {min(unfinished) * 1e3:.1f} ms longer "
+        f"{prepared.backend} does not wait: reading the outputs after wait() took {min(unfinished) * 1e3:.1f} ms longer "
         f"than reading them again ({min(shares):.0%} of the call), so work was still running"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.case import Case
-from impls import Backend, UnknownName
+from impls import UnknownName
 from results.record import Measurement
 
 STUDIES = Path(__file__).parent / "studies"
@@ -19,13 +19,13 @@ Scale = Literal["smoke", "quick", "cpu", "gpu"]
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise it measures one case
-    in a worker of its own, given the backend already admitted (see `bench.prepare`)."""
+    """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise given a backend's name
+    and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`)."""
 
     question: str
     claim: str
     cases: Mapping[Scale, tuple[Case, ...]]
-    alone: Callable[[Backend, Case], Iterable[Measurement]] | None = None
+    alone: Callable[[str, Case], Iterable[Measurement]] | None = None
 
 
 def names() -> list[str]:

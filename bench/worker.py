@@ -44,9 +44,9 @@ class Worker:
         self.release()
         opened = Case.from_dict(case)
         twin = opened.shrunk().key
-        module = prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
+        prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
         self.admitted.add(twin)
-        self.prepared = prepare.verify(prepare.load(module, opened), self.backend)
+        self.prepared = prepare.verify(prepare.load(opened, self.backend))
         self.sampler = Sampler(clock_for(self.prepared))
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
@@ -83,8 +83,8 @@ class Worker:
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
             raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
-        module = prepare.admit(opened, self.backend)
-        return {"measurements": [asdict(item) for item in chosen.alone(module, opened)]}
+        prepare.admit(opened, self.backend)
+        return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
 
     def ceilings(self, device: str, dtype: str) -> dict[str, Any]:
         return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
