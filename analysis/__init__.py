@@ -1,1 +1,5 @@
 """WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds; imports nothing heavy itself."""
+
+
+class AnalysisError(ValueError):
+    """Something asked of the analysis that it cannot give; the message says what was asked, what is there and what to do."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis import AnalysisError
 from analysis.load import Section
 from analysis.ratios import (
     LOCATIONS,
@@ -28,7 +29,7 @@ PHASES = ("forward", "forward_backward", "step")
 CASE = ["study", "case", "backend"]
 
 
-class UnknownBaseline(ValueError):
+class UnknownBaseline(AnalysisError):
     """A baseline that no section has measured."""
 
 

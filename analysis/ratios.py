@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis import AnalysisError
+
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
 CONFIDENCE = 0.95
 NOT_COMPARED = ("null", "machine")  # `null` prices the harness, `machine` holds the ceilings
 
 
-class UnknownLocation(ValueError):
+class UnknownLocation(AnalysisError):
     """A location nobody defined."""
 
 

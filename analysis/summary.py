@@ -137,22 +137,29 @@ def about_cases(found: Findings) -> str:
     """How to read the table of cases."""
     return (
         f"{words.count(len(found.cases), 'row')}. “± %” is half the 95 % interval of the time over replicates; a ratio’s interval is "
-        "usually narrower, for backends take turns and drift hits all alike. T steps, B sequences in a batch, H hidden size."
+        "usually narrower, for backends take turns and drift hits all alike. T steps, B sequences in a batch, H hidden size. "
+        "The first call includes compilation and tuning."
     )
 
 
 def commands(section: Section) -> list[str]:
-    """How to repeat each run: the plan's own command where it holds one, else rebuilt from its parts."""
+    """How to repeat each run, rebuilt from its plan."""
     return list(dict.fromkeys(_command(run.header.plan) for run in section.runs))
 
 
 def _command(plan: dict[str, object]) -> str:
-    if isinstance(plan.get("command"), str):
-        return str(plan["command"])
-    words_ = ["lstm-bench", "run", str(plan.get("suite") or "quick")]
-    backends, replicates = plan.get("backends"), plan.get("replicates")
-    if isinstance(backends, list) and backends:
-        words_ += ["--backends", ",".join(str(name) for name in backends)]
-    if isinstance(replicates, int):
-        words_ += ["--replicates", str(replicates)]
-    return shlex.join(words_)
+    suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
+    parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
+    for option, name in (("--backend", "backends"), ("--where", "filters")):
+        parts += [part for value in _names(plan, name) for part in (option, value)]
+    for option, name in (("--threads", "threads"), ("--replicates", "replicates"), ("--seed", "seed")):
+        value = plan.get(name)
+        parts += [option, str(value)] if isinstance(value, int) and value else []
+    budget = plan.get("time_budget")
+    parts += ["--time-budget", f"{budget:g}s"] if isinstance(budget, int | float) else []
+    return shlex.join(parts)
+
+
+def _names(plan: dict[str, object], name: str) -> list[str]:
+    values = plan.get(name)
+    return [str(value) for value in values] if isinstance(values, list | tuple) else []

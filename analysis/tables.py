@@ -87,20 +87,22 @@ def cases(found: Findings) -> Table:
     """One row per case and backend."""
     table = found.cases
     several = {name: table[name].nunique() > 1 for name in ("device", "dtype", "cell", "study") if name in table}
+    network = [_network({str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
+    various = any(text != "plain" for text in network)
     extra = [name for name in ("study", "cell", "dtype", "device") if several.get(name)]
     columns = [Column("Phase"), *(Column(name.capitalize()) for name in extra), Column("T", True, "steps"), Column("B", True, "batch")]
-    columns += [Column("H", True, "hidden size"), Column("Network"), Column("Backend"), Column("Time a call", True), Column("± %", True)]
-    columns += [Column("Tokens/s", True), Column("FLOP/s", True), Column("First call", True, "compilation and tuning included")]
-    columns += [Column("Times as fast", True, f"as {found.baseline}"), Column("Notes")]
+    columns += [Column("H", True, "hidden size"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
+    columns += [Column("± %", True), Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
+    columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}
     names = {name: index for index, name in enumerate(found.backends)}
     listed = table.assign(order=table["phase"].map(order), place=table["backend"].map(names))
     listed = listed.sort_values(["order", *extra, "hidden_size", "steps", "batch", "case", "place"], kind="stable")
-    rows = tuple(_case_row({str(k): v for k, v in row.items()}, extra, found.baseline) for row in listed.to_dict("records"))
+    rows = tuple(_case_row({str(k): v for k, v in row.items()}, extra, various, found.baseline) for row in listed.to_dict("records"))
     return Table("cases", tuple(columns), rows)
 
 
-def _case_row(row: dict[str, object], extra: list[str], baseline: str | None) -> tuple[Cell, ...]:
+def _case_row(row: dict[str, object], extra: list[str], various: bool, baseline: str | None) -> tuple[Cell, ...]:
     notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (["two modes"] if row["modes"] is not None else [])
     notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
     seconds = _number(row["seconds"]) or 0.0
@@ -111,16 +113,21 @@ def _case_row(row: dict[str, object], extra: list[str], baseline: str | None) ->
         Cell(words.PHASES.get(str(row["phase"]), str(row["phase"]))),
         *(Cell(str(row[name])) for name in extra),
         *(_plain(row.get(name)) for name in ("steps", "batch", "hidden_size")),
-        Cell(words.sizes(row, ("hidden_size", "steps", "batch")) or "plain"),
+        *([Cell(_network(row))] * various),
         Cell(str(row["backend"]), backend=str(row["backend"])),
         Cell(words.scaled(seconds, "s"), seconds),
         half,
-        _scaled(row.get("tokens_per_second"), ""),
-        _scaled(row.get("flops_per_second"), "FLOP/s"),
-        _scaled(row.get("first_call"), "s"),
         ratio_cell(ratio, row["backend"] == baseline),
+        _scaled(row.get("tokens_per_second"), ""),
+        _scaled(row.get("flops_per_second"), ""),
+        _scaled(row.get("first_call"), "s"),
         Cell(", ".join(notes)),
     )
+
+
+def _network(row: dict[str, object]) -> str:
+    """What sets a case apart from a plain layer with as many inputs as units."""
+    return words.sizes(row, ("hidden_size", "steps", "batch", "cell")) or "plain"
 
 
 def refusals(section: Section) -> Table:

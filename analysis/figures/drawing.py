@@ -58,10 +58,9 @@ def legend(figure: Figure, backends: Iterable[str], more: Sequence[Line2D] = ())
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6), handlelength=1.8, columnspacing=1.6, borderpad=0)
 
 
-def mark(backend: str, line: bool = True) -> Line2D:
+def mark(backend: str) -> Line2D:
     own = style(backend)
-    dash = own.dash if line else "none"
-    return Line2D([], [], color=own.colour, marker=own.marker, linestyle=dash, markeredgecolor=PAPER, markeredgewidth=0.6, label=backend)
+    return Line2D([], [], color=own.colour, marker=own.marker, linestyle=own.dash, markeredgecolor=PAPER, markeredgewidth=0.6, label=backend)
 
 
 def log_values(axis: Axis, values: Iterable[float]) -> None:

@@ -27,12 +27,11 @@ def draw(times: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(min(len(cases), COLUMNS), rows, 0.9 + 0.32 * len(backends))
         flat = [axes for line in grid for axes in line]
         every = [np.concatenate(list(steps.loc[steps["case"] == case, "samples"])) for case in cases]
-        low, high = min(samples.min() for samples in every), max(samples.max() for samples in every)
-        for axes, case in zip(flat, cases, strict=False):
+        for axes, case, samples in zip(flat, cases, every, strict=False):
             _panel(axes, steps[steps["case"] == case], backends)
             axes.set_xscale("log")
-            axes.set_xlim(low / 1.3, high * 1.3)
-            log_units(axes.xaxis, "s", low, high)
+            axes.set_xlim(samples.min() / 1.3, samples.max() * 1.3)
+            log_units(axes.xaxis, "s", samples.min(), samples.max())
         blank(flat[len(cases) :])
         for axes in flat[max(len(cases) - len(grid[0]), 0) : len(cases)]:
             axes.set_xlabel("time of one streaming step")
@@ -61,7 +60,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, backends: list[str]) -> None:
         low, middle, high = np.quantile(pooled[name], (0.05, 0.5, 0.95))
         axes.plot([low, high], [place, place], color=palette[name], lw=1.4, zorder=3)
         axes.plot(middle, place, style(name).marker, color=palette[name], ms=7, mec=PAPER, mew=0.8, zorder=4)
-    axes.set(xlabel="", ylabel="", title=words.sizes({str(k): v for k, v in rows.iloc[0].items()}, ("steps",)))
+    axes.set(xlabel="", ylabel="", title=words.sizes({str(k): v for k, v in rows.iloc[0].items()}))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -72,7 +71,7 @@ def _caption(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     first = min(pooled, key=lambda name: float(np.median(pooled[name])))
     low, high = (words.scaled(float(np.quantile(pooled[first], share)), "s") for share in (0.5, 0.95))
     row = {str(name): value for name, value in steps[steps["case"] == case].iloc[0].items()}
-    text = f"At {words.sizes(row, ('steps',))} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
+    text = f"At {words.sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
     text += "dots are samples, lines span the 5th to the 95th percentile, markers are medians."
     return text + (f" {len(cases)} of {every} cases are shown." if len(cases) < every else "")
 

@@ -59,6 +59,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     log_values(axes.xaxis, rows["steps"])
+    axes.tick_params(labelleft=True)
     axes.set_xlabel("length T, steps")
 
 

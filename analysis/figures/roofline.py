@@ -45,6 +45,7 @@ def _panel(axes: Axes, points: pd.DataFrame, roof: dict[str, float], span: tuple
         own = style(str(backend))
         axes.plot(rows["intensity"], rows["flops_per_second"], own.marker, color=own.colour, mec=PAPER, mew=0.6, alpha=0.9, zorder=3)
     axes.set(xscale="log", yscale="log", xlim=span, xlabel="arithmetic intensity, FLOP/B")
+    axes.tick_params(labelleft=True)
     log_values(axes.xaxis, [10.0**power for power in range(int(np.floor(np.log10(span[0]))), int(np.ceil(np.log10(span[1]))) + 1)])
     axes.set_xlim(span)
 

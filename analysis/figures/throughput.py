@@ -73,7 +73,7 @@ def _caption(phases: dict[str, list[Sweep]], shown: dict[str, list[Sweep]], over
         rows = pd.concat([sweep.rows for sweep in found])
         row = rows.loc[rows["tokens_per_second"].idxmax()]
         where = f"{LETTERS[over]}{row[over]:g}"
-        best.append(f"{words.scaled(float(row['tokens_per_second']), 'tokens/s')} in {words.PHASES[phase]} ({row['backend']}, {where})")
+        best.append(f"{words.rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})")
     text = f"Most of what is shown: {words.listed(best)}; vertical bars are 95 % intervals over replicates."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
     return text + (f" {here} of {every} such curves are shown; the table holds the rest." if here < every else "")

@@ -1,0 +1,91 @@
+"""A run at a glance for a terminal: plain rows, all with the same columns; the command line draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import words
+from analysis.findings import Findings, find_out
+from analysis.load import Section, load
+from analysis.ratios import NOT_COMPARED, Location, Ratio, locate
+from results.store import ROOT
+
+Row = dict[str, str]
+Values = dict[str, str | int | float | None]
+
+
+def rows(paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT) -> list[Row]:
+    """One row per case and backend, as text to read."""
+    return [_text(value) for value in values(paths, baseline, location, root)]
+
+
+def values(paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT) -> list[Values]:
+    """The same rows as numbers in SI units for a program to read; None is what was not measured."""
+    return [value for section in load(paths, root) for value in _section(section, baseline, location)]
+
+
+def _section(section: Section, baseline: str | None, location: Location) -> Iterator[Values]:
+    found = find_out(section, baseline, location)
+    timed = {(row["study"], row["case"], row["backend"]): row for row in found.cases.to_dict("records")}
+    series = section.series[section.series["metric"] != "time"].drop_duplicates(["study", "case", "backend"])
+    other = {(row.study, row.case, row.backend): row for row in series.itertuples()}
+    records = section.records.assign(rank=section.records["status"].map({"ok": 0, "failed": 1, "skipped": 2}))
+    records = records[~records["backend"].isin(NOT_COMPARED)].sort_values("rank", kind="stable")
+    for row in records.drop_duplicates(["study", "case", "backend"]).sort_index().itertuples():
+        key = (row.study, row.case, row.backend)
+        start: Values = {"machine": section.title, "study": row.study, "case": row.case, "backend": row.backend, "status": row.status}
+        measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
+        yield start | measured | ({"notes": row.reason} if row.status != "ok" else {})
+
+
+def _timed(row: dict[str, object], found: Findings) -> Values:
+    ratio = row["ratio"] if isinstance(row["ratio"], Ratio) else None
+    notes = row["notes"] if isinstance(row["notes"], tuple) else ()
+    return {
+        "metric": "time",
+        "unit": "s",
+        "value": _number(row["seconds"]),
+        "low": _number(row["low"]),
+        "high": _number(row["high"]),
+        "tokens_per_second": _number(row["tokens_per_second"]),
+        "ratio": None if ratio is None else ratio.value,
+        "ratio_low": None if ratio is None else ratio.low,
+        "ratio_high": None if ratio is None else ratio.high,
+        "baseline": found.baseline,
+        "location": found.location,
+        "notes": ", ".join(str(note) for note in notes),
+    }
+
+
+def _other(series: object, location: Location) -> Values:
+    empty: Values = dict.fromkeys(("value", "low", "high", "tokens_per_second", "ratio", "ratio_low", "ratio_high", "baseline"))
+    samples = getattr(series, "samples", np.array([]))
+    value = locate(samples, location) if len(samples) else None
+    metric, unit = (str(getattr(series, name, "")) for name in ("metric", "unit"))
+    return {"metric": metric, "unit": unit} | empty | {"value": value, "location": location, "notes": ""}
+
+
+def _text(value: Values) -> Row:
+    number, low, high = (_number(value[name]) for name in ("value", "low", "high"))
+    spread = f"±{words.percent((high - low) / 2 / number)}" if number and low is not None and high is not None else ""
+    tokens, ratio = _number(value["tokens_per_second"]), _number(value["ratio"])
+    bounds = [_number(value[name]) for name in ("ratio_low", "ratio_high")]
+    own = value["backend"] == value["baseline"]
+    interval = "" if None in bounds else f" [{', '.join(words.digits(bound) for bound in bounds if bound is not None)}]"
+    return {
+        "case": str(value["case"]),
+        "backend": str(value["backend"]),
+        "measured": str(value["status"]) if number is None else words.scaled(number, str(value["unit"])),
+        "±": spread,
+        "tokens/s": "" if tokens is None else words.scaled(tokens, "").strip(),
+        "ratio": "" if ratio is None else "baseline" if own else f"{words.digits(ratio)}×{interval}",
+        "notes": str(value["notes"]).replace("_", " ") if number is not None else str(value["notes"]),
+    }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not pd.isna(value) else None
