@@ -23,19 +23,19 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def cell(spec: Spec, *supported: str) -> str | None:
     if spec.cell in supported:
         return None
-    return f"runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every cell"
+    return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every cell"
 
 
 def dtype(spec: Spec, *supported: str) -> str | None:
     if spec.dtype in supported:
         return None
-    return f"computes in {', '.join(supported)}, not in {spec.dtype}; ask for one of those"
+    return f"this backend computes in {', '.join(supported)}, not in {spec.dtype}; ask for one of those"
 
 
 def device(spec: Spec, *supported: str) -> str | None:
     if spec.device in supported:
         return None
-    return f"runs on {', '.join(supported)}, not on {spec.device}; ask for device={supported[0]}"
+    return f"this backend runs on {', '.join(supported)}, not on {spec.device}; ask for device={supported[0]}"
 
 
 def no_cuda(spec: Spec, framework: str, found: bool) -> str | None:
@@ -51,4 +51,4 @@ def no_cuda(spec: Spec, framework: str, found: bool) -> str | None:
 def projection(spec: Spec) -> str | None:
     if not getattr(spec, "proj_size", 0):
         return None
-    return "has no projection; ask for proj_size=0, or use the backends numpy or torch"
+    return "this backend has no projection; ask for proj_size=0, or use the backends numpy or torch"
