@@ -35,7 +35,7 @@ def _numpy_operations(dtype: str) -> tuple[Callable[[], None], Callable[[], None
     random, size = np.random.default_rng(0), GEMM_SIZE["cpu"]
     a, b = (random.standard_normal((size, size)).astype(dtype) for _ in range(2))
     out = np.empty_like(a)
-    source = random.integers(0, 255, COPY_BYTES["cpu"], dtype=np.uint8)
+    source = np.tile(random.integers(0, 255, 1 << 20, dtype=np.uint8), COPY_BYTES["cpu"] >> 20)
     target = np.empty_like(source)
     return lambda: void(np.matmul(a, b, out=out)), lambda: np.copyto(target, source)
 

@@ -1,0 +1,18 @@
+"""Never returns."""
+
+import time
+
+from impls import Batch, Params, Spec
+from impls.backends import numpy as right
+
+RUNS = ("numpy",)
+refuses = right.refuses
+
+
+class Network(right.Network):
+    def forward(self):
+        time.sleep(3600)
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> Network:
+    return Network(spec, params, batch)

@@ -1,0 +1,50 @@
+"""What the tests of the harness share: misbehaving backends, a small case, and a listener that only collects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.case import Case
+from impls import LSTMSpec, backends
+from results.record import Record
+
+MISBEHAVING = Path(__file__).parent.parent / "backends"
+
+
+@pytest.fixture
+def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes `tests/backends` visible here and in workers."""
+    monkeypatch.setenv("LSTM_BENCH_BACKENDS", str(MISBEHAVING))
+    backends.__path__.append(str(MISBEHAVING))
+    yield
+    backends.__path__.remove(str(MISBEHAVING))
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case(LSTMSpec(4, 5), steps=32, batch=3)
+
+
+class Collector:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.expected = 0
+
+    def expect(self, study: str, records: int) -> None:
+        self.expected += records
+
+    def doing(self, text: str) -> None:
+        pass
+
+    def recorded(self, records: Sequence[Record]) -> None:
+        self.records.extend(records)
+
+
+@pytest.fixture
+def collector() -> Collector:
+    return Collector()

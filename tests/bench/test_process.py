@@ -1,0 +1,106 @@
+"""Workers that raise, hang, die or chatter: each ends in a typed outcome and takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import turns
+from bench.case import Case
+from bench.turns import Pace
+from bench.workers import Workers
+
+PACE = Pace(rounds=2, turn_seconds=0.005, warm_seconds=0.01)
+
+
+def outcomes(case: Case, cache: Path, *backends: str) -> dict[str, turns.Reply]:
+    with Workers(1, cache) as workers:
+        ready, replies = workers.get(backends)
+        return replies | turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)
+
+
+@pytest.mark.parametrize(("backend", "kind", "reason"), [
+    ("raising", "error", "ArithmeticError: the widget came loose"),
+    ("segfaulting", "crash", "killed by SIGSEGV"),
+    ("exhausted", "out_of_memory", "Unable to allocate"),
+    ("fallen_back", "wrong", "fell back"),
+])  # fmt: skip
+def test_each_failure_is_typed_and_the_others_go_on(misbehaving, tmp_path, case, backend, kind, reason):
+    replies = outcomes(case, tmp_path, backend, "numpy")
+    assert replies["numpy"]["status"] == "ok"
+    assert (replies[backend]["status"], replies[backend]["kind"]) == ("failed", kind)
+    assert reason in replies[backend]["reason"]
+
+
+def test_a_hanging_backend_is_killed_and_typed(misbehaving, tmp_path, case, monkeypatch):
+    monkeypatch.setattr(turns, "PREPARE_SECONDS", 2.0)
+    replies = outcomes(case, tmp_path, "hanging", "numpy")
+    assert replies["hanging"]["kind"] == "timeout"
+    assert "no answer within 2 s" in replies["hanging"]["reason"]
+    assert replies["numpy"]["status"] == "ok"
+
+
+def test_what_a_backend_prints_is_not_taken_for_a_reply(misbehaving, tmp_path, case):
+    assert outcomes(case, tmp_path, "talkative")["talkative"]["status"] == "ok"
+
+
+def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
+    with Workers(1, tmp_path) as workers:
+        ready, _ = workers.get(["numpy"])
+        os.kill(ready["numpy"].pid, signal.SIGKILL)
+        reply = turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)["numpy"]
+    assert reply["kind"] == "crash"
+    assert "out-of-memory killer" in reply["reason"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from bench.workers import Workers\n"
+        f"workers = Workers(1, Path({str(tmp_path)!r})); ready, _ = workers.get(['numpy'])\n"
+        "print(ready['numpy'].pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(worker)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_samples_come_back_in_turns(tmp_path, case):
+    reply = outcomes(case, tmp_path, "numpy")["numpy"]
+    time_taken = reply["measurements"][0]
+    assert time_taken["metric"] == "time"
+    assert len(time_taken["blocks"]) <= PACE.rounds
+    assert sum(time_taken["blocks"]) == len(time_taken["samples"])
+
+
+def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, tmp_path):
+    import statistics
+
+    from impls import LSTMSpec
+
+    case = Case(LSTMSpec(64, 64), 64, 8)
+    with Workers(1, tmp_path) as workers:
+        ready, _ = workers.get(["numpy", "slowed"])
+        replies = turns.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
+    numpy, slowed = (min(replies[name]["measurements"][0]["samples"]) for name in ("numpy", "slowed"))
+    assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"]["measurements"][0]["samples"])

@@ -1,0 +1,178 @@
+"""Whole runs: every outcome on disk, nothing lost to a kill, nothing measured twice, budgets kept, locks held."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench import plan, session, turns
+from bench.lock import DeviceBusy, device_lock
+from bench.session import NothingToResume
+from results import store
+from results.store import StoreError
+
+KILLS = 10
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests may run while a person measures: their lock lies elsewhere."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def smoke(*backends: str, **options) -> plan.Plan:
+    return plan.make("smoke", backends or ("numpy",), threads=1, **options)
+
+
+def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collector):
+    chosen = smoke("numpy", replicates=2)
+    path, footer = session.start(chosen, tmp_path, collector)
+    run = store.read(path)
+    turned = {("throughput", case.key, "numpy", n) for case in chosen.cases("throughput") for n in range(2)}
+    alone = {("memory", case.key, "numpy", 0) for case in chosen.cases("memory")}
+    assert {record.task for record in run.records} >= turned | alone
+    assert footer.complete and run.finished
+    assert all(record.status == "ok" for record in run.records), [record.reason for record in run.records]
+    assert collector.expected == len(turned | alone)
+    assert path.parts[-3:-1] == (run.header.started[:10], run.header.machine)
+
+
+def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):
+    monkeypatch.setattr(turns, "PREPARE_SECONDS", 5.0)
+    path, footer = session.start(
+        smoke("numpy", "segfaulting", "raising", "hanging", where=["phase=forward"]), tmp_path, collector
+    )
+    found = {
+        (record.backend, record.status, record.kind) for record in store.read(path).records if record.study == "throughput"
+    }
+    assert found == {
+        ("numpy", "ok", None), ("segfaulting", "failed", "crash"), ("raising", "failed", "error"), ("hanging", "failed", "timeout"),
+    }  # fmt: skip
+    assert footer.complete
+
+
+def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector):
+    path, _ = session.start(smoke("numpy", "raising", where=["phase=forward"], replicates=3), tmp_path, collector)
+    counted = Counter(record.backend for record in store.read(path).records if record.study == "throughput")
+    assert counted == {"numpy": 3, "raising": 1}
+
+
+def test_killed_ten_times_at_random_it_resumes_to_the_same_set(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = ["smoke", "--backend", "numpy", "--threads", "1", "--replicates", "3"]
+    subprocess.run(_command("run", *arguments, "--out", whole), check=True, capture_output=True)
+    wait, kills = random.Random(0), 0
+    started = subprocess.Popen(
+        _command("run", *arguments, "--out", killed), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while kills < KILLS:
+        time.sleep(wait.uniform(0.3, 1.5))
+        if started.poll() is None:
+            started.send_signal(signal.SIGKILL)
+            kills += 1
+        started.wait()
+        if store.find(killed) and store.read(store.find(killed)[0]).finished:
+            break
+        again = "--resume" if store.find(killed) else arguments
+        started = subprocess.Popen(
+            _command("run", *([again] if isinstance(again, str) else again), "--out", killed),
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    started.wait()
+    assert kills >= 3, "the run was over before it could be killed"
+    (path,), (reference,) = store.find(killed), store.find(whole)
+    tasks = [record.task for record in _every_record(path)]
+    assert Counter(tasks) == Counter(record.task for record in _every_record(reference))
+    assert store.read(path).finished
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "lstm_bench", *map(str, arguments)]
+
+
+def _every_record(path: Path):
+    """Records as they lie in the file: `read` would hide one measured twice."""
+    return [line for line in store._lines(path) if isinstance(line, store.Record)]
+
+
+def test_ctrl_c_leaves_a_valid_run_that_resume_finishes(tmp_path, collector):
+    class Impatient(type(collector)):
+        def recorded(self, records):
+            super().recorded(records)
+            if len(self.records) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.start(smoke(), tmp_path, Impatient())
+    (path,) = store.find(tmp_path)
+    interrupted = store.read(path)
+    assert interrupted.footer is not None and interrupted.footer.note == "interrupted" and not interrupted.finished
+    again, _ = session.resume(tmp_path, collector)
+    assert again == path and store.read(path).finished
+    assert not {record.task for record in interrupted.records} & {record.task for record in collector.records}
+
+
+def test_nothing_to_resume_is_said(tmp_path, collector):
+    with pytest.raises(NothingToResume, match="no unfinished run below"):
+        session.resume(tmp_path, collector)
+
+
+def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypatch):
+    class Impatient(type(collector)):
+        def recorded(self, records):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.start(smoke(), tmp_path, Impatient())
+    monkeypatch.setattr("bench.environment.PROTOCOL", 99)
+    with pytest.raises(StoreError, match="their numbers do not compare: start a new run"):
+        session.resume(tmp_path, collector)
+
+
+def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, collector, monkeypatch):
+    write, failed = os.write, []
+
+    def full(handle: int, data: bytes) -> int:
+        if b'"study":"throughput"' in data and not failed:
+            failed.append(True)
+            write(handle, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, data)
+
+    monkeypatch.setattr(store.os, "write", full)
+    with pytest.raises(StoreError, match="No space left on device.*--resume"):
+        session.start(smoke(), tmp_path, collector)
+    monkeypatch.undo()
+    (path,) = store.find(tmp_path)
+    assert [record.study for record in _every_record(path)] == ["ceilings", "overhead"]
+    session.resume(tmp_path, collector)
+    assert store.read(path).finished
+
+
+def test_two_runs_at_once_on_one_device_are_refused(tmp_path, collector):
+    with device_lock("cpu"), pytest.raises(DeviceBusy, match=f"process {os.getpid()}"):
+        session.start(smoke(), tmp_path, collector)
+
+
+def test_a_budget_is_spent_on_more_replicates_and_kept(tmp_path, collector):
+    started = time.monotonic()
+    path, footer = session.start(smoke(time_budget=12.0, where=["phase=forward"]), tmp_path, collector)
+    assert time.monotonic() - started < 20
+    assert footer.complete and footer.note == "time budget spent"
+    replicates = {record.replicate for record in store.read(path).records if record.study == "throughput"}
+    assert len(replicates) > 1
+
+
+def test_a_budget_that_is_too_small_says_so(tmp_path, collector):
+    _, footer = session.start(smoke(time_budget=0.01), tmp_path, collector)
+    assert "before every case had its replicates" in footer.note
