@@ -54,7 +54,8 @@ def on_device(spec: Spec, value: np.ndarray) -> Array:
 class Network:
     """One batch and the weights on their device, and a function `run` that computes the network.
 
-    unpack   turns the gradients of `weights`, the same tree in NumPy, into canonical names and shapes
+    unpack      turns the gradients of `weights`, the same tree in NumPy, into canonical names and shapes
+    recognise   names what runs from the text of a compiled program
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class Network:
         batch: Batch,
         run: Run,
         unpack: Callable[[Weights], Mapping[str, np.ndarray]],
+        recognise: Callable[[str], str] = lambda program: "xla",
     ) -> None:
-        self.spec, self.weights, self.run, self.unpack = spec, weights, run, unpack
+        self.spec, self.weights, self.run, self.unpack, self.recognise = spec, weights, run, unpack, recognise
         full = filled(spec, batch)
         self.names = ("h0", "c0") if spec.cell == "lstm" else ("h0",)
         self.x = on_device(spec, full.x)
@@ -77,7 +79,7 @@ class Network:
         self.lengths = None if batch.lengths is None else jax.device_put(batch.lengths.astype(np.int32), device)
         # Copies, because every step gives the buffers of the state before back to XLA.
         self.stream: tuple[Array, State] = jax.device_put(np.int32(0), device), tuple(h.copy() for h in self.first)
-        self.compiled: dict[str, Callable[..., Any]] = {}
+        self.compiled: dict[str, jax.stages.Compiled] = {}
         self.y, self.last = self.x, self.first
         self.found: tuple[Weights, Array, State] = self.weights, self.x, self.first
 
@@ -93,7 +95,10 @@ class Network:
         )
 
     def _forward_backward(self, weights: Weights, x: Array, first: State, lengths: Array | None, cotangents: Any) -> Any:
-        outputs, pull_back = jax.vjp(lambda *values: self.run(*values, lengths), weights, x, first)
+        def run(weights: Weights, x: Array, first: State) -> tuple[Array, State]:
+            return self.run(weights, x, first, lengths)
+
+        outputs, pull_back = jax.vjp(run, weights, x, first)
         return outputs, pull_back(cotangents)
 
     def step(self) -> None:
@@ -111,7 +116,7 @@ class Network:
             compiled = self.compiled[name] = self._compile(name, function, arguments)
         return compiled(*arguments)
 
-    def _compile(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _compile(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jax.stages.Compiled:
         jitted = jax.jit(function, donate_argnums=(2,) if name == "step" else ())
         # On a GPU the default precision of a float32 product is TF32.
         with wide(self.spec), jax.default_matmul_precision("highest"):
@@ -133,8 +138,9 @@ class Network:
     def provenance(self) -> dict[str, str]:
         platforms = {device.platform for device in self.y.devices()}
         where = PLATFORMS.get(platforms.pop(), "elsewhere") if len(platforms) == 1 else "several devices"
-        compiler = "xla" if where == self.spec.device else f"xla on {where}"
-        return {"ran": compiler, "jax": jax.__version__, "device": str(self.y.device)}
+        ran = "+".join(sorted({self.recognise(compiled.as_text() or "") for compiled in self.compiled.values()}))
+        ran = ran if where == self.spec.device else f"{ran} on {where}"
+        return {"ran": ran, "jax": jax.__version__, "device": str(self.y.device)}
 
 
 def on_host(value: Array) -> np.ndarray:

@@ -53,7 +53,7 @@ def module(spec: Spec, params: Params) -> torch.nn.RNNBase:
 def module_run(network: torch.nn.RNNBase, batch: Batch) -> Run:
     """Call the module as its users do: padded input and output, packed inside where there are lengths."""
     lstm = isinstance(network, torch.nn.LSTM)
-    lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths.astype(np.int64))
+    lengths = torch.from_numpy(np.full(batch.batch, batch.steps) if batch.lengths is None else batch.lengths.astype(np.int64))
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
         y, last = network(x, state if lstm else state[0])
@@ -65,7 +65,7 @@ def module_run(network: torch.nn.RNNBase, batch: Batch) -> Run:
         padded, _ = torch.nn.utils.rnn.pad_packed_sequence(y, total_length=len(x))
         return padded, last if lstm else (last,)
 
-    return run if lengths is None else run_packed
+    return run if batch.lengths is None else run_packed
 
 
 class Network:

@@ -53,7 +53,10 @@ def loop_run(spec: Spec, weights: dict[str, Tensor], batch: Batch, step: Step) -
             for index in range(depth * spec.num_directions, (depth + 1) * spec.num_directions):
                 outputs, h_n[index], c_n[index] = layer(index, below, h0[index], c0[index])
                 directions.append(outputs)
-            below = directions[0] if len(directions) == 1 else [torch.cat(pair, dim=1) for pair in zip(*directions, strict=True)]
+            if spec.bidirectional:
+                below = [torch.cat(pair, dim=1) for pair in zip(*directions, strict=True)]
+            else:
+                below = directions[0]
         return torch.stack(below), (torch.stack(h_n), torch.stack(c_n))
 
     return run

@@ -40,6 +40,7 @@ def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
         for suffix, cell in zip(spec.suffixes(), network.cells(), strict=True):
             cell.dense_i.kernel[...] = _jax.on_device(spec, params[f"weight_ih_{suffix}"].T)
             cell.dense_h.kernel[...] = _jax.on_device(spec, params[f"weight_hh_{suffix}"].T)
+            assert cell.dense_h.bias is not None
             cell.dense_h.bias[...] = _jax.on_device(spec, params[f"bias_ih_{suffix}"] + params[f"bias_hh_{suffix}"])
     definition, weights = nnx.split(network)
     return _jax.Network(spec, weights, batch, partial(run, definition), partial(unpack, spec, definition))
@@ -68,8 +69,10 @@ class Stack(nnx.Module):
         layers = []
         for depth in range(spec.num_layers):
             directions = [recurrent(spec, spec.layer_input_size(depth)) for _ in range(spec.num_directions)]
-            both = nnx.Bidirectional(*directions, time_major=True, return_carry=True, rngs=False) if self.bidirectional else None
-            layers.append(both or directions[0])
+            if self.bidirectional:
+                layers.append(nnx.Bidirectional(*directions, time_major=True, return_carry=True, rngs=False))
+            else:
+                layers.append(directions[0])
         self.layers = nnx.List(layers)
 
     def cells(self) -> Iterator[nnx.OptimizedLSTMCell]:

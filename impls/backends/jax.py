@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -64,11 +65,14 @@ def layer(
         if spec.cell != "gru":
             projected, bias_hh = projected + bias_hh, None
     how = CELLS[spec.cell], reverse, spec.cell == "gru"
-    last, hidden = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), projected, state, live)
+    recurred = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), projected, state, live)
+    last, hidden = cast(tuple[_jax.State, Array], recurred)
     return hidden if live is None else jnp.where(live[..., None], hidden, 0), last
 
 
-def scan(cell: Cell, reverse: bool, weight_hh, bias_hh, weight_hr, projected, extra, state, live):
+def scan(
+    cell: Cell, reverse: bool, weight_hh, bias_hh, weight_hr, projected, extra, state: _jax.State, live
+) -> tuple[_jax.State, Array]:
     """To the last state and h after every step [T, B, R]; `extra` [T, B, G·H] or None is added to the product with W_hh."""
 
     def advance(state, inputs):
@@ -85,7 +89,7 @@ def scan(cell: Cell, reverse: bool, weight_hh, bias_hh, weight_hr, projected, ex
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def recur(how: tuple[Cell, bool, bool], weight_hh, bias_hh, weight_hr, projected, state, live):
+def recur(how: tuple[Cell, bool, bool], weight_hh, bias_hh, weight_hr, projected, state, live) -> tuple[_jax.State, Array]:
     """`how`: the cell, whether in reverse, and whether the gates do more with W_hh h than add it to the input's part."""
     return scan(how[0], how[1], weight_hh, bias_hh, weight_hr, projected, None, state, live)
 
@@ -121,14 +125,14 @@ def lstm(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array
     return hidden if weight_hr is None else hidden @ weight_hr, c
 
 
-def gru(projected: Array, recurrent: Array, state: _jax.State, weight_hr: None) -> _jax.State:
+def gru(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array | None) -> _jax.State:
     (r_x, z_x, n_x), (r_h, z_h, n_h) = jnp.split(projected, 3, axis=-1), jnp.split(recurrent, 3, axis=-1)
     n = jnp.tanh(n_x + jax.nn.sigmoid(r_x + r_h) * n_h)
     z = jax.nn.sigmoid(z_x + z_h)
     return ((1 - z) * n + z * state[0],)
 
 
-def rnn(projected: Array, recurrent: Array, state: _jax.State, weight_hr: None) -> _jax.State:
+def rnn(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array | None) -> _jax.State:
     return (jnp.tanh(projected + recurrent),)
 
 

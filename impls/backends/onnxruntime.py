@@ -19,6 +19,7 @@ from impls.spec import Spec
 
 PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)
+Values = dict[str, onnxruntime.OrtValue]
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -53,27 +54,28 @@ class Network:
         self.x = full.x.astype(np.float32)
         first = {f"{name}0": getattr(full, f"{name}0").astype(np.float32) for name in self.states}
         constant = {"lengths": batch.lengths.astype(np.int32)} if batch.lengths is not None else {}
-        self.binding = self._bind({"x": self.x} | first | constant, self._results(batch.steps, batch.batch))
+        self.binding = self._bind({"x": self.x} | first | constant, self._results(batch.steps, batch.batch), {})
         self.tokens = [onnxruntime.OrtValue.ortvalue_from_numpy(token[None]) for token in self.x]
         self.position, self.latest = 0, self.binding
         if not (ragged or spec.bidirectional):
             ping, pong = self._results(1, batch.batch), self._results(1, batch.batch)
             for name, value in first.items():
                 pong[f"{name[0]}_n"].update_inplace(value)
-            self.turns = self._bind({"x": self.x[:1]}, ping, pong), self._bind({"x": self.x[:1]}, pong, ping)
+            after_pong, after_ping = ({name: last[f"{name[0]}_n"] for name in first} for last in (pong, ping))
+            self.turns = self._bind({}, ping, after_pong), self._bind({}, pong, after_ping)
 
-    def _results(self, steps: int, batch: int) -> dict[str, onnxruntime.OrtValue]:
+    def _results(self, steps: int, batch: int) -> Values:
         spec = self.spec
         state = (spec.num_layers * spec.num_directions, batch, spec.hidden_size)
         shapes = {"y": (steps, batch, spec.output_size)} | {f"{name}_n": state for name in self.states}
         return {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
 
-    def _bind(self, inputs: dict, outputs: dict, state: dict | None = None) -> onnxruntime.IOBinding:
+    def _bind(self, inputs: dict[str, np.ndarray], outputs: Values, before: Values) -> onnxruntime.IOBinding:
         binding = self.session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
-        for name in self.states if state else ():
-            binding.bind_ortvalue_input(f"{name}0", state[f"{name}_n"])
+        for name, value in before.items():
+            binding.bind_ortvalue_input(name, value)
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
         return binding

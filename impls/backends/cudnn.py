@@ -1,0 +1,68 @@
+"""`torch.nn.LSTM`, `GRU` and `RNN` on cuDNN, which PyTorch calls with an algorithm it chooses by shape and dtype.
+
+Persistent kernels keep W_hh on the chip: PERSIST_STATIC_SMALL_H for small H, PERSIST_STATIC for float16 with one layer, one
+direction, H ≤ 1024, H and I multiples of 128, B a multiple of 8 up to 128. Everything else, and all that is packed or
+projects, is STANDARD: a product and an elementwise kernel a step (`get_algo` in aten/src/ATen/native/cudnn/RNN.cpp).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+
+from impls import Unavailable, refusals
+from impls.backend import Phase
+from impls.backends import _torch
+from impls.batch import Batch
+from impls.params import Params
+from impls.spec import Spec
+
+RUNS = ("cudnn",)
+OPERATOR = "aten::_cudnn_rnn"
+# Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
+ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
+BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
+
+
+def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    return refusals.first(
+        refusals.in_principle(spec, phase, ragged), refusals.device(spec, "cuda"), _torch.no_cuda(spec), _no_cudnn(spec)
+    )
+
+
+def _no_cudnn(spec: Spec) -> str | None:
+    version = torch.backends.cudnn.version() or 0
+    if not version:
+        return "this PyTorch has no cuDNN; install one built with it"
+    if spec.dtype == "bfloat16" and version < BFLOAT16_SINCE:
+        return f"cuDNN {version} has no bfloat16 LSTM; install cuDNN 9.13 or newer, or ask for float16"
+    return None
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+    if reason := refusals.first(refusals.device(spec, "cuda"), _torch.no_cuda(spec), _no_cudnn(spec)):
+        raise Unavailable(reason)
+    _torch.check(spec, params, batch)
+    torch.backends.cudnn.allow_tf32 = False
+    network = _torch.module(spec, params)
+    run = _torch.module_run(network, batch)
+    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)
+
+
+def switch_cudnn_on() -> None:
+    torch.backends.cudnn.enabled = True
+
+
+def what_ran(network: _torch.Network) -> dict[str, str]:
+    names = network.names_run()
+    version, tf32 = str(torch.backends.cudnn.version()), "allowed" if torch.backends.cudnn.allow_tf32 else "off"
+    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version, "tf32": tf32}
+
+
+def algorithm(names: Iterable[str]) -> str:
+    """Which of cuDNN's algorithms left these kernel names; forward and backward may differ, and are then joined by +."""
+    seen = sorted({name for name in names if not name.startswith(("aten::", "cuda"))})
+    found = [name for name, pattern in ALGORITHMS.items() if any(re.search(pattern, kernel, re.IGNORECASE) for kernel in seen)]
+    return "+".join(found) or f"unrecognised among {', '.join(seen)}"
