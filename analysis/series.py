@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# Ashman's D of the two halves of a uniform distribution, the widest that still has one mode, is at most 3.5 (with standard
-# deviations) and of a normal 2.7; 5 leaves a visible valley. Simulated in tests/analysis/test_series.py.
-SEPARATION = 5.0
+# With these four, draws from normal, uniform, exponential, log-normal and Pareto distributions are called bimodal less than once
+# in a hundred: tests/analysis/test_series.py.
+SEPARATION = 4.0
+VALLEY = 0.2
 SMALLEST_SHARE = 0.1
-FEWEST_SAMPLES = 20
+FEWEST_SAMPLES = 30  # in all, and in the smaller mode:
+FEWEST_IN_MODE = 6
 FINEST_RELATIVE_WIDTH = 1e-3  # narrower than what a clock resolves: keeps two constant values from dividing by nothing
 
 
@@ -40,9 +42,10 @@ def median_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[floa
 def two_modes(samples: np.ndarray) -> Modes | None:
     """Two modes, or None where one is enough.
 
-    Log samples are split where the variance between the halves is largest (Otsu 1979); they count as two modes if Ashman's
-    D = √2·|m₁−m₂| / √(s₁²+s₂²) (Ashman, Bird & Zepf 1994) exceeds 5, with medians for m and scaled median absolute deviations
-    for s, so that a tail of slow calls is no second mode, and if the smaller mode holds at least a tenth of the samples.
+    Log samples are split where the variance between the halves is largest (Otsu 1979). They count as two modes if Ashman's
+    D = √2·|m₁−m₂| / √(s₁²+s₂²) (Ashman, Bird & Zepf 1994) exceeds 4, with medians for m and scaled interdecile ranges for s;
+    if the smaller mode holds a tenth of the samples; and if a valley lies between, for a tail of slow calls is no second mode:
+    the middle half of the way from m₁ to m₂ holds at most a fifth as many samples as the smaller mode.
     """
     count = len(samples)
     if count < FEWEST_SAMPLES or np.min(samples) <= 0:
@@ -52,11 +55,21 @@ def two_modes(samples: np.ndarray) -> Modes | None:
     sums = np.cumsum(ordered)[:-1]
     gap = sums / sizes - (ordered.sum() - sums) / (count - sizes)
     between = sizes * (count - sizes) * gap**2
-    fewest = max(int(np.ceil(SMALLEST_SHARE * count)), 2)
+    fewest = max(int(np.ceil(SMALLEST_SHARE * count)), FEWEST_IN_MODE)
     split = fewest + int(np.argmax(between[fewest - 1 : count - fewest]))
     lower, upper = ordered[:split], ordered[split:]
-    widths = [max(float(stats.median_abs_deviation(half, scale="normal")), FINEST_RELATIVE_WIDTH) for half in (lower, upper)]
-    distance = float(np.median(upper) - np.median(lower))
-    if np.sqrt(2) * distance / np.hypot(*widths) <= SEPARATION:
+    low, high = float(np.median(lower)), float(np.median(upper))
+    widths = [max(_width(half), FINEST_RELATIVE_WIDTH) for half in (lower, upper)]
+    if np.sqrt(2) * (high - low) / np.hypot(*widths) <= SEPARATION:
         return None
-    return Modes(float(np.exp(np.median(lower))), float(np.exp(np.median(upper))), len(upper) / count)
+    quarter = (high - low) / 4
+    between_modes = np.count_nonzero((ordered > low + quarter) & (ordered < high - quarter))
+    if between_modes > VALLEY * min(len(lower), len(upper)):
+        return None
+    return Modes(float(np.exp(low)), float(np.exp(high)), len(upper) / count)
+
+
+def _width(values: np.ndarray) -> float:
+    """The standard deviation that a normal distribution of the same interdecile range has."""
+    tenth, nine_tenths = np.quantile(values, (0.1, 0.9))
+    return float((nine_tenths - tenth) / (2 * stats.norm.ppf(0.9)))

@@ -14,7 +14,7 @@ UNDECIDED = "#0d0e0f"
 
 # Eight colours as far apart as they get in OKLab under normal, protanopic, deuteranopic and tritanopic sight (Machado 2009),
 # all with a contrast of at least 2.4 on white and on near-black. tests/analysis/test_style.py measures both.
-PALETTE = ("#d46512", "#4b4cb5", "#18b4e8", "#ac350c", "#7b436a", "#df948a", "#6778e5", "#9b6e92")
+PALETTE = ("#d46512", "#6778e5", "#18b4e8", "#ac350c", "#4b4cb5", "#df948a", "#7b436a", "#9b6e92")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 Dash = tuple[int, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -27,7 +27,7 @@ class Style:
     dash: Dash
 
 
-_KNOWN = ("torch", "jax", "onnxruntime", "cuda", "cudnn", "torch_compile", "keras", "numpy")
+_KNOWN = ("torch", "jax", "onnxruntime", "cuda", "flax", "torch_compile", "torch_loop", "numpy")
 
 
 def style(backend: str) -> Style:

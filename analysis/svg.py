@@ -39,6 +39,7 @@ def inline(figure: Figure, name: str, title: str) -> str:
     for sentinel, css in _CSS.items():
         svg = svg.replace(sentinel, css)
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]*", lambda found: _font(found[1], found[2]), svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)

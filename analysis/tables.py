@@ -54,22 +54,21 @@ def backends(found: Findings) -> Table:
     records = found.section.records
     groups = [(device, phase) for device, phase in found.rankings]
     devices = {device for device, _ in groups}
-    columns = [Column("Backend"), Column("Measured", True, "cases with a time or a memory, of those asked"), Column("Skipped", True), Column("Failed", True)]
+    columns = [Column("Backend")]
     for device, phase in groups:
         ranking = found.rankings[device, phase]
         where = f" on {device}" if len(devices) > 1 else ""
         hint = f"geometric mean over {ranking.shared} of {words.count(ranking.total, 'case')}"
         columns.append(Column(words.PHASES.get(phase, phase).capitalize() + where, True, hint))
+    columns += [Column("Measured", True, "of what was asked"), Column("Skipped", True), Column("Failed", True)]
     rows = []
     for name in found.backends:
         own = records[records["backend"] == name]
         outcome = own.groupby(["study", "case"])["status"].agg(lambda statuses: "ok" if "ok" in set(statuses) else statuses.iloc[0])
         tally = outcome.value_counts()
-        row = [Cell(name, backend=name)]
+        row = [Cell(name, backend=name), *(_ranked(found, key, name) for key in groups)]
         row.append(Cell(f"{tally.get('ok', 0)} of {len(outcome)}", float(tally.get("ok", 0))))
         row += [Cell(str(tally.get(status, 0)), float(tally.get(status, 0))) for status in ("skipped", "failed")]
-        for key in groups:
-            row.append(_ranked(found, key, name))
         rows.append(tuple(row))
     return Table("backends", tuple(columns), tuple(rows))
 
@@ -91,7 +90,7 @@ def cases(found: Findings) -> Table:
     various = any(text != "plain" for text in network)
     extra = [name for name in ("study", "cell", "dtype", "device") if several.get(name)]
     columns = [Column("Phase"), *(Column(name.capitalize()) for name in extra), Column("T", True, "steps"), Column("B", True, "batch")]
-    columns += [Column("H", True, "hidden size"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
+    columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
     columns += [Column("± %", True), Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
     columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}

@@ -1,0 +1,99 @@
+"""What may be read together and what may not; half-written, old and empty files are still read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.findings import find_out
+from analysis.load import choose, load
+from analysis.report import build
+from results.store import DamagedLine, StoreError
+from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
+
+SMALL = Synthetic(phases=("forward",), batches=(1, 8), hiddens=(64,), lengths=(64,), replicates=2, backends=("torch", "jax"))
+
+
+def test_machines_are_kept_apart(tmp_path: Path) -> None:
+    write(SMALL, tmp_path)
+    write(replace(SMALL, machine="other-machine", run="b"), tmp_path)
+    sections = load([tmp_path])
+    assert sorted(section.machine for section in sections) == ["imaginary-cpu", "other-machine"]
+    assert all(set(section.records["machine"]) == {section.machine} for section in sections)
+
+
+def test_protocols_are_kept_apart_and_it_is_said(tmp_path: Path) -> None:
+    write(SMALL, tmp_path)
+    write(replace(SMALL, protocol=2, run="b"), tmp_path)
+    first, second = load([tmp_path])
+    assert {first.protocol, second.protocol} == {1, 2}
+    assert any("protocol" in remark for remark in first.remarks)
+
+
+def test_other_versions_are_kept_apart_and_named(tmp_path: Path) -> None:
+    write(SMALL, tmp_path)
+    newer = ENVIRONMENT | {"packages": ENVIRONMENT["packages"] | {"torch": "2.10.0"}}
+    write(replace(SMALL, environment=newer, run="b"), tmp_path)
+    first, _ = load([tmp_path])
+    assert any("packages.torch 2.9.0 here, 2.10.0 there" in remark for remark in first.remarks)
+
+
+def test_runs_of_the_same_kind_add_replicates(tmp_path: Path) -> None:
+    write(SMALL, tmp_path)
+    write(replace(SMALL, run="b", seed=1), tmp_path)
+    (section,) = load([tmp_path])
+    assert section.records["replicate_key"].nunique() == 4
+    ratio = find_out(section).rankings["cpu", "forward"].ratios["jax"]
+    assert ratio.replicates == 4
+
+
+def test_the_default_is_the_latest_run(tmp_path: Path) -> None:
+    write(SMALL, tmp_path)
+    latest = write(replace(SMALL, run="z"), tmp_path)
+    assert choose((), tmp_path) == [latest]
+
+
+def test_nothing_to_read_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="measure first"):
+        choose((), tmp_path)
+    with pytest.raises(StoreError, match=r"no run below .*name a run"):
+        choose([tmp_path])
+
+
+def test_a_half_written_run_is_still_reported(tmp_path: Path) -> None:
+    path = write(SMALL, tmp_path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[: len(lines) // 2]) + "\n" + lines[-3][:40])
+    with pytest.warns(DamagedLine):
+        (section,) = load([path])
+    assert any("interrupted or is still going" in remark for remark in section.remarks)
+    with pytest.warns(DamagedLine):
+        assert "interrupted or is still going" in build([path], tmp_path / "report").html.read_text()
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3, 5])
+def test_a_run_of_a_few_lines_makes_a_page(tmp_path: Path, kept: int) -> None:
+    path = write(SMALL, tmp_path)
+    path.write_text("\n".join(path.read_text().splitlines()[:kept]) + "\n")
+    page = build([path], tmp_path / "report").html.read_text()
+    assert "ot measured" in page
+
+
+def test_an_older_record_without_later_fields_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    header = '{"line":"run","run":"old","started":"2026-01-01T00:00:00Z","protocol":1,"machine":"m","environment":{},"plan":{},"schema":1}'
+    record = (
+        '{"line":"record","study":"throughput","case":"c","backend":"torch","replicate":0,"status":"ok","parameters":{"phase":"forward",'
+        '"device":"cpu"},"measurements":[{"metric":"time","unit":"s","samples":[0.1,0.2,0.3]}]}'
+    )
+    path.write_text(f"{header}\n{record}\n")
+    assert "Only torch was measured" in build([path], tmp_path / "report").markdown.read_text()
+
+
+def test_importing_analysis_imports_nothing_heavy() -> None:
+    code = "import sys, analysis; print([name for name in ('pandas', 'numpy', 'matplotlib', 'scipy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
