@@ -56,8 +56,11 @@ def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector
         (record.backend, record.status, record.kind) for record in store.read(path).records if record.study == "throughput"
     }
     assert found == {
-        ("numpy", "ok", None), ("segfaulting", "failed", "crash"), ("raising", "failed", "error"), ("hanging", "failed", "timeout"),
-    }  # fmt: skip
+        ("numpy", "ok", None),
+        ("segfaulting", "failed", "crash"),
+        ("raising", "failed", "error"),
+        ("hanging", "failed", "timeout"),
+    }
     assert footer.complete
 
 
@@ -150,7 +153,7 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, collector, monk
         return write(handle, data)
 
     monkeypatch.setattr(store.os, "write", full)
-    with pytest.raises(StoreError, match="No space left on device.*--resume"):
+    with pytest.raises(StoreError, match=r"No space left on device.*--resume"):
         session.start(smoke(), tmp_path, collector)
     monkeypatch.undo()
     (path,) = store.find(tmp_path)

@@ -58,7 +58,7 @@ def test_samples_last_at_least_a_millisecond_and_no_longer_than_needed(cost: flo
 def test_warm_up_waits_until_a_slow_start_is_over():
     fake = FakeTime(lambda number: 0.01 * (1 + 2 * 0.9**number))
     sampler = fake.sampler()
-    sampler.warm_up(0.2)
+    sampler.warm_up(0.5)
     assert sampler.notes == []
     assert fake.calls > WARM_CALLS
     assert fake.cost(fake.calls) < 0.01 * 1.02
