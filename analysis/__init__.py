@@ -1,4 +1,4 @@
-"""WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds; imports nothing heavy itself."""
+"""WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds."""
 
 
 class AnalysisError(ValueError):

@@ -23,7 +23,9 @@ def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Pa
     """
     chosen = format or out.suffix.removeprefix(".")
     if chosen not in FORMATS:
-        raise AnalysisError(f"cannot export to {out.name} as {chosen or 'a file without suffix'!r}; choose from {', '.join(FORMATS)}")
+        raise AnalysisError(
+            f"cannot export to {out.name} as {chosen or 'a file without suffix'!r}; choose from {', '.join(FORMATS)}"
+        )
     table = samples([read(path) for path in choose(paths, root)])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,8 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
     parts = [turns(values, blocks) for values, blocks in zip(series["samples"], series["blocks"], strict=True)]
     turn = [np.repeat(np.arange(len(part)), [len(one) for one in part]) for part in parts]
     places = [np.arange(len(values)) for values in series["samples"]]
-    table = series.assign(notes=[" ".join(notes) for notes in series["notes"]], turn=turn, sample=places, value=series["samples"])
+    table = series.assign(notes=[" ".join(notes) for notes in series["notes"]], value=series["samples"])
+    table["turn"], table["sample"] = pd.Series(turn, dtype=object), pd.Series(places, dtype=object)
     table = table.drop(columns=["samples", "blocks"]).explode(["turn", "sample", "value"], ignore_index=True)
     records = records_frame(runs)
     table = pd.concat([table, records[records["status"] != "ok"]], ignore_index=True)

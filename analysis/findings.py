@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
-from analysis.load import Section
+from analysis.load import Section, rows_of
 from analysis.ratios import (
     LOCATIONS,
     NOT_COMPARED,
@@ -27,6 +28,7 @@ from analysis.series import median_interval, two_modes
 DEFAULT_BASELINE = "torch"
 PHASES = ("forward", "forward_backward", "step")
 CASE = ["study", "case", "backend"]
+UNSTEADY = 1.25  # a ratio over turns that differs by more than this factor from the quotient of the two times
 
 
 class UnknownBaseline(AnalysisError):
@@ -48,10 +50,11 @@ class Findings:
 
     @property
     def backends(self) -> list[str]:
-        """Every backend that was timed or remembered, in the order of the plan where it says one."""
+        """Every backend of the records: the baseline, then the others in the order of the plan."""
         names = [name for name in self.section.records["backend"].unique() if name not in NOT_COMPARED]
         planned = [name for run in self.section.runs for name in run.header.plan.get("backends", ())]
-        return list(dict.fromkeys([name for name in planned if name in names] + names))
+        first = [self.baseline] if self.baseline is not None else []
+        return list(dict.fromkeys([*first, *(name for name in planned if name in names), *names]))
 
 
 def choose_baseline(section: Section, asked: str | None = None) -> str | None:
@@ -83,15 +86,24 @@ def find_out(section: Section, baseline: str | None = None, location: Location =
         for (device, phase), part in logs.groupby(["device", "phase"], sort=False):
             if (part["backend"] == chosen).any():
                 rankings[str(device), str(phase)] = ranking(part, chosen, location)
-    return Findings(section, chosen, location, _cases(section, times, ratios, location), rankings)
+    return Findings(section, chosen, location, _cases(section, times, ratios, chosen, location), rankings)
 
 
-def _cases(section: Section, times: pd.DataFrame, ratios: dict[tuple[str, str, str], Ratio], location: Location) -> pd.DataFrame:
+def _cases(
+    section: Section,
+    times: pd.DataFrame,
+    ratios: dict[tuple[str, str, str], Ratio],
+    baseline: str | None,
+    location: Location,
+) -> pd.DataFrame:
     first_calls = section.series[section.series["metric"] == "first_call"]
-    first = {key: float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]}
-    rows = []
-    for key, part in times.groupby(CASE, sort=False):
-        row = {str(name): value for name, value in part.iloc[0].items() if name not in ("samples", "blocks", "notes")}
+    first = {
+        tuple(map(str, key)): float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]
+    }
+    rows: list[dict[str, Any]] = []
+    for (study, case, backend), part in times.groupby(CASE, sort=False):
+        key = (str(study), str(case), str(backend))
+        row = rows_of(part.drop(columns=["samples", "blocks", "notes"])[:1])[0]
         row |= _time(part, location)
         seconds = float(row["seconds"])
         row |= {
@@ -103,8 +115,20 @@ def _cases(section: Section, times: pd.DataFrame, ratios: dict[tuple[str, str, s
             "modes": next((modes for samples in part["samples"] if (modes := two_modes(samples)) is not None), None),
         }
         rows.append(row)
-    columns = [*CASE, "phase", "device", "dtype", "steps", "batch", "hidden_size", "seconds", "low", "high", "ratio", "notes", "modes"]
+    _note_unsteady_ratios(rows, baseline)
+    columns = [*CASE, "phase", "device", "dtype", "steps", "batch", "hidden_size"]
+    columns += ["seconds", "low", "high", "replicates", "tokens_per_second", "flops_per_second", "ratio", "notes", "modes"]
     return pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
+
+
+def _note_unsteady_ratios(rows: list[dict[str, Any]], baseline: str | None) -> None:
+    """Where the machine was so unsteady that turn by turn says another thing than all in all, the reader must know."""
+    reference = {(row["study"], row["case"]): row["seconds"] for row in rows if row["backend"] == baseline}
+    for row in rows:
+        if row["ratio"] is not None:
+            quotient = reference[row["study"], row["case"]] / row["seconds"]
+            if abs(np.log(row["ratio"].value / quotient)) > np.log(UNSTEADY):
+                row["notes"] += ("unsteady_ratio",)
 
 
 def _time(part: pd.DataFrame, location: Location) -> dict[str, object]:
@@ -112,7 +136,7 @@ def _time(part: pd.DataFrame, location: Location) -> dict[str, object]:
     located = np.array([locate(samples, location) for samples in part["samples"]])
     samples = sum(len(samples) for samples in part["samples"])
     if len(part) == 1:
-        middle, low, high = median_interval(part["samples"].iloc[0])
+        _, low, high = median_interval(part["samples"].iloc[0])
         bounds = (low, high) if location == "median" else (None, None)
         return {"seconds": float(located[0]), "low": bounds[0], "high": bounds[1], "replicates": 1, "sample_count": samples}
     if (located <= 0).any():

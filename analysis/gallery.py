@@ -54,13 +54,30 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         times = timings(found.section)
         times = times[times["device"] == device]
         rankings = {phase: ranking for (its, phase), ranking in found.rankings.items() if its == device}
-        speed.append((f"ratios{on}", ratios.draw(cases, rankings, found.baseline or "") or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."))
-        speed.append((f"fastest{on}", heatmap.draw(cases, times, found.location) or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends."))
+        speed.append(
+            (
+                f"ratios{on}",
+                ratios.draw(cases, rankings, found.baseline or "")
+                or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case.",
+            )
+        )
+        speed.append(
+            (
+                f"fastest{on}",
+                heatmap.draw(cases, times, found.location)
+                or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
+            )
+        )
         for over, label in throughput.LABELS.items():
-            drawing = throughput.draw(cases, over) or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone."
+            drawing = (
+                throughput.draw(cases, over)
+                or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone."
+            )
             sweeps.append((f"throughput-{over}{on}", drawing))
         stream.append((f"latency{on}", latency.draw(times) or f"Streaming{where}: not measured."))
-        space.append((f"memory{on}", memory.draw(measured[measured["device"] == device]) or f"Memory over length{where}: not measured."))
+        space.append(
+            (f"memory{on}", memory.draw(measured[measured["device"] == device]) or f"Memory over length{where}: not measured.")
+        )
         machine = series[(series["backend"] == "machine") & (series["device"] == device)]
         for dtype in cases["dtype"].unique():
             drawing = roofline.draw(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
@@ -82,7 +99,7 @@ def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], pr
         inline = svg.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
         points = drawing.figure.get_figwidth() * svg.POINTS_PER_INCH
         widths = round(points * 1.1), round(points * 1.42)
-        pictures.append(Picture(drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths))
+        pictures.append(
+            Picture(drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths)
+        )
     return Group(name, title, tuple(pictures), tuple(missing))
-
-

@@ -1,10 +1,11 @@
-"""Runs as tidy frames, in sections: one per machine, protocol version and comparable environment. Nothing else is ever merged."""
+"""Runs as tidy frames, in sections: one per machine, protocol version and comparable environment; nothing else is merged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +77,9 @@ def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
 def comparable(run: Run) -> dict[str, str]:
     """The comparable part of a run's environment, flat: `packages.torch` → version. What was not recorded is left out."""
     flat = flatten(run.header.environment)
-    return {name: text for name, text in flat.items() if any(name == part or name.startswith(part + ".") for part in COMPARABLE)}
+    return {
+        name: text for name, text in flat.items() if any(name == part or name.startswith(part + ".") for part in COMPARABLE)
+    }
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -140,6 +143,11 @@ RECORD_COLUMNS = (
 )
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows as plain dicts: where pandas' untyped cells become values again."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def _columns(rows: list[dict[str, object]], first: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
 
@@ -159,7 +167,8 @@ def _row(run: Run, record: Record) -> dict[str, object]:
         "reason": record.reason,
     }
     parameters = {name: value for name, value in record.parameters.items() if name not in own}
-    return own | parameters | {f"count_{name}": value for name, value in record.counts.items()}
+    counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
+    return {**own, **parameters, **counts}
 
 
 def _remarks(runs: Sequence[Run]) -> list[str]:
@@ -180,8 +189,12 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
 
 def _why_apart(protocol: int, other_protocol: int, own: dict[str, str], other: dict[str, str]) -> list[str]:
     if protocol != other_protocol:
-        return [f"Measured with protocol {protocol}; runs of protocol {other_protocol} are kept apart in a section of their own."]
+        return [
+            f"Measured with protocol {protocol}; runs of protocol {other_protocol} are kept apart in a section of their own."
+        ]
     names = sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name))
-    shown = "; ".join(f"{name} {own.get(name, 'not recorded')} here, {other.get(name, 'not recorded')} there" for name in names[:4])
+    shown = "; ".join(
+        f"{name} {own.get(name, 'not recorded')} here, {other.get(name, 'not recorded')} there" for name in names[:4]
+    )
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return [f"Another section holds runs of the same machine in another environment, kept apart: {shown}{more}."]

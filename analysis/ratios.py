@@ -75,7 +75,7 @@ def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
 def log_ratio(
     baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], location: Location
 ) -> float:
-    """log(baseline time / own time) of one replicate: the median over adjacent turns, which cancels drift both lived through."""
+    """log(baseline time / own time) of one replicate: the median over adjacent turns, which cancels shared drift."""
     ours, theirs = turns(own, own_blocks), turns(baseline, baseline_blocks)
     if len(ours) != len(theirs):
         ours, theirs = [own], [baseline]
@@ -105,12 +105,15 @@ def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.Dat
     times: rows of a section's `series` with metric `time`. Replicates the baseline has not measured are left out.
     """
     keys = ["study", "case", "replicate_key"]
-    usable = times[~times["backend"].isin(NOT_COMPARED) & times["samples"].map(lambda samples: bool((samples > 0).all()))]
+    positive = np.array([bool((samples > 0).all()) for samples in times["samples"]], dtype=bool)
+    usable = times[~times["backend"].isin(NOT_COMPARED) & positive]
     reference = usable.loc[usable["backend"] == baseline, [*keys, "samples", "blocks"]]
     pairs = usable.merge(reference, on=keys, suffixes=("", "_baseline"))
     values = [
-        log_ratio(row.samples_baseline, row.samples, row.blocks_baseline, row.blocks, location)
-        for row in pairs[["samples", "samples_baseline", "blocks", "blocks_baseline"]].itertuples()
+        log_ratio(theirs, ours, their_turns, our_turns, location)
+        for theirs, ours, their_turns, our_turns in zip(
+            pairs["samples_baseline"], pairs["samples"], pairs["blocks_baseline"], pairs["blocks"], strict=True
+        )
     ]
     return pairs.drop(columns=["samples_baseline", "blocks_baseline"]).assign(log_ratio=np.asarray(values, dtype=float))
 

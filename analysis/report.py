@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,17 @@ from markupsafe import Markup
 
 from analysis import summary, tables, words
 from analysis.findings import Findings, find_out
-from analysis.load import Section, load
 from analysis.gallery import Group, groups
+from analysis.load import Section, load, rows_of
 from analysis.ratios import Location
+from analysis.series import Modes
 from analysis.style import colour
 from analysis.summary import Answer
 from analysis.tables import Table
 from results.store import ROOT, StoreError
 
 FOLDER = Path("report")
+MOST_MODES = 8  # told one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +119,20 @@ def _view(index: int, section: Section, baseline: str | None, location: Location
 def notes(found: Findings) -> list[str]:
     """What a careful reader must know: how runs were joined, what never settled, what has two modes."""
     said = list(found.section.remarks)
-    for row in found.cases[found.cases["modes"].notna()].itertuples():
+    bimodal = [row for row in rows_of(found.cases) if row["modes"] is not None]
+    for row in bimodal[:MOST_MODES]:
+        modes: Modes = row["modes"]
         said.append(
-            f"{row.backend} on {row.case} has two modes: {words.scaled(row.modes.lower, 's')} and "
-            f"{words.scaled(row.modes.upper, 's')} ({words.percent(row.modes.upper_share)} of the samples in the upper one)."
+            f"{row['backend']} on {row['case']} has two modes: {words.scaled(modes.lower, 's')} and "
+            f"{words.scaled(modes.upper, 's')} ({words.percent(modes.upper_share)} of the samples in the upper one)."
         )
+    if len(bimodal) > MOST_MODES:
+        said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
+    counted = Counter(note for notes in found.cases["notes"] for note in notes)
+    said += [f"{note.replace('_', ' ')}: {words.count(number, 'timing')}." for note, number in sorted(counted.items())]
     return said
 
 
 def _text(name: str) -> Markup:
     """A file of ours, put into the page as it is."""
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
-
-

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-# With these four, draws from normal, uniform, exponential, log-normal and Pareto distributions are called bimodal less than once
-# in a hundred: tests/analysis/test_series.py.
+# With these four, draws from normal, uniform, exponential and Pareto distributions are called bimodal less than once in a
+# hundred times: tests/analysis/test_series.py.
 SEPARATION = 4.0
 VALLEY = 0.2
 SMALLEST_SHARE = 0.1
@@ -60,7 +60,7 @@ def two_modes(samples: np.ndarray) -> Modes | None:
     lower, upper = ordered[:split], ordered[split:]
     low, high = float(np.median(lower)), float(np.median(upper))
     widths = [max(_width(half), FINEST_RELATIVE_WIDTH) for half in (lower, upper)]
-    if np.sqrt(2) * (high - low) / np.hypot(*widths) <= SEPARATION:
+    if np.sqrt(2) * (high - low) / np.hypot(widths[0], widths[1]) <= SEPARATION:
         return None
     quarter = (high - low) / 4
     between_modes = np.count_nonzero((ordered > low + quarter) & (ordered < high - quarter))
@@ -72,4 +72,4 @@ def two_modes(samples: np.ndarray) -> Modes | None:
 def _width(values: np.ndarray) -> float:
     """The standard deviation that a normal distribution of the same interdecile range has."""
     tenth, nine_tenths = np.quantile(values, (0.1, 0.9))
-    return float((nine_tenths - tenth) / (2 * stats.norm.ppf(0.9)))
+    return float(nine_tenths - tenth) / (2 * float(stats.norm.ppf(0.9)))

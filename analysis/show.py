@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis import words
 from analysis.findings import Findings, find_out
-from analysis.load import Section, load
+from analysis.load import Section, load, rows_of
 from analysis.ratios import NOT_COMPARED, Location, Ratio, locate
 from results.store import ROOT
 
@@ -18,31 +18,35 @@ Row = dict[str, str]
 Values = dict[str, str | int | float | None]
 
 
-def rows(paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT) -> list[Row]:
+def rows(
+    paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
+) -> list[Row]:
     """One row per case and backend, as text to read."""
     return [_text(value) for value in values(paths, baseline, location, root)]
 
 
-def values(paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT) -> list[Values]:
+def values(
+    paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
+) -> list[Values]:
     """The same rows as numbers in SI units for a program to read; None is what was not measured."""
     return [value for section in load(paths, root) for value in _section(section, baseline, location)]
 
 
 def _section(section: Section, baseline: str | None, location: Location) -> Iterator[Values]:
     found = find_out(section, baseline, location)
-    timed = {(row["study"], row["case"], row["backend"]): row for row in found.cases.to_dict("records")}
+    timed = {(row["study"], row["case"], row["backend"]): row for row in rows_of(found.cases)}
     series = section.series[section.series["metric"] != "time"].drop_duplicates(["study", "case", "backend"])
-    other = {(row.study, row.case, row.backend): row for row in series.itertuples()}
+    other = {(row["study"], row["case"], row["backend"]): row for row in rows_of(series)}
     records = section.records.assign(rank=section.records["status"].map({"ok": 0, "failed": 1, "skipped": 2}))
     records = records[~records["backend"].isin(NOT_COMPARED)].sort_values("rank", kind="stable")
-    for row in records.drop_duplicates(["study", "case", "backend"]).sort_index().itertuples():
-        key = (row.study, row.case, row.backend)
-        start: Values = {"machine": section.title, "study": row.study, "case": row.case, "backend": row.backend, "status": row.status}
+    for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_index()):
+        key = (row["study"], row["case"], row["backend"])
+        start: Values = {"machine": section.title} | {name: row[name] for name in ("study", "case", "backend", "status")}
         measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
-        yield start | measured | ({"notes": row.reason} if row.status != "ok" else {})
+        yield start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {})
 
 
-def _timed(row: dict[str, object], found: Findings) -> Values:
+def _timed(row: dict[str, Any], found: Findings) -> Values:
     ratio = row["ratio"] if isinstance(row["ratio"], Ratio) else None
     notes = row["notes"] if isinstance(row["notes"], tuple) else ()
     return {
@@ -61,12 +65,12 @@ def _timed(row: dict[str, object], found: Findings) -> Values:
     }
 
 
-def _other(series: object, location: Location) -> Values:
+def _other(series: dict[str, Any] | None, location: Location) -> Values:
     empty: Values = dict.fromkeys(("value", "low", "high", "tokens_per_second", "ratio", "ratio_low", "ratio_high", "baseline"))
-    samples = getattr(series, "samples", np.array([]))
-    value = locate(samples, location) if len(samples) else None
-    metric, unit = (str(getattr(series, name, "")) for name in ("metric", "unit"))
-    return {"metric": metric, "unit": unit} | empty | {"value": value, "location": location, "notes": ""}
+    said: Values = {"metric": "", "unit": ""} | empty | {"location": location, "notes": ""}
+    if series is None:
+        return said
+    return said | {"metric": series["metric"], "unit": series["unit"], "value": locate(series["samples"], location)}
 
 
 def _text(value: Values) -> Row:

@@ -31,7 +31,7 @@ _KNOWN = ("torch", "jax", "onnxruntime", "cuda", "flax", "torch_compile", "torch
 
 
 def style(backend: str) -> Style:
-    """The look of a backend. A name not known here gets one by its name alone: the same in every report and on every machine."""
+    """The look of a backend. A name not known here gets one by its name alone, the same in every report everywhere."""
     if backend in _KNOWN:
         index = _KNOWN.index(backend)
         return Style(PALETTE[index], MARKERS[index], DASHES[0])

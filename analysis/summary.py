@@ -9,8 +9,8 @@ import numpy as np
 
 from analysis import words
 from analysis.findings import PHASES, Findings
-from analysis.load import Section
-from analysis.ratios import Ranking, Ratio, locate
+from analysis.load import Section, rows_of
+from analysis.ratios import NOT_COMPARED, Ranking, Ratio, locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,17 @@ class Answer:
 def asked(section: Section) -> str:
     """What the plan asked for, in a sentence."""
     plan = section.runs[0].header.plan
-    timed = section.records.drop_duplicates(["study", "case", "backend"])
+    records = section.records[~section.records["backend"].isin(NOT_COMPARED)]
+    timed = records.drop_duplicates(["study", "case", "backend"])
     parts = [f"suite {plan['suite']}"] if plan.get("suite") else []
     studies = list(dict.fromkeys(study for run in section.runs for study in run.header.plan.get("studies", ())))
     parts += [f"{'study' if len(studies) == 1 else 'studies'} {words.listed(studies)}"] if studies else []
     names = list(dict.fromkeys(name for run in section.runs for name in run.header.plan.get("backends", ())))
+    names = [name for name in names if name not in NOT_COMPARED]
     parts += [f"backends {words.listed(names)}"] if names else []
     replicates = section.records["replicate_key"].nunique()
-    parts.append(f"{words.count(replicates, 'replicate')} (fresh processes)")
+    planned = sum(run.header.plan.get("replicates") or 0 for run in section.runs)
+    parts.append(words.count(replicates, "replicate") + (f" of the {planned} planned" if planned > replicates else ""))
     what = "; ".join(parts)
     return f"{what[0].upper()}{what[1:]}: {words.count(len(timed), 'measurement')} of a backend on a case asked."
 
@@ -86,7 +89,8 @@ def _noise(found: Findings) -> str:
     if not halves:
         return "One replicate: there is no interval over replicates. Measure again with more replicates to have one."
     middle, worst = float(np.median(halves)), float(np.max(halves))
-    text = f"Half of the {len(halves)} ratios are known to ±{words.percent(middle)} or better, the worst to ±{words.percent(worst)}"
+    text = f"Half of the {len(halves)} ratios are known to ±{words.percent(middle)} or better, "
+    text += f"the worst to ±{words.percent(worst)}"
     unsteady = sum("no_steady_state" in notes for notes in found.cases["notes"])
     modes = int(found.cases["modes"].notna().sum())
     parts = [f"{unsteady} never reached a steady state"] * bool(unsteady) + [f"{modes} have two modes"] * bool(modes)
@@ -101,8 +105,9 @@ def _harness(found: Findings) -> str:
     text = f"A call that does nothing costs {words.scaled(price, 's')}"
     if found.cases.empty:
         return text + "."
-    shortest = found.cases.loc[found.cases["seconds"].idxmin()]
-    return text + f": at most {words.percent(price / float(shortest['seconds']))} of any measured call ({shortest['backend']}, {shortest['case']})."
+    shortest = rows_of(found.cases.nsmallest(1, "seconds"))[0]
+    share = words.percent(price / float(shortest["seconds"]))
+    return f"{text}: at most {share} of any measured call ({shortest['backend']}, {shortest['case']})."
 
 
 def _missing(section: Section) -> str:
@@ -136,8 +141,9 @@ def about_backends(found: Findings) -> str:
 def about_cases(found: Findings) -> str:
     """How to read the table of cases."""
     return (
-        f"{words.count(len(found.cases), 'row')}. “± %” is half the 95 % interval of the time over replicates; a ratio’s interval is "
-        "usually narrower, for backends take turns and drift hits all alike. T steps, B sequences in a batch, H hidden size. "
+        f"{words.count(len(found.cases), 'row')}. T steps, B sequences in a batch, H hidden size. “± %” is half the 95 % interval "
+        "of the time over replicates; a ratio’s is usually narrower, for backends take turns and drift hits all alike. A ratio is "
+        "the median over turns: “unsteady ratio” marks where it differs from the quotient of the two times by more than a quarter. "
         "The first call includes compilation and tuning."
     )
 

@@ -1,4 +1,4 @@
-"""Matplotlib's SVG made fit for a page: real text, ink that follows the page's colour, no identifiers that clash, nothing external."""
+"""Matplotlib's SVG made fit for a page: real text, ink that follows the page, no clashing identifiers, nothing external."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def inline(figure: Figure, name: str, title: str) -> str:
     """An <svg> element for an HTML page. name prefixes every id, so that many figures can share a page."""
     text = io.StringIO()
     with look():
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

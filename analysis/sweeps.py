@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 PARAMETERS = (
-    "cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "device", "proj_size", "steps", "batch",
-    "phase", "ragged", "initial_state", "seed",
+    "cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "device", "proj_size", "steps",
+    "batch", "phase", "ragged", "initial_state", "seed",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def sweeps(cases: pd.DataFrame, over: Sequence[str], least: int = 2) -> list[Swe
     for values, rows in cases.groupby([keys[name] for name in present], sort=False, dropna=False):
         points = rows.drop_duplicates(list(over))
         if len(points) >= least and all(points[name].nunique() >= 2 for name in over):
-            fixed = dict(zip(present, values, strict=True))
+            fixed: dict[str, object] = dict(zip(present, values, strict=True))
             if fixed.get("input_size") == -1:
                 del fixed["input_size"]
             found.append(Sweep(fixed, rows))

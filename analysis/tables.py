@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import words
 from analysis.findings import PHASES, Findings
-from analysis.load import Section
+from analysis.load import Section, rows_of
 from analysis.ratios import Ratio
 
 
@@ -64,7 +64,9 @@ def backends(found: Findings) -> Table:
     rows = []
     for name in found.backends:
         own = records[records["backend"] == name]
-        outcome = own.groupby(["study", "case"])["status"].agg(lambda statuses: "ok" if "ok" in set(statuses) else statuses.iloc[0])
+        outcome = own.groupby(["study", "case"])["status"].agg(
+            lambda statuses: "ok" if "ok" in set(statuses) else statuses.iloc[0]
+        )
         tally = outcome.value_counts()
         row = [Cell(name, backend=name), *(_ranked(found, key, name) for key in groups)]
         row.append(Cell(f"{tally.get('ok', 0)} of {len(outcome)}", float(tally.get("ok", 0))))
@@ -86,10 +88,15 @@ def cases(found: Findings) -> Table:
     """One row per case and backend."""
     table = found.cases
     several = {name: table[name].nunique() > 1 for name in ("device", "dtype", "cell", "study") if name in table}
-    network = [_network({str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
+    network = [_network(row) for row in rows_of(table)]
     various = any(text != "plain" for text in network)
     extra = [name for name in ("study", "cell", "dtype", "device") if several.get(name)]
-    columns = [Column("Phase"), *(Column(name.capitalize()) for name in extra), Column("T", True, "steps"), Column("B", True, "batch")]
+    columns = [
+        Column("Phase"),
+        *(Column(name.capitalize()) for name in extra),
+        Column("T", True, "steps"),
+        Column("B", True, "batch"),
+    ]
     columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
     columns += [Column("± %", True), Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
     columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
@@ -97,16 +104,20 @@ def cases(found: Findings) -> Table:
     names = {name: index for index, name in enumerate(found.backends)}
     listed = table.assign(order=table["phase"].map(order), place=table["backend"].map(names))
     listed = listed.sort_values(["order", *extra, "hidden_size", "steps", "batch", "case", "place"], kind="stable")
-    rows = tuple(_case_row({str(k): v for k, v in row.items()}, extra, various, found.baseline) for row in listed.to_dict("records"))
+    rows = tuple(_case_row(row, extra, various, found.baseline) for row in rows_of(listed))
     return Table("cases", tuple(columns), rows)
 
 
 def _case_row(row: dict[str, object], extra: list[str], various: bool, baseline: str | None) -> tuple[Cell, ...]:
-    notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (["two modes"] if row["modes"] is not None else [])
+    notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
+        ["two modes"] if row["modes"] is not None else []
+    )
     notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
     seconds = _number(row["seconds"]) or 0.0
     low, high = _number(row["low"]), _number(row["high"])
-    half = Cell("–") if low is None or high is None else Cell(words.digits(50 * (high - low) / seconds, 2), (high - low) / seconds)
+    half = (
+        Cell("–") if low is None or high is None else Cell(words.digits(50 * (high - low) / seconds, 2), (high - low) / seconds)
+    )
     ratio = row["ratio"] if isinstance(row["ratio"], Ratio) else None
     return (
         Cell(words.PHASES.get(str(row["phase"]), str(row["phase"]))),
@@ -135,14 +146,30 @@ def refusals(section: Section) -> Table:
     rows = []
     for run in section.runs:
         for name, reason in (run.header.plan.get("unavailable") or {}).items():
-            rows.append((Cell(str(name), backend=str(name)), Cell("unavailable", tone="skipped"), Cell(str(reason)), Cell("all"), Cell("–")))
+            rows.append(
+                (
+                    Cell(str(name), backend=str(name)),
+                    Cell("unavailable", tone="skipped"),
+                    Cell(str(reason)),
+                    Cell("all"),
+                    Cell("–"),
+                )
+            )
     rows = list(dict.fromkeys(rows))
     groups = records.groupby(["backend", "status", "kind", "reason"], sort=True)
     for (name, status, kind, reason), part in groups:
         found = part.drop_duplicates(["study", "case"])
         word = f"{status}: {kind}".replace("_", " ") if kind else str(status)
         number = Cell(words.count(len(found), "case"), float(len(found)))
-        rows.append((Cell(str(name), backend=str(name)), Cell(word, tone=str(status)), Cell(str(reason)), number, Cell(str(found["case"].iloc[0]))))
+        rows.append(
+            (
+                Cell(str(name), backend=str(name)),
+                Cell(word, tone=str(status)),
+                Cell(str(reason)),
+                number,
+                Cell(str(found["case"].iloc[0])),
+            )
+        )
     columns = (Column("Backend"), Column("Outcome"), Column("Reason"), Column("Cases", True), Column("For example"))
     return Table("refusals", columns, tuple(rows))
 
@@ -173,7 +200,9 @@ def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, st
         elif str(name).endswith("_bytes") and isinstance(value, int | float):
             found[label.removesuffix("_bytes").removesuffix(" bytes")] = words.scaled(float(value), "B")
         else:
-            found[label] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value not in ([], {}) else "none"
+            found[label] = (
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value not in ([], {}) else "none"
+            )
     return found
 
 
@@ -203,5 +232,3 @@ def _scaled(value: object, unit: str) -> Cell:
 
 def _sequence(value: object) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else ()
-
-

@@ -74,13 +74,20 @@ def rate(value: float) -> str:
 def sizes(row: dict[str, object], leave_out: Sequence[str] = ()) -> str:
     """A case's sizes for a reader: H256 L2 T64 B8, the input size only where it differs from H."""
     parts = [str(row["cell"]).upper()] if "cell" not in leave_out and row.get("cell") not in (None, "lstm") else []
-    letters = (("hidden_size", "H"), ("input_size", "I"), ("num_layers", "L"), ("proj_size", "P"), ("steps", "T"), ("batch", "B"))
+    letters = (
+        ("hidden_size", "H"),
+        ("input_size", "I"),
+        ("num_layers", "L"),
+        ("proj_size", "P"),
+        ("steps", "T"),
+        ("batch", "B"),
+    )
     for name, letter in letters:
         value = row.get(name)
         # A step of a recurrent network costs the same wherever in the stream it is.
         if name == "steps" and row.get("phase") == "step" and row.get("cell") in ("lstm", "gru", "rnn"):
             continue
-        hidden = name == "input_size" and value == row.get("hidden_size") or name == "num_layers" and value == 1
+        hidden = (name == "input_size" and value == row.get("hidden_size")) or (name == "num_layers" and value == 1)
         if not hidden and name not in leave_out and isinstance(value, int | float) and value == value and value:
             parts.append(f"{letter}{value:g}")
     for name, word in (("bidirectional", "bi"), ("ragged", "ragged"), ("initial_state", "state")):

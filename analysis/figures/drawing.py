@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -36,8 +37,9 @@ def look() -> AbstractContextManager[None]:
             "axes.labelsize": 9, "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.edgecolor": FAINT,
             "axes.linewidth": 0.8, "axes.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
             "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": FAINT,
-            "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
-            "figure.facecolor": "none", "legend.frameon": False, "legend.labelcolor": INK, "legend.fontsize": 9,
+            "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5, "figure.facecolor": "none",
+            "legend.frameon": False, "legend.labelcolor": INK, "legend.fontsize": 9,
             "lines.linewidth": 1.6, "lines.markersize": 5.5, "svg.fonttype": "none", "svg.hashsalt": "lstm-bench",
         }
     )  # fmt: skip
@@ -46,8 +48,8 @@ def look() -> AbstractContextManager[None]:
 def panels(columns: int, rows: int = 1, height: float = PANEL_HEIGHT, share_y: bool = True) -> tuple[Figure, list[list[Axes]]]:
     """A figure of rows × columns panels, each of the same size whatever their number."""
     # One column alone needs room for its axis labels and legend.
-    figure = Figure(figsize=(PANEL_WIDTH * columns + 0.4 + 0.8 * (columns == 1), height * rows + 0.5), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.06)  # pyright: ignore[reportOptionalMemberAccess]
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.03, hspace=0.06)
+    figure = Figure(figsize=(PANEL_WIDTH * columns + 0.4 + 0.8 * (columns == 1), height * rows + 0.5), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
     return figure, [list(row) for row in axes]
 
@@ -55,12 +57,21 @@ def panels(columns: int, rows: int = 1, height: float = PANEL_HEIGHT, share_y: b
 def legend(figure: Figure, backends: Iterable[str], more: Sequence[Line2D] = ()) -> None:
     """One legend above all panels."""
     handles = [mark(name) for name in backends] + list(more)
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6), handlelength=1.8, columnspacing=1.6, borderpad=0)
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6), handlelength=1.8, columnspacing=1.6)
 
 
 def mark(backend: str) -> Line2D:
     own = style(backend)
-    return Line2D([], [], color=own.colour, marker=own.marker, linestyle=own.dash, markeredgecolor=PAPER, markeredgewidth=0.6, label=backend)
+    return Line2D(
+        [],
+        [],
+        color=own.colour,
+        marker=own.marker,
+        linestyle=own.dash,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.6,
+        label=backend,
+    )
 
 
 def log_values(axis: Axis, values: Iterable[float]) -> None:

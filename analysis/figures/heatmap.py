@@ -31,8 +31,13 @@ def draw(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -> Drawin
     undecided = tally.pop("", 0)
     parts = [f"{name} in {number}" for name, number in sorted(tally.items(), key=lambda item: -item[1])]
     parts += [f"nobody decidedly in {undecided}"] if undecided else []
-    caption = f"Fastest of {words.count(undecided + sum(tally.values()), 'cell')}: {words.listed(parts)}; the number is its lead over "
-    return Drawing(figure, "The fastest backend by batch and hidden size", caption + "the runner-up. Not decided: the interval of the lead includes 1, or one replicate leaves none.")
+    caption = f"Fastest of {words.count(undecided + sum(tally.values()), 'cell')}: {words.listed(parts)}; "
+    caption += "the number is its lead over "
+    return Drawing(
+        figure,
+        "The fastest backend by batch and hidden size",
+        caption + "the runner-up. Not decided: the interval of the lead includes 1, or one replicate leaves none.",
+    )
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location: Location) -> list[str]:
@@ -51,8 +56,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location: Locati
         else:
             text = "not decided"
         leaders.append(order[0] if decided or len(order) == 1 else "")
-        fill = {"facecolor": colour(order[0]), "alpha": 0.28} if leaders[-1] else {"facecolor": UNDECIDED}
-        axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, **fill))
+        fill, alpha = (colour(order[0]), 0.28) if leaders[-1] else (UNDECIDED, 1.0)
+        axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, facecolor=fill, alpha=alpha))
         axes.text(*at, text, ha="center", va="center", fontsize=8, color=INK, linespacing=1.25)
     axes.set(xlim=(-0.5, len(hiddens) - 0.5), ylim=(-0.5, len(batches) - 0.5), xlabel="hidden size H")
     axes.set_xticks(range(len(hiddens)), [f"{value:g}" for value in hiddens])
@@ -65,7 +70,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location: Locati
 
 def margin(times: pd.DataFrame, first: str, second: str, location: Location) -> Ratio | None:
     """How many times as fast `first` is as `second` over the replicates that have both; None where none has."""
-    of = {name: part.set_index("replicate_key") for name, part in times[times["backend"].isin((first, second))].groupby("backend")}
+    of = {
+        name: part.set_index("replicate_key") for name, part in times[times["backend"].isin((first, second))].groupby("backend")
+    }
     if len(of) < 2:
         return None
     shared = [key for key in of[first].index.unique() if key in of[second].index]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis import words
 from analysis.figures.drawing import Drawing, blank, log_units, look, panels
+from analysis.load import rows_of
 from analysis.style import INK, PAPER, colour, style
 
 MOST_PANELS, COLUMNS, MOST_POINTS = 6, 3, 120
@@ -45,9 +46,13 @@ def _spread(cases: list[str]) -> list[str]:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, backends: list[str]) -> None:
-    pooled = {name: np.concatenate(list(part["samples"])) for name, part in rows.groupby("backend")}
-    thinned = {name: np.quantile(samples, np.linspace(0, 1, min(len(samples), MOST_POINTS))) for name, samples in pooled.items()}
-    points = pd.DataFrame([(name, value) for name, values in thinned.items() for value in values], columns=["backend", "seconds"])
+    pooled = {str(name): np.concatenate(list(part["samples"])) for name, part in rows.groupby("backend")}
+    thinned = {
+        name: np.quantile(samples, np.linspace(0, 1, min(len(samples), MOST_POINTS))) for name, samples in pooled.items()
+    }
+    points = pd.DataFrame(
+        [(name, value) for name, values in thinned.items() for value in values], columns=["backend", "seconds"]
+    )
     palette = {name: colour(name) for name in pooled}
     seaborn.stripplot(
         points, x="seconds", y="backend", hue="backend", order=backends, palette=palette, ax=axes, size=2.6, alpha=0.35,
@@ -55,12 +60,21 @@ def _panel(axes: Axes, rows: pd.DataFrame, backends: list[str]) -> None:
     )  # fmt: skip
     for place, name in enumerate(backends):
         if name not in pooled:
-            axes.text(0.5, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), ha="center", va="center", color=INK, alpha=0.6)
+            axes.text(
+                0.5,
+                place,
+                words.NOT_MEASURED,
+                transform=axes.get_yaxis_transform(),
+                ha="center",
+                va="center",
+                color=INK,
+                alpha=0.6,
+            )
             continue
         low, middle, high = np.quantile(pooled[name], (0.05, 0.5, 0.95))
         axes.plot([low, high], [place, place], color=palette[name], lw=1.4, zorder=3)
         axes.plot(middle, place, style(name).marker, color=palette[name], ms=7, mec=PAPER, mew=0.8, zorder=4)
-    axes.set(xlabel="", ylabel="", title=words.sizes({str(k): v for k, v in rows.iloc[0].items()}))
+    axes.set(xlabel="", ylabel="", title=words.sizes(rows_of(rows[:1])[0]))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -70,9 +84,7 @@ def _caption(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     pooled = {str(n): np.concatenate(list(part["samples"])) for n, part in steps[steps["case"] == case].groupby("backend")}
     first = min(pooled, key=lambda name: float(np.median(pooled[name])))
     low, high = (words.scaled(float(np.quantile(pooled[first], share)), "s") for share in (0.5, 0.95))
-    row = {str(name): value for name, value in steps[steps["case"] == case].iloc[0].items()}
+    row = rows_of(steps[steps["case"] == case][:1])[0]
     text = f"At {words.sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
     text += "dots are samples, lines span the 5th to the 95th percentile, markers are medians."
     return text + (f" {len(cases)} of {every} cases are shown." if len(cases) < every else "")
-
-

@@ -44,7 +44,9 @@ def _panel(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: list[str
         ratio = ranking.ratios.get(name)
         if ratio is None:
             if not every:
-                axes.text(0.5, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), ha="center", va="center", alpha=0.6)
+                axes.text(
+                    0.5, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), ha="center", va="center", alpha=0.6
+                )
             continue
         if ratio.low is not None and ratio.high is not None:
             axes.plot([ratio.low, ratio.high], [place, place], color=own.colour, lw=3, solid_capstyle="butt")
@@ -52,7 +54,9 @@ def _panel(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: list[str
     axes.set_xscale("log")
     low, high = min(values) / 1.25, max(values) * 1.25
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 3) if high / low > 30 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 6, 8)))
+    axes.xaxis.set_major_locator(
+        LogLocator(10, subs=(1, 3) if high / low > 30 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 6, 8))
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -68,8 +72,11 @@ def _caption(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str) -
         tally = [f"{verdicts.count(word)} {word}" for word in ("faster", "slower") if verdicts.count(word)]
         tally += [f"{verdicts.count(None)} not decided"] if verdicts.count(None) else []
         said.append(f"{words.PHASES[phase]} {words.listed(tally)}")
+    ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
+    without = {words.no_interval(ratio) for ratio in ratios} - {""}
+    interval = f"({words.listed(sorted(without))})" if without else "with their 95 % interval over replicates"
     location = next(iter(next(iter(rankings.values())).ratios.values())).location
     return (
-        f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases with their 95 % interval over "
-        f"replicates, ticks below them single cases (location: {words.LOCATIONS[location]})."
+        f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases {interval}, "
+        f"ticks below them single cases (location: {words.LOCATIONS[location]})."
     )

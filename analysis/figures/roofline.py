@@ -1,4 +1,4 @@
-"""The roofline (Williams, Waterman & Patterson 2009): achieved FLOP/s over arithmetic intensity, under this machine's own ceilings."""
+"""Achieved FLOP/s over arithmetic intensity under this machine's own ceilings (Williams, Waterman & Patterson 2009)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from matplotlib.lines import Line2D
 
 from analysis import words
 from analysis.figures.drawing import Drawing, legend, log_units, log_values, look, panels
+from analysis.load import rows_of
 from analysis.style import INK, PAPER, style
 
 
 def draw(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None:
     """cases: as in `Findings.cases`; ceilings: rows of `series` of backend `machine`; both of one device and data type."""
-    roof = {str(metric): max(float(samples.max()) for samples in part["samples"]) for metric, part in ceilings.groupby("metric")}
+    roof = {
+        str(metric): max(float(samples.max()) for samples in part["samples"]) for metric, part in ceilings.groupby("metric")
+    }
     if "gemm" not in roof or "copy" not in roof or not {"count_flops", "count_least_bytes"} <= set(cases):
         return None
     points = cases.assign(intensity=cases["count_flops"] / cases["count_least_bytes"])
@@ -43,10 +46,14 @@ def _panel(axes: Axes, points: pd.DataFrame, roof: dict[str, float], span: tuple
     axes.plot([span[0], ridge, span[1]], [span[0] * roof["copy"], roof["gemm"], roof["gemm"]], color=INK, lw=1.2, zorder=1)
     for backend, rows in points.groupby("backend", sort=False):
         own = style(str(backend))
-        axes.plot(rows["intensity"], rows["flops_per_second"], own.marker, color=own.colour, mec=PAPER, mew=0.6, alpha=0.9, zorder=3)
+        axes.plot(
+            rows["intensity"], rows["flops_per_second"], own.marker, color=own.colour, mec=PAPER, mew=0.6, alpha=0.9, zorder=3
+        )
     axes.set(xscale="log", yscale="log", xlim=span, xlabel="arithmetic intensity, FLOP/B")
     axes.tick_params(labelleft=True)
-    log_values(axes.xaxis, [10.0**power for power in range(int(np.floor(np.log10(span[0]))), int(np.ceil(np.log10(span[1]))) + 1)])
+    log_values(
+        axes.xaxis, [10.0**power for power in range(int(np.floor(np.log10(span[0]))), int(np.ceil(np.log10(span[1]))) + 1)]
+    )
     axes.set_xlim(span)
 
 
@@ -54,11 +61,12 @@ def _caption(points: pd.DataFrame, roof: dict[str, float], phases: list[str]) ->
     said = []
     for phase in phases:
         rows = points[points["phase"] == phase]
-        row = rows.loc[rows["share"].idxmax()]
-        said.append(f"{words.percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.sizes({str(k): v for k, v in row.items()})})")
+        row = rows_of(rows.nlargest(1, "share"))[0]
+        said.append(f"{words.percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.sizes(row)})")
     ceilings = f"{words.scaled(roof['gemm'], 'FLOP/s')} of matrix products and {words.scaled(roof['copy'], 'B/s')} of copying"
     text = f"The nearest to the measured ceilings ({ceilings}): {words.listed(said)}."
     if (points["share"] > 1).any():
         above = int((points["share"] > 1).sum())
-        text += f" {words.count(above, 'point')} above the roof: what stays in cache need not cross memory, or the ceilings were measured low."
+        text += f" {words.count(above, 'point')} above the roof: what stays in cache need not cross memory, "
+        text += "or the ceilings were measured low."
     return text

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from analysis import words
 from analysis.figures.drawing import Drawing, blank, legend, log_units, log_values, look, panels
+from analysis.load import rows_of
 from analysis.style import PAPER, style
 from analysis.sweeps import Sweep, sweeps
 
@@ -58,7 +59,9 @@ def _panel(axes: Axes, sweep: Sweep, over: Over, phase: str) -> None:
         )  # fmt: skip
         bounded = rows[rows["low"].notna() & rows["high"].notna()]
         tokens = bounded["tokens_per_second"] * bounded["seconds"]
-        axes.vlines(bounded[over], tokens / bounded["high"].astype(float), tokens / bounded["low"].astype(float), color=own.colour, lw=1)
+        axes.vlines(
+            bounded[over], tokens / bounded["high"].astype(float), tokens / bounded["low"].astype(float), color=own.colour, lw=1
+        )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     log_values(axes.xaxis, sweep.rows[over])
@@ -71,9 +74,11 @@ def _caption(phases: dict[str, list[Sweep]], shown: dict[str, list[Sweep]], over
     best = []
     for phase, found in shown.items():
         rows = pd.concat([sweep.rows for sweep in found])
-        row = rows.loc[rows["tokens_per_second"].idxmax()]
+        row = rows_of(rows.nlargest(1, "tokens_per_second"))[0]
         where = f"{LETTERS[over]}{row[over]:g}"
         best.append(f"{words.rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})")
-    text = f"Most of what is shown: {words.listed(best)}; vertical bars are 95 % intervals over replicates."
+    text = f"Most of what is shown: {words.listed(best)}; vertical bars are 95 % intervals "
+    drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
+    text += "over replicates." if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate)."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
     return text + (f" {here} of {every} such curves are shown; the table holds the rest." if here < every else "")

@@ -1,4 +1,4 @@
-"""Runs as the engine writes them, drawn from a seed: known speeds, known noise, refusals and failures. No framework is needed."""
+"""Runs as the engine writes them, drawn from a seed: known speeds, known noise, refusals, failures; no framework needed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,12 @@ def parameters(steps: int, batch: int, hidden: int, phase: str, device: str) -> 
 
 
 def counts(values: dict[str, Any]) -> dict[str, float]:
-    hidden, batch, steps, training = values["hidden_size"], values["batch"], values["steps"], values["phase"] == "forward_backward"
+    hidden, batch, steps, training = (
+        values["hidden_size"],
+        values["batch"],
+        values["steps"],
+        values["phase"] == "forward_backward",
+    )
     tokens = batch if values["phase"] == "step" else steps * batch
     weights = 4 * hidden * 2 * hidden + 8 * hidden
     return {
@@ -104,7 +109,9 @@ def records(what: Synthetic) -> list[Record]:
             drift = random.normal(0, 2 * what.between)
             made += [_timed(what, values, backend, replicate, drift, random) for backend in what.backends]
         if what.memory:
-            made += [_memory(what, values, backend) for values in cases(what) for backend in what.backends] if not replicate else []
+            made += (
+                [_memory(what, values, backend) for values in cases(what) for backend in what.backends] if not replicate else []
+            )
         made += _machine(what, replicate, random)
     return made
 
@@ -127,14 +134,23 @@ def _timed(what: Synthetic, values: dict[str, Any], backend: str, replicate: int
     ]
     if what.device == "cuda":
         measurements.append(Measurement("host_time", "s", tuple(samples * 0.4)))
-    return Record(**common, status="ok", measurements=tuple(measurements), counts=counts(values), provenance={"kernel": backend})
+    return Record(
+        **common, status="ok", measurements=tuple(measurements), counts=counts(values), provenance={"kernel": backend}
+    )
 
 
 def _memory(what: Synthetic, values: dict[str, Any], backend: str) -> Record:
     model, metric = counts(values)["model_bytes"], "device_peak" if what.device == "cuda" else "rss_peak"
     used = 6e6 + model * {"jax": 1.6, "numpy": 2.4}.get(backend, 1.2)
     return Record(
-        "memory", case_key(values), backend, 0, "ok", values, counts=counts(values), measurements=(Measurement(metric, "B", (used,)),)
+        "memory",
+        case_key(values),
+        backend,
+        0,
+        "ok",
+        values,
+        counts=counts(values),
+        measurements=(Measurement(metric, "B", (used,)),),
     )
 
 
@@ -157,7 +173,7 @@ def write(what: Synthetic, root: Path, complete: bool = True) -> Path:
     header = Header(what.run, "2026-11-20T12:00:00Z", what.protocol, what.machine, what.environment, plan)
     path = new_path(root, header)
     writer = Writer(path)
-    text = [header, *records(what)] + [Footer("2026-11-20T12:02:41Z", complete, 161.0, 97.0)]
+    text = [header, *records(what), Footer("2026-11-20T12:02:41Z", complete, 161.0, 97.0)]
     for line in text:
         writer.append(line)
     writer.close()

@@ -13,7 +13,9 @@ import pytest
 
 from analysis.report import Report
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
+)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--allow-file-access-from-files",
@@ -32,7 +34,13 @@ def test_the_page_works(report: Report, tmp_path: Path, width: int) -> None:
     (tmp_path / "frame.html").write_text(
         f"<!DOCTYPE html><title>waiting</title>{frame}<script>onload = () => document.title = frames[0].document.title</script>"
     )
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--virtual-time-budget=4000"]
+    command = [
+        str(BROWSER),
+        *FLAGS,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1400,1000",
+        "--virtual-time-budget=4000",
+    ]
     run = subprocess.run(
         [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
     )

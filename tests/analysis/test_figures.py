@@ -14,7 +14,7 @@ from analysis.figures import heatmap, latency, memory, ratios, roofline, through
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, find_out, timings
 from analysis.gallery import groups
-from analysis.load import load
+from analysis.load import load, rows_of
 from analysis.style import FAINT, GRID, INK, PAPER, UNDECIDED
 from tests.analysis.synthetic import Synthetic, write
 
@@ -52,7 +52,7 @@ def test_nothing_to_show_is_none(found: Findings) -> None:
 
 
 def test_captions_are_computed(drawn: dict[str, Drawing | None], found: Findings) -> None:
-    best = found.cases.loc[found.cases[found.cases["phase"] == "step"]["seconds"].idxmin()]
+    best = rows_of(found.cases[found.cases["phase"] == "step"].nsmallest(1, "seconds"))[0]
     caption = drawn["latency"] and drawn["latency"].caption
     assert caption and f"{best['backend']}’s" in caption
     caption = drawn["ratios"] and drawn["ratios"].caption

@@ -85,10 +85,11 @@ def test_a_run_of_a_few_lines_makes_a_page(tmp_path: Path, kept: int) -> None:
 
 def test_an_older_record_without_later_fields_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
-    header = '{"line":"run","run":"old","started":"2026-01-01T00:00:00Z","protocol":1,"machine":"m","environment":{},"plan":{},"schema":1}'
+    header = '{"line":"run","run":"old","started":"2026","protocol":1,"machine":"m","environment":{},"plan":{},"schema":1}'
     record = (
-        '{"line":"record","study":"throughput","case":"c","backend":"torch","replicate":0,"status":"ok","parameters":{"phase":"forward",'
-        '"device":"cpu"},"measurements":[{"metric":"time","unit":"s","samples":[0.1,0.2,0.3]}]}'
+        '{"line":"record","study":"throughput","case":"c","backend":"torch","replicate":0,"status":"ok",'
+        '"parameters":{"phase":"forward","device":"cpu"},'
+        '"measurements":[{"metric":"time","unit":"s","samples":[0.1,0.2,0.3]}]}'
     )
     path.write_text(f"{header}\n{record}\n")
     assert "Only torch was measured" in build([path], tmp_path / "report").markdown.read_text()

@@ -9,14 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import AnalysisError
-from analysis.ratios import LOCATIONS, Location, case_ratios, locate, log_ratio, log_ratios, over_replicates, ranking, t_interval
+from analysis.ratios import (
+    LOCATIONS,
+    Location,
+    case_ratios,
+    locate,
+    log_ratio,
+    log_ratios,
+    over_replicates,
+    ranking,
+    t_interval,
+)
 
 positive = st.floats(1e-7, 1e3)
 samples = st.lists(positive, min_size=3, max_size=30).map(np.array)
 
 
 def frame(times: dict[tuple[str, str, int], list[float]], blocks: tuple[int, ...] = ()) -> pd.DataFrame:
-    rows = [("throughput", case, backend, f"r/{replicate}", np.array(values), blocks) for (case, backend, replicate), values in times.items()]
+    rows = [
+        ("throughput", case, backend, f"r/{replicate}", np.array(values), blocks)
+        for (case, backend, replicate), values in times.items()
+    ]
     return pd.DataFrame(rows, columns=["study", "case", "backend", "replicate_key", "samples", "blocks"])
 
 
@@ -88,7 +101,13 @@ def test_a_verdict_needs_an_interval_without_one(logs: list[float], verdict: str
 
 
 def test_only_replicates_of_the_same_process_number_are_paired_and_null_never_is() -> None:
-    times = {("c", "torch", 0): [2.0], ("c", "torch", 1): [2.0], ("c", "jax", 1): [1.0], ("c", "jax", 7): [1.0], ("c", "null", 0): [0.1]}
+    times = {
+        ("c", "torch", 0): [2.0],
+        ("c", "torch", 1): [2.0],
+        ("c", "jax", 1): [1.0],
+        ("c", "jax", 7): [1.0],
+        ("c", "null", 0): [0.1],
+    }
     logs = log_ratios(frame(times), "torch", "median")
     assert sorted(logs["backend"]) == ["jax", "torch", "torch"]
     assert case_ratios(logs, "median")["throughput", "c", "jax"].replicates == 1
@@ -106,7 +125,7 @@ def test_ranking_takes_the_geometric_mean_over_shared_cases_only() -> None:
     found = ranked(times)
     assert (found.shared, found.total, found.left_out) == (2, 4, {"numpy": 1})
     assert {name: round(ratio.value, 6) for name, ratio in found.ratios.items()} == {"flax": 4.0, "torch": 1.0, "jax": 1.0}
-    assert list(found.ratios)[0] == "flax"
+    assert next(iter(found.ratios)) == "flax"
     assert {ratio.cases for ratio in found.ratios.values()} == {2}
 
 

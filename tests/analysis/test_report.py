@@ -36,7 +36,9 @@ class Page(HTMLParser):
         if identifier := values.get("id"):
             self.ids[identifier] += 1
         self.loads += [value for name in ("src", "href", "srcset", "action", "poster", "data") if (value := values.get(name))]
-        self.references += [word for name in ("aria-labelledby", "aria-describedby", "for") for word in (values.get(name) or "").split()]
+        self.references += [
+            word for name in ("aria-labelledby", "aria-describedby", "for") for word in (values.get(name) or "").split()
+        ]
         if tag in ("td", "th"):
             self.cells.append("")
         if tag not in VOID:
@@ -80,7 +82,13 @@ def test_the_twin_has_the_same_numbers(report: Report, text: str) -> None:
     markdown = report.markdown.read_text(encoding="utf-8")
     twin = [cell.strip() for line in markdown.splitlines() if line.startswith("| ") for cell in line.strip("| ").split(" | ")]
     number = re.compile(r"\d")
-    ours = Counter(cell for cell in (re.sub(r"(steps|batch|hidden|geometric mean.*|as torch|of what.*)$", "", c).strip() for c in Page(text).cells) if number.search(cell))
+    ours = Counter(
+        cell
+        for cell in (
+            re.sub(r"(steps|batch|hidden|geometric mean.*|as torch|of what.*)$", "", c).strip() for c in Page(text).cells
+        )
+        if number.search(cell)
+    )
     theirs = Counter(cell for cell in (re.sub(r" \(.*", "", c) if "geometric" in c else c for c in twin) if number.search(cell))
     assert ours == theirs
     for figure in re.findall(r"!\[[^]]*]\(([^)]+)\)", markdown):
@@ -89,7 +97,9 @@ def test_the_twin_has_the_same_numbers(report: Report, text: str) -> None:
 
 def test_the_first_answers_are_the_truth_of_the_synthetic_run(report: Report) -> None:
     markdown = report.markdown.read_text(encoding="utf-8")
-    found = re.search(r"\*\*Inference\.\*\* onnxruntime comes first: ([\d.]+) times \[([\d.]+), ([\d.]+)] as fast as torch", markdown)
+    found = re.search(
+        r"\*\*Inference\.\*\* onnxruntime comes first: ([\d.]+) times \[([\d.]+), ([\d.]+)] as fast as torch", markdown
+    )
     assert found and float(found[2]) <= 1.4 * 1.005 and float(found[3]) >= 1.4 * 0.995
     assert "numpy" in markdown and "no answer within 60 s; choose smaller sizes" in markdown
     assert "keras is not installed" in markdown
@@ -97,7 +107,9 @@ def test_the_first_answers_are_the_truth_of_the_synthetic_run(report: Report) ->
 
 
 def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
-    page = build([write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(1, 8)), tmp_path)], tmp_path / "out").html.read_text()
+    page = build(
+        [write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(1, 8)), tmp_path)], tmp_path / "out"
+    ).html.read_text()
     assert "one replicate: no interval" in page
 
 
@@ -108,9 +120,16 @@ def test_every_output_names_its_location(small_run: Path, tmp_path: Path) -> Non
 
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
-    what = Synthetic(phases=("forward",), batches=(8,), hiddens=(64,), lengths=(64,), memory=False, ceilings=False, overhead=False)
+    what = Synthetic(
+        phases=("forward",), batches=(8,), hiddens=(64,), lengths=(64,), memory=False, ceilings=False, overhead=False
+    )
     text = build([write(what, tmp_path)], tmp_path / "out").markdown.read_text()
-    for sentence in ("**Training.** Not measured.", "Memory over length: not measured", "Ceilings: not measured", "Its overhead was not measured"):
+    for sentence in (
+        "**Training.** Not measured.",
+        "Memory over length: not measured",
+        "Ceilings: not measured",
+        "Its overhead was not measured",
+    ):
         assert sentence in text
 
 
