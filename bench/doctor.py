@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +37,10 @@ def examine(devices: tuple[Device, ...] = ("cpu", "cuda")) -> Iterator[Finding]:
     """Ask every backend, in a process of its own, for a small LSTM on each device; one finding per backend and device."""
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
         workers = {name: WorkerProcess(name, 1, Path(cache), START_SECONDS) for name in impls.names()}
-        for name, worker in workers.items():
-            for device in devices:
-                yield _ask(worker, name, device)
+        with ThreadPoolExecutor() as asking:  # nothing is timed, so all may answer at once
+            for findings in asking.map(lambda item: [_ask(item[1], item[0], device) for device in devices], workers.items()):
+                yield from findings
+        for worker in workers.values():
             worker.close()
 
 
@@ -72,8 +75,6 @@ class Quietness:
 
 def quietness() -> Quietness:
     """Times one fixed matrix product 400 times, about a second."""
-    import os
-
     random = np.random.default_rng(0)
     a, b = (random.standard_normal((256, 256)).astype(np.float32) for _ in range(2))
     out, times = np.empty_like(a), []

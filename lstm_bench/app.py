@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -91,7 +91,7 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
     """Show a run's results in the terminal."""
     from lstm_bench import views
 
-    views.show(_chosen(runs, out), as_json)
+    views.show(runs or (), out, as_json)
 
 
 @app.command()
@@ -99,14 +99,16 @@ def report(
     runs: Runs = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),
     baseline: Annotated[str | None, typer.Option(help="Backend that the others are compared with (default: torch).")] = None,
-    location: Annotated[str | None, typer.Option(help="median, lower_quartile or minimum of a turn's samples.")] = None,
+    location: Annotated[str, typer.Option(help="What stands for a turn: median, lower_quartile or minimum.")] = "median",
     out: OutFolder = None,
 ) -> None:
     """Write a self-contained HTML page and its Markdown twin."""
     from analysis import report as reports
+    from analysis.ratios import Location
+    from results import store
 
-    page = reports.build(_chosen(runs, out), to, baseline=baseline, **({"location": location} if location else {}))
-    print(page.html)
+    # A name that is no location is refused where locations are defined.
+    print(reports.build(runs or (), to, baseline, cast(Location, location), out or store.ROOT).html)
 
 
 @app.command()
@@ -117,20 +119,9 @@ def export(
 ) -> None:
     """Write every sample of the runs to one table, one row a sample."""
     from analysis import export as exports
-
-    print(exports.export(_chosen(runs, out), to))
-
-
-def _chosen(runs: list[Path] | None, out: Path | None) -> list[Path]:
-    """The runs named, or the newest one."""
     from results import store
 
-    if runs:
-        return [path for given in runs for path in store.find(given)]
-    found = store.find(out or store.ROOT)
-    if not found:
-        raise store.StoreError(f"no run below {out or store.ROOT}; measure first with: lstm-bench run quick")
-    return found[-1:]
+    print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
 def print_json(value: object) -> None:

@@ -69,12 +69,14 @@ def cases(what: str, where: Sequence[str], as_json: bool) -> None:
     table(("study", "case"), [(name, case.key) for name, case in found])
 
 
-def show(runs: Sequence[Path], as_json: bool) -> None:
+def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     from analysis import show as shown
+    from results import store
 
-    rows = shown.rows(runs)
+    root = out or store.ROOT
     if as_json:
-        return print_json(rows)
+        return print_json(shown.values(runs, root=root))
+    rows = shown.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
     columns = list(rows[0])

@@ -1,0 +1,122 @@
+"""The command line as a person meets it: quick to answer, clear when asked for what is not there, plain in a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from impls import names
+
+
+def lstm_bench(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | variables)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the NumPy backend, measured once for this file."""
+    root = tmp_path_factory.mktemp("results")
+    run = lstm_bench("run", "smoke", "--backend", "numpy", "--threads", 1, "--out", root, TMPDIR=str(root))
+    assert run.returncode == 0, run.stderr
+    return root
+
+
+def test_help_names_every_command_and_answers_at_once():
+    fastest = 9.0
+    for _ in range(5):
+        started = time.perf_counter()
+        answer = lstm_bench("--help")
+        fastest = min(fastest, time.perf_counter() - started)
+    for command in ("doctor", "list", "run", "show", "report", "export"):
+        assert command in answer.stdout
+    assert fastest <= 0.5, "the target is 0.3 s on an idle machine; this bound leaves room for a busy one"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "quick")])
+def test_no_framework_is_imported_before_it_is_needed(arguments: tuple[str, ...]):
+    program = (
+        "import sys; sys.argv = ['lstm-bench', *sys.argv[1:]]\n"
+        "from lstm_bench.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "found = {'torch', 'jax', 'flax', 'onnxruntime', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, timeout=60)
+
+
+def test_list_names_suites_studies_and_backends():
+    listed = json.loads(lstm_bench("list", "--json").stdout)
+    assert set(listed["suites"]) == {"smoke", "quick", "cpu", "gpu"}
+    assert set(listed["studies"]) == {"throughput", "memory"}
+    assert set(listed["backends"]) == set(names())
+    assert all(listed["backends"].values()), "a backend's file says in its first line what it is"
+
+
+def test_list_shows_the_cases_that_pass_a_filter():
+    found = json.loads(lstm_bench("list", "quick", "--where", "phase=step", "--json").stdout)
+    assert found and all(case["phase"] == "step" for case in found)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("run", "quik"), "no suite or study 'quik' (did you mean 'quick'?)"),
+    (("run", "quick", "--backend", "trch"), "no backend 'trch' (did you mean 'torch'?)"),
+    (("run", "quick", "--where", "hidden_size=wide"), "expected a whole number; got 'wide'"),
+    (("run", "quick", "--time-budget", "soon"), "cannot read 'soon' as a length of time; write it as 90s, 10m or 1h30m"),
+    (("run", "smoke", "--out", "/proc/nowhere"), "choose a folder with --out"),
+    (("show", "/nowhere"), "no results at /nowhere"),
+    (("run", "--resume", "--out", "/nowhere"), "no results at /nowhere"),
+])  # fmt: skip
+def test_mistakes_are_answered_in_one_sentence_and_exit_code_two(arguments: tuple[str, ...], message: str, tmp_path: Path):
+    answer = lstm_bench(*arguments, TMPDIR=str(tmp_path))
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_run_prints_its_file_and_nothing_else_on_standard_output(tmp_path):
+    run = lstm_bench("run", "smoke", "--backend", "numpy", "--where", "phase=step", "--out", tmp_path, TMPDIR=str(tmp_path))
+    assert Path(run.stdout.strip()).is_file()
+    assert "\x1b" not in run.stdout + run.stderr, "no colours in a pipe"
+    assert "throughput lstm-I32-H32-T8-B1-step-float32-cpu #1  numpy" in run.stderr
+
+
+def test_a_run_with_failures_exits_with_one(tmp_path):
+    doubles = Path(__file__).parent.parent / "backends"
+    run = lstm_bench(
+        "run", "smoke", "--backend", "raising", "--where", "phase=forward", "--out", tmp_path,
+        TMPDIR=str(tmp_path), LSTM_BENCH_BACKENDS=str(doubles),
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "raising failed (error): ArithmeticError: the widget came loose" in run.stderr
+
+
+def test_show_report_and_export_read_the_newest_run(results: Path, tmp_path: Path):
+    shown = json.loads(lstm_bench("show", "--out", results, "--json").stdout)
+    assert {row["backend"] for row in shown} == {"numpy"}
+    page = Path(lstm_bench("report", "--out", results, "--to", tmp_path / "report").stdout.strip())
+    assert "numpy" in page.read_text()
+    for name in ("samples.parquet", "samples.csv"):
+        assert Path(lstm_bench("export", tmp_path / name, "--out", results).stdout.strip()).stat().st_size > 0
+
+
+def test_an_unknown_location_or_format_names_the_choices(results: Path, tmp_path: Path):
+    answer = lstm_bench("report", "--out", results, "--to", tmp_path, "--location", "mean")
+    assert answer.returncode == 2 and "median, lower_quartile, minimum" in answer.stderr
+    answer = lstm_bench("export", tmp_path / "samples.xlsx", "--out", results)
+    assert answer.returncode == 2 and "parquet, csv" in answer.stderr
+
+
+def test_doctor_says_for_every_backend_what_runs_or_why_not():
+    found = json.loads(lstm_bench("doctor", "--json").stdout)
+    assert {row["backend"] for row in found["backends"]} == set(names()) - {"null"}
+    assert all(row["detail"] for row in found["backends"])
+    assert any(row["runs"] for row in found["backends"] if row["backend"] == "numpy")
+    assert found["quietness"]["median_over_fastest"] >= 1

@@ -1,0 +1,50 @@
+"""The command line, asv and pytest-benchmark are three readers of the same studies: they see equal sets of cases."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import plan, track
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_three_front_ends_see_equal_sets_of_cases():
+    smoke = plan.make("smoke")
+    by_command_line = {(case.key, backend) for case in smoke.cases("throughput") for backend in smoke.compared()}
+    assert by_command_line == by_asv() == by_pytest_benchmark()
+
+
+def by_asv() -> set[tuple[str, str]]:
+    """Imports the suite as asv does: under the folder's own name, from its file."""
+    specification = importlib.util.spec_from_file_location("asv_suite.throughput", ROOT / "bench/asv_suite/throughput.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    keys, backends = module.Throughput.params
+    return {(key, backend) for key in keys for backend in backends}
+
+
+def by_pytest_benchmark() -> set[tuple[str, str]]:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/perf"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    ids = [line.partition("[")[2].rstrip("]") for line in listed.splitlines() if "[" in line]
+    return {tuple(identity.split("/")) for identity in ids}
+
+
+def test_asv_tracks_a_number_for_what_runs_and_na_for_what_is_refused():
+    key = next(iter(track.cases("throughput")))
+    assert 0 < track.median_seconds("throughput", key, "numpy") < 1
+    with pytest.raises(NotImplementedError, match="cuda"):
+        track.median_seconds("throughput", key, "cudnn")
+
+
+def test_asv_is_kept_away_from_the_harness():
+    configuration = json.loads((ROOT / "asv.conf.json").read_text())
+    assert configuration["benchmark_dir"] == "bench/asv_suite"
