@@ -24,6 +24,7 @@ from analysis.ratios import (
     ranking,
 )
 from analysis.series import median_interval, two_modes
+from analysis.style import ordered
 
 DEFAULT_BASELINE = "torch"
 PHASES = ("forward", "forward_backward", "step")
@@ -50,11 +51,10 @@ class Findings:
 
     @property
     def backends(self) -> list[str]:
-        """Every backend of the records: the baseline, then the others in the order of the plan."""
+        """Every backend of the records: the baseline, then the others in the order of all legends."""
         names = [name for name in self.section.records["backend"].unique() if name not in NOT_COMPARED]
-        planned = [name for run in self.section.runs for name in run.header.plan.get("backends", ())]
         first = [self.baseline] if self.baseline is not None else []
-        return list(dict.fromkeys([*first, *(name for name in planned if name in names), *names]))
+        return list(dict.fromkeys([*first, *ordered(names)]))
 
 
 def choose_baseline(section: Section, asked: str | None = None) -> str | None:

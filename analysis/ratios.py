@@ -29,6 +29,7 @@ class UnknownLocation(AnalysisError):
 class Ratio:
     """Times as fast as the baseline. low and high bound it at 95 %; None where one replicate leaves nothing to bound it with.
 
+    replicates: how many bound it; 0 where there are some, but no two of them have every case.
     cases: over how many cases the geometric mean was taken; 1 for a single case.
     """
 
@@ -163,4 +164,4 @@ def _geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
     if len(complete) >= 2:
         return over_replicates(complete.mean(axis=1).to_numpy(), location, grid.shape[1])
     value = float(np.exp(grid.mean(axis=0).mean()))
-    return Ratio(value, None, None, max(len(complete), 1), location, grid.shape[1])
+    return Ratio(value, None, None, 1 if len(grid) == 1 else 0, location, grid.shape[1])

@@ -86,15 +86,17 @@ def _times(ratio: Ratio) -> str:
 def _noise(found: Findings) -> str:
     ratios = [ratio for ratio in found.cases["ratio"] if isinstance(ratio, Ratio)]
     halves = [np.log(ratio.high / ratio.low) / 2 for ratio in ratios if ratio.low and ratio.high and ratio.high != ratio.low]
-    if not halves:
-        return "One replicate: there is no interval over replicates. Measure again with more replicates to have one."
-    middle, worst = float(np.median(halves)), float(np.max(halves))
-    text = f"Half of the {len(halves)} ratios are known to ±{words.percent(middle)} or better, "
-    text += f"the worst to ±{words.percent(worst)}"
+    if halves:
+        text = f"Half of the {len(halves)} ratios are known to {words.spread(float(np.median(halves)))} or better, "
+        text += f"the worst to {words.spread(float(np.max(halves)))}."
+    else:
+        text = "One replicate: there is no interval over replicates. Measure again with more replicates to have one."
     unsteady = sum("no_steady_state" in notes for notes in found.cases["notes"])
+    unsteady_ratios = sum("unsteady_ratio" in notes for notes in found.cases["notes"])
     modes = int(found.cases["modes"].notna().sum())
     parts = [f"{unsteady} never reached a steady state"] * bool(unsteady) + [f"{modes} have two modes"] * bool(modes)
-    return text + (f"; of {len(found.cases)} timings {words.listed(parts)}." if parts else ".")
+    parts += [f"{unsteady_ratios} have an unsteady ratio"] * bool(unsteady_ratios)
+    return text + (f" Of {words.count(len(found.cases), 'timing')} {words.listed(parts)}." if parts else "")
 
 
 def _harness(found: Findings) -> str:
@@ -141,10 +143,10 @@ def about_backends(found: Findings) -> str:
 def about_cases(found: Findings) -> str:
     """How to read the table of cases."""
     return (
-        f"{words.count(len(found.cases), 'row')}. T steps, B sequences in a batch, H hidden size. “± %” is half the 95 % interval "
-        "of the time over replicates; a ratio’s is usually narrower, for backends take turns and drift hits all alike. A ratio is "
-        "the median over turns: “unsteady ratio” marks where it differs from the quotient of the two times by more than a quarter. "
-        "The first call includes compilation and tuning."
+        f"{words.count(len(found.cases), 'row')}. T steps, B sequences in a batch, H hidden size. “± %” is half the 95 % "
+        "interval of the time over replicates; a ratio’s is usually narrower, for backends take turns and drift hits all "
+        "alike. A ratio is the median over turns: “unsteady ratio” marks where it differs from the quotient of the two times "
+        "by more than a quarter. The first call includes compilation and tuning."
     )
 
 

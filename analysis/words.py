@@ -41,6 +41,13 @@ def percent(share: float) -> str:
     return f"{digits(100 * share, 2)} %"
 
 
+def spread(log_half_width: float) -> str:
+    """Half the width of an interval of log ratios: ±3.2 %, or a factor where percent would mislead."""
+    if log_half_width < 0.2:
+        return f"±{percent(math.expm1(log_half_width))}"
+    return f"a factor of {digits(math.exp(log_half_width), 2)}"
+
+
 def times(ratio: Ratio) -> str:
     """1.83× [1.79, 1.87], or without the interval that a single replicate cannot give."""
     if ratio.low is None or ratio.high is None:
@@ -52,7 +59,7 @@ def no_interval(ratio: Ratio) -> str:
     """The reason why a ratio has no interval, or nothing where it has one."""
     if ratio.low is not None:
         return ""
-    return "one replicate: no interval" if ratio.replicates == 1 else "no replicate has every case: no interval"
+    return "one replicate: no interval" if ratio.replicates == 1 else "no two replicates have every case: no interval"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

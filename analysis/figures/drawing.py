@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis import words
-from analysis.style import FAINT, GRID, INK, PAPER, style
+from analysis.style import FAINT, GRID, INK, PAPER, ordered, style
 
-PANEL_WIDTH, PANEL_HEIGHT = 3.55, 2.75  # inches
+PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.55, 2.75, 1.35  # inches; the last of one entry of a legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,11 @@ def panels(columns: int, rows: int = 1, height: float = PANEL_HEIGHT, share_y: b
 
 def legend(figure: Figure, backends: Iterable[str], more: Sequence[Line2D] = ()) -> None:
     """One legend above all panels."""
-    handles = [mark(name) for name in backends] + list(more)
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6), handlelength=1.8, columnspacing=1.6)
+    handles = [mark(name) for name in ordered(backends)] + list(more)
+    columns = max(int(figure.get_figwidth() / LEGEND_WIDTH), 2)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(len(handles), columns), handlelength=1.8, columnspacing=1.6
+    )
 
 
 def mark(backend: str) -> Line2D:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from analysis import words
 from analysis.figures.drawing import Drawing, blank, log_units, look, panels
 from analysis.load import rows_of
-from analysis.style import INK, PAPER, colour, style
+from analysis.style import INK, PAPER, colour, ordered, style
 
 MOST_PANELS, COLUMNS, MOST_POINTS = 6, 3, 120
 
@@ -22,7 +22,7 @@ def draw(times: pd.DataFrame) -> Drawing | None:
         return None
     keys = steps.drop_duplicates("case").sort_values(["batch", "hidden_size", "case"])
     cases = _spread(list(keys["case"]))
-    backends = list(steps["backend"].unique())
+    backends = ordered(steps["backend"])
     with look():
         rows = -(-len(cases) // COLUMNS)
         figure, grid = panels(min(len(cases), COLUMNS), rows, 0.9 + 0.32 * len(backends))

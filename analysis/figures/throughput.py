@@ -17,6 +17,7 @@ Over = Literal["batch", "hidden_size", "steps"]
 LABELS: dict[Over, str] = {"batch": "batch size B", "hidden_size": "hidden size H", "steps": "length T, steps"}
 LETTERS: dict[Over, str] = {"batch": "B", "hidden_size": "H", "steps": "T"}
 MOST_ROWS = 2
+ROOM = 2.0  # beyond the outermost points: an interval that is wider runs out of the panel
 
 
 def draw(cases: pd.DataFrame, over: Over) -> Drawing | None:
@@ -36,6 +37,7 @@ def draw(cases: pd.DataFrame, over: Over) -> Drawing | None:
             line[0].set_ylabel("tokens a second")
         drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
         rates = drawn["tokens_per_second"]
+        grid[0][0].set_ylim(rates.min() / ROOM, rates.max() * ROOM)
         log_units(grid[0][0].yaxis, "", rates.min(), rates.max())
         legend(figure, drawn["backend"].unique())
     title = f"Tokens a second over {LABELS[over]}"

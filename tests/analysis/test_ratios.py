@@ -44,18 +44,17 @@ def test_the_t_interval_covers_the_truth_95_times_in_100() -> None:
 def test_the_whole_chain_covers_a_known_ratio_despite_shared_drift() -> None:
     random = np.random.default_rng(1)
     covered = 0
-    for _ in range(300):
+    for _ in range(150):
         times = {}
         for replicate in range(4):
-            for turn_drift in [random.normal(0, 0.2, 3)]:
-                for name, truth in (("torch", 2.0), ("jax", 1.0)):
-                    own = random.normal(0, 0.01)
-                    noise = random.normal(0, 0.02, (3, 5)) + turn_drift[:, None] + own
-                    times["case", name, replicate] = list((truth * np.exp(noise)).ravel())
+            drift = random.normal(0, 0.2, (3, 1))
+            for name, truth in (("torch", 2.0), ("jax", 1.0)):
+                noise = random.normal(0, 0.02, (3, 5)) + drift + random.normal(0, 0.01)
+                times["case", name, replicate] = list((truth * np.exp(noise)).ravel())
         ratio = case_ratios(log_ratios(frame(times, (5, 5, 5)), "torch", "median"), "median")["throughput", "case", "jax"]
         assert ratio.low is not None and ratio.high is not None
         covered += ratio.low <= 2.0 <= ratio.high
-    assert 0.91 <= covered / 300 <= 0.98
+    assert 0.89 <= covered / 150 <= 0.99
 
 
 @given(samples, samples, st.sampled_from(LOCATIONS), st.floats(0.01, 100))
@@ -68,7 +67,6 @@ def test_ratio_is_antisymmetric_and_free_of_units(a: np.ndarray, b: np.ndarray, 
 def test_turns_cancel_drift_that_whole_samples_do_not() -> None:
     drift = np.repeat([1.0, 2.0, 8.0, 8.0], 5)
     baseline, own = 3.0 * drift, drift.copy()
-    own[10:] *= 1.0
     blocks = (5, 5, 5, 5)
     assert log_ratio(baseline, own, blocks, blocks, "minimum") == pytest.approx(np.log(3))
     shifted = np.concatenate([own[5:], own[:5]])  # adjacent turns no longer match: the whole samples still do

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.style import PALETTE, style
+from analysis.style import PALETTE, ordered, style
 
 # Machado, Oliveira & Fernandes 2009, severity 1.0, on linear RGB.
 SIGHT = {
@@ -56,7 +56,10 @@ def test_colours_stand_out_on_both_papers(colour: str) -> None:
 
 
 def test_a_backend_always_looks_the_same_and_no_two_known_ones_alike() -> None:
-    names = ["torch", "jax", "onnxruntime", "cuda", "flax", "torch_compile", "torch_loop", "numpy"]
+    names = ["torch", "jax", "onnxruntime", "cuda", "flax", "torch_compile", "torch_loop", "numpy", "cudnn", "jax_cudnn"]
     assert len({(style(name).colour, style(name).marker) for name in names}) == len(names)
     assert style("a new backend") == style("a new backend")
+    together = [name for name in names if name not in ("cudnn", "jax_cudnn")]
+    assert len({style(name).colour for name in together}) == len(together)
+    assert ordered(["zeta", "numpy", "torch", "alpha", "torch"]) == ["torch", "numpy", "alpha", "zeta"]
     assert style("a new backend").dash != style("torch").dash
