@@ -52,10 +52,10 @@ def names(as_json: bool) -> None:
 def _first_line(backend: str) -> str:
     """The backend file's opening sentence, read without importing it."""
     import ast
+    import importlib.util
 
-    from impls import backends
-
-    text = (Path(backends.__path__[0]) / f"{backend}.py").read_text()
+    found = importlib.util.find_spec(f"impls.backends.{backend}")
+    text = Path(found.origin).read_text() if found and found.origin else ""
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 

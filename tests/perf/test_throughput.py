@@ -11,7 +11,6 @@ from bench import track
 from bench.case import Case
 from bench.prepare import Skip, prepare
 
-
 EVERYTHING = [
     pytest.param(case, backend, id=f"{case.key}/{backend}")
     for case in track.cases("throughput").values()
