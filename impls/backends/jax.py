@@ -2,11 +2,12 @@
 
 Differentiated plainly, a scan adds to dW_hh [R, G·H] at every step. Here JAX differentiates the scan for everything but
 W_hh, whose gradient is then a single product over all steps (Appleyard et al. 2016, section 3.3, for the same in cuDNN).
+The input's part enters the scan as one array a gate: XLA's loop then ran 6.6 → 4.1 ms (T 50, B 32, I = H = 128, one CPU core).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -22,8 +23,9 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("xla",)
-# The part of the gates from the input and from h, each [B, G·H], the state before and W_hr [H, P] or None; to the state after.
-Cell = Callable[[Array, Array, _jax.State, Array | None], _jax.State]
+Gates = Sequence[Array]  # one array a gate, [B, H] or [T, B, H]
+# The part of the gates from the input and from h, the state before and W_hr [H, P] or None; to the state after.
+Cell = Callable[[Gates, Gates, _jax.State, Array | None], _jax.State]
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -65,7 +67,8 @@ def layer(
         if spec.cell != "gru":
             projected, bias_hh = projected + bias_hh, None
     how = CELLS[spec.cell], reverse, spec.cell == "gru"
-    recurred = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), projected, state, live)
+    gates = tuple(jnp.split(projected, spec.gates, axis=-1))
+    recurred = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), gates, state, live)
     last, hidden = cast(tuple[_jax.State, Array], recurred)
     return hidden if live is None else jnp.where(live[..., None], hidden, 0), last
 
@@ -80,7 +83,7 @@ def scan(
         recurrent = state[0] @ weight_hh
         for term in (bias_hh, extra):
             recurrent = recurrent if term is None else recurrent + term
-        new = cell(projected, recurrent, state, weight_hr)
+        new = cell(projected, jnp.split(recurrent, len(projected), axis=-1), state, weight_hr)
         if live is not None:
             new = tuple(jnp.where(live[:, None], after, before) for after, before in zip(new, state, strict=True))
         return new, new[0]
@@ -100,7 +103,7 @@ def recur_forward(how, weight_hh, bias_hh, weight_hr, projected, state, live):
     def with_fixed_weight(weight_hr, projected, extra, state):
         return scan(cell, reverse, weight_hh, bias_hh, weight_hr, projected, extra, state, live)
 
-    extra = jnp.zeros_like(projected) if separate else None
+    extra = jnp.zeros_like(jnp.concatenate(projected, axis=-1)) if separate else None
     outputs, pull_back = jax.vjp(with_fixed_weight, weight_hr, projected, extra, state)
     return outputs, (pull_back, outputs[1], state[0], bias_hh)
 
@@ -108,7 +111,7 @@ def recur_forward(how, weight_hh, bias_hh, weight_hr, projected, state, live):
 def recur_backward(how, saved, cotangents):
     pull_back, hidden, h0, bias_hh = saved
     grad_weight_hr, grad_projected, grad_extra, grad_state = pull_back(cotangents)
-    grad_recurrent = grad_projected if grad_extra is None else grad_extra  # [T, B, G·H]
+    grad_recurrent = jnp.concatenate(grad_projected, axis=-1) if grad_extra is None else grad_extra  # [T, B, G·H]
     before = jnp.concatenate([hidden[1:], h0[None]] if how[1] else [h0[None], hidden[:-1]])
     grad_weight_hh = jnp.einsum("tbr,tbg->rg", before, grad_recurrent)
     grad_bias_hh = None if bias_hh is None else grad_recurrent.sum(axis=(0, 1))
@@ -118,22 +121,22 @@ def recur_backward(how, saved, cotangents):
 recur.defvjp(recur_forward, recur_backward)
 
 
-def lstm(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array | None) -> _jax.State:
-    i, f, g, o = jnp.split(projected + recurrent, 4, axis=-1)
+def lstm(projected: Gates, recurrent: Gates, state: _jax.State, weight_hr: Array | None) -> _jax.State:
+    i, f, g, o = (from_x + from_h for from_x, from_h in zip(projected, recurrent, strict=True))
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
     hidden = jax.nn.sigmoid(o) * jnp.tanh(c)
     return hidden if weight_hr is None else hidden @ weight_hr, c
 
 
-def gru(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array | None) -> _jax.State:
-    (r_x, z_x, n_x), (r_h, z_h, n_h) = jnp.split(projected, 3, axis=-1), jnp.split(recurrent, 3, axis=-1)
+def gru(projected: Gates, recurrent: Gates, state: _jax.State, weight_hr: Array | None) -> _jax.State:
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = projected, recurrent
     n = jnp.tanh(n_x + jax.nn.sigmoid(r_x + r_h) * n_h)
     z = jax.nn.sigmoid(z_x + z_h)
     return ((1 - z) * n + z * state[0],)
 
 
-def rnn(projected: Array, recurrent: Array, state: _jax.State, weight_hr: Array | None) -> _jax.State:
-    return (jnp.tanh(projected + recurrent),)
+def rnn(projected: Gates, recurrent: Gates, state: _jax.State, weight_hr: Array | None) -> _jax.State:
+    return (jnp.tanh(projected[0] + recurrent[0]),)
 
 
 CELLS: dict[str, Cell] = {"lstm": lstm, "gru": gru, "rnn": rnn}
