@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, cast
@@ -122,7 +121,3 @@ def export(
     from results import store
 
     print(exports.export(runs or (), to, root=out or store.ROOT))
-
-
-def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, default=str))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
-from lstm_bench.app import print_json
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal
 
@@ -81,6 +80,10 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         return console().print("nothing was measured in this run")
     columns = list(rows[0])
     table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, default=str))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
