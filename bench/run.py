@@ -87,7 +87,7 @@ class Run:
             if number == 0 and not self._alone(cache):
                 return "time budget spent before every case had its replicates"
         while self.plan.time_budget is not None:
-            number = 1 + max(record.replicate for record in self.records.values())
+            number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
             left = self._seconds_left()
             count = int(left / per_case) if per_case else 0
@@ -203,6 +203,10 @@ class Run:
         for task in [*tasks, *self.plan.alone()]:
             self.listener.expect(task.study, len(self._wanted(task)))
 
+    def _of_studies(self) -> list[Record]:
+        """What was measured of the plan's studies, without ceilings and overhead."""
+        return [record for record in self.records.values() if record.study in self.plan.studies]
+
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:
             return float("inf")
@@ -210,7 +214,7 @@ class Run:
 
     def _seconds_per_case(self) -> float:
         """What one case of one replicate costs, workers' start included, learnt from this run."""
-        measured = [record for record in self.records.values() if record.study not in ("ceilings", "overhead")]
+        measured = self._of_studies()
         cases = {(record.study, record.case, record.replicate) for record in measured if record.status == "ok"}
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
 
