@@ -3,6 +3,10 @@
 A backend's error against float64 may be at most twice that of a naive implementation in the same dtype, plus a
 few units in the last place of the largest reference value (the rule of flash-attention's test suite). It scales with
 shape, length and dtype by itself. Every comparison raises; none returns a bool; NaN fails.
+
+The few units are for arrays of few elements, where the naive error may happen to be next to nothing. Over ten networks of
+three lengths on a CPU, the most needed beyond twice the naive error was 5.3 units in float64 and 4.6 in float32 (torch,
+torch_loop), 2.3 in float16 and 2.7 in bfloat16 (those, jax and flax). 16 units of bfloat16 would let an error of 12 % pass.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from bench.case import Case
 from impls import Backend, Loaded
 
 NAIVE_FACTOR = 2.0
-FLOOR_ULPS = 16.0
+FLOOR_ULPS = {"float64": 16.0, "float32": 16.0, "float16": 4.0, "bfloat16": 4.0}
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
@@ -64,11 +68,11 @@ def check_against(found: Answer, case: Case) -> None:
 
 
 def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: float, dtype: str) -> None:
-    """Raise `Disagreement` unless max |found − expected| ≤ 2 × naive_error + 16 ulp × max |expected|."""
+    """Raise `Disagreement` unless max |found − expected| ≤ 2 × naive_error + a few ulp of max |expected|."""
     if found.shape != expected.shape:
         raise Disagreement(f"{what} has shape {found.shape}; expected {expected.shape}")
     error = float(np.max(np.abs(found.astype(np.float64) - expected)))
-    bound = NAIVE_FACTOR * naive_error + FLOOR_ULPS * EPSILON[dtype] * float(np.max(np.abs(expected)))
+    bound = NAIVE_FACTOR * naive_error + FLOOR_ULPS[dtype] * EPSILON[dtype] * float(np.max(np.abs(expected)))
     if not error <= bound:  # so written that NaN fails
         where = np.unravel_index(np.argmax(np.nan_to_num(np.abs(found - expected), nan=np.inf)), expected.shape)
         at = tuple(int(index) for index in where)

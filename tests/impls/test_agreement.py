@@ -1,0 +1,140 @@
+"""The tolerance policy bites: a backend that is wrong, slightly wrong, NaN or misshapen is refused in a readable message."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.agreement import Disagreement, check
+from bench.case import Case
+from impls import Batch, GRUSpec, LSTMSpec, Params, Spec
+from impls.backends import numpy as right
+
+CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_state=True)
+
+
+class Double:
+    """The NumPy backend, with what it is given or what it answers changed."""
+
+    RUNS = ("numpy",)
+
+    def refuses(self, spec: Spec, phase: str, ragged: bool) -> None:
+        return None
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        return right.load(spec, params, batch)
+
+
+class SwappedGates(Double):
+    """Takes i, f, o, g for i, f, g, o."""
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        def swapped(value: np.ndarray) -> np.ndarray:
+            i, f, g, o = np.split(value, 4)
+            return np.concatenate([i, f, o, g])
+
+        return right.load(spec, {name: swapped(value) for name, value in params.items()}, batch)
+
+
+class SlightlyWrong(Double):
+    """One gradient is 0.1 % too large."""
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        class Network(right.Network):
+            def gradients(self) -> dict[str, np.ndarray]:
+                found = super().gradients()
+                return found | {"bias_hh_l1": found["bias_hh_l1"] * np.float32(1.001)}
+
+        return Network(spec, params, batch)
+
+
+class NotANumber(Double):
+    """One element of the outputs is NaN."""
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        class Network(right.Network):
+            def outputs(self) -> np.ndarray:
+                found = super().outputs()
+                found[-1, 0, 2] = np.nan
+                return found
+
+        return Network(spec, params, batch)
+
+
+class Misshapen(Double):
+    """Returns the last step only."""
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        class Network(right.Network):
+            def outputs(self) -> np.ndarray:
+                return super().outputs()[-1]
+
+        return Network(spec, params, batch)
+
+
+class ForgetsAGradient(Double):
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        class Network(right.Network):
+            def gradients(self) -> dict[str, np.ndarray]:
+                return {name: value for name, value in super().gradients().items() if name != "c0"}
+
+        return Network(spec, params, batch)
+
+
+class LowPrecision(Double):
+    """Computes in float16 where float32 was asked."""
+
+    def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+        return right.load(replace(spec, dtype="float16"), params, batch)
+
+
+def test_the_unchanged_double_passes() -> None:
+    check(Double(), CASE)
+
+
+@pytest.mark.parametrize(
+    ("double", "message"),
+    [
+        (SwappedGates(), r"outputs is off by 0\.\d+, allowed \d.*e-0\d \(float32\); worst at \(\d+, \d, \d\): got"),
+        (SlightlyWrong(), "gradient of bias_hh_l1 is off by"),
+        (NotANumber(), r"outputs is off by nan.*worst at \(11, 0, 2\): got nan"),
+        (Misshapen(), r"outputs has shape \(3, 7\); expected \(12, 3, 7\)"),
+        (ForgetsAGradient(), "expected .*gradient of c0.*; got"),
+        (LowPrecision(), "is off by"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Double) else "",
+)
+def test_a_wrong_backend_is_refused(double: Double, message: str) -> None:
+    with pytest.raises(Disagreement, match=message):
+        check(double, CASE)
+
+
+@pytest.mark.parametrize("phase", ["forward", "step"])
+def test_swapped_gates_are_refused_in_every_phase(phase: str) -> None:
+    with pytest.raises(Disagreement, match="is off by"):
+        check(SwappedGates(), replace(CASE, phase=phase))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_a_gradient_wrong_by_a_fifth_is_refused_in_every_dtype(dtype: str) -> None:
+    class Wrong(Double):
+        def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
+            class Network(right.Network):
+                def gradients(self) -> dict[str, np.ndarray]:
+                    found = super().gradients()
+                    return found | {"weight_hh_l0": found["weight_hh_l0"].astype(np.float64) * 1.2}
+
+            return Network(spec, params, batch)
+
+    case = replace(CASE, spec=replace(CASE.spec, dtype=dtype))
+    check(Double(), case)
+    with pytest.raises(Disagreement, match="gradient of weight_hh_l0"):
+        check(Wrong(), case)
+
+
+def test_each_dtype_has_its_own_naive_error() -> None:
+    for spec in (LSTMSpec(5, 7), GRUSpec(5, 7)):
+        for dtype in ("float64", "float32", "float16", "bfloat16"):
+            check(Double(), Case(replace(spec, dtype=dtype), 12, 3, "forward_backward"))

@@ -1,0 +1,104 @@
+"""The folder is the registry: names, nearest matches, missing frameworks, and the sentences in which backends refuse."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+
+import impls
+from bench.case import PHASES, Case
+from impls import GRUSpec, LSTMSpec, RNNSpec
+
+NAMES = impls.names()
+
+
+def test_names_are_the_files() -> None:
+    expected = {"cudnn", "flax", "jax", "jax_cudnn", "null", "numpy", "onnxruntime", "torch", "torch_compile", "torch_loop"}
+    assert expected <= set(NAMES)
+    assert sorted(NAMES) == NAMES
+    assert not any(name.startswith("_") for name in NAMES)
+
+
+def test_listing_imports_no_framework() -> None:
+    script = (
+        "import sys, impls; assert 'torch' in impls.names(); "
+        "print(sorted({'torch', 'jax', 'flax', 'onnx', 'onnxruntime', 'ml_dtypes'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
+
+
+def test_an_unknown_backend_names_the_nearest() -> None:
+    with pytest.raises(impls.UnknownName, match=r"no backend 'trch' \(did you mean 'torch'\?\); choose from .*torch"):
+        impls.get("trch")
+
+
+def test_a_missing_framework_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without_onnxruntime(name: str, *rest, **options):
+        if name == "onnxruntime":
+            raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+        return original(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_onnxruntime)
+    monkeypatch.delitem(sys.modules, "impls.backends.onnxruntime", raising=False)
+    with pytest.raises(impls.Unavailable, match="onnxruntime needs the package onnxruntime.*pip install onnxruntime"):
+        impls.get("onnxruntime")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals_are_sentences_with_a_remedy(name: str) -> None:
+    backend = available(name)
+    networks = [
+        cell(3, 4, dtype=dtype, device=device, bidirectional=bidirectional, bias=bias)
+        for cell, dtype, device, bidirectional, bias in product(
+            (LSTMSpec, GRUSpec, RNNSpec), ("float32", "float16", "bfloat16", "float64"), ("cpu", "cuda"),
+            (False, True), (False, True),
+        )
+    ]  # fmt: skip
+    for spec, phase, ragged in product([*networks, LSTMSpec(3, 4, proj_size=2)], PHASES, (False, True)):
+        reason = backend.refuses(spec, phase, ragged)
+        if reason is not None:
+            assert len(reason.split()) > 6, reason
+            assert any(remedy in reason for remedy in ("ask for", "use the backend", "install", "the backends")), reason
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "phase", "ragged", "part"),
+    [
+        ("onnxruntime", LSTMSpec(3, 4), "forward_backward", False, "infers and does not train"),
+        ("onnxruntime", LSTMSpec(3, 4, dtype="float64"), "forward", False, "computes in float32, not in float64"),
+        ("flax", LSTMSpec(3, 4, bias=False), "forward", False, "always has a bias"),
+        ("flax", LSTMSpec(3, 4, proj_size=2), "forward", False, "has no projection"),
+        ("torch_loop", GRUSpec(3, 4), "forward", False, "runs lstm and no gru"),
+        ("cudnn", LSTMSpec(3, 4), "forward", False, "runs on cuda, not on cpu"),
+        ("jax_cudnn", LSTMSpec(3, 4), "forward", False, "runs on cuda, not on cpu"),
+        ("torch", LSTMSpec(3, 4, bidirectional=True), "step", False, "cannot stream"),
+        ("numpy", LSTMSpec(3, 4), "step", True, "lengths mean nothing to a single streaming step"),
+    ],
+)
+def test_what_is_refused(name: str, spec: impls.Spec, phase: impls.Phase, ragged: bool, part: str) -> None:
+    assert part in (available(name).refuses(spec, phase, ragged) or "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("name", ["torch", "torch_loop", "torch_compile", "cudnn", "jax", "jax_cudnn", "flax"])
+def test_without_a_cuda_device(name: str) -> None:
+    backend = available(name)
+    case = Case(LSTMSpec(3, 4, device="cuda"), 5, 2)
+    assert "finds no CUDA device here" in (backend.refuses(case.spec, "forward", False) or "")
+    with pytest.raises(impls.Unavailable, match="finds no CUDA device here; run on a machine with an NVIDIA GPU"):
+        backend.load(case.spec, *case.data())
+
+
+def available(name: str) -> impls.Backend:
+    try:
+        return impls.get(name)
+    except impls.Unavailable as error:
+        pytest.skip(str(error))
