@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 # Columns (steps × batch) of one input GEMM: wide enough for BLAS to run at full speed, narrow enough for its
 # result to be still in cache when the recurrence reads it. At H = 512, B = 32 the widths 256, 512 and 2048
 # gave 54.4, 53.4 and 55.8 ms.

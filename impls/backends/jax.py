@@ -38,9 +38,7 @@ def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
     return _jax.Network(spec, weights, batch, partial(run, spec), lambda found: {name: found[name].T for name in found})
 
 
-def run(
-    spec: Spec, weights: dict[str, Array], x: Array, first: _jax.State, lengths: Array | None
-) -> tuple[Array, _jax.State]:
+def run(spec: Spec, weights: dict[str, Array], x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
     """Every layer and direction; `weights` are canonical but transposed, so that products read them as they lie."""
     live = None if lengths is None else jnp.arange(len(x))[:, None] < lengths
     y, last = x, []

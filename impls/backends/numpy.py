@@ -60,9 +60,7 @@ class Network:
         self.weights = [_layer_weights(weights, suffix) for suffix in spec.suffixes()]
         self.layers = [LAYERS[spec.cell](layer, batch.steps, batch.batch) for layer in self.weights]
         self.step_layers = [] if spec.bidirectional else [LAYERS[spec.cell](layer, 1, batch.batch) for layer in self.weights]
-        self.activations = [
-            np.empty((batch.steps, batch.batch, spec.output_size), dtype) for _ in range(spec.num_layers)
-        ]
+        self.activations = [np.empty((batch.steps, batch.batch, spec.output_size), dtype) for _ in range(spec.num_layers)]
         self.step_activations = [array[:1].copy() for array in self.activations]
         self.h_n, self.c_n = self.h0.copy(), self.c0.copy()
         self.h_stream, self.c_stream, self.position = self.h0.copy(), self.c0.copy(), 0
