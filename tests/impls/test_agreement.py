@@ -9,8 +9,9 @@ import pytest
 
 from bench.agreement import Disagreement, check
 from bench.case import Case
-from impls import Batch, GRUSpec, LSTMSpec, Params, Spec
+from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, Spec
 from impls.backends import numpy as right
+from impls.spec import DType
 
 CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_state=True)
 
@@ -18,9 +19,9 @@ CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_sta
 class Double:
     """The NumPy backend, with what it is given or what it answers changed."""
 
-    RUNS = ("numpy",)
+    RUNS: tuple[str, ...] = ("numpy",)
 
-    def refuses(self, spec: Spec, phase: str, ragged: bool) -> None:
+    def refuses(self, spec: Spec, phase: Phase, ragged: bool) -> str | None:
         return None
 
     def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
@@ -112,13 +113,13 @@ def test_a_wrong_backend_is_refused(double: Double, message: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["forward", "step"])
-def test_swapped_gates_are_refused_in_every_phase(phase: str) -> None:
+def test_swapped_gates_are_refused_in_every_phase(phase: Phase) -> None:
     with pytest.raises(Disagreement, match="is off by"):
         check(SwappedGates(), replace(CASE, phase=phase))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
-def test_a_gradient_wrong_by_a_fifth_is_refused_in_every_dtype(dtype: str) -> None:
+def test_a_gradient_wrong_by_a_fifth_is_refused_in_every_dtype(dtype: DType) -> None:
     class Wrong(Double):
         def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
             class Network(right.Network):

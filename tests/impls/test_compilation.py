@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import jax
@@ -14,30 +13,38 @@ import impls
 from bench.case import PHASES, Case
 from impls import LSTMSpec
 
+# Dynamo looks at .grad of whatever it is given.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 SPEC = LSTMSpec(3, 4, num_layers=2)
 
 
 @pytest.fixture
-def compiled(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
-    """What JAX says it compiles."""
-    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
-        yield caplog.records
+def compilations() -> Iterator[list[str]]:
+    """Grows by one event for each program that XLA compiles."""
+    events: list[str] = []
+
+    def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(note)
 
 
 @pytest.mark.parametrize("name", ["jax", "flax"])
 @pytest.mark.parametrize("phase", PHASES)
-def test_jax_compiles_in_the_first_call_only(name: str, phase: impls.Phase, compiled: list[logging.LogRecord]) -> None:
+def test_jax_compiles_in_the_first_call_only(name: str, phase: impls.Phase, compilations: list[str]) -> None:
     case = Case(SPEC, 5, 2, phase, ragged=phase != "step", initial_state=True)
     loaded = impls.get(name).load(case.spec, *case.data())
-    compiled.clear()
+    compilations.clear()
     getattr(loaded, phase)()
     loaded.wait()
-    assert any("ompil" in record.getMessage() for record in compiled)
-    compiled.clear()
+    assert len(compilations) == 1
     for _ in range(7):
         getattr(loaded, phase)()
     loaded.wait()
-    assert [record.getMessage() for record in compiled] == []
+    assert len(compilations) == 1
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -74,11 +81,11 @@ def test_compiling_again_is_seen() -> None:
 
 
 def test_one_network_never_uses_up_the_limit_of_another() -> None:
-    for hidden in range(2, 12):
+    for hidden in range(2, 12):  # torch allows 8
         case = Case(LSTMSpec(3, hidden), 1, 2, "forward")
         loaded = impls.get("torch_compile").load(case.spec, *case.data())
         loaded.forward()
-    assert loaded.provenance()["ran"] == "inductor"
+        assert loaded.provenance()["ran"] == "inductor"
 
 
 def test_no_compiler_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

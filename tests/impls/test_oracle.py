@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def nudged(params: Params, batch: Batch, name: str, index: int, by: float) -> tu
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     cell = draw(st.sampled_from([LSTMSpec, GRUSpec, RNNSpec]))
-    sizes = {"input_size": draw(st.integers(1, 9)), "hidden_size": draw(st.integers(1, 9))}
+    sizes: dict[str, Any] = {"input_size": draw(st.integers(1, 9)), "hidden_size": draw(st.integers(1, 9))}
     if cell is LSTMSpec:
         sizes["proj_size"] = draw(st.integers(0, sizes["hidden_size"] - 1))
     spec = cell(**sizes, num_layers=draw(st.integers(1, 3)), bias=draw(st.booleans()), bidirectional=draw(st.booleans()),

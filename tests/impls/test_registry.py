@@ -48,7 +48,7 @@ def test_a_missing_framework_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(builtins, "__import__", without_onnxruntime)
     monkeypatch.delitem(sys.modules, "impls.backends.onnxruntime", raising=False)
-    with pytest.raises(impls.Unavailable, match="onnxruntime needs the package onnxruntime.*pip install onnxruntime"):
+    with pytest.raises(impls.Unavailable, match=r"onnxruntime needs the package onnxruntime.*pip install onnxruntime"):
         impls.get("onnxruntime")
 
 

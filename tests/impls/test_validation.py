@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,10 @@ PARAMS, BATCH = CASE.data()
         ({"proj_size": -1}, "proj_size must be at least 0; got -1"),
     ],
 )
-def test_a_size_that_cannot_be(sizes: dict, message: str) -> None:
+def test_a_size_that_cannot_be(sizes: dict[str, Any], message: str) -> None:
+    asked: dict[str, Any] = {"input_size": 3, "hidden_size": 4} | sizes
     with pytest.raises(InvalidSpec, match=message):
-        LSTMSpec(**{"input_size": 3, "hidden_size": 4} | sizes)
+        LSTMSpec(**asked)
 
 
 def test_an_unknown_cell() -> None:
