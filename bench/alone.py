@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from bench.conditions import Watch
@@ -25,12 +26,18 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def measure(jobs: Sequence[tuple[Task, str]], threads: int, cache: Path, at_once: int) -> Generator[Outcome, None, None]:
-    """Yields outcomes as they come. Leaving the iteration early kills what still runs."""
+def measure(jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], cache: Path) -> Generator[Outcome, None, None]:
+    """Yields outcomes as they come, one job at a time in each slot, a slot being the processors its worker may use.
+
+    Leaving the iteration early kills what still runs.
+    """
     live: set[WorkerProcess] = set()
-    executor = ThreadPoolExecutor(at_once)
+    free: SimpleQueue[Sequence[int]] = SimpleQueue()
+    for cpus in slots:
+        free.put(cpus)
+    executor = ThreadPoolExecutor(len(slots))
     try:
-        futures = [executor.submit(_one, task, backend, threads, cache, live) for task, backend in jobs]
+        futures = [executor.submit(_one, task, backend, free, cache, live) for task, backend in jobs]
         for future in as_completed(futures):
             yield future.result()
     finally:
@@ -40,20 +47,28 @@ def measure(jobs: Sequence[tuple[Task, str]], threads: int, cache: Path, at_once
         executor.shutdown()
 
 
-def _one(task: Task, backend: str, threads: int, cache: Path, live: set[WorkerProcess]) -> Outcome:
+def _one(task: Task, backend: str, free: SimpleQueue[Sequence[int]], cache: Path, live: set[WorkerProcess]) -> Outcome:
+    cpus = free.get()
     started, clock = time.time(), time.monotonic()
     with Watch(task.case.spec.device) as conditions:
-        reply = ask_once(
-            backend, threads, cache, "alone", TIMEOUT_SECONDS, live, study_name=task.study, case=task.case.to_dict()
-        )
+        arguments = {"study_name": task.study, "case": task.case.to_dict()}
+        reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, **arguments)
+    free.put(cpus)
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
 
 
 def ask_once(
-    backend: str, threads: int, cache: Path, operation: str, timeout: float, live: set[WorkerProcess], /, **arguments: Any
+    backend: str,
+    cpus: Sequence[int],
+    cache: Path,
+    operation: str,
+    timeout: float,
+    live: set[WorkerProcess],
+    /,
+    **arguments: Any,
 ) -> Reply:
     """One request to a worker that lives for nothing else; its death is a typed outcome. It is in `live` while it runs."""
-    worker = WorkerProcess(backend, threads, cache)
+    worker = WorkerProcess(backend, cpus, cache)
     live.add(worker)
     try:
         return worker.request(operation, timeout, **arguments)

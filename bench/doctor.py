@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import impls
+from bench import processors
 from bench.case import Case
 from bench.process import WorkerFailed, WorkerProcess
 from impls import LSTMSpec
@@ -36,7 +37,7 @@ class Finding:
 def examine(devices: tuple[Device, ...] = ("cpu", "cuda")) -> Iterator[Finding]:
     """Ask every backend, in a process of its own, for a small LSTM on each device; one finding per backend and device."""
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
-        workers = {name: WorkerProcess(name, 1, Path(cache), START_SECONDS) for name in impls.names()}
+        workers = {name: WorkerProcess(name, processors.usable()[:1], Path(cache), START_SECONDS) for name in impls.names()}
         with ThreadPoolExecutor() as asking:  # nothing is timed, so all may answer at once
             for findings in asking.map(lambda item: [_ask(item[1], item[0], device) for device in devices], workers.items()):
                 yield from findings

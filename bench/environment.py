@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from bench import processors
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
@@ -29,7 +31,7 @@ def describe(threads: int) -> dict[str, Any]:
         "cpu": {
             "model": cpu_model(),
             "cores": os.cpu_count(),
-            "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "usable_cores": len(processors.usable()),
             "threads": threads,
             "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "not exposed",
         },

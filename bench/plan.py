@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import impls
-from bench import filters, study
+from bench import filters, processors, study
 from bench.case import Case
 from bench.prepare import NULL
 from bench.study import Scale
@@ -33,7 +32,7 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
-    "quick": Suite("quick", "cpu", 3, Pace(10, 0.02, 0.1), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "quick": Suite("quick", "cpu", 3, Pace(6, 0.02, 0.1), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
 }
@@ -137,7 +136,7 @@ def make(
         raise UnknownName("suite or study", what, [*SUITES, *study.names()])
     if suite not in SUITES:
         raise UnknownName("suite", suite, SUITES)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = len(processors.usable())
     plan = Plan(
         suite=suite,
         studies=studies,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,17 @@ class WorkerFailed(RuntimeError):
 
 
 class WorkerProcess:
-    """A running worker for one backend. Its frameworks see `threads` processors and no others."""
+    """A running worker for one backend. Its frameworks see the processors `cpus` and no others."""
 
-    def __init__(self, backend: str, threads: int, cache: Path, start_seconds: float = 120.0) -> None:
+    def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0) -> None:
         self.backend = backend
         self._stderr = tempfile.TemporaryFile()
-        cpus = sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", backend, ",".join(map(str, cpus[:threads]))],
+            [sys.executable, "-m", "bench.worker", backend, ",".join(map(str, cpus))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment(threads, cache),
+            env=environment(len(cpus), cache),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         self._started_by = time.monotonic() + start_seconds

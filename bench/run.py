@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, study, turns
+from bench import alone, budget, processors, study, turns
 from bench.case import Case
 from bench.conditions import Watch
 from bench.lock import device_lock
@@ -52,6 +52,10 @@ class Run:
     out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
     busy_seconds: float = 0.0
     started: float = 0.0
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        return processors.usable()[: self.plan.threads]
 
     def execute(self) -> Footer:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
@@ -111,7 +115,7 @@ class Run:
             if tasks and tasks[0].replicate % 2:
                 groups.reverse()
         for group in groups:
-            with Workers(self.plan.threads, cache) as workers:
+            with Workers(self.cpus, cache) as workers:
                 workers.start({name for task in tasks for name in self._wanted(task) if name in group})
                 for task in tasks:
                     wanted = [name for name in self._wanted(task) if name in group]
@@ -145,9 +149,10 @@ class Run:
     def _alone(self, cache: Path) -> bool:
         """Studies that measure by themselves. False if out of time."""
         jobs = [(task, backend) for task in self.plan.alone() for backend in self._wanted(task)]
-        at_once = self.plan.threads if self.plan.device == "cpu" else 1  # GPU memory is counted for the whole device
+        # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
+        slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("memory, each case in a process of its own")
-        outcomes = alone.measure(jobs, self.plan.threads, cache, at_once)
+        outcomes = alone.measure(jobs, slots, cache)
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 self._record(_of_task(*outcome))
@@ -163,7 +168,7 @@ class Run:
             self.listener.doing(f"ceilings of this machine, {dtype}")
             arguments = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
-            reply = alone.ask_once(MACHINE, self.plan.threads, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
+            reply = alone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
             seconds = time.monotonic() - clock
             self._record(_outcome("ceilings", key, MACHINE, replicate, arguments, {}, reply, {}, started, seconds))
 
@@ -171,7 +176,7 @@ class Run:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
         if (task.study, task.case.key, NULL, 0) in self.records:
             return
-        with Workers(self.plan.threads, cache) as workers:
+        with Workers(self.cpus, cache) as workers:
             self._take_turns(task, [NULL], workers)
 
     def _wanted(self, task: Task) -> list[str]:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import impls
-from bench import study, turns
+from bench import processors, study, turns
 from bench.case import Case
 from bench.plan import SUITES, Suite
 from bench.prepare import NULL
@@ -46,8 +46,8 @@ def median_seconds(study_name: str, key: str, backend: str) -> float:
     Raises `NotImplementedError` with the reason where the backend skips the case (asv shows n/a), and `RuntimeError`
     where it fails.
     """
-    case, threads = cases(study_name)[key], len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache, Workers(threads, Path(cache)) as workers:
+    case = cases(study_name)[key]
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache, Workers(processors.usable(), Path(cache)) as workers:
         ready, replies = workers.get([backend])
         replies |= turns.measure(ready, case.to_dict(), suite().pace, True, lambda _: None)
     reply = replies[backend]

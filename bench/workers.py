@@ -12,8 +12,8 @@ from bench.turns import Reply
 class Workers:
     """The live workers of a replicate, by backend. A dead one is replaced when it is next needed."""
 
-    def __init__(self, threads: int, cache: Path) -> None:
-        self.threads, self.cache = threads, cache
+    def __init__(self, cpus: Sequence[int], cache: Path) -> None:
+        self.cpus, self.cache = cpus, cache
         self.live: dict[str, WorkerProcess] = {}
 
     def __enter__(self) -> Workers:
@@ -25,7 +25,7 @@ class Workers:
 
     def start(self, backends: Iterable[str]) -> None:
         for backend in sorted(backends):
-            self.live[backend] = WorkerProcess(backend, self.threads, self.cache)
+            self.live[backend] = WorkerProcess(backend, self.cpus, self.cache)
 
     def get(self, backends: Sequence[str]) -> tuple[dict[str, WorkerProcess], dict[str, Reply]]:
         """Live workers, and a typed outcome for each backend whose worker would not start."""
@@ -33,7 +33,7 @@ class Workers:
         replies: dict[str, Reply] = {}
         for backend in backends:
             if backend not in self.live:
-                self.live[backend] = WorkerProcess(backend, self.threads, self.cache)
+                self.live[backend] = WorkerProcess(backend, self.cpus, self.cache)
             try:
                 self.live[backend].await_start()
                 ready[backend] = self.live[backend]

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from bench import turns
+from bench import processors, turns
 from bench.case import Case
 from bench.turns import Pace
 from bench.workers import Workers
 
+CPUS = processors.usable()[:1]
 PACE = Pace(rounds=2, turn_seconds=0.005, warm_seconds=0.01)
 
 
 def outcomes(case: Case, cache: Path, *backends: str) -> dict[str, turns.Reply]:
-    with Workers(1, cache) as workers:
+    with Workers(CPUS, cache) as workers:
         ready, replies = workers.get(backends)
         return replies | turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)
 
@@ -51,7 +52,7 @@ def test_what_a_backend_prints_is_not_taken_for_a_reply(misbehaving, tmp_path, c
 
 
 def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
-    with Workers(1, tmp_path) as workers:
+    with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get(["numpy"])
         os.kill(ready["numpy"].pid, signal.SIGKILL)
         reply = turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)["numpy"]
@@ -63,7 +64,7 @@ def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from bench.workers import Workers\n"
-        f"workers = Workers(1, Path({str(tmp_path)!r})); ready, _ = workers.get(['numpy'])\n"
+        f"workers = Workers((0,), Path({str(tmp_path)!r})); ready, _ = workers.get(['numpy'])\n"
         "print(ready['numpy'].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -99,7 +100,7 @@ def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, t
     from impls import LSTMSpec
 
     case = Case(LSTMSpec(64, 64), 64, 8)
-    with Workers(1, tmp_path) as workers:
+    with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get(["numpy", "slowed"])
         replies = turns.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
     numpy, slowed = (min(replies[name]["measurements"][0]["samples"]) for name in ("numpy", "slowed"))
