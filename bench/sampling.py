@@ -14,6 +14,8 @@ WARM_CALLS = 3
 STEADY_BLOCK = 10  # samples; the medians of the last two blocks must agree
 STEADY_TOLERANCE = 0.01
 WARM_LIMIT_SECONDS = 5.0
+# Threads of the backend that had the turn before go on spinning for a while: OpenBLAS's for 2^26 cycles, about 25 ms.
+SETTLE_SECONDS = 0.03
 LEAST_SAMPLES = 20
 PRECISION = 0.005  # half-width of the 95 % interval of the median, relative to it
 SAMPLES_LIMIT = 1000
@@ -47,16 +49,19 @@ class Sampler:
         self.busy_seconds += self.now() - started
 
     def turn(self, seconds: float) -> None:
-        """Sample for about `seconds`, at least once; a first unrecorded call brings the caches back."""
-        started = self.now()
+        """Sample for about `seconds`, at least once, after unrecorded calls that bring the caches back."""
+        entered = self.now()
         self.clock.sample(1)
+        while self.now() - entered < SETTLE_SECONDS:
+            self.clock.sample(self.calls)
+        started = self.now()
         before = len(self.samples)
         while True:
             self.samples.append(self.clock.sample(self.calls))
             if self.now() - started >= seconds or len(self.samples) >= SAMPLES_LIMIT:
                 break
         self.blocks.append(len(self.samples) - before)
-        self.busy_seconds += self.now() - started
+        self.busy_seconds += self.now() - entered
 
     @property
     def finished(self) -> bool:
