@@ -32,7 +32,7 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
-    "quick": Suite("quick", "cpu", 3, Pace(4, 0.025, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "quick": Suite("quick", "cpu", 3, Pace(3, 0.03, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
 }
