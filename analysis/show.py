@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from analysis.load import Section, load, rows_of
 from analysis.ratios import NOT_COMPARED, Location, Ratio, locate
 from results.store import ROOT
 
+STATUS_ORDER = ("ok", "failed", "skipped")
+# Cases by what a reader looks for first, not in the shuffled order in which they ran.
+CASE_ORDER = ["study", "phase", "cell", "dtype", "hidden_size", "batch", "steps", "case"]
 Row = dict[str, str]
 Values = dict[str, str | int | float | None]
 
@@ -37,13 +42,22 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     timed = {(row["study"], row["case"], row["backend"]): row for row in rows_of(found.cases)}
     series = section.series[section.series["metric"] != "time"].drop_duplicates(["study", "case", "backend"])
     other = {(row["study"], row["case"], row["backend"]): row for row in rows_of(series)}
-    records = section.records.assign(rank=section.records["status"].map({"ok": 0, "failed": 1, "skipped": 2}))
+    records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_COMPARED)].sort_values("rank", kind="stable")
-    for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_index()):
+    shown: list[Values] = []
+    for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER)):
         key = (row["study"], row["case"], row["backend"])
         start: Values = {"machine": section.title} | {name: row[name] for name in ("study", "case", "backend", "status")}
         measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
-        yield start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {})
+        shown.append(start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {}))
+    for _, of_case in itertools.groupby(shown, key=lambda value: (value["study"], value["case"])):
+        yield from sorted(of_case, key=_fastest_first)
+
+
+def _fastest_first(value: Values) -> tuple[int, float]:
+    """What was measured by its value, then what failed, then what was skipped."""
+    number = _number(value["value"])
+    return STATUS_ORDER.index(str(value["status"])), math.inf if number is None else number
 
 
 def _timed(row: dict[str, Any], found: Findings) -> Values:

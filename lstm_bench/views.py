@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,8 +79,14 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     rows = shown.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
+    measured = [row for row in rows if row["measured"] != "skipped"]
     columns = list(rows[0])
-    table(columns, [[row[column] for column in columns] for row in rows])
+    table(columns, [[row[column] for column in columns] for row in measured])
+    skipped: dict[tuple[str, str], int] = Counter(
+        (row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped"
+    )
+    for (backend, reason), count in skipped.items():
+        console().print(f"skipped {backend} in {count} case{'s'[: count > 1]}: {reason}")
 
 
 def print_json(value: object) -> None:
