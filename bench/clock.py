@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import repeat
 from typing import Protocol
 
 from bench.prepare import Prepared
@@ -32,7 +33,7 @@ class WallClock:
     def sample(self, calls: int) -> float:
         call = self.call
         started = self.now()
-        for _ in range(calls):
+        for _ in repeat(None, calls):
             call()
         self.wait()
         return (self.now() - started) / calls
