@@ -52,6 +52,12 @@ def prepare(case: Case, backend: str) -> Prepared:
     return verify(load(case, backend))
 
 
+def refusal_unasked(case: Case, backend: str) -> str | None:
+    """Why the backend cannot run the case, where that is known without importing it; else None."""
+    reason = refusals.in_principle(case.spec, case.phase, case.ragged)
+    return reason or refusals.device(case.spec, *impls.devices(backend))
+
+
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
     """Returns once it is known that the backend does not refuse the case and answers its shrunken twin correctly."""
     try:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, processors, study, turns
+from bench import alone, budget, prepare, processors, study, turns
 from bench.case import Case
 from bench.conditions import Watch
 from bench.lock import device_lock
@@ -116,7 +116,8 @@ class Run:
                 groups.reverse()
         for group in groups:
             with Workers(self.cpus, cache) as workers:
-                workers.start({name for task in tasks for name in self._wanted(task) if name in group})
+                asked = {name for task in tasks for name in self._wanted(task) if not prepare.refusal_unasked(task.case, name)}
+                workers.start(asked & set(group))
                 for task in tasks:
                     wanted = [name for name in self._wanted(task) if name in group]
                     if not wanted:
@@ -131,7 +132,9 @@ class Run:
             self.listener.doing(f"replicate {task.replicate + 1}  {task.case.key}  {text}")
 
         started, clock = time.time(), time.monotonic()
-        ready, replies = workers.get(wanted)
+        replies = _refused(task, wanted)
+        ready, unready = workers.get([name for name in wanted if name not in replies])
+        replies |= unready
         with Watch(task.case.spec.device) as conditions:
             first = task.replicate == 0
             replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch)
@@ -148,7 +151,11 @@ class Run:
 
     def _alone(self, cache: Path) -> bool:
         """Studies that measure by themselves. False if out of time."""
-        jobs = [(task, backend) for task in self.plan.alone() for backend in self._wanted(task)]
+        jobs = []
+        for task in self.plan.alone():
+            wanted, refused = self._wanted(task), _refused(task, self._wanted(task))
+            self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0) for name, reply in refused.items()))
+            jobs += [(task, name) for name in wanted if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("memory, each case in a process of its own")
@@ -190,6 +197,8 @@ class Run:
 
     def _record(self, *records: Record) -> None:
         """Put the outcomes of one case on disk together: a kill leaves all of them or none."""
+        if not records:
+            return
         self.writer.append(*records)
         for record in records:
             self._remember(record)
@@ -222,6 +231,12 @@ class Run:
         measured = self._of_studies()
         cases = {(record.study, record.case, record.replicate) for record in measured if record.status == "ok"}
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
+
+
+def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
+    """The backends that need not be started to know that they refuse the task."""
+    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends}
+    return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
 
 
 def _of_task(task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float) -> Record:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable
-from typing import cast
+from pathlib import Path
+from typing import cast, get_args
 
 from impls import backends
 from impls.backend import Backend as Backend
@@ -14,6 +17,7 @@ from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
+from impls.spec import Device
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
 from impls.spec import RNNSpec as RNNSpec
@@ -31,8 +35,10 @@ __all__ = [
     "Spec",
     "Unavailable",
     "UnknownName",
+    "devices",
     "get",
     "names",
+    "source",
 ]
 
 
@@ -53,6 +59,23 @@ class UnknownName(ValueError):
 def names() -> list[str]:
     """Every backend's name, read from the folder `impls/backends`; imports none of them."""
     return sorted(module.name for module in pkgutil.iter_modules(backends.__path__) if not module.name.startswith("_"))
+
+
+def source(name: str) -> ast.Module:
+    """A backend's file, read and not run."""
+    found = importlib.util.find_spec(f"impls.backends.{name}") if name in names() else None
+    if found is None or found.origin is None:
+        raise UnknownName("backend", name, names())
+    return ast.parse(Path(found.origin).read_text())
+
+
+def devices(name: str) -> tuple[str, ...]:
+    """The devices a backend can ever run on: its `DEVICES`, all if it names none. Imports nothing, so it costs nothing
+    to leave out a backend whose framework takes seconds to import."""
+    for statement in source(name).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "DEVICES":
+            return ast.literal_eval(statement.value)
+    return get_args(Device)
 
 
 def get(name: str) -> Backend:

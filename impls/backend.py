@@ -57,6 +57,7 @@ class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 
     RUNS       what may legitimately run under this name; anything else is a fall-back and is never timed.
+    DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
     """
 
     RUNS: tuple[str, ...]

@@ -52,11 +52,10 @@ def names(as_json: bool) -> None:
 def _first_line(backend: str) -> str:
     """The backend file's opening sentence, read without importing it."""
     import ast
-    import importlib.util
 
-    found = importlib.util.find_spec(f"impls.backends.{backend}")
-    text = Path(found.origin).read_text() if found and found.origin else ""
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    import impls
+
+    return (ast.get_docstring(impls.source(backend)) or "").partition("\n")[0]
 
 
 def cases(what: str, where: Sequence[str], as_json: bool) -> None:

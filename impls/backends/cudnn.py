@@ -20,6 +20,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("cudnn",)
+DEVICES = ("cuda",)
 OPERATOR = "aten::_cudnn_rnn"
 # Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
 ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
@@ -28,7 +29,7 @@ BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.device(spec, "cuda"), _torch.no_cuda(spec), _no_cudnn(spec)
+        refusals.in_principle(spec, phase, ragged), refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)
     )
 
 
@@ -42,7 +43,7 @@ def _no_cudnn(spec: Spec) -> str | None:
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    if reason := refusals.first(refusals.device(spec, "cuda"), _torch.no_cuda(spec), _no_cudnn(spec)):
+    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)):
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
     torch.backends.cudnn.allow_tf32 = False

@@ -22,6 +22,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("cudnn",)
+DEVICES = ("cuda",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -31,13 +32,13 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),
         None if spec.bias else "JAX's binding of cuDNN always has a bias; ask for bias=True, or use the backend jax",
-        refusals.device(spec, "cuda"),
+        refusals.device(spec, *DEVICES),
         _jax.no_cuda(spec),
     )
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
-    if reason := refusals.first(refusals.device(spec, "cuda"), _jax.no_cuda(spec)):
+    if reason := refusals.first(refusals.device(spec, *DEVICES), _jax.no_cuda(spec)):
         raise Unavailable(reason)
     _jax.check(spec, params, batch)
     weights = _jax.on_device(spec, pack(spec, params))

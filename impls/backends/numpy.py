@@ -21,11 +21,12 @@ with contextlib.suppress(ImportError):
     import ml_dtypes as ml_dtypes
 
 RUNS = ("numpy",)
+DEVICES = ("cpu",)
 LAYERS = {"lstm": _numpy_lstm.Layer, "gru": _numpy_gru.Layer, "rnn": _numpy_rnn.Layer}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.device(spec, "cpu"), _no_bfloat16(spec))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.device(spec, *DEVICES), _no_bfloat16(spec))
 
 
 def _no_bfloat16(spec: Spec) -> str | None:

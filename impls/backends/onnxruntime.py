@@ -19,6 +19,7 @@ from impls.spec import Spec
 
 PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)
+DEVICES = ("cpu",)
 Values = dict[str, onnxruntime.OrtValue]
 
 
@@ -28,7 +29,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         "ONNX Runtime infers and does not train; ask for forward or step" if phase == "forward_backward" else None,
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),
-        refusals.device(spec, "cpu"),
+        refusals.device(spec, *DEVICES),
     )
 
 

@@ -72,30 +72,24 @@ def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector)
 
 def test_killed_ten_times_at_random_it_resumes_to_the_same_set(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ["smoke", "--backend", "numpy", "--threads", "1", "--replicates", "3"]
-    subprocess.run(_command("run", *arguments, "--out", whole), check=True, capture_output=True)
+    killed.mkdir()
+    asked = ["run", "smoke", "--backend", "numpy", "--threads", 1, "--replicates", 12]
+    subprocess.run(_command(*asked, "--out", whole), check=True, capture_output=True)
     wait, kills = random.Random(0), 0
-    started = subprocess.Popen(
-        _command("run", *arguments, "--out", killed), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
     while kills < KILLS:
-        time.sleep(wait.uniform(0.3, 1.5))
-        if started.poll() is None:
-            started.send_signal(signal.SIGKILL)
-            kills += 1
-        started.wait()
-        if store.find(killed) and store.read(store.find(killed)[0]).finished:
-            break
-        again = "--resume" if store.find(killed) else arguments
-        started = subprocess.Popen(
-            _command("run", *([again] if isinstance(again, str) else again), "--out", killed),
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-    started.wait()
-    assert kills >= 3, "the run was over before it could be killed"
+        command = _command("run", "--resume") if store.find(killed) else _command(*asked)
+        running = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(wait.uniform(0.5, 4.5))
+        assert running.poll() is None, f"the run was over after {kills} kills"
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        kills += 1
+    between = store.read(store.find(killed)[0]).records
+    subprocess.run(_command("run", "--resume", "--out", killed), check=True, capture_output=True)
     (path,), (reference,) = store.find(killed), store.find(whole)
-    tasks = [record.task for record in _every_record(path)]
-    assert Counter(tasks) == Counter(record.task for record in _every_record(reference))
+    tasks = Counter(record.task for record in _every_record(path))
+    assert tasks == Counter(record.task for record in _every_record(reference))
+    assert 0 < len(between) < len(tasks), "the kills came in the middle of the work"
     assert store.read(path).finished
 
 
