@@ -1,0 +1,70 @@
+"""The backend's own door, on a machine without a GPU: it refuses in full sentences and loads nothing."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+import impls
+from bench import prepare
+from bench.case import Case
+from impls import GRUSpec, LSTMSpec, Unavailable
+from impls.backends._cuda import compile as compiler
+from impls.backends._cuda import driver, emulate
+from impls.backends._cuda.network import Network
+from tests.impls.cuda.emulated import cluster_plan, step_plan
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU, and there is one")
+
+
+def test_it_is_found_and_its_parts_are_no_backends():
+    assert "cuda" in impls.names() and "_cuda" not in impls.names()
+    assert impls.get("cuda").RUNS == ("cluster", "step")
+
+
+@pytest.mark.parametrize(
+    "spec, reason",
+    [
+        (GRUSpec(4, 8, device="cuda"), "no gru"),
+        (LSTMSpec(4, 8, proj_size=2, device="cuda"), "no projection"),
+        (LSTMSpec(4, 8, device="cpu"), "device=cuda"),
+    ],
+)
+def test_what_it_cannot_do_it_refuses(spec, reason):
+    assert reason in (impls.get("cuda").refuses(spec, "forward", False) or "")
+
+
+@without_gpu
+def test_without_a_gpu_it_says_so():
+    case = Case(LSTMSpec(4, 8, device="cuda"), 3, 2)
+    with pytest.raises(prepare.Skip, match="finds no CUDA device"):
+        prepare.prepare(case, "cuda")
+    with pytest.raises(Unavailable, match="finds no CUDA device"):
+        impls.get("cuda").load(case.spec, *case.data())
+
+
+def test_without_nvrtc_driver_or_compiler_it_says_what_to_install(monkeypatch):
+    for name in ("cuda.bindings.nvrtc", "cuda.bindings.driver"):
+        monkeypatch.setitem(sys.modules, name, None)  # makes its import fail
+    compiler.nvrtc.cache_clear()
+    driver.bindings.cache_clear()
+    with pytest.raises(Unavailable, match="pip install cuda-bindings"):
+        compiler.nvrtc()
+    with pytest.raises(Unavailable, match="pip install cuda-bindings"):
+        driver.bindings()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    emulate.compiler_version.cache_clear()
+    with pytest.raises(Unavailable, match=r"needs g\+\+"):
+        emulate.compiler_version()
+
+
+def test_provenance_names_the_plan_and_why():
+    case = Case(LSTMSpec(4, 32, dtype="bfloat16"), 2, 2, phase="forward")
+    for plan in (cluster_plan("bfloat16", 32, 2), step_plan("bfloat16")):
+        network = Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"))
+        said = network.provenance()
+        assert said["ran"] in impls.get("cuda").RUNS and said["plan"].startswith(said["ran"])
+        assert said["chosen_because"] == "for a test"
+        assert not network.cuda_stream_timed
