@@ -34,4 +34,5 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
     plan = choose(
         spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.dtype), torch.cuda.get_device_capability()
     )
-    return Network(spec, params, batch, plan, driver.Driver(), torch.device("cuda"))
+    record = driver.record if plan.design == "step" else None
+    return Network(spec, params, batch, plan, driver.Driver(), torch.device("cuda"), record)

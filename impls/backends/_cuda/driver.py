@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -52,53 +53,79 @@ class Driver:
     """A launcher for tensors on a CUDA device."""
 
     def __call__(self, launch: Launch) -> None:
-        driver, device = bindings(), launch.writes[0].device
+        device = launch.writes[0].device
         with torch.cuda.device(device):
             function = _function(launch.kernel, device.index)
-            config = driver.CUlaunchConfig()
-            config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
-            config.blockDimX, config.blockDimY, config.blockDimZ = launch.kernel.threads, 1, 1
-            config.sharedMemBytes = launch.kernel.shared_bytes
-            config.hStream = torch.cuda.current_stream(device).cuda_stream
-            if launch.kernel.cluster > 1:
-                config.attrs = [_cluster_attribute(driver, launch.kernel.cluster)]
-                config.numAttrs = 1
-            # cuLaunchKernelEx copies the argument before it returns, so the caller may change it at once.
-            pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
-            _require(driver, "cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+            start(launch, function, torch.cuda.current_stream(device).cuda_stream)
 
 
-def _cluster_attribute(driver: Any, blocks: int) -> Any:
-    attribute = driver.CUlaunchAttribute()
-    attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
-    attribute.value.clusterDim.x, attribute.value.clusterDim.y, attribute.value.clusterDim.z = blocks, 1, 1
-    return attribute
+Answer = TypeVar("Answer")
+
+
+def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
+    """`compute` as a CUDA graph: each later call replays its launches and returns the same tensors, filled anew."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        compute()  # compiles and loads what must not be loaded while a graph is captured
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = compute()
+
+    def replay() -> Answer:
+        graph.replay()
+        return kept
+
+    return replay
+
+
+def start(launch: Launch, function: Any, stream: int) -> None:
+    """Enqueue the launch on a stream of the current context."""
+    driver, kernel = bindings(), launch.kernel
+    config = driver.CUlaunchConfig()
+    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
+    config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
+    if kernel.cluster > 1:
+        attribute = driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        size = attribute.value.clusterDim
+        size.x, size.y, size.z = kernel.cluster, 1, 1
+        config.attrs, config.numAttrs = [attribute], 1
+    # The driver copies the argument before it returns, so the caller may change it at once.
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
+    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+def allow(kernel: Kernel, function: Any) -> None:
+    """Ask for what a function may not do by default: much shared memory, a cluster of 16."""
+    driver = bindings()
+    names = driver.CUfunction_attribute
+    if kernel.shared_bytes > DEFAULT_SHARED_LIMIT:
+        wanted = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, kernel.shared_bytes))
+    if kernel.cluster > PORTABLE_CLUSTER:
+        wanted = names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+        require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, 1))
 
 
 @cache
 def _function(kernel: Kernel, device: int) -> Any:
     """The kernel loaded into the device's primary context, which is PyTorch's and current here. Kept for the process."""
     driver = bindings()
-    path = cubin(kernel, architecture(torch.cuda.get_device_capability(device)))
-    torch.cuda.current_stream(device).query()  # makes PyTorch create the context, if nothing has yet
-    module = _require(driver, "cuModuleLoadData", driver.cuModuleLoadData(path.read_bytes()))
-    function = _require(driver, "cuModuleGetFunction", driver.cuModuleGetFunction(module, kernel.function.encode()))
-    attributes = driver.CUfunction_attribute
-    if kernel.shared_bytes > DEFAULT_SHARED_LIMIT:
-        wanted = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _require(driver, "cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, kernel.shared_bytes))
-    if kernel.cluster > PORTABLE_CLUSTER:
-        wanted = attributes.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
-        _require(driver, "cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, 1))
+    code = cubin(kernel, architecture(torch.cuda.get_device_capability(device))).read_bytes()
+    module = require("cuModuleLoadData", driver.cuModuleLoadData(code))
+    function = require("cuModuleGetFunction", driver.cuModuleGetFunction(module, kernel.function.encode()))
+    allow(kernel, function)
     return function
 
 
-def _require(driver: Any, call: str, returned: Any) -> Any:
+def require(call: str, returned: Any) -> Any:
     """The call's value. Raises `DriverError`, or PyTorch's own error where memory ran out."""
-    error, *values = returned
+    driver, (error, *values) = bindings(), returned
     if error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
-        raise torch.cuda.OutOfMemoryError(f"{call}: out of memory on the GPU")
+        raise torch.OutOfMemoryError(f"{call}: out of memory on the GPU")
     if error.value:
-        _, text = driver.cuGetErrorString(error)
-        raise DriverError(f"{call} failed: {text.decode() if text else error.name}")
+        raise DriverError(f"{call} failed: {error.name}")
     return values[0] if values else None
