@@ -71,14 +71,22 @@ class Shape:
     def backward_k_tiles(self) -> int:
         return 4 * self.units // (WORDS_OF_TILE * self.storage.per_word)
 
-    def forward_kernel(self) -> Kernel:
+    @property
+    def forward_tail_bytes(self) -> int:
+        """Weights of a block that are read from shared memory at every step."""
         own = self.k_tiles // self.split
-        resident = own if self.resident is None else self.resident
+        return 0 if self.resident is None else self.threads // 32 * (own - self.resident) * 2 * 32 * 16
+
+    @property
+    def backward_tail_bytes(self) -> int:
+        return 0 if self.resident is None else self.hidden // 16 * (self.backward_k_tiles - self.resident) * 32 * 16
+
+    def forward_kernel(self) -> Kernel:
+        resident = self.k_tiles // self.split if self.resident is None else self.resident
         exchange = 2 * self.k_tiles * self.tiles * 64 * 4
         scratch = (self.split - 1) * self.octets * self.tiles * 2 * 32 * 16
-        tail = self.threads // 32 * (own - resident) * 2 * 32 * 16
         defines = (*self._defines(), ("SPLIT", str(self.split)), ("RESIDENT", str(resident)))
-        shared_bytes = _affordable(exchange + scratch + tail + 16)
+        shared_bytes = _affordable(exchange + scratch + self.forward_tail_bytes + 16)
         return Kernel("cluster_forward.cu", "lstm_cluster_forward", defines, self.threads, shared_bytes, self.cluster)
 
     def backward_kernel(self) -> Kernel:
@@ -86,9 +94,8 @@ class Shape:
         resident = depth if self.resident is None else self.resident
         partial = 2 * self.hidden * self.columns * 4
         operand = 2 * depth * self.tiles * 64 * 4
-        tail = warps * (self.hidden // 16 // warps) * (depth - resident) * 32 * 16
         defines = (*self._defines(), ("RESIDENT", str(resident)))
-        shared_bytes = _affordable(partial + operand + tail + 16)
+        shared_bytes = _affordable(partial + operand + self.backward_tail_bytes + 16)
         return Kernel("cluster_backward.cu", "lstm_cluster_backward", defines, 32 * warps, shared_bytes, self.cluster)
 
     def _defines(self) -> tuple[tuple[str, str], ...]:

@@ -27,6 +27,7 @@ RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
 # Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
 # latency, and the pointwise part of a step.
 FLOPS_PER_CYCLE, INGRESS_BYTES, EXCHANGE_CYCLES, POINTWISE_CYCLES = 2560, 16, 260, 150
+SHARED_BYTES_PER_CYCLE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +122,27 @@ def choose(
     rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
     least = min(row.hidden for row in rows)
     rows = [row for row in rows if row.hidden == least]
-    forward = min((shape for row in rows for shape in row.forward(storage)), key=lambda s: cost(s, batch * directions, 2))
-    backward = min((shape for row in rows for shape in row.backward(storage)), key=lambda s: cost(s, batch * directions, 4))
+    columns = batch * directions
+    forward = min(
+        (shape for row in rows for shape in row.forward(storage)),
+        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes),
+    )
+    backward = min(
+        (shape for row in rows for shape in row.backward(storage)),
+        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes),
+    )
     reason = "asked for" if design == "cluster" else "least modelled time (the model has not been measured)"
     return Plan("cluster", dtype, memory, reason, forward, backward)
 
 
-def cost(shape: Shape, columns: int, exchanged_bytes: int) -> float:
-    """Modelled cycles a time step for so many columns of all directions; `exchanged_bytes` per unit and column."""
+def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int) -> float:
+    """Modelled cycles a time step for so many columns of all directions.
+
+    `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared memory while others are multiplied.
+    """
     waves = math.ceil(math.ceil(columns / shape.columns) / RESIDENT_CLUSTERS[shape.cluster])
-    products = 2 * 4 * shape.hidden * shape.units * shape.columns / FLOPS_PER_CYCLE
+    rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate
+    products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, tail_bytes / SHARED_BYTES_PER_CYCLE)
     ingress = exchanged_bytes * shape.columns * shape.hidden * (shape.cluster - 1) / shape.cluster / INGRESS_BYTES
     exchange = EXCHANGE_CYCLES if shape.cluster > 1 else 0
     return waves * (products + ingress + exchange + POINTWISE_CYCLES)
