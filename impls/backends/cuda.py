@@ -13,7 +13,7 @@ from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
 from impls.spec import Spec
 
-RUNS = ("cluster", "step")
+RUNS = ("cluster", "tensor_step", "step")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -34,5 +34,5 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
     plan = choose(
         spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.dtype), torch.cuda.get_device_capability()
     )
-    record = driver.record if plan.design == "step" else None
+    record = driver.record if plan.design != "cluster" else None
     return Network(spec, params, batch, plan, driver.Driver(), torch.device("cuda"), record)

@@ -41,7 +41,7 @@ def lstm_layer(
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
     x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32 on the same
-    device, each in 0…T. `design` is auto, cluster or step; `memory` saved or rebuilt; `tf32` lets float32 be multiplied so.
+    device, each in 0…T. `design` is one of plan.py's; `memory` saved or rebuilt; `tf32` lets float32 be multiplied so.
     """
     check(x, weight_ih, weight_hh, bias, h0, c0, lengths)
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)

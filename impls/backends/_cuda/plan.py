@@ -13,11 +13,12 @@ import torch
 
 from impls.backends._cuda.cluster import Shape
 from impls.backends._cuda.kernels import Refused
+from impls.backends._cuda.steps import ExactSteps, TensorSteps
 from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage
 
-Design = Literal["auto", "cluster", "step"]
+Design = Literal["auto", "cluster", "tensor_step", "step"]
 Memory = Literal["saved", "rebuilt"]
-DESIGNS: tuple[Design, ...] = ("auto", "cluster", "step")
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
 MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 CLUSTER_CAPABILITY = (9, 0)
@@ -73,24 +74,30 @@ ROWS_TENSORFLOAT32 = (
     Row(256, 16, 4, (1,), (1,)),
     Row(512, 16, 2, (1, 2), (1,), resident=16, resident_backward=8),
 )
+TENSOR_STEP_TILES = (1, 4)
 SHIPPED = {BFLOAT16: ROWS_16_BIT, FLOAT16: ROWS_16_BIT, TENSORFLOAT32: ROWS_TENSORFLOAT32}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one layer runs. `forward` and `backward` are None in the design `step`; `reason` says why this plan."""
+    """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
 
-    design: Literal["cluster", "step"]
+    design: Literal["cluster", "tensor_step", "step"]
     dtype: torch.dtype
     memory: Memory
     reason: str
     forward: Shape | None = None
     backward: Shape | None = None
+    tiles: int = 1
+
+    def steps(self) -> ExactSteps | TensorSteps:
+        """The kernels of a plan that launches one a step."""
+        return ExactSteps(self.dtype) if self.design == "step" else TensorSteps(_storage(self.dtype), self.tiles)
 
     def words(self) -> str:
         """The plan in one line, for the provenance."""
         if self.forward is None or self.backward is None:
-            return f"step, {self.memory}"
+            return f"{self.design}, {self.memory}" + (f": N{8 * self.tiles}" if self.design == "tensor_step" else "")
         parts = [f"{s.storage.name} H{s.hidden} C{s.cluster} N{s.columns}" for s in (self.forward, self.backward)]
         return f"cluster, {self.memory}: forward {parts[0]}, backward {parts[1]}"
 
@@ -113,11 +120,15 @@ def choose(
         )
     if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         raise Refused(f"computes in float32, float64, bfloat16 and float16, not in {dtype}")
-    obstacle = _no_cluster(hidden, dtype, capability, tf32)
-    if design == "step" or (design == "auto" and obstacle):
-        return Plan("step", dtype, memory, obstacle or "asked for")
-    if obstacle:
-        raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto or step")
+    exact = _no_tensor_cores(dtype, tf32)
+    obstacle = exact or _no_cluster(hidden, dtype, capability)
+    if design == "step" or (design == "auto" and exact):
+        return Plan("step", dtype, memory, "asked for" if design == "step" else str(exact))
+    if exact or (design == "cluster" and obstacle):
+        raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
+    if design == "tensor_step" or obstacle:
+        tiles = next(tiles for tiles in TENSOR_STEP_TILES if 8 * tiles >= batch or tiles == TENSOR_STEP_TILES[-1])
+        return Plan("tensor_step", dtype, memory, obstacle or "asked for", tiles=tiles)
     storage = _storage(dtype)
     rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
     least = min(row.hidden for row in rows)
@@ -152,11 +163,15 @@ def _storage(dtype: torch.dtype) -> Storage:
     return {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.float32: TENSORFLOAT32}[dtype]
 
 
-def _no_cluster(hidden: int, dtype: torch.dtype, capability: tuple[int, int], tf32: bool) -> str | None:
-    if capability < CLUSTER_CAPABILITY:
-        return "thread-block clusters need compute capability 9.0"
+def _no_tensor_cores(dtype: torch.dtype, tf32: bool) -> str | None:
     if dtype == torch.float64 or (dtype == torch.float32 and not tf32):
         return f"tensor cores do not multiply exact {str(dtype).removeprefix('torch.')}"
+    return None
+
+
+def _no_cluster(hidden: int, dtype: torch.dtype, capability: tuple[int, int]) -> str | None:
+    if capability < CLUSTER_CAPABILITY:
+        return "thread-block clusters need compute capability 9.0"
     largest = max(row.hidden for row in SHIPPED[_storage(dtype)])
     if hidden > largest:
         return f"the weights of hidden size {hidden} do not fit into a cluster; {largest} do"

@@ -14,13 +14,8 @@ from torch import Tensor
 
 from impls.backends._cuda.arguments import arguments
 from impls.backends._cuda.cluster import pack_backward, pack_forward
-from impls.backends._cuda.kernels import Kernel, Launch, Launcher
+from impls.backends._cuda.kernels import Launch, Launcher
 from impls.backends._cuda.plan import Plan
-
-STEP_STORAGE = {
-    torch.float32: "Float32", torch.float64: "Float64", torch.bfloat16: "Short<Bfloat16>", torch.float16: "Short<Float16>",
-}  # fmt: skip
-UNIT_TILE, COLUMN_TILE, DEPTH = 16, 32, 16  # of step_forward.cu and step_backward.cu
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +34,10 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
     """W_hh [D, 4H, H] as the plan's kernels read it."""
     shape = plan.backward if backward else plan.forward
-    if shape is not None:
-        of_direction = pack_backward if backward else pack_forward
-        return torch.stack([of_direction(shape, weight) for weight in weight_hh])
-    directions, rows, hidden = weight_hh.shape
-    axes = (0, 2, 3, 1) if backward else (0, 3, 2, 1)  # gate row or unit of h as k; the other; gate
-    return weight_hh.reshape(directions, 4, rows // 4, hidden).permute(axes).contiguous()
+    if shape is None:
+        return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
+    of_direction = pack_backward if backward else pack_forward
+    return torch.stack([of_direction(shape, weight) for weight in weight_hh])
 
 
 def forward(
@@ -71,17 +64,18 @@ def forward(
         reads = [weights, projected, h0, c0, lengths]
         launcher(Launch(plan.forward.forward_kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
         return Result(y, h_n, c_n, gates, cells)
-    h, c = torch.stack([h0, torch.empty_like(h0)], 1), c0.clone()  # [D, 2, B, H]
+    design = plan.steps()
+    h, c = h0.new_zeros(directions, 2, batch, design.pitch(hidden)), c0.clone()
+    h[:, 0, :, :hidden] = h0
     arrays = [_of(common | {"h": h, "c": c}, d) | {"lengths": lengths, "y": y} for d in range(directions)]
     filled = arguments("step_forward", arrays, offsets, **numbers)
-    launch = Launch(
-        step_kernel(plan, "forward"), _step_grid(batch, hidden, directions), filled, [weights, projected, lengths],
-        _present(y, gates, cells, h, c),
-    )  # fmt: skip
+    grid = design.grid(hidden, batch, directions, backward=False)
+    reads, writes = [weights, projected, lengths], _present(y, gates, cells, h, c)
+    launch = Launch(design.kernel(backward=False), grid, filled, reads, writes)
     for step in range(steps):
         filled.step = step
         launcher(launch)
-    return Result(y, h[:, steps % 2].clone(), c, gates, cells)
+    return Result(y, h[:, steps % 2, :, :hidden].clone(memory_format=torch.contiguous_format), c, gates, cells)
 
 
 def backward(
@@ -111,8 +105,9 @@ def backward(
     grad_h, grad_c = grad_h_n.clone(), grad_c_n.clone()
     arrays = [_of(common | {"grad_h": grad_h, "grad_c": grad_c}, d) | whole for d in range(directions)]
     filled = arguments("step_backward", arrays, offsets, **numbers)
-    grid = _step_grid(batch, hidden, directions)
-    launch = Launch(step_kernel(plan, "backward"), grid, filled, reads, [grad_gates, grad_h, grad_c])
+    design = plan.steps()
+    grid = design.grid(hidden, batch, directions, backward=True)
+    launch = Launch(design.kernel(backward=True), grid, filled, reads, [grad_gates, grad_h, grad_c])
     for step in range(steps + 1):
         filled.step = step
         launcher(launch)
@@ -125,15 +120,3 @@ def _of(arrays: Mapping[str, Tensor | None], direction: int) -> dict[str, Tensor
 
 def _present(*tensors: Tensor | None) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor is not None]
-
-
-def step_kernel(plan: Plan, phase: str) -> Kernel:
-    item = 8 if plan.dtype == torch.float64 else 4
-    weights = DEPTH * UNIT_TILE * 4 * item
-    columns = DEPTH * (COLUMN_TILE + 4) * item if phase == "forward" else DEPTH * COLUMN_TILE * 4 * item
-    defines = (("STORAGE", STEP_STORAGE[plan.dtype]),)
-    return Kernel(f"step_{phase}.cu", f"lstm_step_{phase}", defines, UNIT_TILE * COLUMN_TILE // 4, weights + columns)
-
-
-def _step_grid(batch: int, hidden: int, directions: int) -> tuple[int, int, int]:
-    return -(-hidden // UNIT_TILE), -(-batch // COLUMN_TILE), directions

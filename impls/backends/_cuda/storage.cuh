@@ -55,11 +55,16 @@ template <class S> struct Stored : S {
         if constexpr (S::PER_WORD == 2) return Gates{S::pack(v.i, v.f), S::pack(v.g, v.o)};
         else return Gates{float_to_bits(v.i), float_to_bits(v.f), float_to_bits(v.g), float_to_bits(v.o)};
     }
+    // 16 bytes as operands of a product.
+    DEVICE static uint4 operand_words(uint4 v) {
+        if constexpr (S::PER_WORD == 2) return v;
+        else return {round_tensorfloat32(bits_to_float(v.x)), round_tensorfloat32(bits_to_float(v.y)),
+                     round_tensorfloat32(bits_to_float(v.z)), round_tensorfloat32(bits_to_float(v.w))};
+    }
     // The same four values as operands of a product; 16-bit values already are.
     DEVICE static Gates operands(Gates v) {
         if constexpr (S::PER_WORD == 2) return v;
-        else return Gates{round_tensorfloat32(bits_to_float(v.x)), round_tensorfloat32(bits_to_float(v.y)),
-                          round_tensorfloat32(bits_to_float(v.z)), round_tensorfloat32(bits_to_float(v.w))};
+        else return operand_words(v);
     }
     DEVICE static Gates4 wide_gates(Gates v) {
         if constexpr (S::PER_WORD == 2) return {S::low(v.x), S::high(v.x), S::low(v.y), S::high(v.y)};

@@ -61,6 +61,10 @@ def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved"
     return Plan("cluster", getattr(torch, dtype), memory, "for a test", cut, cut)
 
 
+def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
+    return Plan("tensor_step", getattr(torch, dtype), memory, "for a test", tiles=tiles)
+
+
 def step_plan(dtype: str, memory: Memory = "saved") -> Plan:
     return Plan("step", getattr(torch, dtype), memory, "for a test")
 

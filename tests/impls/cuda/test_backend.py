@@ -17,14 +17,14 @@ from impls.backends._cuda import compile as compiler
 from impls.backends._cuda import driver, emulate
 from impls.backends._cuda.kernels import Kernel, Launch
 from impls.backends._cuda.network import Network
-from tests.impls.cuda.emulated import cluster_plan, step_plan
+from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU, and there is one")
 
 
 def test_it_is_found_and_its_parts_are_no_backends():
     assert "cuda" in impls.names() and "_cuda" not in impls.names()
-    assert impls.get("cuda").RUNS == ("cluster", "step")
+    assert impls.get("cuda").RUNS == ("cluster", "tensor_step", "step")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_without_nvrtc_driver_or_compiler_it_says_what_to_install(monkeypatch):
 
 def test_provenance_names_the_plan_and_why():
     case = Case(LSTMSpec(4, 32, dtype="bfloat16"), 2, 2, phase="forward")
-    for plan in (cluster_plan("bfloat16", 32, 2), step_plan("bfloat16")):
+    for plan in (cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")):
         network = Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"))
         said = network.provenance()
         assert said["ran"] in impls.get("cuda").RUNS and said["plan"].startswith(said["ran"])

@@ -10,11 +10,11 @@ import torch
 
 from impls import Unavailable
 from impls.backends._cuda import compile as compiler
-from impls.backends._cuda import recurrence
 from impls.backends._cuda.cluster import Shape
 from impls.backends._cuda.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.backends._cuda.kernels import Kernel
-from impls.backends._cuda.plan import SHIPPED, Plan
+from impls.backends._cuda.plan import SHIPPED, TENSOR_STEP_TILES
+from impls.backends._cuda.steps import EXACT_STORAGE, ExactSteps, TensorSteps
 from impls.backends._cuda.storage import BFLOAT16
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
@@ -34,8 +34,8 @@ def cluster_kernels() -> list[Kernel]:
 
 
 def step_kernels() -> list[Kernel]:
-    plans = [Plan("step", dtype, "saved", "for a test") for dtype in recurrence.STEP_STORAGE]
-    return [recurrence.step_kernel(plan, phase) for plan in plans for phase in ("forward", "backward")]
+    designs = [*map(ExactSteps, EXACT_STORAGE), *(TensorSteps(storage, n) for storage in SHIPPED for n in TENSOR_STEP_TILES)]
+    return [design.kernel(backward) for design in designs for backward in (False, True)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_configuration_that_spills_is_seen():
 
 def test_a_kernel_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("LSTM_BENCH_CACHE", str(tmp_path))
-    kernel = recurrence.step_kernel(Plan("step", torch.float32, "saved", "for a test"), "forward")
+    kernel = ExactSteps(torch.float32).kernel(backward=False)
     path = cubin(kernel, "sm_80")
     monkeypatch.setattr(compiler, "compile_kernel", lambda *_: pytest.fail("compiled again"))
     assert cubin(kernel, "sm_80") == path

@@ -9,8 +9,9 @@ import torch
 from bench import agreement
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.network import Network
-from tests.impls.cuda.emulated import Remembering, Rewritten, case, check, cluster_plan, step_plan
+from tests.impls.cuda.emulated import Remembering, Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
 
+PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
 # hidden (51 is padded), blocks, columns / 8, split, k-tiles in registers
 CUTS = [
     (16, 1, {}), (32, 1, {"tiles": 2}), (64, 1, {"split": 2}), (32, 2, {}), (64, 2, {"tiles": 2, "split": 2}),
@@ -61,12 +62,20 @@ def test_steps_take_any_size(dtype, memory, hidden, steps, batch):
     check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), step_plan(dtype, memory))
 
 
-@pytest.mark.parametrize("plan", [cluster_plan("bfloat16", 32, 2), step_plan("bfloat16")], ids=["cluster", "step"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+@pytest.mark.parametrize("hidden, steps, batch, tiles", [(1, 1, 1, 1), (19, 7, 5, 1), (33, 2, 35, 4), (300, 3, 9, 1)])
+def test_steps_on_tensor_cores_take_any_size(dtype, memory, hidden, steps, batch, tiles):
+    whole = case(hidden, steps, batch, dtype, num_layers=1 + (hidden < 100), bidirectional=True)
+    check(whole, tensor_step_plan(dtype, memory, tiles))
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
 def test_streaming_carries_the_state_on(plan):
     check(case(32, 5, 3, phase="step", num_layers=2), plan)
 
 
-@pytest.mark.parametrize("plan", [cluster_plan("bfloat16", 32, 2), step_plan("bfloat16")], ids=["cluster", "step"])
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
 def test_without_bias_and_without_training(plan):
     check(case(32, 5, 3, phase="forward", bias=False), plan)
 

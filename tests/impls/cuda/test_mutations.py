@@ -8,12 +8,12 @@ import pytest
 
 from impls.backends._cuda.emulate import RuleBroken
 from impls.backends._cuda.kernels import FOLDER
-from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan
+from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
 
 ORDERING = re.compile(
     r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait)\([^;]*\);"
 )
-SOURCES = ("cluster_forward.cu", "cluster_backward.cu", "step_forward.cu", "step_backward.cu")
+SOURCES = [f"{design}_{phase}.cu" for design in ("cluster", "tensor_step", "step") for phase in ("forward", "backward")]
 PLACES = [
     (source, number, match.span())
     for source in SOURCES
@@ -22,7 +22,9 @@ PLACES = [
 
 
 def plan_of(source: str):
-    return step_plan("bfloat16") if source.startswith("step") else cluster_plan("bfloat16", 32, 2, split=2)
+    if source.startswith("cluster"):
+        return cluster_plan("bfloat16", 32, 2, split=2)
+    return tensor_step_plan("bfloat16") if source.startswith("tensor") else step_plan("bfloat16")
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -34,7 +34,7 @@ def arguments(
     [
         {}, {"memory": "rebuilt"}, {"bias": False, "directions": 1}, {"training": False, "grad": False},
         {"dtype": torch.bfloat16, "design": "cluster"}, {"dtype": torch.float16, "memory": "rebuilt", "design": "cluster"},
-        {"design": "cluster", "tf32": True},
+        {"design": "cluster", "tf32": True}, {"design": "tensor_step", "tf32": True},
     ],
     ids=str,
 )  # fmt: skip
@@ -53,9 +53,10 @@ def test_gradients_are_those_of_finite_differences(memory):
     torch.autograd.gradcheck(run, inputs, fast_mode=True)
 
 
-def test_tf32_is_near_and_not_exact():
+@pytest.mark.parametrize("fast", ["cluster", "tensor_step"])
+def test_tf32_is_near_and_not_exact(fast):
     exact, rounded = (
-        lstm_layer(*arguments(tf32=tf32, design=design).values())[0] for tf32, design in ((False, "step"), (True, "cluster"))
+        lstm_layer(*arguments(tf32=tf32, design=design).values())[0] for tf32, design in ((False, "step"), (True, fast))
     )
     error = (exact - rounded).abs().max()
     # W_hh and h are each rounded to 11 bits: at most 2^-11 of |W||h| summed over H, here far below 16 · 0.3 · 2^-10.
@@ -97,7 +98,7 @@ def test_tensors_on_two_devices_and_devices_without_kernels():
 
 
 def test_an_unknown_or_impossible_design_is_refused():
-    with pytest.raises(Refused, match="choose from auto, cluster, step"):
+    with pytest.raises(Refused, match="choose from auto, cluster, tensor_step, step"):
         lstm_layer(*arguments(design="fast").values())
     with pytest.raises(Refused, match="exact float32"):
         lstm_layer(*arguments(design="cluster").values())

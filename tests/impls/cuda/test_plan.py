@@ -27,23 +27,29 @@ def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
 
 
 @pytest.mark.parametrize(
-    "hidden, dtype, capability, reason",
+    "hidden, dtype, capability, design, reason",
     [
-        (769, torch.bfloat16, HOPPER, "do not fit into a cluster"),
-        (64, torch.bfloat16, AMPERE, "compute capability 9.0"),
-        (64, torch.float32, HOPPER, "exact float32"),
-        (64, torch.float64, HOPPER, "exact float64"),
+        (769, torch.bfloat16, HOPPER, "tensor_step", "do not fit into a cluster"),
+        (64, torch.float16, AMPERE, "tensor_step", "compute capability 9.0"),
+        (64, torch.float32, HOPPER, "step", "exact float32"),
+        (64, torch.float64, AMPERE, "step", "exact float64"),
     ],
 )
-def test_everything_else_goes_step_by_step_and_says_why(hidden, dtype, capability, reason):
+def test_everything_else_goes_step_by_step_and_says_why(hidden, dtype, capability, design, reason):
     plan = choose(hidden, 8, 1, dtype, capability)
-    assert plan.design == "step" and reason in plan.reason
+    assert plan.design == design and reason in plan.reason
     with pytest.raises(Refused, match=reason):
         choose(hidden, 8, 1, dtype, capability, design="cluster")
 
 
+def test_wide_batches_take_wide_blocks():
+    assert [choose(1024, batch, 1, torch.bfloat16, HOPPER).tiles for batch in (1, 8, 9, 256)] == [1, 1, 4, 4]
+
+
 def test_the_choice_can_be_overridden():
-    assert choose(64, 8, 1, torch.bfloat16, HOPPER, design="step").reason == "asked for"
+    for design in ("step", "tensor_step", "cluster"):
+        plan = choose(64, 8, 1, torch.bfloat16, HOPPER, design=design)
+        assert (plan.design, plan.reason) == (design, "asked for")
     assert choose(64, 8, 1, torch.float32, HOPPER, tf32=True).design == "cluster"
     assert "rebuilt" in choose(64, 8, 1, torch.bfloat16, HOPPER, memory="rebuilt").words()
 
