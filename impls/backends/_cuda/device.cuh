@@ -1,0 +1,32 @@
+// Everything a kernel of this folder may ask of a GPU, and nothing else. Two bodies implement it:
+// device_ptx.cuh (PTX, for NVRTC and nvcc) and device_host.hpp (an emulation, for g++), so that the same
+// kernel source runs on a GPU and is proved on a CPU.
+//
+// Memory of a block is addressed by byte offset into its dynamic shared memory, never by pointer: the emulation
+// can then check every access. What the functions promise, and all they promise:
+//
+//   function                    who must call it            orders memory
+//   shared_read, shared_write   anyone; V is 4 … 32 B       no
+//   global_read, global_write   anyone                      no (no kernel here exchanges through global memory)
+//   shuffle, shuffle_xor        all 32 lanes together       no: values pass, visibility of memory does not
+//   multiply_*                  all 32 lanes together       no
+//   warp_barrier                all 32 lanes together       yes, among the warp
+//   named_barrier(id, n)        exactly n threads, id ≥ 1   yes, among them
+//   block_barrier               every thread of the block   yes, among them
+//   cluster_barrier             every thread of the cluster yes, among them (release, acquire at cluster scope)
+//   transfer_init               one thread                  no: a barrier has to publish it
+//   transfer_expect(bar, n)     one thread a phase          arrives, and adds n bytes to what the phase waits for
+//   transfer_wait(bar, parity)  anyone                      acquires: all bytes of the phase, and all that their senders
+//                                                           had done before sending
+//   send(to, bar, value)        anyone                      writes 8 or 16 B to a block of the cluster, then counts them
+//                                                           on that block's barrier; the data are the receiver's only
+//                                                           after transfer_wait
+#pragma once
+
+using Word = unsigned int;
+
+#ifdef __CUDACC__
+#include "device_ptx.cuh"
+#else
+#include "device_host.hpp"
+#endif

@@ -1,0 +1,119 @@
+// The host body of device.cuh: every function hands over to the emulation (emulation.cpp), where each CUDA thread is a
+// fibre and each collective a rendezvous.
+#pragma once
+#include <cmath>
+#include <cstring>
+
+#define DEVICE inline
+#define UNROLL
+#define KERNEL(name, Arguments)                                                                        \
+    static void name(const Arguments& launch);                                                         \
+    extern "C" void emulated_kernel(const void* arguments) { name(*static_cast<const Arguments*>(arguments)); } \
+    static void name(const Arguments& launch)
+
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
+
+namespace emulation {
+enum class Kind { bfloat16, float16, tensorfloat32 };
+int thread_index();
+int grid_position(int axis);
+int cluster_rank();
+int cluster_index();
+void shared_read(unsigned offset, void* to, unsigned bytes);
+void shared_write(unsigned offset, const void* from, unsigned bytes);
+void global_access(const void* address, unsigned bytes, bool write);
+Word shuffle(Word value, int source);
+void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1);
+void warp_barrier();
+void block_barrier();
+void named_barrier(int id, int threads);
+void cluster_barrier();
+void transfer_init(unsigned barrier);
+void transfer_expect(unsigned barrier, unsigned bytes);
+void transfer_wait(unsigned barrier, unsigned parity);
+void send(unsigned to, unsigned barrier, const void* from, unsigned bytes);
+Word float_to_half(float value);
+float half_to_float(Word value);
+}  // namespace emulation
+
+inline int thread_index() { return emulation::thread_index(); }
+inline int grid_column() { return emulation::grid_position(0); }
+inline int grid_row() { return emulation::grid_position(1); }
+inline int grid_layer() { return emulation::grid_position(2); }
+inline int cluster_rank() { return emulation::cluster_rank(); }
+inline int cluster_index() { return emulation::cluster_index(); }
+
+template <class V> V shared_read(unsigned offset) {
+    V value;
+    emulation::shared_read(offset, &value, sizeof(V));
+    return value;
+}
+template <class V> void shared_write(unsigned offset, V value) { emulation::shared_write(offset, &value, sizeof(V)); }
+template <class V> V global_read(const V* from) {
+    emulation::global_access(from, sizeof(V), false);
+    return *from;
+}
+template <class V> void global_write(V* to, V value) {
+    emulation::global_access(to, sizeof(V), true);
+    *to = value;
+}
+
+inline float bits_to_float(Word bits) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+inline Word float_to_bits(float value) {
+    Word bits;
+    std::memcpy(&bits, &value, 4);
+    return bits;
+}
+
+inline Word shuffle(Word value, int source) { return emulation::shuffle(value, source); }
+inline float shuffle(float value, int source) { return bits_to_float(shuffle(float_to_bits(value), source)); }
+inline float shuffle_xor(float value, int mask) { return shuffle(value, (thread_index() & 31) ^ mask); }
+using emulation::block_barrier;
+using emulation::cluster_barrier;
+using emulation::named_barrier;
+using emulation::transfer_expect;
+using emulation::transfer_init;
+using emulation::transfer_wait;
+using emulation::warp_barrier;
+
+// An address in the cluster: the block in the upper bits, the offset in the lower 24.
+inline unsigned peer_address(unsigned offset, unsigned rank) { return rank << 24 | offset; }
+inline void send(unsigned to, unsigned barrier, uint4 value) { emulation::send(to, barrier, &value, 16); }
+inline void send(unsigned to, unsigned barrier, uint2 value) { emulation::send(to, barrier, &value, 8); }
+
+inline Word round_bfloat16(float value) {
+    const Word bits = float_to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return bits >> 16 | 0x40u;
+    return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+inline Word pack_bfloat16(float low, float high) { return round_bfloat16(low) | round_bfloat16(high) << 16; }
+inline Word pack_float16(float low, float high) {
+    return emulation::float_to_half(low) | emulation::float_to_half(high) << 16;
+}
+inline float float16_to_float(unsigned short value) { return emulation::half_to_float(value); }
+inline Word round_tensorfloat32(float value) { return (float_to_bits(value) + 0x1000u) & 0xffffe000u; }
+
+// tanh.approx.f32 may be off by 2^-11 of its value; here it always is, to a side that the bits of x decide.
+inline float tanh_approximate(float x) {
+    const Word mixed = float_to_bits(x) * 2654435761u;
+    return std::tanh(x) * (1.0f + (mixed >> 31 ? 0x1p-11f : -0x1p-11f));
+}
+inline float sigmoid_approximate(float x) { return 1.0f / (1.0f + std::exp2(x * -1.4426950408889634f)); }
+
+inline void multiply_bfloat16(float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
+    emulation::multiply(emulation::Kind::bfloat16, d, a, b0, b1);
+}
+inline void multiply_float16(float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
+    emulation::multiply(emulation::Kind::float16, d, a, b0, b1);
+}
+inline void multiply_tensorfloat32(float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
+    emulation::multiply(emulation::Kind::tensorfloat32, d, a, b0, b1);
+}

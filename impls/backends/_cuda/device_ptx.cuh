@@ -1,0 +1,127 @@
+// The PTX body of device.cuh. Clusters and `send` need sm_90; the rest sm_80.
+#pragma once
+
+#define DEVICE __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+#define KERNEL(name, Arguments) \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments launch)
+
+extern __shared__ __align__(128) unsigned char shared_memory[];
+
+DEVICE int thread_index() { return threadIdx.x; }
+DEVICE int grid_column() { return blockIdx.x; }
+DEVICE int grid_row() { return blockIdx.y; }
+DEVICE int grid_layer() { return blockIdx.z; }
+
+template <class V> DEVICE V shared_read(unsigned offset) { return *reinterpret_cast<const V*>(shared_memory + offset); }
+template <class V> DEVICE void shared_write(unsigned offset, V value) { *reinterpret_cast<V*>(shared_memory + offset) = value; }
+template <class V> DEVICE V global_read(const V* from) { return *from; }
+template <class V> DEVICE void global_write(V* to, V value) { *to = value; }
+
+DEVICE float shuffle(float value, int source) { return __shfl_sync(0xffffffffu, value, source); }
+DEVICE Word shuffle(Word value, int source) { return __shfl_sync(0xffffffffu, value, source); }
+DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+DEVICE void warp_barrier() { __syncwarp(); }
+DEVICE void block_barrier() { __syncthreads(); }
+DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
+DEVICE float bits_to_float(Word bits) { return __uint_as_float(bits); }
+DEVICE Word float_to_bits(float value) { return __float_as_uint(value); }
+
+// ---- conversions, all to nearest even (tf32: to nearest, ties away, the only rounding PTX offers on sm_80) ----
+DEVICE Word pack_bfloat16(float low, float high) {
+    Word packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+DEVICE Word pack_float16(float low, float high) {
+    Word packed;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+DEVICE float float16_to_float(unsigned short value) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value));
+    return wide;
+}
+DEVICE Word round_tensorfloat32(float value) {
+    Word rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
+    return rounded;
+}
+
+// ---- approximations: one MUFU operation for tanh (relative error 2^-11, PTX manual), two for the sigmoid (2^-22) ----
+DEVICE float tanh_approximate(float x) {
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+DEVICE float sigmoid_approximate(float x) {
+    float power, y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.4426950408889634f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.0f + power));
+    return y;
+}
+
+// ---- d += a · b on one 16 × 8 tile; a lane's words are drawn in docs/cuda.md ----
+#define MULTIPLY(name, shape)                                                                                          \
+    DEVICE void name(float (&d)[4], const Word (&a)[4], Word b0, Word b1) {                                            \
+        asm volatile("mma.sync.aligned." shape " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                \
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                  \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                                  \
+    }
+MULTIPLY(multiply_bfloat16, "m16n8k16.row.col.f32.bf16.bf16.f32")
+MULTIPLY(multiply_float16, "m16n8k16.row.col.f32.f16.f16.f32")
+MULTIPLY(multiply_tensorfloat32, "m16n8k8.row.col.f32.tf32.tf32.f32")
+#undef MULTIPLY
+
+#if __CUDA_ARCH__ >= 900
+DEVICE int cluster_rank() {
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+DEVICE int cluster_index() {
+    int index;
+    asm("mov.u32 %0, %%clusterid.x;" : "=r"(index));
+    return index;
+}
+DEVICE void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+}
+DEVICE unsigned shared_address(unsigned offset) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(shared_memory)) + offset;
+}
+// The address of an offset in the shared memory of block `rank` of this cluster.
+DEVICE unsigned peer_address(unsigned offset, unsigned rank) {
+    unsigned address;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(offset)), "r"(rank));
+    return address;
+}
+DEVICE void transfer_init(unsigned barrier) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
+}
+DEVICE void transfer_expect(unsigned barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+DEVICE void transfer_wait(unsigned barrier, unsigned parity) {
+    unsigned done;
+    do {
+        asm volatile(
+            "{\n\t.reg .pred done;\n\t"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%1], %2;\n\t"
+            "selp.u32 %0, 1, 0, done;\n\t}"
+            : "=r"(done) : "r"(shared_address(barrier)), "r"(parity) : "memory");
+    } while (!done);
+}
+DEVICE void send(unsigned to, unsigned barrier, uint4 value) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%2, %3, %4, %5}, [%1];" ::"r"(to),
+                 "r"(barrier), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+                 : "memory");
+}
+DEVICE void send(unsigned to, unsigned barrier, uint2 value) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%2, %3}, [%1];" ::"r"(to),
+                 "r"(barrier), "r"(value.x), "r"(value.y)
+                 : "memory");
+}
+#endif

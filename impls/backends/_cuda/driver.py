@@ -1,0 +1,131 @@
+"""Launches on a GPU through the CUDA driver, on PyTorch's current stream: no host synchronisation, fit for a CUDA graph.
+
+Not yet run on any GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+
+from impls import Unavailable
+from impls.backends._cuda.compile import architecture, cubin
+from impls.backends._cuda.kernels import Kernel, Launch
+
+REMEDY = "pip install cuda-bindings (version 13) and NVIDIA's driver"
+DEFAULT_SHARED_LIMIT = 48 << 10  # more has to be asked for
+PORTABLE_CLUSTER = 8  # larger clusters have to be asked for
+
+
+class DriverError(RuntimeError):
+    """The CUDA driver returned an error; the message is its own, with the call."""
+
+
+@cache
+def bindings() -> Any:
+    try:
+        return importlib.import_module("cuda.bindings.driver")
+    except ImportError as error:
+        raise Unavailable(f"launching the CUDA kernels needs {error.name}, which is not installed; {REMEDY}") from error
+
+
+def missing() -> str | None:
+    """Why nothing can be launched here, as a sentence with its remedy, or None."""
+    if not torch.cuda.is_available():
+        return (
+            "PyTorch finds no CUDA device here; run on a machine with an NVIDIA GPU and a PyTorch built for CUDA, "
+            "or use the backends numpy, torch or jax"
+        )
+    try:
+        bindings()
+        architecture(torch.cuda.get_device_capability())
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+class Driver:
+    """A launcher for tensors on a CUDA device."""
+
+    def __call__(self, launch: Launch) -> None:
+        device = launch.writes[0].device
+        with torch.cuda.device(device):
+            function = _function(launch.kernel, device.index)
+            start(launch, function, torch.cuda.current_stream(device).cuda_stream)
+
+
+Answer = TypeVar("Answer")
+
+
+def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
+    """`compute` as a CUDA graph: each later call replays its launches and returns the same tensors, filled anew."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        compute()  # compiles and loads what must not be loaded while a graph is captured
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = compute()
+
+    def replay() -> Answer:
+        graph.replay()
+        return kept
+
+    return replay
+
+
+def start(launch: Launch, function: Any, stream: int) -> None:
+    """Enqueue the launch on a stream of the current context."""
+    driver, kernel = bindings(), launch.kernel
+    config = driver.CUlaunchConfig()
+    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
+    config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
+    if kernel.cluster > 1:
+        attribute = driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        size = attribute.value.clusterDim
+        size.x, size.y, size.z = kernel.cluster, 1, 1
+        config.attrs, config.numAttrs = [attribute], 1
+    # The driver copies the argument before it returns, so the caller may change it at once.
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
+    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+def allow(kernel: Kernel, function: Any) -> None:
+    """Ask for what a function may not do by default: much shared memory, a cluster of 16."""
+    driver = bindings()
+    names = driver.CUfunction_attribute
+    if kernel.shared_bytes > DEFAULT_SHARED_LIMIT:
+        wanted = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, kernel.shared_bytes))
+    if kernel.cluster > PORTABLE_CLUSTER:
+        wanted = names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+        require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, 1))
+
+
+@cache
+def _function(kernel: Kernel, device: int) -> Any:
+    """The kernel loaded into the device's primary context, which is PyTorch's and current here. Kept for the process."""
+    driver = bindings()
+    code = cubin(kernel, architecture(torch.cuda.get_device_capability(device))).read_bytes()
+    module = require("cuModuleLoadData", driver.cuModuleLoadData(code))
+    function = require("cuModuleGetFunction", driver.cuModuleGetFunction(module, kernel.function.encode()))
+    allow(kernel, function)
+    return function
+
+
+def require(call: str, returned: Any) -> Any:
+    """The call's value. Raises `DriverError`, or PyTorch's own error where memory ran out."""
+    driver, (error, *values) = bindings(), returned
+    if error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+        raise torch.OutOfMemoryError(f"{call}: out of memory on the GPU")
+    if error.value:
+        raise DriverError(f"{call} failed: {error.name}")
+    return values[0] if values else None

@@ -1,0 +1,107 @@
+// The state of one emulated cluster: its fibres, blocks, barriers, and who knows of whose writes (vector clocks).
+#pragma once
+#include <csetjmp>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+namespace emulation {
+
+struct Failure {
+    std::string message;
+};
+[[noreturn]] void fail(const std::string& message);
+
+// clock[agent] = how much of that agent's history the owner knows. Agents are the threads, then the transfer barriers.
+using Clock = std::vector<uint32_t>;
+void join(Clock& into, const Clock& from);
+
+constexpr uint32_t NOBODY = ~0u;
+struct Access {
+    uint32_t agent = NOBODY, time = 0;
+};
+struct SharedWord {
+    Access written;
+    std::vector<Access> read;  // since the last write
+};
+
+struct Fibre {
+    int block = 0, thread = 0;
+    uint32_t agent = 0;
+    Clock clock;
+    ucontext_t context{};
+    jmp_buf resume;
+    std::unique_ptr<char[]> stack;
+    bool started = false, finished = false;
+    const char* waits_for = "nothing";
+};
+
+// A rendezvous of a known number of threads. Whoever completes it wakes the others.
+struct Meeting {
+    std::vector<Fibre*> arrived;
+    const char* what = nullptr;
+};
+
+struct Warp {
+    Meeting meeting;
+    struct Lane {
+        Word a[4], b[2];
+        float d[4];
+    } in[32], out[32];
+};
+
+struct Transfer {  // an mbarrier with one arrival a phase
+    uint32_t agent = 0, phase = 0;
+    Access created;
+    bool armed = false;
+    long long bytes = 0;  // still to come; may be negative before `expect`
+    Clock gathering, completed;
+    std::vector<std::pair<Fibre*, uint32_t>> waiting;  // with the parity each waits for
+};
+
+struct Flight {  // a `send` that has not landed
+    int block;
+    unsigned to, barrier, bytes;
+    uint32_t phase;
+    unsigned char value[16];
+};
+
+struct Block {
+    std::vector<unsigned char> memory;
+    std::vector<SharedWord> words;
+    std::vector<Warp> warps;
+    std::map<int, Meeting> barriers;  // 0 is block_barrier
+    std::map<unsigned, Transfer> transfers;
+    int running = 0;
+};
+
+struct Range {
+    const char *begin, *end;
+    bool writable;
+};
+
+struct Cluster {
+    int size = 1, threads = 0, position[3] = {0, 0, 0};
+    uint32_t agents = 0, capacity = 0;
+    uint64_t random = 0;
+    std::vector<Block> blocks;
+    std::vector<std::unique_ptr<Fibre>> fibres;
+    std::vector<Fibre*> runnable;
+    std::vector<Flight> flights;
+    std::vector<Range> ranges;
+    Meeting barrier;
+    jmp_buf scheduler;
+    std::string failure;
+};
+
+extern Cluster* cluster;
+extern Fibre* self;
+
+void block_here(const char* what);  // gives way until woken
+void wake(Fibre* fibre);
+void meet(Meeting& meeting, size_t expected, const char* what, bool orders_memory);
+}  // namespace emulation

@@ -1,0 +1,128 @@
+// What emulated threads do to memory and to each other inside a warp or block. Scheduling and transfers: emulation.cpp.
+#include "device.cuh"
+#include "emulation.hpp"
+
+namespace emulation {
+
+int thread_index() { return self->thread; }
+int cluster_rank() { return self->block; }
+int cluster_index() { return cluster->position[0] / cluster->size; }
+int grid_position(int axis) { return cluster->position[axis] + (axis == 0 ? self->block : 0); }
+
+static Block& own_block() { return cluster->blocks[self->block]; }
+static Warp& own_warp() { return own_block().warps[self->thread / 32]; }
+
+static void check_shared(unsigned offset, unsigned bytes) {
+    if (bytes % 4 || offset % (bytes < 16 ? bytes : 16)) fail("touches shared memory misaligned");
+    if (offset + bytes > own_block().memory.size()) fail("touches shared memory outside of what was launched");
+}
+
+void shared_read(unsigned offset, void* to, unsigned bytes) {
+    check_shared(offset, bytes);
+    for (unsigned at = offset; at < offset + bytes; at += 4) {
+        SharedWord& word = own_block().words[at / 4];
+        const Access by = word.written;
+        if (by.agent == NOBODY) fail("reads shared memory at " + std::to_string(at) + " that nobody wrote");
+        if (self->clock[by.agent] < by.time)
+            fail("reads shared memory at " + std::to_string(at) + " whose write no wait or barrier ordered before");
+        word.read.push_back({self->agent, self->clock[self->agent]});
+    }
+    std::memcpy(to, &own_block().memory[offset], bytes);
+}
+
+void shared_write(unsigned offset, const void* from, unsigned bytes) {
+    check_shared(offset, bytes);
+    for (unsigned at = offset; at < offset + bytes; at += 4) {
+        SharedWord& word = own_block().words[at / 4];
+        const Access by = word.written;
+        if (by.agent != NOBODY && self->clock[by.agent] < by.time)
+            fail("writes shared memory at " + std::to_string(at) + " over a write that nothing ordered before");
+        for (const Access read : word.read)
+            if (self->clock[read.agent] < read.time)
+                fail("writes shared memory at " + std::to_string(at) + " that another thread may not have read yet");
+        word.read.clear();
+        word.written = {self->agent, self->clock[self->agent]};
+    }
+    std::memcpy(&own_block().memory[offset], from, bytes);
+}
+
+void global_access(const void* address, unsigned bytes, bool write) {
+    const char* const at = static_cast<const char*>(address);
+    if (reinterpret_cast<uintptr_t>(at) % (bytes < 16 ? bytes : 16)) fail("touches global memory misaligned");
+    for (const Range& range : cluster->ranges)
+        if (at >= range.begin && at + bytes <= range.end && (range.writable || !write)) return;
+    fail(write ? "writes global memory outside of every output" : "reads global memory outside of every array");
+}
+
+Word shuffle(Word value, int source) {
+    Warp& warp = own_warp();
+    const int lane = self->thread & 31;
+    warp.in[lane].b[0] = value;
+    if (warp.meeting.arrived.size() == 31)
+        for (int i = 0; i < 32; ++i) warp.out[i].b[0] = warp.in[i].b[0];
+    meet(warp.meeting, 32, "shuffle", false);
+    return warp.out[source & 31].b[0];
+}
+
+static float element(Kind kind, Word word, int which) {
+    if (kind == Kind::tensorfloat32) return bits_to_float(word & 0xffffe000u);
+    const Word bits = which ? word >> 16 : word & 0xffffu;
+    return kind == Kind::bfloat16 ? bits_to_float(bits << 16) : half_to_float(bits);
+}
+
+// PTX manual, "Matrix fragments for mma.m16n8k16" and "… m16n8k8": in words of PER_WORD elements the two agree.
+static void multiply_warp(Kind kind, Warp& warp) {
+    const int per_word = kind == Kind::tensorfloat32 ? 1 : 2, depth = 8 * per_word;
+    float a[16][16], b[16][8];
+    for (int lane = 0; lane < 32; ++lane) {
+        const int group = lane >> 2, pair = lane & 3;
+        for (int r = 0; r < 4; ++r)
+            for (int e = 0; e < per_word; ++e)
+                a[group + 8 * (r & 1)][(pair + 4 * (r >> 1)) * per_word + e] = element(kind, warp.in[lane].a[r], e);
+        for (int r = 0; r < 2; ++r)
+            for (int e = 0; e < per_word; ++e) b[(pair + 4 * r) * per_word + e][group] = element(kind, warp.in[lane].b[r], e);
+    }
+    for (int lane = 0; lane < 32; ++lane)
+        for (int r = 0; r < 4; ++r) {
+            const int m = (lane >> 2) + 8 * (r >> 1), n = (lane & 3) * 2 + (r & 1);
+            float sum = warp.in[lane].d[r];
+            for (int k = 0; k < depth; ++k) sum += a[m][k] * b[k][n];
+            warp.out[lane].d[r] = sum;
+        }
+}
+
+void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
+    Warp& warp = own_warp();
+    const int lane = self->thread & 31;
+    std::memcpy(warp.in[lane].a, a, sizeof a);
+    std::memcpy(warp.in[lane].d, d, sizeof d);
+    warp.in[lane].b[0] = b0, warp.in[lane].b[1] = b1;
+    if (warp.meeting.arrived.size() == 31) multiply_warp(kind, warp);
+    meet(warp.meeting, 32, "multiply", false);
+    std::memcpy(d, warp.out[lane].d, sizeof d);
+}
+
+void warp_barrier() { meet(own_warp().meeting, 32, "warp_barrier", true); }
+void block_barrier() { meet(own_block().barriers[0], cluster->threads, "block_barrier", true); }
+void named_barrier(int id, int threads) {
+    if (id < 1 || id > 15) fail("uses a named barrier that is not 1…15");
+    meet(own_block().barriers[id], threads, "named_barrier", true);
+}
+void cluster_barrier() { meet(cluster->barrier, size_t(cluster->size) * cluster->threads, "cluster_barrier", true); }
+
+// IEEE 754 binary16, to nearest even.
+Word float_to_half(float value) {
+    const Word bits = float_to_bits(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+    if (magnitude >= 0x477ff000u) return sign | 0x7c00u;
+    if (magnitude < 0x38800000u) return sign | Word(std::nearbyint(std::fabs(value) * 0x1p24f));
+    const Word shifted = magnitude - 0x38000000u;
+    return sign | (shifted + 0xfffu + (shifted >> 13 & 1)) >> 13;
+}
+float half_to_float(Word value) {
+    const Word sign = (value & 0x8000u) << 16, magnitude = value & 0x7fffu;
+    if (magnitude >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+    if (magnitude < 0x400u) return bits_to_float(sign | float_to_bits(float(magnitude) * 0x1p-24f));
+    return bits_to_float(sign | ((magnitude << 13) + 0x38000000u));
+}
+}  // namespace emulation

@@ -1,0 +1,44 @@
+// Values of the step kernels: stored in any dtype, computed in float32 or float64 with exact nonlinearities.
+#pragma once
+#include "storage.cuh"
+
+template <class A> struct alignas(16) Quad {
+    A i, f, g, o;
+};
+struct alignas(8) ShortQuad {
+    unsigned short i, f, g, o;
+};
+
+struct Float32 {
+    using Value = float;
+    using Wide = float;
+    using Gates = Quad<float>;
+    DEVICE static float wide(float v) { return v; }
+    DEVICE static float narrow(float v) { return v; }
+};
+struct Float64 {
+    using Value = double;
+    using Wide = double;
+    using Gates = Quad<double>;
+    DEVICE static double wide(double v) { return v; }
+    DEVICE static double narrow(double v) { return v; }
+};
+template <class S> struct Short {
+    using Value = unsigned short;
+    using Wide = float;
+    using Gates = ShortQuad;
+    DEVICE static float wide(Value v) { return S::wide(v); }
+    DEVICE static Value narrow(float v) { return Stored<S>::narrow(v); }
+};
+
+template <class S> struct Exact : S {
+    using typename S::Gates;
+    using typename S::Wide;
+    DEVICE static Quad<Wide> wide_gates(Gates v) { return {S::wide(v.i), S::wide(v.f), S::wide(v.g), S::wide(v.o)}; }
+    DEVICE static Gates gates(Quad<Wide> v) { return {S::narrow(v.i), S::narrow(v.f), S::narrow(v.g), S::narrow(v.o)}; }
+    DEVICE static float tanh(float x) { return tanhf(x); }
+    DEVICE static double tanh(double x) { return ::tanh(x); }
+    DEVICE static float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+    DEVICE static double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
+    DEVICE static Quad<Wide> activate(Quad<Wide> z) { return {sigmoid(z.i), sigmoid(z.f), tanh(z.g), sigmoid(z.o)}; }
+};

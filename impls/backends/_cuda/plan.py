@@ -1,0 +1,178 @@
+"""Which kernels run a layer, and why.
+
+Every constant of the cost model is a published or assumed figure: none has been measured with these kernels on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from impls.backends._cuda.cluster import Shape
+from impls.backends._cuda.kernels import Refused
+from impls.backends._cuda.steps import ExactSteps, TensorSteps
+from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage
+
+Design = Literal["auto", "cluster", "tensor_step", "step"]
+Memory = Literal["saved", "rebuilt"]
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
+MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
+
+CLUSTER_CAPABILITY = (9, 0)
+# Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C, since a cluster must fit in one GPC.
+# 120 SMs for C = 8 were seen on an H100 (accel-sim, pull request 87); 16 is extrapolated from that.
+RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
+# Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
+# latency, and the pointwise part of a step.
+FLOPS_PER_CYCLE, INGRESS_BYTES, EXCHANGE_CYCLES, POINTWISE_CYCLES = 2560, 16, 260, 150
+SHARED_BYTES_PER_CYCLE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A way to cut a layer that is compiled and checked for spills; forward and backward have tiles and tails of their own."""
+
+    hidden: int
+    cluster: int
+    split: int
+    tiles: tuple[int, ...]
+    tiles_backward: tuple[int, ...]
+    resident: int | None = None
+    resident_backward: int | None = None
+
+    def forward(self, storage: Storage) -> list[Shape]:
+        return [self._shape(storage, tiles, self.resident) for tiles in self.tiles]
+
+    def backward(self, storage: Storage) -> list[Shape]:
+        return [self._shape(storage, tiles, self.resident_backward) for tiles in self.tiles_backward]
+
+    def _shape(self, storage: Storage, tiles: int, resident: int | None) -> Shape:
+        return Shape(storage, self.hidden, self.cluster, tiles, self.split, resident)
+
+
+ROWS_16_BIT = (
+    Row(64, 1, 1, (1, 2), (1,)),
+    Row(128, 1, 1, (1,), (1,)),
+    Row(128, 2, 1, (1, 2), (1, 2)),
+    Row(128, 4, 2, (1, 2), (1, 2)),
+    Row(256, 4, 1, (1, 2), (1, 2)),
+    Row(256, 8, 2, (1, 2, 4), (1, 2)),
+    Row(256, 16, 4, (1,), (1,)),
+    Row(384, 8, 2, (1,), (1,)),
+    Row(512, 8, 1, (1, 2), (1,), resident=16, resident_backward=8),
+    Row(512, 16, 2, (1, 2), (1, 2)),
+    Row(768, 16, 2, (1,), (1,), resident=12, resident_backward=6),
+)
+ROWS_TENSORFLOAT32 = (
+    Row(64, 1, 1, (1, 2), (1,)),
+    Row(128, 2, 2, (1,), (1,)),
+    Row(128, 4, 2, (1, 2), (1, 2)),
+    Row(256, 8, 2, (1, 2), (1, 2)),
+    Row(256, 16, 4, (1,), (1,)),
+    Row(512, 16, 2, (1, 2), (1,), resident=16, resident_backward=8),
+)
+TENSOR_STEP_TILES = (1, 4)
+SHIPPED = {BFLOAT16: ROWS_16_BIT, FLOAT16: ROWS_16_BIT, TENSORFLOAT32: ROWS_TENSORFLOAT32}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
+
+    design: Literal["cluster", "tensor_step", "step"]
+    dtype: torch.dtype
+    memory: Memory
+    reason: str
+    forward: Shape | None = None
+    backward: Shape | None = None
+    tiles: int = 1
+
+    def steps(self) -> ExactSteps | TensorSteps:
+        """The kernels of a plan that launches one a step."""
+        return ExactSteps(self.dtype) if self.design == "step" else TensorSteps(_storage(self.dtype), self.tiles)
+
+    def words(self) -> str:
+        """The plan in one line, for the provenance."""
+        if self.forward is None or self.backward is None:
+            return f"{self.design}, {self.memory}" + (f": N{8 * self.tiles}" if self.design == "tensor_step" else "")
+        parts = [f"{s.storage.name} H{s.hidden} C{s.cluster} N{s.columns}" for s in (self.forward, self.backward)]
+        return f"cluster, {self.memory}: forward {parts[0]}, backward {parts[1]}"
+
+
+def choose(
+    hidden: int,
+    batch: int,
+    directions: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    *,
+    tf32: bool = False,
+    design: Design = "auto",
+    memory: Memory = "saved",
+) -> Plan:
+    """The plan for one layer. Raises `Refused` where `design` asks for what cannot be done."""
+    if design not in DESIGNS or memory not in MEMORIES:
+        raise Refused(
+            f"no design {design!r} with memory {memory!r}; choose from {', '.join(DESIGNS)} and {', '.join(MEMORIES)}"
+        )
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        raise Refused(f"computes in float32, float64, bfloat16 and float16, not in {dtype}")
+    exact = _no_tensor_cores(dtype, tf32)
+    obstacle = exact or _no_cluster(hidden, dtype, capability)
+    if design == "step" or (design == "auto" and exact):
+        return Plan("step", dtype, memory, "asked for" if design == "step" else str(exact))
+    if exact or (design == "cluster" and obstacle):
+        raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
+    if design == "tensor_step" or obstacle:
+        tiles = next(tiles for tiles in TENSOR_STEP_TILES if 8 * tiles >= batch or tiles == TENSOR_STEP_TILES[-1])
+        return Plan("tensor_step", dtype, memory, obstacle or "asked for", tiles=tiles)
+    storage = _storage(dtype)
+    rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
+    least = min(row.hidden for row in rows)
+    rows = [row for row in rows if row.hidden == least]
+    columns = batch * directions
+    forward = min(
+        (shape for row in rows for shape in row.forward(storage)),
+        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes),
+    )
+    backward = min(
+        (shape for row in rows for shape in row.backward(storage)),
+        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes),
+    )
+    reason = "asked for" if design == "cluster" else "least modelled time (the model has not been measured)"
+    return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int) -> float:
+    """Modelled cycles a time step for so many columns of all directions.
+
+    `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared memory while others are multiplied.
+    """
+    waves = math.ceil(math.ceil(columns / shape.columns) / RESIDENT_CLUSTERS[shape.cluster])
+    rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate
+    products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, tail_bytes / SHARED_BYTES_PER_CYCLE)
+    ingress = exchanged_bytes * shape.columns * shape.hidden * (shape.cluster - 1) / shape.cluster / INGRESS_BYTES
+    exchange = EXCHANGE_CYCLES if shape.cluster > 1 else 0
+    return waves * (products + ingress + exchange + POINTWISE_CYCLES)
+
+
+def _storage(dtype: torch.dtype) -> Storage:
+    return {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.float32: TENSORFLOAT32}[dtype]
+
+
+def _no_tensor_cores(dtype: torch.dtype, tf32: bool) -> str | None:
+    if dtype == torch.float64 or (dtype == torch.float32 and not tf32):
+        return f"tensor cores do not multiply exact {str(dtype).removeprefix('torch.')}"
+    return None
+
+
+def _no_cluster(hidden: int, dtype: torch.dtype, capability: tuple[int, int]) -> str | None:
+    if capability < CLUSTER_CAPABILITY:
+        return "thread-block clusters need compute capability 9.0"
+    largest = max(row.hidden for row in SHIPPED[_storage(dtype)])
+    if hidden > largest:
+        return f"the weights of hidden size {hidden} do not fit into a cluster; {largest} do"
+    return None

@@ -1,0 +1,91 @@
+// Design C, backward: one time step of a layer, from the last to the first, and one launch more (step = steps) for the
+// gradient of h0. A launch multiplies the gate gradients of the one before by W_hhᵀ. Contract: docs/cuda.md.
+//
+// Compile-time: STORAGE (a type of exact.cuh), THREADS, SHARED_BYTES.
+#include "exact.cuh"
+
+using S = Exact<STORAGE>;
+using Value = S::Value;
+using Gates = S::Gates;
+using Wide = S::Wide;
+using Four = Quad<Wide>;
+
+constexpr int UNIT_TILE = 16, COLUMN_TILE = 32, DEPTH = 16;
+constexpr unsigned GRADIENT_TILE = DEPTH * UNIT_TILE * sizeof(Four);
+static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == GRADIENT_TILE + DEPTH * COLUMN_TILE * sizeof(Four));
+
+struct Direction {
+    const Gates* weights;   // [H (k)][H (unit)]: of gate row k, the weight from h of the unit
+    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `rebuilt`
+    const Wide* cells;      // [T][B][H]
+    const Wide* c0;         // [B][H]
+    const Value* grad_y;    // [T][B][y_stride]
+    const int* lengths;     // [B]
+    Gates* grad_gates;      // [T][B][H], of the preactivations
+    Wide* grad_h;           // [B][H], in place: enters as that of h_n, ends as that of h0
+    Wide* grad_c;           // [B][H], in place: enters as that of c_n, ends as that of c0
+    long long reverse;
+};
+struct Arguments {
+    Direction directions[2];
+    int steps, batch, hidden, y_stride, rebuilt, step;
+};
+
+KERNEL(lstm_step_backward, Arguments) {
+    const Direction& d = launch.directions[grid_layer()];
+    const int thread = thread_index(), batch = launch.batch, hidden = launch.hidden, steps = launch.steps;
+    const int first_unit = grid_column() * UNIT_TILE, first_column = grid_row() * COLUMN_TILE;
+    const int own = thread % UNIT_TILE, group = thread / UNIT_TILE, unit = first_unit + own;
+    const int t = d.reverse ? launch.step : steps - 1 - launch.step;
+    const int after = d.reverse ? t - 1 : t + 1, before = d.reverse ? t + 1 : t - 1;
+
+    Wide sum[4] = {};
+    for (int k0 = 0; k0 < hidden && launch.step > 0; k0 += DEPTH) {
+        for (int i = thread; i < DEPTH * UNIT_TILE; i += THREADS) {
+            const int k = k0 + i / UNIT_TILE, u = first_unit + i % UNIT_TILE;
+            Four w{};
+            if (k < hidden && u < hidden) w = S::wide_gates(global_read(d.weights + (long long)k * hidden + u));
+            shared_write(i * unsigned(sizeof(Four)), w);
+        }
+        for (int i = thread; i < DEPTH * COLUMN_TILE; i += THREADS) {
+            const int k = k0 + i % DEPTH, n = first_column + i / DEPTH;
+            Four grad{};
+            if (k < hidden && n < batch) grad = S::wide_gates(global_read(d.grad_gates + ((long long)after * batch + n) * hidden + k));
+            shared_write(GRADIENT_TILE + (i % DEPTH * COLUMN_TILE + i / DEPTH) * unsigned(sizeof(Four)), grad);
+        }
+        block_barrier();
+        UNROLL for (int k = 0; k < DEPTH; ++k) {
+            const Four w = shared_read<Four>((k * UNIT_TILE + own) * unsigned(sizeof(Four)));
+            UNROLL for (int j = 0; j < 4; ++j) {
+                const Four x = shared_read<Four>(GRADIENT_TILE + (k * COLUMN_TILE + group * 4 + j) * unsigned(sizeof(Four)));
+                sum[j] += w.i * x.i + w.f * x.f + w.g * x.g + w.o * x.o;
+            }
+        }
+        block_barrier();
+    }
+
+    UNROLL for (int j = 0; j < 4; ++j) {
+        const int n = first_column + group * 4 + j;
+        if (n >= batch || unit >= hidden) continue;
+        const long long state = (long long)n * hidden + unit;
+        Wide into_h = global_read(d.grad_h + state) + sum[j];
+        if (launch.step == steps) {
+            global_write(d.grad_h + state, into_h);
+            continue;
+        }
+        const long long token = (long long)t * batch + n, at = token * hidden + unit;
+        Four v = S::wide_gates(global_read(d.gates + at));
+        if (launch.rebuilt) v = S::activate(v);
+        const bool live = t < global_read(d.lengths + n), first = launch.step + 1 == steps;
+        const Wide c_before = first ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+        // Beyond its length y is a constant zero, whatever gradient it is given.
+        if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
+        const Wide tanh_c = S::tanh(global_read(d.cells + at)), from_above = global_read(d.grad_c + state);
+        const Wide into_c = from_above + into_h * v.o * (1 - tanh_c * tanh_c);
+        const Four grad{into_c * v.g * v.i * (1 - v.i), into_c * c_before * v.f * (1 - v.f), into_c * v.i * (1 - v.g * v.g),
+                        into_h * tanh_c * v.o * (1 - v.o)};
+        global_write(d.grad_gates + at, S::gates(live ? grad : Four{}));
+        global_write(d.grad_h + state, live ? Wide(0) : into_h);
+        global_write(d.grad_c + state, live ? into_c * v.f : from_above);
+    }
+}

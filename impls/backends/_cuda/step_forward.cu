@@ -1,0 +1,88 @@
+// Design C, forward: one time step of a layer. A block computes UNIT_TILE units of COLUMN_TILE columns; one launch a step,
+// both directions side by side. Takes every size; contract: docs/cuda.md.
+//
+// Compile-time: STORAGE (a type of exact.cuh), THREADS, SHARED_BYTES.
+#include "exact.cuh"
+
+using S = Exact<STORAGE>;
+using Value = S::Value;
+using Gates = S::Gates;
+using Wide = S::Wide;
+using Four = Quad<Wide>;
+
+constexpr int UNIT_TILE = 16, COLUMN_TILE = 32, DEPTH = 16;
+constexpr int PITCH = COLUMN_TILE + 4;  // keeps writes of neighbouring k in different banks
+constexpr unsigned H_TILE = DEPTH * UNIT_TILE * sizeof(Four);
+static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == H_TILE + DEPTH * PITCH * sizeof(Wide));
+
+struct Direction {
+    const Gates* weights;    // [H (k)][H (unit)]
+    const Gates* projected;  // [T][B][H]
+    Value* h;                // [2][B][H]: step s reads h[s mod 2] and writes the other
+    Wide* c;                 // [B][H], in place
+    const int* lengths;      // [B]
+    Value* y;                // [T][B][y_stride]
+    Gates* gates;            // [T][B][H] or null
+    Wide* cells;             // [T][B][H] or null
+    long long reverse;
+};
+struct Arguments {
+    Direction directions[2];
+    int steps, batch, hidden, y_stride, step;
+};
+
+KERNEL(lstm_step_forward, Arguments) {
+    const Direction& d = launch.directions[grid_layer()];
+    const int thread = thread_index(), batch = launch.batch, hidden = launch.hidden;
+    const int first_unit = grid_column() * UNIT_TILE, first_column = grid_row() * COLUMN_TILE;
+    const int own = thread % UNIT_TILE, group = thread / UNIT_TILE, unit = first_unit + own;
+    const Value* const h = d.h + (long long)(launch.step & 1) * batch * hidden;
+    Value* const h_next = d.h + (long long)((launch.step + 1) & 1) * batch * hidden;
+
+    Four sum[4] = {};
+    for (int k0 = 0; k0 < hidden; k0 += DEPTH) {
+        for (int i = thread; i < DEPTH * UNIT_TILE; i += THREADS) {
+            const int k = k0 + i / UNIT_TILE, u = first_unit + i % UNIT_TILE;
+            Four w{};
+            if (k < hidden && u < hidden) w = S::wide_gates(global_read(d.weights + (long long)k * hidden + u));
+            shared_write(i * unsigned(sizeof(Four)), w);
+        }
+        for (int i = thread; i < DEPTH * COLUMN_TILE; i += THREADS) {
+            const int k = i % DEPTH, n = first_column + i / DEPTH;
+            Wide value = 0;
+            if (k0 + k < hidden && n < batch) value = S::wide(global_read(h + (long long)n * hidden + k0 + k));
+            shared_write(H_TILE + (k * PITCH + i / DEPTH) * unsigned(sizeof(Wide)), value);
+        }
+        block_barrier();
+        UNROLL for (int k = 0; k < DEPTH; ++k) {
+            const Four w = shared_read<Four>((k * UNIT_TILE + own) * unsigned(sizeof(Four)));
+            const Four x = shared_read<Four>(H_TILE + (k * PITCH + group * 4) * unsigned(sizeof(Wide)));
+            const Wide column[4] = {x.i, x.f, x.g, x.o};
+            UNROLL for (int j = 0; j < 4; ++j) {
+                sum[j].i += w.i * column[j];
+                sum[j].f += w.f * column[j];
+                sum[j].g += w.g * column[j];
+                sum[j].o += w.o * column[j];
+            }
+        }
+        block_barrier();
+    }
+
+    const int t = d.reverse ? launch.steps - 1 - launch.step : launch.step;
+    UNROLL for (int j = 0; j < 4; ++j) {
+        const int n = first_column + group * 4 + j;
+        if (n >= batch || unit >= hidden) continue;
+        const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
+        const Four p = S::wide_gates(global_read(d.projected + at));
+        const Four gate = S::activate({sum[j].i + p.i, sum[j].f + p.f, sum[j].g + p.g, sum[j].o + p.o});
+        const bool live = t < global_read(d.lengths + n);
+        const Wide before = global_read(d.c + state), after = gate.f * before + gate.i * gate.g;
+        const Wide c = live ? after : before;
+        const Value out = S::narrow(gate.o * S::tanh(after));
+        global_write(d.c + state, c);
+        global_write(h_next + state, live ? out : global_read(h + state));
+        global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
+        if (d.gates) global_write(d.gates + at, S::gates(gate));
+        if (d.cells) global_write(d.cells + at, c);
+    }
+}

@@ -1,0 +1,88 @@
+// How values are stored and multiplied: bfloat16, float16, or float32 rounded to tf32 for the product.
+//
+// All fragment arithmetic is in 32-bit words, in which the three are alike: a k-tile is 8 words deep, whether a word
+// holds two 16-bit values (m16n8k16) or one tf32 value (m16n8k8).
+#pragma once
+#include "device.cuh"
+
+struct Gates4 {
+    float i, f, g, o;
+};
+
+struct Bfloat16 {
+    using Value = unsigned short;
+    using Gates = uint2;
+    static constexpr int PER_WORD = 2;
+    DEVICE static Word pack(float low, float high) { return pack_bfloat16(low, high); }
+    DEVICE static float low(Word word) { return bits_to_float(word << 16); }
+    DEVICE static float high(Word word) { return bits_to_float(word & 0xffff0000u); }
+    DEVICE static float wide(Value value) { return bits_to_float(Word(value) << 16); }
+    DEVICE static void multiply(float (&d)[4], const Word (&a)[4], Word b0, Word b1) { multiply_bfloat16(d, a, b0, b1); }
+};
+
+struct Float16 {
+    using Value = unsigned short;
+    using Gates = uint2;
+    static constexpr int PER_WORD = 2;
+    DEVICE static Word pack(float low, float high) { return pack_float16(low, high); }
+    DEVICE static float low(Word word) { return float16_to_float(word & 0xffffu); }
+    DEVICE static float high(Word word) { return float16_to_float(word >> 16); }
+    DEVICE static float wide(Value value) { return float16_to_float(value); }
+    DEVICE static void multiply(float (&d)[4], const Word (&a)[4], Word b0, Word b1) { multiply_float16(d, a, b0, b1); }
+};
+
+struct Tensorfloat32 {
+    using Value = float;
+    using Gates = uint4;
+    static constexpr int PER_WORD = 1;
+    DEVICE static float wide(Value value) { return value; }
+    DEVICE static void multiply(float (&d)[4], const Word (&a)[4], Word b0, Word b1) { multiply_tensorfloat32(d, a, b0, b1); }
+};
+
+template <class S> struct Stored : S {
+    using typename S::Gates;
+    using typename S::Value;
+    DEVICE static Value narrow(float value) {
+        if constexpr (S::PER_WORD == 2) return static_cast<Value>(S::pack(value, 0.0f) & 0xffffu);
+        else return value;
+    }
+    // One word of a fragment: two 16-bit values, or the first alone.
+    DEVICE static Word operand(float first, float second) {
+        if constexpr (S::PER_WORD == 2) return S::pack(first, second);
+        else return round_tensorfloat32(first);
+    }
+    DEVICE static Gates gates(Gates4 v) {
+        if constexpr (S::PER_WORD == 2) return Gates{S::pack(v.i, v.f), S::pack(v.g, v.o)};
+        else return Gates{float_to_bits(v.i), float_to_bits(v.f), float_to_bits(v.g), float_to_bits(v.o)};
+    }
+    // 16 bytes as operands of a product.
+    DEVICE static uint4 operand_words(uint4 v) {
+        if constexpr (S::PER_WORD == 2) return v;
+        else return {round_tensorfloat32(bits_to_float(v.x)), round_tensorfloat32(bits_to_float(v.y)),
+                     round_tensorfloat32(bits_to_float(v.z)), round_tensorfloat32(bits_to_float(v.w))};
+    }
+    // The same four values as operands of a product; 16-bit values already are.
+    DEVICE static Gates operands(Gates v) {
+        if constexpr (S::PER_WORD == 2) return v;
+        else return operand_words(v);
+    }
+    DEVICE static Gates4 wide_gates(Gates v) {
+        if constexpr (S::PER_WORD == 2) return {S::low(v.x), S::high(v.x), S::low(v.y), S::high(v.y)};
+        else return {bits_to_float(v.x), bits_to_float(v.y), bits_to_float(v.z), bits_to_float(v.w)};
+    }
+    // 16-bit storage hides the error of tanh.approx. The forget gate is the exception: its error compounds over the
+    // sequence (f^T), so it never uses it.
+    DEVICE static float tanh(float x) {
+        if constexpr (S::PER_WORD == 2) return tanh_approximate(x);
+        else return tanhf(x);
+    }
+    DEVICE static float sigmoid(float x) {
+        if constexpr (S::PER_WORD == 2) return 0.5f + 0.5f * tanh_approximate(0.5f * x);
+        else return 1.0f / (1.0f + expf(-x));
+    }
+    DEVICE static float forget_sigmoid(float x) {
+        if constexpr (S::PER_WORD == 2) return sigmoid_approximate(x);
+        else return 1.0f / (1.0f + expf(-x));
+    }
+    DEVICE static Gates4 activate(Gates4 z) { return {sigmoid(z.i), forget_sigmoid(z.f), tanh(z.g), sigmoid(z.o)}; }
+};

@@ -1,0 +1,95 @@
+// Design C on tensor cores, forward: one time step of a layer. A block computes 8 units (as two A-tiles, like a warp of
+// cluster_forward.cu) of TILES · 8 columns; its SPLIT warps share the product along k and read the weights from L2, each in
+// fragment order. Takes every size; contract: docs/cuda.md.
+//
+// Compile-time: STORAGE, TILES, SPLIT, THREADS, SHARED_BYTES.
+#include "storage.cuh"
+
+using S = Stored<STORAGE>;
+using Value = S::Value;
+using Gates = S::Gates;
+
+constexpr int COLUMNS = 8 * TILES;
+constexpr int PAIR = 16 * S::PER_WORD;  // k of two k-tiles, of which a lane reads 16 bytes of h at once
+static_assert(THREADS == 32 * SPLIT && TILES <= SPLIT && SHARED_BYTES == SPLIT * TILES * 2 * 32 * 16);
+
+struct Direction {
+    const uint4* weights;    // [⌈H/8⌉][⌈H/PAIR⌉][2 k-tiles][2][32]
+    const Gates* projected;  // [T][B][H]
+    Value* h;                // [2][B][⌈H/PAIR⌉·PAIR], zero beyond H: step s reads h[s mod 2] and writes the other
+    float* c;                // [B][H], in place
+    const int* lengths;      // [B]
+    Value* y;                // [T][B][y_stride]
+    Gates* gates;            // [T][B][H] or null
+    float* cells;            // [T][B][H] or null
+    long long reverse;
+};
+struct Arguments {
+    Direction directions[2];
+    int steps, batch, hidden, y_stride, step;
+};
+
+DEVICE unsigned scratch(int part, int tile, int m, int lane) { return (((part * TILES + tile) * 2 + m) * 32 + lane) * 16; }
+
+KERNEL(lstm_tensor_step_forward, Arguments) {
+    const Direction& d = launch.directions[grid_layer()];
+    const int thread = thread_index(), lane = thread & 31, part = thread >> 5, row = lane >> 2, pair = lane & 3;
+    const int batch = launch.batch, hidden = launch.hidden, pairs = (hidden + PAIR - 1) / PAIR;
+    const int octet = grid_column(), first_column = grid_row() * COLUMNS, unit = octet * 8 + row;
+    const Value* const h = d.h + (long long)(launch.step & 1) * batch * pairs * PAIR;
+    Value* const h_next = d.h + (long long)((launch.step + 1) & 1) * batch * pairs * PAIR;
+
+    float sum[TILES][2][4] = {};
+    for (int k = part; k < pairs; k += SPLIT) {
+        const uint4* const weights = d.weights + ((long long)octet * pairs + k) * 4 * 32 + lane;
+        Word a[2][2][4];
+        UNROLL for (int j = 0; j < 2; ++j)
+            UNROLL for (int m = 0; m < 2; ++m) {
+                const uint4 v = global_read(weights + (j * 2 + m) * 32);
+                a[j][m][0] = v.x, a[j][m][1] = v.y, a[j][m][2] = v.z, a[j][m][3] = v.w;
+            }
+        UNROLL for (int tile = 0; tile < TILES; ++tile) {
+            const int n = first_column + tile * 8 + row;
+            uint4 b{};
+            if (n < batch)
+                b = global_read(reinterpret_cast<const uint4*>(h + ((long long)n * pairs + k) * PAIR) + pair);
+            b = S::operand_words(b);
+            UNROLL for (int m = 0; m < 2; ++m) {
+                S::multiply(sum[tile][m], a[0][m], b.x, b.y);
+                S::multiply(sum[tile][m], a[1][m], b.z, b.w);
+            }
+        }
+    }
+    UNROLL for (int tile = 0; tile < TILES; ++tile)
+        UNROLL for (int m = 0; m < 2; ++m) {
+            const float(&s)[4] = sum[tile][m];
+            shared_write(scratch(part, tile, m, lane), float4{s[0], s[1], s[2], s[3]});
+        }
+    block_barrier();
+    if (part >= TILES) return;
+
+    // From here on a warp has one column tile.
+    float z[2][4] = {};
+    UNROLL for (int from = 0; from < SPLIT; ++from)
+        UNROLL for (int m = 0; m < 2; ++m) {
+            const float4 s = shared_read<float4>(scratch(from, part, m, lane));
+            z[m][0] += s.x, z[m][1] += s.y, z[m][2] += s.z, z[m][3] += s.w;
+        }
+    const int t = d.reverse ? launch.steps - 1 - launch.step : launch.step;
+    UNROLL for (int j = 0; j < 2; ++j) {
+        const int n = first_column + part * 8 + pair * 2 + j;
+        if (n >= batch || unit >= hidden) continue;
+        const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
+        const long long state_h = (long long)n * pairs * PAIR + unit;
+        const Gates4 p = S::wide_gates(global_read(d.projected + at));
+        const Gates4 gate = S::activate({z[0][j] + p.i, z[0][2 + j] + p.f, z[1][j] + p.g, z[1][2 + j] + p.o});
+        const bool live = t < global_read(d.lengths + n);
+        const float before = global_read(d.c + state), after = gate.f * before + gate.i * gate.g, c = live ? after : before;
+        const Value out = S::narrow(gate.o * S::tanh(after));
+        global_write(d.c + state, c);
+        global_write(h_next + state_h, live ? out : global_read(h + state_h));
+        global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
+        if (d.gates) global_write(d.gates + at, S::gates(gate));
+        if (d.cells) global_write(d.cells + at, c);
+    }
+}

@@ -1,0 +1,26 @@
+"""Everything compiled by these tests lies in one folder, made for the session unless LSTM_BENCH_CACHE names one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from impls.backends._cuda import artifacts
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_files(tmp_path_factory):
+    if artifacts.VARIABLE in os.environ:
+        yield
+        return
+    os.environ[artifacts.VARIABLE] = str(tmp_path_factory.mktemp("compiled"))
+    yield
+    del os.environ[artifacts.VARIABLE]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiler():
+    if shutil.which("g++") is None:
+        pytest.skip("the emulation of the CUDA kernels needs g++")

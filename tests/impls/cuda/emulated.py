@@ -1,0 +1,76 @@
+"""Checks of whole networks whose kernels run under the emulation, and launchers that run a changed source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from bench import agreement
+from bench.case import Case
+from impls import LSTMSpec
+from impls.backends._cuda import emulate
+from impls.backends._cuda.cluster import Shape
+from impls.backends._cuda.emulate import Emulation
+from impls.backends._cuda.kernels import Launch, Launcher
+from impls.backends._cuda.network import Network
+from impls.backends._cuda.plan import Memory, Plan
+from impls.backends._cuda.storage import BFLOAT16, FLOAT16
+
+STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16}
+
+
+class Remembering(Case):
+    """A case whose forget gates stay near one: their bias is 6, so that errors of the cell state accumulate."""
+
+    def data(self):
+        params, batch = super().data()
+        hidden = self.spec.hidden_size
+        for name, value in params.items():
+            if name.startswith("bias_ih"):
+                value[hidden : 2 * hidden] += 6.0
+        return params, batch
+
+
+@dataclass(slots=True)
+class Rewritten:
+    """A launcher that changes the text of one kernel source before it is built."""
+
+    source: str
+    rewrite: Callable[[str], str]
+    seed: int = 0
+
+    def __call__(self, launch: Launch) -> None:
+        kernel = launch.kernel
+        text = self.rewrite(kernel.text()) if kernel.source == self.source else kernel.text()
+        emulate.run(launch, emulate.library(text, tuple(kernel.options())), self.seed)
+
+
+def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
+    """Raise `Disagreement` unless the emulated network answers as the float64 oracle does, within the policy."""
+    params, batch = case.data()
+    network = Network(case.spec, params, batch, plan, launcher or Emulation(), torch.device("cpu"))
+    agreement.check_against(agreement.answer(network, case), case)
+
+
+def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", **shape) -> Plan:
+    """A plan for tests: H padded to what the cluster needs, the same cut forward and backward."""
+    multiple = max(16, 8 * cluster)
+    cut = Shape(STORAGES[dtype], -(-hidden // multiple) * multiple, cluster, **shape)
+    return Plan("cluster", getattr(torch, dtype), memory, "for a test", cut, cut)
+
+
+def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
+    return Plan("tensor_step", getattr(torch, dtype), memory, "for a test", tiles=tiles)
+
+
+def step_plan(dtype: str, memory: Memory = "saved") -> Plan:
+    return Plan("step", getattr(torch, dtype), memory, "for a test")
+
+
+def case(hidden: int, steps: int, batch: int, dtype: str = "bfloat16", phase="forward_backward", of=Case, **spec) -> Case:
+    """Always with initial states; ragged wherever there is more than one step."""
+    return of(
+        LSTMSpec(5, hidden, dtype=dtype, **spec), steps, batch, phase, ragged=phase != "step" and steps > 1, initial_state=True
+    )

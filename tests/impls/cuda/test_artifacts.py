@@ -1,0 +1,59 @@
+"""The cache of compiled files: built once, rebuilt when damaged, whole under several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from impls.backends._cuda.artifacts import Artifacts, folder
+
+
+def never() -> bytes:
+    raise AssertionError("built again")
+
+
+def test_built_once_and_named_by_all_inputs(tmp_path):
+    artifacts = Artifacts(tmp_path)
+    path = artifacts.get("kind", ["a", "bc"], ".bin", lambda: b"one")
+    assert artifacts.get("kind", ["a", "bc"], ".bin", never) == path
+    other = artifacts.get("kind", ["ab", "c"], ".bin", lambda: b"two")  # the same letters, other inputs
+    assert (path.read_bytes(), other.read_bytes()) == (b"one", b"two")
+
+
+@pytest.mark.parametrize("damage", [b"", b"on", b"one!", None])
+def test_a_damaged_file_is_built_again(tmp_path, damage):
+    path = Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"one")
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"one").read_bytes() == b"one"
+
+
+def test_a_damaged_seal_is_built_again(tmp_path):
+    path = Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"one")
+    path.with_name(path.name + ".sha256").write_bytes(b"\xff")
+    assert Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"two").read_bytes() == b"two"
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    with pytest.raises(AssertionError, match="built again"):
+        Artifacts(tmp_path).get("kind", ["a"], ".bin", never)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def _get(root) -> bytes:
+    return Artifacts(root).get("kind", ["a"], ".bin", lambda: b"x" * 1_000_000).read_bytes()
+
+
+def test_several_processes_at_once(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        assert set(pool.map(_get, [tmp_path] * 12)) == {b"x" * 1_000_000}
+    assert len(list((tmp_path / "kind").iterdir())) == 2  # no temporary file is left
+
+
+def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSTM_BENCH_CACHE", str(tmp_path))
+    assert folder() == tmp_path
+    monkeypatch.delenv("LSTM_BENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert folder() == tmp_path / "lstm-bench"

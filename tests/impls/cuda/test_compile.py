@@ -1,0 +1,83 @@
+"""Every shipped configuration compiles for the GPUs it is for, without spilling a register. Needs no GPU."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from impls import Unavailable
+from impls.backends._cuda import compile as compiler
+from impls.backends._cuda.cluster import Shape
+from impls.backends._cuda.compile import CompilationFailed, architecture, compile_kernel, cubin
+from impls.backends._cuda.kernels import Kernel
+from impls.backends._cuda.plan import SHIPPED, TENSOR_STEP_TILES
+from impls.backends._cuda.steps import EXACT_STORAGE, ExactSteps, TensorSteps
+from impls.backends._cuda.storage import BFLOAT16
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
+REGISTERS_OF_AN_SM = 65536
+
+
+def cluster_kernels() -> list[Kernel]:
+    return [
+        kernel
+        for storage, rows in SHIPPED.items()
+        for row in rows
+        for kernel in (
+            *(shape.forward_kernel() for shape in row.forward(storage)),
+            *(shape.backward_kernel() for shape in row.backward(storage)),
+        )
+    ]
+
+
+def step_kernels() -> list[Kernel]:
+    designs = [*map(ExactSteps, EXACT_STORAGE), *(TensorSteps(storage, n) for storage in SHIPPED for n in TENSOR_STEP_TILES)]
+    return [design.kernel(backward) for design in designs for backward in (False, True)]
+
+
+@pytest.mark.parametrize(
+    "target, kernels",
+    [
+        ("sm_80", step_kernels()),
+        ("sm_90a", [*step_kernels(), *cluster_kernels()]),
+        ("sm_100", [*step_kernels(), *cluster_kernels()]),
+    ],
+    ids=["sm_80", "sm_90a", "sm_100"],
+)
+def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels):
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        compiled = list(pool.map(lambda kernel: compile_kernel(kernel, target), kernels))
+    for kernel, found in zip(kernels, compiled, strict=True):
+        assert found.spill_bytes == 0, (kernel, found.spill_bytes)
+        assert found.registers * kernel.threads <= REGISTERS_OF_AN_SM
+        assert found.code[:4] == b"\x7fELF"
+
+
+def test_a_configuration_that_spills_is_seen():
+    too_much = Shape(BFLOAT16, 128, 1, tiles=4).backward_kernel()
+    assert compile_kernel(too_much, "sm_90a").spill_bytes > 0
+
+
+def test_a_kernel_is_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSTM_BENCH_CACHE", str(tmp_path))
+    kernel = ExactSteps(torch.float32).kernel(backward=False)
+    path = cubin(kernel, "sm_80")
+    monkeypatch.setattr(compiler, "compile_kernel", lambda *_: pytest.fail("compiled again"))
+    assert cubin(kernel, "sm_80") == path
+
+
+def test_a_plan_that_disagrees_with_its_kernel_does_not_compile():
+    kernel = Shape(BFLOAT16, 64, 1).forward_kernel()
+    wrong = Kernel(kernel.source, kernel.function, kernel.defines, kernel.threads, kernel.shared_bytes + 16)
+    with pytest.raises(CompilationFailed, match="disagree about shared memory"):
+        compile_kernel(wrong, "sm_90a")
+
+
+def test_architectures():
+    assert architecture((9, 0)) == "sm_90a"
+    assert architecture((8, 6)) == "sm_86"
+    with pytest.raises(Unavailable, match="or newer"):
+        architecture((7, 5))

@@ -1,0 +1,106 @@
+"""The emulation catches whoever breaks a rule of device.cuh, and names the rule."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+
+import pytest
+import torch
+
+from impls.backends._cuda import emulate
+from impls.backends._cuda.emulate import RuleBroken
+from impls.backends._cuda.kernels import Kernel, Launch
+
+SOURCE = """
+#include "storage.cuh"
+struct Arguments { float* out; const float* in; };
+constexpr unsigned BAR = 512;
+KERNEL(probe, Arguments) {
+    const int thread = thread_index(), warp = thread / 32;
+    const auto peer = [&](unsigned at) { return peer_address(at, 1 - cluster_rank()); };
+    %s
+}
+"""
+KERNEL = Kernel("probe.cu", "probe", (), 64, 1024, cluster=2)
+ARM = "if (thread == 0) { transfer_init(BAR); transfer_expect(BAR, 16); } cluster_barrier();"
+SEND = "if (thread == 0) send(peer(0), peer(BAR), uint4{1, 2, 3, 4});"
+
+RULES = {
+    "that nobody wrote": "shared_read<float>(0);",
+    "no wait or barrier ordered": "if (thread == 0) shared_write(0, 1.0f); shared_read<float>(0); ",
+    "may not have read yet": "if (thread == 0) shared_write(0, 1.0f); block_barrier();"
+    "if (thread == 40) shared_read<float>(0); if (thread == 0) shared_write(0, 2.0f);",
+    "over a write": "shared_write(0, 1.0f);",
+    "misaligned": "shared_read<float>(2);",
+    "outside of what was launched": "shared_write(1024, 1.0f);",
+    "outside of every output": "global_write(launch.out + 64, 1.0f);",
+    "outside of every array": "global_read(launch.in - 1);",
+    "while others of its group": "if (thread % 2) warp_barrier(); else shuffle(1.0f, 0);",
+    "waits for ever in block_barrier": "if (thread > 0) block_barrier();",
+    "waits for ever in named_barrier": "if (warp == 0) named_barrier(1, 64);",
+    "waits for ever in transfer_wait": ARM + "transfer_wait(BAR, 0);",
+    "before anyone created it": "transfer_wait(BAR, 0);",
+    "no barrier published": "if (thread == 0) transfer_init(BAR); if (thread == 63) transfer_expect(BAR, 16);",
+    "a second time in one phase": ARM + "if (thread == 0) transfer_expect(BAR, 16);",
+    "landed after that block had ended": ARM + SEND,
+    "not in the cluster": ARM + "if (thread == 0) send(peer_address(0, 2), peer_address(BAR, 2), uint4{});",
+    "misaligned or outside": ARM + "if (thread == 0) send(peer(8), peer(BAR), uint4{});",
+    "sends over a value that thread": "shared_write(thread * 4, 1.0f);" + ARM + "shared_read<float>(thread * 4);" + SEND
+    + "transfer_wait(BAR, 0);",
+    "sends over a value whose write": ARM + "shared_write(thread * 4, 1.0f);" + SEND + "transfer_wait(BAR, 0);",
+}  # fmt: skip
+
+
+def run(body: str, seed: int) -> torch.Tensor:
+    class Arguments(ctypes.Structure):
+        _fields_ = [("out", ctypes.c_void_p), ("input", ctypes.c_void_p)]
+
+    out, given = torch.full((64,), torch.nan), torch.arange(64.0)
+    launch = Launch(KERNEL, (2, 1, 1), Arguments(out.data_ptr(), given.data_ptr()), [given], [out])
+    emulate.run(launch, emulate.library(SOURCE % body, ("-Wno-unused",)), seed)
+    return out
+
+
+@pytest.mark.parametrize("complaint", RULES)
+def test_a_broken_rule_is_named(complaint):
+    said = set()
+    for seed in range(20):  # which of two unordered accesses comes first is chance, and some sends land in time
+        try:
+            run(RULES[complaint], seed)
+        except RuleBroken as broken:
+            said.add(str(broken))
+    assert any(re.search(complaint, text) for text in said), said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_send_that_was_waited_for_may_be_read(seed):
+    body = (
+        ARM
+        + SEND
+        + "transfer_wait(BAR, 0);"
+        + "if (thread < 4) global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
+    )
+    assert run(body, seed)[:4].view(torch.int32).tolist() == [1, 2, 3, 4]
+
+
+def test_what_was_not_written_stays_poisoned():
+    assert (
+        run("if (thread > 0) global_write(launch.out + thread, global_read(launch.in + thread));", 0).isnan().tolist()
+        == [True] + [False] * 63
+    )
+
+
+def test_a_source_that_does_not_compile_says_why():
+    with pytest.raises(RuntimeError, match="could not build"):
+        run("no such thing;", 0)
+
+
+HALVES = [0.0, -0.0, 1.0, -2.5, 65504.0, 65520.0, 1e6, 6e-8, 2.9e-8, 5.96e-8, 6.1e-5, 0.1, float("inf"), float("nan")]
+
+
+@pytest.mark.parametrize("value", HALVES)
+def test_float16_is_rounded_as_everywhere(value):
+    literal = repr(value).replace("inf", "INFINITY").replace("nan", "NAN")
+    found = run(f"global_write(launch.out + thread, float16_to_float(pack_float16({literal}, 0) & 0xffff));", 0)
+    assert found[0].item() == pytest.approx(torch.tensor(value).half().float().item(), rel=0, abs=0, nan_ok=True)

@@ -1,0 +1,103 @@
+"""Both designs' own source, run under the emulation, against the float64 oracle: every awkward shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench import agreement
+from impls.backends._cuda.emulate import Emulation
+from impls.backends._cuda.network import Network
+from tests.impls.cuda.emulated import Remembering, Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
+
+PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
+# hidden (51 is padded), blocks, columns / 8, split, k-tiles in registers
+CUTS = [
+    (16, 1, {}), (32, 1, {"tiles": 2}), (64, 1, {"split": 2}), (32, 2, {}), (64, 2, {"tiles": 2, "split": 2}),
+    (51, 4, {}), (64, 4, {"split": 4}), (64, 4, {"split": 2, "resident": 1}), (48, 2, {}), (64, 8, {"split": 2}),
+    (64, 8, {"resident": 0}), (128, 16, {}), (128, 16, {"split": 2, "tiles": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden, cluster, cut", CUTS, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_cluster_trains_whatever_the_cut(hidden, cluster, cut, dtype):
+    check(case(hidden, 5, 11, dtype), cluster_plan(dtype, hidden, cluster, **cut))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 33])
+@pytest.mark.parametrize("batch", [1, 8, 19])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+def test_a_cluster_takes_any_length_and_batch_in_both_directions(steps, batch, memory):
+    check(case(32, steps, batch, bidirectional=True), cluster_plan("bfloat16", 32, 2, memory))
+
+
+@pytest.mark.parametrize("hidden, cluster", [(16, 1), (51, 4), (128, 16)])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+def test_stacked_layers_of_two_directions(hidden, cluster, memory):
+    check(case(hidden, 6, 3, num_layers=2, bidirectional=True), cluster_plan("bfloat16", hidden, cluster, memory))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+def test_a_long_memory(dtype, memory):
+    long = case(32, 1024, 2, dtype, of=Remembering)
+    check(long, cluster_plan(dtype, 32, 2, memory))
+
+
+def test_a_float32_cell_state_remembers_better_than_a_naive_one():
+    long = case(32, 1024, 2, phase="forward", of=Remembering)
+    params, batch = long.data()
+    network = Network(long.spec, params, batch, cluster_plan("bfloat16", 32, 2), Emulation(), torch.device("cpu"))
+    oracle = agreement.reference(long, "float64")
+    error = np.abs(agreement.answer(network, long)["outputs"] - oracle["outputs"]).max()
+    assert error < 0.5 * agreement.naive_errors(long, oracle)["outputs"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+@pytest.mark.parametrize("hidden, steps, batch", [(1, 1, 1), (19, 7, 5), (33, 2, 35)])
+def test_steps_take_any_size(dtype, memory, hidden, steps, batch):
+    check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), step_plan(dtype, memory))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+@pytest.mark.parametrize("hidden, steps, batch, tiles", [(1, 1, 1, 1), (19, 7, 5, 1), (33, 2, 35, 4), (300, 3, 9, 1)])
+def test_steps_on_tensor_cores_take_any_size(dtype, memory, hidden, steps, batch, tiles):
+    whole = case(hidden, steps, batch, dtype, num_layers=1 + (hidden < 100), bidirectional=True)
+    check(whole, tensor_step_plan(dtype, memory, tiles))
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
+def test_streaming_carries_the_state_on(plan):
+    check(case(32, 5, 3, phase="step", num_layers=2), plan)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
+def test_without_bias_and_without_training(plan):
+    check(case(32, 5, 3, phase="forward", bias=False), plan)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_order_of_threads_and_sends_gives_the_same(seed):
+    check(case(64, 6, 9), cluster_plan("bfloat16", 64, 4, split=2), Emulation(seed))
+
+
+@pytest.mark.parametrize(
+    "source, right, wrong",
+    [
+        ("cluster_forward.cu", "gate[j].f * c[a][j]", "gate[j].i * c[a][j]"),
+        ("cluster_forward.cu", "if (d.cells) global_write", "if (false) global_write"),
+        ("cluster_backward.cu", "(1.0f - v.g * v.g)", "(1.0f - v.g)"),
+        ("cluster_backward.cu", "(live ? grad_y[i][a][j] : 0.0f)", "grad_y[i][a][j]"),
+    ],
+)
+def test_a_wrong_kernel_disagrees(source, right, wrong):
+    def rewrite(text):
+        assert right in text
+        return text.replace(right, wrong)
+
+    with pytest.raises(agreement.Disagreement):
+        check(case(32, 5, 3), cluster_plan("bfloat16", 32, 2), Rewritten(source, rewrite))

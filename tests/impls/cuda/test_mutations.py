@@ -1,0 +1,58 @@
+"""No wait, fence or barrier is there for nothing: without any one of them the emulation complains, whatever the values."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from impls.backends._cuda.emulate import RuleBroken
+from impls.backends._cuda.kernels import FOLDER
+from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
+
+ORDERING = re.compile(
+    r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait)\([^;]*\);"
+)
+SOURCES = [f"{design}_{phase}.cu" for design in ("cluster", "tensor_step", "step") for phase in ("forward", "backward")]
+PLACES = [
+    (source, number, match.span())
+    for source in SOURCES
+    for number, match in enumerate(ORDERING.finditer((FOLDER / source).read_text()))
+]
+
+
+def plan_of(source: str):
+    if source.startswith("cluster"):
+        return cluster_plan("bfloat16", 32, 2, split=2)
+    return tensor_step_plan("bfloat16") if source.startswith("tensor") else step_plan("bfloat16")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_unchanged_source_breaks_no_rule(source):
+    check(case(32, 6, 3), plan_of(source), Rewritten(source, lambda text: text))
+
+
+@pytest.mark.parametrize("source, number, span", PLACES, ids=[f"{source}-{number}" for source, number, _ in PLACES])
+def test_without_any_one_of_them_a_rule_is_broken(source, number, span):
+    start, end = span
+    with pytest.raises(RuleBroken):
+        check(case(32, 6, 3), plan_of(source), Rewritten(source, lambda text: text[:start] + ";" + text[end:]))
+
+
+@pytest.mark.parametrize(
+    "source, right, wrong",
+    [
+        ("cluster_forward.cu", "((step - 1) >> 1) & 1", "(step >> 1) & 1"),  # the other phase
+        ("cluster_forward.cu", "h_offset(current ^ 1, w >> 3", "h_offset(current, w >> 3"),  # over what is being read
+        ("cluster_forward.cu", "* current, H_BYTES)", "* current, H_BYTES / 2)"),  # waits for half of the bytes
+        ("cluster_backward.cu", "operand_offset(buffer, word, a)", "operand_offset(0, word, a)"),  # one buffer for two
+        ("cluster_backward.cu", "(step >> 1) & 1)", "((step >> 1) + 1) & 1)"),
+    ],
+)
+def test_a_wrong_buffer_or_phase_breaks_a_rule(source, right, wrong):
+    def rewrite(text):
+        assert text.count(right) == 1
+        return text.replace(right, wrong)
+
+    with pytest.raises(RuleBroken):
+        check(case(32, 6, 3), plan_of(source), Rewritten(source, rewrite))

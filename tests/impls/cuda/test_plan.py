@@ -1,0 +1,78 @@
+"""The chooser: by shape, with its reason, overridable, refusing with a sentence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from impls.backends._cuda.cluster import Shape
+from impls.backends._cuda.kernels import Refused
+from impls.backends._cuda.plan import SHIPPED, choose
+from impls.backends._cuda.storage import BFLOAT16
+
+HOPPER, AMPERE = (9, 0), (8, 0)
+
+
+@pytest.mark.parametrize("hidden", [1, 64, 65, 200, 512, 700, 768])
+@pytest.mark.parametrize("batch", [1, 8, 33, 256])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
+    plan = choose(hidden, batch, 1, dtype, HOPPER)
+    assert plan.design == "cluster" and plan.forward is not None and plan.backward is not None
+    rows = SHIPPED[plan.forward.storage]
+    assert plan.forward in [shape for row in rows for shape in row.forward(plan.forward.storage)]
+    assert plan.backward in [shape for row in rows for shape in row.backward(plan.forward.storage)]
+    assert plan.forward.hidden >= hidden
+    assert "not been measured" in plan.reason
+
+
+@pytest.mark.parametrize(
+    "hidden, dtype, capability, design, reason",
+    [
+        (769, torch.bfloat16, HOPPER, "tensor_step", "do not fit into a cluster"),
+        (64, torch.float16, AMPERE, "tensor_step", "compute capability 9.0"),
+        (64, torch.float32, HOPPER, "step", "exact float32"),
+        (64, torch.float64, AMPERE, "step", "exact float64"),
+    ],
+)
+def test_everything_else_goes_step_by_step_and_says_why(hidden, dtype, capability, design, reason):
+    plan = choose(hidden, 8, 1, dtype, capability)
+    assert plan.design == design and reason in plan.reason
+    with pytest.raises(Refused, match=reason):
+        choose(hidden, 8, 1, dtype, capability, design="cluster")
+
+
+def test_wide_batches_take_wide_blocks():
+    assert [choose(1024, batch, 1, torch.bfloat16, HOPPER).tiles for batch in (1, 8, 9, 256)] == [1, 1, 4, 4]
+
+
+def test_the_choice_can_be_overridden():
+    for design in ("step", "tensor_step", "cluster"):
+        plan = choose(64, 8, 1, torch.bfloat16, HOPPER, design=design)
+        assert (plan.design, plan.reason) == (design, "asked for")
+    assert choose(64, 8, 1, torch.float32, HOPPER, tf32=True).design == "cluster"
+    assert "rebuilt" in choose(64, 8, 1, torch.bfloat16, HOPPER, memory="rebuilt").words()
+
+
+def test_small_batches_spread_over_a_cluster_and_large_ones_over_many():
+    few, many = (choose(256, batch, 1, torch.bfloat16, HOPPER).forward for batch in (1, 256))
+    assert few is not None and many is not None and few.cluster > many.cluster
+
+
+@pytest.mark.parametrize(
+    "sizes, complaint",
+    [
+        ({"hidden": 40, "cluster": 4}, "multiple of 16 and of 8 · 4"),
+        ({"hidden": 24, "cluster": 1}, "multiple of 16"),
+        ({"hidden": 64, "cluster": 1, "split": 3}, "cannot be split 3 ways"),
+        ({"hidden": 1024, "cluster": 1}, "cannot be split"),
+    ],
+)
+def test_a_cut_that_does_not_fit_is_refused(sizes, complaint):
+    with pytest.raises(Refused, match=complaint):
+        Shape(BFLOAT16, **sizes)
+
+
+def test_a_cut_with_too_much_shared_memory_is_refused():
+    with pytest.raises(Refused, match="bytes of shared memory"):
+        Shape(BFLOAT16, 768, 16, tiles=4, split=2, resident=0).forward_kernel()
