@@ -23,9 +23,9 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[peers,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda,peers,dev]'
 	touch $(READY)
 
 clean:
