@@ -110,6 +110,8 @@ def _verdict(low: float, high: float, rule: Rule) -> Verdict:
 
 def _confirm(found: Decision, log_changes: Mapping[int, float], rule: Rule) -> Decision:
     numbers = range(FIRST_CONFIRMING, FIRST_CONFIRMING + rule.confirming)
+    if not numbers:
+        return found
     missing = tuple(number for number in numbers if number not in log_changes)
     if missing:
         reason = f"looks slower after {found.pairs} pairs; {rule.confirming} fresh pairs have to confirm it"
