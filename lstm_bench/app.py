@@ -127,3 +127,5 @@ def export(
 
 app.command()(over_time.compare)
 app.command()(over_time.certify)
+app.command()(over_time.track)
+app.command()(over_time.history)

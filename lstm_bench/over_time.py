@@ -1,4 +1,4 @@
-"""The commands about change: revisions compared, the machine certified. They import what they need when they run."""
+"""The commands about change: compare, certify, track, history. They import what they need when they run."""
 
 from __future__ import annotations
 
@@ -128,3 +128,67 @@ def _named(*names: str) -> list[str]:
     from lstm_bench.compare import BACKEND
 
     return [name.removeprefix(BACKEND) for name in names if name.startswith(BACKEND)]
+
+
+HistoryFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the history (default: results/history).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def track(
+    revisions: Annotated[str, typer.Argument(help="A revision, or a range as v1..main.")] = "HEAD",
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: HistoryFolder = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure also what is already there, as further replicates.")] = False,
+    threads: Threads = None,
+    scale: Scale = None,
+    repository: RepositoryFolder = None,
+) -> None:
+    """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished."""
+    from bench import plan
+    from bench.code import ROOT
+    from bench.revisions import Repository
+    from lstm_bench import progress, tracking
+    from results import store
+
+    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    with progress.for_terminal() as display:
+        done = tracking.track(
+            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), missing_only=not again
+        )
+    if all(found.result == "does not run" for found in done):
+        sys.exit(3)
+
+
+def history(
+    out: HistoryFolder = None,
+    as_json: AsJson = False,
+    to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="With --to-asv: have asv publish draw its site in this folder.")] = None,
+    repository: RepositoryFolder = None,
+) -> None:
+    """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each."""
+    from bench.code import ROOT
+    from bench.revisions import Repository
+    from lstm_bench import history_view, publish, tracking, views
+    from results import store
+
+    root, source = out or store.HISTORY, Repository(repository or ROOT)
+    series = tracking.read(root, source)
+    found, suspected = tracking.findings(series), tracking.suspicions(series)
+    if to_asv:
+        publish.export(root, source, to_asv)
+        if html:
+            print(publish.publish(to_asv, source, html), file=sys.stderr)
+    if as_json:
+        return print(json.dumps(history_view.values(series, found, suspected), indent=2))
+    print(history_view.summary(series))
+    for title, some in (("Changes:", found), ("Newest points beyond the usual:", suspected)):
+        if some:
+            print(f"\n{title}")
+            rows = history_view.rows(some, source)
+            views.table(list(rows[0]), [list(row.values()) for row in rows])
+    for finding in [*found, *suspected]:
+        if finding.change.mark != "grey":
+            print(f"confirm with: {finding.confirm}")
