@@ -34,6 +34,13 @@ def numbers(verdict: Verdict) -> list[str]:
     ]
 
 
+def in_print(claim: Claim) -> str:
+    """The published number and where it stands."""
+    if not claim.published:
+        return "no number known"
+    return f"{claim.published} ({claim.source})" if claim.source else claim.published
+
+
 def board(section: Section, links: dict[str, str]) -> Table:
     """links: figure name → anchor in the page, for those that were drawn."""
     columns = (
@@ -51,7 +58,7 @@ def board(section: Section, links: dict[str, str]) -> Table:
                 Cell(claim.statement, link=links.get(claim.figure, "")),
                 Cell(said[0].upper() + said[1:], tone=TONES[verdict.word]),
                 Cell("; ".join(numbers(verdict))),
-                Cell(claim.published + (f" ({claim.source})" if claim.source else "")),
+                Cell(in_print(claim)),
             )
         )
     return Table("claims", columns, tuple(rows))
@@ -70,7 +77,7 @@ def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
                     "verdict": verdict.word,
                     "conditions": verdict.conditions if len(verdict.findings) > 1 else "",
                     "measured": "; ".join(numbers(verdict)),
-                    "published": claim.published + (f" ({claim.source})" if claim.source else ""),
+                    "published": in_print(claim),
                 }
             )
     return found

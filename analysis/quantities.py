@@ -16,6 +16,7 @@ from analysis.seeds import Estimate, missing
 Quantity = Callable[[pd.DataFrame], Estimate]
 _FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
 _OPERATORS = {"=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+REFERENCE = "reference"  # stands in a backend's place where the study's own code measured
 NOT_MEASURED = missing("not measured")
 
 
@@ -92,6 +93,19 @@ def _largest_exponent(rows: pd.DataFrame) -> Estimate:
     return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
 
 
+def _input_disagreement(rows: pd.DataFrame) -> Estimate:
+    """The largest difference in nats between any backend's curve of ln‖dL/dx‖ and the reference's."""
+    found = rows[rows["metric"] == "log_input"]
+    reference = found.loc[found["backend"] == REFERENCE, "samples"]
+    others = found.loc[found["backend"] != REFERENCE, "samples"]
+    if reference.empty or others.empty:
+        return NOT_MEASURED
+    if any(len(own) != len(reference.iloc[0]) for own in others):
+        return missing("a backend's gradient is exactly zero or not finite somewhere")
+    worst = max(float(np.abs(own - reference.iloc[0]).max()) for own in others)
+    return Estimate(worst, worst, worst, len(others))
+
+
 QUANTITIES: dict[str, Quantity] = {
     "horizon": _of_curve(attenuation.horizon),
     "rate": _of_curve(attenuation.rate),
@@ -102,6 +116,7 @@ QUANTITIES: dict[str, Quantity] = {
     "identity_error": _identity_error,
     "hop_share_at_10": _hop_share_at_10,
     "largest_exponent": _largest_exponent,
+    "input_disagreement": _input_disagreement,
 }
 # What stands beside a number of each; "" for a pure number.
 UNITS = {"horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step"}
@@ -112,5 +127,6 @@ WORDS = {
     "identity_error": "largest error",
     "hop_share_at_10": "share that never left",
     "largest_exponent": "λ₁",
+    "input_disagreement": "largest difference of ln‖dL/dx‖",
     "horizon": "n(10⁻³)",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import claims, summary, tables, words
+from analysis import audit, claims, summary, tables, words
 from analysis.findings import Findings, find_out
 from analysis.gallery import Group, groups
 from analysis.load import Section, load, rows_of
@@ -34,6 +34,7 @@ class View:
     title: str
     asked: str
     claims: Table
+    audit: Table
     answers: list[Answer]
     contents: list[tuple[str, str]]
     backends: Table
@@ -102,6 +103,7 @@ def _view(index: int, section: Section, baseline: str | None, location: Location
         title=section.title,
         asked=summary.asked(section),
         claims=claims.board(section, {picture.name: picture.anchor for group in figures for picture in group.pictures}),
+        audit=audit.table(section.series),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),

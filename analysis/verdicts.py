@@ -87,15 +87,17 @@ def spoken(quantity: str, found: Estimate) -> str:
     if found.value is None and found.beyond is None:
         return found.why or words.NOT_MEASURED
     if found.value is None:
-        low = f" [above {words.digits(found.low)}]" if found.low is not None and found.low != found.beyond else ""
-        return f"> {words.digits(found.beyond or 0.0)}{unit}{low}"
-    if found.low == found.high:
-        return f"{found.value:.3g}{unit}"
-    high = f"> {words.digits(found.beyond)}" if found.high is None and found.beyond is not None else _number(found.high)
+        low = f" [above {_number(found.low)}]" if found.low is not None and found.low != found.beyond else ""
+        return f"> {_number(found.beyond)}{unit}{low}"
+    if found.low == found.high and not unit:  # the largest of some errors, say: found, not estimated
+        return f"{found.value:.2g}"
+    high = f"> {_number(found.beyond)}" if found.high is None and found.beyond is not None else _number(found.high)
     return f"{_number(found.value)}{unit} [{_number(found.low)}, {high}]"
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "?"
-    return f"{value:.2e}" if value and abs(value) < 1e-3 else words.digits(value)
+    if value == round(value):
+        return f"{value:.0f}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else words.digits(value)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import AnalysisError, attenuation, claims, quantities, seeds, verdicts
+from analysis import AnalysisError, attenuation, audit, claims, quantities, seeds, verdicts
 from analysis.attenuation import Curve
 from analysis.gallery import gradients
-from analysis.load import load
+from analysis.load import load, series_frame
 from analysis.report import build
 from analysis.seeds import Estimate
 from results.claims import Claim, Test, claim_from_dict
 from results.record import Footer, Header, Measurement, Record
-from results.store import Writer, new_path
+from results.store import Run, Writer, new_path
 
 LAGS = np.arange(200)
 RULE = Claim(
-    "x-ten", "It is gone after ten steps.", (Test("horizon", low=5.0, high=20.0),), (("A", "init=a"), ("B", "init=b")), "ten", "me",
-    "attenuation",
-)  # fmt: skip
+    "x-ten",
+    "It is gone after ten steps.",
+    (Test("horizon", low=5.0, high=20.0),),
+    (("A", "init=a"), ("B", "init=b")),
+    figure="attenuation",
+)
 
 
 def curve(rate: float, noise: float = 0.05, count: int = 8, lags: np.ndarray = LAGS) -> Curve:
@@ -73,8 +77,6 @@ def test_each_of_the_four_verdicts_is_reached(tmp_path, rates, word):
 
 
 def test_a_claim_survives_the_file(tmp_path):
-    import dataclasses
-
     assert claim_from_dict(dataclasses.asdict(RULE)) == RULE
     assert load([run_file(tmp_path, a=-0.6)])[0].runs[0].header.claims == (RULE,)
 
@@ -169,6 +171,28 @@ def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
     assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
     assert "Supported with conditions. Holds for A; fails for B." in page and "### Claims" in twin
     assert page.index("Claims</h3>") < page.index('class="answers"')
+
+
+def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path):
+    records = [dataclasses.replace(each, parameters=each.parameters | {"cell": "lstm", "init": init})
+               for each, init in zip(rows(a=-0.6, b=-0.001), ("pytorch", "forget:3"), strict=True)]  # fmt: skip
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {})
+    series = series_frame([Run(Path("x"), header, tuple(records), None)])
+    texts = [[cell.text for cell in row] for row in audit.table(series).rows]
+    assert texts[0][0] == "PyTorch default" and texts[0][2].startswith("12 steps [12, 1")
+    assert texts[1][2] == "> 199 steps" and texts[1][5] == "not measured"
+
+
+@pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "0.0001"), ((0.0,), "exactly zero or not finite")])
+def test_backends_that_disagree_are_found_out(theirs, text):
+    frame = pd.DataFrame(
+        {
+            "probe": "inputs", "metric": "log_input", "backend": ["reference", "torch"], "steps": 2,
+            "samples": [np.array([0.0, -1.0]), np.array(theirs)],
+        }
+    )  # fmt: skip
+    found = quantities.estimate("input_disagreement", frame, "probe=inputs")
+    assert text in verdicts.spoken("input_disagreement", found)
 
 
 def test_a_run_without_claims_has_no_board(report):
