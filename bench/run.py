@@ -158,7 +158,7 @@ class Run:
             jobs += [(task, name) for name in wanted if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
-        self.listener.doing("memory, each case in a process of its own")
+        self.listener.doing("each case in a process of its own")
         outcomes = alone.measure(jobs, slots, cache)
         with contextlib.closing(outcomes):
             for outcome in outcomes:
