@@ -235,7 +235,7 @@ class Run:
 
 def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
     """The backends that need not be started to know that they refuse the task."""
-    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends}
+    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends if name != study.REFERENCE}
     return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
 
 
