@@ -30,7 +30,7 @@ def table(series: pd.DataFrame) -> Table:
     rows = quantities.select(series, "probe=attenuation,cell=lstm")
     if rows.empty:
         return Table("audit", columns, ())
-    hidden = rows.groupby("hidden_size")["init"].nunique().idxmax()
+    hidden = int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
     found = []
     for init in (init for init in ORDER if (rows["init"] == init).any()):
         at = f"cell=lstm,init={init},hidden_size={hidden},steps<=1024"

@@ -27,7 +27,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     rows = rows[~rows["init"].isin(AUDITED)] if len(rows) else rows
     if rows.empty:
         return None
-    hidden = rows.groupby("hidden_size")["init"].nunique().idxmax()
+    hidden = int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
     rows = rows[rows["hidden_size"] == hidden]
     cells = [cell for cell in CELLS if (rows["cell"] == cell).any()]
     if not cells:
@@ -37,7 +37,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel(axes, cell, rows[rows["cell"] == cell])
         grid[0][0].set_ylabel("gradient over that at lag 0")
-    return Drawing(figure, "How the gradient fades with lag", _caption(rows, int(hidden)))
+    return Drawing(figure, "How the gradient fades with lag", _caption(rows, hidden))
 
 
 def curves(rows: pd.DataFrame) -> dict[str, tuple[attenuation.Curve, attenuation.Curve | None]]:

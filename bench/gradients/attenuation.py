@@ -80,6 +80,7 @@ def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
     for lag in range(int(lags[-1]) + 1):
         t = path.steps - 1 - lag
         grads, log = own.parts, own.log
+        total = grads[0]
         if isinstance(path, LSTMPath):
             total = path.total_cell(t, grads)
             cell = cell or _Scaled((total * torch.exp(log)[..., None],))
