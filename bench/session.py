@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import environment
+from bench import environment, study
 from bench.plan import Plan
 from bench.run import Listener, Run
 from results import store
@@ -28,6 +28,7 @@ def start(plan: Plan, root: Path, listener: Listener) -> tuple[Path, Footer]:
         machine=environment.machine_name(described),
         environment=described,
         plan=plan.to_dict(),
+        claims=tuple(claim for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts),
     )
     path = store.new_path(root, header)
     writer = store.Writer(path)

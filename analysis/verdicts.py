@@ -1,0 +1,103 @@
+"""From a claim's rule and the measured intervals to one of four words; the rule was written before the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from analysis import quantities, words
+from analysis.seeds import Estimate
+from results.claims import INFINITE, Claim, Test
+
+Word = Literal["supported", "supported with conditions", "not supported", "inconclusive"]
+Outcome = Literal["holds", "fails", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One setting of a claim: its estimates, in the order of the claim's tests, and what they say together."""
+
+    label: str
+    estimates: tuple[Estimate, ...]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    claim: Claim
+    word: Word
+    findings: tuple[Finding, ...]
+
+    def labels(self, outcome: Outcome) -> list[str]:
+        return [finding.label for finding in self.findings if finding.outcome == outcome]
+
+    @property
+    def conditions(self) -> str:
+        """For which settings it holds, for which not, and what is undecided; every one of them is named."""
+        said: dict[Outcome, str] = {"holds": "holds for", "fails": "fails for", "open": "undecided for"}
+        named = [(text, self.labels(outcome)) for outcome, text in said.items()]
+        parts = [f"{text} {words.listed(labels)}" for text, labels in named if labels]
+        text = "; ".join(parts)
+        return f"{text[:1].upper()}{text[1:]}."
+
+
+def judge(claim: Claim, series: pd.DataFrame) -> Verdict:
+    """The verdict on a claim by the records of one section."""
+    findings = []
+    for label, selection in claim.settings:
+        estimates = tuple(quantities.estimate(test.quantity, series, selection) for test in claim.tests)
+        findings.append(Finding(label, estimates, _together(claim.tests, estimates)))
+    return Verdict(claim, word([finding.outcome for finding in findings]), tuple(findings))
+
+
+def outcome(test: Test, found: Estimate) -> Outcome:
+    """Holds where all of the interval lies within the bounds, fails where none of it does; else, or without one, open."""
+    if found.bounds is None:
+        return "open"
+    low, high = found.bounds
+    if low >= test.low and high <= (float("inf") if test.high >= INFINITE else test.high):
+        return "holds"
+    if low > test.high or high < test.low:
+        return "fails"
+    return "open"
+
+
+def word(outcomes: Sequence[Outcome]) -> Word:
+    """All hold: supported. Some hold, some fail: with conditions. All fail: not supported. Else inconclusive."""
+    kinds = set(outcomes)
+    if kinds == {"holds"}:
+        return "supported"
+    if {"holds", "fails"} <= kinds:
+        return "supported with conditions"
+    return "not supported" if kinds == {"fails"} else "inconclusive"
+
+
+def _together(tests: Sequence[Test], estimates: Sequence[Estimate]) -> Outcome:
+    """In one setting every test must hold; one that fails is enough to fail."""
+    found = {outcome(test, estimate) for test, estimate in zip(tests, estimates, strict=True)}
+    return "fails" if "fails" in found else "open" if "open" in found else "holds"
+
+
+def spoken(quantity: str, found: Estimate) -> str:
+    """An estimate for a reader: 12 steps [11, 13], > 511 steps [above 498], or why there is none."""
+    unit = f" {quantities.UNITS[quantity]}" if quantity in quantities.UNITS else ""
+    if found.value is None and found.beyond is None:
+        return found.why or words.NOT_MEASURED
+    if found.value is None:
+        low = f" [above {_number(found.low)}]" if found.low is not None and found.low != found.beyond else ""
+        return f"> {_number(found.beyond)}{unit}{low}"
+    if found.low == found.high and not unit:  # the largest of some errors, say: found, not estimated
+        return f"{found.value:.2g}"
+    high = f"> {_number(found.beyond)}" if found.high is None and found.beyond is not None else _number(found.high)
+    return f"{_number(found.value)}{unit} [{_number(found.low)}, {high}]"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "?"
+    if value == round(value):
+        return f"{value:.0f}"
+    return f"{value:.1e}" if abs(value) < 1e-3 else words.digits(value)
