@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pandas as pd
 from markupsafe import Markup
 
 from analysis import svg
-from analysis.figures import heatmap, latency, memory, ratios, roofline, throughput
+from analysis.figures import attenuation, heatmap, hops, latency, memory, ratios, roofline, spectrum, throughput, timescales
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
@@ -18,6 +19,7 @@ from analysis.ratios import NOT_COMPARED
 class Picture:
     """A figure ready for the page: `inline` for HTML, `alone` for a file of its own; widths in CSS pixels."""
 
+    name: str
     title: str
     caption: str
     file: str
@@ -25,6 +27,11 @@ class Picture:
     alone: str
     least_width: int
     most_width: int
+
+    @property
+    def anchor(self) -> str:
+        """The figure's id in the page."""
+        return f"figure-{self.file.removesuffix('.svg')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,16 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
+    named = [*gradients(series), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
+
+
+def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """The figures of the gradient studies, where these ran at all: most runs are about time alone."""
+    drawn = {"attenuation": attenuation.draw(series), "hops": hops.draw(series), "spectrum": spectrum.draw(series)}
+    drawn |= {"timescales": timescales.draw(series)}
+    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
+    return [("gradients", "How gradients fade", found)] if found else []
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:
@@ -100,6 +116,6 @@ def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], pr
         points = drawing.figure.get_figwidth() * svg.POINTS_PER_INCH
         widths = round(points * 1.1), round(points * 1.42)
         pictures.append(
-            Picture(drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths)
+            Picture(file, drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths)
         )
     return Group(name, title, tuple(pictures), tuple(missing))

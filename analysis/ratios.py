@@ -18,7 +18,8 @@ from analysis import AnalysisError
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
 CONFIDENCE = 0.95
-NOT_COMPARED = ("null", "machine")  # `null` prices the harness, `machine` holds the ceilings
+NOT_COMPARED = ("null", "machine", "reference")
+# `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code
 
 
 class UnknownLocation(AnalysisError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import summary, tables, words
+from analysis import audit, claims, summary, tables, words
 from analysis.findings import Findings, find_out
 from analysis.gallery import Group, groups
 from analysis.load import Section, load, rows_of
@@ -33,6 +33,8 @@ class View:
     name: str
     title: str
     asked: str
+    claims: Table
+    audit: Table
     answers: list[Answer]
     contents: list[tuple[str, str]]
     backends: Table
@@ -93,12 +95,15 @@ def build(
 def _view(index: int, section: Section, baseline: str | None, location: Location) -> View:
     found, name = find_out(section, baseline, location), f"s{index}"
     cases, figures = tables.cases(found), groups(found, name)
-    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
+    contents = [("claims-title", "Claims")] if any(run.header.claims for run in section.runs) else []
+    contents += [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
     contents += [("cases-title", "Every case"), ("refusals-title", "What is missing"), ("environment-title", "Environment")]
     return View(
         name=name,
         title=section.title,
         asked=summary.asked(section),
+        claims=claims.board(section, {picture.name: picture.anchor for group in figures for picture in group.pictures}),
+        audit=audit.table(section.series),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),

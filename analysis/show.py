@@ -13,12 +13,13 @@ import pandas as pd
 from analysis import words
 from analysis.findings import Findings, find_out
 from analysis.load import Section, load, rows_of
-from analysis.ratios import NOT_COMPARED, Location, Ratio, locate
+from analysis.ratios import Location, Ratio, locate
 from results.store import ROOT
 
 STATUS_ORDER = ("ok", "failed", "skipped")
 # Cases by what a reader looks for first, not in the shuffled order in which they ran.
 CASE_ORDER = ["study", "phase", "cell", "dtype", "hidden_size", "batch", "steps", "case"]
+NOT_SHOWN = ("null", "machine")  # they price the harness and the machine
 Row = dict[str, str]
 Values = dict[str, str | int | float | None]
 
@@ -43,7 +44,7 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     series = section.series[section.series["metric"] != "time"].drop_duplicates(["study", "case", "backend"])
     other = {(row["study"], row["case"], row["backend"]): row for row in rows_of(series)}
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
-    records = records[~records["backend"].isin(NOT_COMPARED)].sort_values("rank", kind="stable")
+    records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []
     for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER)):
         key = (row["study"], row["case"], row["backend"])

@@ -16,12 +16,14 @@ from analysis.ratios import Ratio
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """text as shown; sort: what orders it, where that is not the text; tone: a verdict; backend: whose colour marks it."""
+    """text as shown; sort: what orders it, where that is not the text; tone: a verdict; backend: whose colour marks it;
+    link: the id in the page that it leads to."""
 
     text: str
     sort: float | None = None
     tone: str = ""
     backend: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from impls import Batch, LSTMSpec, Params, Phase, Spec
+from impls import Batch, LSTMSpec, Params, Phase, Spec, UnknownName
 from impls.batch import check_batch
 from impls.params import random_params
-from impls.spec import spec_from_dict, spec_to_dict
+from impls.spec import CELLS, spec_from_dict, spec_to_dict
 
 PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
+OWN_FIELDS = ("steps", "batch", "phase", "ragged", "initial_state", "seed")
+Factor = str | int | float
 
 
 class InvalidCase(ValueError):
@@ -21,7 +23,11 @@ class InvalidCase(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`ragged` draws lengths between 1 and T from the seed; `initial_state` draws h0 and c0, else they are zero."""
+    """`ragged` draws lengths between 1 and T from the seed; `initial_state` draws h0 and c0, else they are zero.
+
+    factors: what a study varies beyond the network and its sizes (init, task, …), by name; they stand in the key and lie flat
+    in records, so that `--where init=chrono` finds them like anything else.
+    """
 
     spec: Spec
     steps: int
@@ -30,6 +36,7 @@ class Case:
     ragged: bool = False
     initial_state: bool = False
     seed: int = 0
+    factors: tuple[tuple[str, Factor], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
@@ -38,6 +45,16 @@ class Case:
                 raise InvalidCase(f"{name} must be a whole number of at least 1; got {value!r}")
         if self.phase not in PHASES:
             raise InvalidCase(f"phase must be one of {', '.join(PHASES)}; got {self.phase!r}")
+        taken = {*OWN_FIELDS, *spec_to_dict(self.spec)}
+        if clash := [name for name, _ in self.factors if name in taken]:
+            raise InvalidCase(f"a factor may not be called {clash[0]!r}: every case has a parameter of that name")
+
+    def factor(self, name: str) -> Factor:
+        """The value of a factor. Raises `UnknownName` with those this case has."""
+        values = dict(self.factors)
+        if name not in values:
+            raise UnknownName("factor", name, values)
+        return values[name]
 
     @property
     def key(self) -> str:
@@ -50,6 +67,7 @@ class Case:
         parts += [f"T{self.steps}", f"B{self.batch}", self.phase, spec.dtype, spec.device]
         parts += ["ragged"] * self.ragged + ["state"] * self.initial_state
         parts += [f"seed{self.seed}"] if self.seed else []
+        parts += [f"{name}={value}" for name, value in self.factors]
         return "-".join(parts)
 
     @property
@@ -122,11 +140,13 @@ class Case:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, one level deep, for a record or another process; `from_dict` is the inverse."""
-        own = {name: getattr(self, name) for name in ("steps", "batch", "phase", "ragged", "initial_state", "seed")}
-        return spec_to_dict(self.spec) | own
+        own = {name: getattr(self, name) for name in OWN_FIELDS}
+        return spec_to_dict(self.spec) | own | dict(self.factors)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Case:
-        names = ("steps", "batch", "phase", "ragged", "initial_state", "seed")
-        own = {name: values[name] for name in names}
-        return Case(spec_from_dict({k: v for k, v in values.items() if k not in names}), **own)
+        sizes = {field.name for field in fields(CELLS[values["cell"]])} if values.get("cell") in CELLS else set(values)
+        spec = {name: value for name, value in values.items() if name == "cell" or name in sizes}
+        own = {name: values[name] for name in OWN_FIELDS}
+        factors = tuple((name, value) for name, value in values.items() if name not in spec and name not in own)
+        return Case(spec_from_dict({k: v for k, v in spec.items() if k not in own}), **own, factors=factors)

@@ -86,7 +86,9 @@ class Plan:
         return filters.choose(study.get(study_name).cases[SUITES[self.suite].scale], self.filters)
 
     def dtypes(self) -> list[str]:
-        return sorted({case.spec.dtype for name in self.studies for case in self.cases(name)})
+        """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
+        studies = [name for name in self.studies if study.get(name).on is None]
+        return sorted({case.spec.dtype for name in studies for case in self.cases(name)})
 
     def compared(self) -> tuple[str, ...]:
         """The backends whose numbers are compared: all but the one that prices the harness."""
@@ -106,8 +108,11 @@ class Plan:
 
     def alone(self) -> Iterator[Task]:
         for name in self.studies:
-            if study.get(name).alone is not None:
-                yield from (Task(name, case, self.compared(), 0) for case in self.cases(name))
+            chosen = study.get(name)
+            if chosen.alone is not None:
+                for case in self.cases(name):
+                    backends = chosen.on(case, self.compared()) if chosen.on else self.compared()
+                    yield Task(name, case, backends, 0)
 
 
 def make(
@@ -121,7 +126,7 @@ def make(
     scale: str | None = None,
     seed: int = 0,
 ) -> Plan:
-    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`).
+    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
 
     Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them.
     """
@@ -131,7 +136,7 @@ def make(
     if what in SUITES:
         suite, studies = what, tuple(study.names())
     elif what in study.names():
-        suite, studies = scale or "quick", (what,)
+        suite, studies = scale or _default_scale(what), (what,)
     else:
         raise UnknownName("suite or study", what, [*SUITES, *study.names()])
     if suite not in SUITES:
@@ -150,3 +155,7 @@ def make(
     if not any(plan.cases(name) for name in studies):
         raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
     return plan
+
+
+def _default_scale(study_name: str) -> str:
+    return "quick" if study.get(study_name).cases["quick"] else "cpu"

@@ -160,7 +160,7 @@ class Run:
             jobs += [(task, name) for name in wanted if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
-        self.listener.doing("memory, each case in a process of its own")
+        self.listener.doing("each case in a process of its own")
         outcomes = alone.measure(jobs, slots, cache, self.code)
         with contextlib.closing(outcomes):
             for outcome in outcomes:
@@ -237,7 +237,7 @@ class Run:
 
 def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
     """The backends that need not be started to know that they refuse the task."""
-    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends}
+    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends if name != study.REFERENCE}
     return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import environment
+from bench import environment, study
 from bench.code import HERE, Code, Introduction
 from bench.plan import Plan
 from bench.run import Listener, Run
@@ -31,6 +31,7 @@ def start(
         machine=said.machine,
         environment=said.environment,
         plan=plan.to_dict(),
+        claims=tuple(claim for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts),
     )
     path = store.new_path(root, header)
     writer = store.Writer(path)

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bench.case import Case
 from impls import UnknownName
+from results.claims import Claim
 from results.record import Measurement
 
 STUDIES = Path(__file__).parent / "studies"
+REFERENCE = "reference"  # stands in the place of a backend where a study's own float64 code measures, once for all backends
 Scale = Literal["smoke", "quick", "cpu", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
     """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise given a backend's name
-    and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`)."""
+    and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`).
+
+    on       for a study that measures alone: of the backends compared, those a case is measured on; all if None.
+             It may name `REFERENCE`.
+    verdicts the rules that say which numbers support the claim, written down before there were numbers
+    """
 
     question: str
     claim: str
     cases: Mapping[Scale, tuple[Case, ...]]
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
+    on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
+    verdicts: tuple[Claim, ...] = ()
 
 
 def names() -> list[str]:

@@ -96,6 +96,14 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
 
 
 @app.command()
+def claims(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
+    """Show the claims a run tested: verdict, our number with its interval, the number in print."""
+    from lstm_bench import views
+
+    views.claims(runs or (), out, as_json)
+
+
+@app.command()
 def report(
     runs: Runs = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.comparison_view import change
 from analysis.history import Series
-from analysis.verdicts import change
 from analysis.words import scaled
 from bench.revisions import Repository
 from lstm_bench.tracking import Finding

@@ -50,7 +50,7 @@ def compare(
     build_environments: Build = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage or environment, 3: nothing was decided."""
-    from analysis import verdicts
+    from analysis import comparison_view
     from bench import plan
     from lstm_bench import compare as comparing
     from lstm_bench import progress, views
@@ -65,15 +65,15 @@ def compare(
         )  # fmt: skip
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        markdown.write_text(verdicts.markdown(*said), encoding="utf-8")
+        markdown.write_text(comparison_view.markdown(*said), encoding="utf-8")
     if as_json:
-        print(json.dumps(verdicts.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
+        print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
-        rows = verdicts.texts(outcome.rows)
+        rows = comparison_view.texts(outcome.rows)
         if rows:
             columns = list(rows[0])
             views.table(columns, [[row[column] for column in columns] for row in rows])
-        print("\n".join([verdicts.headline(outcome.rows, outcome.overall), *outcome.remarks]))
+        print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
     sys.exit(outcome.exit_code)
 
 

@@ -119,6 +119,23 @@ def certificate(made: Certificate) -> None:
     print(made.sentence)
 
 
+def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
+    from analysis import claims as tested
+    from results import store
+
+    rows = tested.rows(runs, out or store.ROOT)
+    if as_json:
+        return print_json(rows)
+    if not rows:
+        return console().print("this run tested no claim; measure one with: lstm-bench run gradients")
+    for row in rows:
+        console().print(f"[bold]{row['claim']}[/]  {row['statement']}")
+        console().print(f"  {row['verdict']}. {row['conditions']}".rstrip())
+        for number in row["measured"].split("; "):
+            console().print(f"    {number}")
+        console().print(f"  in print: {row['published']}\n")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:

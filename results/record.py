@@ -2,7 +2,8 @@
 
 History of the schema (field `schema` of every run's first line):
 
-1   2026-11  run header; records of status ok, skipped, failed with their measurements, counts and provenance; footer
+1   2026-11  run header; records of status ok, skipped, failed with their measurements, counts and provenance; footer.
+            Later the header's `claims`, empty where a run has none
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+
+from results.claims import Claim, claim_from_dict
 
 SCHEMA = 1
 
@@ -85,6 +88,7 @@ class Header:
     environment: dict[str, Any]
     plan: dict[str, Any]
     schema: int = SCHEMA
+    claims: tuple[Claim, ...] = ()  # the rules by which this run's numbers are judged, as they stood before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ def decode(text: str) -> Line:
     try:
         if kind is Record:
             values["measurements"] = tuple(measurement_from_dict(item) for item in values.get("measurements", ()))
+        if kind is Header:
+            values["claims"] = tuple(claim_from_dict(item) for item in values.get("claims", ()))
         return kind(**values)
     except (TypeError, KeyError) as error:
         raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error

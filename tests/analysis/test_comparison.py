@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import verdicts
+from analysis import comparison_view
 from analysis.comparison import Key, NotComparable, Sides, accuracy, by_key, exit_code, from_runs, memory
 from analysis.decision import Decision, Rule
 from results import store
@@ -117,7 +117,7 @@ def test_runs_of_another_machine_or_protocol_or_without_a_common_case_are_refuse
 def test_markdown_shows_what_changed_and_folds_the_rest():
     slow, same = sides(*pairs(0.05)).rows(), sides(*pairs(0.0)).rows()
     same = [replace(row, key=row.key._replace(case="other|case")) for row in same]
-    text = verdicts.markdown("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
+    text = comparison_view.markdown("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
     assert text.startswith("### lstm-bench: `abc123` against `main`\n\n1 SLOWER, 1 SAME. Geometric mean of the time: +2.0 %")
     before, folded = text.split("<details>")
     assert "🔴 SLOWER" in before and "small" in before and "other" not in before
@@ -126,10 +126,10 @@ def test_markdown_shows_what_changed_and_folds_the_rest():
 
 def test_values_are_plain_json():
     rows = sides(*pairs(0.05)).rows()
-    found = json.loads(json.dumps(verdicts.values("a", "b", rows, None, [])))
+    found = json.loads(json.dumps(comparison_view.values("a", "b", rows, None, [])))
     assert found["rows"][0]["verdict"] == "SLOWER" and found["rows"][0]["change"] == pytest.approx(1.05, abs=0.01)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.031, "+3.1 %"), (0.88, "−12 %"), (1.0, "+0 %"), (2.5, "×2.50"), (None, "")])
 def test_changes_as_people_say_them(value: float | None, text: str):
-    assert verdicts.change(value) == text
+    assert comparison_view.change(value) == text

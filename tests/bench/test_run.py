@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import random
@@ -31,7 +32,9 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def smoke(*backends: str, **options) -> plan.Plan:
-    return plan.make("smoke", backends or ("numpy",), threads=1, **options)
+    """The smoke suite without the studies that compute for seconds on end: what is tested here is how a run goes."""
+    made = plan.make("smoke", backends or ("numpy",), threads=1, **options)
+    return dataclasses.replace(made, studies=("throughput", "memory"))
 
 
 def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collector):

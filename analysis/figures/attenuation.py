@@ -1,0 +1,95 @@
+"""The gradient's size against lag, a panel a kind of cell, a line an initialisation with its band over seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis import attenuation, verdicts
+from analysis.figures import inits
+from analysis.figures.drawing import Drawing, look, panels
+from analysis.style import FAINT, INK
+
+LAST_LAG = 150
+LOWEST, HIGHEST = -12.0, 3.0  # decades
+TEN_STEPS = 10
+THEORY = float(np.log10(1 / np.sqrt(3)))  # spectral radius of U(±1/√H) as H grows: a circular law of variance 1/(3H)
+LN10 = float(np.log(10))
+CELLS = {"rnn": "Vanilla RNN", "lstm": "LSTM"}
+AUDITED = ("keras", "flax", "tensorflow1", "jozefowicz")  # have a figure of their own
+
+
+def draw(series: pd.DataFrame) -> Drawing | None:
+    """series: rows of a section's `series`; the hidden size with the most initialisations is drawn."""
+    rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
+    rows = rows[~rows["init"].isin(AUDITED)] if len(rows) else rows
+    if rows.empty:
+        return None
+    hidden = int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
+    rows = rows[rows["hidden_size"] == hidden]
+    cells = [cell for cell in CELLS if (rows["cell"] == cell).any()]
+    if not cells:
+        return None
+    with look():
+        figure, grid = panels(len(cells), height=3.9)
+        for axes, cell in zip(grid[0], cells, strict=True):
+            _panel(axes, cell, rows[rows["cell"] == cell])
+        grid[0][0].set_ylabel("gradient over that at lag 0")
+    return Drawing(figure, "How the gradient fades with lag", _caption(rows, hidden))
+
+
+def curves(rows: pd.DataFrame) -> dict[str, tuple[attenuation.Curve, attenuation.Curve | None]]:
+    """init → its curve, and for an LSTM that of the cell path alone; the longest case of each."""
+    found = {}
+    for init, part in rows.groupby("init", sort=False):
+        part = part[part["steps"] == part["steps"].max()]
+        own = attenuation.curve(part)
+        if own is not None:
+            found[str(init)] = own, attenuation.curve(part, "log_cell_only")
+    return found
+
+
+def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
+    handles = []
+    for place, (init, (own, alone)) in enumerate(curves(rows).items()):
+        colour, dash = inits.look(init, place)
+        middle, half = own.mean / LN10, own.half_width / LN10
+        axes.fill_between(own.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
+        axes.plot(own.lags, middle, color=colour, linestyle=dash)
+        if alone is not None:
+            axes.plot(alone.lags, alone.mean / LN10, color=colour, lw=0.9, linestyle=(0, (1.2, 1.6)))
+        handles.append(inits.mark(init, place))
+    axes.axvline(TEN_STEPS, color=FAINT, lw=1)
+    axes.axhline(-3, color=FAINT, lw=1)
+    if cell == "rnn":
+        lags = np.array([0, LAST_LAG])
+        axes.plot(lags, THEORY * lags, color=INK, lw=0.9, linestyle=(0, (4, 3)))
+        handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (4, 3)), label="0.577ᵏ, linear theory"))
+    else:
+        handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (1.2, 1.6)), label="∏f: the cell path alone"))
+    axes.set_xlim(0, LAST_LAG)
+    axes.set_ylim(LOWEST, HIGHEST)
+    ticks = [2, 0, -3, -6, -9, -12]
+    axes.set_yticks(ticks, [f"10{str(tick).translate(_RAISED)}" if tick else "1" for tick in ticks])
+    axes.tick_params(labelleft=True)
+    axes.set_xlabel("lag k, steps back from the loss")
+    axes.set_title(CELLS[cell])
+    inits.beside(axes, handles)
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _caption(rows: pd.DataFrame, hidden: int) -> str:
+    said = []
+    for cell, title in CELLS.items():
+        found = curves(rows[rows["cell"] == cell])
+        horizons = {init: verdicts.spoken("horizon", attenuation.horizon(own)) for init, (own, _) in found.items()}
+        parts = [f"{inits.name(init)} {horizon}" for init, horizon in horizons.items()]
+        said += [f"{title}: {', '.join(parts)}"] if parts else []
+    return (
+        f"H = {hidden}, a loss at the last step; mean of ln‖gradient‖ over sequences and seeds, 95 % t-band over seeds. "
+        f"Steps until a thousandth is left: {'. '.join(said)}. Grey: ten steps, a thousandth."
+    )

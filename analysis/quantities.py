@@ -1,0 +1,132 @@
+"""Every number a verdict may be asked about, by name: from the rows of the records a setting selects to an estimate."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analysis import AnalysisError, attenuation, seeds
+from analysis.attenuation import Curve
+from analysis.seeds import Estimate, missing
+
+Quantity = Callable[[pd.DataFrame], Estimate]
+_FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
+_OPERATORS = {"=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+REFERENCE = "reference"  # stands in a backend's place where the study's own code measured
+NOT_MEASURED = missing("not measured")
+
+
+class UnknownQuantity(AnalysisError):
+    """A quantity no rule may name."""
+
+
+def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
+    """The quantity over the records of `series` (a section's) that a selection like `cell=lstm,init=pytorch` picks.
+
+    Where it picks several cases, that with the most steps is taken: the longest look.
+    """
+    if name not in QUANTITIES:
+        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES)}")
+    rows = select(series, selection)
+    if rows.empty:
+        return NOT_MEASURED
+    rows = rows[rows["steps"] == rows["steps"].max()]
+    return QUANTITIES[name](rows)
+
+
+def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """The rows that pass every part of a selection; a parameter that no record has passes none."""
+    rows = series
+    for part in selection.split(","):
+        match = _FORM.match(part)
+        if not match:
+            raise AnalysisError(f"cannot read {part!r} of the selection {selection!r}; write it as cell=lstm,steps<=512")
+        name, symbol, wanted = match.groups()
+        if name not in rows:
+            return rows.iloc[:0]
+        column = rows[name]
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            passed = _OPERATORS[symbol](column, float(wanted))
+        else:
+            passed = _OPERATORS[symbol](column.astype(str), wanted)
+        rows = rows[passed]
+    return rows
+
+
+def _of_curve(what: Callable[[Curve], Estimate], metric: str = "log_gradient") -> Quantity:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        found = attenuation.curve(rows, metric)
+        return NOT_MEASURED if found is None else what(found)
+
+    return quantity
+
+
+def _passed_over_100(of: Curve) -> Estimate:
+    """A(100)/A(1)."""
+    early, late = of.at(1), of.at(100)
+    return missing("fewer than 100 steps") if early is None or late is None else seeds.geometric_mean(late - early)
+
+
+def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
+    found = attenuation.curve(rows, "cell_cosine", relative=False)
+    values = found.at(100) if found is not None else None
+    return NOT_MEASURED if values is None else seeds.mean(values)
+
+
+def _identity_error(rows: pd.DataFrame) -> Estimate:
+    """The largest error found; nothing is estimated, so it is its own interval."""
+    found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_error")])
+    return Estimate(float(found.max()), float(found.max()), float(found.max()), len(found)) if len(found) else NOT_MEASURED
+
+
+def _hop_share_at_10(rows: pd.DataFrame) -> Estimate:
+    found = seeds.together(seeds.metric(rows, "hop_share_10"))
+    return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
+
+
+def _largest_exponent(rows: pd.DataFrame) -> Estimate:
+    found = seeds.together(seeds.metric(rows, "lyapunov"))
+    return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
+
+
+def _input_disagreement(rows: pd.DataFrame) -> Estimate:
+    """The largest difference in nats between any backend's curve of ln‖dL/dx‖ and the reference's."""
+    found = rows[rows["metric"] == "log_input"]
+    reference = found.loc[found["backend"] == REFERENCE, "samples"]
+    others = found.loc[found["backend"] != REFERENCE, "samples"]
+    if reference.empty or others.empty:
+        return NOT_MEASURED
+    if any(len(own) != len(reference.iloc[0]) for own in others):
+        return missing("a backend's gradient is exactly zero or not finite somewhere")
+    worst = max(float(np.abs(own - reference.iloc[0]).max()) for own in others)
+    return Estimate(worst, worst, worst, len(others))
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "horizon": _of_curve(attenuation.horizon),
+    "rate": _of_curve(attenuation.rate),
+    "half_life": _of_curve(attenuation.half_life),
+    "bic_for_exponential": _of_curve(attenuation.bic_for_exponential),
+    "passed_over_100": _of_curve(_passed_over_100),
+    "cell_cosine_at_100": _cell_cosine_at_100,
+    "identity_error": _identity_error,
+    "hop_share_at_10": _hop_share_at_10,
+    "largest_exponent": _largest_exponent,
+    "input_disagreement": _input_disagreement,
+}
+# What stands beside a number of each; "" for a pure number.
+UNITS = {"horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step"}
+WORDS = {
+    "bic_for_exponential": "ΔBIC",
+    "passed_over_100": "A(100)/A(1)",
+    "cell_cosine_at_100": "cosine at lag 100",
+    "identity_error": "largest error",
+    "hop_share_at_10": "share that never left",
+    "largest_exponent": "λ₁",
+    "input_disagreement": "largest difference of ln‖dL/dx‖",
+    "horizon": "n(10⁻³)",
+}

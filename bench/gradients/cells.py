@@ -1,0 +1,179 @@
+"""One layer run forward for all seeds at once, and its linearisation at every step: products with J_t and with J_tᵀ.
+
+S seeds, T steps, B sequences a seed. A state is a tuple of [S, B, H] tensors: (h, c) for an LSTM, (h,) otherwise. Its
+differential carries K ≥ 0 further axes in front: [..., S, B, H]. Everything that a step needs is kept once: O(T·S·B·H).
+Equations of the full 2H-state Jacobian: docs/studies/gradients.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impls import Params, Spec
+
+State = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of S seeds: input [S, I, G·H] and recurrent [S, H, G·H] weights, transposed; biases [S, 1, G·H]."""
+
+    w_x: Tensor
+    w_h: Tensor
+    b_x: Tensor
+    b_h: Tensor
+
+    @property
+    def hidden(self) -> int:
+        return self.w_h.shape[1]
+
+
+def stacked(spec: Spec, each: Sequence[Params], dtype: torch.dtype = torch.float64) -> Weights:
+    """The first layer's weights of all seeds, on the spec's device."""
+
+    def together(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([one[name] for one in each])).to(spec.device, dtype)
+
+    return Weights(
+        together("weight_ih_l0").transpose(1, 2), together("weight_hh_l0").transpose(1, 2),
+        together("bias_ih_l0")[:, None], together("bias_hh_l0")[:, None],
+    )  # fmt: skip
+
+
+class Path:
+    """A trajectory that can be walked back and forth: `pull` is one step of backpropagation, `push` of a tangent."""
+
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        """x: [T, S, B, I]. The state before the first step is zero."""
+        self.weights, self.steps = weights, len(x)
+        self.back = weights.w_h.transpose(1, 2).contiguous()
+        self.w_h = weights.w_h.contiguous()
+        self.saved: list[tuple[Tensor, ...]] = []
+        self.hidden: list[Tensor] = []  # h before each step
+        state = self.zeros(x.shape[2])
+        for inputs in x @ weights.w_x + weights.b_x:
+            self.hidden.append(state[0])
+            state = self._step(inputs, state)
+        self.last = state
+
+    def zeros(self, batch: int) -> State:
+        seeds, hidden, _ = self.weights.w_h.shape
+        zero = torch.zeros(seeds, batch, hidden, dtype=self.weights.w_h.dtype, device=self.weights.w_h.device)
+        return (zero,) * self.parts
+
+    parts = 1  # tensors in a state
+
+    def _step(self, inputs: Tensor, state: State) -> State:
+        """inputs: W x + b of one step, [S, B, G·H]."""
+        raise NotImplementedError
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
+        raise NotImplementedError
+
+    def push(self, t: int, tangents: State) -> State:
+        """J_t times a tangent of the state before step t."""
+        raise NotImplementedError
+
+
+class RNNPath(Path):
+    """h' = φ(W x + U h + b), φ = tanh; or rectified, for the IRNN."""
+
+    rectified = False
+
+    def _step(self, inputs: Tensor, state: State) -> State:
+        z = inputs + state[0] @ self.w_h + self.weights.b_h
+        h = torch.relu(z) if self.rectified else torch.tanh(z)
+        self.saved.append(((z > 0).to(z.dtype) if self.rectified else 1 - h * h,))
+        return (h,)
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        dz = grads[0] * self.saved[t][0]
+        return dz, dz, (dz @ self.back,)
+
+    def push(self, t: int, tangents: State) -> State:
+        return (self.saved[t][0] * (tangents[0] @ self.w_h),)
+
+
+class RectifiedPath(RNNPath):
+    rectified = True
+
+
+class GRUPath(Path):
+    """n = tanh(x-part + r·h-part), h' = (1 − z)·n + z·h; gates r, z, n (see `impls.GRUSpec`)."""
+
+    def _step(self, inputs: Tensor, state: State) -> State:
+        h = state[0]
+        of_h = h @ self.w_h + self.weights.b_h
+        size = self.weights.hidden
+        r, z = torch.sigmoid(inputs[..., : 2 * size] + of_h[..., : 2 * size]).chunk(2, -1)
+        candidate = of_h[..., 2 * size :]
+        n = torch.tanh(inputs[..., 2 * size :] + r * candidate)
+        # slopes of h' in the three pre-activations and in h itself
+        self.saved.append((candidate * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n), r, z))
+        return ((1 - z) * n + z * h,)
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        to_r, to_z, to_n, r, z = self.saved[t]
+        dn = grads[0] * to_n
+        dr, dz = dn * to_r, grads[0] * to_z
+        of_h = torch.cat((dr, dz, dn * r), -1)
+        return torch.cat((dr, dz, dn), -1), of_h, (of_h @ self.back + grads[0] * z,)
+
+    def push(self, t: int, tangents: State) -> State:
+        to_r, to_z, to_n, r, z = self.saved[t]
+        dr, dz, dn = (tangents[0] @ self.w_h).chunk(3, -1)
+        return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
+
+
+class LSTMPath(Path):
+    """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps what the carousel needs: f, and the write i·|g|."""
+
+    parts = 2
+
+    def _step(self, inputs: Tensor, state: State) -> State:
+        h, c = state
+        i, f, g, o = (inputs + h @ self.w_h + self.weights.b_h).chunk(4, -1)
+        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        new = f * c + i * g
+        squashed = torch.tanh(new)
+        # slopes of c' in the pre-activations of i, f, g; of h' in that of o; of h' in c'
+        slopes = (g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o), o * (1 - squashed * squashed))
+        self.saved.append((*slopes, f, i * g.abs()))
+        return o * squashed, new
+
+    def total_cell(self, t: int, grads: State) -> Tensor:
+        """dL/dc_t in all: what reaches the cell directly and what comes through h_t."""
+        return grads[1] + grads[0] * self.saved[t][4]
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        to_i, to_f, to_g, to_o, _, f, _ = self.saved[t]
+        cell = self.total_cell(t, grads)
+        dz = torch.cat((cell * to_i, cell * to_f, cell * to_g, grads[0] * to_o), -1)
+        return dz, dz, (dz @ self.back, cell * f)
+
+    def push(self, t: int, tangents: State) -> State:
+        to_i, to_f, to_g, to_o, to_h, f, _ = self.saved[t]
+        di, df, dg, do = (tangents[0] @ self.w_h).chunk(4, -1)
+        cell = f * tangents[1] + to_i * di + to_f * df + to_g * dg
+        return to_o * do + to_h * cell, cell
+
+    def forget(self, t: int) -> Tensor:
+        return self.saved[t][5]
+
+    def write(self, t: int) -> Tensor:
+        return self.saved[t][6]
+
+
+PATHS: dict[str, type[Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
+
+
+def run(spec: Spec, init: str, each: Sequence[Params], x: Tensor) -> Path:
+    """The trajectory of all seeds on x [T, S, B, I]; `irnn` has rectified units."""
+    weights = stacked(spec, each, x.dtype)
+    return (RectifiedPath if init == "irnn" else PATHS[spec.cell])(weights, x)

@@ -1,0 +1,52 @@
+"""A claim and the rule that judges it, as plain data: written in a study's file, stored in every run, read by the analysis.
+
+A rule never sees a single number, only intervals: each test asks whether the interval of a quantity lies within bounds. A
+claim is tested in one or more settings (an initialisation, say); in a setting all of its tests must pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+INFINITE = 1e300  # stands for no bound: JSON has no infinity
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """The 95 % interval of `quantity` (a name of `analysis.quantities`) must lie within [low, high]."""
+
+    __test__ = False  # no test of pytest's
+
+    quantity: str
+    low: float = -INFINITE
+    high: float = INFINITE
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """name: unique, begins with the letter of the claim it belongs to. statement: what is claimed, in a sentence.
+
+    settings: where it is tested; the first is the one whose number stands on the board. Each is a selection of records in the
+    form of the command line's filters joined by commas, as `cell=lstm,init=pytorch`, and a label.
+    published, source: the number in print, and where.
+    """
+
+    name: str
+    statement: str
+    tests: tuple[Test, ...]
+    settings: tuple[tuple[str, str], ...]  # (label, selection)
+    published: str = ""
+    source: str = ""
+    figure: str = ""  # name of the figure that shows it
+
+    def __post_init__(self) -> None:
+        if not self.tests or not self.settings:
+            raise ValueError(f"claim {self.name} needs at least one test and one setting")
+
+
+def claim_from_dict(values: dict[str, Any]) -> Claim:
+    """The inverse of `dataclasses.asdict`."""
+    tests = tuple(Test(**test) for test in values["tests"])
+    settings = tuple((str(label), str(selection)) for label, selection in values["settings"])
+    return Claim(**(values | {"tests": tests, "settings": settings}))
