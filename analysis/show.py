@@ -46,13 +46,17 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []
-    for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER)):
+    for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER, key=_throughput_first)):
         key = (row["study"], row["case"], row["backend"])
         start: Values = {"machine": section.title} | {name: row[name] for name in ("study", "case", "backend", "status")}
         measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
         shown.append(start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {}))
     for _, of_case in itertools.groupby(shown, key=lambda value: (value["study"], value["case"])):
         yield from sorted(of_case, key=_fastest_first)
+
+
+def _throughput_first(column: pd.Series) -> pd.Series:
+    return column.where(column != "throughput", "") if column.name == "study" else column
 
 
 def _fastest_first(value: Values) -> tuple[int, float]:
