@@ -26,6 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda,peers,dev]'
+	$(BIN)/pip install --quiet --no-deps apache-otava==0.8.0 # asks for NumPy 2.2.0 exactly and does not need it
 	touch $(READY)
 
 clean:

@@ -58,13 +58,18 @@ class Ratio:
 
 def locate(samples: np.ndarray, location: Location) -> float:
     """The named location of samples. Minimum and lower quartile are for machines where contention only ever adds time."""
+    check_location(location)
     if location == "median":
         return float(np.median(samples))
     if location == "lower_quartile":
         return float(np.quantile(samples, 0.25))
-    if location == "minimum":
-        return float(np.min(samples))
-    raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
+    return float(np.min(samples))
+
+
+def check_location(location: str) -> None:
+    """Raises `UnknownLocation` with the choices, unless it is one of them."""
+    if location not in LOCATIONS:
+        raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
 
 
 def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:

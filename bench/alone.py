@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from bench.code import HERE, Code
 from bench.conditions import Watch
 from bench.plan import Task
 from bench.process import WorkerFailed, WorkerProcess
@@ -26,7 +27,9 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def measure(jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], cache: Path) -> Generator[Outcome, None, None]:
+def measure(
+    jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], cache: Path, code: Code = HERE
+) -> Generator[Outcome, None, None]:
     """Yields outcomes as they come, one job at a time in each slot, a slot being the processors its worker may use.
 
     Leaving the iteration early kills what still runs.
@@ -37,7 +40,7 @@ def measure(jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], ca
         free.put(cpus)
     executor = ThreadPoolExecutor(len(slots))
     try:
-        futures = [executor.submit(_one, task, backend, free, cache, live) for task, backend in jobs]
+        futures = [executor.submit(_one, task, backend, free, cache, live, code) for task, backend in jobs]
         for future in as_completed(futures):
             yield future.result()
     finally:
@@ -47,12 +50,14 @@ def measure(jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], ca
         executor.shutdown()
 
 
-def _one(task: Task, backend: str, free: SimpleQueue[Sequence[int]], cache: Path, live: set[WorkerProcess]) -> Outcome:
+def _one(
+    task: Task, backend: str, free: SimpleQueue[Sequence[int]], cache: Path, live: set[WorkerProcess], code: Code
+) -> Outcome:
     cpus = free.get()
     started, clock = time.time(), time.monotonic()
     with Watch(task.case.spec.device) as conditions:
         arguments = {"study_name": task.study, "case": task.case.to_dict()}
-        reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, **arguments)
+        reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
     free.put(cpus)
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
 
@@ -65,10 +70,12 @@ def ask_once(
     timeout: float,
     live: set[WorkerProcess],
     /,
+    *,
+    code: Code = HERE,
     **arguments: Any,
 ) -> Reply:
     """One request to a worker that lives for nothing else; its death is a typed outcome. It is in `live` while it runs."""
-    worker = WorkerProcess(backend, cpus, cache)
+    worker = WorkerProcess(backend, cpus, cache, code=code)
     live.add(worker)
     try:
         return worker.request(operation, timeout, **arguments)

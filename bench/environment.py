@@ -18,6 +18,7 @@ from bench import processors
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
+MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
     r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_|TF_)|^LD_PRELOAD$"
@@ -96,7 +97,7 @@ def gpu_list() -> list[dict[str, Any]]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirtiness of this checkout; `commit` is None outside one. Measured data does not make a tree dirty."""
+    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -106,8 +107,9 @@ def git_state() -> dict[str, Any]:
         return run.stdout.strip() if run.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--", ".", ":!results/runs") if commit else None
-    return {"commit": commit, "dirty": bool(changes)}
+    changes = git("status", "--porcelain", "--", ".", *(f":!results/{name}" for name in MEASURED)) if commit else None
+    committed = git("show", "-s", "--format=%cI", "HEAD") if commit else None
+    return {"commit": commit, "committed": committed, "dirty": bool(changes)}
 
 
 def _blas() -> str:

@@ -34,7 +34,10 @@ class Rejected(Exception):
 
 @dataclass(slots=True)
 class Prepared:
-    """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done."""
+    """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done.
+
+    error: of the first outputs against the float64 oracle, relative to the largest of them; None where they are not compared.
+    """
 
     case: Case
     backend: str
@@ -44,6 +47,7 @@ class Prepared:
     load_seconds: float
     first_call_seconds: float
     provenance: dict[str, str]
+    error: float | None = None
 
 
 def prepare(case: Case, backend: str) -> Prepared:
@@ -102,7 +106,7 @@ def verify(prepared: Prepared) -> Prepared:
     if not np.isfinite(found).all():
         raise Rejected(f"{backend} returned {int((~np.isfinite(found)).sum())} outputs that are NaN or infinite")
     if case.phase != "step" and not case.spec.bidirectional:
-        _check_prefix(found, case, backend)
+        prepared.error = _check_prefix(found, case, backend)
     return prepared
 
 
@@ -132,8 +136,11 @@ def _check_wait(prepared: Prepared) -> None:
     )
 
 
-def _check_prefix(found: np.ndarray, case: Case, backend: str) -> None:
-    """A causal network's first outputs depend on the first inputs alone, so the oracle need not run the whole case."""
+def _check_prefix(found: np.ndarray, case: Case, backend: str) -> float:
+    """The relative error of the first outputs; `Rejected` if it is too large.
+
+    A causal network's first outputs depend on the first inputs alone, so the oracle need not run the whole case.
+    """
     steps, batch = min(case.steps, PREFIX_STEPS), min(case.batch, PREFIX_BATCH)
     params, full = case.data()
     prefix = replace(
@@ -160,3 +167,4 @@ def _check_prefix(found: np.ndarray, case: Case, backend: str) -> None:
         agreement.compare(what, found[:steps, :batch], oracle, naive_error, case.spec.dtype)
     except agreement.Disagreement as error:
         raise Rejected(f"{backend}, {error}") from error
+    return float(np.max(np.abs(found[:steps, :batch].astype(np.float64) - oracle)) / np.max(np.abs(oracle)))

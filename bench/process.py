@@ -7,16 +7,15 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.code import HERE, Code
 from results.record import FailureKind
 
-ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 2.0
 
 
@@ -29,17 +28,17 @@ class WorkerFailed(RuntimeError):
 
 
 class WorkerProcess:
-    """A running worker for one backend. Its frameworks see the processors `cpus` and no others."""
+    """A running worker for one backend, of this code or another. Its frameworks see the processors `cpus` and no others."""
 
-    def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0) -> None:
+    def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0, code: Code = HERE) -> None:
         self.backend = backend
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", backend, ",".join(map(str, cpus))],
+            [code.python, "-P", "-m", "bench.worker", backend, ",".join(map(str, cpus))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment(len(cpus), cache),
+            env=environment(len(cpus), cache, code),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         self._started_by = time.monotonic() + start_seconds
@@ -110,13 +109,12 @@ class WorkerProcess:
         return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
 
 
-def environment(threads: int, cache: Path) -> dict[str, str]:
+def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     """Variables that pin every framework to the same number of threads and give it a fresh compilation cache."""
     count = str(threads)
     pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | pins | {
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": code.python_path,
         "PYTHONWARNINGS": "ignore",
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from bench import alone, budget, prepare, processors, study, turns
 from bench.case import Case
+from bench.code import HERE, Code
 from bench.conditions import Watch
 from bench.lock import device_lock
 from bench.plan import MACHINE, Plan, Task
@@ -52,6 +53,7 @@ class Run:
     out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
     busy_seconds: float = 0.0
     started: float = 0.0
+    code: Code = HERE
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -115,7 +117,7 @@ class Run:
             if tasks and tasks[0].replicate % 2:
                 groups.reverse()
         for group in groups:
-            with Workers(self.cpus, cache) as workers:
+            with Workers(self.cpus, cache, self.code) as workers:
                 asked = {name for task in tasks for name in self._wanted(task) if not prepare.refusal_unasked(task.case, name)}
                 workers.start(asked & set(group))
                 for task in tasks:
@@ -159,7 +161,7 @@ class Run:
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("each case in a process of its own")
-        outcomes = alone.measure(jobs, slots, cache)
+        outcomes = alone.measure(jobs, slots, cache, self.code)
         with contextlib.closing(outcomes):
             for outcome in outcomes:
                 self._record(_of_task(*outcome))
@@ -173,7 +175,7 @@ class Run:
             if ("ceilings", key, MACHINE, replicate) in self.records:
                 continue
             self.listener.doing(f"ceilings of this machine, {dtype}")
-            arguments = {"device": self.plan.device, "dtype": dtype}
+            arguments: dict[str, Any] = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
             reply = alone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
             seconds = time.monotonic() - clock
@@ -183,7 +185,7 @@ class Run:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
         if (task.study, task.case.key, NULL, 0) in self.records:
             return
-        with Workers(self.cpus, cache) as workers:
+        with Workers(self.cpus, cache, self.code) as workers:
             self._take_turns(task, [NULL], workers)
 
     def _wanted(self, task: Task) -> list[str]:

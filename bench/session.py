@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import environment, study
+from bench.code import HERE, Code, Introduction
 from bench.plan import Plan
 from bench.run import Listener, Run
 from results import store
@@ -17,16 +18,18 @@ class NothingToResume(RuntimeError):
     """No interrupted run of this machine was found."""
 
 
-def start(plan: Plan, root: Path, listener: Listener) -> tuple[Path, Footer]:
-    """Carry out a plan from the beginning; returns the run's file and its last line."""
+def start(
+    plan: Plan, root: Path, listener: Listener, code: Code = HERE, said: Introduction | None = None
+) -> tuple[Path, Footer]:
+    """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line."""
     now = datetime.now(UTC)
-    described = environment.describe(plan.threads)
+    said = said or _introduction(plan)
     header = Header(
         run=f"{now:%H%M%S}-{plan.name}",
         started=now.isoformat(timespec="seconds"),
-        protocol=environment.PROTOCOL,
-        machine=environment.machine_name(described),
-        environment=described,
+        protocol=said.protocol,
+        machine=said.machine,
+        environment=said.environment,
         plan=plan.to_dict(),
         claims=tuple(claim for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts),
     )
@@ -34,7 +37,7 @@ def start(plan: Plan, root: Path, listener: Listener) -> tuple[Path, Footer]:
     writer = store.Writer(path)
     try:
         writer.append(header)
-        return path, Run(plan, writer, listener).execute()
+        return path, Run(plan, writer, listener, code=code).execute()
     finally:
         writer.close()
 
@@ -49,13 +52,30 @@ def resume(root: Path, listener: Listener) -> tuple[Path, Footer]:
         raise NothingToResume(f"no unfinished run below {root}; start one with: lstm-bench run quick --out {root}")
     run = unfinished[0]
     plan = Plan.from_dict(run.header.plan)
-    described = environment.describe(plan.threads)
-    here = environment.machine_name(described), environment.PROTOCOL, described["packages"]
-    there = run.header.machine, run.header.protocol, run.header.environment.get("packages")
+    here, there = _identity(_introduction(plan)), _identity(run.header)
     if here != there:
         raise StoreError(f"{run.path} was begun with {there}, this is {here}; their numbers do not compare: start a new run")
+    return run.path, finish(run, plan, listener)
+
+
+def finish(run: store.Run, plan: Plan, listener: Listener, code: Code = HERE) -> Footer:
+    """Measure what an interrupted run still lacks."""
     writer = store.Writer(run.path)
     try:
-        return run.path, Run(plan, writer, listener, run.records).execute()
+        return Run(plan, writer, listener, run.records, code=code).execute()
     finally:
         writer.close()
+
+
+def same(run: store.Run, plan: Plan, said: Introduction) -> bool:
+    """Whether a run asked the same on the same machine with the same software."""
+    return Plan.from_dict(run.header.plan) == plan and _identity(run.header) == _identity(said)
+
+
+def _identity(said: Header | Introduction) -> tuple[str, int, dict[str, str]]:
+    return said.machine, said.protocol, said.environment.get("packages", {})
+
+
+def _introduction(plan: Plan) -> Introduction:
+    described = environment.describe(plan.threads)
+    return Introduction(environment.PROTOCOL, environment.machine_name(described), described, [])

@@ -29,15 +29,21 @@ Reply = dict[str, Any]
 
 
 def measure(
-    workers: Mapping[str, WorkerProcess], case: Mapping[str, Any], pace: Pace, first: bool, watch: Callable[[str], None]
+    workers: Mapping[str, WorkerProcess],
+    case: Mapping[str, Any],
+    pace: Pace,
+    first: bool,
+    watch: Callable[[str], None],
+    apart: bool | None = None,
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's reply.
 
-    In the `first` replicate answers are checked against the oracle and first calls are timed. A reply is `ok` with
+    In the `first` replicate answers are checked against the oracle. `apart`: prepare one after the other, as is needed
+    where first calls are timed; by default in the first replicate only. A reply is `ok` with
     measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
     table = _Table(workers)
-    prepared = _prepare(table, case, first, watch)
+    prepared = _prepare(table, case, first, first if apart is None else apart, watch)
     for backend in list(prepared):
         watch(f"{backend}: warming up")
         if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
@@ -51,11 +57,13 @@ def measure(
     return table.out | {name: prepared[name] | reply for name, reply in collected.items() if reply}
 
 
-def _prepare(table: _Table, case: Mapping[str, Any], first: bool, watch: Callable[[str], None]) -> dict[str, Reply]:
+def _prepare(
+    table: _Table, case: Mapping[str, Any], first: bool, apart: bool, watch: Callable[[str], None]
+) -> dict[str, Reply]:
     """One after the other where first calls are timed, else all at once."""
     arguments = {"case": case, "check_answers": first}
     prepared: dict[str, Reply | None] = {}
-    if first:
+    if apart:
         for backend in table.workers:
             watch(f"{backend}: preparing")
             prepared[backend] = table.ask(backend, "prepare", PREPARE_SECONDS, **arguments)

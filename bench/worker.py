@@ -53,6 +53,7 @@ class Worker:
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
             "first_call_seconds": self.prepared.first_call_seconds,
             "load_seconds": self.prepared.load_seconds,
+            "error": self.prepared.error,
         }
 
     def warm_up(self, seconds: float) -> dict[str, Any]:

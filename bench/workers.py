@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.code import HERE, Code
 from bench.process import WorkerFailed, WorkerProcess
 from bench.turns import Reply
 
@@ -12,8 +13,8 @@ from bench.turns import Reply
 class Workers:
     """The live workers of a replicate, by backend. A dead one is replaced when it is next needed."""
 
-    def __init__(self, cpus: Sequence[int], cache: Path) -> None:
-        self.cpus, self.cache = cpus, cache
+    def __init__(self, cpus: Sequence[int], cache: Path, code: Code = HERE) -> None:
+        self.cpus, self.cache, self.code = cpus, cache, code
         self.live: dict[str, WorkerProcess] = {}
 
     def __enter__(self) -> Workers:
@@ -25,7 +26,7 @@ class Workers:
 
     def start(self, backends: Iterable[str]) -> None:
         for backend in sorted(backends):
-            self.live[backend] = WorkerProcess(backend, self.cpus, self.cache)
+            self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
 
     def get(self, backends: Sequence[str]) -> tuple[dict[str, WorkerProcess], dict[str, Reply]]:
         """Live workers, and a typed outcome for each backend whose worker would not start."""
@@ -33,7 +34,7 @@ class Workers:
         replies: dict[str, Reply] = {}
         for backend in backends:
             if backend not in self.live:
-                self.live[backend] = WorkerProcess(backend, self.cpus, self.cache)
+                self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
             try:
                 self.live[backend].await_start()
                 ready[backend] = self.live[backend]

@@ -8,6 +8,8 @@ from typing import Annotated, cast
 
 import typer
 
+from lstm_bench import over_time
+
 app = typer.Typer(
     name="lstm-bench",
     help="Compare LSTM implementations on this machine, honestly measured.",
@@ -129,3 +131,9 @@ def export(
     from results import store
 
     print(exports.export(runs or (), to, root=out or store.ROOT))
+
+
+app.command()(over_time.compare)
+app.command()(over_time.certify)
+app.command()(over_time.track)
+app.command()(over_time.history)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from lstm_bench.duration import spoken
+
+if TYPE_CHECKING:
+    from analysis.certificate import Certificate
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal
 
@@ -90,6 +97,26 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
 
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, default=str))
+
+
+def certificate(made: Certificate) -> None:
+    def share(value: float) -> str:
+        return f"{100 * value:.2g} %"
+
+    columns = ("case", "backend", "spread", "floor", "detectable", "pairs for 3 %", "time for 3 %", "false alarms", "confirmed")
+    rows = [
+        (
+            key.case, key.backend, share(case.spread), share(case.floor), share(math.expm1(case.detectable)),
+            case.pairs_wanted or "none", "" if case.seconds_wanted is None else spoken(case.seconds_wanted),
+            share(case.false_alarms), share(case.confirmed_false_alarms),
+        )
+        for key, case in made.cases.items()
+    ]  # fmt: skip
+    table(columns, rows)
+    repeats = ", ".join(f"{name.replace('_', ' ')} {share(value)}" for name, value in made.repeats.items())
+    within = f"{made.within[made.location]:.0%} of single pairs within 3 %"
+    print(f"A against A differs by (typical case): {repeats}. Best here: {made.location.replace('_', ' ')}, {within}.")
+    print(made.sentence)
 
 
 def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:

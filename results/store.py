@@ -15,6 +15,9 @@ from pathlib import Path
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode
 
 ROOT = Path(__file__).parent / "runs"
+COMPARISONS = Path(__file__).parent / "comparisons"
+HISTORY = Path(__file__).parent / "history"
+CERTIFICATES = Path(__file__).parent / "certificates"
 
 
 class StoreError(RuntimeError):

@@ -1,0 +1,195 @@
+"""What this machine can tell apart: a thing compared with itself, case by case, as the noise floor of later verdicts."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from analysis import AnalysisError
+from analysis.comparison import Key, Sides
+from analysis.decision import ALPHA, CONFIRMING, FIRST_CONFIRMING, STAGES, Rule, bounds, decide, detectable
+from analysis.ratios import LOCATIONS, Location
+
+SUFFIX = ".certificate.json"
+WANTED = 0.03  # the slow-down whose price is named
+POWER = 0.95
+SUITES = 400  # resampled comparisons a case, for its rate of false alarms
+MOST_PAIRS = 1000
+LEAST_PAIRS = 5
+
+
+class NoCertificate(AnalysisError):
+    """Pairs that certify nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """One case against itself. Log ratios unless said otherwise.
+
+    spread: standard deviation between pairs; worst: the largest of them. bias: their mean. floor: how far from zero the mean
+    may lie at 99.5 %, each way. false_alarms: share of resampled comparisons called SLOWER without and with confirmation.
+    detectable: the slow-down found in 95 of 100 comparisons of 20 pairs. pairs_wanted: pairs to find 3 %, None beyond 1000.
+    """
+
+    pairs: int
+    spread: float
+    worst: float
+    bias: float
+    floor: float
+    false_alarms: float
+    confirmed_false_alarms: float
+    detectable: float
+    pairs_wanted: int | None
+    seconds_per_pair: float
+
+    @property
+    def seconds_wanted(self) -> float | None:
+        return None if self.pairs_wanted is None else self.pairs_wanted * self.seconds_per_pair
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Of one machine, protocol and number of threads. within: share of A/A ratios of single pairs within 3 %, by location."""
+
+    machine: str
+    protocol: int
+    threads: int
+    made: str
+    location: Location
+    within: dict[str, float]
+    repeats: dict[str, float]  # median over cases of the root mean square of ln(A/A), by location
+    cases: dict[Key, Certified]
+
+    def rule(self, key: Key) -> Rule | None:
+        """The rule for a row; of two backends the less quiet one counts. None for what was not certified."""
+        floors = [
+            self.cases[own].floor for name in key.backend.split(" → ") if (own := key._replace(backend=name)) in self.cases
+        ]
+        return Rule(floor=max(floors)) if floors else None
+
+    def rules(self) -> dict[Key, Rule]:
+        return {key: Rule(floor=case.floor) for key, case in self.cases.items()}
+
+    @property
+    def sentence(self) -> str:
+        """What can be detected here, and what the rest would cost."""
+        able = [case for case in self.cases.values() if case.detectable <= math.log1p(WANTED)]
+        rest = [case for case in self.cases.values() if case.detectable > math.log1p(WANTED)]
+        said = f"{WANTED:.0%} can be detected on {len(able)} of {len(self.cases)} cases with {STAGES[-1]} pairs"
+        if not rest:
+            return said + "."
+        priced = [(case.pairs_wanted, case.seconds_wanted) for case in rest if case.pairs_wanted]
+        if not priced:
+            return f"{said}; the rest repeat too badly for any number of pairs."
+        minutes = sum(seconds or 0 for _, seconds in priced) / 60
+        beyond = f", and {len(rest) - len(priced)} at no price" if len(priced) < len(rest) else ""
+        most = max(count or 0 for count, _ in priced)
+        return f"{said}; {len(priced)} more would take up to {most} pairs, about {minutes:.0f} min{beyond}."
+
+    def to_dict(self) -> dict[str, object]:
+        cases = [{**key._asdict(), **asdict(case)} for key, case in self.cases.items()]
+        return {**{name: getattr(self, name) for name in self.__slots__ if name != "cases"}, "cases": cases}
+
+    def write(self, path: Path) -> Path:
+        """Written whole or not at all."""
+        half = path.with_name(path.name + ".part")
+        half.write_text(json.dumps(self.to_dict(), indent=1))
+        half.replace(path)
+        return path
+
+
+def certify(sides: Sides, machine: str, protocol: int, threads: int, made: str) -> Certificate:
+    """From pairs of identical sides. The location is the one under which A/A ratios of single pairs are smallest."""
+    changes = {location: _changes(replace(sides, location=location)) for location in LOCATIONS}
+    if not any(changes.values()):
+        raise NoCertificate(f"no case was measured in {LEAST_PAIRS} pairs or more, so nothing can be certified")
+    repeats = {
+        location: statistics.median(math.sqrt(float(np.mean(values**2))) for values in found.values())
+        for location, found in changes.items()
+    }
+    within = {
+        location: float(np.mean(np.abs(np.concatenate(list(found.values()))) <= math.log1p(WANTED)))
+        for location, found in changes.items()
+    }
+    best = min(LOCATIONS, key=lambda location: repeats[location])
+    cases = {key: _case(values, _seconds(sides, key)) for key, values in changes[best].items()}
+    return Certificate(machine, protocol, threads, made, best, within, repeats, cases)
+
+
+def newest(root: Path, machine: str, protocol: int, threads: int) -> Certificate | None:
+    """The latest certificate below `root` that holds here; None where there is none."""
+    for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
+        try:
+            found = read(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise AnalysisError(
+                f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
+            ) from error
+        if (found.machine, found.protocol, found.threads) == (machine, protocol, threads):
+            return found
+    return None
+
+
+def read(path: Path) -> Certificate:
+    values = json.loads(path.read_text())
+    cases = {}
+    for case in values.pop("cases"):
+        key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))
+        cases[key] = Certified(**case)
+    return Certificate(**values, cases=cases)
+
+
+def _changes(sides: Sides) -> dict[Key, np.ndarray]:
+    return dict(_enough(sides))
+
+
+def _enough(sides: Sides) -> Iterator[tuple[Key, np.ndarray]]:
+    for key in sides.keys():
+        changes = sides.log_changes(key)
+        if len(changes) >= LEAST_PAIRS:
+            yield key, np.array([changes[number] for number in sorted(changes)])
+
+
+def _case(values: np.ndarray, seconds_per_pair: float) -> Certified:
+    spread = float(values.std(ddof=1))
+    bias, low, high = bounds(values, ALPHA)
+    rule = Rule(floor=max(-low, high))
+    alarms = _false_alarms(values, rule)
+    return Certified(
+        pairs=len(values), spread=spread, worst=float(np.max(np.abs(values))), bias=bias, floor=rule.floor,
+        false_alarms=alarms[0], confirmed_false_alarms=alarms[1], detectable=detectable(spread, STAGES[-1], rule, POWER),
+        pairs_wanted=_pairs_wanted(spread, rule), seconds_per_pair=seconds_per_pair,
+    )  # fmt: skip
+
+
+def _false_alarms(values: np.ndarray, rule: Rule) -> tuple[float, float]:
+    """Comparisons drawn from these pairs with replacement, each pair either way round, since A and A may change places."""
+    random = np.random.default_rng(0)
+    numbers = [*range(STAGES[-1]), *range(FIRST_CONFIRMING, FIRST_CONFIRMING + CONFIRMING)]
+    before, after = 0, 0
+    for _ in range(SUITES):
+        drawn = random.choice(values, len(numbers)) * random.choice((-1.0, 1.0), len(numbers))
+        pairs: Mapping[int, float] = dict(zip(numbers, drawn, strict=True))
+        before += decide(pairs, replace(rule, confirming=0)).verdict == "SLOWER"
+        after += decide(pairs, rule).verdict == "SLOWER"
+    return before / SUITES, after / SUITES
+
+
+def _pairs_wanted(spread: float, rule: Rule) -> int | None:
+    count = LEAST_PAIRS
+    while count <= MOST_PAIRS:
+        if detectable(spread, count, rule, POWER) <= math.log1p(WANTED):
+            return count
+        count = max(count + 1, int(count * 1.05))
+    return None
+
+
+def _seconds(sides: Sides, key: Key) -> float:
+    """What a pair of this case took, both sides together."""
+    return 2 * statistics.fmean(record.seconds for side in (sides.base, sides.new) for record in side[key].values())

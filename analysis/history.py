@@ -1,0 +1,109 @@
+"""Stored runs as series over commits: one point a commit, case and backend; fingerprints are never bridged."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.changes import Change, beyond_the_usual, find
+from analysis.comparison import Key
+from analysis.load import comparable
+from analysis.ratios import NOT_COMPARED, Location, locate
+from results import store
+from results.record import Record
+from results.store import Run
+
+# What belongs to the commit itself; everything else that changes speed is the fingerprint's.
+OF_THE_COMMIT = ("git.commit", "packages.lstm-bench")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A commit's time: the median over replicates in seconds, with the standard error of its logarithm where there are two."""
+
+    commit: str
+    replicates: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.replicates)
+
+    @property
+    def standard_error(self) -> float | None:
+        if len(self.replicates) < 2:
+            return None
+        return statistics.stdev(map(math.log, self.replicates)) / math.sqrt(len(self.replicates))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points in the order of the commits, all of one fingerprint of machine, software and protocol."""
+
+    key: Key
+    machine: str
+    fingerprint: str
+    points: tuple[Point, ...]
+
+    def changes(self) -> list[Change]:
+        return find([point.seconds for point in self.points])
+
+    def suspicion(self) -> float | None:
+        """How the newest point differs from the one before, where that is beyond the usual."""
+        return beyond_the_usual([point.seconds for point in self.points])
+
+    def blamed(self, change: Change) -> tuple[str, str]:
+        """The last commit of the old level and the first of the new one."""
+        return self.points[change.index - 1].commit, self.points[change.index].commit
+
+
+def fingerprint(run: Run) -> str:
+    """Short, and equal only for runs whose numbers may share a line."""
+    parts = {name: value for name, value in comparable(run).items() if name not in OF_THE_COMMIT}
+    text = repr((run.header.machine, run.header.protocol, sorted(parts.items())))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def commit_of(run: Run) -> str | None:
+    """The commit a run is a point of; None for one measured with uncommitted changes or outside git."""
+    git = run.header.environment.get("git", {})
+    return None if git.get("dirty") else git.get("commit")
+
+
+def series(runs: Iterable[Run], order: Sequence[str], location: Location = "median") -> list[Series]:
+    """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out."""
+    place = {commit: position for position, commit in enumerate(order)}
+    found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
+    for run in runs:
+        commit = commit_of(run)
+        if commit not in place:
+            continue
+        mark = fingerprint(run)
+        for record in run.records:
+            if (seconds := _seconds(record, location)) is not None:
+                key = Key(record.study, record.case, record.backend)
+                found.setdefault((key, run.header.machine, mark), {}).setdefault(commit, []).append(seconds)
+    return [
+        Series(key, machine, mark, tuple(Point(name, tuple(points[name])) for name in sorted(points, key=place.__getitem__)))
+        for (key, machine, mark), points in found.items()
+    ]
+
+
+def read(root: Path) -> list[Run]:
+    """Every run of the history. A damaged line is skipped with a warning; a file without its first line is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", store.DamagedLine)
+        return [store.read(path) for path in store.find(root)]
+
+
+def _seconds(record: Record, location: Location) -> float | None:
+    if record.status != "ok" or record.backend in NOT_COMPARED:
+        return None
+    times = [item for item in record.measurements if item.metric == "time" and item.samples]
+    return locate(np.asarray(times[0].samples), location) if times else None

@@ -1,0 +1,200 @@
+"""Pairs: two fresh workers, base and new, that take turns on the same cases; both outcomes of a pair go to disk together.
+
+On a CPU both live at once and alternate sample by sample. On a GPU one lives at a time. Who begins alternates from pair to
+pair (ABBA), so that drift hits both alike.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from bench import alone, processors, study, turns
+from bench.case import Case
+from bench.code import Code
+from bench.conditions import Watch
+from bench.lock import device_lock
+from bench.plan import Plan
+from bench.process import WorkerProcess
+from bench.run import Listener
+from bench.turns import Pace, Reply
+from bench.workers import Workers
+from results.record import Measurement, Record, measurement_from_dict
+from results.store import Writer
+
+Side = Literal["base", "new"]
+SIDES: tuple[Side, ...] = get_args(Side)
+
+# One sample a turn; the number of turns by scale. Sampling ends earlier once both medians are known to 0.5 %, or after 2 s.
+PACES: dict[str, Pace] = {
+    "smoke": Pace(10, 0.0, 0.02),
+    "quick": Pace(40, 0.0, 0.05),
+    "cpu": Pace(60, 0.0, 0.2),
+    "gpu": Pace(10, 0.02, 0.25),
+}
+
+
+class Question(NamedTuple):
+    """One case, and the backend that each side runs it with."""
+
+    study: str
+    case: Case
+    base: str
+    new: str
+
+    def backend(self, side: Side) -> str:
+        return self.base if side == "base" else self.new
+
+
+@dataclass(slots=True)
+class Pairs:
+    """Measures pairs as they are asked for. `records` holds each side's outcomes so far, by (study, case, backend, pair)."""
+
+    plan: Plan
+    codes: Mapping[Side, Code]
+    writers: Mapping[Side, Writer]
+    listener: Listener
+    records: dict[Side, dict[tuple[str, str, str, int], Record]] = field(default_factory=lambda: {side: {} for side in SIDES})
+    busy_seconds: float = 0.0
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        return processors.usable()[: self.plan.threads]
+
+    def measure(self, wanted: Mapping[Question, Sequence[int]]) -> None:
+        """Measure the pairs with these numbers that are not measured yet, one number after the other, cases shuffled.
+
+        A case that failed or was refused on either side is not asked again.
+        """
+        with device_lock(self.plan.device):
+            for number in sorted({number for numbers in wanted.values() for number in numbers}):
+                asked = [question for question, numbers in wanted.items() if number in numbers and self.open(question, number)]
+                random.Random(f"{self.plan.seed} {number}").shuffle(asked)
+                for group in _by_backends(asked):
+                    self._one_after_the_other(group, number)
+
+    def open(self, question: Question, number: int) -> bool:
+        """Whether this pair can still be measured."""
+        return not self.out(question) and any(self._key(question, side, number) not in self.records[side] for side in SIDES)
+
+    def out(self, question: Question) -> bool:
+        """Whether either side failed or refused the case."""
+        return any(
+            record.status != "ok"
+            for side in SIDES
+            for record in self.records[side].values()
+            if record.task[:3] == self._key(question, side, 0)[:3]
+        )
+
+    def remember(self, side: Side, records: Iterable[Record]) -> None:
+        self.records[side] |= {record.task: record for record in records}
+
+    def _one_after_the_other(self, questions: Sequence[Question], number: int) -> None:
+        """One pair of workers for questions that share their backends."""
+        order = SIDES[:: 1 if number % 2 == 0 else -1]
+        with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
+            folders: dict[Side, Path] = {side: Path(cache) / side for side in SIDES}
+            timed = [question for question in questions if study.get(question.study).alone is None]
+            for question in questions:
+                if question not in timed:
+                    self._append(question, number, {side: self._alone(question, side, number, folders[side]) for side in order})
+            if self.plan.device == "cpu":
+                self._together(timed, number, order, folders)
+            else:
+                self._apart(timed, number, order, folders)
+
+    def _together(
+        self, questions: Sequence[Question], number: int, order: Sequence[Side], folders: Mapping[Side, Path]
+    ) -> None:
+        crews: dict[Side, Workers] = {side: Workers(self.cpus, folders[side], self.codes[side]) for side in order}
+        with crews["base"], crews["new"]:
+            for side, workers in crews.items():
+                workers.start({question.backend(side) for question in questions})  # both import at once
+            for question in questions:
+                self._append(question, number, self._turns(question, number, crews))
+
+    def _apart(self, questions: Sequence[Question], number: int, order: Sequence[Side], folders: Mapping[Side, Path]) -> None:
+        found: dict[Question, dict[Side, Record]] = {question: {} for question in questions}
+        for side in order:
+            with Workers(self.cpus, folders[side], self.codes[side]) as workers:
+                for question in questions:
+                    found[question] |= self._turns(question, number, {side: workers})
+        for question, records in found.items():
+            self._append(question, number, records)
+
+    def _turns(self, question: Question, number: int, crews: Mapping[Side, Workers]) -> dict[Side, Record]:
+        def watch(text: str) -> None:
+            self.listener.doing(f"pair {number + 1}  {question.case.key}  {text}")
+
+        started, clock = time.time(), time.monotonic()
+        ready: dict[str, WorkerProcess] = {}
+        replies: dict[str, Reply] = {}
+        for side, workers in crews.items():
+            backend = question.backend(side)
+            live, failed = workers.get([backend])
+            if backend in live:
+                ready[side] = live[backend]
+            else:
+                replies[side] = failed[backend]
+        with Watch(question.case.spec.device) as conditions:
+            pace = PACES[self.plan.suite]
+            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, apart=True)
+        invalid = conditions.invalid()
+        seconds = (time.monotonic() - clock) / len(crews)
+        records = {}
+        for side, workers in crews.items():
+            reply: Reply = replies[side]
+            if reply.get("died"):
+                workers.drop(question.backend(side))
+            if invalid and reply["status"] == "ok":
+                reply = {"status": "failed", "kind": "unstable", "reason": invalid}
+            self.busy_seconds += reply.get("busy_seconds", 0.0)
+            records[side] = _record(question, side, number, reply, conditions.summary, started, seconds)
+        return records
+
+    def _alone(self, question: Question, side: Side, number: int, cache: Path) -> Record:
+        started, clock = time.time(), time.monotonic()
+        self.listener.doing(f"pair {number + 1}  {question.case.key}  {question.study}")
+        reply = alone.ask_once(
+            question.backend(side), self.cpus, cache, "alone", alone.TIMEOUT_SECONDS, set(),
+            code=self.codes[side], study_name=question.study, case=question.case.to_dict(),
+        )  # fmt: skip
+        return _record(question, side, number, reply, {}, started, time.monotonic() - clock)
+
+    def _append(self, question: Question, number: int, records: Mapping[Side, Record]) -> None:
+        for side, record in records.items():
+            self.writers[side].append(record)
+            self.remember(side, [record])
+        self.listener.recorded([records[side] for side in SIDES])
+
+    @staticmethod
+    def _key(question: Question, side: Side, number: int) -> tuple[str, str, str, int]:
+        return question.study, question.case.key, question.backend(side), number
+
+
+def _by_backends(questions: Sequence[Question]) -> list[list[Question]]:
+    groups: dict[tuple[str, str], list[Question]] = {}
+    for question in questions:
+        groups.setdefault((question.base, question.new), []).append(question)
+    return list(groups.values())
+
+
+def _record(
+    question: Question, side: Side, number: int, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
+) -> Record:
+    measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
+    if "first_call_seconds" in reply:
+        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
+    if reply.get("error") is not None:
+        measurements.append(Measurement("error", "1", (reply["error"],)))
+    return Record(
+        study=question.study, case=question.case.key, backend=question.backend(side), replicate=number,
+        status=reply["status"], parameters=question.case.to_dict(), reason=reply.get("reason", ""), kind=reply.get("kind"),
+        measurements=tuple(measurements), counts=dict(question.case.counts()), provenance=reply.get("provenance", {}),
+        conditions=conditions, started=started, seconds=seconds,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.code import ROOT, Code
+
+INSTALL_SECONDS = 3600.0
+
+
+class RevisionError(RuntimeError):
+    """A revision that cannot be had; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository, by any folder inside it."""
+
+    folder: Path = ROOT
+
+    def git(self, *arguments: str) -> str:
+        """What git prints. Raises `RevisionError` with git's own complaint."""
+        command = ["git", "-C", str(self.folder), *arguments]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise RevisionError("git is not installed, and revisions cannot be had without it") from None
+        if run.returncode:
+            raise RevisionError(run.stderr.strip() or f"git {arguments[0]} exited with code {run.returncode}")
+        return run.stdout.strip()
+
+    def resolve(self, name: str) -> str:
+        """The full hash of a revision, a branch or a tag."""
+        try:
+            self.git("rev-parse", "--git-dir")
+        except RevisionError as error:
+            if "not a git repository" not in str(error):
+                raise
+            raise RevisionError(f"{self.folder} is not in a git repository, so it has no revision {name!r}") from error
+        try:
+            return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        except RevisionError:
+            hint = "see them with: git log --oneline"
+            if self.git("rev-parse", "--is-shallow-repository") == "true":
+                hint = "this clone is shallow and may lack it; fetch the rest with: git fetch --unshallow"
+            raise RevisionError(f"no revision {name!r} in {self.folder}; {hint}") from None
+
+    def between(self, span: str) -> list[str]:
+        """Hashes of a range such as v1..main, oldest first, along first parents; of a single revision only itself."""
+        if ".." not in span:
+            return [self.resolve(span)]
+        for end in filter(None, span.replace("...", "..").split("..")):
+            self.resolve(end)
+        return self.git("rev-list", "--reverse", "--first-parent", span).split()
+
+    def order(self) -> list[str]:
+        """Every commit that HEAD descends from along first parents, oldest first."""
+        return self.git("rev-list", "--reverse", "--first-parent", "HEAD").split()
+
+    def short(self, commit: str) -> str:
+        return self.git("rev-parse", "--short", commit)
+
+    @contextmanager
+    def checkout(self, commit: str) -> Iterator[Path]:
+        """The commit in a worktree of its own, gone again afterwards; the working tree is not touched."""
+        self.git("worktree", "prune")  # what a killed run left behind
+        with tempfile.TemporaryDirectory(prefix="lstm-bench-revision-") as folder:
+            worktree = Path(folder) / commit[:12]
+            self.git("worktree", "add", "--detach", "--quiet", str(worktree), commit)
+            try:
+                yield worktree
+            finally:
+                self.git("worktree", "remove", "--force", str(worktree))
+
+
+def build(worktree: Path, folder: Path) -> Code:
+    """A fresh environment with the revision and what it needs installed by pip. Raises `RevisionError` where that fails."""
+    venv.create(folder, with_pip=True)
+    python = str(folder / "bin" / "python")
+    constraints = worktree / "constraints.txt"
+    limits = ["--constraint", str(constraints)] if constraints.exists() else []
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *limits, f"{worktree}[peers]"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    if run.returncode:
+        said = [line for line in run.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if "error" in line.lower()]
+        last = (errors or said or ["pip gave no reason"])[-1].strip()
+        raise RevisionError(f"revision {worktree.name} cannot be installed: {last}")
+    return Code(worktree, python)

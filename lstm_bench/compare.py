@@ -1,0 +1,227 @@
+"""`lstm-bench compare`: finds the two sides, has pairs measured until the rule has decided, and hands back the rows.
+
+The only place where measuring and deciding meet: `bench` measures the pairs that `analysis` asks for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from analysis.certificate import Certificate
+from analysis.comparison import Key, NotComparable, Row, Sides, by_key, exit_code, from_runs
+from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
+from analysis.ratios import Location
+from bench import comparison, revisions, study
+from bench.code import ROOT, Code, CodeFails
+from bench.comparison import Contender
+from bench.pairs import Pairs, Question, Side
+from bench.plan import Plan
+from bench.revisions import Repository, RevisionError
+from bench.run import Listener
+from results import store
+
+BACKEND = "backend:"
+HERE = "."  # the checkout as it is, with whatever is not committed
+MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
+
+
+class UnclearSides(ValueError):
+    """Two sides that cannot be compared as asked; the message says how to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compare. `location` is the certificate's, and the median without one, unless it is said."""
+
+    repository: Repository = field(default_factory=Repository)
+    build: bool = False
+    memory: bool = True
+    stages: tuple[int, ...] = STAGES
+    confirming: bool = True
+    asked_location: Location | None = None
+    certificate: Certificate | None = None
+
+    @property
+    def location(self) -> Location:
+        return self.asked_location or (self.certificate.location if self.certificate else "median")
+
+    def judged(self, sides: Sides) -> Sides:
+        """The sides under the rules that hold here: this machine's noise floor, these stages."""
+        usual = Rule(stages=self.stages, confirming=CONFIRMING if self.confirming else 0)
+        certified = {key: self.certificate.rule(key) for key in sides.keys()} if self.certificate else {}
+        rules = {key: replace(usual, floor=rule.floor) for key, rule in certified.items() if rule}
+        return replace(sides, rules=rules, usual=usual)
+
+    def remarks(self, rows: Sequence[Row]) -> list[str]:
+        """Which location stands for a side, and what is known of this machine's noise."""
+        said = [f"Each side of a pair is its {self.location.replace('_', ' ')}."]
+        if self.certificate is None:
+            return [
+                *said,
+                "This machine is not certified: what it can tell apart is not known. Find out with: lstm-bench certify",
+            ]
+        times = [row.key for row in rows if row.metric == "time"]
+        lacking = sum(self.certificate.rule(key) is None for key in times)
+        said.append(f"Certificate of {self.certificate.made[:10]}: {self.certificate.sentence}")
+        return [*said, f"{lacking} of {len(times)} cases are not in the certificate."] if lacking else said
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found, how the sides are called, and where it is stored."""
+
+    base: str
+    new: str
+    rows: list[Row]
+    overall: Decision | None
+    remarks: list[str]
+    paths: list[Path]
+
+    @property
+    def exit_code(self) -> int:
+        return exit_code(row.decision for row in self.rows if row.metric == "time")
+
+
+def compare(
+    base: str, new: str, plan: Callable[[], Plan], root: Path, listener: Listener, options: Options, resume: bool = False
+) -> Outcome:
+    """Compare two runs on disk, or measure two revisions or two backends against each other below `root`."""
+    kinds = {_kind(base), _kind(new)}
+    if kinds == {"run"}:
+        return _runs(base, new, options)
+    if len(kinds) > 1:
+        raise UnclearSides(
+            f"cannot compare {base} with {new}: name two revisions, two runs on disk or two backends (as backend:torch)"
+        )
+    chosen = plan()
+    with contenders({"base": base, "new": new}, chosen.threads, options) as sides:
+        return measured(sides, chosen, root, listener, options, resume)
+
+
+def measured(
+    sides: Mapping[Side, Contender], plan: Plan, root: Path, listener: Listener, options: Options, resume: bool = False
+) -> Outcome:
+    """Measure pairs until every case is decided or has had all its pairs."""
+    said = sides["base"].introduction, sides["new"].introduction
+    if said[0].protocol != said[1].protocol:
+        raise NotComparable(
+            f"{sides['base'].label} measures by protocol {said[0].protocol}, {sides['new'].label} by protocol "
+            f"{said[1].protocol}: their numbers mean different things"
+        )
+    questions = comparison.questions(plan, sides, options.memory)
+    asked: dict[str, Any] = {"stages": list(options.stages), "confirming": options.confirming, "memory": options.memory}
+    with comparison.opened(plan, sides, root, listener, asked, resume) as opened:
+        settle(opened.pairs, questions, lambda: found(opened.pairs, sides, options))
+        final = found(opened.pairs, sides, options)
+        paths = list(opened.paths.values())
+    rows = final.rows()
+    remarks = [*options.remarks(rows), *_remarks(sides)]
+    return Outcome(sides["base"].shown, sides["new"].shown, rows, final.overall(), remarks, paths)
+
+
+def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]) -> None:
+    """Measure what the decisions ask for next, until they ask for nothing more."""
+    while True:
+        sides = now()
+        wanted = {question: _next(question, pairs, sides) for question in questions if not pairs.out(question)}
+        wanted = {question: numbers for question, numbers in wanted.items() if numbers}
+        if not wanted:
+            return
+        pairs.measure(wanted)
+
+
+def _next(question: Question, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
+    if study.get(question.study).alone is not None:
+        return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
+    key = row_key(question)
+    measured = key in sides.base and key in sides.new
+    return sides.time(key).next if measured else decide({}, sides.rule(key)).next
+
+
+def row_key(question: Question) -> Key:
+    backend = question.base if question.base == question.new else f"{question.base} → {question.new}"
+    return Key(question.study, question.case.key, backend)
+
+
+def found(pairs: Pairs, sides: Mapping[Side, Contender], options: Options) -> Sides:
+    """What the pairs measured so far say."""
+    base = by_key(pairs.records["base"].values(), sides["new"].backend or "", last=True)
+    new = by_key(pairs.records["new"].values(), sides["base"].backend or "")
+    return options.judged(Sides(base, new, True, options.location))
+
+
+def _runs(base: str, new: str, options: Options) -> Outcome:
+    paths = [_run_file(base), _run_file(new)]
+    runs = [store.read(path) for path in paths]
+    if options.certificate and options.certificate.machine != runs[0].header.machine:
+        options = replace(options, certificate=None)
+    sides = options.judged(from_runs(runs[0], runs[1], options.location))
+    rows = sides.rows()
+    remarks = options.remarks(rows)
+    for name, run in zip((base, new), runs, strict=True):
+        if run.header.environment.get("git", {}).get("dirty"):
+            remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
+    here, there = (run.header.environment.get("packages") for run in runs)
+    if here != there:
+        remarks.append(f"The two runs used different packages: {here} and {there}.")
+    return Outcome(base, new, rows, sides.overall(), remarks, paths)
+
+
+def _run_file(name: str) -> Path:
+    files = store.find(Path(name))
+    if len(files) != 1:
+        raise UnclearSides(f"{name} holds {len(files)} runs; name one of them")
+    return files[0]
+
+
+def _kind(name: str) -> str:
+    if name.startswith(BACKEND):
+        return "backend"
+    path = Path(name)
+    is_run = path.suffix == ".jsonl" or (name != HERE and path.is_dir() and any(path.rglob("*.jsonl")))
+    return "run" if is_run else "revision"
+
+
+@contextmanager
+def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, Contender]]:
+    """Both sides checked out, built if asked, and introduced. Raises `RevisionError` for one that does not run here."""
+    with ExitStack() as stack:
+        codes: dict[str, Code] = {}
+        sides: dict[Side, Contender] = {}
+        for side, name in names.items():
+            label, code = _code(name, options, stack, codes)
+            try:
+                said = code.introduce(threads)
+            except CodeFails as failure:
+                raise RevisionError(f"{label} does not run here: {failure}") from failure
+            backend = name.removeprefix(BACKEND) if name.startswith(BACKEND) else None
+            sides[side] = Contender(label, code, said, backend)
+        yield sides
+
+
+def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code]) -> tuple[str, Code]:
+    repository = options.repository
+    if name.startswith(BACKEND) or name == HERE:
+        return ("this checkout" if name == HERE else name), Code(root_of(repository))
+    commit = repository.resolve(name)
+    if commit not in codes:
+        worktree = stack.enter_context(repository.checkout(commit))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstm-bench-environment-")))
+        codes[commit] = revisions.build(worktree, folder) if options.build else Code(worktree)
+    short = repository.short(commit)
+    return (short if commit.startswith(name) else f"{name} ({short})"), codes[commit]
+
+
+def root_of(repository: Repository) -> Path:
+    """The folder that holds the checkout's code; this program's own where it runs outside git."""
+    return ROOT if repository.folder == ROOT else Path(repository.git("rev-parse", "--show-toplevel"))
+
+
+def _remarks(sides: Mapping[Side, Contender]) -> list[str]:
+    packages = [side.introduction.environment.get("packages") for side in sides.values()]
+    return [] if packages[0] == packages[1] else [f"The two sides use different packages: {packages[0]} and {packages[1]}."]

@@ -1,0 +1,59 @@
+"""What `lstm-bench history` prints: series, changes with the commits they are blamed on, and how to confirm them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.comparison_view import change
+from analysis.history import Series
+from analysis.words import scaled
+from bench.revisions import Repository
+from lstm_bench.tracking import Finding
+
+
+def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str]]:
+    return [
+        {
+            "mark": finding.change.mark,
+            "kind": finding.change.kind,
+            "case": finding.series.key.case,
+            "backend": finding.series.key.backend,
+            "change": change(finding.change.change),
+            "after": repository.short(finding.before),
+            "first": repository.short(finding.first),
+            "subject": repository.git("show", "-s", "--format=%s", finding.first),
+        }
+        for finding in found
+    ]
+
+
+def values(series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding]) -> dict[str, Any]:
+    """Everything for a program to read; seconds, and changes as new over old."""
+    return {
+        "series": [
+            {**one.key._asdict(), "machine": one.machine, "fingerprint": one.fingerprint}
+            | {"points": [{"commit": p.commit, "seconds": p.seconds, "standard_error": p.standard_error} for p in one.points]}
+            for one in series
+        ],
+        "changes": [_finding(finding) for finding in found],
+        "suspicions": [_finding(finding) for finding in suspected],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        **finding.series.key._asdict(), "machine": finding.series.machine, "fingerprint": finding.series.fingerprint,
+        "mark": finding.change.mark, "kind": finding.change.kind, "change": finding.change.change,
+        "after": finding.before, "first": finding.first, "confirm": finding.confirm,
+    }  # fmt: skip
+
+
+def summary(series: Sequence[Series]) -> str:
+    """One line a series: how many commits, and where its time began and ended."""
+    lines = [
+        f"{one.key.case}  {one.key.backend}  {len(one.points)} commits  "
+        f"{scaled(one.points[0].seconds, 's')} → {scaled(one.points[-1].seconds, 's')}  on {one.machine} ({one.fingerprint})"
+        for one in series
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""The commands about change: compare, certify, track, history. They import what they need when they run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_bench.compare import Options
+
+Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
+Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")]
+Where = Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")]
+Scale = Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")]
+Location = Annotated[
+    str | None,
+    typer.Option(help="What stands for a side of a pair: median, lower_quartile, minimum (default: the certificate's)."),
+]
+Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: results/certificates).")]
+RepositoryFolder = Annotated[
+    Path | None, typer.Option("--repository", help="Git repository of the revisions (default: this checkout's).")
+]
+Build = Annotated[
+    bool, typer.Option("--build-environments", help="Install each revision with pip into an environment of its own.")
+]
+
+
+def compare(
+    base: Annotated[str, typer.Argument(help="A git revision, a run on disk, or backend:NAME.")],
+    new: Annotated[str, typer.Argument(help="The same; default: this checkout as it is.")] = ".",
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: results/comparisons).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the same comparison where it was interrupted.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Also write Markdown for a pull request to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    memory: Annotated[bool, typer.Option(help="Compare peak memory too.")] = True,
+    location: Location = None,
+    certificates: Certificates = None,
+    threads: Threads = None,
+    scale: Scale = None,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
+    repository: RepositoryFolder = None,
+    build_environments: Build = False,
+) -> None:
+    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage or environment, 3: nothing was decided."""
+    from analysis import comparison_view
+    from bench import plan
+    from lstm_bench import compare as comparing
+    from lstm_bench import progress, views
+    from results import store
+
+    options = _options(repository, build_environments, memory, location, certificates, threads)
+    with progress.for_terminal() as display:
+        outcome = comparing.compare(
+            base, new,
+            lambda: plan.make(suite, backend or _named(base, new), where or [], threads=threads, scale=scale, seed=seed),
+            out or store.COMPARISONS, display, options, resume,
+        )  # fmt: skip
+    said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
+    if markdown:
+        markdown.write_text(comparison_view.markdown(*said), encoding="utf-8")
+    if as_json:
+        print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
+    else:
+        rows = comparison_view.texts(outcome.rows)
+        if rows:
+            columns = list(rows[0])
+            views.table(columns, [[row[column] for column in columns] for row in rows])
+        print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
+    sys.exit(outcome.exit_code)
+
+
+def certify(
+    pairs: Annotated[int, typer.Option(min=5, help="Pairs of every case.")] = 20,
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of certificates (default: results/certificates).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the same certificate where it was interrupted.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    threads: Threads = None,
+    scale: Scale = None,
+) -> None:
+    """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
+    from bench import plan
+    from lstm_bench import certify as certifying
+    from lstm_bench import compare as comparing
+    from lstm_bench import progress, views
+    from results import store
+
+    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    with progress.for_terminal() as display:
+        made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, comparing.Options(), resume)
+    if as_json:
+        print(json.dumps(made.to_dict(), indent=2))
+    else:
+        views.certificate(made)
+        print(path)
+
+
+def _options(
+    repository: Path | None, build: bool, memory: bool, location: str | None, certificates: Path | None, threads: int | None
+) -> Options:
+    from analysis.ratios import check_location
+    from bench import processors
+    from bench.code import ROOT
+    from bench.revisions import Repository
+    from lstm_bench import certify as certifying
+    from lstm_bench.compare import Options
+    from results import store
+
+    if location is not None:
+        check_location(location)
+    usable = len(processors.usable())
+    certificate = certifying.here(certificates or store.CERTIFICATES, min(threads or usable, usable))
+    return Options(Repository(repository or ROOT), build, memory, asked_location=cast(Any, location), certificate=certificate)
+
+
+def _named(*names: str) -> list[str]:
+    """Backends that the sides themselves name."""
+    from lstm_bench.compare import BACKEND
+
+    return [name.removeprefix(BACKEND) for name in names if name.startswith(BACKEND)]
+
+
+HistoryFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the history (default: results/history).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def track(
+    revisions: Annotated[str, typer.Argument(help="A revision, or a range as v1..main.")] = "HEAD",
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: HistoryFolder = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure also what is already there, as further replicates.")] = False,
+    threads: Threads = None,
+    scale: Scale = None,
+    repository: RepositoryFolder = None,
+) -> None:
+    """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished."""
+    from bench import plan
+    from bench.code import ROOT
+    from bench.revisions import Repository
+    from lstm_bench import progress, tracking
+    from results import store
+
+    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    with progress.for_terminal() as display:
+        done = tracking.track(
+            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), missing_only=not again
+        )
+    if all(found.result == "does not run" for found in done):
+        sys.exit(3)
+
+
+def history(
+    out: HistoryFolder = None,
+    as_json: AsJson = False,
+    to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="With --to-asv: have asv publish draw its site in this folder.")] = None,
+    repository: RepositoryFolder = None,
+) -> None:
+    """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each."""
+    from bench.code import ROOT
+    from bench.revisions import Repository
+    from lstm_bench import history_view, publish, tracking, views
+    from results import store
+
+    root, source = out or store.HISTORY, Repository(repository or ROOT)
+    series = tracking.read(root, source)
+    found, suspected = tracking.findings(series), tracking.suspicions(series)
+    if to_asv:
+        publish.export(root, source, to_asv)
+        if html:
+            print(publish.publish(to_asv, source, html), file=sys.stderr)
+    if as_json:
+        return print(json.dumps(history_view.values(series, found, suspected), indent=2))
+    print(history_view.summary(series))
+    for title, some in (("Changes:", found), ("Newest points beyond the usual:", suspected)):
+        if some:
+            print(f"\n{title}")
+            rows = history_view.rows(some, source)
+            views.table(list(rows[0]), [list(row.values()) for row in rows])
+    for finding in [*found, *suspected]:
+        if finding.change.mark != "grey":
+            print(f"confirm with: {finding.confirm}")

@@ -1,0 +1,42 @@
+"""The history handed to asv: its result files, and the site that `asv publish` draws from them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from analysis import asv_files, history
+from bench.revisions import Repository, RevisionError
+
+THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
+
+
+def export(root: Path, repository: Repository, to: Path) -> list[Path]:
+    """Write the history along first parents as asv's result files below `to`."""
+    runs = history.read(root)
+    order = repository.order()
+    stamps = repository.git("log", "--first-parent", "--format=%H %ct", "HEAD").splitlines()
+    dates = {commit: int(seconds) * 1000 for commit, seconds in (line.split() for line in stamps)}
+    return asv_files.export(history.series(runs, order), runs, dates, to)
+
+
+def publish(results: Path, repository: Repository, html: Path) -> Path:
+    """Have asv draw its site from exported files; returns its first page. Raises `RevisionError` with asv's last words."""
+    branch = repository.git("rev-parse", "--abbrev-ref", "HEAD")
+    settings = {
+        "version": 1, "project": "lstm-bench", "repo": str(repository.folder.resolve()), "dvcs": "git",
+        "branches": [branch], "results_dir": str(results.resolve()), "html_dir": str(html.resolve()),
+        "benchmark_dir": "bench/asv_suite", "show_commit_url": "#", "regressions_thresholds": {".*": THRESHOLD},
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as folder:
+        configuration = Path(folder) / "asv.conf.json"
+        configuration.write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    if run.returncode:
+        last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
+        raise RevisionError(f"asv publish failed: {last[0]}")
+    return html / "index.html"
