@@ -21,7 +21,8 @@ PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", 
 MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
-    r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_|TF_CPP_|TF_XLA_|TF_ENABLE_)|^LD_PRELOAD$"
+    r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_)"
+    r"|^TF_(CPP|XLA|ENABLE)_|^LD_PRELOAD$"
 )
 
 
