@@ -90,12 +90,16 @@ def reference(case: Case, dtype: str) -> Answer:
 
 
 def naive_errors(case: Case, oracle: Answer) -> dict[str, float]:
-    """Largest error of a naive implementation in the case's dtype, by array.
+    """Largest error of a naive implementation in the case's dtype, by array."""
+    stand_in, scale = naive_dtype(case.spec.dtype)
+    naive = reference(case, stand_in)
+    return {name: scale * float(np.max(np.abs(naive[name].astype(np.float64) - oracle[name]))) for name in oracle}
+
+
+def naive_dtype(dtype: str) -> tuple[str, float]:
+    """The dtype to compute naively in, and what its error is to be multiplied by.
 
     Float64 has nothing wider to be compared with: its error is that of float32 scaled by the ratio of their epsilons.
     """
-    dtype = case.spec.dtype
     stand_in = "float32" if dtype == "float64" else dtype
-    naive = reference(case, stand_in)
-    scale = EPSILON[dtype] / EPSILON[stand_in]
-    return {name: scale * float(np.max(np.abs(naive[name].astype(np.float64) - oracle[name]))) for name in oracle}
+    return stand_in, EPSILON[dtype] / EPSILON[stand_in]

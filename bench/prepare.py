@@ -159,8 +159,7 @@ def _check_prefix(found: np.ndarray, case: Case, backend: str) -> float:
         return network.outputs().astype(np.float64)
 
     oracle = outputs("float64")
-    stand_in = "float32" if case.spec.dtype == "float64" else case.spec.dtype
-    scale = agreement.EPSILON[case.spec.dtype] / agreement.EPSILON[stand_in]
+    stand_in, scale = agreement.naive_dtype(case.spec.dtype)
     naive_error = scale * float(np.max(np.abs(outputs(stand_in) - oracle)))
     what = f"{case.key}: the first outputs"
     try:
