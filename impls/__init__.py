@@ -20,19 +20,27 @@ from impls.params import Params as Params
 from impls.spec import Device
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
+from impls.spec import LSTMStackSpec as LSTMStackSpec
+from impls.spec import MinLSTMSpec as MinLSTMSpec
 from impls.spec import RNNSpec as RNNSpec
 from impls.spec import Spec as Spec
+from impls.spec import SSMSpec as SSMSpec
+from impls.spec import TransformerSpec as TransformerSpec
 
 __all__ = [
     "Backend",
     "Batch",
     "GRUSpec",
     "LSTMSpec",
+    "LSTMStackSpec",
     "Loaded",
+    "MinLSTMSpec",
     "Params",
     "Phase",
     "RNNSpec",
+    "SSMSpec",
     "Spec",
+    "TransformerSpec",
     "Unavailable",
     "UnknownName",
     "devices",

@@ -23,7 +23,7 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def cell(spec: Spec, *supported: str) -> str | None:
     if spec.cell in supported:
         return None
-    return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every cell"
+    return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every network"
 
 
 def dtype(spec: Spec, *supported: str) -> str | None:
@@ -46,6 +46,11 @@ def no_cuda(spec: Spec, framework: str, found: bool) -> str | None:
         f"{framework} finds no CUDA device here; run on a machine with an NVIDIA GPU and a {framework} built for CUDA, "
         "or ask for device=cpu"
     )
+
+
+def bias(spec: Spec, what: str) -> str | None:
+    """`what` is the part that cannot do without: "Flax's OptimizedLSTMCell"."""
+    return None if getattr(spec, "bias", True) else f"{what} always has a bias; ask for bias=True, or use the backend jax"
 
 
 def projection(spec: Spec) -> str | None:

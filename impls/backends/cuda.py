@@ -11,7 +11,7 @@ from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import choose
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step")
 
@@ -35,4 +35,4 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
         spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.dtype), torch.cuda.get_device_capability()
     )
     record = driver.record if plan.design != "cluster" else None
-    return Network(spec, params, batch, plan, driver.Driver(), torch.device("cuda"), record)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record)

@@ -29,7 +29,11 @@ BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)
+        refusals.in_principle(spec, phase, ragged),
+        refusals.cell(spec, "lstm", "gru", "rnn"),
+        refusals.device(spec, *DEVICES),
+        _torch.no_cuda(spec),
+        _no_cudnn(spec),
     )
 
 
