@@ -122,6 +122,11 @@ class Network:
         self.found = torch.autograd.grad([out for out, _ in pairs], self.wanted_tensors, [grad for _, grad in pairs])
         self.y, self.last, self.again = y, last, self.forward_backward
 
+    def prefill(self) -> None:
+        """Set the stream to where the batch leaves it, as T calls of `step` from its start would."""
+        self.forward()
+        self.stream, self.position = self.last, len(self.tokens)
+
     def step(self) -> None:
         if self.select:
             self.select()
