@@ -21,12 +21,13 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("xla",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         None if spec.bias else "Flax's OptimizedLSTMCell always has a bias; ask for bias=True, or use the backend jax",
         _jax.no_cuda(spec),
