@@ -14,12 +14,13 @@ from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step")
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.device(spec, "cuda"),
         driver.missing(),

@@ -21,12 +21,13 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.bias(spec, "Flax's OptimizedLSTMCell"),
         _jax.no_cuda(spec),

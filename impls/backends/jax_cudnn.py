@@ -23,12 +23,13 @@ from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),
         refusals.bias(spec, "JAX's binding of cuDNN"),
