@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from impls import Batch, LSTMSpec, Params, Phase, Spec, UnknownName
+from impls import Batch, Params, Phase, Spec, UnknownName
 from impls.batch import check_batch
 from impls.params import random_params
 from impls.spec import CELLS, spec_from_dict, spec_to_dict
@@ -45,6 +45,8 @@ class Case:
                 raise InvalidCase(f"{name} must be a whole number of at least 1; got {value!r}")
         if self.phase not in PHASES:
             raise InvalidCase(f"phase must be one of {', '.join(PHASES)}; got {self.phase!r}")
+        if self.initial_state and not self.spec.state_shapes(self.batch):
+            raise InvalidCase(f"a {self.spec.cell} starts from no state but an empty cache; ask for initial_state=False")
         taken = {*OWN_FIELDS, *spec_to_dict(self.spec)}
         if clash := [name for name, _ in self.factors if name in taken]:
             raise InvalidCase(f"a factor may not be called {clash[0]!r}: every case has a parameter of that name")
@@ -60,11 +62,7 @@ class Case:
     def key(self) -> str:
         """A stable, readable name shared by records, asv parameters and pytest ids; defaults are left out."""
         spec = self.spec
-        parts = [spec.cell, f"I{spec.input_size}", f"H{spec.hidden_size}"]
-        parts += [f"L{spec.num_layers}"] * (spec.num_layers > 1) + ["bi"] * spec.bidirectional
-        parts += ["nobias"] * (not spec.bias)
-        parts += [f"P{spec.proj_size}"] if isinstance(spec, LSTMSpec) and spec.proj_size else []
-        parts += [f"T{self.steps}", f"B{self.batch}", self.phase, spec.dtype, spec.device]
+        parts = [*spec.key_parts(), f"T{self.steps}", f"B{self.batch}", self.phase, spec.dtype, spec.device]
         parts += ["ragged"] * self.ragged + ["state"] * self.initial_state
         parts += [f"seed{self.seed}"] if self.seed else []
         parts += [f"{name}={value}" for name, value in self.factors]
@@ -81,13 +79,12 @@ class Case:
 
     def make_batch(self) -> Batch:
         spec, random = self.spec, np.random.default_rng([self.seed, 2])
-        normal = random.standard_normal
-        states = (spec.num_layers * spec.num_directions, self.batch)
-        trains, lstm = self.phase == "forward_backward", spec.cell == "lstm"
+        normal, trains = random.standard_normal, self.phase == "forward_backward"
+        states = spec.state_shapes(self.batch) if self.initial_state else {}
         batch = Batch(
             x=normal((self.steps, self.batch, spec.input_size)),
-            h0=normal((*states, spec.recurrent_size)) if self.initial_state else None,
-            c0=normal((*states, spec.hidden_size)) if self.initial_state and lstm else None,
+            h0=normal(states["h"]) if "h" in states else None,
+            c0=normal(states["c"]) if "c" in states else None,
             lengths=self._lengths(random) if self.ragged else None,
             grad_y=normal((self.steps, self.batch, spec.output_size)) if trains else None,
         )
@@ -112,18 +109,22 @@ class Case:
     def counts(self) -> dict[str, int]:
         """Closed-form counts that every record carries, so that rates can be computed without this code.
 
-        tokens, flops and bytes are of one call; `least_bytes` is what has to cross memory once: weights, inputs, outputs.
+        tokens, flops and bytes are of one call; `least_bytes` is what has to cross memory once: weights, inputs, outputs, and
+        in a stream the state. A step is counted after T tokens.
         """
         spec, item = self.spec, self.spec.parameter_bytes() // self.spec.parameter_count()
-        training = self.phase == "forward_backward"
+        training, streams = self.phase == "forward_backward", self.phase == "step"
         features = spec.input_size + spec.output_size
+        least = (2 if training else 1) * (spec.parameter_bytes() + self.tokens * features * item)
+        state_bytes = spec.state_bytes(self.batch, self.steps)
+        flops = spec.flops_per_token(context=self.steps) if streams else spec.sequence_flops(self.steps, backward=training)
         return {
             "tokens": self.tokens,
-            "flops": self.tokens * spec.flops_per_token(backward=training),
+            "flops": self.batch * flops,
             "parameters": spec.parameter_count(),
             "parameter_bytes": spec.parameter_bytes(),
-            "state_bytes": spec.state_bytes(self.batch),
-            "least_bytes": (2 if training else 1) * (spec.parameter_bytes() + self.tokens * features * item),
+            "state_bytes": state_bytes,
+            "least_bytes": least + (state_bytes if streams else 0),
             "model_bytes": self.model_bytes(),
         }
 
@@ -133,7 +134,7 @@ class Case:
         spec, item = self.spec, self.spec.parameter_bytes() // self.spec.parameter_count()
         inputs, outputs = self.tokens * spec.input_size * item, self.tokens * spec.output_size * item
         layers = spec.num_layers * outputs
-        total = spec.parameter_bytes() + inputs + layers + spec.state_bytes(self.batch)
+        total = spec.parameter_bytes() + inputs + layers + spec.state_bytes(self.batch, self.steps)
         if self.phase == "forward_backward":
             total += spec.parameter_bytes() + inputs + outputs + spec.saved_bytes(self.steps, self.batch)
         return total

@@ -11,9 +11,9 @@ from typing import Any
 import impls
 from bench import filters, processors, study
 from bench.case import Case
+from bench.pace import Pace
 from bench.prepare import NULL
 from bench.study import Scale
-from bench.turns import Pace
 from impls import UnknownName
 
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
@@ -76,7 +76,8 @@ class Plan:
 
     @property
     def pace(self) -> Pace:
-        return SUITES[self.suite].pace
+        own = _own_repeats(self.studies, self.suite)
+        return own[1] if own else SUITES[self.suite].pace
 
     @property
     def device(self) -> str:
@@ -104,15 +105,18 @@ class Plan:
         tasks = [(name, case) for name in turns for case in self.cases(name) if only is None or case.key in only]
         shuffled.shuffle(tasks)
         for name, case in tasks:
-            yield Task(name, case, tuple(shuffled.sample(self.compared(), len(self.compared()))), number)
+            backends = self._backends(name, case)
+            yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
 
     def alone(self) -> Iterator[Task]:
         for name in self.studies:
-            chosen = study.get(name)
-            if chosen.alone is not None:
+            if study.get(name).alone is not None:
                 for case in self.cases(name):
-                    backends = chosen.on(case, self.compared()) if chosen.on else self.compared()
-                    yield Task(name, case, backends, 0)
+                    yield Task(name, case, self._backends(name, case), 0)
+
+    def _backends(self, name: str, case: Case) -> tuple[str, ...]:
+        on = study.get(name).on
+        return on(case, self.compared()) if on else self.compared()
 
 
 def make(
@@ -141,20 +145,24 @@ def make(
         raise UnknownName("suite or study", what, [*SUITES, *study.names()])
     if suite not in SUITES:
         raise UnknownName("suite", suite, SUITES)
-    usable = len(processors.usable())
+    usable, own = len(processors.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
         studies=studies,
         backends=tuple(dict.fromkeys(backends)) or tuple(impls.names()),
         filters=tuple(where),
         threads=min(threads or usable, usable),
-        replicates=replicates or SUITES[suite].replicates,
+        replicates=replicates or (own[0] if own else SUITES[suite].replicates),
         time_budget=time_budget,
         seed=seed,
     )
     if not any(plan.cases(name) for name in studies):
         raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
     return plan
+
+
+def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
+    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
 
 
 def _default_scale(study_name: str) -> str:

@@ -59,7 +59,8 @@ def prepare(case: Case, backend: str) -> Prepared:
 def refusal_unasked(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
-    return reason or refusals.device(case.spec, *impls.devices(backend))
+    reason = reason or refusals.device(case.spec, *impls.devices(backend))
+    return reason or refusals.cell(case.spec, *impls.cells(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:

@@ -17,24 +17,33 @@ from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
-from impls.spec import Device
+from impls.spec import CELLS, Device
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
+from impls.spec import LSTMStackSpec as LSTMStackSpec
+from impls.spec import MinLSTMSpec as MinLSTMSpec
 from impls.spec import RNNSpec as RNNSpec
 from impls.spec import Spec as Spec
+from impls.spec import SSMSpec as SSMSpec
+from impls.spec import TransformerSpec as TransformerSpec
 
 __all__ = [
     "Backend",
     "Batch",
     "GRUSpec",
     "LSTMSpec",
+    "LSTMStackSpec",
     "Loaded",
+    "MinLSTMSpec",
     "Params",
     "Phase",
     "RNNSpec",
+    "SSMSpec",
     "Spec",
+    "TransformerSpec",
     "Unavailable",
     "UnknownName",
+    "cells",
     "devices",
     "get",
     "names",
@@ -72,10 +81,20 @@ def source(name: str) -> ast.Module:
 def devices(name: str) -> tuple[str, ...]:
     """The devices a backend can ever run on: its `DEVICES`, all if it names none. Imports nothing, so it costs nothing
     to leave out a backend whose framework takes seconds to import."""
+    return _literal(name, "DEVICES") or get_args(Device)
+
+
+def cells(name: str) -> tuple[str, ...]:
+    """The cells a backend can ever run: its `CELLS`, all if it names none. Imports nothing."""
+    return _literal(name, "CELLS") or tuple(CELLS)
+
+
+def _literal(name: str, variable: str) -> tuple[str, ...]:
+    """A tuple that a backend's file assigns in so many words; empty where it does not."""
     for statement in source(name).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "DEVICES":
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
             return ast.literal_eval(statement.value)
-    return get_args(Device)
+    return ()
 
 
 def get(name: str) -> Backend:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from impls.spec import LSTMSpec, Spec
+from impls.spec import Recurrent, Spec
 
 
 class InvalidBatch(ValueError):
@@ -16,6 +16,8 @@ class InvalidBatch(ValueError):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Inputs of one call, on the host, in float64; a backend casts them to the spec's dtype when it loads.
+
+    The shapes of states are those of `spec.state_shapes`; here they stand for an LSTM.
 
     x         [T, B, I]       inputs
     h0        [L·D, B, R]     initial hidden state, zeros if None
@@ -45,8 +47,7 @@ class Batch:
 
 def filled(spec: Spec, batch: Batch) -> Batch:
     """The same batch with zeros where a state or cotangent was None (`lengths` stays as it is)."""
-    states = spec.num_layers * spec.num_directions
-    shapes = _shapes(spec, batch.steps, batch.batch, states)
+    shapes = _shapes(spec, batch.steps, batch.batch)
     values = {name: getattr(batch, name) for name in shapes}
     zeros = {name: np.zeros(shapes[name]) for name, value in values.items() if value is None}
     return Batch(lengths=batch.lengths, **(values | zeros))
@@ -56,15 +57,19 @@ def check_batch(spec: Spec, batch: Batch) -> None:
     """Raise `InvalidBatch` unless every array fits the spec and every length lies in 1…T."""
     if batch.x.ndim != 3 or 0 in batch.x.shape:
         raise InvalidBatch(f"x must be [T, B, I] with no empty axis; got shape {batch.x.shape}")
-    if spec.cell != "lstm" and (batch.c0 is not None or batch.grad_c_n is not None):
-        raise InvalidBatch(f"a {spec.cell} has no cell state; leave c0 and grad_c_n out")
-    states = spec.num_layers * spec.num_directions
-    for name, shape in _shapes(spec, batch.steps, batch.batch, states).items():
+    states = spec.state_shapes(batch.batch)
+    for letter, state in (("h", "hidden"), ("c", "cell")):
+        given = getattr(batch, f"{letter}0") is not None or getattr(batch, f"grad_{letter}_n") is not None
+        if given and letter not in states:
+            raise InvalidBatch(f"a {spec.cell} has no {state} state; leave {letter}0 and grad_{letter}_n out")
+    for name, shape in _shapes(spec, batch.steps, batch.batch).items():
         value = getattr(batch, name)
         if value is not None and value.shape != shape:
             raise InvalidBatch(f"{name} must have shape {shape}; got {value.shape}")
         if value is not None and not np.isfinite(value).all():
             raise InvalidBatch(f"{name} holds NaN or infinite values")
+    if batch.lengths is not None and not isinstance(spec, Recurrent):
+        raise InvalidBatch(f"a {spec.cell} takes sequences of full length; leave lengths out")
     if batch.lengths is not None:
         _check_lengths(batch.lengths, batch.steps, batch.batch)
 
@@ -76,13 +81,8 @@ def _check_lengths(lengths: np.ndarray, steps: int, batch: int) -> None:
         raise InvalidBatch(f"lengths must lie in 1…{steps} (the steps of x); got {int(lengths.min())}…{int(lengths.max())}")
 
 
-def _shapes(spec: Spec, steps: int, batch: int, states: int) -> dict[str, tuple[int, ...]]:
-    shapes = {
-        "x": (steps, batch, spec.input_size),
-        "h0": (states, batch, spec.recurrent_size),
-        "grad_y": (steps, batch, spec.output_size),
-        "grad_h_n": (states, batch, spec.recurrent_size),
-    }
-    if isinstance(spec, LSTMSpec):
-        shapes |= {"c0": (states, batch, spec.hidden_size), "grad_c_n": (states, batch, spec.hidden_size)}
+def _shapes(spec: Spec, steps: int, batch: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"x": (steps, batch, spec.input_size), "grad_y": (steps, batch, spec.output_size)}
+    for letter, shape in spec.state_shapes(batch).items():
+        shapes |= {f"{letter}0": shape, f"grad_{letter}_n": shape}
     return shapes

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from impls import init
+from impls.model_spec import ModelSpec
 from impls.spec import Spec
 
 Params = Mapping[str, np.ndarray]
@@ -17,8 +19,11 @@ class InvalidParams(ValueError):
 
 
 def random_params(spec: Spec, seed: int = 0) -> dict[str, np.ndarray]:
-    """Float64 weights drawn uniformly from ±1/√H, the default of `torch.nn.LSTM` (PyTorch documentation, *Variables*)."""
+    """Float64 weights drawn uniformly from ±1/√H, the default of `torch.nn.LSTM` (PyTorch documentation, *Variables*);
+    those of a residual model as `impls.init` says."""
     random = np.random.default_rng([seed, 1])
+    if isinstance(spec, ModelSpec):
+        return {name: init.drawn(name, shape, spec.num_layers, random) for name, shape in spec.parameter_shapes().items()}
     bound = 1.0 / math.sqrt(spec.hidden_size)
     return {name: random.uniform(-bound, bound, shape) for name, shape in spec.parameter_shapes().items()}
 

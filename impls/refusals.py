@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from impls.backend import Phase
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec
 
 
 def first(*reasons: str | None) -> str | None:
@@ -17,13 +17,15 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         return "a bidirectional network cannot stream: its output at t needs the inputs after t; ask for bidirectional=False"
     if phase == "step" and ragged:
         return "lengths mean nothing to a single streaming step; ask for full lengths"
+    if ragged and not isinstance(spec, Recurrent):
+        return f"a {spec.cell} takes sequences of full length here; ask for ragged=False"
     return None
 
 
 def cell(spec: Spec, *supported: str) -> str | None:
     if spec.cell in supported:
         return None
-    return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every cell"
+    return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every network"
 
 
 def dtype(spec: Spec, *supported: str) -> str | None:
@@ -46,6 +48,11 @@ def no_cuda(spec: Spec, framework: str, found: bool) -> str | None:
         f"{framework} finds no CUDA device here; run on a machine with an NVIDIA GPU and a {framework} built for CUDA, "
         "or ask for device=cpu"
     )
+
+
+def bias(spec: Spec, what: str) -> str | None:
+    """`what` is the part that cannot do without: "Flax's OptimizedLSTMCell"."""
+    return None if getattr(spec, "bias", True) else f"{what} always has a bias; ask for bias=True, or use the backend jax"
 
 
 def projection(spec: Spec) -> str | None:

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-DType = Literal["float32", "float64", "bfloat16", "float16"]
-Device = Literal["cpu", "cuda"]
-ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
-
-
-class InvalidSpec(ValueError):
-    """A size, dtype or device that no LSTM can have; the message says what was asked and what is allowed."""
+from impls.residual_specs import LSTMStackSpec, MinLSTMSpec, SSMSpec
+from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes
+from impls.transformer_spec import TransformerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +34,8 @@ class RecurrentSpec:
     gates: ClassVar[int]
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size", "num_layers"):
-            _require_count(name, getattr(self, name), at_least=1)
-        for name, choices in (("dtype", get_args(DType)), ("device", get_args(Device))):
-            if getattr(self, name) not in choices:
-                raise InvalidSpec(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        require_sizes(self, "input_size", "hidden_size", "num_layers")
+        require_choices(self)
 
     @property
     def num_directions(self) -> int:
@@ -85,8 +78,9 @@ class RecurrentSpec:
     def parameter_bytes(self) -> int:
         return self.parameter_count() * ITEM_BYTES[self.dtype]
 
-    def flops_per_token(self, backward: bool = False) -> int:
-        """Multiplications and additions in the matrix products for one token; elementwise work is not counted.
+    def flops_per_token(self, backward: bool = False, context: int = 1) -> int:
+        """Multiplications and additions in the matrix products for one token, whatever its context; elementwise work is not
+        counted.
 
         Each weight is used once a token, two operations each; the backward pass does two such products
         (for the input and for the weight), so training costs 3× (Kaplan et al. 2020, section 2.1).
@@ -94,14 +88,28 @@ class RecurrentSpec:
         weights = sum(math.prod(shape) for shape in self.parameter_shapes().values() if len(shape) == 2)
         return 2 * weights * (3 if backward else 1)
 
-    def state_bytes(self, batch: int = 1) -> int:
-        """Bytes carried from one step to the next: h of every layer and direction. Constant in T."""
-        return self.num_layers * self.num_directions * batch * self.recurrent_size * ITEM_BYTES[self.dtype]
+    def sequence_flops(self, steps: int, backward: bool = False) -> int:
+        """Of one sequence of so many tokens."""
+        return steps * self.flops_per_token(backward)
+
+    def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """The state that a batch starts from and ends in, by letter: h of every layer and direction."""
+        return {"h": (self.num_layers * self.num_directions, batch, self.recurrent_size)}
+
+    def state_bytes(self, batch: int = 1, context: int = 1) -> int:
+        """Bytes carried from one step to the next. Constant, whatever the context."""
+        return sum(math.prod(shape) for shape in self.state_shapes(batch).values()) * ITEM_BYTES[self.dtype]
 
     def saved_bytes(self, steps: int, batch: int) -> int:
         """Least bytes a training step keeps for its backward pass: per unit and step the G gates and h."""
         values = self.gates * self.hidden_size + self.recurrent_size
         return self.num_layers * self.num_directions * steps * batch * values * ITEM_BYTES[self.dtype]
+
+    def key_parts(self) -> list[str]:
+        """What tells this spec from others in a case's key; defaults are left out."""
+        parts = [self.cell, f"I{self.input_size}", f"H{self.hidden_size}"]
+        parts += [f"L{self.num_layers}"] * (self.num_layers > 1)
+        return parts + ["bi"] * self.bidirectional + ["nobias"] * (not self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class LSTMSpec(RecurrentSpec):
     def __post_init__(self) -> None:
         # Named explicitly: a slotted dataclass is rebuilt, which breaks the zero-argument super().
         RecurrentSpec.__post_init__(self)
-        _require_count("proj_size", self.proj_size, at_least=0)
+        require_sizes(self, "proj_size", at_least=0)
         if self.proj_size >= self.hidden_size:
             raise InvalidSpec(f"proj_size must be smaller than hidden_size {self.hidden_size}; got {self.proj_size}")
 
@@ -137,13 +145,16 @@ class LSTMSpec(RecurrentSpec):
             with_projection[f"weight_hr_{suffix}"] = (self.proj_size, self.hidden_size)
         return with_projection
 
-    def state_bytes(self, batch: int = 1) -> int:
-        cells = self.num_layers * self.num_directions * batch * self.hidden_size * ITEM_BYTES[self.dtype]
-        return RecurrentSpec.state_bytes(self, batch) + cells
+    def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        cells = (self.num_layers * self.num_directions, batch, self.hidden_size)
+        return RecurrentSpec.state_shapes(self, batch) | {"c": cells}
 
     def saved_bytes(self, steps: int, batch: int) -> int:
         cells = self.num_layers * self.num_directions * steps * batch * self.hidden_size * ITEM_BYTES[self.dtype]
         return RecurrentSpec.saved_bytes(self, steps, batch) + cells
+
+    def key_parts(self) -> list[str]:
+        return RecurrentSpec.key_parts(self) + ([f"P{self.proj_size}"] if self.proj_size else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +176,19 @@ class RNNSpec(RecurrentSpec):
     gates: ClassVar[int] = 1
 
 
-Spec = LSTMSpec | GRUSpec | RNNSpec
-CELLS: dict[str, type[LSTMSpec] | type[GRUSpec] | type[RNNSpec]] = {"lstm": LSTMSpec, "gru": GRUSpec, "rnn": RNNSpec}
+Recurrent = LSTMSpec | GRUSpec | RNNSpec
+Residual = TransformerSpec | LSTMStackSpec | MinLSTMSpec | SSMSpec
+Spec = Recurrent | Residual
+CELLS: dict[str, type[Spec]] = {
+    kind.cell: kind for kind in (LSTMSpec, GRUSpec, RNNSpec, TransformerSpec, LSTMStackSpec, MinLSTMSpec, SSMSpec)
+}
+
+
+def require_recurrent(spec: Spec) -> Recurrent:
+    """The spec, known to be recurrent; raise `InvalidSpec` if it is of another kind."""
+    if not isinstance(spec, Recurrent):
+        raise InvalidSpec(f"this runs lstm, gru, rnn and no {spec.cell}; the backends numpy and torch run every network")
+    return spec
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -180,10 +202,3 @@ def spec_from_dict(values: dict[str, Any]) -> Spec:
     if cell not in CELLS:
         raise InvalidSpec(f"no cell {cell!r}; choose from {', '.join(CELLS)}")
     return CELLS[cell](**values)
-
-
-def _require_count(name: str, value: object, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidSpec(f"{name} must be a whole number; got {value!r}")
-    if value < at_least:
-        raise InvalidSpec(f"{name} must be at least {at_least}; got {value}")

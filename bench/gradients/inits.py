@@ -13,10 +13,10 @@ import numpy as np
 
 from impls import Spec, UnknownName
 from impls.params import random_params
-from impls.spec import InvalidSpec
+from impls.spec import InvalidSpec, Recurrent, require_recurrent
 
 Weights = dict[str, np.ndarray]
-Rule = Callable[[Spec, np.random.Generator, Weights, float], None]
+Rule = Callable[[Recurrent, np.random.Generator, Weights, float], None]
 # A normal distribution cut off at two standard deviations has this one; jax.nn.initializers.lecun_normal gives it back.
 _TRUNCATED_AT, _TRUNCATED_DEVIATION = 2.0, 0.87962566103423978
 _LSTM_ONLY = ("forget", "chrono", "jozefowicz", "keras", "tensorflow1")
@@ -33,7 +33,7 @@ def params(spec: Spec, init: str, seed: int) -> Weights:
     if spec.cell != "rnn" and name == "irnn":
         raise InvalidSpec(f"init irnn is defined for a vanilla RNN with rectified units, not for {spec.cell}; choose rnn")
     weights = random_params(spec, seed)
-    RULES[name](spec, np.random.default_rng([seed, 3]), weights, number)
+    RULES[name](require_recurrent(spec), np.random.default_rng([seed, 3]), weights, number)
     return weights
 
 
@@ -50,24 +50,24 @@ def parsed(init: str) -> tuple[str, float]:
         raise UnknownName("init", init, [f"{rule}:<number>" for rule in _DEFAULT_NUMBERS]) from None
 
 
-def _pytorch(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _pytorch(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """All of them from U(±1/√H), which `random_params` has drawn (PyTorch documentation of nn.LSTM, *Variables*)."""
 
 
-def _orthogonal(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _orthogonal(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Recurrent blocks orthogonal gate by gate, no bias (Saxe et al. 2014); inputs as in PyTorch."""
     for name in _named(weights, "weight_hh"):
         weights[name] = np.concatenate([_orthonormal(random, *block.shape) for block in np.split(weights[name], spec.gates)])
     _zero_biases(weights)
 
 
-def _gaussian(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _gaussian(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Recurrent weights from N(0, g²/H) (Sompolinsky et al. 1988: chaos of the autonomous network from g = 1)."""
     for name in _named(weights, "weight_hh"):
         weights[name] = random.standard_normal(weights[name].shape) * number / math.sqrt(spec.hidden_size)
 
 
-def _irnn(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _irnn(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Rectified units, recurrent identity, inputs N(0, 0.001²), no bias (Le, Jaitly & Hinton 2015)."""
     for name in _named(weights, "weight_hh"):
         weights[name] = np.eye(*weights[name].shape)
@@ -76,14 +76,14 @@ def _irnn(spec: Spec, random: np.random.Generator, weights: Weights, number: flo
     _zero_biases(weights)
 
 
-def _forget(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _forget(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """As PyTorch, with the forget gate's two biases together exactly `number`."""
     for ih, hh in _biases(weights):
         _gate(spec, weights[ih], "f")[:] = number
         _gate(spec, weights[hh], "f")[:] = 0.0
 
 
-def _chrono(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _chrono(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Forget bias ln U(1, T_max − 1), input bias its negative (Tallec & Ollivier 2018, equation 16); else as PyTorch."""
     if number <= 2:
         raise InvalidSpec(f"chrono needs a longest time above 2 steps; got {number:g}")
@@ -93,7 +93,7 @@ def _chrono(spec: Spec, random: np.random.Generator, weights: Weights, number: f
         _gate(spec, weights[hh], "f")[:], _gate(spec, weights[hh], "i")[:] = 0.0, 0.0
 
 
-def _keras(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _keras(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Kernel Glorot uniform over [I, 4H], the whole recurrent kernel [H, 4H] orthogonal, bias 0, forget bias 1.
 
     Keras documentation of layers.LSTM: glorot_uniform, orthogonal, unit_forget_bias=True. One orthogonal matrix for four gates
@@ -108,7 +108,7 @@ def _keras(spec: Spec, random: np.random.Generator, weights: Weights, number: fl
     _add_to_forget_bias(spec, weights, 1.0)
 
 
-def _flax(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _flax(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """Kernels LeCun normal, recurrent kernels orthogonal gate by gate, bias 0 and no forget bias (Flax documentation of
     linen.LSTMCell: lecun_normal, orthogonal, zeros)."""
     _orthogonal(spec, random, weights, number)
@@ -120,7 +120,7 @@ def _flax(spec: Spec, random: np.random.Generator, weights: Weights, number: flo
         weights[name] = drawn / (_TRUNCATED_DEVIATION * math.sqrt(inputs))
 
 
-def _tensorflow1(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _tensorflow1(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """One kernel [I + H, 4H], Glorot uniform, bias 0, forget bias 1 (TensorFlow 1.15 documentation of
     nn.rnn_cell.BasicLSTMCell: forget_bias=1.0; initializer=None is tf.get_variable's glorot_uniform_initializer)."""
     for ih, hh in zip(_named(weights, "weight_ih"), _named(weights, "weight_hh"), strict=True):
@@ -131,7 +131,7 @@ def _tensorflow1(spec: Spec, random: np.random.Generator, weights: Weights, numb
     _add_to_forget_bias(spec, weights, 1.0)
 
 
-def _jozefowicz(spec: Spec, random: np.random.Generator, weights: Weights, number: float) -> None:
+def _jozefowicz(spec: Recurrent, random: np.random.Generator, weights: Weights, number: float) -> None:
     """As PyTorch, with 1 added to the forget bias (Jozefowicz, Zaremba & Sutskever 2015, their recommendation)."""
     _add_to_forget_bias(spec, weights, 1.0)
 
@@ -155,12 +155,12 @@ def _zero_biases(weights: Weights) -> None:
         weights[name][:] = 0.0
 
 
-def _add_to_forget_bias(spec: Spec, weights: Weights, value: float) -> None:
+def _add_to_forget_bias(spec: Recurrent, weights: Weights, value: float) -> None:
     for name in _named(weights, "bias_ih"):
         _gate(spec, weights[name], "f")[:] += value
 
 
-def _gate(spec: Spec, rows: np.ndarray, letter: str) -> np.ndarray:
+def _gate(spec: Recurrent, rows: np.ndarray, letter: str) -> np.ndarray:
     """A view of one gate's rows; gate order i, f, g, o."""
     place = "ifgo".index(letter) * spec.hidden_size
     return rows[place : place + spec.hidden_size]

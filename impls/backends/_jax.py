@@ -69,7 +69,7 @@ class Network:
     ) -> None:
         self.spec, self.weights, self.run, self.unpack, self.recognise = spec, weights, run, unpack, recognise
         full = filled(spec, batch)
-        self.names = ("h0", "c0") if spec.cell == "lstm" else ("h0",)
+        self.names = [f"{letter}0" for letter in spec.state_shapes(batch.batch)]
         self.x = on_device(spec, full.x)
         self.first: State = tuple(on_device(spec, getattr(full, name)) for name in self.names)
         values = (full.grad_y, full.grad_h_n, full.grad_c_n)[: 1 + len(self.names)]

@@ -10,14 +10,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent
 
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}  # our gate at each of ONNX's places
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 OPSET, IR_VERSION = 17, 8
 
 
-def onnx_model(spec: Spec, params: Params, ragged: bool) -> onnx.ModelProto:
+def onnx_model(spec: Recurrent, params: Params, ragged: bool) -> onnx.ModelProto:
     """Inputs x [T, B, I], h0 and (LSTM) c0 [L·D, B, H], lengths [B] if ragged; outputs y [T, B, D·H], h_n, (LSTM) c_n."""
     nodes, constants = [], {"merged": np.array([0, 0, -1]), "each": np.full(spec.num_layers, spec.num_directions)}
     states = ("h", "c") if spec.cell == "lstm" else ("h",)
@@ -56,7 +56,7 @@ def onnx_model(spec: Spec, params: Params, ragged: bool) -> onnx.ModelProto:
     return model
 
 
-def layer_weights(spec: Spec, params: Params, depth: int) -> dict[str, np.ndarray]:
+def layer_weights(spec: Recurrent, params: Params, depth: int) -> dict[str, np.ndarray]:
     """W [D, G·H, I], R [D, G·H, H], and B [D, 2·G·H], with the gates in ONNX's order."""
     suffixes = spec.suffixes()[depth * spec.num_directions : (depth + 1) * spec.num_directions]
     order = GATES[spec.cell]

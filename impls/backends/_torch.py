@@ -11,7 +11,7 @@ from torch import Tensor
 from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 State = tuple[Tensor, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]
 Run = Callable[[Tensor, State], tuple[Tensor, State]]  # x [T, B, I] and the first state to y [T, B, D·R] and the last
@@ -41,6 +41,7 @@ def leaves(spec: Spec, params: Params) -> dict[str, Tensor]:
 
 def module(spec: Spec, params: Params) -> torch.nn.RNNBase:
     """`torch.nn.LSTM`, `GRU` or `RNN` with these weights."""
+    spec = require_recurrent(spec)
     sizes = {"proj_size": getattr(spec, "proj_size", 0)} if spec.cell == "lstm" else {}
     network = MODULES[spec.cell](
         spec.input_size, spec.hidden_size, spec.num_layers, bias=spec.bias, bidirectional=spec.bidirectional,
@@ -89,7 +90,7 @@ class Network:
         if self.device.type == "cuda":
             self.cuda_stream_timed = True
         full = filled(spec, batch)
-        names = ("h0", "c0") if spec.cell == "lstm" else ("h0",)
+        names = [f"{letter}0" for letter in spec.state_shapes(batch.batch)]
         self.x = on_device(spec, full.x).requires_grad_()
         self.first: State = tuple(on_device(spec, getattr(full, name)).requires_grad_() for name in names)
         self.wanted = self.weights | {"x": self.x} | dict(zip(names, self.first, strict=True))
@@ -120,6 +121,11 @@ class Network:
         pairs = [pair for pair in zip((y, *last), self.cotangents, strict=True) if pair[1] is not None]
         self.found = torch.autograd.grad([out for out, _ in pairs], self.wanted_tensors, [grad for _, grad in pairs])
         self.y, self.last, self.again = y, last, self.forward_backward
+
+    def prefill(self) -> None:
+        """Set the stream to where the batch leaves it, as T calls of `step` from its start would."""
+        self.forward()
+        self.stream, self.position = self.last, len(self.tokens)
 
     def step(self) -> None:
         if self.select:

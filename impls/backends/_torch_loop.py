@@ -9,7 +9,7 @@ from torch import Tensor
 
 from impls.backends import _torch
 from impls.batch import Batch
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 # x [B, I], h [B, R], c [B, H], W_ih, W_hh, b_ih or None, b_hh or None, W_hr or None, valid [B, 1] or None; to y, h, c
 Step = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -33,7 +33,7 @@ def step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, valid) -> t
 
 def loop_run(spec: Spec, weights: dict[str, Tensor], batch: Batch, step: Step) -> _torch.Run:
     """The whole network as a loop over `step`."""
-    layers = [[weights.get(f"{name}_{suffix}") for name in NAMES] for suffix in spec.suffixes()]
+    layers = [[weights.get(f"{name}_{suffix}") for name in NAMES] for suffix in require_recurrent(spec).suffixes()]
     lengths = None if batch.lengths is None else torch.as_tensor(batch.lengths, device=spec.device)
     steps = torch.arange(batch.steps, device=spec.device)[:, None]
     valid = [None] * batch.steps if lengths is None else list((steps < lengths)[..., None])

@@ -11,15 +11,16 @@ from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import choose
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step")
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.device(spec, "cuda"),
         driver.missing(),
@@ -35,4 +36,4 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
         spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.dtype), torch.cuda.get_device_capability()
     )
     record = driver.record if plan.design != "cluster" else None
-    return Network(spec, params, batch, plan, driver.Driver(), torch.device("cuda"), record)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record)

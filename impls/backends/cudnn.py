@@ -14,10 +14,10 @@ import torch
 
 from impls import Unavailable, refusals
 from impls.backend import Phase
-from impls.backends import _torch
+from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
@@ -29,7 +29,11 @@ BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)
+        refusals.in_principle(spec, phase, ragged),
+        refusals.cell(spec, "lstm", "gru", "rnn", "lstm_stack"),
+        refusals.device(spec, *DEVICES),
+        _torch.no_cuda(spec),
+        _no_cudnn(spec),
     )
 
 
@@ -47,6 +51,8 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
     torch.backends.cudnn.allow_tf32 = False
+    if isinstance(spec, LSTMStackSpec):
+        return _torch_residual.load(spec, params, batch, switch_cudnn_on)
     network = _torch.module(spec, params)
     run = _torch.module_run(network, batch)
     return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)

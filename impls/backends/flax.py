@@ -18,22 +18,24 @@ from impls.backend import Phase
 from impls.backends import _jax
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
-        None if spec.bias else "Flax's OptimizedLSTMCell always has a bias; ask for bias=True, or use the backend jax",
+        refusals.bias(spec, "Flax's OptimizedLSTMCell"),
         _jax.no_cuda(spec),
     )
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
+    spec = require_recurrent(spec)
     _jax.check(spec, params, batch)
     with _jax.wide(spec):
         network = Stack(spec)
@@ -50,7 +52,7 @@ def run(definition, weights, x: Array, first: _jax.State, lengths: Array | None)
     return nnx.merge(definition, weights)(x, first, lengths)
 
 
-def unpack(spec: Spec, definition, gradients) -> dict[str, np.ndarray]:
+def unpack(spec: Recurrent, definition, gradients) -> dict[str, np.ndarray]:
     """The one bias of a cell stands for the sum of two; each gets its gradient."""
     found = {}
     for suffix, cell in zip(spec.suffixes(), nnx.merge(definition, gradients).cells(), strict=True):
@@ -64,7 +66,7 @@ def unpack(spec: Spec, definition, gradients) -> dict[str, np.ndarray]:
 class Stack(nnx.Module):
     """Layers one above the other, the weights still zero."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Recurrent) -> None:
         self.bidirectional = spec.bidirectional
         layers = []
         for depth in range(spec.num_layers):
@@ -92,7 +94,7 @@ class Stack(nnx.Module):
         return y, (jnp.stack([h for _, h in last]), jnp.stack([c for c, _ in last]))
 
 
-def recurrent(spec: Spec, inputs: int) -> nnx.RNN:
+def recurrent(spec: Recurrent, inputs: int) -> nnx.RNN:
     dtype, zeros = jnp.dtype(spec.dtype), nnx.initializers.zeros_init()
     cell = nnx.OptimizedLSTMCell(
         inputs, spec.hidden_size, dtype=dtype, param_dtype=dtype,

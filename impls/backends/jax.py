@@ -20,7 +20,7 @@ from impls.backend import Phase
 from impls.backends import _jax
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
 Gates = Sequence[Array]  # one array a gate, [B, H] or [T, B, H]
@@ -29,16 +29,21 @@ Cell = Callable[[Gates, Gates, _jax.State, Array | None], _jax.State]
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), _jax.no_cuda(spec))
+    return refusals.first(
+        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, "lstm", "gru", "rnn"), _jax.no_cuda(spec)
+    )
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
+    spec = require_recurrent(spec)
     _jax.check(spec, params, batch)
     weights = {name: _jax.on_device(spec, value.T.copy()) for name, value in params.items()}
     return _jax.Network(spec, weights, batch, partial(run, spec), lambda found: {name: found[name].T for name in found})
 
 
-def run(spec: Spec, weights: dict[str, Array], x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+def run(
+    spec: Recurrent, weights: dict[str, Array], x: Array, first: _jax.State, lengths: Array | None
+) -> tuple[Array, _jax.State]:
     """Every layer and direction; `weights` are canonical but transposed, so that products read them as they lie."""
     live = None if lengths is None else jnp.arange(len(x))[:, None] < lengths
     y, last = x, []
@@ -56,7 +61,7 @@ def run(spec: Spec, weights: dict[str, Array], x: Array, first: _jax.State, leng
 
 
 def layer(
-    spec: Spec, weights: dict[str, Array], x: Array, state: _jax.State, live: Array | None, reverse: bool
+    spec: Recurrent, weights: dict[str, Array], x: Array, state: _jax.State, live: Array | None, reverse: bool
 ) -> tuple[Array, _jax.State]:
     projected = x @ weights["weight_ih"]
     bias_hh = weights.get("bias_hh")

@@ -19,19 +19,20 @@ from impls.backend import Phase
 from impls.backends import _jax
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),
-        None if spec.bias else "JAX's binding of cuDNN always has a bias; ask for bias=True, or use the backend jax",
+        refusals.bias(spec, "JAX's binding of cuDNN"),
         refusals.device(spec, *DEVICES),
         _jax.no_cuda(spec),
     )
@@ -40,6 +41,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
     if reason := refusals.first(refusals.device(spec, *DEVICES), _jax.no_cuda(spec)):
         raise Unavailable(reason)
+    spec = require_recurrent(spec)
     _jax.check(spec, params, batch)
     weights = _jax.on_device(spec, pack(spec, params))
     return _jax.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs)
@@ -49,7 +51,7 @@ def what_runs(program: str) -> str:
     return "cudnn" if "cudnn_rnn" in program else "xla"
 
 
-def run(spec: Spec, weights: Array, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+def run(spec: Recurrent, weights: Array, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
     if lengths is None:
         lengths = jnp.full(x.shape[1], len(x), jnp.int32)
     found = rnn.lstm(
@@ -60,17 +62,17 @@ def run(spec: Spec, weights: Array, x: Array, first: _jax.State, lengths: Array 
     return y.swapaxes(0, 1), (h_n, c_n)
 
 
-def order(spec: Spec) -> list[str]:
+def order(spec: Recurrent) -> list[str]:
     """Parameters in cuDNN's order: first all matrices, layer by layer, then all biases; the gates lie as in PyTorch."""
     kinds = (("weight_ih", "weight_hh"), ("bias_ih", "bias_hh"))
     return [f"{name}_{suffix}" for kind in kinds for suffix in spec.suffixes() for name in kind]
 
 
-def pack(spec: Spec, params: Params) -> np.ndarray:
+def pack(spec: Recurrent, params: Params) -> np.ndarray:
     return np.concatenate([params[name].ravel() for name in order(spec)])
 
 
-def unpack(spec: Spec, flat: np.ndarray) -> dict[str, np.ndarray]:
+def unpack(spec: Recurrent, flat: np.ndarray) -> dict[str, np.ndarray]:
     shapes = spec.parameter_shapes()
     ends = np.cumsum([math.prod(shapes[name]) for name in order(spec)])
     parts = np.split(flat, ends[:-1])

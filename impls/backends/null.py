@@ -50,9 +50,7 @@ class Nothing:
         return {name: np.zeros(shape) for name, shape in shapes.items()}
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
-        states = (self.spec.num_layers * self.spec.num_directions, self.batch.batch)
-        shapes = {"h0": (*states, self.spec.recurrent_size)}
-        return shapes | ({"c0": (*states, self.spec.hidden_size)} if self.spec.cell == "lstm" else {})
+        return {f"{letter}0": shape for letter, shape in self.spec.state_shapes(self.batch.batch).items()}
 
     def provenance(self) -> dict[str, str]:
         return {"ran": "nothing"}

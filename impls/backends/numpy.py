@@ -11,10 +11,10 @@ import numpy as np
 
 from impls import Unavailable, refusals
 from impls.backend import Phase
-from impls.backends import _numpy_gru, _numpy_lstm, _numpy_rnn
+from impls.backends import _numpy_gru, _numpy_lstm, _numpy_residual, _numpy_rnn
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec
 
 # Importing ml_dtypes is what teaches NumPy the name bfloat16; without it there is one dtype less.
 with contextlib.suppress(ImportError):
@@ -35,18 +35,18 @@ def _no_bfloat16(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> Network:
+def load(spec: Spec, params: Params, batch: Batch) -> Network | _numpy_residual.Network:
     if reason := _no_bfloat16(spec):
         raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
-    return Network(spec, params, batch)
+    return Network(spec, params, batch) if isinstance(spec, Recurrent) else _numpy_residual.Network(spec, params, batch)
 
 
 class Network:
     """A stack of layers in one or two directions, each layer reading the concatenated outputs of the one below."""
 
-    def __init__(self, spec: Spec, params: Params, batch: Batch) -> None:
+    def __init__(self, spec: Recurrent, params: Params, batch: Batch) -> None:
         self.spec = spec
         dtype = np.dtype(spec.dtype)
         full = filled(spec, batch)

@@ -15,7 +15,7 @@ from impls.backend import Phase
 from impls.backends._onnx import onnx_model
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec, require_recurrent
 
 PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)
@@ -26,6 +26,7 @@ Values = dict[str, onnxruntime.OrtValue]
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
+        refusals.cell(spec, "lstm", "gru", "rnn"),
         "ONNX Runtime infers and does not train; ask for forward or step" if phase == "forward_backward" else None,
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),
@@ -36,13 +37,13 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def load(spec: Spec, params: Params, batch: Batch) -> Network:
     check_params(spec, params)
     check_batch(spec, batch)
-    return Network(spec, params, batch)
+    return Network(require_recurrent(spec), params, batch)
 
 
 class Network:
     """A session with one batch bound to its inputs; for `step`, two bindings take turns in reading and writing the state."""
 
-    def __init__(self, spec: Spec, params: Params, batch: Batch) -> None:
+    def __init__(self, spec: Recurrent, params: Params, batch: Batch) -> None:
         self.spec = spec
         options = onnxruntime.SessionOptions()
         if threads := os.environ.get("OMP_NUM_THREADS"):

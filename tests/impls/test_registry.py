@@ -53,6 +53,15 @@ def test_a_missing_framework_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_cells_are_known_without_importing_and_are_those_it_runs(name: str) -> None:
+    backend = available(name)
+    said = [backend.refuses(cell(3, 4, device=impls.devices(name)[0]), "forward", False) or "" for cell in (RNNSpec, GRUSpec)]
+    assert [f"no {cell}" in text for cell, text in zip(("rnn", "gru"), said, strict=True)] == [
+        cell not in impls.cells(name) for cell in ("rnn", "gru")
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_refusals_are_sentences_with_a_remedy(name: str) -> None:
     backend = available(name)
     networks = [

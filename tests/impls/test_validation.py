@@ -41,7 +41,7 @@ def test_a_size_that_cannot_be(sizes: dict[str, Any], message: str) -> None:
 
 
 def test_an_unknown_cell() -> None:
-    with pytest.raises(InvalidSpec, match="no cell 'mamba'; choose from lstm, gru, rnn"):
+    with pytest.raises(InvalidSpec, match="no cell 'mamba'; choose from lstm, gru, rnn, transformer, lstm_stack, minlstm, ssm"):
         spec_from_dict({"cell": "mamba", "input_size": 3, "hidden_size": 4})
 
 

@@ -14,7 +14,7 @@ from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Plan
 from impls.batch import Batch, filled
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Network:
     they would have changed."""
 
     def __init__(
-        self, spec: Spec, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
+        self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
         record: Record | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.plan, self.launcher, self.device, self.record = spec, plan, launcher, device, record

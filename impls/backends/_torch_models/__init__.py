@@ -1,0 +1,39 @@
+"""The residual models as plain `torch.nn.Module`s, which a study may train as well as a backend run.
+
+`build(spec)` gives the module; parameters are named as `spec.parameter_shapes()` names them. Every module is called as
+`y, state = module(x, state)` with x [T, B, I] and y [T, B, H]; the state is a tuple of tensors as `spec.state_shapes` has
+them, zeros if left out. The Transformer's is empty: it streams through a cache (see `transformer.Cache`).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from impls.backends._torch_models.lstm_stack import LSTMStack
+from impls.backends._torch_models.minlstm import MinLSTM
+from impls.backends._torch_models.ssm import SSM
+from impls.backends._torch_models.transformer import Transformer
+from impls.params import Params, check_params
+from impls.residual_specs import LSTMStackSpec, MinLSTMSpec
+from impls.spec import Residual
+from impls.transformer_spec import TransformerSpec
+
+Model = Transformer | LSTMStack | MinLSTM | SSM
+
+
+def build(spec: Residual, params: Params | None = None) -> Model:
+    """The model on the spec's device in its dtype, with these weights (`impls.params.random_params`), else zeros."""
+    match spec:
+        case TransformerSpec():
+            model = Transformer(spec)
+        case LSTMStackSpec():
+            model = LSTMStack(spec)
+        case MinLSTMSpec():
+            model = MinLSTM(spec)
+        case _:
+            model = SSM(spec)
+    model = model.to(device=spec.device, dtype=getattr(torch, spec.dtype))
+    if params is not None:
+        check_params(spec, params)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})
+    return model

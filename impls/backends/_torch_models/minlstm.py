@@ -1,0 +1,40 @@
+"""minLSTM: gates from the input alone, the state by a parallel scan."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from impls.backends._torch_models import parts, scan
+from impls.residual_specs import MinLSTMSpec
+
+
+class MinLSTM(parts.Recurrent):
+    """See `MinLSTMSpec`."""
+
+    def __init__(self, spec: MinLSTMSpec) -> None:
+        super().__init__(spec, [Block(spec.hidden_size) for _ in range(spec.num_layers)])
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = parts.norm(width)
+        self.weight_gates = parts.weight(3 * width, width)
+        self.bias_gates = parts.weight(3 * width)
+        self.weight_out = parts.weight(width, width)
+
+    def forward(self, x: Tensor, state: parts.State) -> tuple[Tensor, parts.State]:
+        """x [T, B, H]; state h [B, H]."""
+        gates = functional.linear(self.norm(x), self.weight_gates, self.bias_gates)
+        h = scan.parallel(*recurrence(*gates.chunk(3, dim=-1)), state[0])
+        return functional.linear(h, self.weight_out), (h[-1],)
+
+
+def recurrence(forget: Tensor, write: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """a and b of h' = a·h + b from the gates before their sigmoids: f/(f+i) and i/(f+i)·g.
+
+    σ(f)/(σ(f)+σ(i)) = σ(softplus(−i) − softplus(−f)), which no gate near zero divides by zero.
+    """
+    keep = functional.softplus(-write) - functional.softplus(-forget)
+    return keep.sigmoid(), (-keep).sigmoid() * candidate
