@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-DType = Literal["float32", "float64", "bfloat16", "float16"]
+# tensorfloat32: stored in float32, multiplied by tensor cores that round each operand to 10 bits of mantissa.
+DType = Literal["float32", "float64", "bfloat16", "float16", "tensorfloat32"]
 Device = Literal["cpu", "cuda"]
-ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "tensorfloat32": 4}
 
 
 class InvalidSpec(ValueError):
@@ -43,6 +44,11 @@ class RecurrentSpec:
         for name, choices in (("dtype", get_args(DType)), ("device", get_args(Device))):
             if getattr(self, name) not in choices:
                 raise InvalidSpec(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
+        return "float32" if self.dtype == "tensorfloat32" else self.dtype
 
     @property
     def num_directions(self) -> int:

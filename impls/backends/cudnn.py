@@ -46,7 +46,6 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
     if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)):
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
-    torch.backends.cudnn.allow_tf32 = False
     network = _torch.module(spec, params)
     run = _torch.module_run(network, batch)
     return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)
@@ -58,8 +57,8 @@ def switch_cudnn_on() -> None:
 
 def what_ran(network: _torch.Network) -> dict[str, str]:
     names = network.names_run()
-    version, tf32 = str(torch.backends.cudnn.version()), "allowed" if torch.backends.cudnn.allow_tf32 else "off"
-    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version, "tf32": tf32}
+    version = str(torch.backends.cudnn.version())
+    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version}
 
 
 def algorithm(names: Iterable[str]) -> str:
