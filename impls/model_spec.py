@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes
+from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -35,6 +35,10 @@ class ModelSpec:
     @property
     def output_size(self) -> int:
         return self.hidden_size
+
+    @property
+    def stored_dtype(self) -> str:
+        return stored(self.dtype)
 
     @property
     def item_bytes(self) -> int:

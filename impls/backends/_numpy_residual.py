@@ -17,7 +17,7 @@ class Network:
     """Inference on weights that need no gradient, so that nothing is remembered; training on the same that do."""
 
     def __init__(self, spec: Residual, params: Params, batch: Batch) -> None:
-        self.spec, dtype = spec, np.dtype(spec.dtype)
+        self.spec, dtype = spec, np.dtype(spec.stored_dtype)
         full = filled(spec, batch)
         letters = list(spec.state_shapes(batch.batch))
         self.arrays = {name: np.asarray(value, dtype) for name, value in params.items()}

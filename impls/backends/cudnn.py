@@ -50,7 +50,6 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
     if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)):
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
-    torch.backends.cudnn.allow_tf32 = False
     if isinstance(spec, LSTMStackSpec):
         return _torch_residual.load(spec, params, batch, switch_cudnn_on)
     network = _torch.module(spec, params)
@@ -64,8 +63,8 @@ def switch_cudnn_on() -> None:
 
 def what_ran(network: _torch.Network) -> dict[str, str]:
     names = network.names_run()
-    version, tf32 = str(torch.backends.cudnn.version()), "allowed" if torch.backends.cudnn.allow_tf32 else "off"
-    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version, "tf32": tf32}
+    version = str(torch.backends.cudnn.version())
+    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version}
 
 
 def algorithm(names: Iterable[str]) -> str:

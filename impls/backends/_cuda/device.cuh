@@ -21,6 +21,16 @@
 //   send(to, bar, value)        anyone                      writes 8 or 16 B to a block of the cluster, then counts them
 //                                                           on that block's barrier; the data are the receiver's only
 //                                                           after transfer_wait
+//   cycles                      anyone                      no: the clock of this multiprocessor
+//
+// Through global memory, among all blocks of a grid that is resident as a whole (only the probes do):
+//   counter_add, counter_read   anyone; a reader spins      no, unless with grid_fence before the one, after the other
+//   counter_release, _acquire   anyone; a reader spins      yes: all that the adder knew, to whoever reads its sum
+//   exchange_write, _read       anyone; 16 B                no: what is read has to be ordered by one of the above
+//   letter_write, letter_read   anyone; a reader spins      no: 16 B that arrive together, so they can say which they are
+//
+// multiply_group<KIND, N>: four warps multiply their 64 rows by the N columns whose fragments lie at `offset`
+// ([N / 8][2][32 lanes] words); between group_begin and group_end its operands must stay as they are. sm_90a only.
 #pragma once
 
 using Word = unsigned int;

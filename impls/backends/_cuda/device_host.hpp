@@ -36,6 +36,12 @@ void transfer_init(unsigned barrier);
 void transfer_expect(unsigned barrier, unsigned bytes);
 void transfer_wait(unsigned barrier, unsigned parity);
 void send(unsigned to, unsigned barrier, const void* from, unsigned bytes);
+long long cycles();
+void grid_fence();
+void counter_add(unsigned* counter, unsigned n, bool release);
+unsigned counter_read(const unsigned* counter, bool acquire);
+void exchange(const void* address, bool write);
+void give_way();
 Word float_to_half(float value);
 float half_to_float(Word value);
 }  // namespace emulation
@@ -116,4 +122,35 @@ inline void multiply_float16(float (&d)[4], const Word (&a)[4], Word b0, Word b1
 }
 inline void multiply_tensorfloat32(float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
     emulation::multiply(emulation::Kind::tensorfloat32, d, a, b0, b1);
+}
+
+using emulation::cycles;
+using emulation::grid_fence;
+inline void counter_add(unsigned* counter, unsigned n) { emulation::counter_add(counter, n, false); }
+inline void counter_release(unsigned* counter, unsigned n) { emulation::counter_add(counter, n, true); }
+inline unsigned counter_read(const unsigned* counter) { return emulation::counter_read(counter, false); }
+inline unsigned counter_acquire(const unsigned* counter) { return emulation::counter_read(counter, true); }
+inline void exchange_write(uint4* to, uint4 value) {
+    emulation::exchange(to, true);
+    global_write(to, value);
+}
+inline uint4 exchange_read(const uint4* from) {
+    emulation::exchange(from, false);
+    return global_read(from);
+}
+inline void letter_write(uint4* to, uint4 value) { global_write(to, value); }
+inline uint4 letter_read(const uint4* from) {
+    emulation::give_way();
+    return global_read(from);
+}
+
+// The fragments of B are the matrices of a descriptor, so four warps together are four warps apart.
+enum { GROUP_BFLOAT16, GROUP_FLOAT16, GROUP_TENSORFLOAT32 };
+inline void group_begin() {}
+inline void group_end() {}
+template <int KIND, int N> void multiply_group(float (&d)[N / 8][4], const Word (&a)[4], unsigned offset) {
+    for (int tile = 0; tile < N / 8; ++tile) {
+        const unsigned at = offset + tile * 256 + (thread_index() & 31) * 4;
+        emulation::multiply(static_cast<emulation::Kind>(KIND), d[tile], a, shared_read<Word>(at), shared_read<Word>(at + 128));
+    }
 }

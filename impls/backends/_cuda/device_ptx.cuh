@@ -75,6 +75,54 @@ MULTIPLY(multiply_float16, "m16n8k16.row.col.f32.f16.f16.f32")
 MULTIPLY(multiply_tensorfloat32, "m16n8k8.row.col.f32.tf32.tf32.f32")
 #undef MULTIPLY
 
+DEVICE long long cycles() {
+    long long now;
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(now)::"memory");
+    return now;
+}
+
+// ---- through global memory, among the blocks of a grid ----
+DEVICE void grid_fence() { asm volatile("fence.sc.gpu;" ::: "memory"); }
+DEVICE void counter_add(unsigned* counter, unsigned n) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(n) : "memory");
+}
+DEVICE void counter_release(unsigned* counter, unsigned n) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(n) : "memory");
+}
+DEVICE unsigned counter_read(const unsigned* counter) {
+    unsigned value;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    return value;
+}
+DEVICE unsigned counter_acquire(const unsigned* counter) {
+    unsigned value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    return value;
+}
+DEVICE void exchange_write(uint4* to, uint4 value) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+                 : "memory");
+}
+DEVICE uint4 exchange_read(const uint4* from) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+    return v;
+}
+// One scalar of 128 bits is a single access (PTX manual, memory consistency model); a vector of four is not.
+DEVICE void letter_write(uint4* to, uint4 value) {
+    const unsigned long long low = value.x | (unsigned long long)value.y << 32, high = value.z | (unsigned long long)value.w << 32;
+    asm volatile("{\n\t.reg .b128 letter;\n\tmov.b128 letter, {%1, %2};\n\tst.relaxed.gpu.global.b128 [%0], letter;\n\t}" ::"l"(to),
+                 "l"(low), "l"(high)
+                 : "memory");
+}
+DEVICE uint4 letter_read(const uint4* from) {
+    unsigned long long low, high;
+    asm volatile("{\n\t.reg .b128 letter;\n\tld.relaxed.gpu.global.b128 letter, [%2];\n\tmov.b128 {%0, %1}, letter;\n\t}"
+                 : "=l"(low), "=l"(high) : "l"(from) : "memory");
+    return {(unsigned)low, (unsigned)(low >> 32), (unsigned)high, (unsigned)(high >> 32)};
+}
+
 #if __CUDA_ARCH__ >= 900
 DEVICE int cluster_rank() {
     int rank;
@@ -124,4 +172,41 @@ DEVICE void send(unsigned to, unsigned barrier, uint2 value) {
                  "r"(barrier), "r"(value.x), "r"(value.y)
                  : "memory");
 }
+#endif
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+DEVICE void group_begin() {
+    // What ordinary writes put into shared memory is to be read by the tensor cores' own path.
+    asm volatile("fence.proxy.async.shared::cta;\n\twgmma.fence.sync.aligned;" ::: "memory");
+}
+DEVICE void group_end() {
+    asm volatile("wgmma.commit_group.sync.aligned;\n\twgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+// Operand B, k-major without swizzle: 128-byte matrices of 8 columns × 16 bytes, the two halves of k side by side, then the
+// next 8 columns (PTX manual, "Matrix descriptor"; addresses and strides in units of 16 bytes).
+DEVICE unsigned long long group_operand(unsigned offset) {
+    return (unsigned long long)(shared_address(offset) >> 4 & 0x3fff) | 8ull << 16 | 16ull << 32;
+}
+#define REGISTERS_8 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, %8"
+#define REGISTERS_16 "{%0,%1,%2,%3,%4,%5,%6,%7}, {%8,%9,%10,%11}, %12"
+#define REGISTERS_32 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20"
+#define TILE(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define TILES_8 TILE(0)
+#define TILES_16 TILE(0), TILE(1)
+#define TILES_32 TILE(0), TILE(1), TILE(2), TILE(3)
+#define GROUP(kind, columns, depth, types, flags)                                                                         \
+    template <> DEVICE void multiply_group<kind, columns>(float (&d)[columns / 8][4], const Word (&a)[4], unsigned offset) { \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns depth types " " REGISTERS_##columns ", 1, " flags ";"       \
+                     : TILES_##columns                                                                                   \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(group_operand(offset)));                          \
+    }
+#define GROUPS(kind, depth, types, flags) \
+    GROUP(kind, 8, depth, types, flags) GROUP(kind, 16, depth, types, flags) GROUP(kind, 32, depth, types, flags)
+enum { GROUP_BFLOAT16, GROUP_FLOAT16, GROUP_TENSORFLOAT32 };
+template <int KIND, int N> DEVICE void multiply_group(float (&d)[N / 8][4], const Word (&a)[4], unsigned offset);
+GROUPS(GROUP_BFLOAT16, "k16.f32.bf16.bf16", "", "1, 1, 0")
+GROUPS(GROUP_FLOAT16, "k16.f32.f16.f16", "", "1, 1, 0")
+GROUPS(GROUP_TENSORFLOAT32, "k8.f32.tf32.tf32", "", "1, 1")
+#undef GROUPS
+#undef GROUP
 #endif

@@ -87,6 +87,10 @@ def start(launch: Launch, function: Any, stream: int) -> None:
     config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
     config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
     config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
+    if kernel.cooperative:
+        attribute = driver.CUlaunchAttribute()
+        attribute.id, attribute.value.cooperative = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 1
+        config.attrs, config.numAttrs = [attribute], 1
     if kernel.cluster > 1:
         attribute = driver.CUlaunchAttribute()
         attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION

@@ -44,7 +44,7 @@ def run(launch: Launch, path: Path, seed: int) -> None:
     ranges += [bound for tensor in launch.writes for bound in _range(tensor, writable=True)]
     kernel = launch.kernel
     complaint = emulate(
-        (ctypes.c_int * 3)(*launch.grid), kernel.cluster, kernel.threads, kernel.shared_bytes, ctypes.c_uint64(seed),
+        (ctypes.c_int * 3)(*launch.grid), launch.grid[0] if kernel.cooperative else kernel.cluster, kernel.threads, kernel.shared_bytes, ctypes.c_uint64(seed),
         ctypes.byref(launch.arguments), (ctypes.c_int64 * len(ranges))(*ranges), len(ranges) // 3,
     )  # fmt: skip
     if complaint is not None:

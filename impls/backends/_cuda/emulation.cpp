@@ -10,6 +10,7 @@ namespace emulation {
 Cluster* cluster = nullptr;
 Fibre* self = nullptr;
 constexpr size_t STACK_BYTES = 64 << 10;
+constexpr long long SPINS_LIMIT = 1 << 21;
 
 void fail(const std::string& message) {
     throw Failure{"block " + std::to_string(self->block) + ", thread " + std::to_string(self->thread) + ": " + message};
@@ -51,6 +52,12 @@ void meet(Meeting& meeting, size_t expected, const char* what, bool orders_memor
     }
     for (Fibre* fibre : group)
         if (fibre != self) wake(fibre);
+}
+
+void give_way() {
+    if (++cluster->spins > SPINS_LIMIT) fail("spins for ever on a word of global memory");
+    wake(self);
+    block_here("a spin on global memory");
 }
 
 static void complete_if_due(Transfer& transfer) {
@@ -191,6 +198,7 @@ static void add_fibre(int block, int thread) {
     fibre->block = block, fibre->thread = thread, fibre->agent = block * cluster->threads + thread;
     fibre->clock.assign(cluster->capacity, 0);
     fibre->clock[fibre->agent] = 1;
+    fibre->fenced = fibre->seen = Clock(cluster->capacity);
     fibre->stack.reset(new char[STACK_BYTES]);
     getcontext(&fibre->context);
     fibre->context.uc_stack.ss_sp = fibre->stack.get();

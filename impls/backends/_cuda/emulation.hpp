@@ -32,7 +32,7 @@ struct SharedWord {
 struct Fibre {
     int block = 0, thread = 0;
     uint32_t agent = 0;
-    Clock clock;
+    Clock clock, fenced, seen;  // fenced: known at the last grid_fence; seen: read from counters since
     ucontext_t context{};
     jmp_buf resume;
     std::unique_ptr<char[]> stack;
@@ -94,6 +94,9 @@ struct Cluster {
     std::vector<Flight> flights;
     std::vector<Range> ranges;
     Meeting barrier;
+    std::map<const void*, Clock> counters;      // what those who added to a counter knew
+    std::map<const void*, SharedWord> letters;  // 16-byte words of global memory that blocks exchange
+    long long spins = 0;
     jmp_buf scheduler;
     std::string failure;
 };
@@ -102,6 +105,7 @@ extern Cluster* cluster;
 extern Fibre* self;
 
 void block_here(const char* what);  // gives way until woken
+void give_way();                    // lets others run first
 void wake(Fibre* fibre);
 void meet(Meeting& meeting, size_t expected, const char* what, bool orders_memory);
 }  // namespace emulation

@@ -54,6 +54,48 @@ void global_access(const void* address, unsigned bytes, bool write) {
     fail(write ? "writes global memory outside of every output" : "reads global memory outside of every array");
 }
 
+long long cycles() {
+    static long long now = 0;  // no time passes here: every look is one later
+    return ++now;
+}
+
+void grid_fence() {
+    join(self->clock, self->seen);
+    self->fenced = self->clock;
+    ++self->clock[self->agent];
+}
+
+void counter_add(unsigned* counter, unsigned n, bool release) {
+    global_access(counter, 4, true);
+    *counter += n;
+    Clock& published = cluster->counters[counter];
+    published.resize(cluster->capacity);
+    join(published, release ? self->clock : self->fenced);
+    if (release) ++self->clock[self->agent];
+}
+
+unsigned counter_read(const unsigned* counter, bool acquire) {
+    global_access(counter, 4, false);
+    give_way();
+    const auto published = cluster->counters.find(counter);
+    if (published != cluster->counters.end()) join(acquire ? self->clock : self->seen, published->second);
+    return *counter;
+}
+
+void exchange(const void* address, bool write) {
+    SharedWord& word = cluster->letters[address];
+    const Access by = word.written;
+    if (!write && by.agent == NOBODY) fail("reads an exchanged word that nobody wrote");
+    if (by.agent != NOBODY && self->clock[by.agent] < by.time)
+        fail(write ? "writes an exchanged word over a write that nothing ordered before"
+                   : "reads an exchanged word whose write nothing ordered before");
+    if (!write) return word.read.push_back({self->agent, self->clock[self->agent]});
+    for (const Access read : word.read)
+        if (self->clock[read.agent] < read.time) fail("writes an exchanged word that another block may not have read yet");
+    word.read.clear();
+    word.written = {self->agent, self->clock[self->agent]};
+}
+
 Word shuffle(Word value, int source) {
     Warp& warp = own_warp();
     const int lane = self->thread & 31;

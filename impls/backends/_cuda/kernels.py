@@ -24,6 +24,7 @@ class Kernel:
 
     cluster       blocks of a thread-block cluster along x; 1 where there is none
     shared_bytes  dynamic shared memory of a block
+    cooperative   its blocks wait for each other through global memory: launched only if all are resident at once
     """
 
     source: str
@@ -32,6 +33,7 @@ class Kernel:
     threads: int
     shared_bytes: int
     cluster: int = 1
+    cooperative: bool = False
 
     def options(self) -> list[str]:
         """The constants as compiler options, the same for NVRTC and g++."""
