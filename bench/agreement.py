@@ -57,18 +57,23 @@ def check(backend: Backend, case: Case) -> None:
     check_against(answer(backend.load(case.spec, params, batch), case), case)
 
 
-def check_against(found: Answer, case: Case) -> None:
-    """Raise `Disagreement` unless `found` is the oracle's answer to `case` within the policy."""
+def check_against(found: Answer, case: Case) -> float:
+    """Raise `Disagreement` unless `found` is the oracle's answer to `case` within the policy.
+
+    Returns the largest error of any array as a share of what it may be.
+    """
     oracle = reference(case, "float64")
     bounds = naive_errors(case, oracle)
     if set(found) != set(oracle):
         raise Disagreement(f"{case.key}: expected {sorted(oracle)}; got {sorted(found)}")
-    for name, expected in oracle.items():
+    return max(
         compare(f"{case.key}: {name}", found[name], expected, bounds[name], case.spec.dtype)
+        for name, expected in oracle.items()
+    )
 
 
-def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: float, dtype: str) -> None:
-    """Raise `Disagreement` unless max |found − expected| ≤ 2 × naive_error + a few ulp of max |expected|."""
+def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: float, dtype: str) -> float:
+    """Raise `Disagreement` unless max |found − expected| ≤ 2 × naive_error + a few ulp of max |expected|; their quotient."""
     if found.shape != expected.shape:
         raise Disagreement(f"{what} has shape {found.shape}; expected {expected.shape}")
     error = float(np.max(np.abs(found.astype(np.float64) - expected)))
@@ -80,6 +85,7 @@ def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: flo
             f"{what} is off by {error:.3g}, allowed {bound:.3g} ({dtype}); worst at {at}: "
             f"got {float(found[at]):.6g}, expected {float(expected[at]):.6g}"
         )
+    return error / bound if bound else 0.0
 
 
 def reference(case: Case, dtype: str) -> Answer:

@@ -28,6 +28,7 @@ class Suite:
     replicates: int
     pace: Pace
     question: str
+    stage: int | None = None  # so many cases are measured on all backends before the next begin; all at once if None
 
 
 SUITES: dict[str, Suite] = {
@@ -35,6 +36,8 @@ SUITES: dict[str, Suite] = {
     "quick": Suite("quick", "cpu", 3, Pace(3, 0.03, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
+    "goal": Suite("goal", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every peer over the goal grid, on a GPU", 54),
+    "emulated": Suite("emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU"),
 }
 
 
@@ -50,7 +53,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates."""
+    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates.
+
+    items: of `bench.gpu.items`, measured before the cases; with them the budget is a limit, and no time is filled up.
+    emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
+    """
 
     suite: str
     studies: tuple[str, ...]
@@ -60,18 +67,22 @@ class Plan:
     replicates: int = 1
     time_budget: float | None = None
     seed: int = 0
+    items: tuple[str, ...] = ()
+    emulated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("studies", "backends", "filters")}
+        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("studies", "backends", "filters", "items")}
         return Plan(**(values | lists))
 
     @property
     def name(self) -> str:
         """The suite, or the study where only one was asked for."""
+        if self.items:
+            return "gpu-check-emulated" if self.emulated else "gpu-check"
         return self.suite if self.studies == tuple(study.names()) else "-".join(self.studies)
 
     @property
@@ -84,7 +95,7 @@ class Plan:
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
-        return filters.choose(study.get(study_name).cases[SUITES[self.suite].scale], self.filters)
+        return filters.choose(study.get(study_name).cases.get(SUITES[self.suite].scale, ()), self.filters)
 
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
@@ -107,6 +118,13 @@ class Plan:
         for name, case in tasks:
             backends = self._backends(name, case)
             yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
+
+    def stages(self, number: int) -> Iterator[list[Task]]:
+        """One replicate's tasks in the suite's stages."""
+        tasks, size = list(self.replicate(number)), SUITES[self.suite].stage
+        place = {case.key: index for name in self.studies for index, case in enumerate(self.cases(name))}
+        for first in range(0, len(place), size or max(1, len(place))):
+            yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
 
     def alone(self) -> Iterator[Task]:
         for name in self.studies:
@@ -166,4 +184,5 @@ def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
 
 
 def _default_scale(study_name: str) -> str:
-    return "quick" if study.get(study_name).cases["quick"] else "cpu"
+    cases = study.get(study_name).cases
+    return next(name for name in ("quick", "cpu", *SUITES) if cases.get(SUITES[name].scale))

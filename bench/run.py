@@ -11,17 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, prepare, processors, study, turns
+from bench import alone, budget, items, prepare, processors, study, turns
 from bench.case import Case
 from bench.code import HERE, Code
 from bench.conditions import Watch
+from bench.gpu import emulated
 from bench.lock import device_lock
+from bench.outcome import outcome
 from bench.plan import MACHINE, Plan, Task
 from bench.prepare import NULL
 from bench.turns import Reply
 from bench.workers import Workers
 from impls import LSTMSpec
-from results.record import Footer, Measurement, Record, measurement_from_dict
+from results.record import Footer, Record
 from results.store import Writer
 
 CEILINGS_SECONDS = 120.0
@@ -62,6 +64,8 @@ class Run:
     def execute(self) -> Footer:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
         self.started = time.monotonic()
+        if self.plan.emulated:
+            emulated.reveal()
         for record in self.finished:
             self._remember(record)
         self._announce()
@@ -80,19 +84,51 @@ class Run:
         return footer
 
     def _all(self, cache: Path) -> str:
+        for name in self.plan.items:
+            for record in items.measure(
+                name,
+                self.plan.emulated,
+                self.plan.time_budget is not None,
+                self.cpus,
+                cache,
+                self.code,
+                self._is_finished,
+                self.listener.doing,
+            ):
+                self._record(record)
         self._measure_machine(cache, 0)
         self._measure_overhead(cache)
         note = self._replicates(cache)
-        self._measure_machine(cache, 1)  # the machine may have been busy the first time
+        if self.plan.items:
+            self._write_down_what_did_not_fit()
+        else:
+            self._measure_machine(cache, 1)  # the machine may have been busy the first time
         return note
+
+    @property
+    def _marks(self) -> dict[str, str]:
+        """What the provenance of every record of this run says."""
+        return {"emulated": "true"} if self.plan.emulated else {}
+
+    def _is_finished(self, study_name: str, key: str) -> bool:
+        return any((study_name, key, backend, 0) in self.records for backend in (items.PROBE, items.EMULATION))
+
+    def _write_down_what_did_not_fit(self) -> None:
+        """A record for every case and backend that was asked for and not reached."""
+        spent = (
+            f"not measured: the {self.plan.time_budget or 0:.0f} s were spent before its turn; lstm-bench run goal has no limit"
+        )
+        for task in self.plan.replicate(0):
+            of = {"status": "skipped", "reason": spent}, {}, time.time(), 0.0, self._marks
+            self._record(*(_of_task(task, name, *of) for name in self._wanted(task)))
 
     def _replicates(self, cache: Path) -> str:
         for number in range(self.plan.replicates):
-            if not self._replicate(list(self.plan.replicate(number)), cache):
+            if not all(self._replicate(tasks, cache) for tasks in self.plan.stages(number)):
                 return "time budget spent before every case had its replicates"
             if number == 0 and not self._alone(cache):
                 return "time budget spent before every case had its replicates"
-        while self.plan.time_budget is not None:
+        while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
             left = self._seconds_left()
@@ -149,28 +185,29 @@ class Run:
         for backend in wanted:
             if invalid and replies[backend]["status"] == "ok":
                 replies[backend] = {"status": "failed", "kind": "unstable", "reason": invalid}
-        self._record(*(_of_task(task, name, replies[name], conditions.summary, started, seconds) for name in wanted))
+        of = conditions.summary, started, seconds, self._marks
+        self._record(*(_of_task(task, name, replies[name], *of) for name in wanted))
 
     def _alone(self, cache: Path) -> bool:
         """Studies that measure by themselves. False if out of time."""
         jobs = []
         for task in self.plan.alone():
             wanted, refused = self._wanted(task), _refused(task, self._wanted(task))
-            self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0) for name, reply in refused.items()))
+            self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0, self._marks) for name, reply in refused.items()))
             jobs += [(task, name) for name in wanted if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("each case in a process of its own")
         outcomes = alone.measure(jobs, slots, cache, self.code)
         with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                self._record(_of_task(*outcome))
+            for one in outcomes:
+                self._record(_of_task(*one, self._marks))
                 if self._seconds_left() <= 0:
                     return False
         return True
 
     def _measure_machine(self, cache: Path, replicate: int) -> None:
-        for dtype in self.plan.dtypes():
+        for dtype in () if self.plan.emulated else self.plan.dtypes():
             key = f"{dtype}-{self.plan.device}"
             if ("ceilings", key, MACHINE, replicate) in self.records:
                 continue
@@ -179,7 +216,7 @@ class Run:
             started, clock = time.time(), time.monotonic()
             reply = alone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
             seconds = time.monotonic() - clock
-            self._record(_outcome("ceilings", key, MACHINE, replicate, arguments, {}, reply, {}, started, seconds))
+            self._record(outcome("ceilings", key, MACHINE, replicate, arguments, {}, reply, {}, started, seconds, self._marks))
 
     def _measure_overhead(self, cache: Path) -> None:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
@@ -241,24 +278,12 @@ def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
     return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
 
 
-def _of_task(task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float) -> Record:
-    return _outcome(
+def _of_task(
+    task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float, marks: dict[str, str]
+) -> Record:
+    return outcome(
         task.study, task.case.key, backend, task.replicate, task.case.to_dict(), task.case.counts(),
-        reply, conditions, started, seconds,
-    )  # fmt: skip
-
-
-def _outcome(
-    study_name: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
-    reply: Reply, conditions: dict[str, Any], started: float, seconds: float,
-) -> Record:  # fmt: skip
-    measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
-    if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
-        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
-    return Record(
-        study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
-        reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),
-        provenance=reply.get("provenance", {}), conditions=conditions, started=started, seconds=seconds,
+        reply, conditions, started, seconds, marks,
     )  # fmt: skip
 
 

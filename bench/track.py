@@ -28,7 +28,7 @@ def suite() -> Suite:
 
 def cases(study_name: str) -> dict[str, Case]:
     """The study's cases at the chosen scale, by key."""
-    return {case.key: case for case in study.get(study_name).cases[suite().scale]}
+    return {case.key: case for case in study.get(study_name).cases.get(suite().scale, ())}
 
 
 def backends() -> list[str]:

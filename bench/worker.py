@@ -16,14 +16,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import ceilings, denormals, prepare, study
+from bench import agreement, ceilings, denormals, prepare, study
 from bench.case import Case
 from bench.clock import clock_for
+from bench.gpu import items
 from bench.sampling import Sampler
 from results.record import Measurement
+
+if TYPE_CHECKING:
+    from bench.gpu.station import Station
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
@@ -39,6 +43,7 @@ class Worker:
         self.admitted: set[str] = set()
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
+        self.station: Station | None = None
 
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
         """Through the door; ready for `warm_up`. The shrunken twin is checked once a process."""
@@ -89,6 +94,19 @@ class Worker:
             prepare.admit(opened, self.backend)
         return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
 
+    def parts(self, item: str, emulated: bool) -> dict[str, Any]:
+        """What a GPU item has to measure here."""
+        return {"parts": items.parts(item, self._open_station(emulated))}
+
+    def part(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
+        return items.measure(item, self._open_station(emulated), key)
+
+    def _open_station(self, emulated: bool) -> Station:
+        from bench.gpu.station import open_station  # PyTorch, which other workers must not import
+
+        self.station = self.station or open_station(emulated)
+        return self.station
+
     def ceilings(self, device: str, dtype: str) -> dict[str, Any]:
         return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
 
@@ -109,7 +127,8 @@ def serve(backend: str, requests: Any, replies: Any) -> None:
         with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
             impls.get(backend)
     operations: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(worker, name) for name in ("prepare", "warm_up", "turn", "collect", "alone", "ceilings", "release")
+        name: getattr(worker, name)
+        for name in ("prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
     }
     replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
     for line in requests:
@@ -126,7 +145,9 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
         return {"status": "ok"} | operation(**request)
     except prepare.Skip as reason:
         return {"status": "skipped", "reason": str(reason)}
-    except prepare.Rejected as reason:
+    except impls.Unavailable as reason:
+        return {"status": "skipped", "reason": str(reason)}
+    except (prepare.Rejected, agreement.Disagreement) as reason:
         return {"status": "failed", "kind": "wrong", "reason": str(reason)}
     except Exception as error:
         # The boundary of isolation: whatever a backend raises becomes a typed outcome, never a lost case.

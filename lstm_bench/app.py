@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from lstm_bench import over_time
+from lstm_bench import gpu_check, over_time
 
 app = typer.Typer(
     name="lstm-bench",
@@ -133,6 +133,7 @@ def export(
     print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
+app.command()(gpu_check.gpu_check)
 app.command()(over_time.compare)
 app.command()(over_time.certify)
 app.command()(over_time.track)

@@ -82,9 +82,29 @@ def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
 
 def start(launch: Launch, function: Any, stream: int) -> None:
     """Enqueue the launch on a stream of the current context."""
-    driver, kernel = bindings(), launch.kernel
+    config = configuration(launch.kernel, launch.grid, stream)
+    # The driver copies the argument before it returns, so the caller may change it at once.
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
+    require("cuLaunchKernelEx", bindings().cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+def resident_clusters(kernel: Kernel, device: torch.device) -> int:
+    """How many clusters (blocks where there are none) of this kernel the device holds at once."""
+    driver = bindings()
+    with torch.cuda.device(device):
+        function = _function(kernel, torch.cuda.current_device())
+        if kernel.cluster > 1:
+            config = configuration(kernel, (kernel.cluster, 1, 1), 0)
+            return require("cuOccupancyMaxActiveClusters", driver.cuOccupancyMaxActiveClusters(function, config))
+        asked = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, kernel.threads, kernel.shared_bytes)
+        blocks = require("cuOccupancyMaxActiveBlocksPerMultiprocessor", asked)
+        return blocks * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def configuration(kernel: Kernel, grid: tuple[int, int, int], stream: int) -> Any:
+    driver = bindings()
     config = driver.CUlaunchConfig()
-    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
     config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
     if kernel.cooperative:
@@ -97,9 +117,7 @@ def start(launch: Launch, function: Any, stream: int) -> None:
         size = attribute.value.clusterDim
         size.x, size.y, size.z = kernel.cluster, 1, 1
         config.attrs, config.numAttrs = [attribute], 1
-    # The driver copies the argument before it returns, so the caller may change it at once.
-    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
-    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+    return config
 
 
 def allow(kernel: Kernel, function: Any) -> None:

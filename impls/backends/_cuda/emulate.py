@@ -43,8 +43,9 @@ def run(launch: Launch, path: Path, seed: int) -> None:
     ranges = [bound for tensor in launch.reads for bound in _range(tensor, writable=False)]
     ranges += [bound for tensor in launch.writes for bound in _range(tensor, writable=True)]
     kernel = launch.kernel
+    together = launch.grid[0] if kernel.cooperative else kernel.cluster
     complaint = emulate(
-        (ctypes.c_int * 3)(*launch.grid), launch.grid[0] if kernel.cooperative else kernel.cluster, kernel.threads, kernel.shared_bytes, ctypes.c_uint64(seed),
+        (ctypes.c_int * 3)(*launch.grid), together, kernel.threads, kernel.shared_bytes, ctypes.c_uint64(seed),
         ctypes.byref(launch.arguments), (ctypes.c_int64 * len(ranges))(*ranges), len(ranges) // 3,
     )  # fmt: skip
     if complaint is not None:

@@ -101,7 +101,8 @@ def grid(bench: Bench, way: Way, blocks: int, payload: int, steps: int, threads:
 def multiply_kernel(storage: Storage, warps: int, chains: int, columns: int = 0) -> Kernel:
     """`columns`: 0 for `mma` on 8 columns, else what four warps multiply together (sm_90a only)."""
     defines = (
-        ("STORAGE", storage.name), ("KIND", f"GROUP_{storage.name.upper()}"), ("CHAINS", str(chains)), ("COLUMNS", str(columns)),
+        ("STORAGE", storage.name), ("KIND", f"GROUP_{storage.name.upper()}"),
+        ("CHAINS", str(chains)), ("COLUMNS", str(columns)),
     )  # fmt: skip
     return Kernel("probe_multiply.cu", "probe_multiply", defines, WARP * warps, max(columns // 8, 1) * 256)
 

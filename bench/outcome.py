@@ -1,0 +1,24 @@
+"""From a worker's reply to a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.prepare import NULL
+from bench.turns import Reply
+from results.record import Measurement, Record, measurement_from_dict
+
+
+def outcome(
+    study_name: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
+    reply: Reply, conditions: dict[str, Any], started: float, seconds: float, marks: dict[str, str],
+) -> Record:  # fmt: skip
+    """`marks` are added to the provenance, whatever the status."""
+    measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
+    if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
+        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
+    return Record(
+        study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
+        reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),
+        provenance=reply.get("provenance", {}) | marks, conditions=conditions, started=started, seconds=seconds,
+    )  # fmt: skip
