@@ -1,4 +1,4 @@
-"""Does the gradient's horizon before training foretell what can be learnt? Pairs of n(ε) and L50, and their rank correlation."""
+"""Does the gradient's horizon before training foretell what can be learnt? n(ε) against L50, and their rank correlation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
         return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
-    value = float(stats.spearmanr(known[:, 0], known[:, 1]).statistic)
+    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
     if abs(value) > 1 - 1e-12:
         value = float(np.copysign(1 - 1e-12, value))
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))

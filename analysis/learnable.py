@@ -44,7 +44,7 @@ def trials(rows: pd.DataFrame) -> Trials | None:
 
 
 def learnable_lag(of: Trials) -> Estimate:
-    """L50. Beyond the longest lag it is censored; where the shortest was not learnt, or too little was tried, it is no number."""
+    """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
     first, last = float(of.lags[0]), float(of.lags[-1])
     if len(of.lags) < FEWEST_LAGS:
         return missing(f"{len(of.lags)} lags tried: too few for a fit")

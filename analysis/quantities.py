@@ -117,7 +117,9 @@ def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
     found, steps = _learnable_lag(rows), float(rows["truncation"].iloc[0])
     if not steps:
         return missing("not truncated")
-    low, high, value, beyond = (None if each is None else each / steps for each in (found.low, found.high, found.value, found.beyond))
+    low, high, value, beyond = (
+        None if each is None else each / steps for each in (found.low, found.high, found.value, found.beyond)
+    )
     return replace(found, value=value, low=low, high=high, beyond=beyond)
 
 

@@ -92,7 +92,7 @@ CLAIMS = (
     ),
     Claim(
         "a-foretold",
-        "The farther a gradient reaches before training, the longer the lag that can be learnt, over cells and initialisations.",
+        "Over cells and initialisations, the farther a gradient reaches before training, the longer the lag that is learnt.",
         (Test("horizon_rank_correlation", low=0.5),),
         (("Recall", "probe=learning,task=recall,truncation=0"),),
         figure="phase",
