@@ -13,6 +13,7 @@ from analysis.ratios import CONFIDENCE
 from analysis.seeds import Estimate, missing
 
 FEWEST_PAIRS = 5
+CENSORED = 1e300  # ranks above any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def pairs(rows: pd.DataFrame) -> list[Pair]:
 
 
 def rank_correlation(rows: pd.DataFrame) -> Estimate:
-    """Spearman's ρ of n(ε) and L50 over cells and initialisations, with Bonett & Wright's interval (2000, equation 4).
+    """Spearman's ρ of n(ε) and L50 over cells and initialisations.
 
     What is censored shares the highest rank; what has no number is left out.
     """
@@ -47,14 +48,18 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
         return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
-    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
-    if abs(value) > 1 - 1e-12:
-        value = float(np.copysign(1 - 1e-12, value))
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
-    low, high = (float(np.tanh(np.arctanh(value) + side * half)) for side in (-1, 1))
+    value, low, high = interval(known)
     return Estimate(value, low, high, len(known))
+
+
+def interval(known: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's ρ of pairs [N, 2] and its 95 % interval (Bonett & Wright 2000, equation 4)."""
+    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
+    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
+    middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    return value, float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 
 def ranked(found: Estimate) -> float | None:
     """What to rank an estimate by; None where it is not known at all."""
-    return found.value if found.value is not None else float("1e9") if found.beyond is not None else None
+    return found.value if found.value is not None else CENSORED if found.beyond is not None else None

@@ -62,7 +62,9 @@ def learnable_lag(of: Trials) -> Estimate:
     count = int(of.trained.min())
     if value > last:
         return Estimate(None, min(low, last), None, count, beyond=last)
-    return Estimate(value, low, None if high > last else high, count, beyond=last if high > last else None)
+    # Where the longest lag was still learnt by some, what lies beyond it was never seen to fail.
+    unbounded = inside[-1] == midpoints[-1] or (high > last and of.learnt[-1] > 0)
+    return Estimate(value, low, None if unbounded else high, count, beyond=last if unbounded else None)
 
 
 def steepness(of: Trials, lag: float) -> float:

@@ -19,7 +19,9 @@ LOOKS = {"rnn": (PALETTE[0], MARKERS[0]), "gru": (PALETTE[2], MARKERS[1]), "lstm
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`."""
     rows = quantities.select(series, "probe=learning,truncation=0")
-    found = {task: foretelling.pairs(rows[rows["task"] == task]) for task in TASKS if (rows.get("task") == task).any()}
+    if rows.empty:
+        return None
+    found = {task: foretelling.pairs(rows[rows["task"] == task]) for task in TASKS}
     found = {task: [pair for pair in each if pair.learnable.bounds and pair.horizon.bounds] for task, each in found.items()}
     found = {task: each for task, each in found.items() if each}
     if not found:

@@ -19,6 +19,8 @@ COLOURS = (PALETTE[0], PALETTE[2], PALETTE[4], PALETTE[6])
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; a panel for each network that was trained with and without truncation."""
     rows = quantities.select(series, "probe=learning,task=recall")
+    if rows.empty:
+        return None
     groups = [(names, own) for names, own in rows.groupby(["cell", "init"], sort=False) if own["truncation"].nunique() > 1]
     if not groups:
         return None

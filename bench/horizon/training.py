@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.gradients import cells, inits
 from bench.horizon.tasks import Task
+from bench.horizon.walks import walk
 from impls import Spec
 
 LARGEST_NORM = 1.0  # of a network's gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
@@ -29,7 +30,7 @@ class Networks:
         ]
         readout = torch.from_numpy(np.stack(draws)).to(spec.device, dtype)
         self.task, self.rate = task, rate
-        self.kind = cells.kind(spec, init)
+        self.walk = walk(spec, init)
         self.parameters = [each.contiguous() for each in (own.w_x, own.w_h, own.b_x, own.b_h, readout[:, :-1], readout[:, -1:])]
         self.means = [torch.zeros_like(each) for each in self.parameters]
         self.squares = [torch.zeros_like(each) for each in self.parameters]
@@ -52,23 +53,13 @@ class Networks:
     def gradients(self, x: Tensor, target: Tensor, truncation: int) -> tuple[Tensor, list[Tensor]]:
         """Scores [S] and the gradients of each network's mean loss over its batch, backpropagated through the last
         `truncation` steps (0: all). The state is carried over the cut (Williams & Peng 1990)."""
-        w_x, w_h, b_x, b_h, w_y, b_y = self.parameters
-        path = self.kind(cells.Weights(w_x, w_h, b_x, b_h), x)
-        outputs = torch.stack([*path.hidden[1:], path.last[0]][-self.task.answers :])
-        answers = outputs @ w_y + b_y
-        score, of_answers = judged(self.task, answers, target)
-        of_outputs = of_answers @ w_y.transpose(1, 2)
-        grads, of_x, of_h = path.zeros(x.shape[2]), [], []
-        depth = min(truncation, path.steps) if truncation else path.steps
-        for lag in range(depth):
-            if lag < self.task.answers:
-                grads = (grads[0] + of_outputs[-1 - lag], *grads[1:])
-            dz, dh, grads = path.pull(path.steps - 1 - lag, grads)
-            of_x.append(dz)
-            of_h.append(dh)
-        d_x, d_h = _by_network(torch.stack(of_x[::-1])), _by_network(torch.stack(of_h[::-1]))
-        before = _by_network(torch.stack(path.hidden[path.steps - depth :]))
-        into = _by_network(x[path.steps - depth :])
+        *of_cell, w_y, b_y = self.parameters
+        hidden = self.walk.forward(cells.Weights(*of_cell), x)
+        outputs = hidden[-self.task.answers :]
+        score, of_answers = judged(self.task, outputs @ w_y + b_y, target)
+        depth = min(truncation, len(x)) if truncation else len(x)
+        d_x, d_h = map(_by_network, self.walk.backward(of_answers @ w_y.transpose(1, 2), depth))
+        into, before = _by_network(x[len(x) - depth :]), _by_network(hidden[len(x) - depth : -1])
         d_y = _by_network(of_answers)
         return score, [
             into.transpose(1, 2) @ d_x, before.transpose(1, 2) @ d_h, d_x.sum(1, keepdim=True), d_h.sum(1, keepdim=True),
