@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import foretelling, quantities, verdicts
-from analysis.figures.drawing import Drawing, look, panels
+from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.foretelling import Pair
 from analysis.seeds import Estimate
 from analysis.style import FAINT, MARKERS, PALETTE, PAPER
 
 TASKS = {"recall": "Recall", "adding": "Adding", "copy": "Copy", "temporal_order": "Temporal order"}
+TICKS = (5, 10, 20, 50, 100, 200, 400)
 LOOKS = {"rnn": (PALETTE[0], MARKERS[0]), "gru": (PALETTE[2], MARKERS[1]), "lstm": (PALETTE[4], MARKERS[2])}
 
 
@@ -59,6 +60,8 @@ def _panel(axes: Axes, pairs: list[Pair]) -> None:
         axes.plot(x, y, marker=marker, color=colour, markerfacecolor=face, markeredgecolor=colour, linestyle="", zorder=3)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        log_values(axis, TICKS)
     axes.axline((10, 10), (100, 100), color=FAINT, lw=1)
     axes.set_xlabel("n(10⁻³) before training, steps")
     axes.tick_params(labelleft=True)

@@ -115,7 +115,7 @@ CLAIMS = (
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": tuple(_smoke()),
     "quick": (),
-    "cpu": tuple(_cases(32, 113, 40, 5)),
+    "cpu": tuple(_cases(32, 113, 28, 5)),
     "gpu": tuple(_cases(64, 226, 80, 20, "cuda")),
 }
 STUDY = Study(
