@@ -109,6 +109,7 @@ def _caption(rows: pd.DataFrame, hidden: int) -> str:
     correlation = verdicts.spoken("horizon_rank_correlation", quantities.QUANTITIES["horizon_rank_correlation"](rows))
     seeds, updates = int(rows["seeds"].min()), int(rows["updates"].min())
     return (
-        f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, {updates} updates. "
-        f"A row ends after the first lag that none learnt; arrowheads: beyond. Rank correlation of n(10⁻³) and L50: {correlation}."
+        f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, "
+        f"{updates} updates. A row ends after the first lag that none learnt; arrowheads: beyond. "
+        f"Rank correlation of n(10⁻³) and L50: {correlation}."
     )
