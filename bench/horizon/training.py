@@ -58,12 +58,10 @@ class Networks:
         outputs = hidden[-self.task.answers :]
         score, of_answers = judged(self.task, outputs @ w_y + b_y, target)
         depth = min(truncation, len(x)) if truncation else len(x)
-        d_x, d_h = map(_by_network, self.walk.backward(of_answers @ w_y.transpose(1, 2), depth))
-        into, before = _by_network(x[len(x) - depth :]), _by_network(hidden[len(x) - depth : -1])
-        d_y = _by_network(of_answers)
+        d_x, d_h = self.walk.backward(of_answers @ w_y.transpose(1, 2), depth)
         return score, [
-            into.transpose(1, 2) @ d_x, before.transpose(1, 2) @ d_h, d_x.sum(1, keepdim=True), d_h.sum(1, keepdim=True),
-            _by_network(outputs).transpose(1, 2) @ d_y, d_y.sum(1, keepdim=True),
+            _of_weight(x[len(x) - depth :], d_x), _of_weight(hidden[len(x) - depth : -1], d_h), _of_bias(d_x), _of_bias(d_h),
+            _of_weight(outputs, of_answers), _of_bias(of_answers),
         ]  # fmt: skip
 
 
@@ -80,6 +78,10 @@ def judged(task: Task, answers: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     return right, (torch.softmax(answers, -1) - wanted) / count
 
 
-def _by_network(values: Tensor) -> Tensor:
-    """[K, S, B, ·] as [S, K·B, ·]."""
-    return values.transpose(0, 1).flatten(1, 2)
+def _of_weight(inputs: Tensor, d_z: Tensor) -> Tensor:
+    """The gradient [S, M, N] of weights with inputs [K, S, B, M] and pre-activations' gradients [K, S, B, N]."""
+    return (inputs.transpose(2, 3) @ d_z).sum(0)
+
+
+def _of_bias(d_z: Tensor) -> Tensor:
+    return d_z.sum((0, 2))[:, None]
