@@ -90,24 +90,28 @@ def ladder(case: Case) -> list[int]:
 
 
 def train(case: Case, task: Task, lag: int, seeds: range) -> Trained:
-    """All seeds as one batch until each has learnt, or has gone wrong, or the case's `updates` are spent."""
+    """All seeds as one batch, which those leave that have learnt or gone wrong, until the case's `updates` are spent."""
     networks = Networks(case.spec, str(case.factor("init")), seeds, task, float(case.factor("rate")))
     generator = torch.Generator(case.spec.device).manual_seed(1_000_003 * (case.seed + 1) + lag)
     dtype, truncation = networks.parameters[0].dtype, int(case.factor("truncation"))
+    done, notes, left = np.full(len(seeds), np.nan), [], np.arange(len(seeds))
     recent = torch.full((WINDOW, len(seeds)), torch.nan, dtype=dtype)
-    done, notes = np.full(len(seeds), np.nan), []
-    alive = torch.ones(len(seeds), dtype=torch.bool)
-    for update in range(int(case.factor("updates"))):
-        x, target = draw(task, lag, len(seeds), case.batch, generator)
+    for update in range(1, int(case.factor("updates")) + 1):
+        x, target = draw(task, lag, len(left), case.batch, generator)
         score, finite = (each.cpu() for each in networks.update(x.to(dtype), target, truncation))
-        for seed in torch.nonzero(alive & ~finite).flatten().tolist():
-            notes.append(f"the loss or its gradient is not finite at lag {lag} for seed {seeds[seed]}, update {update + 1}")
-        alive &= finite
         recent[update % WINDOW] = score
-        learnt = (_learnt(task, recent.mean(0)) & alive).numpy() & np.isnan(done)
-        done[learnt] = update + 1
-        if not (np.isnan(done) & alive.numpy()).any():
+        learnt = _learnt(task, recent.mean(0)) & finite
+        done[left[learnt.numpy()]] = update
+        notes += [
+            f"the loss or its gradient is not finite at lag {lag} for seed {seeds[number]}, update {update}"
+            for number in left[~finite.numpy()]
+        ]
+        stay = finite & ~learnt
+        if not stay.any():
             break
+        if not stay.all():
+            networks.keep(stay)
+            recent, left = recent[:, stay], left[stay.numpy()]
     return Trained(lag, done, notes)
 
 

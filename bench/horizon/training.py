@@ -50,6 +50,11 @@ class Networks:
             value.addcdiv_(mean, (square / second).sqrt_().add_(EPSILON), value=-self.rate / first)
         return score, torch.isfinite(score) & torch.isfinite(norm)
 
+    def keep(self, which: Tensor) -> None:
+        """Go on with the networks where `which` [S] is true, the others leave the batch."""
+        for values in (self.parameters, self.means, self.squares):
+            values[:] = [each[which.to(each.device)] for each in values]
+
     def gradients(self, x: Tensor, target: Tensor, truncation: int) -> tuple[Tensor, list[Tensor]]:
         """Scores [S] and the gradients of each network's mean loss over its batch, backpropagated through the last
         `truncation` steps (0: all). The state is carried over the cut (Williams & Peng 1990)."""
