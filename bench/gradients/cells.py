@@ -7,8 +7,9 @@ Equations of the full 2H-state Jacobian: docs/studies/gradients.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,20 +46,43 @@ def stacked(spec: Spec, each: Sequence[Params], dtype: torch.dtype = torch.float
     )  # fmt: skip
 
 
-class Path:
+class Path(Protocol):
     """A trajectory that can be walked back and forth: `pull` is one step of backpropagation, `push` of a tangent."""
 
-    def __init__(self, weights: Weights, x: Tensor) -> None:
-        """x: [T, S, B, I]. The state before the first step is zero."""
-        self.weights, self.steps = weights, len(x)
+    parts: int  # tensors in a state
+    steps: int
+    weights: Weights
+    hidden: list[Tensor]  # h before each step
+    last: State
+    back: Tensor  # recurrent weights as `pull` multiplies by them, [S, G·H, H]
+    w_h: Tensor
+
+    def zeros(self, batch: int) -> State:
+        """A state of zeros."""
+        ...
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
+        ...
+
+    def push(self, t: int, tangents: State) -> State:
+        """J_t times a tangent of the state before step t."""
+        ...
+
+
+class Walk:
+    """What the paths share: the walk forward, which keeps the state before each step."""
+
+    def __init__(self, weights: Weights, x: Tensor, step: Callable[[Tensor, State], State], parts: int) -> None:
+        """x: [T, S, B, I]. The state before the first step is zero. step: from W x + b, [S, B, G·H], and a state to the next."""
+        self.weights, self.steps, self.parts = weights, len(x), parts
         self.back = weights.w_h.transpose(1, 2).contiguous()
         self.w_h = weights.w_h.contiguous()
-        self.saved: list[tuple[Tensor, ...]] = []
-        self.hidden: list[Tensor] = []  # h before each step
+        self.hidden: list[Tensor] = []
         state = self.zeros(x.shape[2])
         for inputs in x @ weights.w_x + weights.b_x:
             self.hidden.append(state[0])
-            state = self._step(inputs, state)
+            state = step(inputs, state)
         self.last = state
 
     def zeros(self, batch: int) -> State:
@@ -66,25 +90,15 @@ class Path:
         zero = torch.zeros(seeds, batch, hidden, dtype=self.weights.w_h.dtype, device=self.weights.w_h.device)
         return (zero,) * self.parts
 
-    parts = 1  # tensors in a state
 
-    def _step(self, inputs: Tensor, state: State) -> State:
-        """inputs: W x + b of one step, [S, B, G·H]."""
-        raise NotImplementedError
-
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
-        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
-        raise NotImplementedError
-
-    def push(self, t: int, tangents: State) -> State:
-        """J_t times a tangent of the state before step t."""
-        raise NotImplementedError
-
-
-class RNNPath(Path):
+class RNNPath(Walk):
     """h' = φ(W x + U h + b), φ = tanh; or rectified, for the IRNN."""
 
     rectified = False
+
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor]] = []
+        super().__init__(weights, x, self._step, parts=1)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         z = inputs + state[0] @ self.w_h + self.weights.b_h
@@ -104,8 +118,12 @@ class RectifiedPath(RNNPath):
     rectified = True
 
 
-class GRUPath(Path):
+class GRUPath(Walk):
     """n = tanh(x-part + r·h-part), h' = (1 − z)·n + z·h; gates r, z, n (see `impls.GRUSpec`)."""
+
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor, ...]] = []
+        super().__init__(weights, x, self._step, parts=1)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         h = state[0]
@@ -131,10 +149,12 @@ class GRUPath(Path):
         return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
 
 
-class LSTMPath(Path):
+class LSTMPath(Walk):
     """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps what the carousel needs: f, and the write i·|g|."""
 
-    parts = 2
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor, ...]] = []
+        super().__init__(weights, x, self._step, parts=2)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         h, c = state
@@ -170,7 +190,7 @@ class LSTMPath(Path):
         return self.saved[t][6]
 
 
-PATHS: dict[str, type[Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
+PATHS: dict[str, Callable[[Weights, Tensor], Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
 
 
 def run(spec: Spec, init: str, each: Sequence[Params], x: Tensor) -> Path:
