@@ -91,6 +91,14 @@ class Walk:
         return (zero,) * self.parts
 
 
+def product(values: Tensor, weights: Tensor) -> Tensor:
+    """values [..., S, B, G] @ weights [S, G, F], for all axes in front at once: broadcasting would copy the weights for each."""
+    if values.ndim == 3:
+        return values @ weights
+    together = values.movedim(-3, 0)
+    return (together.flatten(1, -2) @ weights).unflatten(1, together.shape[1:-1]).movedim(0, -3)
+
+
 class RNNPath(Walk):
     """h' = φ(W x + U h + b), φ = tanh; or rectified, for the IRNN."""
 
@@ -108,10 +116,10 @@ class RNNPath(Walk):
 
     def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
         dz = grads[0] * self.saved[t][0]
-        return dz, dz, (dz @ self.back,)
+        return dz, dz, (product(dz, self.back),)
 
     def push(self, t: int, tangents: State) -> State:
-        return (self.saved[t][0] * (tangents[0] @ self.w_h),)
+        return (self.saved[t][0] * product(tangents[0], self.w_h),)
 
 
 class RectifiedPath(RNNPath):
@@ -141,11 +149,11 @@ class GRUPath(Walk):
         dn = grads[0] * to_n
         dr, dz = dn * to_r, grads[0] * to_z
         of_h = torch.cat((dr, dz, dn * r), -1)
-        return torch.cat((dr, dz, dn), -1), of_h, (of_h @ self.back + grads[0] * z,)
+        return torch.cat((dr, dz, dn), -1), of_h, (product(of_h, self.back) + grads[0] * z,)
 
     def push(self, t: int, tangents: State) -> State:
         to_r, to_z, to_n, r, z = self.saved[t]
-        dr, dz, dn = (tangents[0] @ self.w_h).chunk(3, -1)
+        dr, dz, dn = product(tangents[0], self.w_h).chunk(3, -1)
         return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
 
 
@@ -175,11 +183,11 @@ class LSTMPath(Walk):
         to_i, to_f, to_g, to_o, _, f, _ = self.saved[t]
         cell = self.total_cell(t, grads)
         dz = torch.cat((cell * to_i, cell * to_f, cell * to_g, grads[0] * to_o), -1)
-        return dz, dz, (dz @ self.back, cell * f)
+        return dz, dz, (product(dz, self.back), cell * f)
 
     def push(self, t: int, tangents: State) -> State:
         to_i, to_f, to_g, to_o, to_h, f, _ = self.saved[t]
-        di, df, dg, do = (tangents[0] @ self.w_h).chunk(4, -1)
+        di, df, dg, do = product(tangents[0], self.w_h).chunk(4, -1)
         cell = f * tangents[1] + to_i * di + to_f * df + to_g * dg
         return to_o * do + to_h * cell, cell
 
