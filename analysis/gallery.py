@@ -9,7 +9,23 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis import svg
-from analysis.figures import attenuation, heatmap, hops, latency, memory, ratios, roofline, spectrum, throughput, timescales
+from analysis.figures import (
+    attenuation,
+    controls,
+    heatmap,
+    hops,
+    latency,
+    layers,
+    memory,
+    precision,
+    ratios,
+    roofline,
+    spectrum,
+    throughput,
+    timescales,
+    training,
+    truncation,
+)  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
@@ -103,6 +119,11 @@ GRADIENTS: dict[str, Callable[[pd.DataFrame], Drawing | None]] = {
     "hops": hops.draw,
     "spectrum": spectrum.draw,
     "timescales": timescales.draw,
+    "controls": controls.draw,
+    "training": training.draw,
+    "precision": precision.draw,
+    "truncation": truncation.draw,
+    "layers": layers.draw,
 }
 
 

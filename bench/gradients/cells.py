@@ -74,7 +74,7 @@ class Walk:
     """What the paths share: the walk forward, which keeps the state before each step."""
 
     def __init__(self, weights: Weights, x: Tensor, step: Callable[[Tensor, State], State], parts: int) -> None:
-        """x: [T, S, B, I]. The state before the first step is zero. step: from W x + b, [S, B, G·H], and a state to the next."""
+        """x: [T, S, B, I]. The state before the first step is zero. step: W x + b, [S, B, G·H], and a state to the next."""
         self.weights, self.steps, self.parts = weights, len(x), parts
         self.back = weights.w_h.transpose(1, 2).contiguous()
         self.w_h = weights.w_h.contiguous()
@@ -92,7 +92,7 @@ class Walk:
 
 
 def product(values: Tensor, weights: Tensor) -> Tensor:
-    """values [..., S, B, G] @ weights [S, G, F], for all axes in front at once: broadcasting would copy the weights for each."""
+    """values [..., S, B, G] @ weights [S, G, F], axes in front all at once: broadcasting would copy the weights for each."""
     if values.ndim == 3:
         return values @ weights
     together = values.movedim(-3, 0)

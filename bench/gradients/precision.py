@@ -1,7 +1,7 @@
 """The precision horizon: how far back a gradient is still a number in float16, bfloat16 or float32.
 
-Here nothing is scaled on the way, as in any backward pass: trajectory and sweep are computed in the case's own format, once with
-the loss as it is and once with the loss multiplied by `LOSS_SCALE`, and divided by nothing afterwards.
+Here nothing is scaled on the way, as in any backward pass: trajectory and sweep are computed in the case's own format, once
+with the loss as it is and once with the loss multiplied by `LOSS_SCALE`, and divided by nothing afterwards.
 """
 
 from __future__ import annotations

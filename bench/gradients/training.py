@@ -20,19 +20,20 @@ from bench.gradients.cells import Path, Weights
 from results.record import Measurement
 
 RATE, CLIP = 5e-3, 1.0  # Adam's step (Kingma & Ba 2015; its other constants as there) and the longest gradient let through
-BATCH, TESTED = 32, 512  # sequences an update, and at the end
+BATCH, TESTED = 16, 256  # sequences an update, and at the end
 LOOKS = (0.0, 0.25, 1.0)  # of the updates, at which the curve is taken
 
 
 def measure(case: Case) -> Iterator[Measurement]:
-    """`log_gradient_after_<updates>` by seed at the kept lags, on inputs that are not the task's; `accuracy` at the end."""
+    """`log_gradient_after_<updates>` by seed at the kept lags, on sequences of the task T steps long; `accuracy` at the end, at
+    the lag that was trained."""
     lag, updates = int(case.factor("lag")), int(case.factor("updates"))
     setup.require_lag(lag, case)
     seeds, lags = range(int(case.factor("seeds"))), setup.lags(case.steps)
     params = setup.weights(case.spec, str(case.factor("init")), len(seeds))
-    x = torch.from_numpy(np.stack([setup.inputs(case, seed) for seed in seeds], 1))
     u = torch.from_numpy(np.stack([setup.readout(case, seed) for seed in seeds]))
     learner = Learner(case, cells.stacked(case.spec, params))
+    x, _ = learner.draw(case.steps - 1, case.batch)
     looks = sorted({round(share * updates) for share in LOOKS})
     yield curves.lags_measured(lags)
     for done, after in zip([0, *looks], looks, strict=False):

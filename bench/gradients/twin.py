@@ -1,8 +1,8 @@
 """dL/dh_t and dL/dc_t from a fused kernel that shows neither, exactly.
 
-A twin of the network has 4H more inputs, all zero, wired to the gates by the identity: the gradient of those inputs is dL/dz_t, of
-the gates before their activation. From it dL/dh_{t−1} = W_hhᵀ dL/dz_t, one product for all steps. The gates themselves, and with
-them c_t, come from one product over inputs and outputs; then dL/dc_t = f_{t+1} dL/dc_{t+1} + o_t (1 − tanh² c_t) dL/dh_t.
+A twin of the network has 4H more inputs, all zero, wired to the gates by the identity: their gradient is dL/dz_t, of the gates
+before their activation. From it dL/dh_{t−1} = W_hhᵀ dL/dz_t, one product for all steps. The gates themselves, and with them
+c_t, come from one product over inputs and outputs; then dL/dc_t = f_{t+1} dL/dc_{t+1} + o_t (1 − tanh² c_t) dL/dh_t.
 """
 
 from __future__ import annotations
