@@ -11,18 +11,23 @@ from markupsafe import Markup
 from analysis import svg
 from analysis.figures import (
     attenuation,
+    controls,
     foretelling,
     heatmap,
     hops,
     latency,
+    layers,
     memory,
     phase,
+    precision,
     ratios,
     roofline,
     spectrum,
     throughput,
     timescales,
+    training,
     truncated_learning,
+    truncation,
 )  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
@@ -117,6 +122,11 @@ GRADIENTS: dict[str, Callable[[pd.DataFrame], Drawing | None]] = {
     "hops": hops.draw,
     "spectrum": spectrum.draw,
     "timescales": timescales.draw,
+    "controls": controls.draw,
+    "training": training.draw,
+    "precision": precision.draw,
+    "truncation": truncation.draw,
+    "layers": layers.draw,
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, foretelling, learnable, seeds
+from analysis import AnalysisError, attenuation, foretelling, learnable, precision, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -94,17 +94,24 @@ def _largest_exponent(rows: pd.DataFrame) -> Estimate:
     return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
 
 
-def _input_disagreement(rows: pd.DataFrame) -> Estimate:
-    """The largest difference in nats between any backend's curve of ln‖dL/dx‖ and the reference's."""
-    found = rows[rows["metric"] == "log_input"]
-    reference = found.loc[found["backend"] == REFERENCE, "samples"]
-    others = found.loc[found["backend"] != REFERENCE, "samples"]
-    if reference.empty or others.empty:
-        return NOT_MEASURED
-    if any(len(own) != len(reference.iloc[0]) for own in others):
-        return missing("a backend's gradient is exactly zero or not finite somewhere")
-    worst = max(float(np.abs(own - reference.iloc[0]).max()) for own in others)
-    return Estimate(worst, worst, worst, len(others))
+def _disagreement(*metrics: str) -> Quantity:
+    """The largest difference in nats between any backend's curves and the reference's."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        worst, backends = 0.0, 0
+        for name in metrics:
+            found = rows[rows["metric"] == name]
+            reference = found.loc[found["backend"] == REFERENCE, "samples"]
+            others = found.loc[found["backend"] != REFERENCE, "samples"]
+            if reference.empty or others.empty:
+                return NOT_MEASURED
+            if any(len(own) != len(reference.iloc[0]) for own in others):
+                return missing("a backend's gradient is exactly zero or not finite somewhere")
+            worst = max(worst, *(float(np.abs(own - reference.iloc[0]).max()) for own in others))
+            backends = len(others)
+        return Estimate(worst, worst, worst, backends)
+
+    return quantity
 
 
 def _learnable_lag(rows: pd.DataFrame) -> Estimate:
@@ -133,14 +140,19 @@ QUANTITIES: dict[str, Quantity] = {
     "identity_error": _identity_error,
     "hop_share_at_10": _hop_share_at_10,
     "largest_exponent": _largest_exponent,
-    "input_disagreement": _input_disagreement,
+    "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
+    "input_disagreement": _disagreement("log_input"),
+    "state_disagreement": _disagreement("log_hidden", "log_cell"),
+    "zero_lag": precision.zero_lag,
+    "denormal_lag": precision.denormal_lag,
     "learnable_lag": _learnable_lag,
     "learnable_over_truncation": _learnable_over_truncation,
     "horizon_rank_correlation": foretelling.rank_correlation,
 }
 # What stands beside a number of each; "" for a pure number.
 UNITS = {
-    "horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step", "learnable_lag": "steps",
+    "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step",
+    "largest_exponent": "nat/step", "learnable_lag": "steps",
 }  # fmt: skip
 WORDS = {
     "bic_for_exponential": "ΔBIC",
@@ -150,6 +162,10 @@ WORDS = {
     "hop_share_at_10": "share that never left",
     "largest_exponent": "λ₁",
     "input_disagreement": "largest difference of ln‖dL/dx‖",
+    "input_passed_over_100": "A(100)/A(1)",
+    "state_disagreement": "of ln‖dL/dh‖ and ln‖dL/dc‖",
+    "zero_lag": "exactly zero from",
+    "denormal_lag": "denormal from",
     "horizon": "n(10⁻³)",
     "learnable_lag": "L50",
     "learnable_over_truncation": "L50/k",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import attenuation, verdicts
-from analysis.figures import inits
+from analysis.figures import decades, inits
 from analysis.figures.drawing import Drawing, look, panels
 from analysis.style import FAINT, INK
 
@@ -16,7 +16,6 @@ LAST_LAG = 150
 LOWEST, HIGHEST = -12.0, 3.0  # decades
 TEN_STEPS = 10
 THEORY = float(np.log10(1 / np.sqrt(3)))  # spectral radius of U(±1/√H) as H grows: a circular law of variance 1/(3H)
-LN10 = float(np.log(10))
 CELLS = {"rnn": "Vanilla RNN", "lstm": "LSTM"}
 AUDITED = ("keras", "flax", "tensorflow1", "jozefowicz")  # have a figure of their own
 
@@ -55,11 +54,11 @@ def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
     handles = []
     for place, (init, (own, alone)) in enumerate(curves(rows).items()):
         colour, dash = inits.look(init, place)
-        middle, half = own.mean / LN10, own.half_width / LN10
+        middle, half = own.mean * decades.PER_NAT, own.half_width * decades.PER_NAT
         axes.fill_between(own.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
         axes.plot(own.lags, middle, color=colour, linestyle=dash)
         if alone is not None:
-            axes.plot(alone.lags, alone.mean / LN10, color=colour, lw=0.9, linestyle=(0, (1.2, 1.6)))
+            axes.plot(alone.lags, alone.mean * decades.PER_NAT, color=colour, lw=0.9, linestyle=(0, (1.2, 1.6)))
         handles.append(inits.mark(init, place))
     axes.axvline(TEN_STEPS, color=FAINT, lw=1)
     axes.axhline(-3, color=FAINT, lw=1)
@@ -71,15 +70,10 @@ def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
         handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (1.2, 1.6)), label="∏f: the cell path alone"))
     axes.set_xlim(0, LAST_LAG)
     axes.set_ylim(LOWEST, HIGHEST)
-    ticks = [2, 0, -3, -6, -9, -12]
-    axes.set_yticks(ticks, [f"10{str(tick).translate(_RAISED)}" if tick else "1" for tick in ticks])
-    axes.tick_params(labelleft=True)
+    decades.ticks(axes, (2, 0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
     axes.set_title(CELLS[cell])
     inits.beside(axes, handles)
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _caption(rows: pd.DataFrame, hidden: int) -> str:

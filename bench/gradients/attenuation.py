@@ -8,7 +8,6 @@ gradients are close to log-normal, and a mean of norms would be that of their ta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from bench.case import Case
 from bench.gradients import curves, setup
 from bench.gradients.cells import LSTMPath, Path, State
+from bench.gradients.scaled import Scaled
 from results.record import Measurement
 
 TRUNCATIONS = 10  # lags at which the truncated gradient is compared with the full one, evenly in the logarithm
@@ -27,7 +27,7 @@ def measure(case: Case) -> Iterator[Measurement]:
 
     log_gradient   ln‖dL/ds‖, s the whole state       log_input   ln‖dL/dx‖
     log_weight     ln‖the lag's share of dL/dW_hh‖    truncated_cosine  of dL/dW_hh cut off after the lag, with the full one
-    LSTM: log_cell ln‖dL/dc‖, log_cell_only ln‖∏f ⊙ dL/dc_T‖, cell_cosine between the two.
+    LSTM: log_hidden ln‖dL/dh‖, log_cell ln‖dL/dc‖, log_cell_only ln‖∏f ⊙ dL/dc_T‖, cell_cosine between the two.
     """
     path, cotangent = setup.path(case)
     lags = setup.lags(case.steps)
@@ -50,28 +50,9 @@ def _decay(lags: np.ndarray, curve: np.ndarray) -> float:
     return float((curve[last] - curve[tenth]) / (lags[last] - lags[tenth])) if last > tenth else 0.0
 
 
-@dataclass(slots=True)
-class _Scaled:
-    """A cotangent at unit length for each sequence, and the logarithm of what it was divided by, [S, B]."""
-
-    parts: State
-    log: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.log = torch.zeros(self.parts[0].shape[:-1], dtype=self.parts[0].dtype, device=self.parts[0].device)
-        self.rescale(self.parts)
-
-    def rescale(self, parts: State) -> None:
-        size = torch.sqrt(sum((part.square().sum(-1) for part in parts), start=torch.zeros_like(self.log)))
-        self.log = self.log + torch.log(size)
-        # A gradient that is exactly zero stays so; its logarithm, −inf, says it.
-        safe = torch.where(size > 0, size, torch.ones_like(size))[..., None]
-        self.parts = tuple(part / safe for part in parts)
-
-
 def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
     """The curves of `measure` that come from one pass, each [K, S] for K lags."""
-    kept, own, cell = set(lags.tolist()), _Scaled(cotangent), None
+    kept, own, cell = set(lags.tolist()), Scaled(cotangent), None
     columns: dict[str, list[Tensor]] = {}
 
     def keep(name: str, value: Tensor) -> None:
@@ -83,13 +64,14 @@ def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
         total = grads[0]
         if isinstance(path, LSTMPath):
             total = path.total_cell(t, grads)
-            cell = cell or _Scaled((total * torch.exp(log)[..., None],))
+            cell = cell or Scaled((total * torch.exp(log)[..., None],))
         dx, dh, before = path.pull(t, grads)
         if lag in kept:
             keep("log_gradient", log)
             keep("log_input", log + _log_norm(dx @ path.weights.w_x.transpose(1, 2)))
             keep("log_weight", log + _log_norm(dh) + _log_norm(path.hidden[t]))
             if isinstance(path, LSTMPath) and cell:
+                keep("log_hidden", log + _log_norm(grads[0]))
                 keep("log_cell", log + _log_norm(total))
                 keep("log_cell_only", cell.log)
                 keep("cell_cosine", torch.nn.functional.cosine_similarity(cell.parts[0], total, dim=-1))

@@ -7,8 +7,9 @@ Equations of the full 2H-state Jacobian: docs/studies/gradients.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -45,20 +46,43 @@ def stacked(spec: Spec, each: Sequence[Params], dtype: torch.dtype = torch.float
     )  # fmt: skip
 
 
-class Path:
+class Path(Protocol):
     """A trajectory that can be walked back and forth: `pull` is one step of backpropagation, `push` of a tangent."""
 
-    def __init__(self, weights: Weights, x: Tensor) -> None:
-        """x: [T, S, B, I]. The state before the first step is zero."""
-        self.weights, self.steps = weights, len(x)
+    parts: int  # tensors in a state
+    steps: int
+    weights: Weights
+    hidden: list[Tensor]  # h before each step
+    last: State
+    back: Tensor  # recurrent weights as `pull` multiplies by them, [S, G·H, H]
+    w_h: Tensor
+
+    def zeros(self, batch: int) -> State:
+        """A state of zeros."""
+        ...
+
+    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
+        ...
+
+    def push(self, t: int, tangents: State) -> State:
+        """J_t times a tangent of the state before step t."""
+        ...
+
+
+class Walk:
+    """What the paths share: the walk forward, which keeps the state before each step."""
+
+    def __init__(self, weights: Weights, x: Tensor, step: Callable[[Tensor, State], State], parts: int) -> None:
+        """x: [T, S, B, I]. The state before the first step is zero. step: W x + b, [S, B, G·H], and a state to the next."""
+        self.weights, self.steps, self.parts = weights, len(x), parts
         self.back = weights.w_h.transpose(1, 2).contiguous()
         self.w_h = weights.w_h.contiguous()
-        self.saved: list[tuple[Tensor, ...]] = []
-        self.hidden: list[Tensor] = []  # h before each step
+        self.hidden: list[Tensor] = []
         state = self.zeros(x.shape[2])
         for inputs in x @ weights.w_x + weights.b_x:
             self.hidden.append(state[0])
-            state = self._step(inputs, state)
+            state = step(inputs, state)
         self.last = state
 
     def zeros(self, batch: int) -> State:
@@ -66,25 +90,23 @@ class Path:
         zero = torch.zeros(seeds, batch, hidden, dtype=self.weights.w_h.dtype, device=self.weights.w_h.device)
         return (zero,) * self.parts
 
-    parts = 1  # tensors in a state
 
-    def _step(self, inputs: Tensor, state: State) -> State:
-        """inputs: W x + b of one step, [S, B, G·H]."""
-        raise NotImplementedError
-
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
-        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
-        raise NotImplementedError
-
-    def push(self, t: int, tangents: State) -> State:
-        """J_t times a tangent of the state before step t."""
-        raise NotImplementedError
+def product(values: Tensor, weights: Tensor) -> Tensor:
+    """values [..., S, B, G] @ weights [S, G, F], axes in front all at once: broadcasting would copy the weights for each."""
+    if values.ndim == 3:
+        return values @ weights
+    together = values.movedim(-3, 0)
+    return (together.flatten(1, -2) @ weights).unflatten(1, together.shape[1:-1]).movedim(0, -3)
 
 
-class RNNPath(Path):
+class RNNPath(Walk):
     """h' = φ(W x + U h + b), φ = tanh; or rectified, for the IRNN."""
 
     rectified = False
+
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor]] = []
+        super().__init__(weights, x, self._step, parts=1)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         z = inputs + state[0] @ self.w_h + self.weights.b_h
@@ -94,18 +116,22 @@ class RNNPath(Path):
 
     def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
         dz = grads[0] * self.saved[t][0]
-        return dz, dz, (dz @ self.back,)
+        return dz, dz, (product(dz, self.back),)
 
     def push(self, t: int, tangents: State) -> State:
-        return (self.saved[t][0] * (tangents[0] @ self.w_h),)
+        return (self.saved[t][0] * product(tangents[0], self.w_h),)
 
 
 class RectifiedPath(RNNPath):
     rectified = True
 
 
-class GRUPath(Path):
+class GRUPath(Walk):
     """n = tanh(x-part + r·h-part), h' = (1 − z)·n + z·h; gates r, z, n (see `impls.GRUSpec`)."""
+
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor, ...]] = []
+        super().__init__(weights, x, self._step, parts=1)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         h = state[0]
@@ -123,18 +149,20 @@ class GRUPath(Path):
         dn = grads[0] * to_n
         dr, dz = dn * to_r, grads[0] * to_z
         of_h = torch.cat((dr, dz, dn * r), -1)
-        return torch.cat((dr, dz, dn), -1), of_h, (of_h @ self.back + grads[0] * z,)
+        return torch.cat((dr, dz, dn), -1), of_h, (product(of_h, self.back) + grads[0] * z,)
 
     def push(self, t: int, tangents: State) -> State:
         to_r, to_z, to_n, r, z = self.saved[t]
-        dr, dz, dn = (tangents[0] @ self.w_h).chunk(3, -1)
+        dr, dz, dn = product(tangents[0], self.w_h).chunk(3, -1)
         return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
 
 
-class LSTMPath(Path):
+class LSTMPath(Walk):
     """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps what the carousel needs: f, and the write i·|g|."""
 
-    parts = 2
+    def __init__(self, weights: Weights, x: Tensor) -> None:
+        self.saved: list[tuple[Tensor, ...]] = []
+        super().__init__(weights, x, self._step, parts=2)
 
     def _step(self, inputs: Tensor, state: State) -> State:
         h, c = state
@@ -155,11 +183,11 @@ class LSTMPath(Path):
         to_i, to_f, to_g, to_o, _, f, _ = self.saved[t]
         cell = self.total_cell(t, grads)
         dz = torch.cat((cell * to_i, cell * to_f, cell * to_g, grads[0] * to_o), -1)
-        return dz, dz, (dz @ self.back, cell * f)
+        return dz, dz, (product(dz, self.back), cell * f)
 
     def push(self, t: int, tangents: State) -> State:
         to_i, to_f, to_g, to_o, to_h, f, _ = self.saved[t]
-        di, df, dg, do = (tangents[0] @ self.w_h).chunk(4, -1)
+        di, df, dg, do = product(tangents[0], self.w_h).chunk(4, -1)
         cell = f * tangents[1] + to_i * di + to_f * df + to_g * dg
         return to_o * do + to_h * cell, cell
 
@@ -170,7 +198,7 @@ class LSTMPath(Path):
         return self.saved[t][6]
 
 
-PATHS: dict[str, type[Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
+PATHS: dict[str, Callable[[Weights, Tensor], Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
 
 
 def kind(spec: Spec, init: str) -> type[Path]:

@@ -28,13 +28,13 @@ def readout(case: Case, seed: int) -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def path(case: Case) -> tuple[cells.Path, cells.State]:
-    """All seeds' trajectories in float64, and the cotangent of their last states: u for h, nothing for c."""
+def path(case: Case, dtype: torch.dtype = torch.float64) -> tuple[cells.Path, cells.State]:
+    """All seeds' trajectories, and the cotangent of their last states: u for h, nothing for c."""
     if case.spec.num_layers > 1 or case.spec.bidirectional:
         raise InvalidCase("the sweep over states is of one layer in one direction; ask for the probe `inputs` instead")
     seeds = range(int(case.factor("seeds")))
     init = str(case.factor("init"))
-    x = torch.from_numpy(np.stack([inputs(case, seed) for seed in seeds], 1)).to(case.spec.device)
+    x = torch.from_numpy(np.stack([inputs(case, seed) for seed in seeds], 1)).to(case.spec.device, dtype)
     walked = cells.run(case.spec, init, weights(case.spec, init, len(seeds)), x)
     u = torch.from_numpy(np.stack([readout(case, seed) for seed in seeds])).to(x)
     return walked, (u, *(torch.zeros_like(u) for _ in range(walked.parts - 1)))

@@ -1,0 +1,39 @@
+"""The precision horizon: how far back a gradient is still a number in float16, bfloat16 or float32.
+
+Here nothing is scaled on the way, as in any backward pass: trajectory and sweep are computed in the case's own format, once
+with the loss as it is and once with the loss multiplied by `LOSS_SCALE`, and divided by nothing afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.case import Case
+from bench.gradients import curves, setup
+from bench.gradients.cells import Path, State
+from results.record import Measurement
+
+LOSS_SCALE = 2.0**16  # where PyTorch's GradScaler begins (its documentation: init_scale)
+
+
+def measure(case: Case) -> Iterator[Measurement]:
+    """`log_largest` and `log_largest_scaled`: ln of the largest |element| of dL/ds over units and sequences, by seed, at every
+    lag. A seed's curve ends before the lag at which all of it is exactly zero; a note says so."""
+    path, cotangent = setup.path(case, getattr(torch, case.spec.dtype))
+    lags = list(range(case.steps))
+    yield Measurement("lag", "step", tuple(map(float, lags)))
+    for name, scale in (("log_largest", 1.0), ("log_largest_scaled", LOSS_SCALE)):
+        found = largest(path, tuple(part * scale for part in cotangent))
+        yield curves.measurement(name, "nat", setup.by_seed(found.double().log()), lags)
+
+
+def largest(path: Path, grads: State) -> Tensor:
+    """The largest |element| of the gradient at every lag, [T, S], in the path's own format."""
+    found = []
+    for t in reversed(range(path.steps)):
+        found.append(torch.stack([part.abs().amax((-2, -1)) for part in grads]).amax(0))
+        grads = path.pull(t, grads)[2]
+    return torch.stack(found)
