@@ -135,5 +135,6 @@ def export(
 
 app.command()(over_time.compare)
 app.command()(over_time.certify)
+app.command()(over_time.bisect)
 app.command()(over_time.track)
 app.command()(over_time.history)

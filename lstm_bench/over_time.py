@@ -1,4 +1,4 @@
-"""The commands about change: compare, certify, track, history. They import what they need when they run."""
+"""The commands about change: compare, certify, bisect, track, history. They import what they need when they run."""
 
 from __future__ import annotations
 
@@ -103,6 +103,41 @@ def certify(
     else:
         views.certificate(made)
         print(path)
+
+
+def bisect(
+    good: Annotated[str, typer.Argument(help="A revision that is fast enough.")],
+    bad: Annotated[str, typer.Argument(help="A later one that is slower.")] = "HEAD",
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: results/comparisons).")] = None,
+    most_pairs: Annotated[int, typer.Option("--most-pairs", help="Pairs after which an undecided commit is skipped.")] = 80,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    location: Location = None,
+    certificates: Certificates = None,
+    threads: Threads = None,
+    scale: Scale = None,
+    repository: RepositoryFolder = None,
+    build_environments: Build = False,
+) -> None:
+    """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage or environment, 3: undecided.
+
+    A search that was interrupted goes on by the same command.
+    """
+    from bench import plan
+    from lstm_bench import bisect_view, bisecting, progress
+    from results import store
+
+    options = _options(repository, build_environments, False, location, certificates, threads)
+    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    with progress.for_terminal() as display:
+        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+    if as_json:
+        print(json.dumps(bisect_view.values(found), indent=2))
+    else:
+        print("\n".join(bisect_view.sentences(found, options.repository)))
+    sys.exit(found.exit_code)
 
 
 def _options(
