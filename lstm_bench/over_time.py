@@ -1,4 +1,4 @@
-"""The commands about change: compare, certify, bisect, track, history. They import what they need when they run."""
+"""The commands about change: compare, certify, bisect, track, import, history. They import what they need when they run."""
 
 from __future__ import annotations
 
@@ -196,6 +196,23 @@ def track(
         sys.exit(3)
 
 
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of pytest-benchmark, or folders of them as .benchmarks.")],
+    out: HistoryFolder = None,
+) -> None:
+    """Take pytest-benchmark's files into the history, as points of the commits they name; never mixed with our own numbers."""
+    from lstm_bench import tracking
+    from results import store
+
+    for path, stored in tracking.take_in(files, out or store.HISTORY):
+        if stored is None:
+            print(f"{path}: already there", file=sys.stderr)
+        else:
+            print(stored)
+            if store.read(stored).header.environment["git"]["dirty"]:
+                print(f"{path}: measured with uncommitted changes, so it is kept and is no point", file=sys.stderr)
+
+
 def history(
     out: HistoryFolder = None,
     as_json: AsJson = False,
@@ -225,5 +242,5 @@ def history(
             rows = history_view.rows(some, source)
             views.table(list(rows[0]), [list(row.values()) for row in rows])
     for finding in [*found, *suspected]:
-        if finding.change.mark != "grey":
+        if finding.change.mark != "grey" and finding.confirm:
             print(f"confirm with: {finding.confirm}")
