@@ -6,9 +6,10 @@ import hashlib
 import math
 import statistics
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,12 +45,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points in the order of the commits, all of one fingerprint of machine, software and protocol."""
+    """Points in the order of the commits, all of one fingerprint of machine, software and protocol.
+
+    asked: of the newest run's plan, what it takes to ask the same again: its suite and threads.
+    """
 
     key: Key
     machine: str
     fingerprint: str
     points: tuple[Point, ...]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def changes(self) -> list[Change]:
         return find([point.seconds for point in self.points])
@@ -80,6 +85,7 @@ def series(runs: Iterable[Run], order: Sequence[str], location: Location = "medi
     """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out."""
     place = {commit: position for position, commit in enumerate(order)}
     found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
+    asked: dict[tuple[Key, str, str], Mapping[str, Any]] = {}
     for run in runs:
         commit = commit_of(run)
         if commit not in place:
@@ -87,11 +93,14 @@ def series(runs: Iterable[Run], order: Sequence[str], location: Location = "medi
         mark = fingerprint(run)
         for record in run.records:
             if (seconds := _seconds(record, location)) is not None:
-                key = Key(record.study, record.case, record.backend)
-                found.setdefault((key, run.header.machine, mark), {}).setdefault(commit, []).append(seconds)
+                name = Key(record.study, record.case, record.backend), run.header.machine, mark
+                found.setdefault(name, {}).setdefault(commit, []).append(seconds)
+                asked[name] = run.header.plan
     return [
-        Series(key, machine, mark, tuple(Point(name, tuple(points[name])) for name in sorted(points, key=place.__getitem__)))
-        for (key, machine, mark), points in found.items()
+        Series(
+            *name, tuple(Point(commit, tuple(points[commit])) for commit in sorted(points, key=place.__getitem__)), asked[name]
+        )
+        for name, points in found.items()
     ]
 
 

@@ -117,18 +117,32 @@ def _header(side: Side, sides: Mapping[Side, Contender], key: dict[str, Any], no
     )  # fmt: skip
 
 
+def earlier(
+    plan: Plan, sides: Mapping[Side, Contender], root: Path, options: Mapping[str, Any]
+) -> dict[Side, store.Run] | None:
+    """The newest comparison that asked the same, finished or not."""
+    return next(_same(root, _key(plan, sides, options)), None) if root.is_dir() else None
+
+
 def _unfinished(root: Path, key: Mapping[str, Any]) -> dict[Side, store.Run]:
     """The newest unfinished comparison that asks the same."""
+    for found in _same(root, key):
+        if not all(run.finished for run in found.values()):
+            return found
+    raise StoreError(f"no unfinished comparison of {' and '.join(key['sides'])} below {root}; start one without --resume")
+
+
+def _same(root: Path, key: Mapping[str, Any]) -> Iterator[dict[Side, store.Run]]:
+    """Comparisons that ask the same, newest first."""
     groups: dict[str, dict[Side, store.Run]] = {}
     for path in reversed(store.find(root)):
         run = store.read(path)
         asked = {name: value for name, value in run.header.plan.items() if name not in ("comparison", "side")}
-        if not run.finished and asked == _plain(key):
+        if asked == _plain(key):
             group = groups.setdefault(run.header.plan["comparison"], {})
             group[run.header.plan["side"]] = run
             if len(group) == len(SIDES):
-                return group
-    raise StoreError(f"no unfinished comparison of {' and '.join(key['sides'])} below {root}; start one without --resume")
+                yield group
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Choosing cases by their parameters: `hidden_size=256`, `batch<=8`, `phase=step`."""
+"""Choosing cases by their parameters: `hidden_size=256`, `batch<=8`, `phase=step`; by their whole key: `case=KEY`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class InvalidFilter(ValueError):
 
 def choose(cases: Sequence[Case], filters: Sequence[str]) -> tuple[Case, ...]:
     """The cases that pass every filter. Raises `InvalidFilter`, or `UnknownName` for a parameter no case has."""
-    return tuple(case for case in cases if all(_passes(case.to_dict(), text, cases) for text in filters))
+    values = {case: {"case": case.key} | case.to_dict() for case in cases}
+    known = {name for one in values.values() for name in one}
+    return tuple(case for case in cases if all(_passes(values[case], text, known) for text in filters))
 
 
-def _passes(values: dict[str, Any], text: str, cases: Sequence[Case]) -> bool:
+def _passes(values: dict[str, Any], text: str, known: set[str]) -> bool:
     match = _FORM.match(text)
     if not match:
         raise InvalidFilter(f"cannot read the filter {text!r}; write it as hidden_size=256, batch<=8 or phase=step")
     name, symbol, wanted = match.groups()
-    known = {key for case in cases for key in case.to_dict()}
     if name not in known:
         raise UnknownName("parameter", name, known)
     if name not in values:

@@ -69,7 +69,7 @@ def finish(run: store.Run, plan: Plan, listener: Listener, code: Code = HERE) ->
 
 def same(run: store.Run, plan: Plan, said: Introduction) -> bool:
     """Whether a run asked the same on the same machine with the same software."""
-    return Plan.from_dict(run.header.plan) == plan and _identity(run.header) == _identity(said)
+    return _identity(run.header) == _identity(said) and Plan.from_dict(run.header.plan) == plan
 
 
 def _identity(said: Header | Introduction) -> tuple[str, int, dict[str, str]]:

@@ -136,5 +136,7 @@ def export(
 app.command()(gpu_check.gpu_check)
 app.command()(over_time.compare)
 app.command()(over_time.certify)
+app.command()(over_time.bisect)
 app.command()(over_time.track)
+app.command("import")(over_time.import_)
 app.command()(over_time.history)

@@ -45,6 +45,8 @@ class Options:
     confirming: bool = True
     asked_location: Location | None = None
     certificate: Certificate | None = None
+    tolerated: float = Rule().tolerated  # see `Rule`
+    only: Key | None = None  # compare this row and no other
 
     @property
     def location(self) -> Location:
@@ -52,7 +54,8 @@ class Options:
 
     def judged(self, sides: Sides) -> Sides:
         """The sides under the rules that hold here: this machine's noise floor, these stages."""
-        usual = Rule(stages=self.stages, confirming=CONFIRMING if self.confirming else 0)
+        confirming = CONFIRMING if self.confirming else 0
+        usual = Rule(tolerated=self.tolerated, stages=self.stages, confirming=confirming)
         certified = {key: self.certificate.rule(key) for key in sides.keys()} if self.certificate else {}
         rules = {key: replace(usual, floor=rule.floor) for key, rule in certified.items() if rule}
         return replace(sides, rules=rules, usual=usual)
@@ -107,14 +110,8 @@ def measured(
     sides: Mapping[Side, Contender], plan: Plan, root: Path, listener: Listener, options: Options, resume: bool = False
 ) -> Outcome:
     """Measure pairs until every case is decided or has had all its pairs."""
-    said = sides["base"].introduction, sides["new"].introduction
-    if said[0].protocol != said[1].protocol:
-        raise NotComparable(
-            f"{sides['base'].label} measures by protocol {said[0].protocol}, {sides['new'].label} by protocol "
-            f"{said[1].protocol}: their numbers mean different things"
-        )
-    questions = comparison.questions(plan, sides, options.memory)
-    asked: dict[str, Any] = {"stages": list(options.stages), "confirming": options.confirming, "memory": options.memory}
+    same_protocol(sides)
+    questions, asked = _asked(plan, sides, options)
     with comparison.opened(plan, sides, root, listener, asked, resume) as opened:
         settle(opened.pairs, questions, lambda: found(opened.pairs, sides, options))
         final = found(opened.pairs, sides, options)
@@ -122,6 +119,35 @@ def measured(
     rows = final.rows()
     remarks = [*options.remarks(rows), *_remarks(sides)]
     return Outcome(sides["base"].shown, sides["new"].shown, rows, final.overall(), remarks, paths)
+
+
+def measured_once(sides: Mapping[Side, Contender], plan: Plan, root: Path, listener: Listener, options: Options) -> Outcome:
+    """As `measured`, but what was compared before is read, and what was interrupted is finished."""
+    same_protocol(sides)
+    _, asked = _asked(plan, sides, options)
+    earlier = comparison.earlier(plan, sides, root, asked)
+    if earlier is None or not all(run.finished for run in earlier.values()):
+        return measured(sides, plan, root, listener, options, resume=earlier is not None)
+    return _runs(str(earlier["base"].path), str(earlier["new"].path), options)
+
+
+def same_protocol(sides: Mapping[Side, Contender]) -> None:
+    said = sides["base"].introduction, sides["new"].introduction
+    if said[0].protocol != said[1].protocol:
+        raise NotComparable(
+            f"{sides['base'].label} measures by protocol {said[0].protocol}, {sides['new'].label} by protocol "
+            f"{said[1].protocol}: their numbers mean different things"
+        )
+
+
+def _asked(plan: Plan, sides: Mapping[Side, Contender], options: Options) -> tuple[list[Question], dict[str, Any]]:
+    """What to measure, and what of the options two comparisons must share for one to continue the other."""
+    questions = comparison.questions(plan, sides, options.memory)
+    asked: dict[str, Any] = {"stages": list(options.stages), "confirming": options.confirming, "memory": options.memory}
+    if options.only:
+        questions = [question for question in questions if row_key(question) == options.only]
+        asked |= {"only": list(options.only), "tolerated": options.tolerated}
+    return questions, asked
 
 
 def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]) -> None:
@@ -192,16 +218,23 @@ def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Ite
     """Both sides checked out, built if asked, and introduced. Raises `RevisionError` for one that does not run here."""
     with ExitStack() as stack:
         codes: dict[str, Code] = {}
-        sides: dict[Side, Contender] = {}
-        for side, name in names.items():
-            label, code = _code(name, options, stack, codes)
-            try:
-                said = code.introduce(threads)
-            except CodeFails as failure:
-                raise RevisionError(f"{label} does not run here: {failure}") from failure
-            backend = name.removeprefix(BACKEND) if name.startswith(BACKEND) else None
-            sides[side] = Contender(label, code, said, backend)
-        yield sides
+        yield {side: _contender(name, threads, options, stack, codes) for side, name in names.items()}
+
+
+@contextmanager
+def contender(name: str, threads: int, options: Options) -> Iterator[Contender]:
+    """One side by itself."""
+    with ExitStack() as stack:
+        yield _contender(name, threads, options, stack, {})
+
+
+def _contender(name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code]) -> Contender:
+    label, code = _code(name, options, stack, codes)
+    try:
+        said = code.introduce(threads)
+    except CodeFails as failure:
+        raise RevisionError(f"{label} does not run here: {failure}") from failure
+    return Contender(label, code, said, name.removeprefix(BACKEND) if name.startswith(BACKEND) else None)
 
 
 def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code]) -> tuple[str, Code]:

@@ -1,4 +1,4 @@
-"""The commands about change: compare, certify, track, history. They import what they need when they run."""
+"""The commands about change: compare, certify, bisect, track, import, history. They import what they need when they run."""
 
 from __future__ import annotations
 
@@ -105,6 +105,41 @@ def certify(
         print(path)
 
 
+def bisect(
+    good: Annotated[str, typer.Argument(help="A revision that is fast enough.")],
+    bad: Annotated[str, typer.Argument(help="A later one that is slower.")] = "HEAD",
+    suite: Suite = "quick",
+    backend: Backends = None,
+    where: Where = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: results/comparisons).")] = None,
+    most_pairs: Annotated[int, typer.Option("--most-pairs", help="Pairs after which an undecided commit is skipped.")] = 80,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    location: Location = None,
+    certificates: Certificates = None,
+    threads: Threads = None,
+    scale: Scale = None,
+    repository: RepositoryFolder = None,
+    build_environments: Build = False,
+) -> None:
+    """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage or environment, 3: undecided.
+
+    A search that was interrupted goes on by the same command.
+    """
+    from bench import plan
+    from lstm_bench import bisect_view, bisecting, progress
+    from results import store
+
+    options = _options(repository, build_environments, False, location, certificates, threads)
+    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    with progress.for_terminal() as display:
+        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+    if as_json:
+        print(json.dumps(bisect_view.values(found), indent=2))
+    else:
+        print("\n".join(bisect_view.sentences(found, options.repository)))
+    sys.exit(found.exit_code)
+
+
 def _options(
     repository: Path | None, build: bool, memory: bool, location: str | None, certificates: Path | None, threads: int | None
 ) -> Options:
@@ -161,6 +196,23 @@ def track(
         sys.exit(3)
 
 
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of pytest-benchmark, or folders of them as .benchmarks.")],
+    out: HistoryFolder = None,
+) -> None:
+    """Take pytest-benchmark's files into the history, as points of the commits they name; never mixed with our own numbers."""
+    from lstm_bench import tracking
+    from results import store
+
+    for path, stored in tracking.take_in(files, out or store.HISTORY):
+        if stored is None:
+            print(f"{path}: already there", file=sys.stderr)
+        else:
+            print(stored)
+            if store.read(stored).header.environment["git"]["dirty"]:
+                print(f"{path}: measured with uncommitted changes, so it is kept and is no point", file=sys.stderr)
+
+
 def history(
     out: HistoryFolder = None,
     as_json: AsJson = False,
@@ -190,5 +242,5 @@ def history(
             rows = history_view.rows(some, source)
             views.table(list(rows[0]), [list(row.values()) for row in rows])
     for finding in [*found, *suspected]:
-        if finding.change.mark != "grey":
+        if finding.change.mark != "grey" and finding.confirm:
             print(f"confirm with: {finding.confirm}")

@@ -58,7 +58,12 @@ class Forecast:
 
 
 def result(records: Sequence[Record]) -> str:
-    """One line for one case: each backend's median, fastest first, and what went wrong."""
+    """One line for one case: each backend's median, fastest first, and what went wrong. A pair keeps its order."""
+    if len(records) > 1 and len({record.task for record in records}) == 1:
+        sides = zip(("base", "new"), records, strict=True)
+        return "  ".join(
+            [records[0].backend, *(f"{side} {result([record]).removeprefix(record.backend + ' ')}" for side, record in sides)]
+        )
     found = []
     for record in records:
         if record.status == "ok":

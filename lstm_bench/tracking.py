@@ -1,7 +1,8 @@
-"""`lstm-bench track` and `history`: commits measured into the history, and the history read as series with changes."""
+"""`lstm-bench track`, `import` and `history`: commits taken into the history, which is read as series with changes."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from bench.code import Code, CodeFails
 from bench.plan import Plan
 from bench.revisions import Repository, RevisionError
 from bench.run import Listener
-from results import store
+from results import pytest_benchmark, store
 from results.store import StoreError
 
 Result = Literal["measured", "resumed", "already there", "does not run"]
@@ -85,10 +86,18 @@ class Finding:
     first: str
 
     @property
-    def confirm(self) -> str:
-        """The command of the paired comparison between the last commit of the old level and the first of the new one."""
-        key = self.series.key
-        return f"lstm-bench compare {self.before[:12]} {self.first[:12]} --suite {key.study} --backend {key.backend}"
+    def confirm(self) -> str | None:
+        """The command that compares the last commit of the old level with the first of the new one, on this case alone.
+
+        None where the series is not of this harness.
+        """
+        key, asked = self.series.key, self.series.asked
+        if key.study == pytest_benchmark.STUDY:
+            return None
+        command = ["lstm-bench", "compare", self.before[:12], self.first[:12], "--suite", key.study]
+        for name, option in (("suite", "--scale"), ("threads", "--threads")):
+            command += [option, str(asked[name])] if name in asked else []
+        return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
 def read(root: Path, repository: Repository) -> list[Series]:
@@ -116,3 +125,15 @@ def suspicions(series: Sequence[Series]) -> list[Finding]:
             suspected = Change(len(one.points) - 1, change, "amber", "step")
             found.append(Finding(one, suspected, *one.blamed(suspected)))
     return found
+
+
+def take_in(paths: Sequence[Path], root: Path) -> list[tuple[Path, Path | None]]:
+    """Add pytest-benchmark's files to the history, each once: where each was put, None for what was there already.
+
+    All are read before anything is written.
+    """
+    files = pytest_benchmark.find(paths)
+    if not files:
+        raise StoreError(f"no .json file below {' or '.join(map(str, paths))}; name pytest-benchmark's files or their folder")
+    imported = [(path, pytest_benchmark.read(path)) for path in files]
+    return [(path, pytest_benchmark.write(one, root)) for path, one in imported]

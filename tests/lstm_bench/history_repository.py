@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from bench.code import ROOT
+from bench.revisions import Repository
+from tests.analysis import history_synthetic
 
 ROOMS = ("impls", "bench", "results")
 TWICE = "\n_once = Network.forward\nNetwork.forward = lambda self: (_once(self), _once(self))[1]\n"
@@ -51,3 +54,17 @@ class History:
     @property
     def numpy_backend(self) -> Path:
         return self.folder / "impls" / "backends" / "numpy.py"
+
+
+def hundred_commits(folder: Path) -> tuple[Path, Repository]:
+    """100 real commits, and the synthetic history under their names."""
+    made = History(folder / "project")
+    names = [made.commit(f"commit {number}") for number in range(100)]
+    cases = ("flat", "drift", "dip", *history_synthetic.STEPS)
+    history_synthetic.write(folder / "history", cases)
+    renamed = dict(zip(history_synthetic.COMMITS, names, strict=True))
+    for path in (folder / "history").rglob("*.jsonl"):
+        text = path.read_text()
+        old = json.loads(text.splitlines()[0])["environment"]["git"]["commit"]
+        path.write_text(text.replace(old, renamed[old]))
+    return folder / "history", Repository(made.folder)

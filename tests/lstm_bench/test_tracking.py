@@ -14,7 +14,7 @@ from results import store
 from results.store import StoreError
 from tests.analysis import history_synthetic
 from tests.bench.conftest import Collector
-from tests.lstm_bench.history_repository import History
+from tests.lstm_bench.history_repository import History, hundred_commits
 
 
 @pytest.fixture(autouse=True)
@@ -67,18 +67,7 @@ def test_a_history_without_points_says_what_to_do(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repository]:
-    """100 real commits, and the synthetic history under their names."""
-    folder = tmp_path_factory.mktemp("hundred")
-    made = History(folder / "project")
-    names = [made.commit(f"commit {number}") for number in range(100)]
-    cases = ("flat", "drift", "dip", *history_synthetic.STEPS)
-    history_synthetic.write(folder / "history", cases)
-    renamed = dict(zip(history_synthetic.COMMITS, names, strict=True))
-    for path in (folder / "history").rglob("*.jsonl"):
-        text = path.read_text()
-        old = json.loads(text.splitlines()[0])["environment"]["git"]["commit"]
-        path.write_text(text.replace(old, renamed[old]))
-    return folder / "history", Repository(made.folder)
+    return hundred_commits(tmp_path_factory.mktemp("hundred"))
 
 
 def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: tuple[Path, Repository]):

@@ -1,0 +1,137 @@
+"""`lstm-bench bisect`: the commit that made it slow, found by git's bisection with the paired comparison as its oracle.
+
+Every commit is compared with GOOD. What the pairs leave open is skipped, never guessed; git then tries its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analysis.comparison import NotComparable, Row
+from analysis.comparison_view import interval, note
+from analysis.decision import STAGES, Decision, Verdict
+from bench.bisection import Word, bisection
+from bench.comparison import Contender
+from bench.plan import Plan
+from bench.revisions import Repository, RevisionError
+from bench.run import Listener
+from lstm_bench import compare
+from lstm_bench.compare import Options, UnclearSides
+
+MOST_PAIRS = 80
+WORDS: dict[Verdict, Word] = {"SLOWER": "bad", "SAME": "good", "FASTER": "good"}  # the other two are no judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A commit, what git was told of it, and why: the decision on its time over GOOD's, or the reason that there is none."""
+
+    commit: str
+    word: Word
+    decision: Decision | None = None
+    reason: str = ""
+
+    @property
+    def sentence(self) -> str:
+        if self.decision is None or self.decision.change is None:
+            return self.reason
+        parts = [f"{self.decision.verdict} {interval(self.decision)}", f"{self.decision.pairs} pairs", note(self.decision)]
+        return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Bisected:
+    """What the search found. candidates: one commit where it was found, several where skipped ones hide it, none where BAD
+    is not shown to be slower than GOOD. row: the case that was followed; also: others that BAD is slower on."""
+
+    good: str
+    row: Row
+    judged: list[Judged]
+    candidates: list[str] = field(default_factory=list)
+    also: list[Row] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 the first slow commit was found, 1 BAD is not slower, 3 the measurements leave it open."""
+        if len(self.candidates) == 1:
+            return 0
+        return 1 if self.row.decision.verdict in ("SAME", "FASTER") else 3
+
+    @property
+    def first(self) -> Judged | None:
+        """The first slow commit, with its comparison with GOOD."""
+        if len(self.candidates) != 1:
+            return None
+        return next(found for found in self.judged if found.commit == self.candidates[0])
+
+
+def bisect(
+    good: str, bad: str, plan: Plan, root: Path, listener: Listener, options: Options, most_pairs: int = MOST_PAIRS
+) -> Bisected:
+    """Find the first commit after `good` that is slower, on the case on which `bad` is surest to be.
+
+    A comparison that is below `root` already is not measured again, so an interrupted search goes on where it stopped.
+    """
+    if most_pairs < STAGES[0]:
+        raise UnclearSides(f"a comparison takes at least {STAGES[0]} pairs; got a limit of {most_pairs}")
+    repository = options.repository
+    start, end = repository.resolve(good), repository.resolve(bad)
+    options = replace(options, memory=False, stages=stages(most_pairs, options.stages))
+    with bisection(repository, start, end) as search, compare.contender(good, plan.threads, options) as base:
+        row, also = _suspect(base, bad, plan, root, listener, options)
+        judged = [_judged(end, row.decision)]
+        _tell(judged[0], repository)
+        if judged[0].word != "bad" or row.decision.change is None:
+            return Bisected(start, row, judged)
+        # As fast as GOOD is, in a search, what surely has not lost half of what BAD has: it lies before the step.
+        tolerated = math.log(row.decision.change) / 2
+        following = replace(options, only=row.key, tolerated=tolerated)
+        while (commit := search.next()) is not None:
+            judged.append(_judge(base, commit, plan, root, listener, following))
+            _tell(judged[-1], repository)
+            search.judge(commit, judged[-1].word)
+        return Bisected(start, row, judged, search.candidates(), also)
+
+
+def stages(most_pairs: int, usual: tuple[int, ...] = STAGES) -> tuple[int, ...]:
+    """The usual looks, then one at every doubling, up to `most_pairs`."""
+    found = [stage for stage in usual if stage <= most_pairs] or [most_pairs]
+    while found[-1] * 2 <= most_pairs:
+        found.append(found[-1] * 2)
+    return tuple(found)
+
+
+def _suspect(base: Contender, bad: str, plan: Plan, root: Path, listener: Listener, options: Options) -> tuple[Row, list[Row]]:
+    """The row on which BAD is surest to be slower, or what stands in its place; and the other slower ones."""
+    with compare.contender(bad, plan.threads, options) as new:
+        outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
+    times = [row for row in outcome.rows if row.metric == "time"]
+    if not times:
+        raise NotComparable(f"no case was measured for both {base.label} and {new.label}; choose others with --suite")
+    slower = [row for row in times if row.decision.verdict == "SLOWER"]
+    if slower:
+        slower.sort(key=lambda row: row.decision.low or 0, reverse=True)
+        return slower[0], slower[1:]
+    undecided = [row for row in times if row.decision.verdict not in WORDS]
+    return (undecided or times)[0], []
+
+
+def _judge(base: Contender, commit: str, plan: Plan, root: Path, listener: Listener, options: Options) -> Judged:
+    try:
+        with compare.contender(commit, plan.threads, options) as new:
+            outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
+    except (RevisionError, NotComparable) as error:
+        return Judged(commit, "skip", reason=str(error))
+    rows = [row for row in outcome.rows if row.metric == "time"]
+    return _judged(commit, rows[0].decision) if rows else Judged(commit, "skip", reason="it was not measured")
+
+
+def _judged(commit: str, decision: Decision) -> Judged:
+    return Judged(commit, WORDS.get(decision.verdict, "skip"), decision, decision.reason)
+
+
+def _tell(found: Judged, repository: Repository) -> None:
+    print(f"{repository.short(found.commit)}  {found.word:4}  {found.sentence}", file=sys.stderr)
