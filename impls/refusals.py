@@ -19,6 +19,8 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         return "lengths mean nothing to a single streaming step; ask for full lengths"
     if ragged and not isinstance(spec, Recurrent):
         return f"a {spec.cell} takes sequences of full length here; ask for ragged=False"
+    if spec.dtype == "tensorfloat32" and spec.device != "cuda":
+        return "TF32 is how a GPU's tensor cores multiply float32; ask for device=cuda, or for dtype=float32"
     return None
 
 

@@ -95,7 +95,7 @@ class Stack(nnx.Module):
 
 
 def recurrent(spec: Recurrent, inputs: int) -> nnx.RNN:
-    dtype, zeros = jnp.dtype(spec.dtype), nnx.initializers.zeros_init()
+    dtype, zeros = jnp.dtype(spec.stored_dtype), nnx.initializers.zeros_init()
     cell = nnx.OptimizedLSTMCell(
         inputs, spec.hidden_size, dtype=dtype, param_dtype=dtype,
         kernel_init=zeros, recurrent_kernel_init=zeros, rngs=nnx.Rngs(0),
