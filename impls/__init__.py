@@ -15,6 +15,7 @@ from impls import backends
 from impls.backend import Backend as Backend
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
+from impls.backend import Remembers as Remembers
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
 from impls.spec import CELLS, Device
@@ -38,6 +39,7 @@ __all__ = [
     "Params",
     "Phase",
     "RNNSpec",
+    "Remembers",
     "SSMSpec",
     "Spec",
     "TransformerSpec",

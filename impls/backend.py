@@ -53,6 +53,14 @@ class Loaded(Protocol):
         ...
 
 
+class Remembers(Loaded, Protocol):
+    """A loaded network whose stream can be set to where the batch leaves it. One whose cost grows with context has to."""
+
+    def prefill(self) -> None:
+        """As T calls of `step` from the start would, in one pass; the next `step` reads x[0] again."""
+        ...
+
+
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 

@@ -21,8 +21,6 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         return f"a {spec.cell} takes sequences of full length here; ask for ragged=False"
     if spec.dtype == "tensorfloat32" and spec.device != "cuda":
         return "TF32 is how a GPU's tensor cores multiply float32; ask for device=cuda, or for dtype=float32"
-    if spec.dtype == "tensorfloat32" and not isinstance(spec, Recurrent):
-        return f"a {spec.cell} is not measured in TF32; ask for dtype=float32 or bfloat16"
     return None
 
 

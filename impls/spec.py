@@ -39,6 +39,7 @@ class RecurrentSpec:
 
     @property
     def stored_dtype(self) -> str:
+        """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
         return stored(self.dtype)
 
     @property

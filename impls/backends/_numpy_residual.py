@@ -7,6 +7,7 @@ import numpy as np
 from impls.backends import _numpy_models as models
 from impls.backends import _numpy_tape as tape
 from impls.backends._numpy_tape import Value
+from impls.backends._numpy_tensorfloat32 import TensorFloat32
 from impls.batch import Batch, filled
 from impls.params import Params
 from impls.spec import Residual
@@ -18,10 +19,11 @@ class Network:
 
     def __init__(self, spec: Residual, params: Params, batch: Batch) -> None:
         self.spec, dtype = spec, np.dtype(spec.stored_dtype)
+        kind = TensorFloat32 if spec.dtype == "tensorfloat32" else np.ndarray
         full = filled(spec, batch)
         letters = list(spec.state_shapes(batch.batch))
-        self.arrays = {name: np.asarray(value, dtype) for name, value in params.items()}
-        self.x = np.asarray(full.x, dtype)
+        self.arrays = {name: np.asarray(value, dtype).view(kind) for name, value in params.items()}
+        self.x = np.asarray(full.x, dtype).view(kind)
         self.first = {f"{letter}0": np.asarray(getattr(full, f"{letter}0"), dtype) for letter in letters}
         given = [full.grad_y, *(getattr(full, f"grad_{letter}_n") for letter in letters)]
         self.cotangents = [np.asarray(value, dtype) for value in given]

@@ -21,6 +21,7 @@ from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
+CELLS = ("lstm", "gru", "rnn", "lstm_stack")
 OPERATOR = "aten::_cudnn_rnn"
 # Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
 ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
@@ -30,7 +31,7 @@ BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm", "gru", "rnn", "lstm_stack"),
+        refusals.cell(spec, *CELLS),
         refusals.device(spec, *DEVICES),
         _torch.no_cuda(spec),
         _no_cudnn(spec),

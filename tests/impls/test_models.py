@@ -188,6 +188,6 @@ def test_attention_to_the_future_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     from impls.backends._torch_models import transformer
 
     right = transformer.attend
-    monkeypatch.setattr(transformer, "attend", lambda query, key, value, mask, causal: right(query, key, value, mask, False))
+    monkeypatch.setattr(transformer, "attend", lambda query, key, value, causal: right(query, key, value, False))
     with pytest.raises(Disagreement, match="outputs is off by"):
         check(impls.get("torch"), Case(TransformerSpec(4, 8), 6, 2))
