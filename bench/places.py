@@ -21,7 +21,8 @@ class Places:
         return Places(**{name: Path(path) for name, path in values.items()})
 
 
-_here = Places()
+NOWHERE = Places()
+_here = NOWHERE
 
 
 def here() -> Places:

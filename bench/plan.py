@@ -16,6 +16,7 @@ from bench.study import Scale
 from bench.turns import Pace
 from impls import UnknownName
 
+TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
 
 
@@ -50,7 +51,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates."""
+    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates.
+
+    corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
+    """
 
     suite: str
     studies: tuple[str, ...]
@@ -60,6 +64,7 @@ class Plan:
     replicates: int = 1
     time_budget: float | None = None
     seed: int = 0
+    corpus: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -83,7 +88,14 @@ class Plan:
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
-        return filters.choose(study.get(study_name).cases[SUITES[self.suite].scale], self.filters)
+        cases = study.get(study_name).cases[SUITES[self.suite].scale]
+        if self.corpus:
+            cases = tuple(_on(case, self.corpus) if TEXT in case.factors else case for case in cases)
+        return filters.choose(cases, self.filters)
+
+    def predicted_seconds(self) -> float:
+        """Of the studies that predict how long they take at this scale."""
+        return sum(study.get(name).seconds.get(SUITES[self.suite].scale, 0.0) for name in self.studies)
 
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
@@ -125,6 +137,7 @@ def make(
     time_budget: float | None = None,
     scale: str | None = None,
     seed: int = 0,
+    corpus: str = "",
 ) -> Plan:
     """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
 
@@ -151,10 +164,15 @@ def make(
         replicates=replicates or SUITES[suite].replicates,
         time_budget=time_budget,
         seed=seed,
+        corpus=corpus,
     )
     if not any(plan.cases(name) for name in studies):
         raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
     return plan
+
+
+def _on(case: Case, corpus: str) -> Case:
+    return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
 
 
 def _default_scale(study_name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,8 @@ class Study:
     on       for a study that measures alone: of the backends compared, those a case is measured on; all if None.
              It may name `REFERENCE`.
     verdicts the rules that say which numbers support the claim, written down before there were numbers
+    trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
+    seconds  predicted, at scales where it takes long enough to say so before it starts
     """
 
     question: str
@@ -35,6 +37,8 @@ class Study:
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     verdicts: tuple[Claim, ...] = ()
+    trains: bool = False
+    seconds: Mapping[Scale, float] = field(default_factory=dict)
 
 
 def names() -> list[str]:
