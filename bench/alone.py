@@ -9,8 +9,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from bench import study
 from bench.code import HERE, Code
 from bench.conditions import Watch
+from bench.places import NOWHERE, Places
 from bench.plan import Task
 from bench.process import WorkerFailed, WorkerProcess
 from bench.turns import Reply
@@ -28,7 +30,11 @@ class Outcome(NamedTuple):
 
 
 def measure(
-    jobs: Sequence[tuple[Task, str]], slots: Sequence[Sequence[int]], cache: Path, code: Code = HERE
+    jobs: Sequence[tuple[Task, str]],
+    slots: Sequence[Sequence[int]],
+    cache: Path,
+    code: Code = HERE,
+    places: Places = NOWHERE,
 ) -> Generator[Outcome, None, None]:
     """Yields outcomes as they come, one job at a time in each slot, a slot being the processors its worker may use.
 
@@ -40,7 +46,7 @@ def measure(
         free.put(cpus)
     executor = ThreadPoolExecutor(len(slots))
     try:
-        futures = [executor.submit(_one, task, backend, free, cache, live, code) for task, backend in jobs]
+        futures = [executor.submit(_one, task, backend, free, cache, live, code, places) for task, backend in jobs]
         for future in as_completed(futures):
             yield future.result()
     finally:
@@ -51,12 +57,20 @@ def measure(
 
 
 def _one(
-    task: Task, backend: str, free: SimpleQueue[Sequence[int]], cache: Path, live: set[WorkerProcess], code: Code
+    task: Task,
+    backend: str,
+    free: SimpleQueue[Sequence[int]],
+    cache: Path,
+    live: set[WorkerProcess],
+    code: Code,
+    places: Places,
 ) -> Outcome:
     cpus = free.get()
     started, clock = time.time(), time.monotonic()
     with Watch(task.case.spec.device) as conditions:
-        arguments = {"study_name": task.study, "case": task.case.to_dict()}
+        arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
+        if study.get(task.study).trains:
+            arguments["places"] = places.to_dict()
         reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
     free.put(cpus)
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)

@@ -16,6 +16,7 @@ from bench.prepare import NULL
 from bench.study import Scale
 from impls import UnknownName
 
+TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
 
 
@@ -57,6 +58,7 @@ class Plan:
 
     items: of `bench.gpu.items`, measured before the cases; with them the budget is a limit, and no time is filled up.
     emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
+    corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
     """
 
     suite: str
@@ -69,6 +71,7 @@ class Plan:
     seed: int = 0
     items: tuple[str, ...] = ()
     emulated: bool = False
+    corpus: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -95,7 +98,14 @@ class Plan:
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
-        return filters.choose(study.get(study_name).cases.get(SUITES[self.suite].scale, ()), self.filters)
+        cases = study.get(study_name).cases.get(SUITES[self.suite].scale, ())
+        if self.corpus:
+            cases = tuple(_on(case, self.corpus) if TEXT in case.factors else case for case in cases)
+        return filters.choose(cases, self.filters)
+
+    def predicted_seconds(self) -> float:
+        """Of the studies that predict how long they take at this scale."""
+        return sum(study.get(name).seconds.get(SUITES[self.suite].scale, 0.0) for name in self.studies)
 
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
@@ -147,6 +157,7 @@ def make(
     time_budget: float | None = None,
     scale: str | None = None,
     seed: int = 0,
+    corpus: str = "",
 ) -> Plan:
     """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
 
@@ -173,6 +184,7 @@ def make(
         replicates=replicates or (own[0] if own else SUITES[suite].replicates),
         time_budget=time_budget,
         seed=seed,
+        corpus=corpus,
     )
     if not any(plan.cases(name) for name in studies):
         raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
@@ -181,6 +193,10 @@ def make(
 
 def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
     return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
+
+
+def _on(case: Case, corpus: str) -> Case:
+    return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
 
 
 def _default_scale(study_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from bench.conditions import Watch
 from bench.gpu import emulated
 from bench.lock import device_lock
 from bench.outcome import outcome
+from bench.places import Places
 from bench.plan import MACHINE, Plan, Task
 from bench.prepare import NULL
 from bench.turns import Reply
@@ -56,10 +58,16 @@ class Run:
     busy_seconds: float = 0.0
     started: float = 0.0
     code: Code = HERE
+    corpus: Path | None = None
 
     @property
     def cpus(self) -> tuple[int, ...]:
         return processors.usable()[: self.plan.threads]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Beside the run's file, until the run is finished."""
+        return self.writer.path.with_suffix(".checkpoints")
 
     def execute(self) -> Footer:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
@@ -74,6 +82,7 @@ class Run:
             with device_lock(self.plan.device), tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
                 note = self._all(Path(cache))
                 complete = True
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
         except KeyboardInterrupt:
             note = "interrupted"
             raise
@@ -198,7 +207,7 @@ class Run:
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("each case in a process of its own")
-        outcomes = alone.measure(jobs, slots, cache, self.code)
+        outcomes = alone.measure(jobs, slots, cache, self.code, Places(self.corpus, self.checkpoints))
         with contextlib.closing(outcomes):
             for one in outcomes:
                 self._record(_of_task(*one, self._marks))

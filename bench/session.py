@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import environment, study
 from bench.code import HERE, Code, Introduction
+from bench.language.text import corpus_name
 from bench.plan import Plan
 from bench.run import Listener, Run
 from results import store
@@ -19,9 +20,17 @@ class NothingToResume(RuntimeError):
 
 
 def start(
-    plan: Plan, root: Path, listener: Listener, code: Code = HERE, said: Introduction | None = None
+    plan: Plan,
+    root: Path,
+    listener: Listener,
+    code: Code = HERE,
+    said: Introduction | None = None,
+    corpus: Path | None = None,
 ) -> tuple[Path, Footer]:
-    """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line."""
+    """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line.
+
+    corpus: the file whose hash the plan has, if it has one.
+    """
     now = datetime.now(UTC)
     said = said or _introduction(plan)
     header = Header(
@@ -37,15 +46,15 @@ def start(
     writer = store.Writer(path)
     try:
         writer.append(header)
-        return path, Run(plan, writer, listener, code=code).execute()
+        return path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
     finally:
         writer.close()
 
 
-def resume(root: Path, listener: Listener) -> tuple[Path, Footer]:
+def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:
     """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
 
-    Raises `NothingToResume`, or `StoreError` where machine or protocol have changed since.
+    Raises `NothingToResume`, or `StoreError` where machine, protocol or corpus have changed since.
     """
     unfinished = [run for run in map(store.read, reversed(store.find(root))) if not run.finished]
     if not unfinished:
@@ -55,14 +64,18 @@ def resume(root: Path, listener: Listener) -> tuple[Path, Footer]:
     here, there = _identity(_introduction(plan)), _identity(run.header)
     if here != there:
         raise StoreError(f"{run.path} was begun with {there}, this is {here}; their numbers do not compare: start a new run")
-    return run.path, finish(run, plan, listener)
+    given = corpus_name(corpus) if corpus else ""
+    if given != plan.corpus:
+        said = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
+        raise StoreError(f"{run.path} was begun with {said[0]}, this is {said[1]}; name the same file with --corpus, or none")
+    return run.path, finish(run, plan, listener, corpus=corpus)
 
 
-def finish(run: store.Run, plan: Plan, listener: Listener, code: Code = HERE) -> Footer:
+def finish(run: store.Run, plan: Plan, listener: Listener, code: Code = HERE, corpus: Path | None = None) -> Footer:
     """Measure what an interrupted run still lacks."""
     writer = store.Writer(run.path)
     try:
-        return Run(plan, writer, listener, run.records, code=code).execute()
+        return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
     finally:
         writer.close()
 

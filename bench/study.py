@@ -29,6 +29,8 @@ class Study:
              `REFERENCE`.
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
+    trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
+    seconds  predicted, at scales where it takes long enough to say so before it starts
     """
 
     question: str
@@ -38,6 +40,8 @@ class Study:
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
+    trains: bool = False
+    seconds: Mapping[Scale, float] = field(default_factory=dict)
 
 
 def names() -> list[str]:

@@ -23,6 +23,7 @@ from bench import agreement, ceilings, denormals, prepare, study
 from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
+from bench.places import Places, settle
 from bench.sampling import Sampler
 from results.record import Measurement
 
@@ -85,8 +86,9 @@ class Worker:
         self.release()
         return {"measurements": [asdict(item) for item in measured], "busy_seconds": sampler.busy_seconds}
 
-    def alone(self, study_name: str, case: dict[str, Any]) -> dict[str, Any]:
+    def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
         """A study that measures by itself, in this worker's whole life only once."""
+        settle(Places.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
             raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")

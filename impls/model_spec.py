@@ -33,11 +33,6 @@ class ModelSpec:
         require_choices(self)
 
     @property
-    def stored_dtype(self) -> str:
-        """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
-        return stored(self.dtype)
-
-    @property
     def output_size(self) -> int:
         return self.hidden_size
 

@@ -33,6 +33,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from bench.case import InvalidCase
     from bench.code import CodeFails
     from bench.filters import InvalidFilter
+    from bench.language.text import InvalidCorpus
     from bench.lock import DeviceBusy
     from bench.revisions import RevisionError
     from bench.session import NothingToResume
@@ -42,7 +43,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from results.store import StoreError
 
     return (
-        impls.UnknownName, impls.Unavailable, InvalidSpec, InvalidCase, InvalidFilter, InvalidDuration,
+        impls.UnknownName, impls.Unavailable, InvalidSpec, InvalidCase, InvalidFilter, InvalidDuration, InvalidCorpus,
         DeviceBusy, NothingToResume, CodeFails, RevisionError, UnclearSides, StoreError, analysis.AnalysisError,
     )  # fmt: skip
 

@@ -60,23 +60,30 @@ def run(
     replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
     scale: Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
+    corpus: Annotated[
+        Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
+    ] = None,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench import plan, session
+    from bench.language.text import corpus_name
     from lstm_bench import duration, progress
     from results import store
 
     root = out or store.ROOT
     with progress.for_terminal() as display:
         if resume:
-            path, footer = session.resume(root, display)
+            path, footer = session.resume(root, display, corpus)
         else:
             budget = duration.seconds(time_budget) if time_budget else None
             chosen = plan.make(
                 what, backend or [], where or [],
                 threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
+                corpus=corpus_name(corpus) if corpus else "",
             )  # fmt: skip
-            path, footer = session.start(chosen, root, display)
+            if predicted := chosen.predicted_seconds():
+                print(f"predicted: about {duration.spoken(predicted)} at this scale", file=sys.stderr)
+            path, footer = session.start(chosen, root, display, corpus=corpus)
     records = store.read(path).records
     outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
     print(f"{path}")

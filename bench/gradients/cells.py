@@ -198,10 +198,11 @@ class LSTMPath(Walk):
         return self.saved[t][6]
 
 
-PATHS: dict[str, Callable[[Weights, Tensor], Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
+Kind = Callable[[Weights, Tensor], Path]
+PATHS: dict[str, Kind] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
 
 
-def kind(spec: Spec, init: str) -> type[Path]:
+def kind(spec: Spec, init: str) -> Kind:
     """The path of a cell; `irnn` has rectified units."""
     return RectifiedPath if init == "irnn" else PATHS[spec.cell]
 

@@ -29,7 +29,7 @@ def walk(spec: Spec, init: str) -> Walk:
 class PathWalk:
     """By the paths that the gradient studies walk."""
 
-    def __init__(self, kind: type[cells.Path]) -> None:
+    def __init__(self, kind: cells.Kind) -> None:
         self.kind = kind
 
     def forward(self, weights: Weights, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import CLUSTER_CAPABILITY, choose
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 RUNS = ("emulation",)
 DEVICES = ("cpu",)
@@ -40,4 +40,4 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
     check_batch(spec, batch)
     dtype = getattr(torch, spec.stored_dtype)
     plan = choose(spec.hidden_size, batch.batch, spec.num_directions, dtype, CLUSTER_CAPABILITY)
-    return Emulated(spec, params, batch, plan, Emulation(), torch.device("cpu"))
+    return Emulated(require_recurrent(spec), params, batch, plan, Emulation(), torch.device("cpu"))
