@@ -80,11 +80,35 @@ def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
     return replay
 
 
+def resident_clusters(kernel: Kernel) -> int:
+    """How many clusters (or blocks, where it has none) of the kernel run at once on the current device; 0 if none fits."""
+    device = torch.cuda.current_device()
+    if kernel.cluster == 1:
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return _resident_clusters(kernel, device)
+
+
+@cache
+def _resident_clusters(kernel: Kernel, device: int) -> int:
+    driver = bindings()
+    config = configuration(kernel, (kernel.cluster, 1, 1), 0)
+    with torch.cuda.device(device):
+        function = _function(kernel, device)
+        return require("cuOccupancyMaxActiveClusters", driver.cuOccupancyMaxActiveClusters(function, config))
+
+
 def start(launch: Launch, function: Any, stream: int) -> None:
     """Enqueue the launch on a stream of the current context."""
-    driver, kernel = bindings(), launch.kernel
+    driver, config = bindings(), configuration(launch.kernel, launch.grid, stream)
+    # The driver copies the argument before it returns, so the caller may change it at once.
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
+    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+
+
+def configuration(kernel: Kernel, grid: tuple[int, int, int], stream: int) -> Any:
+    driver = bindings()
     config = driver.CUlaunchConfig()
-    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
     config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
     if kernel.cluster > 1:
@@ -93,9 +117,7 @@ def start(launch: Launch, function: Any, stream: int) -> None:
         size = attribute.value.clusterDim
         size.x, size.y, size.z = kernel.cluster, 1, 1
         config.attrs, config.numAttrs = [attribute], 1
-    # The driver copies the argument before it returns, so the caller may change it at once.
-    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
-    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+    return config
 
 
 def allow(kernel: Kernel, function: Any) -> None:
