@@ -29,7 +29,7 @@ class Station:
         """How many clusters (blocks where there are none) of this kernel are resident at once."""
         if self.emulated:
             return max(1, self.multiprocessors // kernel.cluster)
-        return driver.resident_clusters(kernel, self.bench.device)
+        return driver.occupancy(kernel, self.bench.device)
 
     def provenance(self) -> dict[str, str]:
         where = "host emulation" if self.emulated else torch.cuda.get_device_name(self.bench.device)

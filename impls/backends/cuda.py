@@ -7,14 +7,16 @@ import torch
 from impls import Unavailable, refusals
 from impls.backend import Phase
 from impls.backends._cuda import driver
+from impls.backends._cuda.kernels import Refused
 from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import choose
+from impls.backends._cuda.plan import Design, Memory, choose
+from impls.backends._cuda.stream import Stream, choose_stream
 from impls.backends._torch import multiply_in
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
 
-RUNS = ("cluster", "tensor_step", "step")
+RUNS = ("cluster", "tensor_step", "step", "stream")
 CELLS = ("lstm",)
 
 
@@ -22,21 +24,34 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
         refusals.cell(spec, *CELLS),
-        refusals.projection(spec),
         refusals.device(spec, "cuda"),
         driver.missing(),
     )
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> Network:
+def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved") -> Network:
+    """`design` and `memory` override the chooser: a backend of one's own may hand them on; see docs/cuda.md."""
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")
     check_params(spec, params)
     check_batch(spec, batch)
+    capability, dtype = torch.cuda.get_device_capability(), getattr(torch, spec.stored_dtype)
     plan = choose(
-        spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.stored_dtype),
-        torch.cuda.get_device_capability(), tf32=spec.dtype == "tensorfloat32",
+        spec.hidden_size, batch.batch, spec.num_directions, dtype, capability,
+        tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, resident=driver.resident_clusters,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
     record = driver.record if plan.design != "cluster" else None
-    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record)
+    stream = stream_of(spec, batch.batch, capability) if design == "auto" else None
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
+
+
+def stream_of(spec: Spec, batch: int, capability: tuple[int, int]) -> Stream | None:
+    """The cut with which one launch does a step, or None where there is none: then a step runs layer by layer, as planned."""
+    if spec.bidirectional or getattr(spec, "proj_size", 0):
+        return None
+    try:
+        dtype = getattr(torch, spec.stored_dtype)
+        return choose_stream(dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability)
+    except Refused:
+        return None

@@ -7,7 +7,7 @@
 //
 //   function                    who must call it            orders memory
 //   shared_read, shared_write   anyone; V is 4 … 32 B       no
-//   global_read, global_write   anyone                      no (no kernel here exchanges through global memory)
+//   global_read, global_write   anyone                      no; between clusters of one launch nothing does
 //   shuffle, shuffle_xor        all 32 lanes together       no: values pass, visibility of memory does not
 //   multiply_*                  all 32 lanes together       no
 //   warp_barrier                all 32 lanes together       yes, among the warp

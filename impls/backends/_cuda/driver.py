@@ -80,15 +80,17 @@ def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
     return replay
 
 
-def start(launch: Launch, function: Any, stream: int) -> None:
-    """Enqueue the launch on a stream of the current context."""
-    config = configuration(launch.kernel, launch.grid, stream)
-    # The driver copies the argument before it returns, so the caller may change it at once.
-    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
-    require("cuLaunchKernelEx", bindings().cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
+def resident_clusters(kernel: Kernel) -> int:
+    """How many clusters of the kernel can work at once on the current device without sharing a multiprocessor where they
+    are single blocks; 0 if none fits."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    if kernel.cluster == 1:
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return occupancy(kernel, device)
 
 
-def resident_clusters(kernel: Kernel, device: torch.device) -> int:
+@cache
+def occupancy(kernel: Kernel, device: torch.device) -> int:
     """How many clusters (blocks where there are none) of this kernel the device holds at once."""
     driver = bindings()
     with torch.cuda.device(device):
@@ -99,6 +101,14 @@ def resident_clusters(kernel: Kernel, device: torch.device) -> int:
         asked = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, kernel.threads, kernel.shared_bytes)
         blocks = require("cuOccupancyMaxActiveBlocksPerMultiprocessor", asked)
         return blocks * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def start(launch: Launch, function: Any, stream: int) -> None:
+    """Enqueue the launch on a stream of the current context."""
+    driver, config = bindings(), configuration(launch.kernel, launch.grid, stream)
+    # The driver copies the argument before it returns, so the caller may change it at once.
+    pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.arguments))
+    require("cuLaunchKernelEx", driver.cuLaunchKernelEx(config, function, ctypes.addressof(pointers), 0))
 
 
 def configuration(kernel: Kernel, grid: tuple[int, int, int], stream: int) -> Any:

@@ -230,12 +230,15 @@ extern "C" __attribute__((visibility("default"))) const char* emulate(const int*
     using namespace emulation;
     static std::string message;
     kernel_arguments = arguments;
+    std::unordered_map<uintptr_t, GlobalWord> global;
+    int number = 0;
     try {
         for (int z = 0; z < grid[2]; ++z)
             for (int y = 0; y < grid[1]; ++y)
                 for (int x = 0; x < grid[0]; x += cluster_size) {
                     Cluster fresh;
                     cluster = &fresh;
+                    fresh.number = number++, fresh.global = &global;
                     fresh.size = cluster_size, fresh.threads = threads, fresh.random = seed + 977 * x + 31 * y + z;
                     fresh.position[0] = x, fresh.position[1] = y, fresh.position[2] = z;
                     for (int i = 0; i < range_count; ++i)

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <ucontext.h>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,12 @@ struct Access {
 struct SharedWord {
     Access written;
     std::vector<Access> read;  // since the last write
+};
+
+// Two bytes of an array that the launch writes. Clusters of one launch know nothing of each other.
+struct GlobalWord : SharedWord {
+    int cluster = -1;         // whose accesses `written` and `read` are
+    bool read_before = false;  // by an earlier cluster
 };
 
 struct Fibre {
@@ -85,7 +92,8 @@ struct Range {
 };
 
 struct Cluster {
-    int size = 1, threads = 0, position[3] = {0, 0, 0};
+    int number = 0, size = 1, threads = 0, position[3] = {0, 0, 0};
+    std::unordered_map<uintptr_t, GlobalWord>* global = nullptr;  // of the whole launch, by address / 2
     uint32_t agents = 0, capacity = 0;
     uint64_t random = 0;
     std::vector<Block> blocks;

@@ -17,41 +17,66 @@ static void check_shared(unsigned offset, unsigned bytes) {
     if (offset + bytes > own_block().memory.size()) fail("touches shared memory outside of what was launched");
 }
 
+// Whether this thread may read or write the word now, and that it does.
+static void touch(SharedWord& word, bool write, const char* memory, uintptr_t at) {
+    const Access by = word.written;
+    const auto complain = [&](const char* does, const char* what) {
+        fail(does + (" " + std::string(memory)) + " memory at " + std::to_string(at) + what);
+    };
+    if (by.agent != NOBODY && self->clock[by.agent] < by.time)
+        complain(write ? "writes" : "reads", write ? " over a write that nothing ordered before" : " whose write no wait or barrier ordered before");
+    const Access now{self->agent, self->clock[self->agent]};
+    if (!write) {
+        if (word.read.empty() || word.read.back().agent != now.agent) word.read.push_back(now);
+        else word.read.back() = now;
+        return;
+    }
+    for (const Access read : word.read)
+        if (self->clock[read.agent] < read.time) complain("writes", " that another thread may not have read yet");
+    word.read.clear();
+    word.written = now;
+}
+
 void shared_read(unsigned offset, void* to, unsigned bytes) {
     check_shared(offset, bytes);
     for (unsigned at = offset; at < offset + bytes; at += 4) {
         SharedWord& word = own_block().words[at / 4];
-        const Access by = word.written;
-        if (by.agent == NOBODY) fail("reads shared memory at " + std::to_string(at) + " that nobody wrote");
-        if (self->clock[by.agent] < by.time)
-            fail("reads shared memory at " + std::to_string(at) + " whose write no wait or barrier ordered before");
-        word.read.push_back({self->agent, self->clock[self->agent]});
+        if (word.written.agent == NOBODY) fail("reads shared memory at " + std::to_string(at) + " that nobody wrote");
+        touch(word, false, "shared", at);
     }
     std::memcpy(to, &own_block().memory[offset], bytes);
 }
 
 void shared_write(unsigned offset, const void* from, unsigned bytes) {
     check_shared(offset, bytes);
-    for (unsigned at = offset; at < offset + bytes; at += 4) {
-        SharedWord& word = own_block().words[at / 4];
-        const Access by = word.written;
-        if (by.agent != NOBODY && self->clock[by.agent] < by.time)
-            fail("writes shared memory at " + std::to_string(at) + " over a write that nothing ordered before");
-        for (const Access read : word.read)
-            if (self->clock[read.agent] < read.time)
-                fail("writes shared memory at " + std::to_string(at) + " that another thread may not have read yet");
-        word.read.clear();
-        word.written = {self->agent, self->clock[self->agent]};
-    }
+    for (unsigned at = offset; at < offset + bytes; at += 4) touch(own_block().words[at / 4], true, "shared", at);
     std::memcpy(&own_block().memory[offset], from, bytes);
+}
+
+static void touch_global(uintptr_t at, bool write) {
+    GlobalWord& word = (*cluster->global)[at / 2];
+    if (word.cluster != cluster->number && word.cluster >= 0) {
+        if (word.written.agent != NOBODY) fail("touches global memory that another cluster of the launch writes");
+        word.read_before = true;
+        word.read.clear();
+    }
+    if (write && word.read_before) fail("writes global memory that another cluster of the launch reads");
+    word.cluster = cluster->number;
+    touch(word, write, "global", at);
 }
 
 void global_access(const void* address, unsigned bytes, bool write) {
     const char* const at = static_cast<const char*>(address);
     if (reinterpret_cast<uintptr_t>(at) % (bytes < 16 ? bytes : 16)) fail("touches global memory misaligned");
-    for (const Range& range : cluster->ranges)
-        if (at >= range.begin && at + bytes <= range.end && (range.writable || !write)) return;
-    fail(write ? "writes global memory outside of every output" : "reads global memory outside of every array");
+    bool allowed = false;
+    for (const Range& range : cluster->ranges) {
+        if (at < range.begin || at + bytes > range.end) continue;
+        allowed |= range.writable || !write;
+        if (!range.writable) continue;
+        for (unsigned i = 0; i < bytes; i += 2) touch_global(reinterpret_cast<uintptr_t>(at) + i, write);
+        return;
+    }
+    if (!allowed) fail(write ? "writes global memory outside of every output" : "reads global memory outside of every array");
 }
 
 long long cycles() {

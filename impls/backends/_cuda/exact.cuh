@@ -15,6 +15,9 @@ struct Float32 {
     using Gates = Quad<float>;
     DEVICE static float wide(float v) { return v; }
     DEVICE static float narrow(float v) { return v; }
+    DEVICE static void unpack(uint4 v, float (&to)[4]) {
+        to[0] = bits_to_float(v.x), to[1] = bits_to_float(v.y), to[2] = bits_to_float(v.z), to[3] = bits_to_float(v.w);
+    }
 };
 struct Float64 {
     using Value = double;
@@ -29,6 +32,10 @@ template <class S> struct Short {
     using Gates = ShortQuad;
     DEVICE static float wide(Value v) { return S::wide(v); }
     DEVICE static Value narrow(float v) { return Stored<S>::narrow(v); }
+    DEVICE static void unpack(uint4 v, float (&to)[8]) {
+        const Word words[4] = {v.x, v.y, v.z, v.w};
+        UNROLL for (int i = 0; i < 4; ++i) to[2 * i] = S::low(words[i]), to[2 * i + 1] = S::high(words[i]);
+    }
 };
 
 template <class S> struct Exact : S {

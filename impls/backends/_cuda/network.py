@@ -12,6 +12,7 @@ from torch import Tensor
 from impls.backends._cuda import layer, recurrence
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Plan
+from impls.backends._cuda.stream import Stream
 from impls.batch import Batch, filled
 from impls.params import Params
 from impls.spec import Recurrent
@@ -30,13 +31,14 @@ Record = Callable[[Compute], Compute]
 
 class Network:
     """`record` turns a computation into one that replays its launches, where there is one for every time step.
+    `stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
 
     Weights are put into the kernels' order once when loaded and again by every `forward_backward`, where in training
     they would have changed."""
 
     def __init__(
         self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
-        record: Record | None = None,
+        record: Record | None = None, stream: Stream | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.plan, self.launcher, self.device, self.record = spec, plan, launcher, device, record
         self.cuda_stream_timed = device.type == "cuda"
@@ -52,7 +54,8 @@ class Network:
         self.one_step = torch.ones_like(self.lengths)
         self.stacked = [self._stacked(params, depth) for depth in range(spec.num_layers)]
         self.weights = [layer.pack(plan, *stacked) for stacked in self.stacked]
-        self.stream, self.position = (self.h0, self._wide(self.c0)), 0
+        self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
+        self.stream, self.stream_weights = stream, None
         self.recorded: dict[Compute, Compute] = {}
         self.latest = Answer(self.x, (self.h0, self.c0), {})
 
@@ -91,9 +94,17 @@ class Network:
         return answer
 
     def step(self) -> None:
-        x = self.x[self.position % len(self.x)][None]
-        self.latest, _ = self._run(self.weights, x, *self.stream, self.one_step, training=False)
-        self.stream = self.latest.state
+        at = self.position % len(self.x)
+        x = self.x[at : at + 1]
+        if self.stream is None:
+            self.latest, _ = self._run(self.weights, x, *self.state, self.one_step, training=False)
+            self.state = self.latest.state
+        else:
+            if self.stream_weights is None:
+                layers = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias in self.stacked]
+                self.stream_weights = self.stream.pack(layers)
+            y = self.stream.advance(self.launcher, *self.stream_weights, x, *self.state)  # changes the state in place
+            self.latest = Answer(y, self.state, {})
         self.position += 1
 
     def wait(self) -> None:
@@ -112,7 +123,7 @@ class Network:
     def provenance(self) -> dict[str, str]:
         return {
             "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
-        }  # fmt: skip
+        } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result]]:
         """All layers; c0 wide."""

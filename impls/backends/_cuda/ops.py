@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from impls.backends._cuda import layer, recurrence
-from impls.backends._cuda.driver import Driver
+from impls.backends._cuda.driver import Driver, resident_clusters
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Design, Memory, Plan, choose
@@ -28,9 +28,13 @@ def launcher_for(device: torch.device) -> Launcher:
 
 
 def plan_for(x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool = False) -> Plan:
-    capability = torch.cuda.get_device_capability(x.device) if x.device.type == "cuda" else EMULATED_CAPABILITY
     directions, _, hidden = weight_hh.shape
-    return choose(hidden, x.shape[1], directions, x.dtype, capability, tf32=tf32, design=design, memory=memory)
+    sizes = hidden, x.shape[1], directions, x.dtype
+    if x.device.type != "cuda":
+        return choose(*sizes, EMULATED_CAPABILITY, tf32=tf32, design=design, memory=memory)
+    with torch.cuda.device(x.device):
+        capability = torch.cuda.get_device_capability()
+        return choose(*sizes, capability, tf32=tf32, design=design, memory=memory, resident=resident_clusters)
 
 
 @torch.library.custom_op("lstm_bench::lstm_layer", mutates_args=())

@@ -6,13 +6,14 @@ Every constant of the cost model is a published or assumed figure: none has been
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from impls.backends._cuda.cluster import Shape
-from impls.backends._cuda.kernels import Refused
+from impls.backends._cuda.kernels import Kernel, Refused
 from impls.backends._cuda.steps import ExactSteps, TensorSteps
 from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage
 
@@ -21,8 +22,9 @@ Memory = Literal["saved", "rebuilt"]
 DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
 MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
+Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
-# Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C, since a cluster must fit in one GPC.
+# Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C, since a cluster must fit in one GPC.
 # 120 SMs for C = 8 were seen on an H100 (accel-sim, pull request 87); 16 is extrapolated from that.
 RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
 # Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
@@ -112,8 +114,12 @@ def choose(
     tf32: bool = False,
     design: Design = "auto",
     memory: Memory = "saved",
+    resident: Resident | None = None,
 ) -> Plan:
-    """The plan for one layer. Raises `Refused` where `design` asks for what cannot be done."""
+    """The plan for one layer. Raises `Refused` where `design` asks for what cannot be done.
+
+    `resident` says how many clusters like a kernel's run at once; without it the table of an assumed H100 does.
+    """
     if design not in DESIGNS or memory not in MEMORIES:
         raise Refused(
             f"no design {design!r} with memory {memory!r}; choose from {', '.join(DESIGNS)} and {', '.join(MEMORIES)}"
@@ -127,31 +133,48 @@ def choose(
     if exact or (design == "cluster" and obstacle):
         raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
     if design == "tensor_step" or obstacle:
-        tiles = next(tiles for tiles in TENSOR_STEP_TILES if 8 * tiles >= batch or tiles == TENSOR_STEP_TILES[-1])
-        return Plan("tensor_step", dtype, memory, obstacle or "asked for", tiles=tiles)
+        return Plan("tensor_step", dtype, memory, obstacle or "asked for", tiles=_tiles(batch))
     storage = _storage(dtype)
     rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
     least = min(row.hidden for row in rows)
     rows = [row for row in rows if row.hidden == least]
     columns = batch * directions
+    # One kernel stands for all of its cluster's size: each block takes an SM of its own.
+    counts = {row.cluster: _resident(row.forward(storage)[0].forward_kernel(), resident) for row in rows}
+    rows = [row for row in rows if counts[row.cluster]]
+    if not rows:
+        if design == "cluster":
+            raise Refused(f"this GPU has no room for a cluster of {min(counts)} blocks; ask for auto, tensor_step or step")
+        tiles = _tiles(batch)
+        return Plan("tensor_step", dtype, memory, f"the GPU has no room for a cluster of {min(counts)} blocks", tiles=tiles)
     forward = min(
         (shape for row in rows for shape in row.forward(storage)),
-        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes),
+        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes, counts[shape.cluster]),
     )
     backward = min(
         (shape for row in rows for shape in row.backward(storage)),
-        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes),
+        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes, counts[shape.cluster]),
     )
+    known = "resident clusters assumed" if resident is None else "resident clusters asked of the driver"
     reason = "asked for" if design == "cluster" else "least modelled time (the model has not been measured)"
+    reason += f"; {known}"
     return Plan("cluster", dtype, memory, reason, forward, backward)
 
 
-def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int) -> float:
+def _tiles(batch: int) -> int:
+    return next(tiles for tiles in TENSOR_STEP_TILES if 8 * tiles >= batch or tiles == TENSOR_STEP_TILES[-1])
+
+
+def _resident(kernel: Kernel, resident: Resident | None) -> int:
+    return RESIDENT_CLUSTERS[kernel.cluster] if resident is None else resident(kernel)
+
+
+def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int, resident: int) -> float:
     """Modelled cycles a time step for so many columns of all directions.
 
-    `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared memory while others are multiplied.
+    `resident` clusters run at once. `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared memory while others are multiplied.
     """
-    waves = math.ceil(math.ceil(columns / shape.columns) / RESIDENT_CLUSTERS[shape.cluster])
+    waves = math.ceil(math.ceil(columns / shape.columns) / resident)
     rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate
     products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, tail_bytes / SHARED_BYTES_PER_CYCLE)
     ingress = exchanged_bytes * shape.columns * shape.hidden * (shape.cluster - 1) / shape.cluster / INGRESS_BYTES

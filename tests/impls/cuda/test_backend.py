@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from types import SimpleNamespace
@@ -13,10 +14,12 @@ import impls
 from bench import agreement, prepare
 from bench.case import Case
 from impls import GRUSpec, LSTMSpec, Unavailable
+from impls.backends import cuda
 from impls.backends._cuda import compile as compiler
 from impls.backends._cuda import driver, emulate
 from impls.backends._cuda.kernels import Kernel, Launch
 from impls.backends._cuda.network import Network
+from impls.backends._cuda.plan import choose
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU, and there is one")
@@ -24,14 +27,13 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what ha
 
 def test_it_is_found_and_its_parts_are_no_backends():
     assert "cuda" in impls.names() and "_cuda" not in impls.names()
-    assert impls.get("cuda").RUNS == ("cluster", "tensor_step", "step")
+    assert impls.get("cuda").RUNS == ("cluster", "tensor_step", "step", "stream")
 
 
 @pytest.mark.parametrize(
     "spec, reason",
     [
         (GRUSpec(4, 8, device="cuda"), "no gru"),
-        (LSTMSpec(4, 8, proj_size=2, device="cuda"), "no projection"),
         (LSTMSpec(4, 8, device="cpu"), "device=cuda"),
     ],
 )
@@ -117,6 +119,55 @@ def test_a_launch_tells_the_driver_its_sizes_cluster_and_stream(monkeypatch):
         (names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 100_000),
         (names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1),
     ]
+
+
+def test_the_driver_is_asked_how_many_clusters_run_at_once(monkeypatch):
+    real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
+    asked = []
+    recording = SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name.startswith("CU")})
+    recording.cuOccupancyMaxActiveClusters = lambda function, config: (
+        asked.append((function, config.attrs[0].value.clusterDim.x, config.sharedMemBytes)) or (real.CUresult.CUDA_SUCCESS, 6)
+    )
+    monkeypatch.setattr(driver, "bindings", lambda: recording)
+    monkeypatch.setattr(driver, "_function", lambda kernel, device: (kernel.function, device))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=78))
+    plan = choose(256, 8, 1, torch.bfloat16, (9, 0), resident=driver.resident_clusters)
+    assert {call[:2] for call in asked} == {(("lstm_cluster_forward", 1), size) for size in (4, 8, 16)}
+    assert "asked of the driver" in plan.reason
+    assert driver.resident_clusters(Kernel("", "", (), 64, 0)) == 78
+    driver.occupancy.cache_clear()
+
+
+def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(cuda.driver, "missing", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    monkeypatch.setattr(cuda, "Network", lambda *arguments: asked.update(plan=arguments[3], stream=arguments[-1]))
+    case = Case(LSTMSpec(4, 32, dtype="bfloat16", device="cuda"), 2, 1)
+    cuda.load(case.spec, *case.data(), design="step", memory="rebuilt")
+    assert (asked["plan"].words(), asked["stream"]) == ("step, rebuilt", None)
+    cuda.load(case.spec, *case.data())
+    assert asked["plan"].design == "tensor_step" and asked["stream"].cluster == 1
+
+
+def test_a_step_streams_all_layers_in_one_launch_and_says_so():
+    launches = []
+
+    def launcher(launch):
+        launches.append(launch.kernel.function)
+        emulate.Emulation()(launch)
+
+    case = Case(LSTMSpec(4, 20, num_layers=2, dtype="bfloat16"), 3, 2, phase="step", initial_state=True)
+    network = Network(
+        case.spec, *case.data(), step_plan("bfloat16"), launcher, torch.device("cpu"),
+        stream=cuda.stream_of(case.spec, 2, (9, 0)),
+    )  # fmt: skip
+    assert network.provenance()["ran"] == "step"
+    agreement.check_against(agreement.answer(network, case), case)
+    assert launches == ["lstm_stream"] * 3
+    assert network.provenance()["ran"] == "stream" and "one launch" in network.provenance()["plan"]
 
 
 def test_errors_of_the_driver_are_pytorchs_own_or_say_the_call():

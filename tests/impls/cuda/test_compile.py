@@ -16,6 +16,7 @@ from impls.backends._cuda.kernels import Kernel
 from impls.backends._cuda.plan import SHIPPED, TENSOR_STEP_TILES
 from impls.backends._cuda.steps import EXACT_STORAGE, ExactSteps, TensorSteps
 from impls.backends._cuda.storage import BFLOAT16
+from impls.backends._cuda.stream import CLUSTERS, COLUMNS, Stream
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536
@@ -38,12 +39,18 @@ def step_kernels() -> list[Kernel]:
     return [design.kernel(backward) for design in designs for backward in (False, True)]
 
 
+def stream_kernels(largest: int) -> list[Kernel]:
+    dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    cuts = [(size, columns) for size in CLUSTERS if size <= largest for columns in COLUMNS]
+    return [Stream(dtype, 64, 64, 1, size, columns).kernel() for dtype in dtypes for size, columns in cuts]
+
+
 @pytest.mark.parametrize(
     "target, kernels",
     [
-        ("sm_80", step_kernels()),
-        ("sm_90a", [*step_kernels(), *cluster_kernels()]),
-        ("sm_100", [*step_kernels(), *cluster_kernels()]),
+        ("sm_80", [*step_kernels(), *stream_kernels(1)]),
+        ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
     ],
     ids=["sm_80", "sm_90a", "sm_100"],
 )

@@ -48,16 +48,24 @@ RULES = {
     "misaligned or outside": ARM + "if (thread == 0) send(peer(8), peer(BAR), uint4{});",
     "sends over a value that thread": "shared_write(thread * 4, 1.0f);" + ARM + "shared_read<float>(thread * 4);" + SEND
     + "transfer_wait(BAR, 0);",
+    "writes global memory at .* over a write": "global_write(launch.out, 1.0f);",
+    "global memory at .* may not have read": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f); cluster_barrier();"
+    "if (thread == 40) global_read(launch.out); if (cluster_rank() + thread == 0) global_write(launch.out, 2.0f);",
+    "reads global memory at .* ordered": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f);"
+    "block_barrier(); global_read(launch.out);",
+    "another cluster of the launch writes": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f);",
+    "another cluster of the launch reads": "if (cluster_index() == 1 && cluster_rank() + thread == 0)"
+    "global_write(launch.out, 1.0f); else if (cluster_index() == 0) global_read(launch.out);",
     "sends over a value whose write": ARM + "shared_write(thread * 4, 1.0f);" + SEND + "transfer_wait(BAR, 0);",
 }  # fmt: skip
 
 
-def run(body: str, seed: int) -> torch.Tensor:
+def run(body: str, seed: int, clusters: int = 1) -> torch.Tensor:
     class Arguments(ctypes.Structure):
         _fields_ = [("out", ctypes.c_void_p), ("input", ctypes.c_void_p)]
 
     out, given = torch.full((64,), torch.nan), torch.arange(64.0)
-    launch = Launch(KERNEL, (2, 1, 1), Arguments(out.data_ptr(), given.data_ptr()), [given], [out])
+    launch = Launch(KERNEL, (2 * clusters, 1, 1), Arguments(out.data_ptr(), given.data_ptr()), [given], [out])
     emulate.run(launch, emulate.library(SOURCE % body, ("-Wno-unused",)), seed)
     return out
 
@@ -67,7 +75,7 @@ def test_a_broken_rule_is_named(complaint):
     said = set()
     for seed in range(20):  # which of two unordered accesses comes first is chance, and some sends land in time
         try:
-            run(RULES[complaint], seed)
+            run(RULES[complaint], seed, 1 + ("another cluster" in complaint))
         except RuleBroken as broken:
             said.add(str(broken))
     assert any(re.search(complaint, text) for text in said), said
@@ -79,14 +87,16 @@ def test_a_send_that_was_waited_for_may_be_read(seed):
         ARM
         + SEND
         + "transfer_wait(BAR, 0);"
-        + "if (thread < 4) global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
+        + "if (cluster_rank() == 0 && thread < 4) global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
     )
     assert run(body, seed)[:4].view(torch.int32).tolist() == [1, 2, 3, 4]
 
 
 def test_what_was_not_written_stays_poisoned():
     assert (
-        run("if (thread > 0) global_write(launch.out + thread, global_read(launch.in + thread));", 0).isnan().tolist()
+        run("if (cluster_rank() == 0 && thread > 0) global_write(launch.out + thread, global_read(launch.in + thread));", 0)
+        .isnan()
+        .tolist()
         == [True] + [False] * 63
     )
 
@@ -102,5 +112,7 @@ HALVES = [0.0, -0.0, 1.0, -2.5, 65504.0, 65520.0, 1e6, 6e-8, 2.9e-8, 5.96e-8, 6.
 @pytest.mark.parametrize("value", HALVES)
 def test_float16_is_rounded_as_everywhere(value):
     literal = repr(value).replace("inf", "INFINITY").replace("nan", "NAN")
-    found = run(f"global_write(launch.out + thread, float16_to_float(pack_float16({literal}, 0) & 0xffff));", 0)
+    found = run(
+        f"if (cluster_rank() == 0) global_write(launch.out + thread, float16_to_float(pack_float16({literal}, 0) & 0xffff));", 0
+    )
     assert found[0].item() == pytest.approx(torch.tensor(value).half().float().item(), rel=0, abs=0, nan_ok=True)

@@ -49,7 +49,7 @@ def test_wide_batches_take_wide_blocks():
 def test_the_choice_can_be_overridden():
     for design in ("step", "tensor_step", "cluster"):
         plan = choose(64, 8, 1, torch.bfloat16, HOPPER, design=design)
-        assert (plan.design, plan.reason) == (design, "asked for")
+        assert plan.design == design and plan.reason.startswith("asked for")
     assert choose(64, 8, 1, torch.float32, HOPPER, tf32=True).design == "cluster"
     assert "rebuilt" in choose(64, 8, 1, torch.bfloat16, HOPPER, memory="rebuilt").words()
 
@@ -76,3 +76,13 @@ def test_a_cut_that_does_not_fit_is_refused(sizes, complaint):
 def test_a_cut_with_too_much_shared_memory_is_refused():
     with pytest.raises(Refused, match="bytes of shared memory"):
         Shape(BFLOAT16, 768, 16, tiles=4, split=2, resident=0).forward_kernel()
+
+
+def test_a_gpu_without_room_for_a_cluster_gets_another_design():
+    assert "assumed" in choose(256, 8, 1, torch.bfloat16, HOPPER).reason
+    small = choose(256, 8, 1, torch.bfloat16, HOPPER, resident=lambda kernel: int(kernel.cluster < 8))
+    assert small.forward is not None and small.forward.cluster == 4
+    none = choose(256, 8, 1, torch.bfloat16, HOPPER, resident=lambda kernel: 0)
+    assert none.design == "tensor_step" and "no room" in none.reason
+    with pytest.raises(Refused, match="no room for a cluster"):
+        choose(256, 8, 1, torch.bfloat16, HOPPER, design="cluster", resident=lambda kernel: 0)
