@@ -1,4 +1,4 @@
-"""The parent's side of `bench.gpu.items`: each part asked of a worker, each item within its budget, every end a typed outcome."""
+"""The parent's side of `bench.gpu.items`: parts asked of a worker, items within their budgets, every end a typed outcome."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def measure(
                     reply = _ask(worker, "part", item.part_seconds, item=name, emulated=emulated, key=key)
                 if reply["status"] == "ok" and (invalid := conditions.invalid()):
                     reply = {"status": "failed", "kind": "unstable", "reason": invalid}
-            if reply.get("died"):
+            if reply.get("died") and worker is not None:
                 worker.close()
                 worker = None
             seconds = time.monotonic() - clock

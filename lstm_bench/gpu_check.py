@@ -87,7 +87,7 @@ def summarise(records: Sequence[Record]) -> None:
         (
             answer.constant,
             words.digits(answer.assumed),
-            "–" if answer.measured is None else f"{words.digits(answer.measured)} {answer.unit if answer.unit != '1' else ''}",
+            "–" if answer.measured is None else f"{words.digits(answer.measured)} {answer.unit}",
             answer.verdict,
         )
         for answer in found

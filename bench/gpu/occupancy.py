@@ -41,4 +41,4 @@ def parts(station: Station) -> Iterator[Part]:
 def measure(station: Station, key: str) -> Found:
     kernel = next(kernel for part, kernel in configurations(station) if part.key == key)
     count = float(station.resident_clusters(kernel))
-    return Found((Measurement("resident_clusters", "1", (count,)),), station.provenance())
+    return Found((Measurement("resident_clusters", "clusters", (count,)),), station.provenance())
