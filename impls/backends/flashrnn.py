@@ -50,8 +50,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return (
-            "FlashRNN is not installed; pip install flashrnn (or from github.com/NX-AI/flashrnn; mind its licence), and install "
-            "nvcc and g++, with which it compiles each size"
+            "FlashRNN is not installed; pip install flashrnn (source: github.com/NX-AI/flashrnn; mind its licence), and "
+            "install nvcc and g++, with which it compiles each size"
         )
     return None
 

@@ -13,7 +13,7 @@ from impls.backends import flashrnn
 
 
 def stand_in(wx: Tensor, r: Tensor, b: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-    """What `flashrnn(Wx, R, b, states)` computes: [B, T, G, N, D], [G, N, D, P], [G, N, D], [S, B, 1, N, D], as in its README."""
+    """What `flashrnn(Wx, R, b, states)` computes, of [B, T, G, N, D], [G, N, D, P], [G, N, D], [S, B, 1, N, D]: its README."""
     h, c = states[0, :, 0], states[1, :, 0]  # [B, N, D]
     found = []
     for step in range(wx.shape[1]):
