@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def remembered(name: str, compute: Callable[[], Answer]) -> Answer:
     if path.exists():
         with np.load(path) as kept:
             return dict(kept)
-    found = {key: np.asarray(value, np.float64) for key, value in compute().items()}
+    found: dict[str, Any] = {key: np.asarray(value, np.float64) for key, value in compute().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{os.getpid()}-{path.name}")
     np.savez(unfinished, **found)

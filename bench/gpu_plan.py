@@ -18,8 +18,8 @@ SLOW_TO_COMPILE = ("flashrnn", "torch_compile")
 MACHINE_SECONDS = 25.0  # ceilings of three dtypes, and the price of the harness
 
 
-def make(chosen: Sequence[str] = (), emulated: bool = False, limited: bool = True) -> Plan:
-    """`chosen` items only, and then without a limit of time. Raises `UnknownName`."""
+def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
+    """`chosen` items only. There is no limit of time then, nor under the emulation. Raises `UnknownName`."""
     for name in chosen:
         if name not in (*ITEMS, GRID):
             raise UnknownName("item", name, (*ITEMS, GRID))
@@ -30,7 +30,7 @@ def make(chosen: Sequence[str] = (), emulated: bool = False, limited: bool = Tru
         backends=EMULATED_BACKENDS if emulated else _peers(),
         threads=len(processors.usable()),
         replicates=SUITES[suite].replicates,
-        time_budget=None if chosen or not limited else SECONDS,
+        time_budget=None if chosen or emulated else SECONDS,
         items=tuple(name for name in ITEMS if name in chosen or not chosen),
         emulated=emulated,
     )

@@ -179,7 +179,8 @@ class Run:
         replies |= unready
         with Watch(task.case.spec.device) as conditions:
             first = task.replicate == 0
-            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch)
+            limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
+            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch, prepare_seconds=limit)
         for backend, reply in replies.items():
             if reply.get("died"):
                 workers.drop(backend)

@@ -105,6 +105,19 @@ def test_an_item_that_cannot_begin_is_one_record(tmp_path):
     assert record.status == "skipped" and "finds no CUDA device" in record.reason
 
 
+def test_a_gpu_without_clusters_says_what_cannot_be_measured():
+    from bench.gpu import items as gpu_items
+    from bench.gpu.station import open_station
+    from bench.prepare import Skip
+
+    ampere = dataclasses.replace(open_station(emulated=True), target="sm_80")
+    for name in ("occupancy", "sends"):
+        with pytest.raises(Skip, match=r"not measured: thread-block clusters need compute capability 9\.0"):
+            gpu_items.parts(name, ampere)
+    assert not any("wgmma" in part["key"] for part in gpu_items.parts("products", ampere))
+    assert not any("cluster" in part["key"] for part in gpu_items.parts("correctness", ampere))
+
+
 def test_the_plan_fits_nine_minutes_and_reaches_every_point():
     plan = gpu_plan.make()
     assert plan == Plan.from_dict(plan.to_dict())
