@@ -18,8 +18,9 @@ from analysis import AnalysisError
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
 CONFIDENCE = 0.95
-NOT_COMPARED = ("null", "machine", "reference")
-# `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code
+NOT_COMPARED = ("null", "machine", "reference", "probe", "emulation")
+# `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code,
+# `probe` and `emulation` are what gpu-check asks of a GPU, and what it proves without one
 
 
 class UnknownLocation(AnalysisError):

@@ -1,4 +1,4 @@
-"""The parent's side of `bench.gpu.items`: each part asked of a worker, each item in its budget, every end a typed outcome."""
+"""The parent's side of `bench.gpu.items`: parts asked of a worker, items within their budgets, every end a typed outcome."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bench.turns import Reply
 from results.record import Record
 
 LIST_SECONDS = 120.0
+EMULATED_PATIENCE = 5
 LIST = "parts"  # the key of the record that says why an item's parts are not even known
 
 
@@ -31,10 +32,17 @@ def measure(
     item, study_name = ITEMS[name], STUDY + name
     backend, device = (EMULATION, "cpu") if emulated else (PROBE, "cuda")
     started, worker = time.monotonic(), None
+
+    def at_most(seconds: float) -> float:
+        """Seconds to wait: the emulation is slow, and an item on a GPU must not outlive its budget."""
+        if emulated:
+            return EMULATED_PATIENCE * seconds
+        return min(seconds, max(1.0, started + item.budget - time.monotonic())) if limited else seconds
+
     marks = {"emulated": "true"} if emulated else {}
     try:
         worker = WorkerProcess(backend, cpus, cache, code=code)
-        listed = _ask(worker, "parts", LIST_SECONDS, item=name, emulated=emulated)
+        listed = _ask(worker, "parts", at_most(LIST_SECONDS), item=name, emulated=emulated)
         if listed["status"] != "ok":
             yield outcome(study_name, LIST, backend, 0, {"device": device}, {}, listed, {}, time.time(), 0.0, marks)
             return
@@ -53,7 +61,7 @@ def measure(
                 watch(f"({item.letter}) {name}  {key}")
                 worker = worker or WorkerProcess(backend, cpus, cache, code=code)
                 with conditions:
-                    reply = _ask(worker, "part", item.part_seconds, item=name, emulated=emulated, key=key)
+                    reply = _ask(worker, "part", at_most(item.part_seconds), item=name, emulated=emulated, key=key)
                 if reply["status"] == "ok" and (invalid := conditions.invalid()):
                     reply = {"status": "failed", "kind": "unstable", "reason": invalid}
             if reply.get("died") and worker is not None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bench.prepare import NULL
 from bench.turns import Reply
-from results.record import Measurement, Record, measurement_from_dict
+from results.record import EMULATED_METRIC, Measurement, Record, measurement_from_dict
 
 
 def outcome(
     study_name: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
     reply: Reply, conditions: dict[str, Any], started: float, seconds: float, marks: dict[str, str],
 ) -> Record:  # fmt: skip
-    """`marks` are added to the provenance, whatever the status."""
+    """`marks` are added to the provenance, whatever the status. Of an emulated run no metric keeps its name."""
     measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
     if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
         measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
+    if "emulated" in marks:
+        measurements = [
+            replace(item, metric=EMULATED_METRIC + item.metric.removeprefix(EMULATED_METRIC)) for item in measurements
+        ]
     return Record(
         study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
         reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import selectors
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import agreement
 from bench.code import HERE, Code
 from results.record import FailureKind
 
@@ -83,7 +85,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the worker; it has nothing to save."""
         if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # dead already, with a request still in the buffer
+            with contextlib.suppress(BrokenPipeError):  # a request that a dead worker never read
                 self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
@@ -118,6 +120,7 @@ def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     return os.environ | pins | {
         "PYTHONPATH": code.python_path,
         "PYTHONWARNINGS": "ignore",
+        agreement.REFERENCES: str(cache / f"references-{hashlib.sha256(code.python_path.encode()).hexdigest()[:8]}"),
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

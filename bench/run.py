@@ -161,7 +161,9 @@ class Run:
             groups = [(name,) for name in self.plan.compared()]
             if tasks and tasks[0].replicate % 2:
                 groups.reverse()
-        for group in groups:
+        for number, group in enumerate(groups):
+            # Under a limit each gets an equal part of what is left, lest one that compiles for minutes take it all.
+            until = self._seconds_left() * (1 - 1 / (len(groups) - number)) if self.plan.items else 0.0
             with Workers(self.cpus, cache, self.code) as workers:
                 asked = {name for task in tasks for name in self._wanted(task) if not prepare.refusal_unasked(task.case, name)}
                 workers.start(asked & set(group))
@@ -171,6 +173,8 @@ class Run:
                         continue
                     if self._seconds_left() <= 0:
                         return False
+                    if self._seconds_left() <= until < float("inf"):
+                        break
                     self._take_turns(task, wanted, workers)
         return True
 
@@ -184,7 +188,8 @@ class Run:
         replies |= unready
         with Watch(task.case.spec.device) as conditions:
             first = task.replicate == 0
-            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch)
+            limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
+            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch, prepare_seconds=limit)
         for backend, reply in replies.items():
             if reply.get("died"):
                 workers.drop(backend)

@@ -26,15 +26,18 @@ def measure(
     first: bool,
     watch: Callable[[str], None],
     apart: bool | None = None,
+    prepare_seconds: float | None = None,
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's reply.
 
     In the `first` replicate answers are checked against the oracle. `apart`: prepare one after the other, as is needed
-    where first calls are timed; by default in the first replicate only. A reply is `ok` with
+    where first calls are timed; by default in the first replicate only. `prepare_seconds`: after which preparing counts as
+    hanging. A reply is `ok` with
     measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
     table = _Table(workers)
-    prepared = _prepare(table, case, first, first if apart is None else apart, watch)
+    limit = PREPARE_SECONDS if prepare_seconds is None else prepare_seconds
+    prepared = _prepare(table, case, first, first if apart is None else apart, watch, limit)
     for backend in list(prepared):
         watch(f"{backend}: warming up")
         if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
@@ -49,7 +52,7 @@ def measure(
 
 
 def _prepare(
-    table: _Table, case: Mapping[str, Any], first: bool, apart: bool, watch: Callable[[str], None]
+    table: _Table, case: Mapping[str, Any], first: bool, apart: bool, watch: Callable[[str], None], limit: float
 ) -> dict[str, Reply]:
     """One after the other where first calls are timed, else all at once."""
     arguments = {"case": case, "check_answers": first}
@@ -57,11 +60,11 @@ def _prepare(
     if apart:
         for backend in table.workers:
             watch(f"{backend}: preparing")
-            prepared[backend] = table.ask(backend, "prepare", PREPARE_SECONDS, **arguments)
+            prepared[backend] = table.ask(backend, "prepare", limit, **arguments)
     else:
         watch("preparing")
         asked = [name for name in table.workers if table.send(name, "prepare", **arguments)]
-        prepared = {name: table.receive(name, PREPARE_SECONDS) for name in asked}
+        prepared = {name: table.receive(name, limit) for name in asked}
     return {name: reply for name, reply in prepared.items() if reply}
 
 

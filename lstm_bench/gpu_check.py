@@ -27,7 +27,7 @@ def gpu_check(
     from lstm_bench import duration, progress
     from results import store
 
-    if not emulate and not environment.gpu_list():
+    if not (emulate or resume) and not environment.gpu_list():
         raise Unavailable(
             "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "
             "--emulate, which measures nothing of a GPU"
@@ -87,7 +87,7 @@ def summarise(records: Sequence[Record]) -> None:
         (
             answer.constant,
             words.digits(answer.assumed),
-            "–" if answer.measured is None else f"{words.digits(answer.measured)} {answer.unit if answer.unit != '1' else ''}",
+            "–" if answer.measured is None else f"{words.digits(answer.measured)} {answer.unit}",
             answer.verdict,
         )
         for answer in found

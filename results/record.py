@@ -17,6 +17,8 @@ from results.claims import Claim, claim_from_dict
 
 SCHEMA = 1
 
+EMULATED_METRIC = "emulated_"  # what the metrics of an emulated run begin with, so that none is taken for a GPU's
+
 Status = Literal["ok", "skipped", "failed"]
 FailureKind = Literal["error", "out_of_memory", "timeout", "crash", "wrong", "unstable"]
 

@@ -42,4 +42,4 @@ def measure(station: Station, key: str) -> Found:
         said = network.provenance()
         provenance |= {f"{phase} algorithm": said.get("algorithm", said["ran"]), "cudnn": said.get("cudnn", "none")}
         counts.append(float(len(network.names_run())))
-    return Found((Measurement("operations", "1", tuple(counts)),), provenance)
+    return Found((Measurement("operations", "operations", tuple(counts)),), provenance)

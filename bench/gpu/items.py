@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from results.record import Measurement
+from results.record import EMULATED_METRIC, Measurement
 
 if TYPE_CHECKING:
     from bench.gpu.station import Station
 
 STUDY = "gpu_"  # what the records of an item begin their study's name with
-EMULATED = "emulated_"  # what every metric of an emulated run begins with: none is a number of a GPU
+EMULATED_UNIT = "emulated"  # none is a number of a GPU
 PROBE, EMULATION = "probe", "emulation"  # stand in the place of a backend
 
 
@@ -76,6 +76,6 @@ def measure(name: str, station: Station, key: str) -> dict[str, Any]:
     found: Found = importlib.import_module(f"bench.gpu.{name}").measure(station, key)
     measurements, provenance = found.measurements, dict(found.provenance)
     if station.emulated:
-        measurements = tuple(replace(item, metric=EMULATED + item.metric, unit="1") for item in measurements)
+        measurements = tuple(replace(item, metric=EMULATED_METRIC + item.metric, unit=EMULATED_UNIT) for item in measurements)
         provenance["emulated"] = "true"
     return {"measurements": [asdict(item) for item in measurements], "provenance": provenance}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bench.gpu.items import Found, Part, assumption
 from bench.gpu.station import Station
+from bench.prepare import Skip
 from impls.backends._cuda import probes
 from impls.backends._cuda.cluster import SHARED_LIMIT
 from impls.backends._cuda.kernels import Kernel
@@ -34,11 +35,16 @@ def _assumed(cluster: int) -> dict[str, object]:
 
 
 def parts(station: Station) -> Iterator[Part]:
-    if not station.target.startswith("sm_8"):
-        yield from (part for part, _ in configurations(station))
+    require_clusters(station)
+    yield from (part for part, _ in configurations(station))
+
+
+def require_clusters(station: Station) -> None:
+    if station.target.startswith("sm_8"):
+        raise Skip(f"not measured: thread-block clusters need compute capability 9.0, and this GPU is {station.target}")
 
 
 def measure(station: Station, key: str) -> Found:
     kernel = next(kernel for part, kernel in configurations(station) if part.key == key)
     count = float(station.resident_clusters(kernel))
-    return Found((Measurement("resident_clusters", "1", (count,)),), station.provenance())
+    return Found((Measurement("resident_clusters", "clusters", (count,)),), station.provenance())

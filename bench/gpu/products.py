@@ -19,11 +19,11 @@ PEAK_FLOPS = 4096  # a cycle and multiprocessor in 16 bits, the constant of the 
 def parts(station: Station) -> Iterator[Part]:
     for storage in probes.MULTIPLIED:
         share = storage.per_word / 2  # tf32 at half of the 16-bit rate
-        for chains in probes.CHAINS:
+        for chains in probes.CHAINS[: 1 if station.emulated else None]:
             name = "FLOPS_PER_CYCLE" + ("" if storage.per_word == 2 else ", tf32")
             assumed = assumption(name, PLAN, FLOPS_PER_CYCLE * share, "greatest")
             yield Part(f"mma-{storage.name.lower()}-{chains}", {"dtype": storage.name.lower(), "chains": chains} | assumed)
-        for columns in probes.GROUP_COLUMNS if station.target == "sm_90a" else ():
+        for columns in probes.GROUP_COLUMNS[: 1 if station.emulated else None] if station.target == "sm_90a" else ():
             name = f"wgmma, {columns} columns, {storage.name.lower()}"
             sizes: dict[str, Any] = {"dtype": storage.name.lower(), "columns": columns}
             yield Part(f"wgmma-{storage.name.lower()}-{columns}",

@@ -38,7 +38,7 @@ def measure(station: Station, key: str) -> Found:
     said = (done.stdout + done.stderr)[-1500:]
     if done.returncode:
         raise Rejected(f"compute-sanitizer --tool {key} ended with {done.returncode}: {said}")
-    return Found((Measurement("errors", "1", (0.0,)),), station.provenance() | {"tool": key})
+    return Found((Measurement("errors", "errors", (0.0,)),), station.provenance() | {"tool": key})
 
 
 def small_shapes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.gpu.items import Found, Part, assumption
-from bench.gpu.occupancy import PLAN
+from bench.gpu.occupancy import PLAN, require_clusters
 from bench.gpu.station import Station
 from impls.backends._cuda import probes
 from impls.backends._cuda.plan import EXCHANGE_CYCLES, INGRESS_BYTES
@@ -15,8 +15,7 @@ REPEATS, TRIPS, STEPS = 5, 1000, 1000
 
 
 def parts(station: Station) -> Iterator[Part]:
-    if station.target.startswith("sm_8"):
-        return
+    require_clusters(station)
     small, large = probes.INGRESS_PAYLOADS
     for cluster in probes.CLUSTERS[: 2 if station.emulated else None]:
         latency = assumption("EXCHANGE_CYCLES", PLAN, EXCHANGE_CYCLES, "greatest")

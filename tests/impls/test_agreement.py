@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from bench import agreement
 from bench.agreement import Disagreement, check, naive_errors, reference
 from bench.case import Case
 from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, RNNSpec, Spec
@@ -157,3 +158,14 @@ def test_the_naive_error_of_tf32_is_that_of_its_products(spec: Spec) -> None:
 def test_rounds_to_tf32_as_a_gpu_does() -> None:
     given = np.array([1 + 2**-11, 1 + 2**-12, -1 - 2**-11, 3.0, 2.0**-140], np.float32)
     assert rounded(given).tolist() == [1 + 2**-10, 1.0, -1 - 2**-10, 3.0, 2.0**-140 // 2**-136 * 2**-136]
+
+
+def test_the_workers_of_a_run_compute_the_reference_once(tmp_path, monkeypatch) -> None:
+    expected = reference(CASE, "bfloat16")
+    monkeypatch.setenv(agreement.REFERENCES, str(tmp_path))
+    first = reference(CASE, "bfloat16")
+    monkeypatch.setattr(agreement.impls, "get", lambda name: pytest.fail("computed again"))
+    for found in (first, reference(CASE, "bfloat16")):
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name].astype(np.float64)) for name in expected)
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,88 @@
+"""FlashRNN (NX-AI/flashrnn), an optional peer: its fused CUDA kernel for one layer, the input product by PyTorch.
+
+The package compiles each size with nvcc when first asked, which takes minutes, and keeps c in 16 bits. Written after its source
+(commit 4dda86e: `flashrnn(Wx, R, b, states, function, backend, dtype)`), tested against a stand-in; never run here on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from impls import Unavailable, refusals
+from impls.backend import Phase
+from impls.backends import _torch
+from impls.batch import Batch
+from impls.params import Params
+from impls.spec import Spec
+
+RUNS = ("flashrnn",)
+DEVICES = ("cuda",)
+PACKAGE = "flashrnn"
+KERNEL = "flashrnn"  # its fused kernels are FLASHRNNCellFusedForward and FLASHRNNCellFusedBackward
+DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "tensorfloat32": "float32"}  # its float32 is multiplied in TF32
+# [B, T, 4, heads, H], [4, heads, H new, H before], [4, heads, H], [2, B, 1, heads, H] to h and c [2, B, T, heads, H], and
+# the last of them.
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    return refusals.first(
+        refusals.in_principle(spec, phase, ragged),
+        refusals.cell(spec, "lstm"),
+        refusals.projection(spec),
+        refusals.dtype(spec, *DTYPES),
+        None if spec.num_layers == 1 else "FlashRNN runs a single layer; ask for num_layers=1, or use the backend cudnn",
+        None if not spec.bidirectional else "FlashRNN has one direction; ask for bidirectional=False, or use the backend cudnn",
+        None if not ragged else "FlashRNN knows no lengths; ask for full lengths, or use the backend cuda",
+        refusals.device(spec, *DEVICES),
+        _torch.no_cuda(spec),
+        _missing(),
+    )
+
+
+def _missing() -> str | None:
+    if importlib.util.find_spec(PACKAGE) is None:
+        return (
+            "FlashRNN is not installed; pip install flashrnn (source: github.com/NX-AI/flashrnn; mind its licence), and "
+            "install nvcc and g++, with which it compiles each size"
+        )
+    return None
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+        raise Unavailable(reason)
+    _torch.check(spec, params, batch)
+    call: Any = importlib.import_module("flashrnn.flashrnn").flashrnn
+    kernel = partial(call, function="lstm", backend="cuda_fused", dtype=DTYPES[spec.dtype])
+    return network(spec, params, batch, kernel, what_ran)
+
+
+def network(
+    spec: Spec, params: Params, batch: Batch, kernel: Kernel, what_ran: Callable[[_torch.Network], dict[str, str]]
+) -> _torch.Network:
+    weights = _torch.leaves(spec, params)
+
+    def run(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:
+        steps, rows, hidden = len(x), x.shape[1], spec.hidden_size
+        projected = torch.nn.functional.linear(x.transpose(0, 1), weights["weight_ih_l0"]).view(rows, steps, 4, 1, hidden)
+        recurrent = weights["weight_hh_l0"].view(4, 1, hidden, hidden)
+        both = (weights["bias_ih_l0"] + weights["bias_hh_l0"]) if spec.bias else x.new_zeros(4 * hidden)
+        first = torch.stack([value[0] for value in state])[:, :, None, None]  # h, c: [2, B, 1, 1, H]
+        states, last = kernel(projected, recurrent, both.view(4, 1, hidden), first)
+        h_n, c_n = last[:, :, 0, 0][:, None].unbind(0)
+        return states[0, :, :, 0].transpose(0, 1), (h_n, c_n)
+
+    return _torch.Network(spec, weights, batch, run, what_ran)
+
+
+def what_ran(network: _torch.Network) -> dict[str, str]:
+    ours = any(KERNEL in name.lower() for name in network.names_run())
+    return {"ran": "flashrnn" if ours else "no kernel named flashrnn", "input GEMM": "PyTorch's, inside the time"}
