@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.gradients import cells, inits
 from bench.horizon.tasks import Task
-from bench.horizon.walks import walk
+from bench.horizon.walks import by_network, walk
 from impls import Spec
 
 LARGEST_NORM = 1.0  # of a network's gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
@@ -63,10 +63,13 @@ class Networks:
         outputs = hidden[-self.task.answers :]
         score, of_answers = judged(self.task, outputs @ w_y + b_y, target)
         depth = min(truncation, len(x)) if truncation else len(x)
-        d_x, d_h = self.walk.backward(of_answers @ w_y.transpose(1, 2), depth)
+        back = self.walk.backward(of_answers @ w_y.transpose(1, 2), depth)
+        d_x, d_h, d_y, into, before, last = map(
+            by_network, (*back, of_answers, x[len(x) - depth :], hidden[len(x) - depth : -1], outputs)
+        )
         return score, [
-            _of_weight(x[len(x) - depth :], d_x), _of_weight(hidden[len(x) - depth : -1], d_h), _of_bias(d_x), _of_bias(d_h),
-            _of_weight(outputs, of_answers), _of_bias(of_answers),
+            into.transpose(1, 2) @ d_x, before.transpose(1, 2) @ d_h, d_x.sum(1, keepdim=True), d_h.sum(1, keepdim=True),
+            last.transpose(1, 2) @ d_y, d_y.sum(1, keepdim=True),
         ]  # fmt: skip
 
 
@@ -81,12 +84,3 @@ def judged(task: Task, answers: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     right = torch.where(torch.isfinite(answers).all(-1).all(-1).all(0), right, torch.full_like(right, math.nan))
     wanted = torch.nn.functional.one_hot(target, task.outputs)
     return right, (torch.softmax(answers, -1) - wanted) / count
-
-
-def _of_weight(inputs: Tensor, d_z: Tensor) -> Tensor:
-    """The gradient [S, M, N] of weights with inputs [K, S, B, M] and pre-activations' gradients [K, S, B, N]."""
-    return (inputs.transpose(2, 3) @ d_z).sum(0)
-
-
-def _of_bias(d_z: Tensor) -> Tensor:
-    return d_z.sum((0, 2))[:, None]

@@ -55,11 +55,12 @@ def test_each_of_the_four_verdicts_is_reached_by_learning(name, reached, word):
 
 @pytest.mark.parametrize(
     ("lags", "word"),
-    [((5.9, 12, 24), "supported"), ((5.9, 12, 80), "supported with conditions"), ((24, 48, 80), "not supported"),
-     ((5.9, 12, 30), "inconclusive")],
+    [((5.9, 12, 5.9, 12), "supported"), ((5.9, 12, 24, 48), "supported with conditions"),
+     ((24, 48, 80, 80), "not supported"), ((5.9, 14.5, 5.9, 12), "inconclusive")],
 )  # fmt: skip
 def test_each_of_the_four_verdicts_is_reached_by_truncation(lags, word):
-    made = [at("lstm", "forget:1", lag, 35.0, k) for lag, k in zip(lags, (5, 10, 20), strict=True)]
+    settings = [("rnn", "pytorch", 5), ("rnn", "pytorch", 10), ("lstm", "forget:3", 5), ("lstm", "forget:3", 10)]
+    made = [at(cell, init, lag, 35.0, k) for lag, (cell, init, k) in zip(lags, settings, strict=True)]
     verdict = judged("c-truncated", *made)
     assert verdict.word == word, [(finding.label, finding.estimates) for finding in verdict.findings]
 
