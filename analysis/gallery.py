@@ -12,6 +12,7 @@ from analysis import svg
 from analysis.figures import (
     attenuation,
     controls,
+    cost,
     heatmap,
     hops,
     latency,
@@ -131,7 +132,9 @@ def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Draw
     """The figures of the gradient studies, where these ran at all: most runs are about time alone."""
     drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
-    return [("gradients", "How gradients fade", found)] if found else []
+    groups = [("gradients", "How gradients fade", found)] if found else []
+    priced = cost.draw(series)
+    return [*groups, ("cost", "What a token costs by cell", [("cost", priced)])] if priced else groups
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

@@ -46,7 +46,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     hidden = int(rows["hidden_size"].iloc[0])
     caption = (
         f"LSTM as PyTorch initialises it, H = {hidden}, the oracle’s backward pass, a loss at the last step. "
-        f"Steps to a thousandth: {', '.join(horizons)}. The direction that runs backwards has read one step at the last output, "
-        "so its part is at lag 0 alone; two layers give the gradient more ways back."
+        f"Steps to a thousandth: {', '.join(horizons)}. The direction that runs back has read one step at the last output, "
+        "so its part is at lag 0 alone."
     )
     return Drawing(figure, "Stacked and bidirectional networks", caption)
