@@ -73,7 +73,7 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
         said.append(f"at {TITLES[equal]} {', '.join(parts)}" if parts else "")
     widest = int(max(rows["hidden_size"].max() for rows in found.values()))
     return (
-        f"LSTM over vanilla RNN, H = {widest}: {'; '.join(text for text in said if text)}. Grey: four times, as of parameters "
-        "and FLOPs at equal width. Each ratio is of one backend’s two times in the same replicate; bars are 95 % intervals over "
+        f"LSTM over vanilla RNN, H = {widest}: {'; '.join(text for text in said if text)}. Grey: four times, as of "
+        "parameters and FLOPs at equal width. Each ratio is of one backend’s two times in the same replicate; bars are 95 % intervals over "
         "replicates."
     )
