@@ -70,10 +70,9 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
             f"{row['backend']} {words.digits(row['value'], 2)}× [{words.digits(row['low'], 2)}, {words.digits(row['high'], 2)}]"
             for row in rows_of(lstm)
         ]
-        said.append(f"at {TITLES[equal]} {', '.join(parts)}" if parts else "")
+        said += [f"at {TITLES[equal]} {', '.join(parts)}"] if parts else []
     widest = int(max(rows["hidden_size"].max() for rows in found.values()))
     return (
-        f"LSTM over vanilla RNN, H = {widest}: {'; '.join(text for text in said if text)}. Grey: four times, as of "
-        "parameters and FLOPs at equal width. Each ratio is of one backend’s two times in the same replicate; bars are 95 % intervals over "
-        "replicates."
+        f"LSTM over vanilla RNN, H = {widest}: {'; '.join(said)}. Grey: four times, as of parameters and FLOPs at equal width. "
+        "Each ratio is of one backend’s two times in the same replicate; bars are 95 % intervals over replicates."
     )

@@ -17,6 +17,8 @@ LOOKS = {"one layer": (PALETTE[0], DASHES[0]), "two layers": (PALETTE[1], DASHES
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; the networks of the probe `inputs` in double precision."""
     rows = series[(series["probe"] == "inputs") & (series["dtype"] == "float64")] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return None
     found = {}
     for (layers, both), part in rows.groupby(["num_layers", "bidirectional"]):
         of = attenuation.curve(part, "log_input")
