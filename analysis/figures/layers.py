@@ -23,7 +23,9 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     for (layers, both), part in rows.groupby(["num_layers", "bidirectional"]):
         of = attenuation.curve(part, "log_input")
         if of is not None:
-            name = "bidirectional" if both else {1: "one layer", 2: "two layers"}.get(int(str(layers)), f"{layers} layers")
+            name = (
+                "bidirectional" if both else {1: "one layer", 2: "two layers"}.get(int(float(str(layers))), f"{layers} layers")
+            )
             found[name] = of
     if len(found) < 2:
         return None

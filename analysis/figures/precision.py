@@ -39,8 +39,8 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.4)
     caption = (
         "Trajectory and backward pass computed in the format itself, nothing scaled on the way. Zero from lag "
-        f"(mean), and with the loss multiplied by 2¹⁶: {'; '.join(said)}. Grey: the smallest normal numbers. What never is zero may "
-        "be frozen: the smallest number there is, times a forget gate above ½, rounds back to itself."
+        f"(mean), and with the loss multiplied by 2¹⁶: {'; '.join(said)}. Grey: the smallest normal numbers. "
+        "What never is zero may be frozen: the smallest number there is, times a forget gate above ½, rounds back to itself."
     )
     return Drawing(figure, "Where a gradient ends in few bits", caption)
 
