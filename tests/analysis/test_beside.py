@@ -65,9 +65,10 @@ def rounded(*lengths: int, notes: tuple[str, ...] = ()) -> pd.DataFrame:
     """Gradients that halve at every step and end, exactly zero, after so many."""
     logs = np.concatenate([-np.log(2.0) * np.arange(length) for length in lengths])
     parameters = {"probe": "precision", "cell": "rnn", "init": "pytorch", "dtype": "float16", "steps": 60, "hidden_size": 8}
-    measured = (Measurement("lag", "step", tuple(map(float, range(60)))),
-                *(Measurement(name, "nat", tuple(logs), lengths, notes) for name in ("log_largest", "log_largest_scaled")))  # fmt: skip
-    return frame([Record("gradients", "case", "reference", 0, "ok", parameters, measurements=measured)])
+    names = ("log_largest", "log_largest_scaled")
+    measured = [Measurement("lag", "step", tuple(map(float, range(60))))]
+    measured += [Measurement(name, "nat", tuple(logs), lengths, notes) for name in names]
+    return frame([Record("gradients", "case", "reference", 0, "ok", parameters, measurements=tuple(measured))])
 
 
 def test_lags_of_rounding_are_read_where_curves_end():
@@ -87,11 +88,8 @@ def curves(probe: str, names: tuple[str, ...], **more: object) -> Record:
     parameters = {"probe": probe, "cell": "lstm", "init": "pytorch", "hidden_size": 8, "steps": 60, "dtype": "float64"} | more
     measured = [Measurement("lag", "step", tuple(lags)), Measurement("truncation", "step", (1.0, 7.0, 60.0))]
     measured += [Measurement(name, "nat", tuple(logs), (60, 60, 60)) for name in names]
-    measured += [
     measured += [Measurement("truncated_cosine", "1", (0.1, 0.5, 1.0) * 3, (3, 3, 3))]
     measured += [Measurement("accuracy", "1", (1.0, 0.9, 0.8), (1, 1, 1))]
-        Measurement("accuracy", "1", (1.0, 0.9, 0.8)),
-    ]
     return Record("gradients", f"{probe}-{more}", "reference", 0, "ok", parameters, measurements=tuple(measured))
 
 
