@@ -12,6 +12,7 @@ from analysis import svg
 from analysis.figures import (
     attenuation,
     controls,
+    cost,
     foretelling,
     heatmap,
     hops,
@@ -113,36 +114,47 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*gradients(series), *learning(series), *named]
+    named = [*studied(series), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
-GRADIENTS: dict[str, Callable[[pd.DataFrame], Drawing | None]] = {
-    "attenuation": attenuation.draw,
-    "hops": hops.draw,
-    "spectrum": spectrum.draw,
-    "timescales": timescales.draw,
-    "controls": controls.draw,
-    "training": training.draw,
-    "precision": precision.draw,
-    "truncation": truncation.draw,
-    "layers": layers.draw,
-}
+Draw = Callable[[pd.DataFrame], Drawing | None]
+# Of the studies that measure something else than backends' speed: group, title, and the figures by name.
+STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
+    (
+        "gradients",
+        "How gradients fade",
+        {
+            "attenuation": attenuation.draw,
+            "hops": hops.draw,
+            "spectrum": spectrum.draw,
+            "timescales": timescales.draw,
+            "controls": controls.draw,
+            "training": training.draw,
+            "precision": precision.draw,
+            "truncation": truncation.draw,
+            "layers": layers.draw,
+        },
+    ),
+    (
+        "learning",
+        "How long a lag is learnt",
+        {"phase": phase.draw, "foretelling": foretelling.draw, "truncated_learning": truncated_learning.draw},
+    ),
+    ("cost", "What a token costs by cell", {"cost": cost.draw}),
+)
 
 
-def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
-    """The figures of the gradient studies, where these ran at all: most runs are about time alone."""
-    drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
-    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
-    return [("gradients", "How gradients fade", found)] if found else []
-
-
-def learning(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
-    """The figures of study `horizon`, where it ran."""
-    drawn = {"phase": phase.draw(series), "foretelling": foretelling.draw(series)}
-    drawn |= {"truncated_learning": truncated_learning.draw(series)}
-    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
-    return [("learning", "How long a lag is learnt", found)] if found else []
+def studied(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """Their figures, where they ran at all: most runs are about speed alone."""
+    groups = []
+    for name, title, figures in STUDIED:
+        drawn: list[tuple[str, Drawing | str]] = [
+            (file, drawing) for file, draw in figures.items() if (drawing := draw(series)) is not None
+        ]
+        if drawn:
+            groups.append((name, title, drawn))
+    return groups
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

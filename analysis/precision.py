@@ -33,4 +33,4 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     reached = [lag for lag in lags if lag < steps]
     if len(reached) == len(lags):
         return seeds.mean(np.array(lags, float))
-    return Estimate(None, float(min(lags)), None, len(lags), beyond=float(steps - 1))
+    return Estimate(None, float(min(*lags, steps - 1)), None, len(lags), beyond=float(steps - 1))

@@ -6,11 +6,12 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, foretelling, learnable, precision, seeds
+from analysis import AnalysisError, attenuation, cost, foretelling, learnable, precision, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -143,6 +144,9 @@ QUANTITIES: dict[str, Quantity] = {
     "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
     "input_disagreement": _disagreement("log_input"),
     "state_disagreement": _disagreement("log_hidden", "log_cell"),
+    "time_over_rnn": cost.time_over_rnn,
+    "parameters_over_rnn": partial(cost.count_over_rnn, name="parameters"),
+    "flops_over_rnn": partial(cost.count_over_rnn, name="flops"),
     "zero_lag": precision.zero_lag,
     "denormal_lag": precision.denormal_lag,
     "learnable_lag": _learnable_lag,
@@ -151,6 +155,7 @@ QUANTITIES: dict[str, Quantity] = {
 }
 # What stands beside a number of each; "" for a pure number.
 UNITS = {
+    "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step",
     "largest_exponent": "nat/step", "learnable_lag": "steps",
 }  # fmt: skip
@@ -164,6 +169,9 @@ WORDS = {
     "input_disagreement": "largest difference of ln‖dL/dx‖",
     "input_passed_over_100": "A(100)/A(1)",
     "state_disagreement": "of ln‖dL/dh‖ and ln‖dL/dc‖",
+    "time_over_rnn": "time",
+    "parameters_over_rnn": "parameters",
+    "flops_over_rnn": "FLOPs",
     "zero_lag": "exactly zero from",
     "denormal_lag": "denormal from",
     "horizon": "n(10⁻³)",

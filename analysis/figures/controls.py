@@ -13,7 +13,7 @@ from analysis.style import FAINT, PALETTE
 
 NAMES = {
     "plain": "no shortcut", "residual_halved": "shortcut halved", "residual": "residual", "residual_normed": "residual, normed",
-    "transformer": "Transformer, two blocks",
+    "transformer": "Transformer",
 }  # fmt: skip
 COLOURS = dict(zip(NAMES, (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[4], PALETTE[3]), strict=True))
 RECURRENT = (("rnn", "pytorch"), ("lstm", "pytorch"), ("lstm", "forget:3"))

@@ -17,11 +17,15 @@ LOOKS = {"one layer": (PALETTE[0], DASHES[0]), "two layers": (PALETTE[1], DASHES
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; the networks of the probe `inputs` in double precision."""
     rows = series[(series["probe"] == "inputs") & (series["dtype"] == "float64")] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return None
     found = {}
     for (layers, both), part in rows.groupby(["num_layers", "bidirectional"]):
         of = attenuation.curve(part, "log_input")
         if of is not None:
-            name = "bidirectional" if both else {1: "one layer", 2: "two layers"}.get(int(str(layers)), f"{layers} layers")
+            name = (
+                "bidirectional" if both else {1: "one layer", 2: "two layers"}.get(int(float(str(layers))), f"{layers} layers")
+            )
             found[name] = of
     if len(found) < 2:
         return None
@@ -46,7 +50,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     hidden = int(rows["hidden_size"].iloc[0])
     caption = (
         f"LSTM as PyTorch initialises it, H = {hidden}, the oracle’s backward pass, a loss at the last step. "
-        f"Steps to a thousandth: {', '.join(horizons)}. The direction that runs backwards has read one step at the last "
-        "output, so its part is at lag 0 alone; two layers give the gradient more ways back."
+        f"Steps to a thousandth: {', '.join(horizons)}. The direction that runs back has read one step at the last output, "
+        "so its part is at lag 0 alone."
     )
     return Drawing(figure, "Stacked and bidirectional networks", caption)

@@ -78,16 +78,17 @@ def _cosines(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _caption(rows: pd.DataFrame, cells: list[str], hidden: int) -> str:
-    said = []
+    said, cut = [], float(CUT)
     for cell in cells:
         parts = []
         for init, part in rows[rows["cell"] == cell].groupby("init", sort=False):
             kept, values = cosines(part)
             near = min(range(len(kept)), key=lambda place: abs(kept[place] - CUT), default=None)
             if near is not None:
-                parts.append(f"{inits.name(str(init))} {words.digits(values[near], 2)} at {kept[near]:.0f}")
+                parts.append(f"{inits.name(str(init))} {words.digits(values[near], 2)}")
+                cut = kept[near]
         said.append(f"{CELLS[cell]}: {', '.join(parts)}")
     return (
         f"H = {hidden}, a loss at the last step. Above: size of what lag k adds to dL/dW_hh, over lag 0. Below: cosine "
-        f"between dL/dW_hh of the last steps and of all, mean over seeds. Cut near ten steps: {'. '.join(said)}."
+        f"between dL/dW_hh of the last steps and of all, mean over seeds. After {cut:.0f} steps: {'. '.join(said)}."
     )

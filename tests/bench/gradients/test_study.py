@@ -49,6 +49,7 @@ def test_only_gradients_of_inputs_are_asked_of_backends():
     assert asked == {
         ("attenuation", ("reference",)), ("carousel", ("reference",)), ("lyapunov", ("reference",)),
         ("inputs", ("reference", "torch", "numpy")), ("inputs", ("numpy",)),
+        ("precision", ("reference",)), ("controls", ("reference",)), ("training", ("reference",)),
     }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""What a token costs in an LSTM, a GRU and a vanilla RNN, at equal width and at equal parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import impls
+from bench.case import Case
+from bench.pace import Pace
+from bench.study import Scale, Study
+from impls import GRUSpec, LSTMSpec, Phase, RNNSpec
+from results.claims import Claim, Test
+
+COMPARED = ("lstm", "gru", "rnn")
+# I = H. An LSTM has 8H² + 8H parameters, an RNN of twice the width 8H² + 4H; a GRU comes nearest at √(4/3) H, to even numbers.
+WIDER = {"rnn": 2.0, "gru": (4 / 3) ** 0.5}
+
+
+def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+    """Cells are compared inside one backend, so one that has only some of them has nothing to tell."""
+    return tuple(name for name in backends if set(COMPARED) <= set(impls.cells(name)))
+
+
+def _cases(sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], **more: str) -> Iterator[Case]:
+    """Each network once: an RNN of 256 is as wide as one LSTM and as large as another."""
+    widths = {"lstm": set(sizes), "gru": {*sizes, *map(_gru, sizes)}, "rnn": {*sizes, *(2 * size for size in sizes)}}
+    kinds = {"lstm": LSTMSpec, "gru": GRUSpec, "rnn": RNNSpec}
+    for phase in phases:
+        for cell, own in widths.items():
+            for width in sorted(own):
+                yield Case(kinds[cell](width, width, **more), steps, batch, phase)
+
+
+def _gru(size: int) -> int:
+    return 2 * round(WIDER["gru"] * size / 2)
+
+
+SIZES = (64, 128, 256)
+CASES: dict[Scale, tuple[Case, ...]] = {
+    "smoke": tuple(_cases((16,), 8, 2, ("forward_backward",))),
+    "quick": (),
+    "cpu": tuple(_cases(SIZES, 32, 16, ("forward_backward",))),
+    "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), device="cuda")),
+}
+TRAINING = "study=cost,phase=forward_backward"
+
+
+def _settings(selection: str, backends: Sequence[str], sizes: Sequence[int] = (64, 256)) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{name}, H = {size}", f"{TRAINING},backend={name},{selection.format(size=size, **_around(size))}")
+        for name in backends
+        for size in sizes
+    )
+
+
+def _around(size: int) -> dict[str, int]:
+    """Parameters that count as those of an LSTM of this width."""
+    count = LSTMSpec(size, size).parameter_count()
+    return {"least": round(0.97 * count), "most": round(1.03 * count)}
+
+
+SAME_WIDTH, SAME_PARAMETERS = "hidden_size={size}", "count_parameters>={least},count_parameters<={most}"
+CPU, GPU = ("torch", "jax", "numpy"), ("torch", "cudnn", "jax")
+DEEPBENCH = ("2.01× and 2.89× in single, 1.60× and 1.67× in half precision, H = 2048", "DeepBench on a V100, N = 32 and 128")
+CLAIMS = (
+    Claim(
+        "d-size",
+        "At equal width an LSTM has four times the parameters and four times the FLOPs of a vanilla RNN.",
+        (Test("parameters_over_rnn", low=3.99, high=4.01), Test("flops_over_rnn", low=3.99, high=4.01)),
+        _settings(SAME_WIDTH, ("torch",)),
+        "4.00×",
+        "Hochreiter & Schmidhuber 1997, with forget gates as in Gers et al. 2000",
+        "cost",
+    ),
+    Claim(
+        "d-time",
+        "At equal width a token costs several times, at least twice, the time in an LSTM that it does in a vanilla RNN.",
+        (Test("time_over_rnn", low=2.0),),
+        _settings(SAME_WIDTH, CPU),
+        *DEEPBENCH,
+        "cost",
+    ),
+    Claim(
+        "d-equal-parameters",
+        "At equal parameters an LSTM takes the time of a vanilla RNN, within a quarter.",
+        (Test("time_over_rnn", low=0.8, high=1.25),),
+        _settings(SAME_PARAMETERS, CPU),
+        figure="cost",
+    ),
+    Claim(
+        "d-time-gpu",
+        "On a GPU, too, a token costs at least twice the time in an LSTM of equal width.",
+        (Test("time_over_rnn", low=2.0),),
+        _settings(SAME_WIDTH + ",device=cuda", GPU, (256, 1024)),
+        *DEEPBENCH,
+        "cost",
+    ),
+)
+STUDY = Study(
+    question="What does a token cost in an LSTM, in a GRU and in a vanilla RNN, at equal width and at equal parameters?",
+    claim="An LSTM costs several times what a vanilla RNN of the same width does.",
+    cases=CASES,
+    on=measured_on,
+    repeats={"cpu": (5, Pace(4, 0.02, 0.05))},
+    verdicts=CLAIMS,
+)
