@@ -119,7 +119,13 @@ QUANTITIES: dict[str, Quantity] = {
     "input_disagreement": _input_disagreement,
 }
 # What stands beside a number of each; "" for a pure number.
-UNITS = {"horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step"}
+UNITS = {
+    "horizon": "steps",
+    "half_life": "steps",
+    "rate": "nat/step",
+    "largest_exponent": "nat/step",
+    "crossover_time": "steps",
+}
 WORDS = {
     "bic_for_exponential": "ΔBIC",
     "passed_over_100": "A(100)/A(1)",

@@ -25,6 +25,8 @@ class Study:
     """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise given a backend's name
     and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`).
 
+    apart    of a study that has `alone`: which of its cases are measured so, the others taking turns; all if None
+    forecast seconds that one case takes on one backend, told before it is tried; None where nobody knows
     on       of the backends compared, those a case is measured on; all if None. Where the study measures alone it may name
              `REFERENCE`.
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
@@ -35,9 +37,14 @@ class Study:
     claim: str
     cases: Mapping[Scale, tuple[Case, ...]]
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
+    apart: Callable[[Case], bool] | None = None
+    forecast: Callable[[Case], float] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
+
+    def measures_alone(self, case: Case) -> bool:
+        return self.alone is not None and (self.apart is None or self.apart(case))
 
 
 def names() -> list[str]:
