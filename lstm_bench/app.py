@@ -62,7 +62,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
-    from bench import plan, session
+    from bench import forecast, plan, session
     from lstm_bench import duration, progress
     from results import store
 
@@ -76,6 +76,8 @@ def run(
                 what, backend or [], where or [],
                 threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
             )  # fmt: skip
+            for line in forecast.statement(chosen):
+                print(line, file=sys.stderr)
             path, footer = session.start(chosen, root, display)
     records = store.read(path).records
     outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
