@@ -9,7 +9,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis import svg
-from analysis.figures import attenuation, heatmap, hops, latency, memory, ratios, roofline, spectrum, throughput, timescales
+from analysis.figures import (
+    atlas, attenuation, heatmap, hops, latency, memory, newton, ratios, roofline, spectrum, throughput, timescales, utilisation,
+)  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
@@ -94,7 +96,7 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*gradients(series), *named]
+    named = [*gradients(series), *scaling(series, found.section.records), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
@@ -111,6 +113,13 @@ def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Draw
     drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
     return [("gradients", "How gradients fade", found)] if found else []
+
+
+def scaling(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """The figures of the study `scaling`, where it ran."""
+    drawn = {"atlas": atlas.draw(series, records), "utilisation": utilisation.draw(series), "newton": newton.draw(series)}
+    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
+    return [("scaling", "Cost against size", found)] if found else []
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, seeds
+from analysis import AnalysisError, attenuation, lengths, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -27,13 +27,15 @@ class UnknownQuantity(AnalysisError):
 def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
     """The quantity over the records of `series` (a section's) that a selection like `cell=lstm,init=pytorch` picks.
 
-    Where it picks several cases, that with the most steps is taken: the longest look.
+    Where it picks several cases, that with the most steps is taken: the longest look. Those of `analysis.lengths` see all.
     """
-    if name not in QUANTITIES:
-        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES)}")
+    if name not in QUANTITIES | lengths.QUANTITIES:
+        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES | lengths.QUANTITIES)}")
     rows = select(series, selection)
     if rows.empty:
         return NOT_MEASURED
+    if name in lengths.QUANTITIES:
+        return lengths.QUANTITIES[name](rows)
     rows = rows[rows["steps"] == rows["steps"].max()]
     return QUANTITIES[name](rows)
 
@@ -119,14 +121,13 @@ QUANTITIES: dict[str, Quantity] = {
     "input_disagreement": _input_disagreement,
 }
 # What stands beside a number of each; "" for a pure number.
-UNITS = {
+UNITS = lengths.UNITS | {
     "horizon": "steps",
     "half_life": "steps",
     "rate": "nat/step",
     "largest_exponent": "nat/step",
-    "crossover_time": "steps",
 }
-WORDS = {
+WORDS = lengths.WORDS | {
     "bic_for_exponential": "ΔBIC",
     "passed_over_100": "A(100)/A(1)",
     "cell_cosine_at_100": "cosine at lag 100",

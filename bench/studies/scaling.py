@@ -117,12 +117,12 @@ def _cpu() -> Iterator[Case]:
 
 
 def _gpu() -> Iterator[Case]:
-    like = LSTMStackSpec(64, 1024, dtype="bfloat16", device="cuda")
+    like = LSTMStackSpec(64, 512, dtype="bfloat16", device="cuda")
     models = matched(like, heads=8)
     yield from _over_length(models, (64, 256, 1024, 4096, 16_384, 65_536), 65_536)
     yield from _one_sequence(models, (256, 1024, 4096))
     yield from _memory(models, (64, 4096, 65_536), 65_536)
-    yield from _sizes(like, (256, 512), (2, 4), (1, 16, 128), 512, 8, 16)
+    yield from _sizes(like, (256, 1024), (2, 4), (1, 16, 128), 512, 8, 16)
     yield from _newton((256, 1024), 5)
 
 

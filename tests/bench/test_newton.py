@@ -1,4 +1,4 @@
-"""Newton's method gives the states that stepping gives; contracting networks need few rounds, others are said not to converge."""
+"""Newton's method gives the states that stepping gives; fading memories need few rounds; what did not converge is said."""
 
 from __future__ import annotations
 
