@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from analysis import svg
 from analysis.figures import (
+    atlas,
     attenuation,
     controls,
     cost,
@@ -19,6 +20,7 @@ from analysis.figures import (
     latency,
     layers,
     memory,
+    newton,
     phase,
     precision,
     ratios,
@@ -29,6 +31,7 @@ from analysis.figures import (
     training,
     truncated_learning,
     truncation,
+    utilisation,
 )  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
@@ -114,43 +117,57 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*studied(series), *named]
+    named = [*studied(series, found.section.records), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
-Draw = Callable[[pd.DataFrame], Drawing | None]
+Draw = Callable[[pd.DataFrame, pd.DataFrame], Drawing | None]  # of a section's series and its records
+
+
+def _of_series(draws: dict[str, Callable[[pd.DataFrame], Drawing | None]]) -> dict[str, Draw]:
+    """Figures that need no more than what was measured; the records also hold what failed."""
+    return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
+
+
 # Of the studies that measure something else than backends' speed: group, title, and the figures by name.
 STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
     (
         "gradients",
         "How gradients fade",
-        {
-            "attenuation": attenuation.draw,
-            "hops": hops.draw,
-            "spectrum": spectrum.draw,
-            "timescales": timescales.draw,
-            "controls": controls.draw,
-            "training": training.draw,
-            "precision": precision.draw,
-            "truncation": truncation.draw,
-            "layers": layers.draw,
-        },
+        _of_series(
+            {
+                "attenuation": attenuation.draw,
+                "hops": hops.draw,
+                "spectrum": spectrum.draw,
+                "timescales": timescales.draw,
+                "controls": controls.draw,
+                "training": training.draw,
+                "precision": precision.draw,
+                "truncation": truncation.draw,
+                "layers": layers.draw,
+            }
+        ),
     ),
     (
         "learning",
         "How long a lag is learnt",
-        {"phase": phase.draw, "foretelling": foretelling.draw, "truncated_learning": truncated_learning.draw},
+        _of_series({"phase": phase.draw, "foretelling": foretelling.draw, "truncated_learning": truncated_learning.draw}),
     ),
-    ("cost", "What a token costs by cell", {"cost": cost.draw}),
+    ("cost", "What a token costs by cell", _of_series({"cost": cost.draw})),
+    (
+        "scaling",
+        "Cost against size",
+        {"atlas": atlas.draw} | _of_series({"utilisation": utilisation.draw, "newton": newton.draw}),
+    ),
 )
 
 
-def studied(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
     """Their figures, where they ran at all: most runs are about speed alone."""
     groups = []
     for name, title, figures in STUDIED:
         drawn: list[tuple[str, Drawing | str]] = [
-            (file, drawing) for file, draw in figures.items() if (drawing := draw(series)) is not None
+            (file, drawing) for file, draw in figures.items() if (drawing := draw(series, records)) is not None
         ]
         if drawn:
             groups.append((name, title, drawn))

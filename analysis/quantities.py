@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, cost, foretelling, learnable, precision, seeds
+from analysis import AnalysisError, attenuation, cost, foretelling, learnable, lengths, precision, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -29,13 +29,15 @@ class UnknownQuantity(AnalysisError):
 def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
     """The quantity over the records of `series` (a section's) that a selection like `cell=lstm,init=pytorch` picks.
 
-    Where it picks several cases, that with the most steps is taken: the longest look.
+    Where it picks several cases, that with the most steps is taken: the longest look. Those of `analysis.lengths` see all.
     """
-    if name not in QUANTITIES:
-        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES)}")
+    if name not in QUANTITIES | lengths.QUANTITIES:
+        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES | lengths.QUANTITIES)}")
     rows = select(series, selection)
     if rows.empty:
         return NOT_MEASURED
+    if name in lengths.QUANTITIES:
+        return lengths.QUANTITIES[name](rows)
     rows = rows[rows["steps"] == rows["steps"].max()]
     return QUANTITIES[name](rows)
 
@@ -154,12 +156,12 @@ QUANTITIES: dict[str, Quantity] = {
     "horizon_rank_correlation": foretelling.rank_correlation,
 }
 # What stands beside a number of each; "" for a pure number.
-UNITS = {
+UNITS = lengths.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step",
     "largest_exponent": "nat/step", "learnable_lag": "steps",
 }  # fmt: skip
-WORDS = {
+WORDS = lengths.WORDS | {
     "bic_for_exponential": "ΔBIC",
     "passed_over_100": "A(100)/A(1)",
     "cell_cosine_at_100": "cosine at lag 100",

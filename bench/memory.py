@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import prepare
+from bench import prepare, room
 from bench.case import Case
 from results.record import Measurement
 
@@ -24,6 +24,7 @@ SAMPLE_SECONDS = 0.005
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """Load the case and call it twice; yields the peaks in bytes. The answer is checked afterwards."""
+    room.require(case)
     inputs = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
     probe = _device_peaks if case.spec.device == "cuda" else _resident_peak
     with probe() as peaks:

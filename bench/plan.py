@@ -89,6 +89,10 @@ class Plan:
         return self.suite if self.studies == tuple(study.names()) else "-".join(self.studies)
 
     @property
+    def scale(self) -> Scale:
+        return SUITES[self.suite].scale
+
+    @property
     def pace(self) -> Pace:
         own = _own_repeats(self.studies, self.suite)
         return own[1] if own else SUITES[self.suite].pace
@@ -98,19 +102,15 @@ class Plan:
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
-        cases = study.get(study_name).cases.get(SUITES[self.suite].scale, ())
+        cases = study.get(study_name).cases.get(self.scale, ())
         if self.corpus:
             cases = tuple(_on(case, self.corpus) if TEXT in case.factors else case for case in cases)
         return filters.choose(cases, self.filters)
 
-    def predicted_seconds(self) -> float:
-        """Of the studies that predict how long they take at this scale."""
-        return sum(study.get(name).seconds.get(SUITES[self.suite].scale, 0.0) for name in self.studies)
-
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
-        studies = [name for name in self.studies if study.get(name).on is None]
-        return sorted({case.spec.dtype for name in studies for case in self.cases(name)})
+        found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
+        return sorted({case.spec.dtype for its, case in found if its.on is None or not its.measures_alone(case)})
 
     def compared(self) -> tuple[str, ...]:
         """The backends whose numbers are compared: all but the one that prices the harness."""
@@ -122,8 +122,8 @@ class Plan:
         Studies that measure alone are deterministic enough for one replicate (see docs/measurement.md).
         """
         shuffled = random.Random(f"{self.seed} {number}")
-        turns = [name for name in self.studies if study.get(name).alone is None]
-        tasks = [(name, case) for name in turns for case in self.cases(name) if only is None or case.key in only]
+        asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
+        tasks = [(name, case) for name, case in asked if not study.get(name).measures_alone(case)]
         shuffled.shuffle(tasks)
         for name, case in tasks:
             backends = self._backends(name, case)
@@ -138,8 +138,8 @@ class Plan:
 
     def alone(self) -> Iterator[Task]:
         for name in self.studies:
-            if study.get(name).alone is not None:
-                for case in self.cases(name):
+            for case in self.cases(name):
+                if study.get(name).measures_alone(case):
                     yield Task(name, case, self._backends(name, case), 0)
 
     def _backends(self, name: str, case: Case) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 import impls
-from bench import agreement
+from bench import agreement, room
 from bench.case import Case
 from impls import Loaded, Remembers, refusals
 
@@ -83,8 +83,9 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
 def load(case: Case, backend: str) -> Prepared:
     """Put the real case on the device and call it once; nothing is checked yet.
 
-    A stream whose cost grows with what it remembers starts after the T tokens of the batch.
+    A stream whose cost grows with what it remembers starts after the T tokens of the batch. Raises `room.DoesNotFit`.
     """
+    room.require(case)
     params, batch = case.data()
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)

@@ -255,7 +255,7 @@ class Run:
         self.writer.append(*records)
         for record in records:
             self._remember(record)
-            if record.status != "ok" and record.study in self.plan.studies and study.get(record.study).alone is None:
+            if record.status != "ok" and record.study in self.plan.studies and not _measured_alone(record):
                 self.listener.expect(record.study, record.replicate + 1 - self.plan.replicates)
         self.listener.recorded(records)
 
@@ -284,6 +284,10 @@ class Run:
         measured = self._of_studies()
         cases = {(record.study, record.case, record.replicate) for record in measured if record.status == "ok"}
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
+
+
+def _measured_alone(record: Record) -> bool:
+    return study.get(record.study).measures_alone(Case.from_dict(record.parameters))
 
 
 def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:

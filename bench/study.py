@@ -25,23 +25,30 @@ class Study:
     """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise given a backend's name
     and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`).
 
+    apart    of a study that has `alone`: which of its cases are measured so, the others taking turns; all if None
+    forecast seconds that one case takes on one backend, told before it is tried; None where nobody knows
     on       of the backends compared, those a case is measured on; all if None. Where the study measures alone it may name
              `REFERENCE`.
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
-    seconds  predicted, at scales where it takes long enough to say so before it starts
+    seconds  instead of `forecast`, for the whole study: predicted at scales where it takes long enough to say so
     """
 
     question: str
     claim: str
     cases: Mapping[Scale, tuple[Case, ...]]
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
+    apart: Callable[[Case], bool] | None = None
+    forecast: Callable[[Case], float] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
     seconds: Mapping[Scale, float] = field(default_factory=dict)
+
+    def measures_alone(self, case: Case) -> bool:
+        return self.alone is not None and (self.apart is None or self.apart(case))
 
 
 def names() -> list[str]:

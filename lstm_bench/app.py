@@ -65,7 +65,7 @@ def run(
     ] = None,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
-    from bench import plan, session
+    from bench import forecast, plan, session
     from bench.language.text import corpus_name
     from lstm_bench import duration, progress
     from results import store
@@ -81,8 +81,8 @@ def run(
                 threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
                 corpus=corpus_name(corpus) if corpus else "",
             )  # fmt: skip
-            if predicted := chosen.predicted_seconds():
-                print(f"predicted: about {duration.spoken(predicted)} at this scale", file=sys.stderr)
+            for line in forecast.statement(chosen):
+                print(line, file=sys.stderr)
             path, footer = session.start(chosen, root, display, corpus=corpus)
     records = store.read(path).records
     outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}

@@ -1,0 +1,111 @@
+"""The crossover atlas: what a token costs over length, a panel a resource, a line an architecture, T* where two cross."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis import lengths, verdicts, words
+from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
+from analysis.quantities import select
+from analysis.scaling import Series
+from analysis.style import FAINT, INK, PALETTE, PAPER
+
+LOOKS = {
+    "lstm_stack": ("LSTM", PALETTE[0], "o"),
+    "transformer": ("Transformer", PALETTE[4], "s"),
+    "minlstm": ("minLSTM", PALETTE[2], "D"),
+    "ssm": ("SSM", PALETTE[7], "^"),
+}
+TOKENS, MEMORY = "study=scaling,sweep=tokens", "study=scaling,sweep=memory"
+# title, selection, metrics, unit, multiple of d at which attention costs as much as the rest
+PANELS = (
+    ("Training, time a token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
+    ("Prefill, time a token", f"{TOKENS},phase=forward", ("time",), "s", 12),
+    ("Decode, time a token", f"{TOKENS},phase=step", ("time",), "s", 6),
+    ("Training, peak memory a token", MEMORY, lengths.MEMORY, "B", 0),
+    ("Training, operations a token", f"{TOKENS},phase=forward_backward", ("flops",), "FLOP", 12),
+    ("Training, energy a token", MEMORY, lengths.ENERGY, "J", 0),
+)
+
+
+def draw(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
+    """series, records: a section's. None where the study did not run."""
+    rows = select(series, "study=scaling,sweep!=newton") if "sweep" in series else series.iloc[:0]
+    if select(rows, TOKENS).empty:
+        return None
+    said = []
+    with look():
+        figure, grid = panels(3, 2, share_y=False)
+        for axes, (title, selection, metrics, unit, multiple) in zip([*grid[0], *grid[1]], PANELS, strict=True):
+            chosen = select(rows, selection)
+            drawn = {cell: found for cell in LOOKS if (found := _series(chosen[chosen["cell"] == cell], metrics)) is not None}
+            axes.set_title(title)
+            if not drawn:
+                axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color=FAINT)
+                axes.set(xticks=[], yticks=[])
+                said.append(f"{title.lower()}: not measured")
+                continue
+            _panel(axes, drawn, unit)
+            _censored(axes, select(records, selection))
+            if multiple:
+                width = float(chosen.loc[chosen["cell"] == "transformer", "hidden_size"].iloc[0])
+                axes.axvline(multiple * width, color=FAINT, lw=1, linestyle=(0, (3, 2)))
+            if metrics != ("flops",):
+                said.append(f"{title.lower()}: {_crossing(axes, chosen, metrics)}")
+        figure.legend(handles=_legend(), loc="outside upper left", ncols=6, handlelength=1.8, columnspacing=1.6)
+    return Drawing(figure, "Where architectures cross over", _caption(said))
+
+
+def _series(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Series | None:
+    return lengths.flops(rows) if metrics == ("flops",) else lengths.over_length(rows, *metrics)
+
+
+def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
+    for cell, found in drawn.items():
+        _, colour, marker = LOOKS[cell]
+        middle = found.locations()
+        axes.plot(found.lengths, middle, color=colour, marker=marker, mec=PAPER, mew=0.6)
+        if len(found.values) > 1:
+            axes.fill_between(
+                found.lengths, np.nanmin(found.values, 0), np.nanmax(found.values, 0), color=colour, alpha=0.15, lw=0
+            )
+    axes.set(xscale="log", yscale="log", xlabel="length T")
+    log_values(axes.xaxis, [length for found in drawn.values() for length in found.lengths])
+    low, high = (pick(pick(found.locations()) for found in drawn.values()) for pick in (min, max))
+    log_units(axes.yaxis, unit, float(low), float(high))
+
+
+def _censored(axes: Axes, records: pd.DataFrame) -> None:
+    """A cross at the top for each length that did not fit in memory."""
+    for row in records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"]).itertuples():
+        colour = LOOKS[str(row.cell)][1]
+        axes.plot([row.steps], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:
+    found = lengths.crossover(rows, *metrics)
+    if found.value is not None and found.low is not None:
+        high = found.high if found.high is not None else found.beyond
+        axes.axvspan(max(found.low, axes.get_xlim()[0]), high or found.value, color=INK, alpha=0.07, lw=0)
+        axes.axvline(found.value, color=INK, lw=1)
+    return f"T* {verdicts.spoken('crossover_time', found)}"
+
+
+def _legend() -> list[Line2D]:
+    marks = [
+        Line2D([], [], color=colour, marker=marker, mec=PAPER, mew=0.6, label=name) for name, colour, marker in LOOKS.values()
+    ]
+    marks.append(Line2D([], [], color=INK, lw=1, label="T*, 95 % interval"))
+    return [*marks, Line2D([], [], color=FAINT, lw=1, linestyle=(0, (3, 2)), label="12 d; 6 d in decode")]
+
+
+def _caption(said: list[str]) -> str:
+    text = words.listed(said)
+    return (
+        "Equal parameters within 1 %, equal tokens a call (the batch shrinks as sequences grow; decode has one stream with T "
+        "tokens behind it). T*: the length from which the LSTM costs less than the Transformer; outside what was measured it "
+        f"is a bound. {text[:1].upper()}{text[1:]}. A cross marks a length that did not fit in memory."
+    )

@@ -1,0 +1,42 @@
+"""Rounds of Newton's method against the largest Lyapunov exponent: what it costs to evaluate an LSTM all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.drawing import Drawing, look, panels
+from analysis.quantities import select
+from analysis.style import DASHES, FAINT, MARKERS, PALETTE, PAPER
+
+
+def draw(series: pd.DataFrame) -> Drawing | None:
+    """series: a section's; one mark a seed."""
+    rows = select(series, "study=scaling,sweep=newton") if "sweep" in series else series.iloc[:0]
+    if rows.empty or not (rows["metric"] == "rounds").any():
+        return None
+    lengths = sorted(rows["steps"].unique())
+    with look():
+        figure, grid = panels(len(lengths))
+        for axes, steps in zip(grid[0], lengths, strict=True):
+            for place, (init, part) in enumerate(rows[rows["steps"] == steps].groupby("init", sort=False)):
+                found = part.set_index("metric")["samples"]
+                axes.plot(
+                    found["lyapunov"], found["rounds"], MARKERS[place % 8], color=PALETTE[place % 8], mec=PAPER, mew=0.6,
+                    label=str(init),
+                )  # fmt: skip
+            axes.axvline(0, color=FAINT, lw=1, linestyle=DASHES[2])
+            axes.set(xlabel="largest Lyapunov exponent, nat/step", yscale="log", title=f"T = {steps:g}")
+            axes.tick_params(labelleft=True)
+            axes.set_yticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+            axes.minorticks_off()
+        grid[0][0].set_ylabel("rounds until |s − F(s)| < 10⁻¹²")
+        handles, names = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=5)
+    worst = max(float(np.max(samples)) for samples in rows.loc[rows["metric"] == "difference", "samples"])
+    return Drawing(
+        figure,
+        "An LSTM all at once, by Newton's method",
+        "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states differ "
+        f"from those of stepping by at most {worst:.1e}. Rounds grow as λ₁ nears zero: a memory that lasts is what costs parallelism.",
+    )

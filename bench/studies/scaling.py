@@ -1,0 +1,246 @@
+"""How time, memory and energy grow with length, width, depth and batch, for an LSTM, a Transformer and two parallel scans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bench import matching
+from bench.case import Case, Factor
+from bench.pace import Pace
+from bench.study import REFERENCE, Scale, Study
+from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Phase, SSMSpec, TransformerSpec
+from impls.spec import Residual, Spec
+from results.claims import Claim, Test
+from results.record import Measurement
+
+Factors = tuple[tuple[str, Factor], ...]
+Model = tuple[Spec, Factors]
+PHASES: tuple[Phase, ...] = ("forward_backward", "forward", "step")
+NEWTON_INITS = ("pytorch", "forget:1", "forget:3", "forget:5", "chrono:784")
+
+
+def measure(backend: str, case: Case) -> Iterator[Measurement]:
+    """Peak memory and, on a GPU, energy of one call; or the rounds of Newton's method. Imported in the worker alone."""
+    if case.factor("sweep") == "newton":
+        from bench import newton
+
+        yield from newton.measure(case)
+        return
+    from bench import energy, memory, prepare
+
+    yield from memory.measure(backend, case)
+    if case.spec.device == "cuda":
+        yield from energy.measure(prepare.load(case, backend))
+
+
+def measured_alone(case: Case) -> bool:
+    return case.factor("sweep") in ("memory", "newton")
+
+
+def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+    """Each architecture at its best: cuDNN for an LSTM on a GPU, PyTorch otherwise."""
+    if case.factor("sweep") == "newton":
+        return (REFERENCE,)
+    best = "cudnn" if case.spec.device == "cuda" and case.spec.cell == "lstm_stack" else "torch"
+    return (best,) if best in backends else ()
+
+
+def matched(like: Residual, heads: int = 4, state_size: int = 16) -> list[Model]:
+    """The four architectures, all with as many parameters as `like`, within 1 %. Raises `matching.Unmatched`."""
+    sizes = {"num_layers": like.num_layers, "dtype": like.dtype, "device": like.device}
+    width = like.hidden_size
+    others: list[Spec] = [
+        TransformerSpec(like.input_size, 2 * heads, num_heads=heads, **sizes),
+        MinLSTMSpec(like.input_size, width, **sizes),
+        SSMSpec(like.input_size, width, state_size=state_size, **sizes),
+    ]
+    found = [(each.spec, each.factors) for each in (matching.by_parameters(other, like) for other in others)]
+    return [(like, (("matched", "parameters"), ("mismatch", 0.0))), *found]
+
+
+def _over_length(models: list[Model], lengths: Sequence[int], tokens: int, phases: Sequence[Phase] = PHASES) -> Iterator[Case]:
+    """Tokens a call held constant: the batch shrinks as sequences grow. A stream has one sequence and T tokens behind it."""
+    for spec, match in models:
+        for phase in phases:
+            for steps in lengths:
+                batch = 1 if phase == "step" else tokens // steps
+                yield Case(spec, steps, batch, phase, factors=(("sweep", "tokens"), *match))
+
+
+def _one_sequence(models: list[Model], lengths: Sequence[int]) -> Iterator[Case]:
+    for spec, match in models:
+        yield from (Case(spec, steps, 1, "forward_backward", factors=(("sweep", "single"), *match)) for steps in lengths)
+
+
+def _memory(models: list[Model], lengths: Sequence[int], tokens: int) -> Iterator[Case]:
+    for spec, match in models:
+        for steps in lengths:
+            yield Case(spec, steps, tokens // steps, "forward_backward", factors=(("sweep", "memory"), *match))
+
+
+def _sizes(like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, heads: int,
+           state_size: int) -> Iterator[Case]:  # fmt: skip
+    """Width, depth and batch in turn, about the same middle."""
+    changed = [("width", replace(like, hidden_size=width), batches[1]) for width in widths]
+    changed += [("depth", replace(like, num_layers=depth), batches[1]) for depth in depths]
+    changed += [("batch", like, batch) for batch in batches]
+    for sweep, spec, batch in changed:
+        for model, match in matched(spec, heads, state_size):
+            factors = (("sweep", sweep), ("size", spec.hidden_size), *match)
+            yield Case(model, steps, batch, "forward_backward", factors=factors)
+
+
+def _newton(lengths: Sequence[int], seeds: int, inits: Sequence[str] = NEWTON_INITS) -> Iterator[Case]:
+    for init in inits:
+        for steps in lengths:
+            factors = (("sweep", "newton"), ("init", init), ("seeds", seeds))
+            yield Case(LSTMSpec(8, 16, dtype="float64"), steps, 1, "forward", factors=factors)
+
+
+def _smoke() -> Iterator[Case]:
+    models = matched(LSTMStackSpec(16, 44), state_size=2)
+    yield from _over_length(models[:2], (8, 16), 16, ("forward_backward",))
+    yield from _memory(models[:1], (16,), 16)
+    yield from _newton((32,), 3, ("pytorch",))
+
+
+def _cpu() -> Iterator[Case]:
+    like = LSTMStackSpec(64, 96)
+    models = matched(like, state_size=4)
+    yield from _over_length(models, (64, 256, 1024, 4096), 4096, ("forward_backward", "forward"))
+    yield from _over_length(models, (64, 512, 4096), 4096, ("step",))
+    yield from _one_sequence(models, (256, 1024))
+    yield from _memory(models, (64, 512, 4096), 4096)
+    yield from _sizes(like, (69, 192), (2,), (1, 4), 128, 4, 4)
+    yield from _newton((256, 2048), 3)
+
+
+def _gpu() -> Iterator[Case]:
+    like = LSTMStackSpec(64, 512, dtype="bfloat16", device="cuda")
+    models = matched(like, heads=8)
+    yield from _over_length(models, (64, 256, 1024, 4096, 16_384, 65_536), 65_536)
+    yield from _one_sequence(models, (256, 1024, 4096))
+    yield from _memory(models, (64, 4096, 65_536), 65_536)
+    yield from _sizes(like, (256, 1024), (2, 4), (1, 16, 128), 512, 8, 16)
+    yield from _newton((256, 1024), 5)
+
+
+def forecast(case: Case) -> float:
+    """Seconds of one case: estimated from few rates, which are meant to be on the long side.
+
+    CPU: 20 GFLOP/s, 60 µs a sequential step, measured on two cores. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated,
+    no GPU has run it.
+    """
+    if case.factor("sweep") == "newton":
+        return 4.0 + case.steps * 2e-3
+    device = case.spec.device
+    rate, latency, draw = (2e10, 6e-5, 5e-8) if device == "cpu" else (5e13, 2.5e-5, 2.5e-8)
+    counts = case.counts()
+    call = counts["flops"] / rate
+    if case.spec.cell == "lstm_stack" and case.phase != "step":
+        call += case.steps * case.spec.num_layers * latency
+    if case.spec.cell == "ssm":
+        call += counts["tokens"] * (1e-5 if device == "cpu" else 5e-8)
+    drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * draw
+    calls = 4 if measured_alone(case) else 11
+    return drawn + calls * call + (6.0 if measured_alone(case) else 0.4)
+
+
+def _of(sweep: str, phase: str, *cells: str) -> str:
+    chosen = f"study=scaling,sweep={sweep},phase={phase}"
+    return ",".join([chosen, *(f"cell={cell}" for cell in cells)])
+
+
+SCANS = tuple(
+    (f"{name} training", _of("tokens", "forward_backward", cell)) for name, cell in (("minLSTM", "minlstm"), ("SSM", "ssm"))
+)
+TRAINING, PREFILL, DECODE = ("training", "forward_backward"), ("prefill", "forward"), ("decode", "step")
+CLAIMS = (
+    Claim(
+        "e-linear",
+        "The time to train an LSTM on one sequence grows linearly with its length: the exponent is 1, within a tenth.",
+        (Test("length_exponent", low=0.9, high=1.1),),
+        (("LSTM, one sequence", "study=scaling,phase=forward_backward,batch=1,cell=lstm_stack"),),
+        "O(n) sequential operations",
+        "Vaswani et al. 2017, table 1",
+        "atlas",
+    ),
+    Claim(
+        "e-sequential",
+        "An LSTM is sequential: at the same tokens a call, the longest sequences leave it less than half its FLOP/s.",
+        (Test("rate_kept", low=0.0, high=0.5),),
+        tuple((f"LSTM {name}", _of("tokens", phase, "lstm_stack")) for name, phase in (TRAINING, PREFILL)),
+        "O(n) sequential operations",
+        "Vaswani et al. 2017, table 1",
+        "utilisation",
+    ),
+    Claim(
+        "e-parallel",
+        "A Transformer is parallel over positions: the longest sequences leave it 0.8 of its FLOP/s at as many tokens a call.",
+        (Test("rate_kept", low=0.8),),
+        tuple((f"Transformer {name}", _of("tokens", phase, "transformer")) for name, phase in (TRAINING, PREFILL)),
+        "O(1) sequential operations",
+        "Vaswani et al. 2017, table 1",
+        "utilisation",
+    ),
+    Claim(
+        "e-scan",
+        "A recurrence without recurrent weights is parallel too, by a scan: the longest sequences leave it 0.8 of its FLOP/s.",
+        (Test("rate_kept", low=0.8),),
+        SCANS,
+        "O(log n) rounds",
+        "Blelloch 1990; Feng et al. 2024",
+        "utilisation",
+    ),
+    *(
+        Claim(
+            f"e-crossover-{name}",
+            f"From a length near where attention costs as much as the rest ({rule}), an LSTM of as many parameters takes less "
+            f"time in {name}.",
+            (Test("crossover_time"), Test(f"crossover_over_{quantity}", low=0.5, high=2.0)),
+            ((f"LSTM and Transformer, {name}", _of("tokens", phase)),),
+            rule,
+            "Kaplan et al. 2020, section 2.1",
+            "atlas",
+        )
+        for (name, phase), rule, quantity in (
+            (TRAINING, "T = 12 d", "12d"), (PREFILL, "T = 12 d", "12d"), (DECODE, "T = 6 d", "6d"),
+        )
+    ),
+    Claim(
+        "e-memory",
+        "Training an LSTM takes less memory than a Transformer of as many parameters, from the shortest sequences on.",
+        (Test("crossover_memory", low=0.0, high=64.0),),
+        (("LSTM and Transformer, training", _of("memory", "forward_backward")),),
+        figure="atlas",
+    ),
+    Claim(
+        "e-energy",
+        "Training an LSTM takes less energy than a Transformer of as many parameters beyond some length.",
+        (Test("crossover_energy"),),
+        (("LSTM and Transformer, training", _of("memory", "forward_backward")),),
+        figure="atlas",
+    ),
+    Claim(
+        "e-newton",
+        "All steps of an LSTM can be evaluated at once: Newton's method needs at most ten rounds of a parallel scan.",
+        (Test("newton_rounds", low=0.0, high=10.0), Test("largest_exponent")),
+        tuple((f"init {init}", f"study=scaling,sweep=newton,init={init}") for init in NEWTON_INITS),
+        "few rounds where λ₁ < 0, many at 0",
+        "Gonzalez et al. 2025",
+        "newton",
+    ),
+)  # fmt: skip
+CASES: dict[Scale, tuple[Case, ...]] = {"smoke": tuple(_smoke()), "quick": (), "cpu": tuple(_cpu()), "gpu": tuple(_gpu())}
+STUDY = Study(
+    question="How do time, memory and energy grow with length, width, depth and batch, and where do architectures cross over?",
+    claim="An LSTM is linear and sequential in length; a Transformer is parallel over positions.",
+    cases=CASES,
+    alone=measure,
+    apart=measured_alone,
+    forecast=forecast,
+    on=measured_on,
+    repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (2, Pace(2, 0.02, 0.1))},
+    verdicts=CLAIMS,
+)

@@ -1,0 +1,99 @@
+"""Verdicts and figures of the study `scaling`, on records whose crossover is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import claims, lengths, quantities
+from analysis.gallery import scaling as drawn
+from analysis.load import load, records_frame, series_frame
+from results.claims import Claim, Test
+from results.record import Footer, Header, Measurement, Record
+from results.store import Run, Writer, new_path
+
+LENGTHS = (64, 256, 1024, 4096)
+WIDTH = 100
+RULE = Claim(
+    "e-crossover",
+    "The LSTM is cheaper from 12 d on.",
+    (Test("crossover_time"), Test("crossover_over_12d", low=0.5, high=2.0)),
+    (("training", "study=scaling,sweep=tokens,phase=forward_backward"),),
+)
+
+
+def records(exhausted: int = 10**9) -> list[Record]:
+    """A Transformer whose attention costs as much as the rest at 12 d; an LSTM of twice its cost at T = 0."""
+    random, made = np.random.default_rng(0), []
+    for replicate in range(4):
+        for cell in ("lstm_stack", "transformer"):
+            for steps in LENGTHS:
+                seconds = 2.0 if cell == "lstm_stack" else 1 + steps / (12 * WIDTH)
+                samples = tuple(seconds * np.exp(0.02 * random.standard_normal(3)))
+                parameters = {
+                    "cell": cell, "sweep": "tokens", "phase": "forward_backward", "steps": steps, "hidden_size": WIDTH,
+                    "batch": 4096 // steps, "dtype": "float32", "device": "cpu", "num_layers": 1,
+                }  # fmt: skip
+                counts = {"tokens": 4096.0, "flops": 1e9 * (1 + (cell == "transformer") * steps / (12 * WIDTH))}
+                beyond = cell == "transformer" and steps >= exhausted
+                made.append(
+                    Record(
+                        "scaling",
+                        f"{cell}-{steps}",
+                        "torch",
+                        replicate,
+                        "failed" if beyond else "ok",
+                        parameters,
+                        reason="predicted: needs 9 bytes, 1 free" if beyond else "",
+                        kind="out_of_memory" if beyond else None,
+                        measurements=() if beyond else (Measurement("time", "s", samples),),
+                        counts=counts,
+                    )  # fmt: skip
+                )
+    return made
+
+
+def run(own: list[Record]) -> Run:
+    return Run(Path("r.jsonl"), Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {}, claims=(RULE,)), tuple(own), None)
+
+
+def test_the_verdict_follows_the_known_crossover(tmp_path):
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {"suite": "cpu", "studies": ["scaling"]}, claims=(RULE,))
+    writer = Writer(new_path(tmp_path, header))
+    writer.append(header, *records(), Footer("2026-11-20T12:00:01Z", True, 1.0, 1.0))
+    writer.close()
+    (section,) = load(root=tmp_path)
+    (verdict,) = claims.verdicts(section)
+    steps, relative = verdict.findings[0].estimates
+    assert verdict.word == "supported"
+    assert steps.low is not None and steps.high is not None and relative.value is not None
+    assert 0.75 * 1200 < steps.low < steps.high < 1.3 * 1200 and relative.value == pytest.approx((steps.value or 0) / 1200)
+
+
+def test_out_of_memory_leaves_a_bound_and_a_mark_in_the_figure():
+    own = run(records(exhausted=1024))
+    series, table = series_frame([own]), records_frame([own])
+    found = lengths.crossover(series, "time")
+    assert found.value is None and found.beyond == 256
+    ((_, _, figures),) = drawn(series, table)
+    caption = figures[0][1].caption  # pyright: ignore[reportAttributeAccessIssue]
+    assert "T* > 256 steps" in caption and "energy a token: not measured" in caption
+
+
+def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
+    series = series_frame([run(records())])
+    kept = quantities.estimate("rate_kept", series, "study=scaling,cell=lstm_stack")
+    assert kept.low is not None and kept.high is not None and kept.low < 1.0 < kept.high
+    energy = quantities.estimate("crossover_energy", series, "study=scaling")
+    assert energy.bounds is None and energy.why == "not measured"
+    assert drawn(series.iloc[:0], series) == []
+
+
+def test_rounds_that_did_not_converge_are_a_bound():
+    parameters = {"cell": "lstm", "sweep": "newton", "steps": 256}
+    measured = Measurement("rounds", "1", (100.0, 30.0, 100.0), (1, 1, 1), ("seed 0 had not converged",))
+    own = run([Record("scaling", "n", "reference", 0, "ok", parameters, measurements=(measured,))])
+    found = quantities.estimate("newton_rounds", series_frame([own]), "sweep=newton")
+    assert found.value is None and found.beyond == 100 and found.low == 30
