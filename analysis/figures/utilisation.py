@@ -28,7 +28,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     ceiling = max(float(samples.max()) for samples in roof["samples"])
     rows = rows.assign(share=rows["count_flops"] / [locate(samples, "median") for samples in rows["samples"]] / ceiling)
     rows = rows[rows["share"] > 0]
-    drawn = [each for each in SWEEPS if rows.loc[rows["sweep"] == each[0], each[1]].nunique() > 1]
+    drawn = [each for each in SWEEPS if each[1] in rows and rows.loc[rows["sweep"] == each[0], each[1]].nunique() > 1]
     if not drawn:
         return None
     with look():
