@@ -11,7 +11,12 @@ from analysis.quantities import select
 from analysis.ratios import locate
 from analysis.style import PAPER
 
-SWEEPS = (("tokens", "steps", "length T"), ("width", "size", "width of the LSTM"), ("depth", "num_layers", "layers"), ("batch", "batch", "batch"))  # fmt: skip
+SWEEPS = (  # factor, the column that changes, its words
+    ("tokens", "steps", "length T"),
+    ("width", "size", "width of the LSTM"),
+    ("depth", "num_layers", "layers"),
+    ("batch", "batch", "batch"),
+)
 
 
 def draw(series: pd.DataFrame) -> Drawing | None:
