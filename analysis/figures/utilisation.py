@@ -58,6 +58,6 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure,
         "How much of the machine is used",
         f"FLOP/s by the closed forms over {words.scaled(ceiling, 'FLOP/s')}, the best matrix product measured here in {dtype}. "
-        f"The nearest: {LOOKS[str(best['cell'])][0]} with {words.percent(float(best['share']))}. Elementwise work and scans count "
-        "no operations, so a scan's share says how little of it is products.",
+        f"The nearest: {LOOKS[str(best['cell'])][0]} with {words.percent(float(best['share']))}. Elementwise work and scans "
+        "count no operations, so a scan's share says how little of it is products.",
     )
