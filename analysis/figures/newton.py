@@ -37,6 +37,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     return Drawing(
         figure,
         "An LSTM all at once, by Newton's method",
-        "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states differ "
-        f"from those of stepping by at most {worst:.1e}. Rounds grow as λ₁ nears zero: a memory that lasts is what costs parallelism.",
+        "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states "
+        f"differ from those of stepping by at most {worst:.1e}. Rounds grow as λ₁ nears zero: a memory that lasts is what "
+        "costs parallelism.",
     )

@@ -11,7 +11,12 @@ from analysis.quantities import select
 from analysis.ratios import locate
 from analysis.style import PAPER
 
-SWEEPS = (("tokens", "steps", "length T"), ("width", "size", "width of the LSTM"), ("depth", "num_layers", "layers"), ("batch", "batch", "batch"))  # fmt: skip
+SWEEPS = (  # factor, the column that changes, its words
+    ("tokens", "steps", "length T"),
+    ("width", "size", "width of the LSTM"),
+    ("depth", "num_layers", "layers"),
+    ("batch", "batch", "batch"),
+)
 
 
 def draw(series: pd.DataFrame) -> Drawing | None:
@@ -28,7 +33,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     ceiling = max(float(samples.max()) for samples in roof["samples"])
     rows = rows.assign(share=rows["count_flops"] / [locate(samples, "median") for samples in rows["samples"]] / ceiling)
     rows = rows[rows["share"] > 0]
-    drawn = [each for each in SWEEPS if rows.loc[rows["sweep"] == each[0], each[1]].nunique() > 1]
+    drawn = [each for each in SWEEPS if each[1] in rows and rows.loc[rows["sweep"] == each[0], each[1]].nunique() > 1]
     if not drawn:
         return None
     with look():
@@ -52,7 +57,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     return Drawing(
         figure,
         "How much of the machine is used",
-        f"FLOP/s by the closed forms over {words.scaled(ceiling, 'FLOP/s')}, the largest matrix product measured here in {dtype}. "
-        f"The nearest: {LOOKS[str(best['cell'])][0]} with {words.percent(float(best['share']))}. Elementwise work and scans count "
-        "no operations, so a scan's share says how little of it is products.",
+        f"FLOP/s by the closed forms over {words.scaled(ceiling, 'FLOP/s')}, the best matrix product measured here in {dtype}. "
+        f"The nearest: {LOOKS[str(best['cell'])][0]} with {words.percent(float(best['share']))}. Elementwise work and scans "
+        "count no operations, so a scan's share says how little of it is products.",
     )
