@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from analysis import svg
 from analysis.figures import attenuation, heatmap, hops, latency, memory, ratios, roofline, spectrum, throughput, timescales
+from analysis.figures import decode as decode_chart
+from analysis.figures import streams as streams_chart
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
@@ -94,7 +96,7 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*gradients(series), *named]
+    named = [*gradients(series), *decoding(series), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
@@ -111,6 +113,13 @@ def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Draw
     drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
     return [("gradients", "How gradients fade", found)] if found else []
+
+
+def decoding(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """The figures of study `decode`, where it ran."""
+    drawn = {"decode": decode_chart.draw(series), "streams": streams_chart.draw(series)}
+    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
+    return [("decoding", "One more token after so many", found)] if found else []
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:
