@@ -1,4 +1,4 @@
-"""A stream that never ends: whether its memory grows, and whether its state drifts from what float64 makes of the same tokens."""
+"""A stream that never ends: does its memory grow, and does its state drift from what float64 makes of the same tokens?"""
 
 from __future__ import annotations
 
