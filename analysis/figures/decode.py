@@ -29,12 +29,14 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         for each in found:
             colour = LOOKS[each.model][0]
             time.vlines(each.contexts, each.seconds.min(0), each.seconds.max(0), color=colour, lw=1.2, alpha=0.6)
+        every = np.concatenate([each.seconds.ravel() for each in found])
+        time.set_ylim(every.min() / 1.3, every.max() * 1.3)
         curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read a second")
         curves(state, found, lambda each: each.state_bytes, "B", "state of one stream")
         weights = found[0].parameter_bytes
         state.axhline(weights, color=FAINT, lw=1, linestyle="--")
         state.annotate(
-            f"weights of the Transformer {words.scaled(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
+            f"weights {words.scaled(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
             xytext=(3, 3), textcoords="offset points", color=INK, alpha=0.75, size=8,
         )  # fmt: skip
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
