@@ -14,6 +14,7 @@ from analysis.figures import (
     attenuation,
     controls,
     cost,
+    decode,
     foretelling,
     heatmap,
     hops,
@@ -26,6 +27,7 @@ from analysis.figures import (
     ratios,
     roofline,
     spectrum,
+    streams,
     throughput,
     timescales,
     training,
@@ -154,6 +156,7 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
         _of_series({"phase": phase.draw, "foretelling": foretelling.draw, "truncated_learning": truncated_learning.draw}),
     ),
     ("cost", "What a token costs by cell", _of_series({"cost": cost.draw})),
+    ("decoding", "One more token after so many", _of_series({"decode": decode.draw, "streams": streams.draw})),
     (
         "scaling",
         "Cost against size",

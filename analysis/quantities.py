@@ -11,8 +11,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, cost, foretelling, learnable, lengths, precision, seeds
+from analysis import AnalysisError, attenuation, cost, decode, foretelling, learnable, lengths, precision, seeds
 from analysis.attenuation import Curve
+from analysis.decode import Stream
 from analysis.seeds import Estimate, missing
 
 Quantity = Callable[[pd.DataFrame], Estimate]
@@ -29,15 +30,15 @@ class UnknownQuantity(AnalysisError):
 def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
     """The quantity over the records of `series` (a section's) that a selection like `cell=lstm,init=pytorch` picks.
 
-    Where it picks several cases, that with the most steps is taken: the longest look. Those of `analysis.lengths` see all.
+    Where it picks several cases, that with the most steps is taken, the longest look; but for quantities `OVER_LENGTHS`.
     """
-    if name not in QUANTITIES | lengths.QUANTITIES:
-        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join(QUANTITIES | lengths.QUANTITIES)}")
+    if name not in QUANTITIES and name not in OVER_LENGTHS:
+        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join([*QUANTITIES, *OVER_LENGTHS])}")
     rows = select(series, selection)
     if rows.empty:
         return NOT_MEASURED
-    if name in lengths.QUANTITIES:
-        return lengths.QUANTITIES[name](rows)
+    if name in OVER_LENGTHS:
+        return OVER_LENGTHS[name](rows)
     rows = rows[rows["steps"] == rows["steps"].max()]
     return QUANTITIES[name](rows)
 
@@ -133,6 +134,24 @@ def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
     return replace(found, value=value, low=low, high=high, beyond=beyond)
 
 
+def _stream_drift(rows: pd.DataFrame) -> Estimate:
+    """Largest rounding error of the last half of a stream over that of the first; found, not estimated."""
+    found = [half for each in seeds.metric(rows, "state_error") for half in np.array_split(each, 2)]
+    if not found or found[0].max() == 0:
+        return NOT_MEASURED
+    value = float(found[1].max() / found[0].max())
+    return Estimate(value, value, value, 1)
+
+
+def _stream_growth(rows: pd.DataFrame) -> Estimate:
+    """Bytes by which the process grew from the first look to the last."""
+    found = seeds.metric(rows, "resident")
+    if not found:
+        return NOT_MEASURED
+    value = float(found[0][-1] - found[0][0])
+    return Estimate(value, value, value, 1)
+
+
 QUANTITIES: dict[str, Quantity] = {
     "horizon": _of_curve(attenuation.horizon),
     "rate": _of_curve(attenuation.rate),
@@ -154,6 +173,23 @@ QUANTITIES: dict[str, Quantity] = {
     "learnable_lag": _learnable_lag,
     "learnable_over_truncation": _learnable_over_truncation,
     "horizon_rank_correlation": foretelling.rank_correlation,
+    "stream_drift": _stream_drift,
+    "stream_growth": _stream_growth,
+}
+
+
+def _of_stream(what: Callable[[Stream], Estimate]) -> Quantity:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        found = decode.stream(rows)
+        return NOT_MEASURED if found is None else what(found)
+
+    return quantity
+
+
+# These compare cases of different lengths.
+OVER_LENGTHS: dict[str, Quantity] = lengths.QUANTITIES | {
+    "time_over_context": _of_stream(Stream.time_over_context),
+    "state_exponent": _of_stream(Stream.state_exponent),
 }
 # What stands beside a number of each; "" for a pure number.
 UNITS = lengths.UNITS | {
@@ -180,4 +216,8 @@ WORDS = lengths.WORDS | {
     "learnable_lag": "L50",
     "learnable_over_truncation": "L50/k",
     "horizon_rank_correlation": "ρ of n(10⁻³) and L50",
+    "stream_drift": "rounding error of the last half over the first",
+    "stream_growth": "bytes grown",
+    "time_over_context": "longest over shortest",
+    "state_exponent": "d ln bytes / d ln T",
 }
