@@ -6,11 +6,9 @@ The user's checkout, and a bisection that may be going on in it, are not touched
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from bench.revisions import Repository, RevisionError
@@ -54,13 +52,7 @@ def bisection(repository: Repository, good: str, bad: str) -> Iterator[Bisection
             f"{repository.short(good)} does not lie before {repository.short(bad)} along first parents, so there is nothing "
             "between them to search; name an ancestor as GOOD"
         )
-    repository.git("worktree", "prune")  # what a killed search left behind
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-bisect-") as folder:
-        worktree = Path(folder) / "bisect"
-        repository.git("worktree", "add", "--detach", "--no-checkout", "--quiet", str(worktree), bad)
+    with repository.checkout(bad, "--no-checkout") as worktree:
         inside = replace(repository, folder=worktree)
-        try:
-            inside.git("bisect", "start", "--no-checkout", "--first-parent", bad, good)
-            yield Bisection(inside)
-        finally:
-            repository.git("worktree", "remove", "--force", str(worktree))
+        inside.git("bisect", "start", "--no-checkout", "--first-parent", bad, good)
+        yield Bisection(inside)

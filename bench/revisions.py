@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import tempfile
 import venv
@@ -13,6 +16,7 @@ from pathlib import Path
 from bench.code import ROOT, Code
 
 INSTALL_SECONDS = 3600.0
+WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
 
 
 class RevisionError(RuntimeError):
@@ -68,16 +72,34 @@ class Repository:
         return self.git("rev-parse", "--short", commit)
 
     @contextmanager
-    def checkout(self, commit: str) -> Iterator[Path]:
+    def checkout(self, commit: str, *options: str) -> Iterator[Path]:
         """The commit in a worktree of its own, gone again afterwards; the working tree is not touched."""
-        self.git("worktree", "prune")  # what a killed run left behind
-        with tempfile.TemporaryDirectory(prefix="lstm-bench-revision-") as folder:
+        self._remove_orphans()
+        with tempfile.TemporaryDirectory(prefix=f"{WORKTREES}{os.getpid()}-") as folder:
             worktree = Path(folder) / commit[:12]
-            self.git("worktree", "add", "--detach", "--quiet", str(worktree), commit)
+            self.git("worktree", "add", "--detach", "--quiet", *options, str(worktree), commit)
             try:
                 yield worktree
             finally:
                 self.git("worktree", "remove", "--force", str(worktree))
+
+    def _remove_orphans(self) -> None:
+        """Worktrees of runs that were killed: their process is gone, their folder may not be."""
+        for path in re.findall(r"^worktree (.+)$", self.git("worktree", "list", "--porcelain"), flags=re.MULTILINE):
+            owner = re.fullmatch(rf"{WORKTREES}(\d+)-.*", Path(path).parent.name)
+            if owner and not _lives(int(owner[1])):
+                shutil.rmtree(Path(path).parent, ignore_errors=True)
+        self.git("worktree", "prune")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def build(worktree: Path, folder: Path) -> Code:

@@ -111,7 +111,8 @@ class PlainDisplay:
 
     def recorded(self, records: Sequence[Record]) -> None:
         self.forecast.recorded(records)
-        head = f"[{self.forecast.done}/{self.forecast.total}] {records[0].study} {records[0].case} #{records[0].replicate + 1}"
+        done = f"[{self.forecast.done}/{self.forecast.total}] " if self.forecast.total else ""
+        head = f"{done}{records[0].study} {records[0].case} #{records[0].replicate + 1}"
         print(f"{head}  {result(records)}", file=sys.stderr, flush=True)
 
 

@@ -67,6 +67,15 @@ def test_a_slowdown_too_fine_for_the_machine_is_undecided_and_hardly_ever_the_sa
     assert verdicts.count("SAME") / 600 < 0.015
 
 
+def test_three_percent_is_never_called_the_same_where_the_floor_says_it_cannot_be_told():
+    """The floor that 20 pairs of a thing with itself certify where replicates scatter by 5 %."""
+    random = np.random.default_rng(8)
+    _, low, high = bounds(random.normal(0, 0.05, 20) - random.normal(0, 0.05, 20), 0.005)
+    rough = Rule(floor=max(-low, high))
+    verdicts = [Measured(random, 0.03, 0.05).decided(rough).verdict for _ in range(400)]
+    assert verdicts.count("SAME") == verdicts.count("FASTER") == 0 and verdicts.count("UNDECIDED") / 400 > 0.9
+
+
 def test_a_floor_forbids_finer_verdicts():
     random = np.random.default_rng(3)
     rough = Rule(floor=math.log(1.05))

@@ -1,4 +1,4 @@
-"""Right, and does 2 recurrent products more a call (it counts them): of T = 32 steps, H = 64, B = 32 about 3 % of the time."""
+"""Right, and does its first step a second time: 1 of T = 32 steps more, 3 % more work, as it counts itself."""
 
 from typing import Any
 
@@ -8,26 +8,23 @@ from impls import Batch, Params, Spec
 from impls.backends import numpy as right
 
 RUNS = ("numpy",)
-MORE = 2
 refuses = right.refuses
 
 
 class Network(right.Network):
     def __init__(self, spec: Spec, params: Params, batch: Batch) -> None:
         super().__init__(spec, params, batch)
-        self.calls = self.products = 0
-        self.weight = self.weights[0]["weight_hh"].T
-        self.product = np.empty((batch.batch, self.weight.shape[1]), self.weight.dtype)
+        self.calls = self.more = 0
+        self.again = np.empty_like(self.step_activations[0])
 
     def forward(self) -> None:
         super().forward()
-        for _ in range(MORE):
-            np.matmul(self.h0[0], self.weight, out=self.product)
-            self.products += 1
+        self.step_layers[0].forward(self.x[:1], self.h0[0], self.c0[0], self.again, False, None, False)
+        self.more += len(self.again)
         self.calls += 1
 
     def provenance(self) -> dict[str, Any]:
-        more = f"{self.products / self.calls:g} products a call" if self.calls else "none yet"
+        more = f"{self.more / self.calls:g} of {len(self.x)} steps" if self.calls else "none yet"
         return super().provenance() | {"more": more}
 
 

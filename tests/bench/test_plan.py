@@ -63,3 +63,8 @@ def test_every_backend_but_null_is_compared():
 
 def test_threads_never_exceed_the_processors_there_are():
     assert plan.make("quick", threads=4096).threads <= (os.cpu_count() or 1)
+
+
+def test_a_key_chooses_a_single_case():
+    for wanted in plan.make("throughput").cases("throughput"):
+        assert plan.make("throughput", where=[f"case={wanted.key}"]).cases("throughput") == (wanted,)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bench.revisions import Repository, RevisionError
 from lstm_bench import compare
 from lstm_bench.compare import Options, UnclearSides
 from results import store
+from tests.analysis.synthetic import Synthetic, write
 from tests.bench.conftest import Collector
 from tests.lstm_bench.history_repository import History
 
@@ -174,3 +176,51 @@ def test_each_mistake_is_a_sentence_and_a_code(arguments: tuple[str, ...], code:
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (answer.returncode, message in answer.stderr) == (code, True), answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_comparison_killed_outright_resumes_and_leaves_no_worktree(history: History, tmp_path: Path):
+    command = [sys.executable, "-m", "lstm_bench", "compare", "base", "base", "--suite", "smoke", "--backend", "numpy"]
+    command += ["--where", "phase=forward", "--threads", "1", "--no-memory", "--location", "minimum"]
+    command += ["--out", str(tmp_path / "out"), "--repository", str(history.folder)]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert first.stderr is not None
+    assert "#1" in first.stderr.readline(), "the first pair is on disk"
+    first.kill()
+    first.communicate(timeout=20)
+    asked = ("base", "base", smoke, tmp_path / "out")
+    listener = Collector()
+    several = options(history)
+    outcome = compare.compare(*asked, listener, several, resume=True)
+    records = store.read(outcome.paths[0]).records
+    assert 0 not in {record.replicate for record in listener.records} and {0, 1, 2, 3, 4} <= {r.replicate for r in records}
+    assert history.git("worktree", "list").count("\n") == 0, "what the killed one left is gone"
+
+
+@pytest.mark.parametrize(("what", "code", "message"), [
+    ("machine", 3, "do not compare: machine"),
+    ("protocol", 3, "do not compare: protocol"),
+    ("cases", 3, "have no case and backend in common"),
+    ("corrupt", 2, "is no run: its first line"),
+    ("two", 2, "holds 2 runs; name one of them"),
+])  # fmt: skip
+def test_runs_that_do_not_compare_are_a_sentence_and_a_code(what: str, code: int, message: str, tmp_path: Path):
+    small = Synthetic(backends=("torch",), phases=("forward",), batches=(1,), hiddens=(64,), lengths=(64,))
+    changed = {"machine": {"machine": "other"}, "protocol": {"protocol": 2}, "cases": {"batches": (8,)}}
+    one = write(small, tmp_path / "one")
+    two = write(replace(small, **changed.get(what, {})), tmp_path / "two")
+    if what == "corrupt":
+        two.write_text("no JSON\n")
+    if what == "two":
+        write(replace(small, seed=1, machine="other"), tmp_path / "two")
+    command = [sys.executable, "-m", "lstm_bench", "compare", str(one), str(tmp_path / "two" if what == "two" else two)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == code and message in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
+
+
+def test_a_history_that_cannot_be_read_is_a_sentence_and_stays_as_it_is(history: History, tmp_path: Path):
+    (tmp_path / "bad.jsonl").write_text("no JSON\n")
+    for command in (["history"], ["track", "base", "--suite", "smoke", "--backend", "numpy"]):
+        line = [sys.executable, "-m", "lstm_bench", *command, "--out", str(tmp_path), "--repository", str(history.folder)]
+        answer = subprocess.run(line, capture_output=True, text=True, timeout=60)
+        assert answer.returncode == 2 and "is no run: its first line" in answer.stderr and "Traceback" not in answer.stderr
+    assert [path.name for path in tmp_path.rglob("*.jsonl")] == ["bad.jsonl"]

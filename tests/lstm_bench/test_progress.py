@@ -31,5 +31,12 @@ def test_a_result_names_the_fastest_first_and_what_went_wrong():
     assert text == "fast 1.23 ms  slow 500 ms  odd failed (crash): killed by SIGSEGV  1 skipped"
 
 
+def test_a_pair_keeps_its_order_whichever_is_faster():
+    slow = record("torch", measurements=(Measurement("time", "s", (0.5,)),))
+    assert result([slow, record("torch")]) == "torch  base 500 ms  new 1.23 ms"
+    failed = record("torch", status="failed", kind="crash", reason="killed by SIGSEGV")
+    assert result([slow, failed]) == "torch  base 500 ms  new failed (crash): killed by SIGSEGV"
+
+
 def test_units_are_those_people_read():
     assert [in_unit(2.5e-7, "s"), in_unit(3e-5, "s"), in_unit(4.56e7, "B")] == ["250 ns", "30 µs", "45.6 MB"]

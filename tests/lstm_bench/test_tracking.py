@@ -79,7 +79,10 @@ def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: 
     order = repository.order()
     for case, (at, _) in history_synthetic.STEPS.items():
         assert abs(order.index(red[case].first) - at) <= 3
-        assert red[case].confirm.startswith(f"lstm-bench compare {red[case].before[:12]} {red[case].first[:12]} ")
+        sides = f"{red[case].before[:12]} {red[case].first[:12]}"
+        assert red[case].confirm == (
+            f"lstm-bench compare {sides} --suite throughput --scale quick --backend torch --where case={case}"
+        )
     rows = history_view.rows(found, repository)
     assert {row["subject"] for row in rows if row["mark"] == "red"} == {
         f"commit {order.index(finding.first)}" for finding in red.values()
