@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -98,10 +98,17 @@ def groups(found: Findings, prefix: str) -> list[Group]:
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
+GRADIENTS: dict[str, Callable[[pd.DataFrame], Drawing | None]] = {
+    "attenuation": attenuation.draw,
+    "hops": hops.draw,
+    "spectrum": spectrum.draw,
+    "timescales": timescales.draw,
+}
+
+
 def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
     """The figures of the gradient studies, where these ran at all: most runs are about time alone."""
-    drawn = {"attenuation": attenuation.draw(series), "hops": hops.draw(series), "spectrum": spectrum.draw(series)}
-    drawn |= {"timescales": timescales.draw(series)}
+    drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
     return [("gradients", "How gradients fade", found)] if found else []
 

@@ -20,8 +20,8 @@ from bench.case import Case
 from impls import Backend, Loaded
 
 NAIVE_FACTOR = 2.0
-FLOOR_ULPS = {"float64": 16.0, "float32": 16.0, "float16": 4.0, "bfloat16": 4.0}
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+FLOOR_ULPS = {"float64": 16.0, "float32": 16.0, "float16": 4.0, "bfloat16": 4.0, "tensorfloat32": 4.0}
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7, "tensorfloat32": 2.0**-10}
 
 
 class Disagreement(AssertionError):

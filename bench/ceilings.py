@@ -43,7 +43,9 @@ def _numpy_operations(dtype: str) -> tuple[Callable[[], None], Callable[[], None
 def _torch_operations(dtype: str) -> tuple[Callable[[], None], Callable[[], None]]:
     import torch
 
-    size, kind = GEMM_SIZE["cuda"], getattr(torch, dtype)
+    tf32 = dtype == "tensorfloat32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    size, kind = GEMM_SIZE["cuda"], torch.float32 if tf32 else getattr(torch, dtype)
     a, b = (torch.randn(size, size, device="cuda").to(kind) for _ in range(2))
     out = torch.empty_like(a)
     source = torch.randint(0, 255, (COPY_BYTES["cuda"],), dtype=torch.uint8, device="cuda")

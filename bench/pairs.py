@@ -19,10 +19,11 @@ from bench.case import Case
 from bench.code import Code
 from bench.conditions import Watch
 from bench.lock import device_lock
+from bench.pace import Pace
 from bench.plan import Plan
 from bench.process import WorkerProcess
 from bench.run import Listener
-from bench.turns import Pace, Reply
+from bench.turns import Reply
 from bench.workers import Workers
 from results.record import Measurement, Record, measurement_from_dict
 from results.store import Writer

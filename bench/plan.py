@@ -11,9 +11,9 @@ from typing import Any
 import impls
 from bench import filters, processors, study
 from bench.case import Case
+from bench.pace import Pace
 from bench.prepare import NULL
 from bench.study import Scale
-from bench.turns import Pace
 from impls import UnknownName
 
 TEXT = ("source", "text")  # the factor of cases on real text
@@ -81,7 +81,8 @@ class Plan:
 
     @property
     def pace(self) -> Pace:
-        return SUITES[self.suite].pace
+        own = _own_repeats(self.studies, self.suite)
+        return own[1] if own else SUITES[self.suite].pace
 
     @property
     def device(self) -> str:
@@ -116,15 +117,18 @@ class Plan:
         tasks = [(name, case) for name in turns for case in self.cases(name) if only is None or case.key in only]
         shuffled.shuffle(tasks)
         for name, case in tasks:
-            yield Task(name, case, tuple(shuffled.sample(self.compared(), len(self.compared()))), number)
+            backends = self._backends(name, case)
+            yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
 
     def alone(self) -> Iterator[Task]:
         for name in self.studies:
-            chosen = study.get(name)
-            if chosen.alone is not None:
+            if study.get(name).alone is not None:
                 for case in self.cases(name):
-                    backends = chosen.on(case, self.compared()) if chosen.on else self.compared()
-                    yield Task(name, case, backends, 0)
+                    yield Task(name, case, self._backends(name, case), 0)
+
+    def _backends(self, name: str, case: Case) -> tuple[str, ...]:
+        on = study.get(name).on
+        return on(case, self.compared()) if on else self.compared()
 
 
 def make(
@@ -154,14 +158,14 @@ def make(
         raise UnknownName("suite or study", what, [*SUITES, *study.names()])
     if suite not in SUITES:
         raise UnknownName("suite", suite, SUITES)
-    usable = len(processors.usable())
+    usable, own = len(processors.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
         studies=studies,
         backends=tuple(dict.fromkeys(backends)) or tuple(impls.names()),
         filters=tuple(where),
         threads=min(threads or usable, usable),
-        replicates=replicates or SUITES[suite].replicates,
+        replicates=replicates or (own[0] if own else SUITES[suite].replicates),
         time_budget=time_budget,
         seed=seed,
         corpus=corpus,
@@ -173,6 +177,10 @@ def make(
 
 def _on(case: Case, corpus: str) -> Case:
     return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
+
+
+def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
+    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
 
 
 def _default_scale(study_name: str) -> str:

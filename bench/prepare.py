@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 import impls
 from bench import agreement
 from bench.case import Case
-from impls import Loaded, refusals
+from impls import Loaded, Remembers, refusals
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
@@ -59,7 +60,8 @@ def prepare(case: Case, backend: str) -> Prepared:
 def refusal_unasked(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
-    return reason or refusals.device(case.spec, *impls.devices(backend))
+    reason = reason or refusals.device(case.spec, *impls.devices(backend))
+    return reason or refusals.cell(case.spec, *impls.cells(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -79,10 +81,15 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
 
 
 def load(case: Case, backend: str) -> Prepared:
-    """Put the real case on the device and call it once; nothing is checked yet."""
+    """Put the real case on the device and call it once; nothing is checked yet.
+
+    A stream whose cost grows with what it remembers starts after the T tokens of the batch.
+    """
     params, batch = case.data()
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)
+    if case.phase == "step" and case.spec.state_bytes(1, 2) > case.spec.state_bytes(1, 1):
+        cast(Remembers, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
     call = getattr(loaded, case.phase)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.case import Case
+from bench.pace import Pace
 from impls import UnknownName
 from results.claims import Claim
 from results.record import Measurement
@@ -24,8 +25,9 @@ class Study:
     """`alone` is None where backends take turns under the clock (see `bench.turns`); otherwise given a backend's name
     and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`).
 
-    on       for a study that measures alone: of the backends compared, those a case is measured on; all if None.
-             It may name `REFERENCE`.
+    on       of the backends compared, those a case is measured on; all if None. Where the study measures alone it may name
+             `REFERENCE`.
+    repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
     seconds  predicted, at scales where it takes long enough to say so before it starts
@@ -36,6 +38,7 @@ class Study:
     cases: Mapping[Scale, tuple[Case, ...]]
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
+    repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
     seconds: Mapping[Scale, float] = field(default_factory=dict)

@@ -6,23 +6,14 @@ Turn k of two backends lie next to each other in time; the order of turns is rev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from bench.pace import Pace
 from bench.process import WorkerFailed, WorkerProcess
 
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
 TURN_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long each part takes: `rounds` turns a backend of `turn_seconds` each, after `warm_seconds` busy."""
-
-    rounds: int
-    turn_seconds: float
-    warm_seconds: float
 
 
 Reply = dict[str, Any]

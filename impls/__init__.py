@@ -15,9 +15,10 @@ from impls import backends
 from impls.backend import Backend as Backend
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
+from impls.backend import Remembers as Remembers
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
-from impls.spec import Device
+from impls.spec import CELLS, Device
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
 from impls.spec import LSTMStackSpec as LSTMStackSpec
@@ -38,11 +39,13 @@ __all__ = [
     "Params",
     "Phase",
     "RNNSpec",
+    "Remembers",
     "SSMSpec",
     "Spec",
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
+    "cells",
     "devices",
     "get",
     "names",
@@ -80,10 +83,20 @@ def source(name: str) -> ast.Module:
 def devices(name: str) -> tuple[str, ...]:
     """The devices a backend can ever run on: its `DEVICES`, all if it names none. Imports nothing, so it costs nothing
     to leave out a backend whose framework takes seconds to import."""
+    return _literal(name, "DEVICES") or get_args(Device)
+
+
+def cells(name: str) -> tuple[str, ...]:
+    """The cells a backend can ever run: its `CELLS`, all if it names none. Imports nothing."""
+    return _literal(name, "CELLS") or tuple(CELLS)
+
+
+def _literal(name: str, variable: str) -> tuple[str, ...]:
+    """A tuple that a backend's file assigns in so many words; empty where it does not."""
     for statement in source(name).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "DEVICES":
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
             return ast.literal_eval(statement.value)
-    return get_args(Device)
+    return ()
 
 
 def get(name: str) -> Backend:

@@ -53,11 +53,20 @@ class Loaded(Protocol):
         ...
 
 
+class Remembers(Loaded, Protocol):
+    """A loaded network whose stream can be set to where the batch leaves it. One whose cost grows with context has to."""
+
+    def prefill(self) -> None:
+        """As T calls of `step` from the start would, in one pass; the next `step` reads x[0] again."""
+        ...
+
+
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 
     RUNS       what may legitimately run under this name; anything else is a fall-back and is never timed.
     DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
+    CELLS      optional, a literal: the cells it can ever run, likewise.
     """
 
     RUNS: tuple[str, ...]

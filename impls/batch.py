@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec
 
 
 class InvalidBatch(ValueError):
@@ -68,6 +68,8 @@ def check_batch(spec: Spec, batch: Batch) -> None:
             raise InvalidBatch(f"{name} must have shape {shape}; got {value.shape}")
         if value is not None and not np.isfinite(value).all():
             raise InvalidBatch(f"{name} holds NaN or infinite values")
+    if batch.lengths is not None and not isinstance(spec, Recurrent):
+        raise InvalidBatch(f"a {spec.cell} takes sequences of full length; leave lengths out")
     if batch.lengths is not None:
         _check_lengths(batch.lengths, batch.steps, batch.batch)
 

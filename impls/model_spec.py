@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes
+from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -31,6 +31,11 @@ class ModelSpec:
     def __post_init__(self) -> None:
         require_sizes(self, "input_size", "hidden_size", "num_layers")
         require_choices(self)
+
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
+        return stored(self.dtype)
 
     @property
     def output_size(self) -> int:

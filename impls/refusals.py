@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from impls.backend import Phase
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec
 
 
 def first(*reasons: str | None) -> str | None:
@@ -17,6 +17,10 @@ def in_principle(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         return "a bidirectional network cannot stream: its output at t needs the inputs after t; ask for bidirectional=False"
     if phase == "step" and ragged:
         return "lengths mean nothing to a single streaming step; ask for full lengths"
+    if ragged and not isinstance(spec, Recurrent):
+        return f"a {spec.cell} takes sequences of full length here; ask for ragged=False"
+    if spec.dtype == "tensorfloat32" and spec.device != "cuda":
+        return "TF32 is how a GPU's tensor cores multiply float32; ask for device=cuda, or for dtype=float32"
     return None
 
 

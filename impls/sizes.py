@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-DType = Literal["float32", "float64", "bfloat16", "float16"]
+# tensorfloat32: stored in float32, multiplied by tensor cores that round each operand to 10 bits of mantissa.
+DType = Literal["float32", "float64", "bfloat16", "float16", "tensorfloat32"]
 Device = Literal["cpu", "cuda"]
-ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+ITEM_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2, "tensorfloat32": 4}
+
+
+def stored(dtype: DType) -> str:
+    """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
+    return "float32" if dtype == "tensorfloat32" else dtype
 
 
 class InvalidSpec(ValueError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from impls.residual_specs import LSTMStackSpec, MinLSTMSpec, SSMSpec
-from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes
+from impls.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
 from impls.transformer_spec import TransformerSpec
 
 
@@ -36,6 +36,11 @@ class RecurrentSpec:
     def __post_init__(self) -> None:
         require_sizes(self, "input_size", "hidden_size", "num_layers")
         require_choices(self)
+
+    @property
+    def stored_dtype(self) -> str:
+        """The dtype of arrays in memory, by the name NumPy, PyTorch and JAX share."""
+        return stored(self.dtype)
 
     @property
     def num_directions(self) -> int:

@@ -48,7 +48,7 @@ def wide(spec: Spec) -> AbstractContextManager[Any]:
 
 def on_device(spec: Spec, value: np.ndarray) -> Array:
     with wide(spec):
-        return jax.device_put(value.astype(jax.numpy.dtype(spec.dtype)), jax.devices(spec.device)[0])
+        return jax.device_put(value.astype(jax.numpy.dtype(spec.stored_dtype)), jax.devices(spec.device)[0])
 
 
 class Network:
@@ -119,7 +119,8 @@ class Network:
     def _compile(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> jax.stages.Compiled:
         jitted = jax.jit(function, donate_argnums=(2,) if name == "step" else ())
         # On a GPU the default precision of a float32 product is TF32.
-        with wide(self.spec), jax.default_matmul_precision("highest"):
+        precision = "tensorfloat32" if self.spec.dtype == "tensorfloat32" else "highest"
+        with wide(self.spec), jax.default_matmul_precision(precision):
             return jitted.lower(*arguments).compile()
 
     def wait(self) -> None:

@@ -23,15 +23,21 @@ def no_cuda(spec: Spec) -> str | None:
 
 
 def check(spec: Spec, params: Params, batch: Batch) -> None:
-    """Raise unless the data fit the spec and its device is here."""
+    """Raise unless the data fit the spec and its device is here; then multiply as the spec says."""
     if reason := no_cuda(spec):
         raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
+    multiply_in(spec)
+
+
+def multiply_in(spec: Spec) -> None:
+    """Whether float32 products may be TF32, for this process. PyTorch's defaults are yes in cuDNN and no in cuBLAS."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = spec.dtype == "tensorfloat32"
 
 
 def on_device(spec: Spec, value: np.ndarray) -> Tensor:
-    return torch.tensor(value, dtype=getattr(torch, spec.dtype), device=spec.device)
+    return torch.tensor(value, dtype=getattr(torch, spec.stored_dtype), device=spec.device)
 
 
 def leaves(spec: Spec, params: Params) -> dict[str, Tensor]:
@@ -45,7 +51,7 @@ def module(spec: Spec, params: Params) -> torch.nn.RNNBase:
     sizes = {"proj_size": getattr(spec, "proj_size", 0)} if spec.cell == "lstm" else {}
     network = MODULES[spec.cell](
         spec.input_size, spec.hidden_size, spec.num_layers, bias=spec.bias, bidirectional=spec.bidirectional,
-        dtype=getattr(torch, spec.dtype), device=spec.device, **sizes,
+        dtype=getattr(torch, spec.stored_dtype), device=spec.device, **sizes,
     )  # fmt: skip
     network.load_state_dict({name: on_device(spec, value) for name, value in params.items()})
     return network
@@ -122,6 +128,11 @@ class Network:
         self.found = torch.autograd.grad([out for out, _ in pairs], self.wanted_tensors, [grad for _, grad in pairs])
         self.y, self.last, self.again = y, last, self.forward_backward
 
+    def prefill(self) -> None:
+        """Set the stream to where the batch leaves it, as T calls of `step` from its start would."""
+        self.forward()
+        self.stream, self.position = self.last, len(self.tokens)
+
     def step(self) -> None:
         if self.select:
             self.select()
@@ -144,7 +155,8 @@ class Network:
         return dict(zip(self.wanted, map(on_host, self.found), strict=True))
 
     def provenance(self) -> dict[str, str]:
-        return self.what_ran(self) | {"torch": torch.__version__}
+        tf32 = {"tf32": "allowed" if torch.backends.cuda.matmul.allow_tf32 else "off"} if self.device.type == "cuda" else {}
+        return self.what_ran(self) | tf32 | {"torch": torch.__version__}
 
     def names_run(self) -> list[str]:
         """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""

@@ -9,17 +9,19 @@ from impls.backend import Phase
 from impls.backends._cuda import driver
 from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import choose
+from impls.backends._torch import multiply_in
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step")
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.device(spec, "cuda"),
         driver.missing(),
@@ -32,7 +34,9 @@ def load(spec: Spec, params: Params, batch: Batch) -> Network:
     check_params(spec, params)
     check_batch(spec, batch)
     plan = choose(
-        spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.dtype), torch.cuda.get_device_capability()
-    )
+        spec.hidden_size, batch.batch, spec.num_directions, getattr(torch, spec.stored_dtype),
+        torch.cuda.get_device_capability(), tf32=spec.dtype == "tensorfloat32",
+    )  # fmt: skip
+    multiply_in(spec)  # the GEMMs outside of the recurrence
     record = driver.record if plan.design != "cluster" else None
     return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record)

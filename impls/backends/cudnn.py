@@ -14,13 +14,14 @@ import torch
 
 from impls import Unavailable, refusals
 from impls.backend import Phase
-from impls.backends import _torch
+from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
+CELLS = ("lstm", "gru", "rnn", "lstm_stack")
 OPERATOR = "aten::_cudnn_rnn"
 # Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
 ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
@@ -30,7 +31,7 @@ BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm", "gru", "rnn"),
+        refusals.cell(spec, *CELLS),
         refusals.device(spec, *DEVICES),
         _torch.no_cuda(spec),
         _no_cudnn(spec),
@@ -50,7 +51,8 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
     if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)):
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
-    torch.backends.cudnn.allow_tf32 = False
+    if isinstance(spec, LSTMStackSpec):
+        return _torch_residual.load(spec, params, batch, switch_cudnn_on)
     network = _torch.module(spec, params)
     run = _torch.module_run(network, batch)
     return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)
@@ -62,8 +64,8 @@ def switch_cudnn_on() -> None:
 
 def what_ran(network: _torch.Network) -> dict[str, str]:
     names = network.names_run()
-    version, tf32 = str(torch.backends.cudnn.version()), "allowed" if torch.backends.cudnn.allow_tf32 else "off"
-    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version, "tf32": tf32}
+    version = str(torch.backends.cudnn.version())
+    return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version}
 
 
 def algorithm(names: Iterable[str]) -> str:

@@ -21,12 +21,13 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.bias(spec, "Flax's OptimizedLSTMCell"),
         _jax.no_cuda(spec),
@@ -94,7 +95,7 @@ class Stack(nnx.Module):
 
 
 def recurrent(spec: Recurrent, inputs: int) -> nnx.RNN:
-    dtype, zeros = jnp.dtype(spec.dtype), nnx.initializers.zeros_init()
+    dtype, zeros = jnp.dtype(spec.stored_dtype), nnx.initializers.zeros_init()
     cell = nnx.OptimizedLSTMCell(
         inputs, spec.hidden_size, dtype=dtype, param_dtype=dtype,
         kernel_init=zeros, recurrent_kernel_init=zeros, rngs=nnx.Rngs(0),

@@ -23,15 +23,14 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
+CELLS = ("lstm", "gru", "rnn")
 Gates = Sequence[Array]  # one array a gate, [B, H] or [T, B, H]
 # The part of the gates from the input and from h, the state before and W_hr [H, P] or None; to the state after.
 Cell = Callable[[Gates, Gates, _jax.State, Array | None], _jax.State]
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, "lstm", "gru", "rnn"), _jax.no_cuda(spec)
-    )
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _jax.no_cuda(spec))
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
@@ -69,7 +68,7 @@ def layer(
         projected += weights["bias_ih"]
         if spec.cell != "gru":
             projected, bias_hh = projected + bias_hh, None
-    how = CELLS[spec.cell], reverse, spec.cell == "gru"
+    how = ADVANCE[spec.cell], reverse, spec.cell == "gru"
     gates = tuple(jnp.split(projected, spec.gates, axis=-1))
     recurred = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), gates, state, live)
     last, hidden = cast(tuple[_jax.State, Array], recurred)
@@ -142,4 +141,4 @@ def rnn(projected: Gates, recurrent: Gates, state: _jax.State, weight_hr: Array 
     return (jnp.tanh(projected[0] + recurrent[0]),)
 
 
-CELLS: dict[str, Cell] = {"lstm": lstm, "gru": gru, "rnn": rnn}
+ADVANCE: dict[str, Cell] = {"lstm": lstm, "gru": gru, "rnn": rnn}

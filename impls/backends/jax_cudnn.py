@@ -23,14 +23,15 @@ from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
 DEVICES = ("cuda",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
-        refusals.dtype(spec, "float32"),
+        refusals.dtype(spec, "float32", "tensorfloat32"),
         refusals.bias(spec, "JAX's binding of cuDNN"),
         refusals.device(spec, *DEVICES),
         _jax.no_cuda(spec),
@@ -55,7 +56,7 @@ def run(spec: Recurrent, weights: Array, x: Array, first: _jax.State, lengths: A
         lengths = jnp.full(x.shape[1], len(x), jnp.int32)
     found = rnn.lstm(
         x.swapaxes(0, 1), *first, weights, lengths, spec.input_size, spec.hidden_size, spec.num_layers,
-        0.0, spec.bidirectional, lax.Precision.HIGHEST,
+        0.0, spec.bidirectional, lax.Precision.HIGH if spec.dtype == "tensorfloat32" else lax.Precision.HIGHEST,
     )  # fmt: skip
     y, h_n, c_n = cast(tuple[Array, Array, Array], found)
     return y.swapaxes(0, 1), (h_n, c_n)

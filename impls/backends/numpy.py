@@ -11,10 +11,11 @@ import numpy as np
 
 from impls import Unavailable, refusals
 from impls.backend import Phase
-from impls.backends import _numpy_gru, _numpy_lstm, _numpy_rnn
+from impls.backends import _numpy_gru, _numpy_lstm, _numpy_residual, _numpy_rnn
+from impls.backends._numpy_tensorfloat32 import TensorFloat32
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
-from impls.spec import Recurrent, Spec, require_recurrent
+from impls.spec import Recurrent, Spec
 
 # Importing ml_dtypes is what teaches NumPy the name bfloat16; without it there is one dtype less.
 with contextlib.suppress(ImportError):
@@ -35,12 +36,12 @@ def _no_bfloat16(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> Network:
+def load(spec: Spec, params: Params, batch: Batch) -> Network | _numpy_residual.Network:
     if reason := _no_bfloat16(spec):
         raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
-    return Network(require_recurrent(spec), params, batch)
+    return Network(spec, params, batch) if isinstance(spec, Recurrent) else _numpy_residual.Network(spec, params, batch)
 
 
 class Network:
@@ -48,20 +49,22 @@ class Network:
 
     def __init__(self, spec: Recurrent, params: Params, batch: Batch) -> None:
         self.spec = spec
-        dtype = np.dtype(spec.dtype)
+        dtype = np.dtype(spec.stored_dtype)
+        kind = TensorFloat32 if spec.dtype == "tensorfloat32" else np.ndarray
         full = filled(spec, batch)
         no_cells = np.zeros((spec.num_layers * spec.num_directions, batch.batch, spec.hidden_size))
-        self.x = full.x.astype(dtype)
+        self.x = full.x.astype(dtype).view(kind)
         self.h0, self.c0, self.grad_y, self.grad_h_n, self.grad_c_n = (
-            np.asarray(no_cells if value is None else value, dtype)
+            np.asarray(no_cells if value is None else value, dtype).view(kind)
             for value in (full.h0, full.c0, full.grad_y, full.grad_h_n, full.grad_c_n)
         )
         self.live = None if batch.lengths is None else np.arange(batch.steps)[:, None] < batch.lengths
-        weights = {name: np.ascontiguousarray(value, dtype) for name, value in params.items()}
+        weights = {name: np.ascontiguousarray(value, dtype).view(kind) for name, value in params.items()}
         self.weights = [_layer_weights(weights, suffix) for suffix in spec.suffixes()]
         self.layers = [LAYERS[spec.cell](layer, batch.steps, batch.batch) for layer in self.weights]
         self.step_layers = [] if spec.bidirectional else [LAYERS[spec.cell](layer, 1, batch.batch) for layer in self.weights]
-        self.activations = [np.empty((batch.steps, batch.batch, spec.output_size), dtype) for _ in range(spec.num_layers)]
+        outputs = batch.steps, batch.batch, spec.output_size
+        self.activations = [np.empty(outputs, dtype).view(kind) for _ in range(spec.num_layers)]
         self.step_activations = [array[:1].copy() for array in self.activations]
         self.h_n, self.c_n = self.h0.copy(), self.c0.copy()
         self.h_stream, self.c_stream, self.position = self.h0.copy(), self.c0.copy(), 0
@@ -120,14 +123,14 @@ class Network:
         """NumPy returns only when it is done."""
 
     def outputs(self) -> np.ndarray:
-        return self.latest.copy()
+        return np.array(self.latest)
 
     def final_state(self) -> dict[str, np.ndarray]:
         h_n, c_n = self.latest_state
-        return {"h_n": h_n.copy()} | ({"c_n": c_n.copy()} if self.spec.cell == "lstm" else {})
+        return {"h_n": np.array(h_n)} | ({"c_n": np.array(c_n)} if self.spec.cell == "lstm" else {})
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: value.astype(self.x.dtype) for name, value in self.last_gradients.items()}
+        return {name: np.array(value, self.x.dtype) for name, value in self.last_gradients.items()}
 
     def provenance(self) -> dict[str, str]:
         return {"ran": "numpy", "numpy": np.__version__}

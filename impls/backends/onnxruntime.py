@@ -20,13 +20,14 @@ from impls.spec import Recurrent, Spec, require_recurrent
 PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)
 DEVICES = ("cpu",)
+CELLS = ("lstm", "gru", "rnn")
 Values = dict[str, onnxruntime.OrtValue]
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm", "gru", "rnn"),
+        refusals.cell(spec, *CELLS),
         "ONNX Runtime infers and does not train; ask for forward or step" if phase == "forward_backward" else None,
         refusals.projection(spec),
         refusals.dtype(spec, "float32"),

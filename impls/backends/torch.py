@@ -1,4 +1,5 @@
 """`torch.nn.LSTM`, `GRU` and `RNN`: on the CPU oneDNN or ATen's own loop, whichever PyTorch takes; on CUDA ATen with cuDNN off.
+The residual models: attention by the kernel that `scaled_dot_product_attention` chooses, linear recurrences by a parallel scan.
 
 oneDNN takes an LSTM in float32 and bfloat16, and in float16 without gradients, unless it is packed or projects
 (`use_mkldnn` in aten/src/ATen/native/RNN.cpp); everything else on the CPU is ATen.
@@ -10,12 +11,12 @@ import torch
 
 from impls import refusals
 from impls.backend import Phase
-from impls.backends import _torch
+from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Recurrent, Spec
 
-RUNS = ("onednn", "aten")
+RUNS = ("onednn", "aten", _torch_residual.SCAN, *_torch_residual.ATTENTION)
 TELLTALES = {"aten::mkldnn_rnn_layer": "onednn", "aten::_cudnn_rnn": "cudnn", "aten::miopen_rnn": "miopen"}
 
 
@@ -24,10 +25,12 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+    select = switch_cudnn_off if spec.device == "cuda" else None
+    if not isinstance(spec, Recurrent):
+        return _torch_residual.load(spec, params, batch, select)
     _torch.check(spec, params, batch)
     network = _torch.module(spec, params)
     run = _torch.module_run(network, batch)
-    select = switch_cudnn_off if spec.device == "cuda" else None
     return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, select)
 
 

@@ -22,11 +22,12 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("inductor",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, "lstm"), _torch.no_cuda(spec), _no_compiler(spec)
+        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _torch.no_cuda(spec), _no_compiler(spec)
     )
 
 

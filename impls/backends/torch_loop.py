@@ -10,10 +10,11 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("eager",)
+CELLS = ("lstm",)
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, "lstm"), _torch.no_cuda(spec))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _torch.no_cuda(spec))
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:

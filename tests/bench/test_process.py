@@ -13,7 +13,7 @@ import pytest
 
 from bench import processors, turns
 from bench.case import Case
-from bench.turns import Pace
+from bench.pace import Pace
 from bench.workers import Workers
 
 CPUS = processors.usable()[:1]

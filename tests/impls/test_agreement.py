@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from bench.agreement import Disagreement, check
+from bench.agreement import Disagreement, check, naive_errors, reference
 from bench.case import Case
-from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, Spec
+from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, RNNSpec, Spec
 from impls.backends import numpy as right
+from impls.backends._numpy_tensorfloat32 import rounded
 from impls.spec import DType
 
 CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_state=True)
@@ -118,7 +120,7 @@ def test_swapped_gates_are_refused_in_every_phase(phase: Phase) -> None:
         check(SwappedGates(), replace(CASE, phase=phase))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "tensorfloat32"])
 def test_a_gradient_wrong_by_a_fifth_is_refused_in_every_dtype(dtype: DType) -> None:
     class Wrong(Double):
         def load(self, spec: Spec, params: Params, batch: Batch) -> right.Network:
@@ -137,5 +139,21 @@ def test_a_gradient_wrong_by_a_fifth_is_refused_in_every_dtype(dtype: DType) -> 
 
 def test_each_dtype_has_its_own_naive_error() -> None:
     for spec in (LSTMSpec(5, 7), GRUSpec(5, 7)):
-        for dtype in ("float64", "float32", "float16", "bfloat16"):
+        for dtype in get_args(DType):
             check(Double(), Case(replace(spec, dtype=dtype), 12, 3, "forward_backward"))
+
+
+@pytest.mark.parametrize("spec", [LSTMSpec(5, 7, bidirectional=True, proj_size=3), GRUSpec(5, 7), RNNSpec(5, 7)])
+def test_the_naive_error_of_tf32_is_that_of_its_products(spec: Spec) -> None:
+    case = Case(spec, 12, 3, "forward_backward", ragged=True, initial_state=True)
+    oracle = reference(case, "float64")
+    single, tf32 = (
+        naive_errors(replace(case, spec=replace(spec, dtype=dtype)), oracle) for dtype in ("float32", "tensorfloat32")
+    )
+    for name in oracle:
+        assert "bias" in name or 50 * single[name] < tf32[name] < 2e-2, name
+
+
+def test_rounds_to_tf32_as_a_gpu_does() -> None:
+    given = np.array([1 + 2**-11, 1 + 2**-12, -1 - 2**-11, 3.0, 2.0**-140], np.float32)
+    assert rounded(given).tolist() == [1 + 2**-10, 1.0, -1 - 2**-10, 3.0, 2.0**-140 // 2**-136 * 2**-136]

@@ -6,6 +6,7 @@ import builtins
 import subprocess
 import sys
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 import impls
 from bench.case import PHASES, Case
 from impls import GRUSpec, LSTMSpec, RNNSpec
+from impls.spec import DType
 
 NAMES = impls.names()
 
@@ -53,12 +55,21 @@ def test_a_missing_framework_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_cells_are_known_without_importing_and_are_those_it_runs(name: str) -> None:
+    backend = available(name)
+    said = [backend.refuses(cell(3, 4, device=impls.devices(name)[0]), "forward", False) or "" for cell in (RNNSpec, GRUSpec)]
+    assert [f"no {cell}" in text for cell, text in zip(("rnn", "gru"), said, strict=True)] == [
+        cell not in impls.cells(name) for cell in ("rnn", "gru")
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_refusals_are_sentences_with_a_remedy(name: str) -> None:
     backend = available(name)
     networks = [
         cell(3, 4, dtype=dtype, device=device, bidirectional=bidirectional, bias=bias)
         for cell, dtype, device, bidirectional, bias in product(
-            (LSTMSpec, GRUSpec, RNNSpec), ("float32", "float16", "bfloat16", "float64"), ("cpu", "cuda"),
+            (LSTMSpec, GRUSpec, RNNSpec), get_args(DType), ("cpu", "cuda"),
             (False, True), (False, True),
         )
     ]  # fmt: skip
@@ -73,6 +84,8 @@ def test_refusals_are_sentences_with_a_remedy(name: str) -> None:
     ("name", "spec", "phase", "ragged", "part"),
     [
         ("onnxruntime", LSTMSpec(3, 4), "forward_backward", False, "infers and does not train"),
+        ("torch", LSTMSpec(3, 4, dtype="tensorfloat32"), "forward", False, "TF32 is how a GPU's tensor cores multiply"),
+        ("jax", LSTMSpec(3, 4, dtype="tensorfloat32"), "forward", False, "ask for device=cuda, or for dtype=float32"),
         ("onnxruntime", LSTMSpec(3, 4, dtype="float64"), "forward", False, "computes in float32, not in float64"),
         ("flax", LSTMSpec(3, 4, bias=False), "forward", False, "always has a bias"),
         ("flax", LSTMSpec(3, 4, proj_size=2), "forward", False, "has no projection"),

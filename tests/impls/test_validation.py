@@ -28,7 +28,7 @@ PARAMS, BATCH = CASE.data()
         ({"hidden_size": "abc"}, "hidden_size must be a whole number; got 'abc'"),
         ({"hidden_size": 4.0}, "hidden_size must be a whole number; got 4.0"),
         ({"hidden_size": True}, "hidden_size must be a whole number; got True"),
-        ({"dtype": "float8"}, "dtype must be one of float32, float64, bfloat16, float16; got 'float8'"),
+        ({"dtype": "float8"}, "dtype must be one of float32, float64, bfloat16, float16, tensorfloat32; got 'float8'"),
         ({"device": "tpu"}, "device must be one of cpu, cuda; got 'tpu'"),
         ({"proj_size": 4}, "proj_size must be smaller than hidden_size 4; got 4"),
         ({"proj_size": -1}, "proj_size must be at least 0; got -1"),

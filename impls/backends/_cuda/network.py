@@ -148,7 +148,7 @@ class Network:
         return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)
 
     def _put(self, value: np.ndarray | None) -> Tensor:
-        return torch.tensor(value, dtype=getattr(torch, self.spec.dtype), device=self.device)
+        return torch.tensor(value, dtype=getattr(torch, self.spec.stored_dtype), device=self.device)
 
     def _wide(self, value: Tensor) -> Tensor:
         return value.to(recurrence.wide(value.dtype))

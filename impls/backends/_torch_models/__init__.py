@@ -32,7 +32,7 @@ def build(spec: Residual, params: Params | None = None) -> Model:
             model = MinLSTM(spec)
         case _:
             model = SSM(spec)
-    model = model.to(device=spec.device, dtype=getattr(torch, spec.dtype))
+    model = model.to(device=spec.device, dtype=getattr(torch, spec.stored_dtype))
     if params is not None:
         check_params(spec, params)
         model.load_state_dict({name: torch.from_numpy(value) for name, value in params.items()})

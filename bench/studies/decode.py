@@ -1,0 +1,114 @@
+"""What one more token costs after so many: an LSTM's state against a Transformer's cache of keys and values.
+
+All models have as many parameters as the Transformer with a head of keys and values for each of queries. A step is timed
+with its cache full (see `bench.prepare.load`), and the ring then turns: the context stays what the case says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bench import matching
+from bench.case import Case
+from bench.pace import Pace
+from bench.study import Scale, Study
+from impls import LSTMSpec, Spec, TransformerSpec
+from results.claims import Claim, Test
+
+# Those that step as fast as their framework can; a loop in Python is no side at its best.
+AT_THEIR_BEST = ("cuda", "cudnn", "jax", "jax_cudnn", "onnxruntime", "torch")
+
+
+def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
+    """The Transformer, its two ways to a smaller cache, and an LSTM, by name; matched by parameters to the first."""
+    yield "attention", base, ()
+    grouped = matching.by_parameters(replace(base, num_kv_heads=1), base)
+    yield "grouped", grouped.spec, grouped.factors
+    yield "windowed", replace(base, window=window), ()
+    lstm = LSTMSpec(base.input_size, base.hidden_size, base.num_layers, dtype=base.dtype, device=base.device)
+    matched = matching.by_parameters(lstm, base)
+    yield "lstm", matched.spec, matched.factors
+
+
+def _cases(base: TransformerSpec, window: int, contexts: Sequence[int], batch: int) -> Iterator[Case]:
+    for name, spec, factors in models(base, window):
+        for context in contexts:
+            yield Case(spec, context, batch, "step", factors=(("model", name), *factors))
+
+
+def _gpu() -> Iterator[Case]:
+    base = TransformerSpec(64, 1024, 12, num_heads=16, dtype="bfloat16", device="cuda")
+    yield from _cases(base, 1024, (128, 2048, 16384, 65536), 1)
+    yield from _cases(base, 1024, (128, 2048, 16384), 32)
+
+
+def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in backends if name in AT_THEIR_BEST)
+
+
+SMALL = TransformerSpec(16, 64, 2)
+BASE = TransformerSpec(64, 256, 4)
+CASES: dict[Scale, tuple[Case, ...]] = {
+    "smoke": tuple(_cases(SMALL, 16, (8, 64), 1)),
+    "quick": (),
+    "cpu": tuple(_cases(BASE, 256, (64, 512, 2048, 8192), 1)),
+    "gpu": tuple(_gpu()),
+}
+
+
+def _setting(label: str, model: str) -> tuple[str, str]:
+    return label, f"study=decode,model={model},batch=1"
+
+
+ATTENTION = _setting("attention, a head of keys and values for each of queries", "attention")
+GROUPED = _setting("grouped queries, one head of keys and values", "grouped")
+WINDOWED = _setting("attention to a window", "windowed")
+LSTM = _setting("LSTM", "lstm")
+IN_PRINT = "Llama-2 7B 6.76 → 28.57 ms, xLSTM 7B 6.14 → 6.21 ms a token for a context of 128 → 16 384"
+SOURCE = "raw data of NX-AI/xlstm_scaling_laws (arXiv 2510.02228)"
+CLAIMS = (
+    Claim(
+        "f-cache-grows",
+        "A Transformer's cache grows in proportion to the context.",
+        (Test("state_exponent", low=1.0, high=1.0),),
+        (ATTENTION, GROUPED, WINDOWED),
+        "2·L·n_kv·d_head·T·B values",
+        "Shazeer 2019, section 2.4",
+        "decode",
+    ),
+    Claim(
+        "f-state-fixed",
+        "An LSTM carries as many bytes after the longest context as after the shortest.",
+        (Test("state_exponent", low=0.0, high=0.0),),
+        (LSTM,),
+        "2·L·H·B values",
+        figure="decode",
+    ),
+    Claim(
+        "f-token-slower",
+        "A Transformer's token takes longer the more it remembers: over 1.2 times at the longest context.",
+        (Test("time_over_context", low=1.2),),
+        (ATTENTION, GROUPED, WINDOWED),
+        IN_PRINT,
+        SOURCE,
+        "decode",
+    ),
+    Claim(
+        "f-token-constant",
+        "An LSTM's token takes as long after the longest context as after the shortest, within a tenth.",
+        (Test("time_over_context", low=1 / 1.1, high=1.1),),
+        (LSTM,),
+        IN_PRINT,
+        SOURCE,
+        "decode",
+    ),
+)
+STUDY = Study(
+    question="What does one more token cost after so many, in time and in memory, for an LSTM and for a Transformer?",
+    claim="A Transformer's cache grows with the context and slows its token down; an LSTM's state is fixed.",
+    cases=CASES,
+    on=measured_on,
+    repeats={"cpu": (3, Pace(3, 0.04, 0.08)), "gpu": (2, Pace(6, 0.02, 0.1))},
+    verdicts=CLAIMS,
+)

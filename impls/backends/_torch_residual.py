@@ -1,0 +1,77 @@
+"""The residual models as PyTorch backends run them, and which of PyTorch's kernels for attention and LSTM they ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from impls.backends import _torch, _torch_models
+from impls.backends._torch_models.transformer import Cache, Transformer
+from impls.batch import Batch
+from impls.params import Params
+from impls.spec import Residual
+from impls.transformer_spec import TransformerSpec
+
+# Operators of aten/src/ATen/native/transformers/attention.cpp, and those of torch.nn.LSTM.
+KERNELS = {
+    "aten::_scaled_dot_product_flash_attention_for_cpu": "flash",
+    "aten::_scaled_dot_product_flash_attention": "flash",
+    "aten::_scaled_dot_product_efficient_attention": "efficient",
+    "aten::_scaled_dot_product_cudnn_attention": "cudnn_attention",
+    "aten::_scaled_dot_product_attention_math": "math",
+    "aten::_cudnn_rnn": "cudnn",
+    "aten::miopen_rnn": "miopen",
+    "aten::mkldnn_rnn_layer": "onednn",
+}
+ATTENTION = ("flash", "efficient", "cudnn_attention", "math")
+SCAN = "scan"
+
+
+def load(spec: Residual, params: Params, batch: Batch, select: Callable[[], None] | None) -> _torch.Network:
+    _torch.check(spec, params, batch)
+    model = _torch_models.build(spec, params)
+    if isinstance(model, Transformer):
+        return Streaming(spec, model, batch)
+    return _torch.Network(spec, dict(model.named_parameters()), batch, model, what_ran, select)
+
+
+def what_ran(network: _torch.Network) -> dict[str, str]:
+    names = set(network.names_run())
+    ran = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
+    return {"ran": "+".join(ran) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")}
+
+
+class Streaming(_torch.Network):
+    """A Transformer, whose stream is a cache of keys and values for T tokens or the window, the oldest overwritten."""
+
+    def __init__(self, spec: Residual, model: Transformer, batch: Batch) -> None:
+        super().__init__(spec, dict(model.named_parameters()), batch, model, what_ran)
+        self.model, self.cache = model, self._empty()
+
+    def _empty(self) -> Cache:
+        assert isinstance(self.spec, TransformerSpec)
+        return Cache(self.spec, self.inputs.shape[1], len(self.inputs), self.inputs)
+
+    def prefill(self) -> None:
+        self.cache = self._empty()
+        with torch.inference_mode():
+            self.y = self.model.prefill(self.inputs, self.cache)
+        self.position, self.again = len(self.tokens), self.forward
+
+    def step(self) -> None:
+        with torch.inference_mode():
+            self.y = self.model.step(self.tokens[self.position % len(self.tokens)], self.cache)
+        self.position += 1
+        self.again = self.step
+
+    def names_run(self) -> list[str]:
+        """Looking takes one step more; the place it writes to is the one that the next step overwrites before it reads."""
+        position, passed, y = self.cache.position.clone(), self.cache.passed, self.y
+        names = super().names_run()
+        self.cache.position.copy_(position)
+        self.cache.passed, self.y = passed, y
+        return names
+
+    def cache_bytes(self) -> int:
+        return self.cache.nbytes
