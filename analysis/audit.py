@@ -19,23 +19,30 @@ RULES = {
     "chrono:784": "forget bias ln U(1, 783), input bias its negative",
 }
 SHOWN = ("horizon", "half_life", "rate")
+LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
 
 
 def table(series: pd.DataFrame) -> Table:
-    """One row an initialisation of the LSTM, at the hidden size that has most of them; empty where none was measured."""
+    """One row an initialisation of the LSTM; empty where none was measured.
+
+    What is of gradients, at the hidden size that has most initialisations; the learnable lag of study `horizon`'s networks.
+    """
     columns = (
         Column("LSTM initialised as"), Column("Rule"), Column("Steps to a thousandth", True), Column("Half-life", True),
-        Column("Rate", True), Column("Never left the cell at lag 10", True),
+        Column("Rate", True), Column("Never left the cell at lag 10", True), Column("Learnable lag L50", True),
     )  # fmt: skip
-    rows = quantities.select(series, "probe=attenuation,cell=lstm")
-    if rows.empty:
+    faded, learnt = (quantities.select(series, of) for of in ("probe=attenuation,cell=lstm", LEARNT))
+    if faded.empty and learnt.empty:
         return Table("audit", columns, ())
-    hidden = int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
+    hidden = 0
+    if len(faded):
+        hidden = int(faded.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
     found = []
-    for init in (init for init in ORDER if (rows["init"] == init).any()):
+    for init in (init for init in ORDER if init in {*faded.get("init", ()), *learnt.get("init", ())}):
         at = f"cell=lstm,init={init},hidden_size={hidden},steps<=1024"
         cells = [_cell(name, quantities.estimate(name, series, f"probe=attenuation,{at}")) for name in SHOWN]
         cells.append(_cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, f"probe=carousel,{at}")))
+        cells.append(_cell("learnable_lag", quantities.estimate("learnable_lag", series, f"{LEARNT},init={init}")))
         rule = RULES.get(init, "as PyTorch, forget bias exactly this")
         found.append((Cell(inits.name(init)), Cell(rule), *cells))
     return Table("audit", columns, tuple(found))

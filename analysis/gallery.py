@@ -9,7 +9,21 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis import svg
-from analysis.figures import attenuation, heatmap, hops, latency, memory, ratios, roofline, spectrum, throughput, timescales
+from analysis.figures import (
+    attenuation,
+    foretelling,
+    heatmap,
+    hops,
+    latency,
+    memory,
+    phase,
+    ratios,
+    roofline,
+    spectrum,
+    throughput,
+    timescales,
+    truncated_learning,
+)  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
@@ -94,7 +108,7 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*gradients(series), *named]
+    named = [*gradients(series), *learning(series), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
@@ -111,6 +125,14 @@ def gradients(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Draw
     drawn = {name: draw(series) for name, draw in GRADIENTS.items()}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
     return [("gradients", "How gradients fade", found)] if found else []
+
+
+def learning(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """The figures of study `horizon`, where it ran."""
+    drawn = {"phase": phase.draw(series), "foretelling": foretelling.draw(series)}
+    drawn |= {"truncated_learning": truncated_learning.draw(series)}
+    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
+    return [("learning", "How long a lag is learnt", found)] if found else []
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, seeds
+from analysis import AnalysisError, attenuation, foretelling, learnable, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -106,6 +107,22 @@ def _input_disagreement(rows: pd.DataFrame) -> Estimate:
     return Estimate(worst, worst, worst, len(others))
 
 
+def _learnable_lag(rows: pd.DataFrame) -> Estimate:
+    found = learnable.trials(rows)
+    return NOT_MEASURED if found is None else learnable.learnable_lag(found)
+
+
+def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
+    """L50 in units of the steps that were backpropagated through."""
+    found, steps = _learnable_lag(rows), float(rows["truncation"].iloc[0])
+    if not steps:
+        return missing("not truncated")
+    low, high, value, beyond = (
+        None if each is None else each / steps for each in (found.low, found.high, found.value, found.beyond)
+    )
+    return replace(found, value=value, low=low, high=high, beyond=beyond)
+
+
 QUANTITIES: dict[str, Quantity] = {
     "horizon": _of_curve(attenuation.horizon),
     "rate": _of_curve(attenuation.rate),
@@ -117,9 +134,14 @@ QUANTITIES: dict[str, Quantity] = {
     "hop_share_at_10": _hop_share_at_10,
     "largest_exponent": _largest_exponent,
     "input_disagreement": _input_disagreement,
+    "learnable_lag": _learnable_lag,
+    "learnable_over_truncation": _learnable_over_truncation,
+    "horizon_rank_correlation": foretelling.rank_correlation,
 }
 # What stands beside a number of each; "" for a pure number.
-UNITS = {"horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step"}
+UNITS = {
+    "horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step", "learnable_lag": "steps",
+}  # fmt: skip
 WORDS = {
     "bic_for_exponential": "ΔBIC",
     "passed_over_100": "A(100)/A(1)",
@@ -129,4 +151,7 @@ WORDS = {
     "largest_exponent": "λ₁",
     "input_disagreement": "largest difference of ln‖dL/dx‖",
     "horizon": "n(10⁻³)",
+    "learnable_lag": "L50",
+    "learnable_over_truncation": "L50/k",
+    "horizon_rank_correlation": "ρ of n(10⁻³) and L50",
 }

@@ -132,7 +132,7 @@ def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         console().print(f"[bold]{row['claim']}[/]  {row['statement']}")
         console().print(f"  {row['verdict']}. {row['conditions']}".rstrip())
         for number in row["measured"].split("; "):
-            console().print(f"    {number}")
+            console().print(f"    {number}", markup=False)  # [above 104] is an interval, not a style
         console().print(f"  in print: {row['published']}\n")
 
 

@@ -34,6 +34,12 @@ def look(init: str, place: int) -> tuple[str, Dash]:
     return _LOOKS.get(init, (PALETTE[place % len(PALETTE)], DASHES[1 + place // len(PALETTE) % 3]))
 
 
+def place(init: str) -> int:
+    """Where it stands in a list: frameworks after what papers prescribe, unknown ones last."""
+    order = [*_LOOKS, *NAMES]
+    return order.index(init) if init in order else len(order)
+
+
 def mark(init: str, place: int, cell: str = "") -> Line2D:
     colour, dash = look(init, place)
     return Line2D([], [], color=colour, linestyle=dash, label=f"{cell.upper()} {name(init)}".strip())

@@ -173,7 +173,11 @@ class LSTMPath(Path):
 PATHS: dict[str, type[Path]] = {"lstm": LSTMPath, "gru": GRUPath, "rnn": RNNPath}
 
 
+def kind(spec: Spec, init: str) -> type[Path]:
+    """The path of a cell; `irnn` has rectified units."""
+    return RectifiedPath if init == "irnn" else PATHS[spec.cell]
+
+
 def run(spec: Spec, init: str, each: Sequence[Params], x: Tensor) -> Path:
-    """The trajectory of all seeds on x [T, S, B, I]; `irnn` has rectified units."""
-    weights = stacked(spec, each, x.dtype)
-    return (RectifiedPath if init == "irnn" else PATHS[spec.cell])(weights, x)
+    """The trajectory of all seeds on x [T, S, B, I]."""
+    return kind(spec, init)(stacked(spec, each, x.dtype), x)
