@@ -44,10 +44,10 @@ def _recalls(spec: Spec, steps: int, updates: int, seeds: int = 3) -> Case:
 
 
 def _cpu() -> Iterator[Case]:
-    for spec in _specs(48, 1, 4):
+    for spec in _specs(52, 1, 2):
         yield _used(spec, "text", 128, 16, 300, 1024, 6e-3)
         yield _used(spec, "hmm:100", 128, 16, 200, 1024, 6e-3)
-    for spec in _specs(32, 1, 2):
+    for spec in _specs(24, 1, 2):
         yield _recalls(spec, 65, 150)
 
 
@@ -104,8 +104,8 @@ CLAIMS = (
 )
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": (
-        *(_used(spec, "hmm:20", 16, 2, 6, 8, 6e-3) for spec in _specs(8, 1, 2)),
-        _recalls(_specs(8, 1, 2)[0], 17, 5),
+        *(_used(spec, "hmm:20", 16, 2, 6, 8, 6e-3) for spec in _specs(20, 1, 2)),
+        _recalls(_specs(20, 1, 2)[0], 17, 5),
     ),
     "quick": (),
     "cpu": tuple(_cpu()),
