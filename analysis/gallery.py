@@ -11,12 +11,15 @@ from markupsafe import Markup
 from analysis import svg
 from analysis.figures import (
     attenuation,
+    by_index,
+    context,
     foretelling,
     heatmap,
     hops,
     latency,
     memory,
     phase,
+    quality,
     ratios,
     roofline,
     spectrum,
@@ -108,7 +111,7 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
-    named = [*gradients(series), *learning(series), *named]
+    named = [*gradients(series), *learning(series), *language(series), *named]
     return [_group(name, title, drawn, prefix) for name, title, drawn in named]
 
 
@@ -133,6 +136,13 @@ def learning(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawi
     drawn |= {"truncated_learning": truncated_learning.draw(series)}
     found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
     return [("learning", "How long a lag is learnt", found)] if found else []
+
+
+def language(series: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """The figures of studies `quality` and `context`, where they ran."""
+    drawn = {"quality": quality.draw(series), "by_index": by_index.draw(series), "context": context.draw(series)}
+    found: list[tuple[str, Drawing | str]] = [(name, drawing) for name, drawing in drawn.items() if drawing is not None]
+    return [("language", "What language models learn, and from how far back", found)] if found else []
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

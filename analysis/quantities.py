@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, foretelling, learnable, seeds
+from analysis import AnalysisError, attenuation, context, foretelling, learnable, quality, seeds
 from analysis.attenuation import Curve
 from analysis.seeds import Estimate, missing
 
@@ -137,10 +137,23 @@ QUANTITIES: dict[str, Quantity] = {
     "learnable_lag": _learnable_lag,
     "learnable_over_truncation": _learnable_over_truncation,
     "horizon_rank_correlation": foretelling.rank_correlation,
+    "loss_gap": quality.loss_gap,
+    "early_gap": quality.early_gap,
+    "late_gap": quality.late_gap,
+    "loss_gap_at_equal_time": quality.gap_at_equal("curve_seconds"),
+    "loss_gap_at_equal_flops": quality.gap_at_equal("curve_flops"),
+    "context_within_percent": context.context_within_percent,
+    "context_for_nine_tenths": context.context_for_nine_tenths,
+    "nine_tenths_over_truth": context.nine_tenths_over_truth,
+    "influence_reach": context.influence_reach,
+    "lstm_relative_context": lambda rows: context.relative_context(rows, quality.LSTM),
 }
 # What stands beside a number of each; "" for a pure number.
 UNITS = {
     "horizon": "steps", "half_life": "steps", "rate": "nat/step", "largest_exponent": "nat/step", "learnable_lag": "steps",
+    "loss_gap": "nat", "early_gap": "nat", "late_gap": "nat", "loss_gap_at_equal_time": "nat",
+    "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",
+    "influence_reach": "tokens", "lstm_relative_context": "tokens",
 }  # fmt: skip
 WORDS = {
     "bic_for_exponential": "ΔBIC",
@@ -154,4 +167,14 @@ WORDS = {
     "learnable_lag": "L50",
     "learnable_over_truncation": "L50/k",
     "horizon_rank_correlation": "ρ of n(10⁻³) and L50",
+    "loss_gap": "gap",
+    "early_gap": "over the first ten tokens",
+    "late_gap": "over the second half",
+    "loss_gap_at_equal_time": "gap at equal time",
+    "loss_gap_at_equal_flops": "gap at equal operations",
+    "context_within_percent": "context within 1 %",
+    "context_for_nine_tenths": "c90",
+    "nine_tenths_over_truth": "c90 over the true one",
+    "influence_reach": "reach of influence",
+    "lstm_relative_context": "RECL",
 }

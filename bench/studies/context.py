@@ -79,8 +79,8 @@ CLAIMS = (
     Claim(
         "c-relative",
         "An LSTM's relative effective context length is in the hundreds (100 to 1000).",
-        (Test("relative_context", low=100.0, high=1000.0),),
-        (LSTM_TEXT,),
+        (Test("lstm_relative_context", low=100.0, high=1000.0),),
+        (("LSTM beside a Transformer, on text", "probe=context,source=text"),),
         "400 / 300 / 200 for the hardest tenth, half, all",
         "Dai et al. 2019, table 8",
         "context",
