@@ -44,7 +44,8 @@ def binned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Context lengths and means of [S, T] over thirds of an octave; index 0 has a context of one token."""
     length = values.shape[1]
     edges = np.unique(np.round(2 ** np.arange(0, np.log2(length + 1) + 1e-9, 1 / BINS_PER_OCTAVE)).astype(int))
-    edges = np.append(edges[edges <= length], length + 1)
+    edges = edges[edges <= length]
+    edges[-1] = length + 1  # a last bin of a token or two is noise
     pieces = [values[:, low - 1 : high - 1].mean(1) for low, high in itertools.pairwise(edges)]
     return np.sqrt(edges[:-1] * (edges[1:] - 1.0)), np.stack(pieces, 1)
 

@@ -77,5 +77,19 @@ def _caption(rows: pd.DataFrame) -> str:
     return (
         "Python's own source or a corpus as bytes; for each size the best of the learning rates tried, mean over seeds, 95 % "
         f"t-interval. Thicker: larger. The LSTM's loss less the Transformer's: {'; '.join(said)}. "
-        "Curves before their end are of a schedule not yet at its end."
+        "Curves before their end are of a schedule not yet at its end." + _at_the_edge(rows)
+    )
+
+
+def _at_the_edge(rows: pd.DataFrame) -> str:
+    """Where the best rate is the highest or lowest tried, a better one may lie beyond: said, not hidden."""
+    edge = []
+    for _, part in rows.groupby("case", sort=False):
+        tried, losses = (seeds.together(seeds.metric(part, name)) for name in ("learning_rate", "trial_loss"))
+        if losses.size and tried[0][losses[0].argmin()] in (tried[0].min(), tried[0].max()) and tried.size > 1:
+            edge.append(f"{architectures.NAMES[str(part['cell'].iloc[0])]} {part['size'].iloc[0]}")
+    return (
+        f" The best rate was the last of those tried, so that a better one may lie beyond, for: {', '.join(edge)}."
+        if edge
+        else ""
     )
