@@ -12,6 +12,8 @@ from analysis import svg
 from analysis.figures import (
     atlas,
     attenuation,
+    by_index,
+    context,
     controls,
     cost,
     decode,
@@ -24,6 +26,7 @@ from analysis.figures import (
     newton,
     phase,
     precision,
+    quality,
     ratios,
     roofline,
     spectrum,
@@ -161,6 +164,11 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
         "scaling",
         "Cost against size",
         {"atlas": atlas.draw} | _of_series({"utilisation": utilisation.draw, "newton": newton.draw}),
+    ),
+    (
+        "language",
+        "What language models learn, and from how far back",
+        _of_series({"quality": quality.draw, "by_index": by_index.draw, "context": context.draw}),
     ),
 )
 

@@ -11,7 +11,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import AnalysisError, attenuation, cost, decode, foretelling, learnable, lengths, precision, seeds
+from analysis import (
+    AnalysisError, attenuation, context, cost, decode, foretelling, learnable, lengths, precision, quality, seeds,
+)  # fmt: skip
 from analysis.attenuation import Curve
 from analysis.decode import Stream
 from analysis.seeds import Estimate, missing
@@ -173,6 +175,16 @@ QUANTITIES: dict[str, Quantity] = {
     "learnable_lag": _learnable_lag,
     "learnable_over_truncation": _learnable_over_truncation,
     "horizon_rank_correlation": foretelling.rank_correlation,
+    "loss_gap": quality.loss_gap,
+    "early_gap": quality.early_gap,
+    "late_gap": quality.late_gap,
+    "loss_gap_at_equal_time": quality.gap_at_equal("curve_seconds"),
+    "loss_gap_at_equal_flops": quality.gap_at_equal("curve_flops"),
+    "context_within_percent": context.context_within_percent,
+    "context_for_nine_tenths": context.context_for_nine_tenths,
+    "nine_tenths_over_truth": context.nine_tenths_over_truth,
+    "influence_reach": context.influence_reach,
+    "lstm_relative_context": lambda rows: context.relative_context(rows, quality.LSTM),
     "stream_drift": _stream_drift,
     "stream_growth": _stream_growth,
 }
@@ -196,6 +208,9 @@ UNITS = lengths.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step",
     "largest_exponent": "nat/step", "learnable_lag": "steps",
+    "loss_gap": "nat", "early_gap": "nat", "late_gap": "nat", "loss_gap_at_equal_time": "nat",
+    "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",
+    "influence_reach": "tokens", "lstm_relative_context": "tokens",
 }  # fmt: skip
 WORDS = lengths.WORDS | {
     "bic_for_exponential": "ΔBIC",
@@ -220,4 +235,14 @@ WORDS = lengths.WORDS | {
     "stream_growth": "bytes grown",
     "time_over_context": "longest over shortest",
     "state_exponent": "d ln bytes / d ln T",
+    "loss_gap": "gap",
+    "early_gap": "over the first ten tokens",
+    "late_gap": "over the second half",
+    "loss_gap_at_equal_time": "gap at equal time",
+    "loss_gap_at_equal_flops": "gap at equal operations",
+    "context_within_percent": "context within 1 %",
+    "context_for_nine_tenths": "c90",
+    "nine_tenths_over_truth": "c90 over the true one",
+    "influence_reach": "reach of influence",
+    "lstm_relative_context": "RECL",
 }

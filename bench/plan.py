@@ -191,12 +191,12 @@ def make(
     return plan
 
 
-def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
-    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
-
-
 def _on(case: Case, corpus: str) -> Case:
     return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
+
+
+def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
+    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
 
 
 def _default_scale(study_name: str) -> str:
