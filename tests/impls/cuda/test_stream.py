@@ -87,7 +87,7 @@ def test_the_cut_follows_the_sizes_and_refuses_what_it_cannot():
     assert choose_stream(torch.float32, 64, 64, 1, 1, (8, 0)).cluster == 1
     with pytest.raises(Refused, match=r"compute capability 9\.0"):
         choose_stream(torch.float32, 64, 65, 1, 1, (8, 0))
-    with pytest.raises(Refused, match="not in torch.float64"):
+    with pytest.raises(Refused, match=r"not in torch\.float64"):
         choose_stream(torch.float64, 64, 64, 1, 1, (9, 0))
     with pytest.raises(Refused, match="shared memory"):
         choose_stream(torch.float32, 64, 2048, 8, 5, (9, 0))
