@@ -46,7 +46,7 @@ def unfold(m: Tensor, m_n: Tensor, weight_hr: Tensor, h0: Tensor, lengths: Tenso
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with projection as `network.py` runs it: tensors of `fold`, and their gradients from those of the folded layer."""
+    """A layer's tensors as `fold` takes them, and their gradients from those of the folded layer."""
 
     x: Tensor
     weight_ih: Tensor

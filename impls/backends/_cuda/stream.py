@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +74,7 @@ class Stream:
     def words(self) -> str:
         return f"stream: one launch a step of all layers, C{self.cluster} N{self.columns}"
 
-    def pack(self, layers: list[tuple[Tensor, Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
+    def pack(self, layers: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
         """Weights and biases of all layers from weight_ih [4H, I], weight_hh [4H, H] and bias [4H] or None of each."""
         weights = torch.cat([self._packed(weight_ih, weight_hh).flatten() for weight_ih, weight_hh, _ in layers])
         biases = weights.new_zeros(self.layers, 4 * self.quads, 4, dtype=torch.float32)
@@ -92,7 +93,7 @@ class Stream:
         return padded.reshape(4, self.quads, 4, depth // (32 * per), 32, per).permute(1, 3, 2, 0, 4, 5).contiguous()
 
     def advance(self, launcher: Launcher, weights: Tensor, biases: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """The next tokens x [tokens, B, I] through all layers: y [tokens, B, H]. Changes h [L, B, H] and c (float32) in place."""
+        """y [tokens, B, H] of the next tokens x [tokens, B, I]. Changes h [L, B, H] and c (the same, float32) in place."""
         tokens, batch, inputs = x.shape
         y = x.new_empty(tokens, batch, self.hidden)
         arrays = {"weights": weights, "bias": biases, "x": x, "h": h, "c": c, "y": y}

@@ -13,7 +13,8 @@ from impls.backends._cuda.module import LSTM
 # PyTorch says so of its own LSTM.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 OPTIONS = [
-    {}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bidirectional": True, "proj_size": 3}, {"bias": False}, {"batch_first": True}, {"num_layers": 3, "dropout": 0.5},
+    {}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bidirectional": True, "proj_size": 3},
+    {"bias": False}, {"batch_first": True}, {"num_layers": 3, "dropout": 0.5},
 ]  # fmt: skip
 
 
