@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,14 +106,21 @@ class Stream:
         return y
 
 
-def choose_stream(dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int]) -> Stream:
-    """The cut for these sizes. Raises `Refused` where one launch cannot do the step."""
+def choose_stream(
+    dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int],
+    resident: Callable[[Kernel], int] | None = None,
+) -> Stream:  # fmt: skip
+    """The cut for these sizes: the largest cluster that has room. Raises `Refused` where one launch cannot do the step.
+
+    `resident` says how many clusters like a kernel's run at once; without it every size is taken to have room.
+    """
     quads = -(-hidden // 4)
     if capability < (9, 0) and quads > 16:
         raise Refused("one launch of all layers needs thread-block clusters, so compute capability 9.0, above 64 units")
-    cluster = 1 if capability < (9, 0) else max(size for size in CLUSTERS if size <= quads)
     columns = next((count for count in COLUMNS if count * FULL_CLUSTERS >= batch), COLUMNS[-1])
-    return Stream(dtype, inputs, hidden, layers, cluster, columns)
+    sizes = [size for size in CLUSTERS if size <= quads and (size == 1 or capability >= (9, 0))]
+    cuts = [Stream(dtype, inputs, hidden, layers, size, columns) for size in reversed(sizes)]
+    return next(cut for cut in cuts if cut.cluster == 1 or resident is None or resident(cut.kernel()))
 
 
 def _padded(size: int, multiple: int) -> int:
