@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import torch
-from jax.experimental.buffer_callback import ExecutionContext, buffer_callback
+from jax.experimental.buffer_callback import buffer_callback
 
 from impls.backends._cuda.ops import lstm_layer, lstm_layer_backward
 from impls.backends._cuda.plan import Design, Memory
@@ -63,7 +63,7 @@ def _forward(choice: Choice, given: tuple[jax.Array, ...], training: bool) -> tu
 def _called(operator, shapes, *given: jax.Array, options: tuple) -> tuple[jax.Array, ...]:
     """The operator on JAX's buffers and stream; its first results, one for each of `shapes`."""
 
-    def run(context: ExecutionContext, out: Any, *buffers: Any) -> None:
+    def run(context: Any, out: Any, *buffers: Any) -> None:
         tensors = [torch.from_dlpack(buffer) for buffer in buffers]
         with torch.no_grad(), torch.cuda.stream(_stream(context, tensors[0].device)):
             for to, found in zip(out, operator(*tensors, *options), strict=False):
@@ -73,5 +73,5 @@ def _called(operator, shapes, *given: jax.Array, options: tuple) -> tuple[jax.Ar
     return buffer_callback(run, tuple(jax.ShapeDtypeStruct(shape.shape, shape.dtype) for shape in shapes))(*given)
 
 
-def _stream(context: ExecutionContext, device: torch.device) -> torch.cuda.Stream | None:
+def _stream(context: Any, device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.ExternalStream(context.stream, device=device) if device.type == "cuda" else None
