@@ -59,14 +59,14 @@ class Layer:
         self, m: Tensor, m_n: Tensor, grad_y: Tensor, grad_h_n: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients of m and m_n, and what y and h_n add to those of weight_hr and h0."""
-        back = torch.func.vjp(lambda *given: unfold(*given, self.lengths), m, m_n, self.weight_hr, self.h0)  # fmt: skip[1]
+        lengths, given = self.lengths, (m, m_n, self.weight_hr, self.h0)
+        back = torch.func.vjp(lambda m, m_n, hr, h0: unfold(m, m_n, hr, h0, lengths), *given)[1]
         return back((grad_y, grad_h_n))
 
     def backward_inputs(
         self, grad_x: Tensor, grad_ih: Tensor, grad_hh: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Gradients of x, weight_ih, weight_hh, weight_hr and h0 from those of the folded x and weights."""
-        back = torch.func.vjp(
-            lambda *given: fold(*given, self.lengths), self.x, self.weight_ih, self.weight_hh, self.weight_hr, self.h0
-        )[1]
+        lengths, given = self.lengths, (self.x, self.weight_ih, self.weight_hh, self.weight_hr, self.h0)
+        back = torch.func.vjp(lambda x, ih, hh, hr, h0: fold(x, ih, hh, hr, h0, lengths), *given)[1]
         return back((grad_x, grad_ih, grad_hh))
