@@ -12,7 +12,17 @@ import numpy as np
 import pandas as pd
 
 from analysis import (
-    AnalysisError, attenuation, context, cost, decode, foretelling, learnable, lengths, precision, quality, seeds,
+    AnalysisError,
+    attenuation,
+    context,
+    cost,
+    decode,
+    foretelling,
+    learnable,
+    lengths,
+    precision,
+    quality,
+    seeds,
 )  # fmt: skip
 from analysis.attenuation import Curve
 from analysis.decode import Stream

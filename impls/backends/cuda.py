@@ -9,7 +9,7 @@ from impls.backend import Phase
 from impls.backends._cuda import driver
 from impls.backends._cuda.kernels import Refused
 from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import Design, Memory, choose
+from impls.backends._cuda.plan import Design, Memory, Resident, choose
 from impls.backends._cuda.stream import Stream, choose_stream
 from impls.backends._torch import multiply_in
 from impls.batch import Batch, check_batch
@@ -42,16 +42,16 @@ def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", m
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
     record = driver.record if plan.design != "cluster" else None
-    stream = stream_of(spec, batch.batch, capability) if design == "auto" else None
+    stream = stream_of(spec, batch.batch, capability, driver.resident_clusters) if design == "auto" else None
     return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
 
 
-def stream_of(spec: Spec, batch: int, capability: tuple[int, int]) -> Stream | None:
+def stream_of(spec: Spec, batch: int, capability: tuple[int, int], resident: Resident | None = None) -> Stream | None:
     """The cut with which one launch does a step, or None where there is none: then a step runs layer by layer, as planned."""
     if spec.bidirectional or getattr(spec, "proj_size", 0):
         return None
     try:
         dtype = getattr(torch, spec.stored_dtype)
-        return choose_stream(dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability)
+        return choose_stream(dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability, resident)
     except Refused:
         return None

@@ -20,7 +20,7 @@ from impls.backend import Phase
 from impls.backends import _torch
 from impls.batch import Batch
 from impls.params import Params
-from impls.spec import Spec
+from impls.spec import Spec, require_recurrent
 
 RUNS = ("flashrnn",)
 DEVICES = ("cuda",)
@@ -68,6 +68,7 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
 def network(
     spec: Spec, params: Params, batch: Batch, kernel: Kernel, what_ran: Callable[[_torch.Network], dict[str, str]]
 ) -> _torch.Network:
+    spec = require_recurrent(spec)
     weights = _torch.leaves(spec, params)
 
     def run(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:

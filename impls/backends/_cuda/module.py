@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from impls.backends._cuda import projection
 from impls.backends._cuda.ops import lstm_layer
 from impls.backends._cuda.plan import Design, Memory
 
@@ -13,7 +14,7 @@ State = tuple[Tensor, Tensor]
 
 
 class LSTM(torch.nn.RNNBase):
-    """`torch.nn.LSTM` without projection; it takes a PackedSequence too, and compiles as one graph.
+    """`torch.nn.LSTM`; it takes a PackedSequence too, and compiles as one graph.
 
     design, memory   how its layers run; see plan.py. May be set at any time.
     Float32 is multiplied in TF32 where `torch.backends.cudnn.allow_tf32` says so, as `torch.nn.LSTM` does on a GPU.
@@ -21,13 +22,9 @@ class LSTM(torch.nn.RNNBase):
 
     # Not a subclass of nn.LSTM: torch.compile breaks the graph at those.
 
-    design: Design = "auto"
-    memory: Memory = "saved"
-
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        if self.proj_size:
-            raise NotImplementedError("these kernels have no projection; use proj_size=0, or torch.nn.LSTM")
+        self.design, self.memory = design, memory
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
         """As `torch.nn.LSTM.forward`."""
@@ -65,8 +62,8 @@ class LSTM(torch.nn.RNNBase):
     def _layers(self, x: Tensor, hx: State | None, lengths: Tensor) -> tuple[Tensor, State]:
         directions = 2 if self.bidirectional else 1
         if hx is None:
-            zeros = x.new_zeros(self.num_layers * directions, x.shape[1], self.hidden_size)
-            hx = zeros, zeros
+            states = self.num_layers * directions, x.shape[1]
+            hx = x.new_zeros(*states, self.proj_size or self.hidden_size), x.new_zeros(*states, self.hidden_size)
         if any(state.shape[0] != self.num_layers * directions for state in hx):
             raise RuntimeError(
                 f"Expected h_0 and c_0 with {self.num_layers * directions} layer-directions; got {[len(state) for state in hx]}"
@@ -77,17 +74,29 @@ class LSTM(torch.nn.RNNBase):
         for depth in range(self.num_layers):
             states = [state[depth * directions : (depth + 1) * directions] for state in hx]
             values = self._autocast(x, *self._weights(depth), *states)
-            x, h_n, c_n, _, _ = lstm_layer(*values, lengths, training, self.design, self.memory, tf32)
+            x, h_n, c_n = self._layer(depth, *values, lengths, training, self.design, self.memory, tf32)
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
                 x = torch.nn.functional.dropout(x, self.dropout)
         return x, (torch.cat(last_h), torch.cat(last_c))
 
+    def _layer(self, depth, x, weight_ih, weight_hh, bias, h0, c0, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.proj_size:
+            return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, *choice)[:3]
+        weight_hr = self._stacked("weight_hr", depth).to(x.dtype)
+        folded = projection.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
+        m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, *choice)
+        y, h_n = projection.unfold(m, m_n, weight_hr, h0, lengths)
+        return y, h_n, c_n
+
     def _weights(self, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        bias = self._stacked("bias_ih", depth) + self._stacked("bias_hh", depth) if self.bias else None
+        return self._stacked("weight_ih", depth), self._stacked("weight_hh", depth), bias
+
+    def _stacked(self, name: str, depth: int) -> Tensor:
         endings = [f"l{depth}", f"l{depth}_reverse"][: 2 if self.bidirectional else 1]
-        of = lambda name: torch.stack([getattr(self, f"{name}_{ending}") for ending in endings])  # noqa: E731
-        return of("weight_ih"), of("weight_hh"), of("bias_ih") + of("bias_hh") if self.bias else None
+        return torch.stack([getattr(self, f"{name}_{ending}") for ending in endings])
 
     @staticmethod
     def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:

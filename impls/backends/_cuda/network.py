@@ -12,6 +12,7 @@ from torch import Tensor
 from impls.backends._cuda import layer, recurrence
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Plan
+from impls.backends._cuda.projection import Layer, fold, fold_inputs, fold_weights, unfold
 from impls.backends._cuda.stream import Stream
 from impls.batch import Batch, filled
 from impls.params import Params
@@ -43,17 +44,16 @@ class Network:
         self.spec, self.plan, self.launcher, self.device, self.record = spec, plan, launcher, device, record
         self.cuda_stream_timed = device.type == "cuda"
         full = filled(spec, batch)
-        states = (spec.num_layers * spec.num_directions, batch.batch, spec.hidden_size)
         self.x, self.grad_y = self._put(full.x), self._put(full.grad_y)
         self.h0, self.c0, self.grad_h_n, self.grad_c_n = (
-            self._put(np.zeros(states) if value is None else value)
-            for value in (full.h0, full.c0, full.grad_h_n, full.grad_c_n)
+            self._put(value) for value in (full.h0, full.c0, full.grad_h_n, full.grad_c_n)
         )
         lengths = np.full(batch.batch, batch.steps) if batch.lengths is None else batch.lengths
         self.lengths = torch.tensor(lengths, dtype=torch.int32, device=device)
         self.one_step = torch.ones_like(self.lengths)
         self.stacked = [self._stacked(params, depth) for depth in range(spec.num_layers)]
-        self.weights = [layer.pack(plan, *stacked) for stacked in self.stacked]
+        self.projections = [self._projection(params, depth) for depth in range(spec.num_layers)]
+        self.weights = self._packed()
         self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
         self.stream, self.stream_weights = stream, None
         self.recorded: dict[Compute, Compute] = {}
@@ -76,17 +76,13 @@ class Network:
         return self._run(self.weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=False)[0]
 
     def _forward_backward(self) -> Answer:
-        weights = [layer.pack(self.plan, *stacked) for stacked in self.stacked]
-        answer, results = self._run(weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=True)
+        weights = self._packed()
+        answer, results, outputs = self._run(weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=True)
         grad, gradients, grad_h0, grad_c0 = self.grad_y, answer.gradients, [], []
         for depth in reversed(range(self.spec.num_layers)):
-            part = self._part(depth)
-            below = results[depth - 1].y if depth else self.x
-            found = layer.backward(
-                self.plan, self.launcher, *self.stacked[depth], below, self.h0[part], self._wide(self.c0[part]), self.lengths,
-                results[depth], grad, self._wide(self.grad_h_n[part]), self._wide(self.grad_c_n[part]),
-            )  # fmt: skip
-            gradients |= self._named(found, depth)
+            below = outputs[depth - 1] if depth else self.x
+            named, found = self._backward(depth, below, results[depth], grad)
+            gradients |= named
             grad_h0.insert(0, found.h0)
             grad_c0.insert(0, found.c0)
             grad = found.x
@@ -97,7 +93,7 @@ class Network:
         at = self.position % len(self.x)
         x = self.x[at : at + 1]
         if self.stream is None:
-            self.latest, _ = self._run(self.weights, x, *self.state, self.one_step, training=False)
+            self.latest, _, _ = self._run(self.weights, x, *self.state, self.one_step, training=False)
             self.state = self.latest.state
         else:
             if self.stream_weights is None:
@@ -125,15 +121,49 @@ class Network:
             "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
         } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
 
-    def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result]]:
-        """All layers; c0 wide."""
-        results = []
-        for depth, packed in enumerate(weights):
-            part = self._part(depth)
-            results.append(layer.forward(self.plan, self.launcher, packed, x, h0[part], c0[part], lengths, training))
-            x = results[-1].y
-        state = torch.cat([result.h_n for result in results]), torch.cat([result.c_n for result in results])
-        return Answer(x, state, {}), results
+    def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
+        """All layers; c0 wide. The recurrences' results, and each layer's output."""
+        results, outputs, last_h = [], [], []
+        for packed, projection, part in zip(weights, self.projections, map(self._part, range(len(weights))), strict=True):
+            start = h0[part]
+            if projection is not None:
+                x, start = fold_inputs(x, start, lengths), torch.zeros_like(c0[part], dtype=x.dtype)
+            result = layer.forward(self.plan, self.launcher, packed, x, start, c0[part], lengths, training)
+            x, h_n = result.y, result.h_n
+            if projection is not None:
+                x, h_n = unfold(x, h_n, projection, h0[part], lengths)
+            results.append(result)
+            outputs.append(x)
+            last_h.append(h_n)
+        state = torch.cat(last_h), torch.cat([result.c_n for result in results])
+        return Answer(x, state, {}), results, outputs
+
+    def _backward(
+        self, depth: int, below: Tensor, result: recurrence.Result, grad_y: Tensor
+    ) -> tuple[dict[str, Tensor], layer.Gradients]:
+        """Gradients of a layer's parameters under their own names, and all of them."""
+        part, (weight_ih, weight_hh, bias), projection = self._part(depth), self.stacked[depth], self.projections[depth]
+        h0, grad_h_n, grad_c_n = self.h0[part], self.grad_h_n[part], self._wide(self.grad_c_n[part])
+        c0 = self._wide(self.c0[part])
+        if projection is None:
+            found = layer.backward(
+                self.plan, self.launcher, weight_ih, weight_hh, bias, below, h0, c0, self.lengths, result,
+                grad_y, self._wide(grad_h_n), grad_c_n,
+            )  # fmt: skip
+            return self._named(found, depth), found
+        whole = Layer(below, weight_ih, weight_hh, projection, h0, self.lengths)
+        x, folded_ih, folded_hh = fold(below, weight_ih, weight_hh, projection, h0, self.lengths)
+        grad_m, grad_m_n, late_hr, late_h0 = whole.backward_outputs(result.y, result.h_n, grad_y, grad_h_n)
+        found = layer.backward(
+            self.plan, self.launcher, folded_ih, folded_hh, bias, x, torch.zeros_like(result.h_n), c0, self.lengths, result,
+            grad_m.contiguous(), self._wide(grad_m_n).contiguous(), grad_c_n,
+        )  # fmt: skip
+        grad_x, grad_ih, grad_hh, grad_hr, grad_h0 = whole.backward_inputs(found.x, found.weight_ih, found.weight_hh)
+        found = layer.Gradients(grad_x, grad_ih, grad_hh, found.bias, grad_h0 + late_h0, found.c0)
+        named = {
+            f"weight_hr_{suffix}": grad for suffix, grad in zip(self.spec.suffixes()[part], grad_hr + late_hr, strict=True)
+        }
+        return self._named(found, depth) | named, found
 
     def _named(self, found: layer.Gradients, depth: int) -> dict[str, Tensor]:
         """Gradients of a layer's parameters under their own names."""
@@ -154,6 +184,20 @@ class Network:
         }
         bias = self._put(of["bias_ih"] + of["bias_hh"]) if self.spec.bias else None
         return self._put(of["weight_ih"]), self._put(of["weight_hh"]), bias
+
+    def _projection(self, params: Params, depth: int) -> Tensor | None:
+        """W_hr [D, P, H], or None."""
+        if not getattr(self.spec, "proj_size", 0):
+            return None
+        return self._put(np.stack([params[f"weight_hr_{suffix}"] for suffix in self.spec.suffixes()[self._part(depth)]]))
+
+    def _packed(self) -> list[layer.Weights]:
+        packed = []
+        for (weight_ih, weight_hh, bias), projection in zip(self.stacked, self.projections, strict=True):
+            if projection is not None:
+                weight_ih, weight_hh = fold_weights(weight_ih, weight_hh, projection)
+            packed.append(layer.pack(self.plan, weight_ih, weight_hh, bias))
+        return packed
 
     def _part(self, depth: int) -> slice:
         return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)

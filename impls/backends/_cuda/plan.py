@@ -24,7 +24,8 @@ MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
-# Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C, since a cluster must fit in one GPC.
+# Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C,
+# since a cluster must fit in one GPC.
 # 120 SMs for C = 8 were seen on an H100 (accel-sim, pull request 87); 16 is extrapolated from that.
 RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
 # Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
@@ -172,7 +173,8 @@ def _resident(kernel: Kernel, resident: Resident | None) -> int:
 def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int, resident: int) -> float:
     """Modelled cycles a time step for so many columns of all directions.
 
-    `resident` clusters run at once. `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared memory while others are multiplied.
+    `resident` clusters run at once. `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared
+    memory while others are multiplied.
     """
     waves = math.ceil(math.ceil(columns / shape.columns) / resident)
     rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +74,7 @@ class Stream:
     def words(self) -> str:
         return f"stream: one launch a step of all layers, C{self.cluster} N{self.columns}"
 
-    def pack(self, layers: list[tuple[Tensor, Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
+    def pack(self, layers: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
         """Weights and biases of all layers from weight_ih [4H, I], weight_hh [4H, H] and bias [4H] or None of each."""
         weights = torch.cat([self._packed(weight_ih, weight_hh).flatten() for weight_ih, weight_hh, _ in layers])
         biases = weights.new_zeros(self.layers, 4 * self.quads, 4, dtype=torch.float32)
@@ -92,7 +93,7 @@ class Stream:
         return padded.reshape(4, self.quads, 4, depth // (32 * per), 32, per).permute(1, 3, 2, 0, 4, 5).contiguous()
 
     def advance(self, launcher: Launcher, weights: Tensor, biases: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """The next tokens x [tokens, B, I] through all layers: y [tokens, B, H]. Changes h [L, B, H] and c (float32) in place."""
+        """y [tokens, B, H] of the next tokens x [tokens, B, I]. Changes h [L, B, H] and c (the same, float32) in place."""
         tokens, batch, inputs = x.shape
         y = x.new_empty(tokens, batch, self.hidden)
         arrays = {"weights": weights, "bias": biases, "x": x, "h": h, "c": c, "y": y}
@@ -105,14 +106,21 @@ class Stream:
         return y
 
 
-def choose_stream(dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int]) -> Stream:
-    """The cut for these sizes. Raises `Refused` where one launch cannot do the step."""
+def choose_stream(
+    dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int],
+    resident: Callable[[Kernel], int] | None = None,
+) -> Stream:  # fmt: skip
+    """The cut for these sizes: the largest cluster that has room. Raises `Refused` where one launch cannot do the step.
+
+    `resident` says how many clusters like a kernel's run at once; without it every size is taken to have room.
+    """
     quads = -(-hidden // 4)
     if capability < (9, 0) and quads > 16:
         raise Refused("one launch of all layers needs thread-block clusters, so compute capability 9.0, above 64 units")
-    cluster = 1 if capability < (9, 0) else max(size for size in CLUSTERS if size <= quads)
     columns = next((count for count in COLUMNS if count * FULL_CLUSTERS >= batch), COLUMNS[-1])
-    return Stream(dtype, inputs, hidden, layers, cluster, columns)
+    sizes = [size for size in CLUSTERS if size <= quads and (size == 1 or capability >= (9, 0))]
+    cuts = [Stream(dtype, inputs, hidden, layers, size, columns) for size in reversed(sizes)]
+    return next(cut for cut in cuts if cut.cluster == 1 or resident is None or resident(cut.kernel()))
 
 
 def _padded(size: int, multiple: int) -> int:

@@ -49,7 +49,8 @@ RULES = {
     "sends over a value that thread": "shared_write(thread * 4, 1.0f);" + ARM + "shared_read<float>(thread * 4);" + SEND
     + "transfer_wait(BAR, 0);",
     "writes global memory at .* over a write": "global_write(launch.out, 1.0f);",
-    "global memory at .* may not have read": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f); cluster_barrier();"
+    "global memory at .* may not have read": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f);"
+    "cluster_barrier();"
     "if (thread == 40) global_read(launch.out); if (cluster_rank() + thread == 0) global_write(launch.out, 2.0f);",
     "reads global memory at .* ordered": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f);"
     "block_barrier(); global_read(launch.out);",
@@ -87,7 +88,8 @@ def test_a_send_that_was_waited_for_may_be_read(seed):
         ARM
         + SEND
         + "transfer_wait(BAR, 0);"
-        + "if (cluster_rank() == 0 && thread < 4) global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
+        + "if (cluster_rank() == 0 && thread < 4)"
+        + "global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
     )
     assert run(body, seed)[:4].view(torch.int32).tolist() == [1, 2, 3, 4]
 

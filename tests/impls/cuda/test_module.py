@@ -10,8 +10,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from impls.backends._cuda.module import LSTM
 
+# PyTorch says so of its own LSTM.
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 OPTIONS = [
-    {}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"batch_first": True}, {"num_layers": 3, "dropout": 0.5},
+    {}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "bidirectional": True, "proj_size": 3},
+    {"bias": False}, {"batch_first": True}, {"num_layers": 3, "dropout": 0.5},
 ]  # fmt: skip
 
 
@@ -24,7 +27,7 @@ def pair(**options):
 
 def states(module, batch):
     shape = (module.num_layers * (2 if module.bidirectional else 1), batch, 7)
-    return torch.randn(shape), torch.randn(shape)
+    return torch.randn(*shape[:2], module.proj_size or 7), torch.randn(shape)
 
 
 def close(found, expected):
@@ -46,9 +49,10 @@ def test_same_constructor_state_dict_call_and_gradients(options):
     close(answers[1], answers[0])
 
 
+@pytest.mark.parametrize("proj_size", [0, 3])
 @pytest.mark.parametrize("enforce_sorted", [True, False])
-def test_packed_sequences(enforce_sorted):
-    theirs, ours = pair(num_layers=2, bidirectional=True)
+def test_packed_sequences(enforce_sorted, proj_size):
+    theirs, ours = pair(num_layers=2, bidirectional=True, proj_size=proj_size)
     lengths = [6, 4, 4, 1] if enforce_sorted else [1, 6, 4, 4]
     packed = pack_padded_sequence(torch.randn(6, 4, 4), torch.tensor(lengths), enforce_sorted=enforce_sorted)
     start = states(theirs, 4)
@@ -84,8 +88,6 @@ def test_autocast_computes_in_its_dtype():
 
 
 def test_what_cannot_be_done_is_said():
-    with pytest.raises(NotImplementedError, match="no projection"):
-        LSTM(4, 7, proj_size=3)
     _, ours = pair()
     with pytest.raises(ValueError, match="2D or 3D"):
         ours(torch.randn(1, 1, 1, 4))
@@ -93,3 +95,16 @@ def test_what_cannot_be_done_is_said():
         ours(torch.randn(5, 3, 4), (torch.zeros(2, 3, 7), torch.zeros(2, 3, 7)))
     with pytest.raises(RuntimeError, match="like the input"):
         ours(torch.randn(5, 3, 4), (torch.zeros(1, 7), torch.zeros(1, 7)))
+
+
+def test_design_and_memory_can_be_chosen(monkeypatch):
+    seen = []
+
+    def layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
+        seen.append((design, memory))
+        return x, h0, c0, None, None
+
+    monkeypatch.setattr("impls.backends._cuda.module.lstm_layer", layer)
+    LSTM(4, 7, design="step", memory="rebuilt")(torch.randn(2, 1, 4))
+    LSTM(4, 7)(torch.randn(2, 1, 4))
+    assert seen == [("step", "rebuilt"), ("auto", "saved")]

@@ -97,6 +97,23 @@ def test_tensors_on_two_devices_and_devices_without_kernels():
         launcher_for(torch.device("meta"))
 
 
+def test_lengths_on_another_device_are_told_so():
+    given = [value for value in arguments(grad=False).values() if not isinstance(value, str | bool)]
+    given[6] = given[6].to("meta")
+    with pytest.raises(RuntimeError, match="on one device; got cpu, meta"):
+        check(*given)
+
+
+def test_one_tensor_may_be_two_arguments():
+    given = arguments(grad=False)
+    given["c0"] = given["h0"].clone()
+    expected = lstm_layer(*given.values())[:3]
+    kept = given["h0"].clone()
+    found = lstm_layer(*(given | {"c0": given["h0"]}).values())[:3]
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert torch.equal(given["h0"], kept)
+
+
 def test_an_unknown_or_impossible_design_is_refused():
     with pytest.raises(Refused, match="choose from auto, cluster, tensor_step, step"):
         lstm_layer(*arguments(design="fast").values())

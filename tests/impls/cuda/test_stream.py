@@ -85,9 +85,11 @@ def test_the_cut_follows_the_sizes_and_refuses_what_it_cannot():
     chosen = [choose_stream(torch.bfloat16, 64, hidden, 2, batch, (9, 0)) for hidden, batch in ((8, 1), (32, 4), (512, 8))]
     assert [(cut.cluster, cut.columns) for cut in chosen] == [(1, 1), (8, 1), (16, 4)]
     assert choose_stream(torch.float32, 64, 64, 1, 1, (8, 0)).cluster == 1
+    tight = choose_stream(torch.float32, 64, 64, 1, 1, (9, 0), resident=lambda kernel: int(kernel.cluster < 16))
+    assert tight.cluster == 8
     with pytest.raises(Refused, match=r"compute capability 9\.0"):
         choose_stream(torch.float32, 64, 65, 1, 1, (8, 0))
-    with pytest.raises(Refused, match="not in torch.float64"):
+    with pytest.raises(Refused, match=r"not in torch\.float64"):
         choose_stream(torch.float64, 64, 64, 1, 1, (9, 0))
     with pytest.raises(Refused, match="shared memory"):
         choose_stream(torch.float32, 64, 2048, 8, 5, (9, 0))

@@ -1,0 +1,77 @@
+"""One layer as a JAX function with a gradient of its own, on the operators of ops.py: no C++ build, no copy of its inputs.
+
+`jax.experimental.buffer_callback` hands over device buffers and XLA's stream; PyTorch sees them through DLPack.
+Needs JAX and PyTorch. On CPU arrays the kernels run under the emulation, as in ops.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from jax.experimental.buffer_callback import buffer_callback
+
+from impls.backends._cuda.ops import lstm_layer, lstm_layer_backward
+from impls.backends._cuda.plan import Design, Memory
+
+Choice = tuple[Design, Memory, bool]
+
+
+def lstm(
+    x: jax.Array, weight_ih: jax.Array, weight_hh: jax.Array, bias: jax.Array, h0: jax.Array, c0: jax.Array,
+    lengths: jax.Array, *, design: Design = "auto", memory: Memory = "saved", tf32: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
+    """y [T, B, D·H], h_n and c_n [D, B, H]; arguments as `lstm_layer` of ops.py takes them (b_ih + b_hh as bias)."""
+    return _layer((design, memory, tf32), x, weight_ih, weight_hh, bias, h0, c0, lengths)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _layer(choice: Choice, *given: jax.Array) -> tuple[jax.Array, ...]:
+    return _forward(choice, given, training=False)[:3]
+
+
+def _keeping(choice: Choice, *given: jax.Array):
+    y, h_n, c_n, gates, cells = _forward(choice, given, training=True)
+    return (y, h_n, c_n), (given, y, gates, cells)
+
+
+def _back(choice: Choice, kept, grads):
+    given, y, gates, cells = kept
+    found = _called(lstm_layer_backward, given[:6], *grads, *given, y, gates, cells, options=choice)
+    return *found, jnp.zeros(given[6].shape, jax.dtypes.float0)
+
+
+_layer.defvjp(_keeping, _back)
+
+
+def _forward(choice: Choice, given: tuple[jax.Array, ...], training: bool) -> tuple[jax.Array, ...]:
+    x, _, weight_hh, _, h0, _, _ = given
+    (steps, batch, _), (directions, _, hidden) = x.shape, weight_hh.shape
+    like = jax.ShapeDtypeStruct
+    wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    shapes = [like((steps, batch, directions * hidden), x.dtype), like(h0.shape, x.dtype), like(h0.shape, x.dtype)]
+    if training:
+        tokens = (directions, steps, batch, hidden)
+        gates = like((*tokens, 4) if choice[1] == "saved" else (0,), x.dtype)
+        shapes += [gates, like(tokens, wide)]
+    return _called(lstm_layer, shapes, *given, options=(training, *choice))
+
+
+def _called(operator, shapes, *given: jax.Array, options: tuple) -> tuple[jax.Array, ...]:
+    """The operator on JAX's buffers and stream; its first results, one for each of `shapes`."""
+
+    def run(context: Any, out: Any, *buffers: Any) -> None:
+        tensors = [torch.from_dlpack(buffer) for buffer in buffers]
+        with torch.no_grad(), torch.cuda.stream(_stream(context, tensors[0].device)):
+            for to, found in zip(out, operator(*tensors, *options), strict=False):
+                if found.numel():
+                    torch.from_dlpack(to).copy_(found)
+
+    return buffer_callback(run, tuple(jax.ShapeDtypeStruct(shape.shape, shape.dtype) for shape in shapes))(*given)
+
+
+def _stream(context: Any, device: torch.device) -> torch.cuda.Stream | None:
+    return torch.cuda.ExternalStream(context.stream, device=device) if device.type == "cuda" else None
