@@ -17,7 +17,7 @@ GRU_INITS = ("pytorch", "orthogonal")
 LSTM_INITS = ("pytorch", "forget:1", "forget:3", "chrono:784")
 FRAMEWORKS = ("keras", "flax", "tensorflow1", "jozefowicz")
 TRUNCATIONS = (5, 10)
-LONGEST_OF_OTHERS = 28  # tasks
+LONGEST_OF_OTHERS = 20  # tasks
 LADDER = (5, 7, 10, 14, 20, 28, 40, 57, 80, 113)  # half an octave apart
 # Updates and learning rate. Recall has the pilot's; adding and copy are not learnt at any lag with those.
 BUDGETS = {"recall": (400, 3e-3), "temporal_order": (400, 3e-3), "adding": (800, 1e-2), "copy": (800, 1e-2)}
