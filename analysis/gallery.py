@@ -10,7 +10,19 @@ from markupsafe import Markup
 
 from analysis import svg
 from analysis.figures import (
-    atlas, attenuation, heatmap, hops, latency, memory, newton, ratios, roofline, spectrum, throughput, timescales, utilisation,
+    atlas,
+    attenuation,
+    heatmap,
+    hops,
+    latency,
+    memory,
+    newton,
+    ratios,
+    roofline,
+    spectrum,
+    throughput,
+    timescales,
+    utilisation,
 )  # fmt: skip
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
