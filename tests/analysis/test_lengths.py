@@ -50,7 +50,7 @@ def records(exhausted: int = 10**9) -> list[Record]:
                         kind="out_of_memory" if beyond else None,
                         measurements=() if beyond else (Measurement("time", "s", samples),),
                         counts=counts,
-                    )  # fmt: skip
+                    )
                 )
     return made
 
