@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from analysis import lengths, verdicts, words
 from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
+from analysis.load import rows_of
 from analysis.quantities import select
 from analysis.scaling import Series
 from analysis.style import FAINT, INK, PALETTE, PAPER
@@ -80,9 +81,9 @@ def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
 
 def _censored(axes: Axes, records: pd.DataFrame) -> None:
     """A cross at the top for each length that did not fit in memory."""
-    for row in records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"]).itertuples():
-        colour = LOOKS[str(row.cell)][1]
-        axes.plot([row.steps], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+    for row in rows_of(records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"])):
+        colour = LOOKS[str(row["cell"])][1]
+        axes.plot([float(row["steps"])], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
 
 
 def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from analysis.figures.drawing import Drawing, look, panels
@@ -33,7 +32,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("rounds until |s − F(s)| < 10⁻¹²")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=5)
-    worst = max(float(np.max(samples)) for samples in rows.loc[rows["metric"] == "difference", "samples"])
+    worst = max(float(samples.max()) for samples in rows.loc[rows["metric"] == "difference", "samples"])
     return Drawing(
         figure,
         "An LSTM all at once, by Newton's method",

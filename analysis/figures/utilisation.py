@@ -7,6 +7,7 @@ import pandas as pd
 from analysis import words
 from analysis.figures.atlas import LOOKS
 from analysis.figures.drawing import Drawing, log_values, look, panels
+from analysis.load import rows_of
 from analysis.quantities import select
 from analysis.ratios import locate
 from analysis.style import PAPER
@@ -53,7 +54,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("share of the matrix-product ceiling")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
-    best = rows.loc[rows["share"].idxmax()]
+    best = rows_of(rows.nlargest(1, "share"))[0]
     return Drawing(
         figure,
         "How much of the machine is used",
