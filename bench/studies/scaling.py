@@ -129,7 +129,7 @@ def _gpu() -> Iterator[Case]:
 def forecast(case: Case) -> float:
     """Seconds of one case: estimated from few rates, which are meant to be on the long side.
 
-    CPU: 20 GFLOP/s, 60 µs a sequential step, measured on two cores. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated,
+    CPU: 20 GFLOP/s, 60 µs a sequential step, set by hand. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated,
     no GPU has run it.
     """
     if case.factor("sweep") == "newton":

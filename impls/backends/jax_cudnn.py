@@ -1,4 +1,4 @@
-"""JAX's own binding of cuDNN's LSTM, `jax.experimental.rnn`: float32, always cuDNN's STANDARD algorithm.
+"""JAX's own binding of cuDNN's LSTM, `jax.experimental.rnn`: float32 or TF32, always cuDNN's STANDARD algorithm.
 
 The binding is batch-first and copies the lengths to the host on every call (jaxlib/gpu/rnn_kernels.cc); both are in the time.
 """

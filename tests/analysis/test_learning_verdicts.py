@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import audit, foretelling, quantities, verdicts
-from analysis.gallery import learning
+from analysis.gallery import studied
 from analysis.load import series_frame
 from bench import study
 from results.record import Header, Record
@@ -109,12 +109,12 @@ def test_the_figures_are_drawn_and_say_what_is_censored():
     made = [at("rnn", "pytorch", 24, 12), at("gru", "pytorch", 40, 30), at("lstm", "pytorch", 17, 12),
             at("lstm", "chrono:784", 999, 9000), at("lstm", "chrono:784", 12, 9000, 10),
             record("rnn", "irnn", [np.zeros(8)] * 3, 12.0)]  # fmt: skip
-    ((_, _, drawn),) = learning(series(*made))
+    drawn = {name: figures for name, _, figures in studied(series(*made), pd.DataFrame())}["learning"]
     captions = {name: drawing if isinstance(drawing, str) else drawing.caption for name, drawing in drawn}
     assert set(captions) == {"phase", "foretelling", "truncated_learning"}
     assert "all steps > 160 steps" in captions["truncated_learning"] and "k = 10 1" in captions["truncated_learning"]
     assert "8 networks a lag" in captions["phase"]
-    assert learning(pd.DataFrame(columns=["metric", "steps"])) == []
+    assert studied(series(), pd.DataFrame()) == []
 
 
 def test_the_audit_lists_the_learnable_lag_beside_the_horizon():

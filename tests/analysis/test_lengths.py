@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import claims, lengths, quantities
-from analysis.gallery import scaling as drawn
+from analysis.gallery import studied
 from analysis.load import load, records_frame, series_frame
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
@@ -77,7 +77,7 @@ def test_out_of_memory_leaves_a_bound_and_a_mark_in_the_figure():
     series, table = series_frame([own]), records_frame([own])
     found = lengths.crossover(series, "time")
     assert found.value is None and found.beyond == 256
-    ((_, _, figures),) = drawn(series, table)
+    figures = {name: figures for name, _, figures in studied(series, table)}["scaling"]
     caption = figures[0][1].caption  # pyright: ignore[reportAttributeAccessIssue]
     assert "T* > 256 steps" in caption and "energy a token: not measured" in caption
 
@@ -88,7 +88,7 @@ def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
     assert kept.low is not None and kept.high is not None and kept.low < 1.0 < kept.high
     energy = quantities.estimate("crossover_energy", series, "study=scaling")
     assert energy.bounds is None and energy.why == "not measured"
-    assert drawn(series.iloc[:0], series) == []
+    assert studied(series.iloc[:0], series) == []
 
 
 def test_rounds_that_did_not_converge_are_a_bound():

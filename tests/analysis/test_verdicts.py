@@ -11,7 +11,7 @@ import pytest
 
 from analysis import AnalysisError, attenuation, audit, claims, quantities, seeds, verdicts
 from analysis.attenuation import Curve
-from analysis.gallery import gradients
+from analysis.gallery import studied
 from analysis.load import load, series_frame
 from analysis.report import build
 from analysis.seeds import Estimate
@@ -196,4 +196,4 @@ def test_backends_that_disagree_are_found_out(theirs, text):
 
 
 def test_a_run_without_claims_has_no_board(report):
-    assert "Claims</h3>" not in report.html.read_text() and gradients(pd.DataFrame(columns=["metric"])) == []
+    assert "Claims</h3>" not in report.html.read_text() and studied(series_frame([]), pd.DataFrame()) == []
