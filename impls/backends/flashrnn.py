@@ -26,6 +26,7 @@ RUNS = ("flashrnn",)
 DEVICES = ("cuda",)
 PACKAGE = "flashrnn"
 KERNEL = "flashrnn"  # its fused kernels are FLASHRNNCellFusedForward and FLASHRNNCellFusedBackward
+CELLS = ("lstm",)
 DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "tensorfloat32": "float32"}  # its float32 is multiplied in TF32
 # [B, T, 4, heads, H], [4, heads, H new, H before], [4, heads, H], [2, B, 1, heads, H] to h and c [2, B, T, heads, H], and
 # the last of them.
@@ -35,7 +36,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
-        refusals.cell(spec, "lstm"),
+        refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.dtype(spec, *DTYPES),
         None if spec.num_layers == 1 else "FlashRNN runs a single layer; ask for num_layers=1, or use the backend cudnn",

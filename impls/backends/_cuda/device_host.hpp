@@ -25,6 +25,7 @@ int cluster_rank();
 int cluster_index();
 void shared_read(unsigned offset, void* to, unsigned bytes);
 void shared_write(unsigned offset, const void* from, unsigned bytes);
+bool in_output(const void* address, unsigned bytes, bool write);
 void global_access(const void* address, unsigned bytes, bool write);
 Word shuffle(Word value, int source);
 void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1);
@@ -138,10 +139,15 @@ inline uint4 exchange_read(const uint4* from) {
     emulation::exchange(from, false);
     return global_read(from);
 }
-inline void letter_write(uint4* to, uint4 value) { global_write(to, value); }
+// Letters race by design: each carries the number of its step, and nothing else says that it has come.
+inline void letter_write(uint4* to, uint4 value) {
+    emulation::in_output(to, sizeof value, true);
+    *to = value;
+}
 inline uint4 letter_read(const uint4* from) {
     emulation::give_way();
-    return global_read(from);
+    emulation::in_output(from, sizeof(uint4), false);
+    return *from;
 }
 
 // The fragments of B are the matrices of a descriptor, so four warps together are four warps apart.

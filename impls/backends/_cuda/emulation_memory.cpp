@@ -65,18 +65,23 @@ static void touch_global(uintptr_t at, bool write) {
     touch(word, write, "global", at);
 }
 
-void global_access(const void* address, unsigned bytes, bool write) {
+// Whether the address may be touched at all; true if it lies in an output, whose accesses have to be ordered.
+bool in_output(const void* address, unsigned bytes, bool write) {
     const char* const at = static_cast<const char*>(address);
     if (reinterpret_cast<uintptr_t>(at) % (bytes < 16 ? bytes : 16)) fail("touches global memory misaligned");
     bool allowed = false;
     for (const Range& range : cluster->ranges) {
         if (at < range.begin || at + bytes > range.end) continue;
-        allowed |= range.writable || !write;
-        if (!range.writable) continue;
-        for (unsigned i = 0; i < bytes; i += 2) touch_global(reinterpret_cast<uintptr_t>(at) + i, write);
-        return;
+        if (range.writable) return true;
+        allowed |= !write;
     }
     if (!allowed) fail(write ? "writes global memory outside of every output" : "reads global memory outside of every array");
+    return false;
+}
+
+void global_access(const void* address, unsigned bytes, bool write) {
+    if (!in_output(address, bytes, write)) return;
+    for (unsigned i = 0; i < bytes; i += 2) touch_global(reinterpret_cast<uintptr_t>(address) + i, write);
 }
 
 long long cycles() {
@@ -91,7 +96,7 @@ void grid_fence() {
 }
 
 void counter_add(unsigned* counter, unsigned n, bool release) {
-    global_access(counter, 4, true);
+    in_output(counter, 4, true);  // an atomic is no race
     *counter += n;
     Clock& published = cluster->counters[counter];
     published.resize(cluster->capacity);
@@ -100,7 +105,7 @@ void counter_add(unsigned* counter, unsigned n, bool release) {
 }
 
 unsigned counter_read(const unsigned* counter, bool acquire) {
-    global_access(counter, 4, false);
+    in_output(counter, 4, false);
     give_way();
     const auto published = cluster->counters.find(counter);
     if (published != cluster->counters.end()) join(acquire ? self->clock : self->seen, published->second);
