@@ -47,11 +47,20 @@ class Comparison:
 
 
 def questions(plan: Plan, sides: Mapping[Side, Contender], memory: bool) -> list[Question]:
-    """Every case with the backends it is compared for; `memory` includes the studies that measure alone."""
-    chosen = [(name, case) for name in plan.studies for case in plan.cases(name) if memory or study.get(name).alone is None]
-    if sides["base"].backend and sides["new"].backend:
-        return [Question(name, case, sides["base"].backend, sides["new"].backend) for name, case in chosen]
-    return [Question(name, case, backend, backend) for backend in plan.compared() for name, case in chosen]
+    """Every timed case with the backends it is compared for, and with `memory` those that each backend measures alone.
+
+    What a study measures alone on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
+    """
+    cases = [(name, case) for name in plan.studies for case in plan.cases(name)]
+    chosen = [
+        (name, case, plan.measured_on(name, case))
+        for name, case in cases
+        if not (its := study.get(name)).measures_alone(case) or (memory and its.on is None)
+    ]
+    base, new = sides["base"].backend, sides["new"].backend
+    if base and new:
+        return [Question(name, case, base, new) for name, case, on in chosen if base in on and new in on]
+    return [Question(name, case, backend, backend) for backend in plan.compared() for name, case, on in chosen if backend in on]
 
 
 @contextmanager

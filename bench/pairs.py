@@ -100,7 +100,7 @@ class Pairs:
         order = SIDES[:: 1 if number % 2 == 0 else -1]
         with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
             folders: dict[Side, Path] = {side: Path(cache) / side for side in SIDES}
-            timed = [question for question in questions if study.get(question.study).alone is None]
+            timed = [question for question in questions if not study.get(question.study).measures_alone(question.case)]
             for question in questions:
                 if question not in timed:
                     self._append(question, number, {side: self._alone(question, side, number, folders[side]) for side in order})

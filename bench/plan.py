@@ -126,7 +126,7 @@ class Plan:
         tasks = [(name, case) for name, case in asked if not study.get(name).measures_alone(case)]
         shuffled.shuffle(tasks)
         for name, case in tasks:
-            backends = self._backends(name, case)
+            backends = self.measured_on(name, case)
             yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
 
     def stages(self, number: int) -> Iterator[list[Task]]:
@@ -140,9 +140,10 @@ class Plan:
         for name in self.studies:
             for case in self.cases(name):
                 if study.get(name).measures_alone(case):
-                    yield Task(name, case, self._backends(name, case), 0)
+                    yield Task(name, case, self.measured_on(name, case), 0)
 
-    def _backends(self, name: str, case: Case) -> tuple[str, ...]:
+    def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
+        """Of the backends compared, those that a study wants a case measured on."""
         on = study.get(name).on
         return on(case, self.compared()) if on else self.compared()
 

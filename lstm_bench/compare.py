@@ -162,7 +162,7 @@ def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]
 
 
 def _next(question: Question, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
-    if study.get(question.study).alone is not None:
+    if study.get(question.study).measures_alone(question.case):
         return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
     measured = key in sides.base and key in sides.new

@@ -35,11 +35,10 @@ def _gru(size: int) -> int:
     return 2 * round(WIDER["gru"] * size / 2)
 
 
-SIZES = (64, 128, 256)
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": tuple(_cases((16,), 8, 2, ("forward_backward",))),
     "quick": (),
-    "cpu": tuple(_cases(SIZES, 32, 16, ("forward_backward",))),
+    "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",))),
     "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), device="cuda")),
 }
 TRAINING = "study=cost,phase=forward_backward"
