@@ -16,7 +16,7 @@ from impls.params import Params, check_params
 from impls.spec import Spec
 
 Weights = Any  # a backend's own tree of arrays
-State = tuple[Array, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]
+State = tuple[Array, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]; empty for a Transformer
 # Weights, x [T, B, I], the first state and the lengths [B] or None, to y [T, B, D·R] and the last state; traced by JAX.
 Run = Callable[[Weights, Array, State, Array | None], tuple[Array, State]]
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
@@ -49,6 +49,12 @@ def wide(spec: Spec) -> AbstractContextManager[Any]:
 def on_device(spec: Spec, value: np.ndarray) -> Array:
     with wide(spec):
         return jax.device_put(value.astype(jax.numpy.dtype(spec.stored_dtype)), jax.devices(spec.device)[0])
+
+
+def transposed(spec: Spec, params: Params) -> tuple[dict[str, Array], Callable[[Weights], dict[str, np.ndarray]]]:
+    """Matrices on the device as products read them, under their own names, and how to turn their gradients back."""
+    weights = {name: on_device(spec, value.T.copy()) for name, value in params.items()}
+    return weights, lambda found: {name: found[name].T for name in found}
 
 
 class Network:
@@ -124,7 +130,7 @@ class Network:
             return jitted.lower(*arguments).compile()
 
     def wait(self) -> None:
-        jax.block_until_ready((self.y, self.last, self.found))
+        jax.block_until_ready((self.y, self.last, self.found, self.stream))
 
     def outputs(self) -> np.ndarray:
         return on_host(self.y)

@@ -15,11 +15,13 @@ from bench.prepare import Skip, prepare
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 from impls.backends._torch_models import scan
 from impls.batch import InvalidBatch
+from impls.sizes import InvalidSpec
 from tests.impls.test_conformance import backend_for
 from tests.impls.test_oracle import nudged
 
 RUN_ALL = ("numpy", "torch")
 RUN_SOME = (*RUN_ALL, "jax", "cudnn")
+IN_JAX = ("transformer", "lstm_stack")
 SPECS: list[Spec] = [
     TransformerSpec(6, 6, num_heads=1),
     TransformerSpec(5, 48, num_layers=2, num_heads=6, num_kv_heads=2),
@@ -90,8 +92,14 @@ def test_gradients_are_finite_differences(spec: Spec) -> None:
             assert gradient.flat[index] == pytest.approx((ahead - behind) / 2e-6, rel=2e-6, abs=2e-7), name
 
 
-@pytest.mark.parametrize("name", RUN_ALL)
-@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2], LSTMStackSpec(5, 33, 2), SSMSpec(5, 16, 2)], ids=lambda spec: spec.cell)
+STREAMS = [SPECS[1], SPECS[2], LSTMStackSpec(5, 33, 2), SSMSpec(5, 16, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [(name, spec) for name in RUN_ALL for spec in STREAMS] + [("jax", spec) for spec in STREAMS[:2]],
+    ids=lambda value: getattr(value, "cell", value),
+)
 def test_a_stream_goes_on_where_the_batch_ended(name: str, spec: Spec) -> None:
     """After `prefill` as after T steps; then the ring is full, and both go on through the batch from its start."""
     case = Case(replace(spec, dtype="float64"), 6, 2, "step")
@@ -113,7 +121,7 @@ def test_beyond_its_capacity_a_cache_is_a_sliding_window() -> None:
     repeated = replace(batch, x=np.concatenate([batch.x] * 3))
     windowed = impls.get("numpy").load(replace(spec, window=5), params, repeated)
     windowed.forward()
-    for name in RUN_ALL:
+    for name in (*RUN_ALL, "jax"):
         found = answer(impls.get(name).load(spec, params, batch), replace(case, steps=15))
         np.testing.assert_allclose(found["outputs"], windowed.outputs(), rtol=1e-10, atol=1e-12)
 
@@ -162,6 +170,40 @@ def test_what_is_not_run_is_refused_in_a_sentence(name: str, spec: Spec) -> None
         )  # fmt: skip
         if ragged:
             assert reason is not None
+
+
+def test_jax_runs_two_of_the_models_and_says_so_of_the_others() -> None:
+    backend = impls.get("jax")
+    for spec in SPECS:
+        for phase in ("forward", "forward_backward", *(() if spec.bidirectional else ("step",))):
+            reason = backend.refuses(spec, phase, False) or ""
+            assert (not reason) if spec.cell in IN_JAX else f"and no {spec.cell}; the backends numpy and torch run" in reason
+    with pytest.raises(InvalidSpec, match="no minlstm"):
+        backend.load(MinLSTMSpec(4, 8), *Case(MinLSTMSpec(4, 8), 3, 2).data())
+
+
+def test_jax_tells_apart_the_positions_of_a_long_stream() -> None:
+    """Angles in float32 would be off by 0.06 at the millionth token."""
+    import jax
+
+    from impls.backends._jax_models import transformer
+
+    positions = np.array([1_000_003, 2_000_000_011])
+    with jax.enable_x64(True):
+        cos, sin = transformer.rotation(jax.numpy.asarray(positions), 8, jax.numpy.dtype("float32"))
+    angles = positions[:, None] * 10_000.0 ** (-np.arange(0, 8, 2) / 8)
+    np.testing.assert_allclose(np.asarray(cos), np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(sin), np.sin(angles), atol=1e-6)
+
+
+def test_jax_keeps_one_ring_and_no_more() -> None:
+    case = Case(SPECS[2], 9, 2, "step")
+    loaded = prepare(case, "jax").loaded
+    assert loaded.cache_bytes() == case.spec.state_bytes(2, 9)  # pyright: ignore[reportAttributeAccessIssue]
+    before = loaded.ring[1][0][0]  # pyright: ignore[reportAttributeAccessIssue]
+    loaded.step()
+    loaded.wait()
+    assert before.is_deleted()  # given back to XLA, which writes the token into it
 
 
 def test_an_encoder_is_refused_for_decoding() -> None:
