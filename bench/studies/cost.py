@@ -100,6 +100,6 @@ STUDY = Study(
     claim="An LSTM costs several times what a vanilla RNN of the same width does.",
     cases=CASES,
     on=measured_on,
-    repeats={"cpu": (5, Pace(4, 0.02, 0.05))},
+    repeats={"cpu": (4, Pace(4, 0.02, 0.05))},
     verdicts=CLAIMS,
 )
