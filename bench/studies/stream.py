@@ -43,4 +43,5 @@ STUDY = Study(
     alone=streaming.measure,
     on=measured_on,
     verdicts=CLAIMS,
+    seconds={"cpu": 30, "gpu": 300},  # estimated; of a GPU none has run it
 )
