@@ -15,7 +15,7 @@ from impls import UnknownName
 @pytest.mark.parametrize(("asked", "message"), [
     (
         {"what": "quik"},
-        r"no suite or study 'quik' \(did you mean 'quick'\?\); choose from .*cpu, .*gpu, .*gradients, .*memory, .*quick, .*smoke",
+        r"no suite or study 'quik' \(did you mean 'quick'\?\); choose from .*cpu, .*gpu, .*memory, .*quick, .*smoke",
     ),
     ({"backends": ["trch"]}, r"no backend 'trch' \(did you mean 'torch'\?\); choose from "),
     ({"where": ["hiden_size=3"]}, r"no parameter 'hiden_size' \(did you mean 'hidden_size'\?\)"),
