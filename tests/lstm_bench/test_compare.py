@@ -109,7 +109,7 @@ def test_a_revision_without_the_backend_is_uncomparable_and_nothing_is_asked_twi
 
 def test_two_backends_of_one_checkout(tmp_path: Path, misbehaving: None):
     asked = plan.make("smoke", ["numpy", "slowed"], ["phase=forward"], threads=1)
-    several = Options(memory=False, stages=(5,), confirming=False, asked_location="minimum")
+    several = Options(memory=False, confirming=False, asked_location="minimum")
     sides = ("backend:numpy", "backend:slowed")
     outcome = compare.compare(*sides, lambda: asked, tmp_path, Collector(), several)
     (row,) = [row for row in outcome.rows if row.metric == "time"]
