@@ -32,6 +32,17 @@ def choose(cases: Sequence[Case], filters: Sequence[str]) -> tuple[Case, ...]:
     return tuple(case for case in cases if all(_passes(values[case], text, known) for text in filters))
 
 
+def alternatives(cases: Sequence[Case], filters: Sequence[str]) -> str:
+    """For each filter `name=value` whose value no case has, those the cases do have: " (init is one of chrono:784, …)"."""
+    said = []
+    for match in (match for text in filters if (match := _FORM.match(text)) and match[2] == "=" and match[1] != "case"):
+        there = [value for case in cases if (value := case.to_dict().get(match[1])) is not None]
+        if match[3].lower() not in {str(value).lower() for value in there}:
+            known = sorted(set(there), key=lambda value: (isinstance(value, str), value))
+            said.append(f"{match[1]} is one of {', '.join(map(str, known))}")
+    return f" ({'; '.join(said)})" if said else ""
+
+
 def _passes(values: dict[str, Any], text: str, known: set[str]) -> bool:
     match = _FORM.match(text)
     if not match:

@@ -188,7 +188,10 @@ def make(
         corpus=corpus,
     )
     if not any(plan.cases(name) for name in studies):
-        raise filters.InvalidFilter(f"no case of {what} passes {' and '.join(where)}; see them with: lstm-bench list {what}")
+        whole = [case for name in studies for case in dataclasses.replace(plan, filters=()).cases(name)]
+        choices = filters.alternatives(whole, where)
+        asked = " and ".join(where)
+        raise filters.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
     return plan
 
 

@@ -8,18 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import lengths, verdicts, words
+from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
 from analysis.load import rows_of
 from analysis.quantities import select
 from analysis.scaling import Series
-from analysis.style import FAINT, INK, PALETTE, PAPER
+from analysis.style import FAINT, INK, PAPER
 
-LOOKS = {
-    "lstm_stack": ("LSTM", PALETTE[0], "o"),
-    "transformer": ("Transformer", PALETTE[4], "s"),
-    "minlstm": ("minLSTM", PALETTE[2], "D"),
-    "ssm": ("SSM", PALETTE[7], "^"),
-}
 TOKENS, MEMORY = "study=scaling,sweep=tokens", "study=scaling,sweep=memory"
 # title, selection, metrics, unit, multiple of d at which attention costs as much as the rest
 PANELS = (
@@ -66,7 +61,7 @@ def _series(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Series | None:
 
 def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
     for cell, found in drawn.items():
-        _, colour, marker = LOOKS[cell]
+        colour, marker = LOOKS[cell]
         middle = found.locations()
         axes.plot(found.lengths, middle, color=colour, marker=marker, mec=PAPER, mew=0.6)
         if len(found.values) > 1:
@@ -82,7 +77,7 @@ def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
 def _censored(axes: Axes, records: pd.DataFrame) -> None:
     """A cross at the top for each length that did not fit in memory."""
     for row in rows_of(records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"])):
-        colour = LOOKS[str(row["cell"])][1]
+        colour = LOOKS[str(row["cell"])][0]
         axes.plot([float(row["steps"])], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
 
 
@@ -97,7 +92,8 @@ def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:
 
 def _legend() -> list[Line2D]:
     marks = [
-        Line2D([], [], color=colour, marker=marker, mec=PAPER, mew=0.6, label=name) for name, colour, marker in LOOKS.values()
+        Line2D([], [], color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
+        for cell, (colour, marker) in LOOKS.items()
     ]
     marks.append(Line2D([], [], color=INK, lw=1, label="T*, 95 % interval"))
     return [*marks, Line2D([], [], color=FAINT, lw=1, linestyle=(0, (3, 2)), label="12 d; 6 d in decode")]

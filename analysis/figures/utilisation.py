@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis import words
-from analysis.figures.atlas import LOOKS
+from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.load import rows_of
 from analysis.quantities import select
@@ -41,9 +41,9 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(len(drawn))
         for axes, (sweep, column, label) in zip(grid[0], drawn, strict=True):
             part = rows[rows["sweep"] == sweep]
-            for cell, (name, colour, marker) in LOOKS.items():
+            for cell, (colour, marker) in LOOKS.items():
                 shares = part[part["cell"] == cell].groupby(column)["share"].median()
-                axes.plot(shares.index, shares, color=colour, marker=marker, mec=PAPER, mew=0.6, label=name)
+                axes.plot(shares.index, shares, color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
             axes.set(xscale="log", yscale="log", xlabel=label)
             axes.set_title(f"Training over {label}")
             log_values(axes.xaxis, part[column])
@@ -59,6 +59,6 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure,
         "How much of the machine is used",
         f"FLOP/s by the closed forms over {words.scaled(ceiling, 'FLOP/s')}, the best matrix product measured here in {dtype}. "
-        f"The nearest: {LOOKS[str(best['cell'])][0]} with {words.percent(float(best['share']))}. Elementwise work and scans "
+        f"The nearest: {NAMES[str(best['cell'])]} with {words.percent(float(best['share']))}. Elementwise work and scans "
         "count no operations, so a scan's share says how little of it is products.",
     )

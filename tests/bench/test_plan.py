@@ -30,11 +30,20 @@ def test_unknown_names_are_answered_with_the_choices(asked: dict, message: str):
     ("hidden_size", "cannot read the filter 'hidden_size'; write it as hidden_size=256"),
     ("hidden_size=wide", "expected a whole number; got 'wide'"),
     ("bias=maybe", "expected true or false; got 'maybe'"),
-    ("hidden_size=7", "no case of quick passes hidden_size=7; see them with: lstm-bench list quick"),
+    ("hidden_size=7", r"no case of quick passes hidden_size=7 \(hidden_size is one of [\d, ]+\); see them"),
+    ("phase=stepp", r"passes phase=stepp \(phase is one of forward, forward_backward, step\); see"),
+    ("hidden_size>99999", "no case of quick passes hidden_size>99999; see them with: lstm-bench list quick"),
 ])  # fmt: skip
 def test_filters_that_cannot_work_say_why(text: str, message: str):
     with pytest.raises(InvalidFilter, match=message):
         plan.make("quick", where=[text])
+
+
+def test_a_value_no_case_has_is_answered_with_those_they_have():
+    with pytest.raises(
+        InvalidFilter, match=r"init=crono and cell=lstm \(init is one of chrono:784, flax, forget:0, .*tensorflow1\); see"
+    ):
+        plan.make("gradients", where=["init=crono", "cell=lstm"])
 
 
 @pytest.mark.parametrize("text", ["hidden_size=256", "batch<=8", "batch>8", "phase!=step", "dtype=float32", "bias=true"])
