@@ -156,11 +156,11 @@ def _stream_drift(rows: pd.DataFrame) -> Estimate:
 
 
 def _stream_growth(rows: pd.DataFrame) -> Estimate:
-    """Bytes by which the process grew from the first look to the last."""
-    found = seeds.metric(rows, "resident")
+    """Bytes by which the process, or what is used of the device, grew from the first look to the last, whichever is more."""
+    found = [each for name in ("resident", "device_used") for each in seeds.metric(rows, name)]
     if not found:
         return NOT_MEASURED
-    value = float(found[0][-1] - found[0][0])
+    value = max(float(each[-1] - each[0]) for each in found)
     return Estimate(value, value, value, 1)
 
 

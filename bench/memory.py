@@ -65,19 +65,19 @@ def _device_peaks() -> Iterator[dict[str, int]]:
         torch.cuda.init()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    baseline = _device_bytes()
+    baseline = device_bytes()
     highest, stop = [baseline], threading.Event()
 
     def watch() -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            highest.append(_device_bytes())
+            highest.append(device_bytes())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     peaks: dict[str, int] = {}
     try:
         yield peaks
-        highest.append(_device_bytes())
+        highest.append(device_bytes())
     finally:
         stop.set()
         watcher.join()
@@ -87,7 +87,7 @@ def _device_peaks() -> Iterator[dict[str, int]]:
         peaks["reserved_peak"] = torch.cuda.max_memory_reserved()
 
 
-def _device_bytes() -> int:
+def device_bytes() -> int:
     """Memory in use on GPU 0, by NVML. Of the whole device: inside a container NVML knows processes by other numbers,
     and a run holds the device's lock."""
     import pynvml

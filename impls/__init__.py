@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from impls import backends
+from impls.backend import Advances as Advances
 from impls.backend import Backend as Backend
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
@@ -29,6 +30,7 @@ from impls.spec import SSMSpec as SSMSpec
 from impls.spec import TransformerSpec as TransformerSpec
 
 __all__ = [
+    "Advances",
     "Backend",
     "Batch",
     "GRUSpec",

@@ -61,6 +61,14 @@ class Remembers(Loaded, Protocol):
         ...
 
 
+class Advances(Loaded, Protocol):
+    """A loaded network whose stream can take many tokens in one call."""
+
+    def advance(self, tokens: int) -> None:
+        """As so many calls of `step`, the states of all layers carried on. Raises `ValueError` unless `tokens` divides T."""
+        ...
+
+
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 

@@ -141,6 +141,17 @@ class Network:
         self.position += 1
         self.last, self.again = self.stream, self.step
 
+    def advance(self, tokens: int) -> None:
+        if len(self.inputs) % tokens:
+            raise ValueError(f"tokens must divide the batch's {len(self.inputs)} steps; got {tokens}")
+        if self.select:
+            self.select()
+        place = self.position % len(self.inputs)
+        with torch.inference_mode():
+            self.y, self.stream = self.run(self.inputs[place : place + tokens], self.stream)
+        self.position += tokens
+        self.last = self.stream
+
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()

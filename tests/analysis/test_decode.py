@@ -68,10 +68,13 @@ def test_figures_are_drawn_of_it_alone() -> None:
 
 @pytest.mark.parametrize(("late", "grown", "word"), [(1e-6, 0, "holds"), (1e-5, 0, "fails"), (1e-6, 2**21, "fails")])
 def test_drift_and_growth_are_judged(late: float, grown: int, word: str) -> None:
-    own = {"study": "stream", "cell": "lstm", "steps": 64, "blocks": ()}
+    own = {"study": "stream", "cell": "lstm", "steps": 61, "piece": 1, "blocks": ()}
     made = pd.DataFrame([
         own | {"metric": "state_error", "samples": np.array([1e-6] * 5 + [late] * 5)},
         own | {"metric": "resident", "samples": np.linspace(1e8, 1e8 + grown, 10)},
     ])  # fmt: skip
     assert verdicts.judge(STREAM.verdicts[0], made).findings[0].outcome == word
     assert quantities.estimate("stream_growth", made, "study=stream").value == grown
+    on_device = made.assign(metric=made["metric"].replace({"resident": "device_used"}))
+    assert quantities.estimate("stream_growth", pd.concat([made, on_device]), "study=stream").value == grown
+    assert quantities.estimate("stream_growth", on_device, "study=stream").value == grown
