@@ -30,7 +30,8 @@
 //   letter_write, letter_read   anyone; a reader spins      no: 16 B that arrive together, so they can say which they are
 //
 // multiply_group<KIND, N>: four warps multiply their 64 rows by the N columns whose fragments lie at `offset`
-// ([N / 8][2][32 lanes] words); between group_begin and group_end its operands must stay as they are. sm_90a only.
+// ([N / 8][2][32 lanes] words). It sees what was written and ordered before group_begin; until group_end its operands must
+// stay as they are and its sums are not there yet. sm_90a only.
 #pragma once
 
 using Word = unsigned int;

@@ -29,6 +29,9 @@ bool in_output(const void* address, unsigned bytes, bool write);
 void global_access(const void* address, unsigned bytes, bool write);
 Word shuffle(Word value, int source);
 void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1);
+void group_begin();
+void group_end();
+Word group_read(unsigned offset);
 void warp_barrier();
 void block_barrier();
 void named_barrier(int id, int threads);
@@ -152,11 +155,12 @@ inline uint4 letter_read(const uint4* from) {
 
 // The fragments of B are the matrices of a descriptor, so four warps together are four warps apart.
 enum { GROUP_BFLOAT16, GROUP_FLOAT16, GROUP_TENSORFLOAT32 };
-inline void group_begin() {}
-inline void group_end() {}
+using emulation::group_begin;
+using emulation::group_end;
 template <int KIND, int N> void multiply_group(float (&d)[N / 8][4], const Word (&a)[4], unsigned offset) {
     for (int tile = 0; tile < N / 8; ++tile) {
         const unsigned at = offset + tile * 256 + (thread_index() & 31) * 4;
-        emulation::multiply(static_cast<emulation::Kind>(KIND), d[tile], a, shared_read<Word>(at), shared_read<Word>(at + 128));
+        emulation::multiply(static_cast<emulation::Kind>(KIND), d[tile], a, emulation::group_read(at),
+                            emulation::group_read(at + 128));
     }
 }

@@ -156,6 +156,7 @@ static const void* kernel_arguments = nullptr;
 static void entry() {
     try {
         emulated_kernel(kernel_arguments);
+        if (self->grouped) fail("ends between group_begin and group_end");
     } catch (const Failure& failure) {
         cluster->failure = failure.message;
     }

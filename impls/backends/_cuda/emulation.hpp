@@ -44,6 +44,8 @@ struct Fibre {
     jmp_buf resume;
     std::unique_ptr<char[]> stack;
     bool started = false, finished = false;
+    bool grouped = false;  // between group_begin and group_end
+    Clock begun;           // known at group_begin
     const char* waits_for = "nothing";
 };
 

@@ -174,6 +174,25 @@ void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
     std::memcpy(d, warp.out[lane].d, sizeof d);
 }
 
+void group_begin() {
+    if (self->grouped) fail("calls group_begin a second time");
+    self->grouped = true;
+    self->begun = self->clock;
+}
+void group_end() {
+    if (!self->grouped) fail("calls group_end without group_begin");
+    self->grouped = false;
+}
+// An operand of tensor cores that read shared memory by themselves: they see what was written before group_begin.
+Word group_read(unsigned offset) {
+    if (!self->grouped) fail("multiplies as a group outside of group_begin and group_end");
+    Word value;
+    shared_read(offset, &value, sizeof value);
+    const Access by = own_block().words[offset / 4].written;
+    if (self->begun[by.agent] < by.time) fail("multiplies as a group what was written after group_begin");
+    return value;
+}
+
 void warp_barrier() { meet(own_warp().meeting, 32, "warp_barrier", true); }
 void block_barrier() { meet(own_block().barriers[0], cluster->threads, "block_barrier", true); }
 void named_barrier(int id, int threads) {

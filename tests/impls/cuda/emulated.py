@@ -16,9 +16,9 @@ from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launch, Launcher
 from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import Memory, Plan
-from impls.backends._cuda.storage import BFLOAT16, FLOAT16
+from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
 
-STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16}
+STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
 
 
 class Remembering(Case):
@@ -58,11 +58,11 @@ def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved"
     """A plan for tests: H padded to what the cluster needs, the same cut forward and backward."""
     multiple = max(16, 8 * cluster)
     cut = Shape(STORAGES[dtype], -(-hidden // multiple) * multiple, cluster, **shape)
-    return Plan("cluster", getattr(torch, dtype), memory, "for a test", cut, cut)
+    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", cut, cut)
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
-    return Plan("tensor_step", getattr(torch, dtype), memory, "for a test", tiles=tiles)
+    return Plan("tensor_step", STORAGES[dtype].dtype, memory, "for a test", tiles=tiles)
 
 
 def step_plan(dtype: str, memory: Memory = "saved") -> Plan:

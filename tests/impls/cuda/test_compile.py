@@ -20,6 +20,12 @@ from impls.backends._cuda.stream import CLUSTERS, COLUMNS, Stream
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536
+# Blocks of one multiprocessor that registers have to leave room for. Design A and streaming have a multiprocessor a block, so
+# that their budget is to spill nothing.
+BLOCKS_OF_AN_SM = {
+    "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
+    "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
+}  # fmt: skip
 
 
 def cluster_kernels() -> list[Kernel]:
@@ -59,7 +65,7 @@ def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels
         compiled = list(pool.map(lambda kernel: compile_kernel(kernel, target), kernels))
     for kernel, found in zip(kernels, compiled, strict=True):
         assert found.spill_bytes == 0, (kernel, found.spill_bytes)
-        assert found.registers * kernel.threads <= REGISTERS_OF_AN_SM
+        assert found.registers * kernel.threads * BLOCKS_OF_AN_SM[kernel.function] <= REGISTERS_OF_AN_SM, kernel
         assert found.code[:4] == b"\x7fELF"
 
 

@@ -25,6 +25,8 @@ KERNEL(probe, Arguments) {
 KERNEL = Kernel("probe.cu", "probe", (), 64, 1024, cluster=2)
 ARM = "if (thread == 0) { transfer_init(BAR); transfer_expect(BAR, 16); } cluster_barrier();"
 SEND = "if (thread == 0) send(peer(0), peer(BAR), uint4{1, 2, 3, 4});"
+GROUP_OPERAND = "shared_write(thread * 4, 0.5f); block_barrier();"
+MULTIPLY_GROUP = "float d[1][4] = {}; const Word a[4] = {}; multiply_group<GROUP_BFLOAT16, 8>(d, a, 0);"
 
 RULES = {
     "that nobody wrote": "shared_read<float>(0);",
@@ -57,6 +59,11 @@ RULES = {
     "another cluster of the launch writes": "if (cluster_rank() + thread == 0) global_write(launch.out, 1.0f);",
     "another cluster of the launch reads": "if (cluster_index() == 1 && cluster_rank() + thread == 0)"
     "global_write(launch.out, 1.0f); else if (cluster_index() == 0) global_read(launch.out);",
+    "as a group outside of": GROUP_OPERAND + MULTIPLY_GROUP,
+    "as a group what was written after": "group_begin();" + GROUP_OPERAND + MULTIPLY_GROUP + "group_end();",
+    "ends between group_begin and group_end": GROUP_OPERAND + "group_begin();" + MULTIPLY_GROUP,
+    "calls group_begin a second time": "group_begin(); group_begin();",
+    "calls group_end without": "group_end();",
     "sends over a value whose write": ARM + "shared_write(thread * 4, 1.0f);" + SEND + "transfer_wait(BAR, 0);",
 }  # fmt: skip
 

@@ -9,7 +9,16 @@ import torch
 from bench import agreement
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.network import Network
-from tests.impls.cuda.emulated import Remembering, Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
+from tests.impls.cuda.emulated import (
+    STORAGES,
+    Remembering,
+    Rewritten,
+    case,
+    check,
+    cluster_plan,
+    step_plan,
+    tensor_step_plan,
+)
 
 PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
 # hidden (51 is padded), blocks, columns / 8, split, k-tiles in registers
@@ -21,7 +30,7 @@ CUTS = [
 
 
 @pytest.mark.parametrize("hidden, cluster, cut", CUTS, ids=str)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", STORAGES)
 def test_a_cluster_trains_whatever_the_cut(hidden, cluster, cut, dtype):
     check(case(hidden, 5, 11, dtype), cluster_plan(dtype, hidden, cluster, **cut))
 
@@ -29,8 +38,9 @@ def test_a_cluster_trains_whatever_the_cut(hidden, cluster, cut, dtype):
 @pytest.mark.parametrize("steps", [1, 2, 33])
 @pytest.mark.parametrize("batch", [1, 8, 19])
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
-def test_a_cluster_takes_any_length_and_batch_in_both_directions(steps, batch, memory):
-    check(case(32, steps, batch, bidirectional=True), cluster_plan("bfloat16", 32, 2, memory))
+@pytest.mark.parametrize("hidden, cluster", [(16, 1), (32, 2), (64, 8)])
+def test_a_cluster_takes_any_length_and_batch_in_both_directions(steps, batch, memory, hidden, cluster):
+    check(case(hidden, steps, batch, bidirectional=True), cluster_plan("bfloat16", hidden, cluster, memory))
 
 
 @pytest.mark.parametrize("hidden, cluster", [(16, 1), (51, 4), (128, 16)])
@@ -39,11 +49,16 @@ def test_stacked_layers_of_two_directions(hidden, cluster, memory):
     check(case(hidden, 6, 3, num_layers=2, bidirectional=True), cluster_plan("bfloat16", hidden, cluster, memory))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", STORAGES)
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
 def test_a_long_memory(dtype, memory):
     long = case(32, 1024, 2, dtype, of=Remembering)
     check(long, cluster_plan(dtype, 32, 2, memory))
+    check(long, tensor_step_plan(dtype, memory))
+
+
+def test_a_long_memory_in_exact_numbers():
+    check(case(32, 1024, 2, "float32", of=Remembering), step_plan("float32"))
 
 
 def test_a_float32_cell_state_remembers_better_than_a_naive_one():
@@ -62,7 +77,7 @@ def test_steps_take_any_size(dtype, memory, hidden, steps, batch):
     check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), step_plan(dtype, memory))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", STORAGES)
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
 @pytest.mark.parametrize("hidden, steps, batch, tiles", [(1, 1, 1, 1), (19, 7, 5, 1), (33, 2, 35, 4), (300, 3, 9, 1)])
 def test_steps_on_tensor_cores_take_any_size(dtype, memory, hidden, steps, batch, tiles):
@@ -85,19 +100,30 @@ def test_any_order_of_threads_and_sends_gives_the_same(seed):
     check(case(64, 6, 9), cluster_plan("bfloat16", 64, 4, split=2), Emulation(seed))
 
 
-@pytest.mark.parametrize(
-    "source, right, wrong",
-    [
-        ("cluster_forward.cu", "gate[j].f * c[a][j]", "gate[j].i * c[a][j]"),
-        ("cluster_forward.cu", "if (d.cells) global_write", "if (false) global_write"),
-        ("cluster_backward.cu", "(1.0f - v.g * v.g)", "(1.0f - v.g)"),
-        ("cluster_backward.cu", "(live ? grad_y[i][a][j] : 0.0f)", "grad_y[i][a][j]"),
-    ],
-)
+WRONG = [
+    ("cluster_forward.cu", "gate[j].f * c[a][j]", "gate[j].i * c[a][j]"),
+    ("cluster_forward.cu", "if (d.cells) global_write", "if (false) global_write"),
+    ("cluster_backward.cu", "(1.0f - v.g * v.g)", "(1.0f - v.g)"),
+    ("cluster_backward.cu", "(live ? grad_y[i][a][j] : 0.0f)", "grad_y[i][a][j]"),
+    # Outputs that are left as they were beyond a sequence's length, or altogether.
+    ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
+    ("tensor_step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
+    ("step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
+    ("cluster_forward.cu", "if (d.gates) global_write", "if (d.gates && unit) global_write"),
+    ("tensor_step_forward.cu", "if (d.cells) global_write", "if (d.cells && unit) global_write"),
+    ("step_forward.cu", "if (d.gates) global_write", "if (d.gates && unit) global_write"),
+    ("tensor_step_backward.cu", "global_write(d.grad_gates + at", "if (live) global_write(d.grad_gates + at"),
+    ("step_backward.cu", "global_write(d.grad_gates + at", "if (live) global_write(d.grad_gates + at"),
+    ("cluster_backward.cu", "global_write(d.grad_c0 + at", "if (unit_of(i)) global_write(d.grad_c0 + at"),
+]
+
+
+@pytest.mark.parametrize("source, right, wrong", WRONG)
 def test_a_wrong_kernel_disagrees(source, right, wrong):
     def rewrite(text):
         assert right in text
         return text.replace(right, wrong)
 
+    plan = next(plan for plan in PLANS if source.startswith(plan.design))
     with pytest.raises(agreement.Disagreement):
-        check(case(32, 5, 3), cluster_plan("bfloat16", 32, 2), Rewritten(source, rewrite))
+        check(case(32, 5, 3), plan, Rewritten(source, rewrite))

@@ -17,7 +17,7 @@ from impls.backends._cuda.storage import BFLOAT16, STORAGES
 from tests.impls.cuda.emulated import Rewritten
 
 ORDERING = re.compile(
-    r"\b(?:block_barrier|cluster_barrier|transfer_\w+|grid_fence|counter_add|counter_release)\([^;]*\);"
+    r"\b(?:block_barrier|cluster_barrier|transfer_\w+|grid_fence|counter_add|counter_release|group_begin|group_end)\([^;]*\);"
     r"|while \(counter_\w+\([^;]*\{\}"
 )
 
