@@ -67,12 +67,14 @@ def _one(
 ) -> Outcome:
     cpus = free.get()
     started, clock = time.time(), time.monotonic()
-    with Watch(task.case.spec.device) as conditions:
-        arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
-        if study.get(task.study).trains:
-            arguments["places"] = places.to_dict()
-        reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
-    free.put(cpus)
+    try:
+        with Watch(task.case.spec.device) as conditions:
+            arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
+            if study.get(task.study).trains:
+                arguments["places"] = places.to_dict()
+            reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
+    finally:
+        free.put(cpus)  # else the job after one that raised would wait for ever
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
 
 

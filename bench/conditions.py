@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import nvml
+
 SAMPLE_SECONDS = 0.1
 
 
 @dataclass(slots=True)
 class Watch:
-    """Use as a context around a measurement; `summary` afterwards."""
+    """Use as a context around a measurement; `summary` afterwards.
+
+    Without NVML it holds `gpu_not_watched` with the reason: whether there is a GPU to run on is for the worker to say.
+    """
 
     device: str
     _before: list[int] = field(default_factory=list)
@@ -23,8 +28,12 @@ class Watch:
     def __enter__(self) -> Watch:
         self._before = _processor_ticks()
         if self.device == "cuda":
-            self._gpu = GpuWatch()
-            self._gpu.start()
+            try:
+                self._gpu = GpuWatch()
+            except nvml.NoNVML as reason:
+                self.summary["gpu_not_watched"] = str(reason)
+            else:
+                self._gpu.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,15 +55,11 @@ class Watch:
 
 
 class GpuWatch(threading.Thread):
-    """Samples GPU 0 through NVML ten times a second."""
+    """Samples GPU 0 through NVML ten times a second. Raises `nvml.NoNVML`."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        import pynvml
-
-        self.nvml = pynvml
-        pynvml.nvmlInit()
-        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.nvml, self.handle = nvml.first_gpu()
         self.finished = threading.Event()
         self.sm_clocks: list[int] = []
         self.memory_clocks: list[int] = []
@@ -64,33 +69,33 @@ class GpuWatch(threading.Thread):
         self.processes: set[int] = set()
 
     def run(self) -> None:
-        nvml, handle = self.nvml, self.handle
+        watched, handle = self.nvml, self.handle
         while True:
-            self.sm_clocks.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-            self.memory_clocks.append(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
-            self.watts.append(nvml.nvmlDeviceGetPowerUsage(handle) / 1e3)
-            self.celsius.append(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-            self.reasons |= nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-            self.processes |= {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+            self.sm_clocks.append(watched.nvmlDeviceGetClockInfo(handle, watched.NVML_CLOCK_SM))
+            self.memory_clocks.append(watched.nvmlDeviceGetClockInfo(handle, watched.NVML_CLOCK_MEM))
+            self.watts.append(watched.nvmlDeviceGetPowerUsage(handle) / 1e3)
+            self.celsius.append(watched.nvmlDeviceGetTemperature(handle, watched.NVML_TEMPERATURE_GPU))
+            self.reasons |= watched.nvmlDeviceGetCurrentClocksEventReasons(handle)
+            self.processes |= {process.pid for process in watched.nvmlDeviceGetComputeRunningProcesses(handle)}
             if self.finished.wait(SAMPLE_SECONDS):
                 return
 
     def stop(self) -> dict[str, Any]:
         self.finished.set()
         self.join()
-        nvml = self.nvml
+        watched = self.nvml
         slowdown = (
-            nvml.nvmlClocksEventReasonHwSlowdown
-            | nvml.nvmlClocksEventReasonHwThermalSlowdown
-            | nvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
-            | nvml.nvmlClocksEventReasonSwThermalSlowdown
+            watched.nvmlClocksEventReasonHwSlowdown
+            | watched.nvmlClocksEventReasonHwThermalSlowdown
+            | watched.nvmlClocksEventReasonHwPowerBrakeSlowdown
+            | watched.nvmlClocksEventReasonSwThermalSlowdown
         )
         return {
             "sm_clock_mhz": sorted(self.sm_clocks)[len(self.sm_clocks) // 2],
             "memory_clock_mhz": sorted(self.memory_clocks)[len(self.memory_clocks) // 2],
             "watts": max(self.watts),
             "celsius": max(self.celsius),
-            "power_capped": bool(self.reasons & nvml.nvmlClocksEventReasonSwPowerCap),
+            "power_capped": bool(self.reasons & watched.nvmlClocksEventReasonSwPowerCap),
             "hardware_slowdown": bool(self.reasons & slowdown),
             "foreign_processes": sorted(pid for pid in self.processes if not _is_ours(pid)),
         }

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import prepare, room
+from bench import nvml, prepare, room
 from bench.case import Case
 from results.record import Measurement
 
@@ -90,7 +90,5 @@ def _device_peaks() -> Iterator[dict[str, int]]:
 def device_bytes() -> int:
     """Memory in use on GPU 0, by NVML. Of the whole device: inside a container NVML knows processes by other numbers,
     and a run holds the device's lock."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+    module, gpu = nvml.first_gpu()
+    return int(module.nvmlDeviceGetMemoryInfo(gpu).used)

@@ -17,6 +17,7 @@ import impls
 from bench import agreement, room
 from bench.case import Case
 from impls import Loaded, Remembers, refusals
+from impls.sizes import Device
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
@@ -78,6 +79,16 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
             agreement.check(module, case.shrunk())
         except agreement.Disagreement as error:
             raise Rejected(str(error)) from error
+
+
+def require_device(device: Device) -> None:
+    """For what is computed here by PyTorch itself, with no backend that would refuse. Raises `Skip` where there is no such
+    device."""
+    if device == "cuda":
+        import torch  # in a worker alone
+
+        if reason := refusals.no_cuda(impls.LSTMSpec(1, 1, device=device), "torch", torch.cuda.is_available()):
+            raise Skip(reason)
 
 
 def load(case: Case, backend: str) -> Prepared:

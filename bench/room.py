@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench import nvml
 from bench.case import Case
 
 HOST_LIMIT = 4 << 30  # bytes of host memory that a case may take
@@ -28,13 +29,11 @@ def least_host_bytes(case: Case) -> int:
 def free_bytes(device: str) -> int | None:
     """Free on GPU 0 by NVML, or available to this process on the host (Linux); None where neither can be told."""
     if device == "cuda":
-        import pynvml
-
         try:
-            pynvml.nvmlInit()
-            return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free)
-        except pynvml.NVMLError:
+            module, gpu = nvml.first_gpu()
+        except nvml.NoNVML:
             return None
+        return int(module.nvmlDeviceGetMemoryInfo(gpu).free)
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None

@@ -25,6 +25,7 @@ from bench.clock import clock_for
 from bench.gpu import items
 from bench.places import Places, settle
 from bench.sampling import Sampler
+from impls.sizes import Device
 from results.record import Measurement
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ class Worker:
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
             raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
-        if self.backend != study.REFERENCE:
+        if self.backend == study.REFERENCE:
+            prepare.require_device(opened.spec.device)
+        else:
             prepare.admit(opened, self.backend)
         return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
 
@@ -109,7 +112,8 @@ class Worker:
         self.station = self.station or open_station(emulated)
         return self.station
 
-    def ceilings(self, device: str, dtype: str) -> dict[str, Any]:
+    def ceilings(self, device: Device, dtype: str) -> dict[str, Any]:
+        prepare.require_device(device)
         return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
 
     def release(self) -> dict[str, Any]:

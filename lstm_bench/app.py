@@ -67,7 +67,7 @@ def run(
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench import forecast, plan, session
     from bench.language.text import corpus_name
-    from lstm_bench import duration, progress
+    from lstm_bench import duration, ending, progress
     from results import store
 
     root = out or store.ROOT
@@ -84,13 +84,11 @@ def run(
             for line in forecast.statement(chosen):
                 print(line, file=sys.stderr)
             path, footer = session.start(chosen, root, display, corpus=corpus)
-    records = store.read(path).records
-    outcomes = {status: sum(record.status == status for record in records) for status in ("ok", "skipped", "failed")}
+    ended = store.read(path)
     print(f"{path}")
-    counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
-    note = f"; {footer.note}" if footer.note else ""
-    print(f"{counted} in {duration.spoken(footer.seconds)}{note}", file=sys.stderr)
-    if outcomes["failed"]:
+    for line in ending.lines(ended, footer):
+        print(line, file=sys.stderr)
+    if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 
 

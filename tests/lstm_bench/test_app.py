@@ -13,6 +13,7 @@ import pytest
 
 from bench import study
 from impls import names
+from results import store
 
 
 def lstm_bench(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -97,6 +98,20 @@ def test_a_run_with_failures_exits_with_one(tmp_path):
     )  # fmt: skip
     assert run.returncode == 1
     assert "raising failed (error): ArithmeticError: the widget came loose" in run.stderr
+
+
+@pytest.mark.parametrize(("name", "where"), [("quality", "size=small"), ("scaling", "sweep=single")])
+def test_without_a_gpu_a_run_at_gpu_scale_skips_with_the_reason(name: str, where: str, tmp_path: Path):
+    """One study trained by its own code, one by a backend; the machine's own ceilings are skipped too."""
+    run = lstm_bench(
+        "run", name, "--scale", "gpu", "--where", where, "--where", "cell=lstm_stack", "--replicates", 1, "--out", tmp_path,
+        TMPDIR=str(tmp_path), CUDA_VISIBLE_DEVICES="",
+    )  # fmt: skip
+    assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("no case was measured: torch finds no CUDA device here; run on a machine with an NVIDIA GPU"), last
+    records = [record for record in store.read(Path(run.stdout.strip())).records if record.study != "overhead"]
+    assert {record.status for record in records} == {"skipped"} and {record.study for record in records} >= {name}
 
 
 def test_show_report_and_export_read_the_newest_run(results: Path, tmp_path: Path):

@@ -1,0 +1,24 @@
+"""What a run says of itself when it has ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lstm_bench.duration import spoken
+from results.record import Footer
+from results.store import Run
+
+
+def lines(run: Run, footer: Footer) -> Iterator[str]:
+    """How many outcomes of each kind, and why nothing was measured where nothing was."""
+    outcomes = Counter(record.status for record in run.records)
+    note = f"; {footer.note}" if footer.note else ""
+    counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
+    yield f"{counted} in {spoken(footer.seconds)}{note}"
+    of_studies = [record for record in run.records if record.study in run.header.plan["studies"]]
+    if of_studies and all(record.status == "skipped" for record in of_studies):
+        reasons = Counter(record.reason for record in of_studies)
+        (reason, _), *others = reasons.most_common()
+        more = f" ({len(others)} other reasons: lstm-bench show)" if others else ""
+        yield f"no case was measured: {reason}{more}"
