@@ -1,10 +1,15 @@
-"""Studies that measure by themselves: a fresh worker for each case and backend, several at once where nothing is timed."""
+"""Studies that measure by themselves: a fresh worker for each case and backend, several at once where nothing is timed.
+
+A study that `shares` has its reference's cases measured one after the other in the same worker: to start one takes longer
+than most of them.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -29,6 +34,20 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+@dataclass(slots=True)
+class Slot:
+    """Processors that serve one job at a time, and the worker kept on them for the next case of the study it serves."""
+
+    cpus: Sequence[int]
+    kept: WorkerProcess | None = None
+    study: str = ""
+
+    def close(self) -> None:
+        if self.kept is not None:
+            self.kept.close()
+        self.kept = None
+
+
 def measure(
     jobs: Sequence[tuple[Task, str]],
     slots: Sequence[Sequence[int]],
@@ -41,9 +60,10 @@ def measure(
     Leaving the iteration early kills what still runs.
     """
     live: set[WorkerProcess] = set()
-    free: SimpleQueue[Sequence[int]] = SimpleQueue()
-    for cpus in slots:
-        free.put(cpus)
+    all_slots = [Slot(cpus) for cpus in slots]
+    free: SimpleQueue[Slot] = SimpleQueue()
+    for slot in all_slots:
+        free.put(slot)
     executor = ThreadPoolExecutor(len(slots))
     try:
         futures = [executor.submit(_one, task, backend, free, cache, live, code, places) for task, backend in jobs]
@@ -54,28 +74,53 @@ def measure(
         for worker in list(live):
             worker.kill()
         executor.shutdown()
+        for slot in all_slots:
+            slot.close()
 
 
 def _one(
     task: Task,
     backend: str,
-    free: SimpleQueue[Sequence[int]],
+    free: SimpleQueue[Slot],
     cache: Path,
     live: set[WorkerProcess],
     code: Code,
     places: Places,
 ) -> Outcome:
-    cpus = free.get()
+    slot, chosen = free.get(), study.get(task.study)
     started, clock = time.time(), time.monotonic()
     try:
         with Watch(task.case.spec.device) as conditions:
             arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
-            if study.get(task.study).trains:
+            if chosen.trains:
                 arguments["places"] = places.to_dict()
-            reply = ask_once(backend, cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
+            if chosen.shares and backend == study.REFERENCE:
+                reply = _ask_kept(slot, task.study, cache, live, code, arguments)
+            else:
+                slot.close()  # what it holds would count against the next worker's room
+                reply = ask_once(backend, slot.cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
     finally:
-        free.put(cpus)  # else the job after one that raised would wait for ever
+        free.put(slot)  # else the job after one that raised would wait for ever
     return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
+
+
+def _ask_kept(
+    slot: Slot, study_name: str, cache: Path, live: set[WorkerProcess], code: Code, arguments: dict[str, Any]
+) -> Reply:
+    """The slot's worker of this study, started where there is none; one that dies costs this case and no other."""
+    worker = slot.kept
+    if worker is None or slot.study != study_name:
+        slot.close()
+        worker = slot.kept = WorkerProcess(study.REFERENCE, slot.cpus, cache, code=code)
+        slot.study = study_name
+    live.add(worker)
+    try:
+        return worker.request("alone", TIMEOUT_SECONDS, **arguments)
+    except WorkerFailed as failure:
+        slot.close()
+        return {"status": "failed", "kind": failure.kind, "reason": str(failure)}
+    finally:
+        live.discard(worker)
 
 
 def ask_once(

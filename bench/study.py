@@ -32,6 +32,7 @@ class Study:
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
+    shares   the reference measures its cases one after the other in one worker: what it counts does not depend on the process
     seconds  instead of `forecast`, for the whole study: predicted at scales where it takes long enough to say so
     """
 
@@ -45,6 +46,7 @@ class Study:
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
+    shares: bool = False
     seconds: Mapping[Scale, float] = field(default_factory=dict)
 
     def measures_alone(self, case: Case) -> bool:

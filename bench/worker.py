@@ -88,7 +88,7 @@ class Worker:
         return {"measurements": [asdict(item) for item in measured], "busy_seconds": sampler.busy_seconds}
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
-        """A study that measures by itself, in this worker's whole life only once."""
+        """A study that measures by itself; in this worker's whole life only once, unless the study `shares`."""
         settle(Places.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:

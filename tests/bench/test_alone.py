@@ -54,7 +54,7 @@ def test_a_slot_is_free_again_after_a_watch_that_raised(tmp_path, monkeypatch):
     monkeypatch.setattr(alone, "Watch", fails_once)
     monkeypatch.setattr(alone, "ask_once", lambda *_, **__: {"status": "ok"})
     free: alone.SimpleQueue = alone.SimpleQueue()
-    free.put((0,))
+    free.put(alone.Slot((0,)))
     (task, backend), live = jobs(1)[0], set()
     with pytest.raises(RuntimeError, match="no watch"):
         alone._one(task, backend, free, tmp_path, live, alone.HERE, alone.NOWHERE)
