@@ -22,12 +22,11 @@ FEWEST_LENGTHS = 3
 class Series:
     """A cost at each length: `values` [R, K] of R replicates at K rising `lengths`, positive, NaN where one is missing.
 
-    censored: the shortest length that did not fit in memory; None if all did.
+    A length at which a series has no value, out of memory perhaps, is not among its lengths.
     """
 
     lengths: np.ndarray
     values: np.ndarray
-    censored: float | None = None
 
     def at(self, lengths: np.ndarray) -> np.ndarray:
         """Logarithms of the values at some of its lengths, [R, k]."""
@@ -87,8 +86,8 @@ def crossover(first: Series, second: Series, confidence: float = CONFIDENCE) -> 
 
     D(T) = ln first − ln second, mean over replicates, straight in ln T between lengths; T* is where it falls through zero. The
     interval holds the lengths at which D = 0 is not rejected: where the t-band about D, its deviation pooled over lengths,
-    includes zero (Fieller's way, length by length). `first` dearer throughout: above the longest length both have; cheaper
-    throughout: below the shortest. Neither is extrapolated.
+    includes zero (Fieller's way, length by length), and what a bend between two lengths may add (see `_fall`). `first` dearer
+    throughout: above the longest length both have; cheaper throughout: below the shortest. Neither is extrapolated.
     """
     lengths = np.intersect1d(first.lengths, second.lengths)
     replicates = min(len(first.values), len(second.values))
@@ -114,8 +113,8 @@ def _band(differences: np.ndarray, confidence: float) -> tuple[np.ndarray, np.nd
 
 def _crossing(lengths: np.ndarray, middle: np.ndarray, half: np.ndarray, count: int) -> Estimate:
     shortest, longest = float(lengths[0]), float(lengths[-1])
-    low, high = _fall(lengths, middle - half), _fall(lengths, middle + half)
-    value = _fall(lengths, middle)
+    low, high = min(_fall(lengths, middle - half)), max(_fall(lengths, middle + half))
+    value = _fall(lengths, middle)[0]
     if low > longest:  # dearer throughout, and surely so
         return Estimate(None, low=longest, seeds=count, beyond=longest)
     if high < shortest:  # cheaper throughout
@@ -129,13 +128,33 @@ def _crossing(lengths: np.ndarray, middle: np.ndarray, half: np.ndarray, count: 
     return Estimate(value, bounded, high, count)
 
 
-def _fall(lengths: np.ndarray, curve: np.ndarray) -> float:
-    """Where the curve falls through zero for the last time; −inf where it is below throughout, inf where it ends above."""
+def _fall(lengths: np.ndarray, curve: np.ndarray) -> tuple[float, ...]:
+    """Where the curve falls through zero for the last time: on its chord, and how far off a bend between the two lengths may
+    put it. (−inf,) where it is below throughout, (inf,) where it ends above.
+
+    A curve that bends one way lies, between two lengths, on one side of their chord and on the other side of its neighbours
+    extended; so its zero lies between theirs. Where there is no neighbour nothing is known but the two lengths.
+    """
     if curve[-1] > 0:
-        return float("inf")
+        return (float("inf"),)
     above = np.flatnonzero(curve > 0)
     if not len(above):
-        return float("-inf")
-    left = above[-1]
+        return (float("-inf"),)
+    left, places = int(above[-1]), np.log(lengths)
+    bracket = places[left], places[left + 1]
+    zeros = [_zero(places, curve, left)]
+    for neighbour in (left - 1, left + 1):
+        if 0 <= neighbour < len(places) - 1:
+            falls = curve[neighbour] > curve[neighbour + 1]
+            # A neighbour that does not fall never meets zero in the bracket: the curve clings to its own end of it.
+            end = bracket[1] if neighbour < left else bracket[0]
+            zeros.append(float(np.clip(_zero(places, curve, neighbour), *bracket)) if falls else end)
+        else:
+            zeros += bracket
+    return tuple(float(np.exp(zero)) for zero in zeros)
+
+
+def _zero(places: np.ndarray, curve: np.ndarray, left: int) -> float:
+    """Where the chord from `left` on, extended, meets zero."""
     share = curve[left] / (curve[left] - curve[left + 1])
-    return float(np.exp(np.log(lengths[left]) + share * np.log(lengths[left + 1] / lengths[left])))
+    return float(places[left] + share * (places[left + 1] - places[left]))

@@ -23,7 +23,7 @@ def seconds(plan: Plan) -> float | None:
         if chosen.forecast is None:
             return None
         for case in plan.cases(name):
-            total += chosen.forecast(case) * (1 if chosen.measures_alone(case) else plan.replicates)
+            total += chosen.forecast(case) * (chosen.times_alone(case) if chosen.measures_alone(case) else plan.replicates)
     return total
 
 

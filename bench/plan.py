@@ -119,7 +119,7 @@ class Plan:
     def replicate(self, number: int, only: Sequence[str] | None = None) -> Iterator[Task]:
         """One replicate's tasks, shuffled; `only` keeps the cases with these keys.
 
-        Studies that measure alone are deterministic enough for one replicate (see docs/measurement.md).
+        What is measured alone is not among them (see `alone`).
         """
         shuffled = random.Random(f"{self.seed} {number}")
         asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
@@ -137,10 +137,13 @@ class Plan:
             yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
 
     def alone(self) -> Iterator[Task]:
+        """Cases that a study measures by itself, each as often as the study says: replicates from 0 on."""
         for name in self.studies:
+            chosen = study.get(name)
             for case in self.cases(name):
-                if study.get(name).measures_alone(case):
-                    yield Task(name, case, self.measured_on(name, case), 0)
+                if chosen.measures_alone(case):
+                    backends = self.measured_on(name, case)
+                    yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
 
     def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""

@@ -205,8 +205,9 @@ class Run:
     def _alone(self, cache: Path) -> bool:
         """Studies that measure by themselves. False if out of time."""
         jobs = []
-        for task in self.plan.alone():
-            wanted, refused = self._wanted(task), _refused(task, self._wanted(task))
+        # Asked before anything is recorded: a refusal of the first time must not take the others off the count.
+        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone()]:
+            refused = _refused(task, wanted)
             self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0, self._marks) for name, reply in refused.items()))
             jobs += [(task, name) for name in wanted if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.

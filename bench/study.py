@@ -26,6 +26,8 @@ class Study:
     and a case it measures by itself, in a worker of its own, after both were admitted (see `bench.prepare`).
 
     apart    of a study that has `alone`: which of its cases are measured so, the others taking turns; all if None
+    times    a case that is measured alone is measured, each time in a fresh worker: what has no spread of its own over seeds
+             needs several for an interval; once if None
     forecast seconds that one case takes on one backend, told before it is tried; None where nobody knows
     on       of the backends compared, those a case is measured on; all if None. Where the study measures alone it may name
              `REFERENCE`.
@@ -41,6 +43,7 @@ class Study:
     cases: Mapping[Scale, tuple[Case, ...]]
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
     apart: Callable[[Case], bool] | None = None
+    times: Callable[[Case], int] | None = None
     forecast: Callable[[Case], float] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
@@ -51,6 +54,9 @@ class Study:
 
     def measures_alone(self, case: Case) -> bool:
         return self.alone is not None and (self.apart is None or self.apart(case))
+
+    def times_alone(self, case: Case) -> int:
+        return 1 if self.times is None else self.times(case)
 
 
 def names() -> list[str]:

@@ -38,6 +38,11 @@ def measured_alone(case: Case) -> bool:
     return case.factor("sweep") in ("memory", "newton")
 
 
+def times_alone(case: Case) -> int:
+    """Rounds of Newton's method have their spread over seeds; a peak of memory and energy have none but over workers."""
+    return 3 if case.factor("sweep") == "memory" else 1
+
+
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Each architecture at its best: cuDNN for an LSTM on a GPU, PyTorch otherwise."""
     if case.factor("sweep") == "newton":
@@ -239,6 +244,7 @@ STUDY = Study(
     cases=CASES,
     alone=measure,
     apart=measured_alone,
+    times=times_alone,
     forecast=forecast,
     on=measured_on,
     repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (2, Pace(2, 0.02, 0.1))},

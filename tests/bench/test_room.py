@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +40,15 @@ def test_the_plan_says_time_and_peak_before_it_starts(monkeypatch):
     assert said[0].startswith("predicted: about") and "1 GB free" in said[2] and "will not fit and are not tried" in said[2]
     assert forecast.statement(plan.make("quick")) == []
     assert (forecast.seconds(plan.make("scaling", scale="gpu")) or 1e9) <= 9 * 60
+
+
+def test_the_forecast_counts_every_time_that_a_case_is_measured_alone(monkeypatch):
+    chosen, own = plan.make("scaling", scale="cpu"), scaling.STUDY
+    monkeypatch.setattr(scaling, "STUDY", dataclasses.replace(own, times=None))
+    once = forecast.seconds(chosen)
+    monkeypatch.setattr(scaling, "STUDY", own)
+    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if case.factor("sweep") == "memory")
+    assert once and forecast.seconds(chosen) == pytest.approx(once + 2 * of_memory)
 
 
 def test_tokens_are_constant_over_length_and_architectures_have_as_many_parameters():

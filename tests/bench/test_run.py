@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan, session, turns
+from bench import plan, session, study, turns
 from bench.lock import DeviceBusy, device_lock
 from bench.session import NothingToResume
 from results import store
@@ -48,6 +48,16 @@ def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collecto
     assert all(record.status == "ok" for record in run.records), [record.reason for record in run.records]
     assert collector.expected == len(turned | alone)
     assert path.parts[-3:-1] == (run.header.started[:10], run.header.machine)
+
+
+def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time_afresh(tmp_path, collector, monkeypatch):
+    often = dataclasses.replace(study.get("memory"), times=lambda case: 3)
+    monkeypatch.setattr("bench.studies.memory.STUDY", often)
+    chosen = dataclasses.replace(smoke("numpy"), studies=("memory",))
+    path, footer = session.start(chosen, tmp_path, collector)
+    found = {record.task for record in store.read(path).records if record.study == "memory"}
+    assert footer.complete and found == {("memory", case.key, "numpy", n) for case in chosen.cases("memory") for n in range(3)}
+    assert collector.expected == len(found)
 
 
 def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):

@@ -18,6 +18,11 @@ def test_times_are_taken_in_turns_and_memory_alone():
     alone = {(task.case.factor("sweep"), task.backends) for task in chosen.alone()}
     assert turns == {"tokens", "single", "width", "depth", "batch"}
     assert alone == {("memory", ("torch",)), ("newton", ("reference",))}
+    numbers = {
+        sweep: {task.replicate for task in chosen.alone() if task.case.factor("sweep") == sweep}
+        for sweep in ("memory", "newton")
+    }
+    assert numbers == {"memory": {0, 1, 2}, "newton": {0}}  # seeds are the replicates of Newton's method
     assert chosen.dtypes() == ["float32"]
 
 
