@@ -22,8 +22,11 @@ def seconds(plan: Plan) -> float | None:
             continue
         if chosen.forecast is None:
             return None
+        # On a CPU what is measured alone goes side by side, a processor each (see `bench.run`).
+        beside = plan.threads if plan.device == "cpu" else 1
         for case in plan.cases(name):
-            total += chosen.forecast(case) * (chosen.times_alone(case) if chosen.measures_alone(case) else plan.replicates)
+            times = chosen.times_alone(case) / beside if chosen.measures_alone(case) else plan.replicates
+            total += chosen.forecast(case) * times
     return total
 
 

@@ -17,6 +17,7 @@ from results.record import Measurement
 Factors = tuple[tuple[str, Factor], ...]
 Model = tuple[Spec, Factors]
 PHASES: tuple[Phase, ...] = ("forward_backward", "forward", "step")
+COMPARED = ("lstm_stack", "transformer")  # whose crossovers are asked for: at more lengths, and more often, than the scans
 NEWTON_INITS = ("pytorch", "forget:1", "forget:3", "forget:5", "chrono:784")
 
 
@@ -39,8 +40,9 @@ def measured_alone(case: Case) -> bool:
 
 
 def times_alone(case: Case) -> int:
-    """Rounds of Newton's method have their spread over seeds; a peak of memory and energy have none but over workers."""
-    return 3 if case.factor("sweep") == "memory" else 1
+    """Twice where a crossover is asked for: a peak of memory and energy have no spread but over workers, and a crossover pools
+    it over lengths. Rounds of Newton's method have theirs over seeds."""
+    return 2 if case.factor("sweep") == "memory" and case.spec.cell in COMPARED else 1
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
@@ -86,13 +88,13 @@ def _memory(models: list[Model], lengths: Sequence[int], tokens: int) -> Iterato
 
 def _sizes(like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, heads: int,
            state_size: int) -> Iterator[Case]:  # fmt: skip
-    """Width, depth and batch in turn, about the same middle."""
-    changed = [("width", replace(like, hidden_size=width), batches[1]) for width in widths]
-    changed += [("depth", replace(like, num_layers=depth), batches[1]) for depth in depths]
-    changed += [("batch", like, batch) for batch in batches]
-    for sweep, spec, batch in changed:
+    """Width, depth and batch in turn about one middle, which all three share: `like`, with the second of the batches."""
+    changed = [(like, batch) for batch in batches]
+    changed += [(replace(like, hidden_size=width), batches[1]) for width in widths if width != like.hidden_size]
+    changed += [(replace(like, num_layers=depth), batches[1]) for depth in depths if depth != like.num_layers]
+    for spec, batch in changed:
         for model, match in matched(spec, heads, state_size):
-            factors = (("sweep", sweep), ("size", spec.hidden_size), *match)
+            factors = (("sweep", "sizes"), ("size", spec.hidden_size), *match)
             yield Case(model, steps, batch, "forward_backward", factors=factors)
 
 
@@ -113,43 +115,51 @@ def _smoke() -> Iterator[Case]:
 def _cpu() -> Iterator[Case]:
     like = LSTMStackSpec(64, 96)
     models = matched(like, state_size=4)
-    yield from _over_length(models, (64, 256, 1024, 4096), 4096, ("forward_backward", "forward"))
-    yield from _over_length(models, (64, 512, 4096), 4096, ("step",))
-    yield from _one_sequence(models, (256, 1024))
-    yield from _memory(models, (64, 512, 4096), 4096)
-    yield from _sizes(like, (69, 192), (2,), (1, 4), 128, 4, 4)
-    yield from _newton((256, 2048), 3)
+    compared, scans = models[:2], models[2:]
+    lengths = (64, 128, 256, 512, 1024, 2048, 4096)
+    yield from _over_length(compared, lengths, 4096)
+    yield from _over_length(scans, (64, 512, 4096), 4096, ("forward_backward", "step"))
+    yield from _one_sequence(compared, (256, 512, 1024, 2048))
+    yield from _memory(compared, (64, 512, 4096), 4096)
+    yield from _memory(scans, (64, 4096), 4096)
+    yield from _sizes(like, (52, 96, 192), (1, 2, 4), (1, 4, 16), 128, 4, 4)
+    yield from _newton((1024,), 3)
 
 
 def _gpu() -> Iterator[Case]:
     like = LSTMStackSpec(64, 512, dtype="bfloat16", device="cuda")
     models = matched(like, heads=8)
-    yield from _over_length(models, (64, 256, 1024, 4096, 16_384, 65_536), 65_536)
-    yield from _one_sequence(models, (256, 1024, 4096))
-    yield from _memory(models, (64, 4096, 65_536), 65_536)
-    yield from _sizes(like, (256, 1024), (2, 4), (1, 16, 128), 512, 8, 16)
-    yield from _newton((256, 1024), 5)
+    compared, scans = models[:2], models[2:]
+    yield from _over_length(compared, (64, 256, 1024, 4096, 16_384, 65_536), 65_536)
+    yield from _over_length(scans, (64, 2048, 65_536), 65_536, ("forward_backward",))
+    yield from _one_sequence(compared, (256, 1024, 4096))
+    yield from _memory(compared, (64, 2048, 65_536), 65_536)
+    yield from _memory(scans, (64, 65_536), 65_536)
+    yield from _sizes(like, (256, 512, 1024), (1, 2, 4), (1, 16, 128), 256, 8, 16)
+    yield from _newton((1024,), 5)
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case: estimated from few rates, which are meant to be on the long side.
+    """Seconds of one case: estimated from few rates.
 
-    CPU: 20 GFLOP/s, 60 µs a sequential step, set by hand. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated,
-    no GPU has run it.
+    CPU: 50 GFLOP/s, 15 µs a sequential step and 20 µs a token of the state-space scan, trained; rounded from a run on two cores
+    of an AMD EPYC. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated, no GPU has run it. A forward pass alone takes at most
+    half as long, since the backward pass is no shorter.
     """
     if case.factor("sweep") == "newton":
-        return 4.0 + case.steps * 2e-3
-    device = case.spec.device
-    rate, latency, draw = (2e10, 6e-5, 5e-8) if device == "cpu" else (5e13, 2.5e-5, 2.5e-8)
+        return 1.5 + case.steps * 1.5e-3
+    device, training = case.spec.device, case.phase == "forward_backward"
+    rate, latency, scan, draw, start = (5e10, 1.5e-5, 2e-5, 5e-8, 3.0) if device == "cpu" else (5e13, 2.5e-5, 5e-8, 2.5e-8, 6.0)
     counts = case.counts()
     call = counts["flops"] / rate
+    share = case.spec.num_layers * (1.0 if training else 0.5)
     if case.spec.cell == "lstm_stack" and case.phase != "step":
-        call += case.steps * case.spec.num_layers * latency
+        call += case.steps * latency * share
     if case.spec.cell == "ssm":
-        call += counts["tokens"] * (1e-5 if device == "cpu" else 5e-8)
+        call += counts["tokens"] * scan * share
     drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * draw
-    calls = 4 if measured_alone(case) else 11
-    return drawn + calls * call + (6.0 if measured_alone(case) else 0.4)
+    alone = measured_alone(case)
+    return drawn + (4 if alone else 11) * call + (start if alone else 0.15 if device == "cpu" else 0.4)
 
 
 def _of(sweep: str, phase: str, *cells: str) -> str:
@@ -247,6 +257,6 @@ STUDY = Study(
     times=times_alone,
     forecast=forecast,
     on=measured_on,
-    repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (2, Pace(2, 0.02, 0.1))},
+    repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (3, Pace(2, 0.02, 0.1))},
     verdicts=CLAIMS,
 )

@@ -11,8 +11,8 @@ import pytest
 from analysis import scaling, verdicts
 from analysis.scaling import Series, crossover
 from analysis.seeds import Estimate
-from bench.study import Scale
 from bench.studies import scaling as study
+from bench.study import Scale
 
 LENGTHS = 2.0 ** np.arange(6, 17)
 

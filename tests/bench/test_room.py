@@ -47,8 +47,8 @@ def test_the_forecast_counts_every_time_that_a_case_is_measured_alone(monkeypatc
     monkeypatch.setattr(scaling, "STUDY", dataclasses.replace(own, times=None))
     once = forecast.seconds(chosen)
     monkeypatch.setattr(scaling, "STUDY", own)
-    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if case.factor("sweep") == "memory")
-    assert once and forecast.seconds(chosen) == pytest.approx(once + 2 * of_memory)
+    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.times_alone(case) == 2)
+    assert once and forecast.seconds(chosen) == pytest.approx(once + of_memory / chosen.threads)
 
 
 def test_tokens_are_constant_over_length_and_architectures_have_as_many_parameters():

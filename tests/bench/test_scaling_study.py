@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from analysis import lengths, quantities
+from analysis import quantities, seeds
 from bench import plan
 from bench.studies import scaling
 
 
 def test_every_rule_names_a_quantity_that_exists():
     named = {test.quantity for claim in scaling.CLAIMS for test in claim.tests}
-    assert named <= quantities.QUANTITIES.keys() | lengths.QUANTITIES.keys()
+    assert named <= quantities.QUANTITIES.keys() | quantities.OVER_LENGTHS.keys()
 
 
 def test_times_are_taken_in_turns_and_memory_alone():
     chosen = plan.make("scaling", ["torch"], scale="cpu")
     turns = {task.case.factor("sweep") for task in chosen.replicate(0)}
     alone = {(task.case.factor("sweep"), task.backends) for task in chosen.alone()}
-    assert turns == {"tokens", "single", "width", "depth", "batch"}
+    assert turns == {"tokens", "single", "sizes"}
     assert alone == {("memory", ("torch",)), ("newton", ("reference",))}
     numbers = {
         sweep: {task.replicate for task in chosen.alone() if task.case.factor("sweep") == sweep}
         for sweep in ("memory", "newton")
     }
-    assert numbers == {"memory": {0, 1, 2}, "newton": {0}}  # seeds are the replicates of Newton's method
+    assert numbers == {"memory": {0, 1}, "newton": {0}}  # seeds are the replicates of Newton's method
     assert chosen.dtypes() == ["float32"]
 
 
@@ -31,3 +31,29 @@ def test_an_lstm_on_a_gpu_is_cudnns():
     for case in cases:
         best = ("cudnn",) if case.spec.cell == "lstm_stack" else ("torch",)
         assert scaling.measured_on(case, ("torch", "cudnn", "numpy")) == best
+
+
+def test_width_depth_and_batch_have_three_values_each_about_one_middle():
+    for scale in ("cpu", "gpu"):
+        cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "sizes"]
+        for cell in ("lstm_stack", "transformer", "minlstm", "ssm"):
+            sizes = {(int(case.factor("size")), case.spec.num_layers, case.batch) for case in cases if case.spec.cell == cell}
+            middles = [each for each in sizes if all(_alike(sizes, each, place) == 3 for place in range(3))]
+            assert len(sizes) == 7 and len(middles) == 1
+
+
+def _alike(sizes: set[tuple[int, int, int]], middle: tuple[int, int, int], place: int) -> int:
+    """How many differ from the middle, itself included, in one place alone."""
+    return sum(
+        all(one == other for k, (one, other) in enumerate(zip(each, middle, strict=True)) if k != place) for each in sizes
+    )
+
+
+def test_crossovers_are_looked_for_at_lengths_a_factor_of_two_apart_on_a_cpu():
+    cases = [case for case in scaling.CASES["cpu"] if case.factor("sweep") == "tokens" and case.spec.cell == "lstm_stack"]
+    for phase in scaling.PHASES:
+        assert [case.steps for case in cases if case.phase == phase] == [2**power for power in range(6, 13)]
+
+
+def test_every_interval_over_replicates_has_the_three_it_needs():
+    assert all(plan.make("scaling", scale=scale).replicates >= seeds.FEWEST_SEEDS for scale in ("cpu", "gpu"))
