@@ -13,7 +13,7 @@ from analysis.ratios import CONFIDENCE
 from analysis.seeds import Estimate, missing
 
 FEWEST_PAIRS = 5
-CENSORED = 1e300  # ranks above any number
+CENSORED = 1e300  # ranks above any number that is not above its bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,16 @@ def pairs(rows: pd.DataFrame) -> list[Pair]:
 def rank_correlation(rows: pd.DataFrame) -> Estimate:
     """Spearman's ρ of n(ε) and L50 over cells and initialisations.
 
-    What is censored shares the highest rank; what has no number is left out.
+    What is censored shares the highest rank, where its bound lies as high as all numbers do: below one of them its rank is
+    not known, and neither is the correlation. What has no number is left out.
     """
-    both = [(ranked(pair.horizon), ranked(pair.learnable)) for pair in pairs(rows)]
+    found = pairs(rows)
+    for name, column in (("n(10⁻³)", [pair.horizon for pair in found]), ("L50", [pair.learnable for pair in found])):
+        highest = max((each.value for each in column if each.value is not None), default=0.0)
+        bounds = [each.beyond for each in column if each.value is None and each.beyond is not None and each.beyond < highest]
+        if bounds:
+            return missing(f"{name} > {min(bounds):g} cannot be ranked beside {highest:g}: look at more steps")
+    both = [(ranked(pair.horizon), ranked(pair.learnable)) for pair in found]
     known = np.array([pair for pair in both if None not in pair], float).reshape(-1, 2)
     if len(known) < FEWEST_PAIRS:
         return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")

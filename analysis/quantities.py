@@ -31,6 +31,7 @@ from analysis.seeds import Estimate, missing
 Quantity = Callable[[pd.DataFrame], Estimate]
 _FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
 _OPERATORS = {"=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+OVER_BACKENDS = ("input_disagreement", "state_disagreement")  # of every backend that measured: who did not must be named
 REFERENCE = "reference"  # stands in a backend's place where the study's own code measured
 NOT_MEASURED = missing("not measured")
 
@@ -83,9 +84,14 @@ def _of_curve(what: Callable[[Curve], Estimate], metric: str = "log_gradient") -
 
 
 def _passed_over_100(of: Curve) -> Estimate:
-    """A(100)/A(1)."""
+    """A(100)/A(1); 0 where it is exactly zero in every seed."""
     early, late = of.at(1), of.at(100)
-    return missing("fewer than 100 steps") if early is None or late is None else seeds.geometric_mean(late - early)
+    if early is None or late is None:
+        return missing("fewer than 100 steps")
+    zero = int((late == -np.inf).sum())
+    if zero == len(late):
+        return Estimate(0.0, 0.0, 0.0, zero)
+    return missing(f"exactly zero at lag 100 in {zero} of {len(late)} seeds") if zero else seeds.geometric_mean(late - early)
 
 
 def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
@@ -98,16 +104,6 @@ def _identity_error(rows: pd.DataFrame) -> Estimate:
     """The largest error found; nothing is estimated, so it is its own interval."""
     found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_error")])
     return Estimate(float(found.max()), float(found.max()), float(found.max()), len(found)) if len(found) else NOT_MEASURED
-
-
-def _hop_share_at_10(rows: pd.DataFrame) -> Estimate:
-    found = seeds.together(seeds.metric(rows, "hop_share_10"))
-    return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
-
-
-def _largest_exponent(rows: pd.DataFrame) -> Estimate:
-    found = seeds.together(seeds.metric(rows, "lyapunov"))
-    return seeds.mean(found[:, 0]) if found.size else NOT_MEASURED
 
 
 def _disagreement(*metrics: str) -> Quantity:
@@ -167,13 +163,14 @@ def _stream_growth(rows: pd.DataFrame) -> Estimate:
 QUANTITIES: dict[str, Quantity] = {
     "horizon": _of_curve(attenuation.horizon),
     "rate": _of_curve(attenuation.rate),
+    "offset": _of_curve(attenuation.offset),
     "half_life": _of_curve(attenuation.half_life),
     "bic_for_exponential": _of_curve(attenuation.bic_for_exponential),
     "passed_over_100": _of_curve(_passed_over_100),
     "cell_cosine_at_100": _cell_cosine_at_100,
     "identity_error": _identity_error,
-    "hop_share_at_10": _hop_share_at_10,
-    "largest_exponent": _largest_exponent,
+    "hop_share_at_10": partial(seeds.first, name="hop_share_10"),
+    "largest_exponent": partial(seeds.first, name="lyapunov"),
     "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
     "input_disagreement": _disagreement("log_input"),
     "state_disagreement": _disagreement("log_hidden", "log_cell"),
@@ -216,7 +213,7 @@ OVER_LENGTHS: dict[str, Quantity] = lengths.QUANTITIES | {
 # What stands beside a number of each; "" for a pure number.
 UNITS = lengths.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
-    "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step",
+    "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step", "offset": "nat",
     "largest_exponent": "nat/step", "learnable_lag": "steps",
     "loss_gap": "nat", "early_gap": "nat", "late_gap": "nat", "loss_gap_at_equal_time": "nat",
     "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",

@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import audit, claims, summary, tables, words
+from analysis import audit, claims, ends, summary, tables, words
 from analysis.findings import Findings, find_out
 from analysis.gallery import Group, groups
 from analysis.load import Section, load, rows_of
@@ -133,6 +133,7 @@ def notes(found: Findings) -> list[str]:
         )
     if len(bimodal) > MOST_MODES:
         said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
+    said += ends.sentences(found.section.series)
     counted = Counter(note for notes in found.cases["notes"] for note in notes)
     said += [f"{note.replace('_', ' ')}: {words.count(number, 'timing')}." for note, number in sorted(counted.items())]
     return said

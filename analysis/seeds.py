@@ -9,13 +9,14 @@ import pandas as pd
 from scipy import stats
 
 from analysis.ratios import CONFIDENCE
+from analysis.words import NOT_MEASURED
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """low and high bound the value at 95 %. None: no number; `why` says so in a few words.
+    """low and high bound the value at 95 %. None: no number; `why` says so in a few words, beside a number what to know of it.
 
     beyond: the value lies above this bound and is not known (censored); then `value` and `high` are None, `low` may be known.
     """
@@ -40,10 +41,12 @@ def missing(why: str) -> Estimate:
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """The mean of one value a seed with its t-interval."""
-    values = values[np.isfinite(values)]
+    """The mean of one value a seed with its t-interval; none where a seed has no number, for the others are no fair sample."""
+    without = int((~np.isfinite(values)).sum())
+    if without:
+        return missing(f"{without} of {len(values)} seeds without a number")
     if len(values) < FEWEST_SEEDS:
-        return missing(f"{len(values)} seeds with a number: too few for an interval")
+        return missing(f"{len(values)} seeds: too few for an interval")
     middle = float(values.mean())
     half = half_width(values[:, None])[0]
     return Estimate(middle, middle - half, middle + half, len(values))
@@ -72,13 +75,18 @@ def by_seed(samples: np.ndarray, blocks: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def metric(rows: pd.DataFrame, name: str) -> list[np.ndarray]:
-    """The seeds of the first row of a metric; none where it was not measured."""
+    """The seeds of the last row of a metric, the newest run's; none where it was not measured."""
     found = rows[rows["metric"] == name]
-    return [] if found.empty else by_seed(found["samples"].iloc[0], found["blocks"].iloc[0])
+    return [] if found.empty else by_seed(found["samples"].iloc[-1], found["blocks"].iloc[-1])
+
+
+def first(rows: pd.DataFrame, name: str) -> Estimate:
+    """Of each seed's first value of a metric."""
+    found = metric(rows, name)
+    return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else missing(NOT_MEASURED)
 
 
 def together(seeds: list[np.ndarray]) -> np.ndarray:
-    """[S, K] with the K that all seeds have; seeds without any value are left out."""
-    seeds = [values for values in seeds if len(values)]
+    """[S, K] with the K that all seeds have: none where one has no value, for a seed left out would not be missed."""
     shortest = min((len(values) for values in seeds), default=0)
     return np.array([values[:shortest] for values in seeds]).reshape(len(seeds), shortest)

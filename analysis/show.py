@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import words
+from analysis import ends, words
 from analysis.findings import Findings, find_out
 from analysis.load import Section, load, rows_of
 from analysis.ratios import Location, Ratio, locate
@@ -41,8 +41,10 @@ def values(
 def _section(section: Section, baseline: str | None, location: Location) -> Iterator[Values]:
     found = find_out(section, baseline, location)
     timed = {(row["study"], row["case"], row["backend"]): row for row in rows_of(found.cases)}
-    series = section.series[section.series["metric"] != "time"].drop_duplicates(["study", "case", "backend"])
-    other = {(row["study"], row["case"], row["backend"]): row for row in rows_of(series)}
+    series = section.series[section.series["metric"] != "time"]
+    other: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for (study, case, backend), rows in series.groupby(["study", "case", "backend"], sort=False):
+        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": ends.of_case(rows)}
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []
@@ -89,7 +91,8 @@ def _other(series: dict[str, Any] | None, location: Location) -> Values:
     said: Values = {"metric": "", "unit": ""} | empty | {"location": location, "notes": ""}
     if series is None:
         return said
-    return said | {"metric": series["metric"], "unit": series["unit"], "value": locate(series["samples"], location)}
+    value = locate(series["samples"], location)
+    return said | {"metric": series["metric"], "unit": series["unit"], "value": value, "notes": series["notes"]}
 
 
 def _text(value: Values) -> Row:
@@ -106,7 +109,7 @@ def _text(value: Values) -> Row:
         "±": spread,
         "tokens/s": "" if tokens is None else words.scaled(tokens, "").strip(),
         "ratio": "" if ratio is None else "baseline" if own else f"{words.digits(ratio)}×{interval}",
-        "notes": str(value["notes"]).replace("_", " ") if number is not None else str(value["notes"]),
+        "notes": str(value["notes"]).replace("_", " ") if value["metric"] == "time" else str(value["notes"]),
     }
 
 

@@ -27,9 +27,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """without: backends that a claim about every backend was not tested on, and why; nothing for other claims."""
+
     claim: Claim
     word: Word
     findings: tuple[Finding, ...]
+    without: str = ""
 
     def labels(self, outcome: Outcome) -> list[str]:
         return [finding.label for finding in self.findings if finding.outcome == outcome]
@@ -44,13 +47,26 @@ class Verdict:
         return f"{text[:1].upper()}{text[1:]}."
 
 
-def judge(claim: Claim, series: pd.DataFrame) -> Verdict:
-    """The verdict on a claim by the records of one section."""
+def judge(claim: Claim, series: pd.DataFrame, records: pd.DataFrame | None = None) -> Verdict:
+    """The verdict on a claim by the records of one section; `records` also holds what was skipped or failed."""
     findings = []
     for label, selection in claim.settings:
         estimates = tuple(quantities.estimate(test.quantity, series, selection) for test in claim.tests)
         findings.append(Finding(label, estimates, _together(claim.tests, estimates)))
-    return Verdict(claim, word([finding.outcome for finding in findings]), tuple(findings))
+    over_backends = any(test.quantity in quantities.OVER_BACKENDS for test in claim.tests)
+    without = _without([of for _, of in claim.settings], records) if over_backends and records is not None else ""
+    return Verdict(claim, word([finding.outcome for finding in findings]), tuple(findings), without)
+
+
+def _without(selections: Sequence[str], records: pd.DataFrame) -> str:
+    """`Not tested on cudnn and onnxruntime (skipped) and jax (failed).`"""
+    found = pd.concat([quantities.select(records, of) for of in selections])
+    measured = set(found.loc[found["status"] == "ok", "backend"])
+    parts = []
+    for status in ("skipped", "failed"):
+        names = sorted({*found.loc[found["status"] == status, "backend"]} - measured)
+        parts += [f"{words.listed(names)} ({status})"] if names else []
+    return f"Not tested on {words.listed(parts)}." if parts else ""
 
 
 def outcome(test: Test, found: Estimate) -> Outcome:
@@ -86,13 +102,14 @@ def spoken(quantity: str, found: Estimate) -> str:
     unit = f" {quantities.UNITS[quantity]}" if quantity in quantities.UNITS else ""
     if found.value is None and found.beyond is None:
         return found.why or words.NOT_MEASURED
+    why = f" ({found.why})" if found.why else ""
     if found.value is None:
         low = f" [above {_number(found.low)}]" if found.low is not None and found.low != found.beyond else ""
-        return f"> {_number(found.beyond)}{unit}{low}"
+        return f"> {_number(found.beyond)}{unit}{low}{why}"
     if found.low == found.high and not unit:  # the largest of some errors, say: found, not estimated
-        return f"{found.value:.2g}"
+        return f"{found.value:.2g}{why}"
     high = f"> {_number(found.beyond)}" if found.high is None and found.beyond is not None else _number(found.high)
-    return f"{_number(found.value)}{unit} [{_number(found.low)}, {high}]"
+    return f"{_number(found.value)}{unit} [{_number(found.low)}, {high}]{why}"
 
 
 def _number(value: float | None) -> str:

@@ -153,7 +153,6 @@ def test_the_interval_of_a_horizon_covers_the_truth_about_as_often_as_it_says():
 
 def test_seeds_cut_short_are_read_as_far_as_all_go():
     assert seeds.together(seeds.by_seed(np.arange(5.0), (3, 2))).tolist() == [[0, 1], [3, 4]]
-    assert seeds.together([np.empty(0), np.arange(2.0)]).tolist() == [[0, 1]]
 
 
 def test_selections_and_quantities_that_cannot_be_read_say_so():
