@@ -40,11 +40,12 @@ Answer = dict[str, np.ndarray]
 def answer(loaded: Loaded, case: Case) -> Answer:
     """Run the case's phase once and collect outputs, final states and (training) every gradient.
 
-    For `step`, all T steps are streamed; the outputs are stacked to [T, B, R].
+    For `step`, all T steps are streamed; the outputs are stacked to [T, B, R]. Where the state grows with them (a cache), 2T:
+    the second T meet it full, its oldest tokens overwritten, as a step is timed.
     """
     if case.phase == "step":
         outputs = []
-        for _ in range(case.steps):
+        for _ in range(case.steps * (1 + case.remembers)):
             loaded.step()
             loaded.wait()
             outputs.append(loaded.outputs())

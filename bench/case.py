@@ -69,6 +69,11 @@ class Case:
         return "-".join(parts)
 
     @property
+    def remembers(self) -> bool:
+        """Whether what is carried from step to step grows with the context."""
+        return self.spec.state_bytes(1, 2) > self.spec.state_bytes(1, 1)
+
+    @property
     def tokens(self) -> int:
         """Tokens one call processes: B for a streaming step, else T·B."""
         return self.batch if self.phase == "step" else self.steps * self.batch

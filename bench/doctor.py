@@ -46,7 +46,7 @@ def examine(devices: tuple[Device, ...] = ("cpu", "cuda")) -> Iterator[Finding]:
 
 
 def _ask(worker: WorkerProcess, backend: str, device: Device) -> Finding:
-    case = Case(LSTMSpec(8, 8, device=device), 4, 2)
+    case = Case(LSTMSpec(8, 8, device=device), 4, 2, impls.phases(backend)[0])
     try:
         reply = worker.request("prepare", START_SECONDS, case=case.to_dict(), check_answers=True)
     except WorkerFailed as failure:

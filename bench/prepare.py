@@ -62,7 +62,8 @@ def refusal_unasked(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
-    return reason or refusals.cell(case.spec, *impls.cells(backend))
+    reason = reason or refusals.cell(case.spec, *impls.cells(backend))
+    return reason or refusals.phase(case.phase, *impls.phases(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -100,7 +101,7 @@ def load(case: Case, backend: str) -> Prepared:
     params, batch = case.data()
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)
-    if case.phase == "step" and case.spec.state_bytes(1, 2) > case.spec.state_bytes(1, 1):
+    if case.phase == "step" and case.remembers:
         cast(Remembers, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()

@@ -51,6 +51,7 @@ __all__ = [
     "devices",
     "get",
     "names",
+    "phases",
     "source",
 ]
 
@@ -91,6 +92,11 @@ def devices(name: str) -> tuple[str, ...]:
 def cells(name: str) -> tuple[str, ...]:
     """The cells a backend can ever run: its `CELLS`, all if it names none. Imports nothing."""
     return _literal(name, "CELLS") or tuple(CELLS)
+
+
+def phases(name: str) -> tuple[Phase, ...]:
+    """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
+    return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
 
 
 def _literal(name: str, variable: str) -> tuple[str, ...]:

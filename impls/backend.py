@@ -75,6 +75,7 @@ class Backend(Protocol):
     RUNS       what may legitimately run under this name; anything else is a fall-back and is never timed.
     DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
     CELLS      optional, a literal: the cells it can ever run, likewise.
+    PHASES     optional, a literal: the phases it can ever run, likewise.
     """
 
     RUNS: tuple[str, ...]

@@ -30,6 +30,12 @@ def cell(spec: Spec, *supported: str) -> str | None:
     return f"this backend runs {', '.join(supported)} and no {spec.cell}; the backends numpy and torch run every network"
 
 
+def phase(asked: str, *supported: str) -> str | None:
+    if asked in supported:
+        return None
+    return f"this backend runs {', '.join(supported)} and no {asked}; ask for phase={supported[0]}"
+
+
 def dtype(spec: Spec, *supported: str) -> str | None:
     if spec.dtype in supported:
         return None

@@ -17,7 +17,7 @@ from impls import LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test
 
 # Those that step as fast as their framework can; a loop in Python is no side at its best.
-AT_THEIR_BEST = ("cuda", "cudnn", "jax", "jax_cudnn", "onnxruntime", "torch")
+AT_THEIR_BEST = ("cuda", "cudnn", "cudnn_graph", "jax", "jax_cudnn", "onnxruntime", "torch", "torch_graph")
 
 
 def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:

@@ -1,0 +1,55 @@
+"""A stand-in for a CUDA graph on a CPU: it records PyTorch's operators with the very tensors they read and wrote.
+
+As a CUDA graph it repeats operators on addresses, not Python: a number that Python computed while it was captured stays what it
+was, and a tensor that no operator writes to is read as it is. What was captured has not run: what it wrote over is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Graph(TorchDispatchMode):
+    """launches: whether a replay shows itself to the profiler, as CUDA's does."""
+
+    def __init__(self, body: Callable[[], None], restore: Callable[[], None], launches: bool = True) -> None:
+        super().__init__()
+        for _ in range(3):
+            body()
+            restore()
+        self.launches, self.recorded, self.replays = launches, [], 0
+        self.before: list[tuple[Tensor, Tensor]] = []
+        with self:
+            body()
+        for written, value in reversed(self.before):
+            written.copy_(value)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        names = [each.name for each in func._schema.arguments if each.alias_info is not None and each.alias_info.is_write]
+        places = [index for index, each in enumerate(func._schema.arguments) if each.name in names]
+        self.before += [(args[place], args[place].clone()) for place in places if place < len(args)]
+        found = func(*args, **kwargs)
+        self.recorded.append((func, args, kwargs, found))
+        return found
+
+    def replay(self) -> None:
+        self.replays += 1
+        if not self.launches:
+            self._replay()
+            return
+        with torch.profiler.record_function("cudaGraphLaunch"):
+            self._replay()
+
+    def _replay(self) -> None:
+        for func, args, kwargs, found in self.recorded:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
