@@ -57,7 +57,10 @@ def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
 
 
 def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
-    """The rows that pass every part of a selection; a parameter that no record has passes none."""
+    """The rows that pass every part of a selection; a parameter that no record has passes none.
+
+    Names may be alternatives, as `backend=reference|torch`.
+    """
     rows = series
     for part in selection.split(","):
         match = _FORM.match(part)
@@ -69,6 +72,10 @@ def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
         column = rows[name]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             passed = _OPERATORS[symbol](column, float(wanted))
+        elif "|" in wanted:
+            if symbol != "=":
+                raise AnalysisError(f"alternatives need an equals sign; got {part!r} in the selection {selection!r}")
+            passed = column.astype(str).isin(wanted.split("|"))
         else:
             passed = _OPERATORS[symbol](column.astype(str), wanted)
         rows = rows[passed]
@@ -126,6 +133,17 @@ def _disagreement(*metrics: str) -> Quantity:
     return quantity
 
 
+def _rate_over_shortcut(rows: pd.DataFrame) -> Estimate:
+    """Nats a layer beyond the logarithm of what the shortcut is multiplied by."""
+    found = attenuation.curve(rows)
+    shortcut = seeds.metric(rows, "shortcut")
+    if found is None or not shortcut:
+        return NOT_MEASURED
+    of, log = attenuation.rate(found), float(np.log(shortcut[0][0]))
+    value, low, high = (None if each is None else each - log for each in (of.value, of.low, of.high))
+    return replace(of, value=value, low=low, high=high)
+
+
 def _learnable_lag(rows: pd.DataFrame) -> Estimate:
     found = learnable.trials(rows)
     return NOT_MEASURED if found is None else learnable.learnable_lag(found)
@@ -177,6 +195,7 @@ QUANTITIES: dict[str, Quantity] = {
     "time_over_rnn": cost.time_over_rnn,
     "parameters_over_rnn": partial(cost.count_over_rnn, name="parameters"),
     "flops_over_rnn": partial(cost.count_over_rnn, name="flops"),
+    "rate_over_shortcut": _rate_over_shortcut,
     "zero_lag": precision.zero_lag,
     "denormal_lag": precision.denormal_lag,
     "learnable_lag": _learnable_lag,
@@ -214,6 +233,7 @@ OVER_LENGTHS: dict[str, Quantity] = lengths.QUANTITIES | {
 UNITS = lengths.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step", "offset": "nat",
+    "rate_over_shortcut": "nat/layer",
     "largest_exponent": "nat/step", "learnable_lag": "steps",
     "loss_gap": "nat", "early_gap": "nat", "late_gap": "nat", "loss_gap_at_equal_time": "nat",
     "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",
@@ -232,6 +252,7 @@ WORDS = lengths.WORDS | {
     "time_over_rnn": "time",
     "parameters_over_rnn": "parameters",
     "flops_over_rnn": "FLOPs",
+    "rate_over_shortcut": "rate less ln s",
     "zero_lag": "exactly zero from",
     "denormal_lag": "denormal from",
     "horizon": "n(10⁻³)",

@@ -28,7 +28,8 @@ class Claim:
     """name: unique, begins with the letter of the claim it belongs to. statement: what is claimed, in a sentence.
 
     settings: where it is tested; the first is the one whose number stands on the board. Each is a selection of records in the
-    form of the command line's filters joined by commas, as `cell=lstm,init=pytorch`, and a label.
+    form of the command line's filters joined by commas, as `cell=lstm,init=pytorch`, names with alternatives as
+    `backend=reference|torch`, and a label.
     published, source: the number in print, and where.
     """
 

@@ -12,10 +12,11 @@ from analysis.figures.drawing import Drawing, look, panels
 from analysis.style import FAINT, PALETTE
 
 NAMES = {
-    "plain": "no shortcut", "residual_halved": "shortcut halved", "residual": "residual", "residual_normed": "residual, normed",
+    "plain": "no shortcut", "residual_halved": "shortcut halved", "residual_0.9": "shortcut times 0.9", "residual": "residual",
+    "residual_normed": "residual, normed",
     "transformer": "Transformer",
 }  # fmt: skip
-COLOURS = dict(zip(NAMES, (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[4], PALETTE[3]), strict=True))
+COLOURS = dict(zip(NAMES, (PALETTE[0], PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[4], PALETTE[3]), strict=True))
 RECURRENT = (("rnn", "pytorch"), ("lstm", "pytorch"), ("lstm", "forget:3"))
 GREY_DASHES = ((0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)))
 
@@ -47,7 +48,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric: str) ->
             label = f"{cell.upper()} {inits.name(init)}"
             handles.append(Line2D([], [], color=FAINT, linestyle=GREY_DASHES[place], label=label))
     for network, part in rows.groupby("network", sort=False):
-        colour = COLOURS.get(str(network), PALETTE[5])
+        colour = COLOURS.get(str(network), PALETTE[6])
         if _line(axes, part, metric, colour, "-"):
             handles.append(Line2D([], [], color=colour, label=NAMES.get(str(network), str(network))))
     axes.set_xlim(0, 150)

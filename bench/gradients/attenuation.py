@@ -33,7 +33,7 @@ def measure(case: Case) -> Iterator[Measurement]:
     lags = setup.lags(case.steps)
     found = sweep(path, cotangent, lags)
     full = setup.by_seed(found.pop("log_gradient"))
-    yield curves.measurement("decay", "nat/step", [np.array([_decay(lags, curve)]) for curve in full])
+    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in full])
     yield curves.lags_measured(lags)
     yield curves.measurement("log_gradient", "nat", full, lags)
     for name, values in found.items():
@@ -41,13 +41,6 @@ def measure(case: Case) -> Iterator[Measurement]:
     cut = truncations(case.steps)
     yield Measurement("truncation", "step", tuple(map(float, cut)))
     yield curves.measurement("truncated_cosine", "1", setup.by_seed(truncated_cosine(path, cotangent, cut)), cut)
-
-
-def _decay(lags: np.ndarray, curve: np.ndarray) -> float:
-    """Slope from a tenth of the way to the last lag whose gradient is a number other than zero."""
-    last = int(np.flatnonzero(np.isfinite(curve))[-1])
-    tenth = int(np.searchsorted(lags, lags[last] / 10))
-    return float((curve[last] - curve[tenth]) / (lags[last] - lags[tenth])) if last > tenth else 0.0
 
 
 def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:

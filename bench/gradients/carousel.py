@@ -15,31 +15,36 @@ import torch
 from torch import Tensor
 
 from bench.case import Case, InvalidCase
-from bench.gradients import curves, setup
+from bench.gradients import curves, identity, setup
 from bench.gradients.cells import LSTMPath, State
 from results.record import Measurement
 
 HOP_LAGS = (1, 2, 3, 5, 7, 10, 15, 20, 25, 35, 50)
+HEADLINE_LAG = 10
 ORDERS = 24  # departures listed; what has more is summed up in one last share
 
 
 def measure(case: Case) -> Iterator[Measurement]:
-    """`hop_share_<lag>`: shares of departures 0 … and the rest, by seed. `timescale` and `write` by unit, by seed."""
+    """`never_left` first: the share of no departure at lag 10, or the longest below it, by seed.
+
+    `hop_share_<lag>`: shares of departures 0 … and the rest, by seed. `timescale` by unit, by seed. `identity_error` at the
+    first, the middle and the last step, by seed (see `identity`).
+    """
     path, cotangent = setup.path(case)
     if not isinstance(path, LSTMPath):
         raise InvalidCase(f"a {case.spec.cell} has no cell path; ask for an lstm")
-    error = tuple(identity_error(path, t) for t in (0, path.steps // 2, path.steps - 1))
-    yield Measurement("identity_error", "1", error)
-    lags = [lag for lag in HOP_LAGS if lag < case.steps]
-    for lag, shares in hop_shares(path, cotangent, lags).items():
-        listed = torch.cat((shares[:ORDERS], shares[ORDERS:].sum(0, keepdim=True)))
+    shares = hop_shares(path, cotangent, [lag for lag in HOP_LAGS if lag < case.steps])
+    headline = max(lag for lag in shares if lag <= HEADLINE_LAG)
+    yield curves.measurement("never_left", "1", setup.by_seed(shares[headline][:1]))
+    for lag, each in shares.items():
+        listed = torch.cat((each[:ORDERS], each[ORDERS:].sum(0, keepdim=True)))
         yield curves.measurement(f"hop_share_{lag}", "1", setup.by_seed(listed))
     forget = torch.stack([path.forget(t) for t in range(path.steps)])
-    write = torch.stack([path.write(t) for t in range(path.steps)])
     # τ = −1 / E ln f: the steps after which a lone cell's gradient has fallen to 1/e.
     timescale = -1.0 / torch.log(forget).mean((0, 2))
     yield curves.measurement("timescale", "step", list(timescale.cpu().numpy()))
-    yield curves.measurement("write", "1", list(write.mean((0, 2)).cpu().numpy()))
+    times = (0, path.steps // 2, path.steps - 1)
+    yield curves.measurement("identity_error", "1", list(identity.errors(path, case, times)))
 
 
 def hop_shares(path: LSTMPath, cotangent: State, lags: list[int]) -> dict[int, Tensor]:
@@ -72,12 +77,3 @@ def hop_shares(path: LSTMPath, cotangent: State, lags: list[int]) -> dict[int, T
     finally:
         path.back = back
     return found
-
-
-def identity_error(path: LSTMPath, t: int) -> float:
-    """Largest |∂c_t/∂c_{t−1} − diag f_t| with h_{t−1} held, of the network's own one-step tangents, unit by unit."""
-    zero = path.zeros(path.hidden[t].shape[1])[0]
-    hidden = path.weights.hidden
-    units = torch.eye(hidden, dtype=zero.dtype, device=zero.device)[:, None, None, :].expand(hidden, *zero.shape)
-    _, cell = path.push(t, (torch.zeros_like(units), units))
-    return float((cell - units * path.forget(t)).abs().max())

@@ -158,7 +158,7 @@ class GRUPath(Walk):
 
 
 class LSTMPath(Walk):
-    """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps what the carousel needs: f, and the write i·|g|."""
+    """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps f, which the carousel needs."""
 
     def __init__(self, weights: Weights, x: Tensor) -> None:
         self.saved: list[tuple[Tensor, ...]] = []
@@ -172,7 +172,7 @@ class LSTMPath(Walk):
         squashed = torch.tanh(new)
         # slopes of c' in the pre-activations of i, f, g; of h' in that of o; of h' in c'
         slopes = (g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o), o * (1 - squashed * squashed))
-        self.saved.append((*slopes, f, i * g.abs()))
+        self.saved.append((*slopes, f))
         return o * squashed, new
 
     def total_cell(self, t: int, grads: State) -> Tensor:
@@ -180,22 +180,19 @@ class LSTMPath(Walk):
         return grads[1] + grads[0] * self.saved[t][4]
 
     def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
-        to_i, to_f, to_g, to_o, _, f, _ = self.saved[t]
+        to_i, to_f, to_g, to_o, _, f = self.saved[t]
         cell = self.total_cell(t, grads)
         dz = torch.cat((cell * to_i, cell * to_f, cell * to_g, grads[0] * to_o), -1)
         return dz, dz, (product(dz, self.back), cell * f)
 
     def push(self, t: int, tangents: State) -> State:
-        to_i, to_f, to_g, to_o, to_h, f, _ = self.saved[t]
+        to_i, to_f, to_g, to_o, to_h, f = self.saved[t]
         di, df, dg, do = product(tangents[0], self.w_h).chunk(4, -1)
         cell = f * tangents[1] + to_i * di + to_f * df + to_g * dg
         return to_o * do + to_h * cell, cell
 
     def forget(self, t: int) -> Tensor:
         return self.saved[t][5]
-
-    def write(self, t: int) -> Tensor:
-        return self.saved[t][6]
 
 
 Kind = Callable[[Weights, Tensor], Path]

@@ -6,7 +6,7 @@ depth of the layers. Weights are U(±1/√fan-in), PyTorch's default of `nn.Line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,94 +20,101 @@ from impls import UnknownName
 from results.record import Measurement
 
 HEADS, BLOCKS, EXPANSION = 4, 2, 4
-Layer = Callable[[Tensor, Tensor], Tensor]  # h and W h + b (or that of the normalised h) to the layer's output
-# He et al. 2016 (Identity Mappings in Deep Residual Networks): the shortcut as it is, and scaled by a half as in their table 1.
-LAYERS: dict[str, Layer] = {
-    "plain": lambda h, z: torch.tanh(z),
-    "residual": lambda h, z: h + torch.tanh(z),
-    "residual_normed": lambda h, z: h + torch.tanh(z),
-    "residual_halved": lambda h, z: 0.5 * h + torch.tanh(z),
-}
-NETWORKS = (*LAYERS, "transformer")
+# h' = s·h + tanh(W h + b), and what the shortcut s is. He et al. 2016 (Identity Mappings in Deep Residual Networks): as it is,
+# and scaled as in their section 3.1; `residual_normed` reads the normalised h.
+SHORTCUTS = {"plain": 0.0, "residual": 1.0, "residual_normed": 1.0, "residual_0.9": 0.9, "residual_halved": 0.5}
+NETWORKS = (*SHORTCUTS, "transformer")
+Layer = tuple[Tensor, Tensor]  # weights [S, inputs, outputs] and biases [S, 1, outputs] of S seeds
 
 
 def measure(case: Case) -> Iterator[Measurement]:
-    """`log_gradient` (layers) or `log_input` (Transformer) by seed at the kept lags."""
+    """`decay` first (nat a layer, or a step, over the last nine tenths of the lags, by seed), then `log_gradient` (layers) or
+    `log_input` (Transformer) by seed at the kept lags; of layers with a shortcut also `shortcut`, what it multiplies by."""
     network, lags = str(case.factor("network")), setup.lags(case.steps)
     if network not in NETWORKS:
         raise UnknownName("control", network, NETWORKS)
-    seeds = range(int(case.factor("seeds")))
+    flat = network == "transformer"
+    found = list((through_transformer(case) if flat else through_layers(network, case)).numpy()[:, lags])
+    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in found])
     yield curves.lags_measured(lags)
-    if network == "transformer":
-        found = [through_transformer(case, seed)[lags] for seed in seeds]
-        yield curves.measurement("log_input", "nat", found, lags)
-    else:
-        found = [through_layers(network, case, seed)[lags] for seed in seeds]
-        yield curves.measurement("log_gradient", "nat", found, lags)
+    yield curves.measurement("log_input" if flat else "log_gradient", "nat", found, lags)
+    if SHORTCUTS.get(network):
+        yield Measurement("shortcut", "1", (SHORTCUTS[network],))
 
 
-def through_layers(network: str, case: Case, seed: int) -> np.ndarray:
-    """Mean over sequences of ln‖dL/dh‖ k layers below the top, for all k < T; [T]."""
-    random, size = np.random.default_rng([seed, 6]), case.spec.hidden_size
-    weights = [_linear(random, size, size) for _ in range(case.steps)]
-    below = [torch.from_numpy(setup.inputs(case, seed)[0])]
-    normed = network == "residual_normed"
-
-    def layer(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return LAYERS[network](h, (layer_norm(h, (size,)) if normed else h) @ weight + bias)
-
-    for weight, bias in weights:
-        below.append(layer(below[-1], weight, bias))
-    grad = Scaled((torch.from_numpy(setup.readout(case, seed)),))
-    found = []
-    for h, (weight, bias) in zip(reversed(below[:-1]), reversed(weights), strict=True):
-        found.append(float(grad.log.mean()))
+def through_layers(network: str, case: Case) -> Tensor:
+    """Mean over sequences of ln‖dL/dh‖ k layers below the top, for all k < T; [S, T]."""
+    randoms, size = _randoms(case), case.spec.hidden_size
+    layers = [_linear(randoms, size, size) for _ in range(case.steps)]
+    below = [torch.stack([torch.from_numpy(setup.inputs(case, seed)[0]) for seed in range(len(randoms))])]
+    for each in layers:
+        below.append(layer(network, below[-1], each))
+    grad, found = Scaled((_readouts(case),)), []
+    for h, each in zip(reversed(below[:-1]), reversed(layers), strict=True):
+        found.append(grad.log.mean(-1))
         leaf = h.requires_grad_()
-        grad.rescale(torch.autograd.grad(layer(leaf, weight, bias), leaf, grad.parts[0]))
-    return np.array(found)
+        grad.rescale(torch.autograd.grad(layer(network, leaf, each), leaf, grad.parts[0]))
+    return torch.stack(found, 1)
 
 
-def through_transformer(case: Case, seed: int) -> np.ndarray:
-    """Mean over sequences of ln‖dL/dx_{T−k}‖ for all k < T; [T]."""
-    random, (inputs, size) = np.random.default_rng([seed, 6]), (case.spec.input_size, case.spec.hidden_size)
+def layer(network: str, h: Tensor, weights: Layer) -> Tensor:
+    """h: [S, B, H]."""
+    read = layer_norm(h, h.shape[-1:]) if network == "residual_normed" else h
+    return SHORTCUTS[network] * h + torch.tanh(_linearly(read, weights))
+
+
+def through_transformer(case: Case) -> Tensor:
+    """Mean over sequences of ln‖dL/dx_{T−k}‖ for all k < T; [S, T]."""
+    randoms, (inputs, size) = _randoms(case), (case.spec.input_size, case.spec.hidden_size)
     sizes = [(inputs, size)]
     for _ in range(BLOCKS):
         sizes += [(size, 3 * size), (size, size), (size, EXPANSION * size), (EXPANSION * size, size)]
-    x = torch.from_numpy(setup.inputs(case, seed)).transpose(0, 1).requires_grad_()
-    last = transformer(x, [_linear(random, *each) for each in sizes])[:, -1]
-    (grad,) = torch.autograd.grad(last, x, torch.from_numpy(setup.readout(case, seed)))
-    return torch.linalg.vector_norm(grad, dim=-1).log().mean(0).flip(0).numpy()
+    each = [torch.from_numpy(setup.inputs(case, seed)) for seed in range(len(randoms))]
+    x = torch.stack(each).transpose(1, 2).requires_grad_()
+    last = transformer(x, [_linear(randoms, *pair) for pair in sizes])[:, :, -1]
+    (grad,) = torch.autograd.grad(last, x, _readouts(case))
+    return torch.linalg.vector_norm(grad, dim=-1).log().mean(1).flip(1)
 
 
-def transformer(x: Tensor, weights: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """A small causal decoder, normed before each part, rotary positions (Su et al. 2021); x [B, T, I] to [B, T, H]."""
-    (weight, bias), *rest = weights
-    h = x @ weight + bias
+def _randoms(case: Case) -> list[np.random.Generator]:
+    return [np.random.default_rng([seed, 6]) for seed in range(int(case.factor("seeds")))]
+
+
+def _readouts(case: Case) -> Tensor:
+    return torch.from_numpy(np.stack([setup.readout(case, seed) for seed in range(int(case.factor("seeds")))]))
+
+
+def transformer(x: Tensor, layers: list[Layer]) -> Tensor:
+    """A small causal decoder, normed before each part, rotary positions (Su et al. 2021); x [S, B, T, I] to [S, B, T, H]."""
+    first, *rest = layers
+    h = _linearly(x, first)
     size = h.shape[-1]
     for mix, out, up, down in zip(*[iter(rest)] * 4, strict=True):
-        q, k, v = (_linearly(layer_norm(h, (size,)), mix).unflatten(-1, (3, HEADS, -1))).unbind(-3)
-        q, k, v = (each.transpose(1, 2) for each in (_rotated(q), _rotated(k), v))
-        attended = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
+        q, k, v = _linearly(layer_norm(h, (size,)), mix).unflatten(-1, (3, HEADS, -1)).unbind(-3)
+        q, k, v = (each.transpose(-3, -2) for each in (_rotated(q), _rotated(k), v))
+        attended = scaled_dot_product_attention(q, k, v, is_causal=True).transpose(-3, -2).flatten(-2)
         h = h + _linearly(attended, out)
         h = h + _linearly(gelu(_linearly(layer_norm(h, (size,)), up)), down)
     return layer_norm(h, (size,))
 
 
 def _rotated(values: Tensor) -> Tensor:
-    """values: [B, T, heads, features]; pairs of features turn with the position."""
-    steps, features = values.shape[1], values.shape[-1]
+    """values: [S, B, T, heads, features]; pairs of features turn with the position."""
+    steps, features = values.shape[-3], values.shape[-1]
     rates = 10000.0 ** (-torch.arange(0, features, 2, dtype=values.dtype) / features)
     angles = (torch.arange(steps, dtype=values.dtype)[:, None] * rates)[:, None]
     first, second = values.chunk(2, -1)
     return torch.cat((first * angles.cos() - second * angles.sin(), first * angles.sin() + second * angles.cos()), -1)
 
 
-def _linearly(values: Tensor, layer: tuple[Tensor, Tensor]) -> Tensor:
-    return values @ layer[0] + layer[1]
+def _linearly(values: Tensor, weights: Layer) -> Tensor:
+    """values: [S, ..., inputs]."""
+    weight, bias = weights
+    return (bias + values.flatten(1, -2) @ weight).unflatten(1, values.shape[1:-1])
 
 
-def _linear(random: np.random.Generator, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
-    """Weight [inputs, outputs] and bias [outputs]."""
+def _linear(randoms: list[np.random.Generator], inputs: int, outputs: int) -> Layer:
     bound = 1 / np.sqrt(inputs)
-    weight, bias = (random.uniform(-bound, bound, shape) for shape in ((inputs, outputs), (outputs,)))
-    return torch.from_numpy(weight), torch.from_numpy(bias)
+    drawn = [[random.uniform(-bound, bound, shape) for shape in ((inputs, outputs), (1, outputs))] for random in randoms]
+    weight, bias = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+    return weight, bias

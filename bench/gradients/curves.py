@@ -34,3 +34,10 @@ def measurement(metric: str, unit: str, seeds: Sequence[np.ndarray], lags: Seque
 
 def lags_measured(lags: np.ndarray) -> Measurement:
     return Measurement("lag", "step", tuple(float(lag) for lag in lags))
+
+
+def decay(lags: np.ndarray, curve: np.ndarray) -> float:
+    """Slope from a tenth of the way to the last lag whose gradient is a number other than zero."""
+    last = int(np.flatnonzero(np.isfinite(curve))[-1])
+    tenth = int(np.searchsorted(lags, lags[last] / 10))
+    return float((curve[last] - curve[tenth]) / (lags[last] - lags[tenth])) if last > tenth else 0.0

@@ -20,14 +20,22 @@ LOSS_SCALE = 2.0**16  # where PyTorch's GradScaler begins (its documentation: in
 
 
 def measure(case: Case) -> Iterator[Measurement]:
-    """`log_largest` and `log_largest_scaled`: ln of the largest |element| of dL/ds over units and sequences, by seed, at every
-    lag. A seed's curve ends before the lag at which all of it is exactly zero; a note says so."""
+    """`lags_not_zero` first: at how many lags anything of dL/ds is other than zero, by seed.
+
+    `log_largest` and `log_largest_scaled`: ln of the largest |element| of dL/ds over units and sequences, by seed, at every
+    lag. A seed's curve ends before the lag at which all of it is exactly zero; a note says so.
+    """
     path, cotangent = setup.path(case, getattr(torch, case.spec.dtype))
     lags = list(range(case.steps))
+    by_scale = {
+        name: curves.measurement(
+            name, "nat", setup.by_seed(largest(path, tuple(part * scale for part in cotangent)).double().log()), lags
+        )
+        for name, scale in (("log_largest", 1.0), ("log_largest_scaled", LOSS_SCALE))
+    }
+    yield Measurement("lags_not_zero", "step", tuple(map(float, by_scale["log_largest"].blocks)))
     yield Measurement("lag", "step", tuple(map(float, lags)))
-    for name, scale in (("log_largest", 1.0), ("log_largest_scaled", LOSS_SCALE)):
-        found = largest(path, tuple(part * scale for part in cotangent))
-        yield curves.measurement(name, "nat", setup.by_seed(found.double().log()), lags)
+    yield from by_scale.values()
 
 
 def largest(path: Path, grads: State) -> Tensor:

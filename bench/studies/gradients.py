@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,37 +15,47 @@ from results.record import Measurement
 RNN_INITS = ("pytorch", "orthogonal", "gaussian:0.5", "gaussian:1", "gaussian:1.5", "irnn")
 LSTM_INITS = ("pytorch", "forget:0", "forget:1", "forget:2", "forget:3", "forget:5", "chrono:784")
 FRAMEWORKS = ("keras", "flax", "tensorflow1", "jozefowicz")
+ORACLE = "numpy"
 LEADING = 32  # exponents of a wide network: the whole spectrum costs O(H³) a step
 TRAINED = ((RNNSpec, "pytorch"), (LSTMSpec, "pytorch"), (LSTMSpec, "forget:3"))
 ROUNDED = ((RNNSpec, "pytorch"), (LSTMSpec, "pytorch"), (LSTMSpec, "forget:1"))
+NETWORKS = ("plain", "residual", "residual_normed", "residual_0.9", "residual_halved", "transformer")
+STACKED_INITS = ("pytorch", "forget:1", "forget:3")
+BEYOND = 4096  # steps of the longest curve
+ON_CPU = ("numpy", "torch", "torch_loop", "torch_compile", "jax", "flax")  # backends with gradients, in single precision
+ON_GPU = ("cuda", "cudnn", "torch", "torch_loop", "torch_compile", "jax", "jax_cudnn", "flax")
 CAROUSEL_INITS = ("pytorch", "forget:1", "forget:3", "forget:5", "chrono:784")
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """What the case's `probe` asks for; the frameworks are imported in the worker alone."""
-    from bench.gradients import attenuation, carousel, controls, lyapunov, precision, segments, training
+    from bench.gradients import attenuation, carousel, controls, lyapunov, precision, segments
+    from bench.horizon import training_curves
 
     probe = str(case.factor("probe"))
-    if probe == "inputs" and backend != REFERENCE:
-        yield from segments.measure(backend, case)
+    if probe == "inputs" and (backend != REFERENCE or _compares_networks(case)):
+        yield from segments.measure(ORACLE if backend == REFERENCE else backend, case)
     else:
         alone = {
             "attenuation": attenuation, "inputs": attenuation, "carousel": carousel, "lyapunov": lyapunov,
-            "precision": precision, "controls": controls, "training": training,
+            "precision": precision, "controls": controls, "training": training_curves,
         }  # fmt: skip
         yield from alone[probe].measure(case)
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """States are swept once, by the study's own code; gradients of the inputs on every backend, to agree with it."""
-    if case.factor("probe") != "inputs":
+    if case.factor("probe") != "inputs" or _compares_networks(case):
         return (REFERENCE,)
-    if case.spec.dtype == "float64":  # networks are compared there, not backends
-        return ("numpy",)
     return (REFERENCE, *backends)
 
 
-def _case(probe: str, spec: Spec, init: str, steps: int, batch: int, seeds: int, **more: int | str) -> Case:
+def _compares_networks(case: Case) -> bool:
+    """Stacked and bidirectional ones, by the oracle's backward pass in double precision; otherwise backends are compared."""
+    return case.spec.dtype == "float64"
+
+
+def _case(probe: str, spec: Spec, init: str, steps: int, batch: int, seeds: int, **more: int | float | str) -> Case:
     factors = (("probe", probe), ("init", init), ("seeds", seeds), *more.items())
     return Case(spec, steps, batch, "forward_backward", factors=factors)
 
@@ -56,7 +67,7 @@ def _cases(hidden: int, steps: int, batch: int, seeds: int, device: str = "cpu")
         yield _case("attenuation", rnn, init, steps, batch, seeds)
     for init in ("pytorch", "orthogonal"):
         yield _case("attenuation", gru, init, steps, batch, seeds)
-    for init in (*LSTM_INITS, *FRAMEWORKS):
+    for init in (*LSTM_INITS, "orthogonal", "gaussian:1.5", *FRAMEWORKS):
         yield _case("attenuation", lstm, init, steps, batch, seeds)
     for init in CAROUSEL_INITS:
         yield _case("carousel", lstm, init, 256, 2, max(seeds // 2, 3))
@@ -69,19 +80,24 @@ def _beside(hidden: int, steps: int, batch: int, seeds: int, updates: int) -> It
     for dtype in ("float16", "bfloat16", "float32"):
         for kind, init in ROUNDED:
             yield _case("precision", kind(32, hidden, dtype=dtype), init, steps, batch, seeds)
-    for network in ("plain", "residual", "residual_normed", "residual_halved", "transformer"):
+    for network in NETWORKS:
         spec = RNNSpec(hidden, hidden, dtype="float64")
         yield _case("controls", spec, "pytorch", steps, batch, seeds, network=network)
     for kind, init in TRAINED:
-        yield _case("training", kind(4, 32, dtype="float64"), init, 200, batch, seeds, lag=20, updates=updates)
+        yield _case("training", kind(10, 32), init, 200, batch, seeds, lag=20, updates=updates, rate=3e-3)
 
 
 def _through_backends(device: str = "cpu") -> Iterator[Case]:
     single = LSTMSpec(8, 32, device=device)  # pyright: ignore[reportArgumentType]
-    yield _case("inputs", single, "pytorch", 64, 4, 1)
-    yield _case("inputs", LSTMSpec(8, 32, dtype="float64"), "pytorch", 256, 4, 3)
-    yield _case("inputs", LSTMSpec(8, 32, num_layers=2, dtype="float64"), "pytorch", 256, 4, 3)
-    yield _case("inputs", LSTMSpec(8, 32, bidirectional=True, dtype="float64"), "pytorch", 256, 4, 3)
+    yield _case("inputs", single, "pytorch", 64, 4, 3)
+    one, two = LSTMSpec(8, 32, dtype="float64"), LSTMSpec(8, 32, num_layers=2, dtype="float64")
+    for init in STACKED_INITS:
+        for spec in (one, two, replace(one, bidirectional=True)):
+            yield _case("inputs", spec, init, 256, 4, 3)
+    yield _case("inputs", replace(two, bidirectional=True), "pytorch", 256, 4, 3)
+    for kind in (RNNSpec, GRUSpec):
+        for spec in (kind(8, 32, num_layers=2, dtype="float64"), kind(8, 32, bidirectional=True, dtype="float64")):
+            yield _case("inputs", spec, "pytorch", 256, 4, 3)
 
 
 def _smoke() -> Iterator[Case]:
@@ -91,27 +107,34 @@ def _smoke() -> Iterator[Case]:
     yield _case("lyapunov", tiny, "pytorch", 60, 1, 3, exponents=16)
     yield _case("precision", LSTMSpec(4, 8, dtype="float16"), "pytorch", 60, 2, 3)
     yield _case("controls", RNNSpec(8, 8, dtype="float64"), "pytorch", 120, 2, 3, network="residual")
-    yield _case("training", LSTMSpec(2, 8, dtype="float64"), "pytorch", 30, 2, 3, lag=3, updates=8)
+    yield _case("training", LSTMSpec(10, 8), "pytorch", 30, 2, 3, lag=3, updates=8, rate=3e-3)
+    yield _case("inputs", GRUSpec(4, 8), "pytorch", 40, 2, 3)  # a cell that few backends have: the others need not start
 
 
 def _cpu() -> Iterator[Case]:
     yield from _cases(64, 400, 4, 10)
-    wide = [(RNNSpec, "pytorch"), (RNNSpec, "orthogonal"), (LSTMSpec, "pytorch"), (LSTMSpec, "forget:1")]
-    for kind, init in wide:
-        yield _case("attenuation", kind(32, 256, dtype="float64"), init, 200, 4, 5)
-    yield _case("attenuation", LSTMSpec(32, 64, dtype="float64"), "chrono:784", 2048, 4, 5)
-    yield from _beside(64, 320, 4, 5, 200)
+    for kind, inits in ((RNNSpec, ("pytorch", "orthogonal", "gaussian:1.5")), (LSTMSpec, CAROUSEL_INITS)):
+        for init in inits:
+            yield _case("attenuation", kind(32, 256, dtype="float64"), init, 201, 4, 5)
+    yield _longest()
+    yield from _beside(64, 320, 4, 5, 400)
     yield from _through_backends()
 
 
+def _longest(device: str = "cpu") -> Case:
+    spec = LSTMSpec(32, 64, dtype="float64", device=device)  # pyright: ignore[reportArgumentType]
+    return _case("attenuation", spec, "chrono:784", BEYOND, 4, 5)
+
+
 def _gpu() -> Iterator[Case]:
-    for hidden in (64, 256, 1024):
-        yield from _cases(hidden, 2048 if hidden < 1024 else 512, 8, 20 if hidden < 1024 else 10, "cuda")
+    for hidden, steps, seeds in ((64, 1024, 20), (256, 2048, 20), (1024, 512, 10)):
+        yield from _cases(hidden, steps, 8, seeds, "cuda")
+    yield _longest("cuda")
     yield from _beside(64, 1024, 4, 10, 400)
     yield from _through_backends("cuda")
     for dtype in ("float16", "bfloat16"):
         single = replace(LSTMSpec(8, 32), dtype=dtype, device="cuda")
-        yield _case("inputs", single, "pytorch", 64, 4, 1)
+        yield _case("inputs", single, "pytorch", 64, 4, 3)
 
 
 def _at(label: str, cell: str, init: str) -> tuple[str, str]:
@@ -121,17 +144,29 @@ def _at(label: str, cell: str, init: str) -> tuple[str, str]:
 RNN_SETTINGS = (
     _at("RNN as PyTorch", "rnn", "pytorch"), _at("RNN orthogonal", "rnn", "orthogonal"), _at("IRNN", "rnn", "irnn"),
 )  # fmt: skip
+EXPONENTIAL_SETTINGS = (
+    *RNN_SETTINGS, _at("RNN Gaussian, gain 1", "rnn", "gaussian:1"), _at("RNN Gaussian, gain 1.5", "rnn", "gaussian:1.5"),
+)  # fmt: skip
 LSTM_SETTINGS = (
     _at("LSTM as PyTorch", "lstm", "pytorch"), _at("LSTM forget bias 1", "lstm", "forget:1"),
     _at("LSTM forget bias 3", "lstm", "forget:3"), _at("LSTM chrono", "lstm", "chrono:784"),
 )  # fmt: skip
+AGREE = (Test("input_disagreement", low=0.0, high=1e-3), Test("state_disagreement", low=0.0, high=1e-3))
+
+
+def _through(backends: Sequence[str], device: str) -> tuple[tuple[str, str], ...]:
+    """A setting for each backend, so that one that did not run leaves its own open."""
+    of = f"probe=inputs,cell=lstm,num_layers=1,bidirectional=False,dtype=float32,hidden_size=32,device={device}"
+    return tuple((name, f"{of},backend={REFERENCE}|{name}") for name in backends)
+
+
 CAROUSEL_SETTINGS = tuple((label, of.replace("probe=attenuation", "probe=carousel")) for label, of in LSTM_SETTINGS)
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "a-exponential",
         "A vanilla RNN's gradient decays or grows exponentially with lag, rather than as a power of it.",
         (Test("bic_for_exponential", low=10.0),),
-        RNN_SETTINGS,
+        EXPONENTIAL_SETTINGS,
         "|∂ϑ(t−q)/∂ϑ(t)| ≤ n (f'max ‖W‖)^q",
         "Hochreiter & Schmidhuber 1997, section 3",
         "attenuation",
@@ -172,9 +207,17 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "backends-agree",
-        "Every backend's own gradients of inputs, h and c fade as the float64 sweep over states says, within a thousandth.",
-        (Test("input_disagreement", low=0.0, high=1e-3), Test("state_disagreement", low=0.0, high=1e-3)),
-        (("LSTM in single precision", "probe=inputs,cell=lstm,num_layers=1,bidirectional=False,dtype=float32,hidden_size=32"),),
+        "On a CPU every backend's own gradients of inputs, h and c fade as the float64 sweep over states says, within a "
+        "thousandth.",
+        AGREE,
+        _through(ON_CPU, "cpu"),
+        figure="attenuation",
+    ),
+    Claim(
+        "backends-agree-gpu",
+        "On a GPU, too, every backend's own gradients fade as the sweep says, within a thousandth, in single precision.",
+        AGREE,
+        _through(ON_GPU, "cuda"),
         figure="attenuation",
     ),
     Claim(
@@ -187,6 +230,11 @@ CLAIMS: tuple[Claim, ...] = (
         "attenuation",
     ),
 )
+RESIDUALS = (
+    ("residual, normed", "residual_normed"), ("residual", "residual"), ("shortcut times 0.9", "residual_0.9"),
+    ("shortcut halved", "residual_halved"), ("no shortcut", "plain"),
+)  # fmt: skip
+PER_LAYER = math.log(2) / 100  # nat: a factor of two over a hundred layers, as in the claim beside it
 CLAIMS += (
     Claim(
         "b-residual",
@@ -194,12 +242,19 @@ CLAIMS += (
         (Test("passed_over_100", low=0.5, high=2.0),),
         tuple(
             (label, f"probe=controls,network={network}")
-            for label, network in (
-                ("residual, normed", "residual_normed"), ("residual", "residual"), ("shortcut halved", "residual_halved"),
-                ("no shortcut", "plain"),
-            )
+            for label, network in RESIDUALS
         ),
         "CIFAR-10 error 6.61 % with the identity, 12.35 % with half of it",
+        "He et al. 2016, table 1",
+        "controls",
+    ),
+    Claim(
+        "b-residual-rate",
+        "A shortcut scaled by s passes the gradient at the rate ln s a layer, as a forget gate of s would; within a factor of "
+        "two over 100 layers.",
+        (Test("rate_over_shortcut", low=-PER_LAYER, high=PER_LAYER),),
+        tuple((label, f"probe=controls,network={network}") for label, network in RESIDUALS[:-1]),
+        "0.5: fails to learn or 12.35 % error; 1: 6.61 %",
         "He et al. 2016, table 1",
         "controls",
     ),

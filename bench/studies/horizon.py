@@ -100,7 +100,8 @@ CLAIMS = (
     ),
     Claim(
         "a-foretold",
-        "Over cells and initialisations, the farther a gradient reaches before training, the longer the lag that is learnt.",
+        "On recall, over cells and initialisations, the farther a gradient reaches before training, the longer the lag that is "
+        "learnt.",
         (Test("horizon_rank_correlation", low=0.5),),
         (("Recall", "probe=learning,task=recall,truncation=0"),),
         figure="phase",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.case import Case, InvalidCase
-from bench.gradients import attenuation, carousel, curves, inits, lyapunov, segments, setup
+from bench.gradients import attenuation, carousel, curves, identity, inits, lyapunov, segments, setup
 from bench.gradients.cells import LSTMPath, RNNPath, Weights, run
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -46,13 +46,29 @@ def test_the_cell_path_is_exactly_the_product_of_the_forget_gates():
         grad = grad * path.forget(39 - lag)
 
 
-def test_gates_half_open_halve_the_cell_path_at_every_step():
-    """Default weights have mean zero, so their gates are at σ(0) = ½ where weights vanish: the limit of 0.5^k."""
+def test_gates_exactly_half_open_halve_the_cell_path_at_every_step():
+    """Weights of zero, no initialisation anybody uses: σ(0) = ½ at every step, and 0.5^k exactly."""
     weights = {name: np.zeros(shape) for name, shape in LSTM.parameter_shapes().items()}
     path = run(LSTM, "pytorch", [weights], torch.zeros(30, 1, 1, 3, dtype=torch.float64))
     u = torch.ones(1, 1, 6, dtype=torch.float64)
     found = attenuation.sweep(path, (u, torch.zeros_like(u)), np.arange(25))["log_cell_only"][:, 0]
     assert torch.allclose(found - found[0], -np.log(2.0) * torch.arange(25, dtype=torch.float64), atol=1e-12)
+
+
+def test_at_the_default_initialisation_the_cell_path_halves_within_the_spread_of_the_forget_gates():
+    """Gates spread about ½. ‖∏f ⊙ g‖ lies between the products of the smallest and of the largest f of each step, and falls
+    by less than ½ a step, for what is left belongs to the cells that forget least; a cell by itself halves on average."""
+    opened = case(LSTMSpec(32, 64, dtype="float64"), steps=41, batch=1, seeds=5)
+    path, cotangent = lstm_path(opened)
+    found = attenuation.sweep(path, cotangent, np.arange(41))["log_cell_only"]
+    forget = torch.stack([path.forget(t) for t in range(40, 0, -1)])  # in the order of the lags
+    assert float(forget.mean()) == pytest.approx(0.5, abs=0.02) and float(forget.std()) > 0.1
+    fallen = found[1:] - found[:1]
+    smallest, largest = (part.log().cumsum(0)[..., 0] for part in (forget.amin(-1), forget.amax(-1)))
+    assert (fallen > smallest).all() and (fallen < largest).all()
+    # Jensen: the norm's rate is above E ln f, which is ln ½ less half the relative variance of f.
+    assert -np.log(2.0) < float(fallen[39].mean()) / 40 < float(forget.amax(-1).log().mean())
+    assert float(forget.log().mean()) == pytest.approx(-np.log(2.0), abs=0.1)
 
 
 def test_nothing_underflows_at_any_lag():
@@ -79,8 +95,35 @@ def test_hop_shares_add_up_to_one_and_the_first_is_the_product_of_forget_gates()
 
 
 def test_with_h_held_the_cell_passes_a_gradient_by_the_forget_gate_alone():
-    path, _ = lstm_path(case(init="forget:1"))
-    assert max(carousel.identity_error(path, t) for t in (0, 20, 39)) <= 1e-12
+    opened = case(init="forget:1")
+    path, _ = lstm_path(opened)
+    assert identity.errors(path, opened, (0, 20, 39)).max() <= 1e-12
+    measured = {each.metric: each for each in carousel.measure(opened)}
+    assert len(measured["identity_error"].samples) == 6 and next(iter(measured)) == "never_left"
+    assert measured["never_left"].samples[0] == measured["hop_share_10"].samples[0]
+
+
+def test_a_path_with_another_forget_gate_is_found_whichever_step_seed_or_unit_it_is():
+    opened = case(init="forget:1")
+    for t, seed, unit in ((0, 0, 0), (20, 1, 5), (39, 1, 2)):
+        path, _ = lstm_path(opened)
+        path.saved[t][5][seed, 0, unit] += 1e-9
+        errors = identity.errors(path, opened, (0, 20, 39))
+        assert errors.max() >= 0.9e-9 and (errors > 1e-12).sum() == 1
+
+
+def test_a_cell_that_passes_more_than_the_forget_gate_is_found(monkeypatch):
+    """As if c_{t−1} also went another way: a peephole of a millionth."""
+    forward = torch.nn.LSTMCell.forward
+
+    def leaking(cell, x, state):
+        h, c = forward(cell, x, state)
+        return h, c + 1e-6 * state[1].flip(-1)
+
+    opened = case()
+    path, _ = lstm_path(opened)
+    monkeypatch.setattr(torch.nn.LSTMCell, "forward", leaking)
+    assert identity.errors(path, opened, (0,)).max() > 0.9e-6
 
 
 def test_the_exponents_of_a_linear_system_are_its_eigenvalues():
