@@ -4,30 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import room, study
+from bench import prepare, room, study
 from bench.case import Case
 from bench.plan import Plan
 
 GIGABYTE = 1e9
-FIXED_SECONDS = {"cpu": 20.0, "cuda": 60.0}  # starting workers, ceilings, the harness's own price
+START_SECONDS = {"cpu": 4.0, "cuda": 7.0}  # of a replicate's workers: on a CPU side by side, on a GPU one after the other
+CEILINGS_SECONDS = {"cpu": 2.0, "cuda": 9.0}  # of one dtype, before and after
+HARNESS_SECONDS = 2.0  # the harness's own price, and the run's end
 
 
 def seconds(plan: Plan) -> float | None:
-    """Predicted for the whole plan; None where one of its studies makes no forecast."""
-    total = FIXED_SECONDS[plan.device]
+    """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
+    where a study makes no forecast."""
+    total = HARNESS_SECONDS + 2 * CEILINGS_SECONDS[plan.device] * len(plan.dtypes())
     for name in plan.studies:
-        chosen = study.get(name)
-        if plan.scale in chosen.seconds:
-            total += chosen.seconds[plan.scale]
-            continue
-        if chosen.forecast is None:
+        found = _of_study(plan, name)
+        if found is None:
             return None
-        # On a CPU what is measured alone goes side by side, a processor each (see `bench.run`).
-        beside = plan.threads if plan.device == "cpu" else 1
-        for case in plan.cases(name):
-            times = chosen.times_alone(case) / beside if chosen.measures_alone(case) else plan.replicates
-            total += chosen.forecast(case) * times
+        total += found
     return total
+
+
+def _of_study(plan: Plan, name: str) -> float | None:
+    chosen, cases = study.get(name), plan.cases(name)
+    if cases and chosen.forecast is None:
+        return None
+    turns, alone, started = 0.0, [0.0], set[str]()
+    for case in cases:
+        assert chosen.forecast is not None
+        asked = _asked(plan, name, case)
+        if chosen.measures_alone(case):
+            alone += [chosen.forecast(case)] * (len(asked) * chosen.times_alone(case))
+        else:
+            turns += chosen.forecast(case) * len(asked)
+            started |= set(asked)
+    side_by_side = plan.device == "cpu"
+    starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
+    # What is measured alone goes side by side on a CPU, a processor each (see `bench.run`), and is as long as the longest.
+    together = max(sum(alone) / plan.threads, *alone) if side_by_side else sum(alone)
+    return plan.replicates * (turns + starts) + together
+
+
+def _asked(plan: Plan, name: str, case: Case) -> list[str]:
+    """The backends that a case will be put to."""
+    backends = plan.measured_on(name, case)
+    return [each for each in backends if each == study.REFERENCE or not prepare.refusal_unasked(case, each)]
 
 
 def statement(plan: Plan) -> list[str]:
@@ -36,11 +58,15 @@ def statement(plan: Plan) -> list[str]:
     if predicted is None:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
-    said = [f"predicted: about {predicted / 60:.1f} min for {len(cases)} cases"]
+    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}"]
     said += [_largest(cases, "host", room.least_host_bytes, "cpu")]
     if plan.device == "cuda":
         said.append(_largest(cases, "device", room.least_device_bytes, "cuda"))
     return said
+
+
+def _spoken(predicted: float) -> str:
+    return f"{predicted:.0f} s" if predicted < 60 else f"{predicted / 60:.1f} min"
 
 
 def _largest(cases: list[Case], where: str, least: Callable[[Case], int], device: str) -> str:

@@ -35,7 +35,6 @@ class Study:
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
     shares   the reference measures its cases one after the other in one worker: what it counts does not depend on the process
-    seconds  instead of `forecast`, for the whole study: predicted at scales where it takes long enough to say so
     """
 
     question: str
@@ -50,7 +49,6 @@ class Study:
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
     shares: bool = False
-    seconds: Mapping[Scale, float] = field(default_factory=dict)
 
     def measures_alone(self, case: Case) -> bool:
         return self.alone is not None and (self.apart is None or self.apart(case))

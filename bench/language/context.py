@@ -7,10 +7,11 @@ came before. What a known source's optimum makes of them is measured beside: the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from bench.case import Case
@@ -56,9 +57,7 @@ def measure(case: Case) -> Iterator[Measurement]:
     yield curves.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
     other = resampled(source, windows)
     yield Measurement("influence_lag", "token", tuple(map(float, given)))
-    yield curves.measurement(
-        "influence", "nat", [np.array([influence(each.model, windows, other, lag) for lag in given]) for each in trained]
-    )
+    yield curves.measurement("influence", "nat", [influence(each.model, windows, other, given) for each in trained])
     if isinstance(source, HiddenMarkov):
         yield from ruler(source, windows, other, given)
     quality.discard(case)
@@ -86,15 +85,18 @@ def resampled(source: Source, windows: np.ndarray) -> np.ndarray:
     return source.held_out(np.random.default_rng(CONTEXT_SEED + 1), 2, windows.shape[1])[0]
 
 
+def influence(model: LanguageModel, windows: np.ndarray, other: np.ndarray, lags: Sequence[int]) -> np.ndarray:
+    """The mean divergence in nats that another token so many tokens before the target makes, by lag."""
+    whole = predicted(model, windows[:-1])
+    told = (predicted(model, changed(windows, other, lag)[:-1]) for lag in lags)
+    return np.array([float(functional.kl_div(each, whole, reduction="batchmean", log_target=True)) for each in told])
+
+
 @torch.no_grad()
-def influence(model: LanguageModel, windows: np.ndarray, other: np.ndarray, lag: int) -> float:
-    """The mean divergence in nats that another token so many tokens before the target makes."""
-    said = [
-        torch.cat([functional.log_softmax(model(torch.from_numpy(part).to(model.like.device))[-1].double(), -1)
-                   for part in parts(each)])
-        for each in (windows[:-1], changed(windows, other, lag)[:-1])
-    ]  # fmt: skip
-    return float(functional.kl_div(said[1], said[0], reduction="batchmean", log_target=True))
+def predicted(model: LanguageModel, windows: np.ndarray) -> Tensor:
+    """ln p(· | window) for the token after each window, [N, V] in float64."""
+    pieces = (torch.from_numpy(part).to(model.like.device) for part in parts(windows))
+    return torch.cat([functional.log_softmax(model(tokens)[-1].double(), -1) for tokens in pieces])
 
 
 def changed(windows: np.ndarray, other: np.ndarray, lag: int) -> np.ndarray:

@@ -45,8 +45,3 @@ class LanguageModel(nn.Module):
     def from_vectors(self, vectors: Tensor) -> Tensor:
         y, _ = self.body(vectors)
         return y @ self.head.T
-
-
-def flops_per_token(spec: Spec, vocabulary: int, steps: int) -> int:
-    """Operations of training on one token of a window of `steps`, the head's product included (see `impls.model_spec`)."""
-    return spec.sequence_flops(steps, backward=True) // steps + 6 * vocabulary * spec.hidden_size

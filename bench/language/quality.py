@@ -12,7 +12,7 @@ from bench import places
 from bench.case import Case, InvalidCase
 from bench.gradients import curves
 from bench.language import sources
-from bench.language.model import flops_per_token
+from bench.language.duration import flops_per_token
 from bench.language.source import Source
 from bench.language.training import HELD_OUT_SEED, Diverged, Settings, Training
 from results.record import Measurement

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.language import checkpoint
+from bench.language.duration import POINTS, TOKENS_AT_ONCE
 from bench.language.model import LanguageModel
 from bench.language.source import Source
 from impls import Spec
@@ -26,10 +27,8 @@ from impls.spec import spec_to_dict
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.1  # Brown et al. 2020, appendix B; matrices decay, vectors do not
 LARGEST_NORM = 1.0  # of the gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
 WARM_UP, LOWEST_RATE = 0.1, 0.1  # share of the updates; share of the highest rate that the cosine ends at
-POINTS = 6  # of the curve of held-out loss, each at twice the updates of the one before, the last at the end
 CHECKPOINT_SECONDS = 10.0
 HELD_OUT_SEED = 9  # one for all: every model is judged by the same windows
-TOKENS_AT_ONCE = 16_384  # on which a model is judged
 
 
 class Diverged(RuntimeError):

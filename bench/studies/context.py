@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.case import Case
+from bench.language import duration
 from bench.matching import by_parameters
 from bench.study import REFERENCE, Scale, Study
 from impls import Spec
@@ -20,6 +21,19 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     from bench.language import context, recall
 
     yield from (recall if case.factor("probe") == "recall" else context).measure(case)
+
+
+def forecast(case: Case) -> float:
+    """Seconds of all trainings of a case and of what their models are then asked; recall at its dearest, every lag tried to the end."""
+    seeds, updates = int(case.factor("seeds")), int(case.factor("updates"))
+    start = duration.START_SECONDS[case.spec.device]
+    if case.factor("probe") == "recall":
+        lags = [4 << power for power in range(32) if 4 << power < case.steps]
+        return start + seeds * updates * sum(duration.update_seconds(case, lag + 1, case.batch) for lag in lags)
+    judged = int(case.factor("judged"))
+    looks = case.steps.bit_length() + 3  # contexts up to the window add up to two windows; influence at every lag and at none
+    training = updates * duration.update_seconds(case, case.steps, case.batch)
+    return start + seeds * (training + looks * duration.judging_seconds(case, case.steps, judged))
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
@@ -53,10 +67,10 @@ def _cpu() -> Iterator[Case]:
 
 def _gpu() -> Iterator[Case]:
     for spec in _specs(384, 2, 6, "cuda"):
-        yield _used(spec, "text", 1024, 64, 800, 4096, 2e-3)
-        yield _used(spec, "hmm:300", 1024, 64, 400, 4096, 2e-3)
+        yield _used(spec, "text", 1024, 32, 400, 512, 2e-3)
+        yield _used(spec, "hmm:300", 1024, 32, 250, 512, 2e-3)
     for spec in _specs(64, 1, 2, "cuda"):
-        yield _recalls(spec, 513, 400, 5)
+        yield _recalls(spec, 257, 300, 5)
 
 
 def _at(label: str, cell: str, more: str) -> tuple[str, str]:
@@ -119,5 +133,5 @@ STUDY = Study(
     on=measured_on,
     verdicts=CLAIMS,
     trains=True,
-    seconds={"cpu": 55.0, "gpu": 420.0},
+    forecast=forecast,
 )

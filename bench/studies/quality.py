@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.case import Case
+from bench.language import duration
 from bench.matching import by_parameters
 from bench.study import REFERENCE, Scale, Study
 from impls.residual_specs import LSTMStackSpec
@@ -19,6 +20,15 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     from bench.language import quality
 
     yield from quality.measure(case)
+
+
+def forecast(case: Case) -> float:
+    """Seconds of all trainings of a case, their curves, and the last judging."""
+    trained = len(str(case.factor("rates")).split("/")) + int(case.factor("seeds")) - 1
+    looks = duration.POINTS * trained + int(case.factor("seeds"))
+    seconds = trained * int(case.factor("updates")) * duration.update_seconds(case, case.steps, case.batch)
+    seconds += looks * duration.judging_seconds(case, case.steps, int(case.factor("judged")))
+    return duration.START_SECONDS[case.spec.device] + seconds
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
@@ -55,9 +65,9 @@ def _cpu() -> Iterator[Case]:
 def _gpu() -> Iterator[Case]:
     rates = "0.001/0.002/0.004"
     for size, width, heads in (("large", 640, 10), ("middle", 208, 4), ("small", 64, 2)):
-        yield from _pair(size, width, 2, heads, 512, 64, 300, 512, rates, "text", device="cuda")
+        yield from _pair(size, width, 2, heads, 512, 64, 220, 512, rates, "text", device="cuda")
     for source in ("copy:256", "hmm:100"):
-        yield from _pair("middle", 208, 2, 4, 512, 64, 300, 512, "0.002", source, device="cuda")
+        yield from _pair("middle", 208, 2, 4, 512, 64, 220, 512, "0.002", source, device="cuda")
 
 
 KAPLAN = "Kaplan et al. 2020, section 3.2.1 and figure 7"
@@ -112,5 +122,5 @@ STUDY = Study(
     on=measured_on,
     verdicts=CLAIMS,
     trains=True,
-    seconds={"cpu": 140.0, "gpu": 480.0},
+    forecast=forecast,
 )
