@@ -40,6 +40,6 @@ def update_seconds(case: Case, steps: int, batch: int) -> float:
 
 
 def judging_seconds(case: Case, steps: int, windows: int) -> float:
-    """One pass over so many windows without gradients, a third of the work both ways, in pieces as `training.losses` takes them."""
+    """One pass over so many windows without gradients: a third of the work both ways, in pieces of `TOKENS_AT_ONCE`."""
     at_once = max(1, min(windows, TOKENS_AT_ONCE // steps))
     return windows / at_once * update_seconds(case, steps, at_once) / 3

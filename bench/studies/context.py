@@ -24,7 +24,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of all trainings of a case and of what their models are then asked; recall at its dearest, every lag tried to the end."""
+    """Seconds of all trainings of a case and of what their models are then asked; of recall where no lag is learnt early."""
     seeds, updates = int(case.factor("seeds")), int(case.factor("updates"))
     start = duration.START_SECONDS[case.spec.device]
     if case.factor("probe") == "recall":

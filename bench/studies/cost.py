@@ -36,8 +36,8 @@ def _gru(size: int) -> int:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case on one backend, about ten calls. CPU: 20 GFLOP/s and 15 µs a step, rounded from a run on two cores of an
-    AMD EPYC; CUDA: estimated, no GPU has run it."""
+    """Seconds of one case on one backend, about ten calls. CPU: 20 GFLOP/s and 15 µs a step, rounded from a run on two cores of
+    an AMD EPYC; CUDA: estimated, no GPU has run it."""
     rate, step, start = (2e10, 1.5e-5, 0.3) if case.spec.device == "cpu" else (2e13, 2.5e-5, 1.5)
     return start + 10 * (case.counts()["flops"] / rate + case.steps * step)
 

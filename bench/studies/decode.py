@@ -49,8 +49,8 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the twin whose answer
-    is checked, 32 ns a value; an eager cache is filled; then its turns.
+    """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the twin whose
+    answer is checked, 32 ns a value; an eager cache is filled; then its turns.
 
     The draw is of two cores of an AMD EPYC; compiling is estimated, and of a GPU everything, since none has run it.
     """

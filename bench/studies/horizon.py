@@ -36,8 +36,8 @@ SECONDS_A_STEP = {"cpu": {"rnn": 4e-5, "gru": 1e-4, "lstm": 1.2e-4}, "cuda": {"r
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case: the steps of its updates, both ways, all networks at once. CPU: rounded from a run on two cores of an
-    AMD EPYC; CUDA: estimated, no GPU has run it."""
+    """Seconds of one case: the steps of its updates, both ways, all networks at once. CPU: rounded from a run on two cores of
+    an AMD EPYC; CUDA: estimated, no GPU has run it."""
     task, longest = tasks.get(str(case.factor("task"))), int(case.factor("truncation")) or case.steps
     lags = [int(text) for text in str(case.factor("lags")).split("/")]
     steps = int(case.factor("updates")) * sum(min(task.steps(lag), longest) for lag in lags)
