@@ -7,6 +7,7 @@ import torch
 from impls import Unavailable, refusals
 from impls.backend import Phase
 from impls.backends._cuda import driver
+from impls.backends._cuda.cluster import SHARED_LIMIT
 from impls.backends._cuda.kernels import Refused
 from impls.backends._cuda.network import Network
 from impls.backends._cuda.plan import Design, Memory, Resident, choose
@@ -35,23 +36,28 @@ def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", m
         raise Unavailable(f"cuda: {reason}")
     check_params(spec, params)
     check_batch(spec, batch)
+    room = driver.room()
     capability, dtype = torch.cuda.get_device_capability(), getattr(torch, spec.stored_dtype)
     plan = choose(
         spec.hidden_size, batch.batch, spec.num_directions, dtype, capability,
-        tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, resident=driver.resident_clusters,
+        tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, **room,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
     record = driver.record if plan.design != "cluster" else None
-    stream = stream_of(spec, batch.batch, capability, driver.resident_clusters) if design == "auto" else None
+    stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None
     return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
 
 
-def stream_of(spec: Spec, batch: int, capability: tuple[int, int], resident: Resident | None = None) -> Stream | None:
+def stream_of(
+    spec: Spec, batch: int, capability: tuple[int, int], resident: Resident | None = None, shared_limit: int = SHARED_LIMIT
+) -> Stream | None:
     """The cut with which one launch does a step, or None where there is none: then a step runs layer by layer, as planned."""
     if spec.bidirectional or getattr(spec, "proj_size", 0):
         return None
     try:
         dtype = getattr(torch, spec.stored_dtype)
-        return choose_stream(dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability, resident)
+        return choose_stream(
+            dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability, resident, shared_limit
+        )
     except Refused:
         return None

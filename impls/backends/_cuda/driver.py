@@ -9,21 +9,38 @@ import ctypes
 import importlib
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 
 from impls import Unavailable
-from impls.backends._cuda.compile import architecture, cubin
+from impls.backends._cuda.compile import architecture, compiler_version, cubin
 from impls.backends._cuda.kernels import Kernel, Launch
 
 REMEDY = "pip install cuda-bindings (version 13) and NVIDIA's driver"
 DEFAULT_SHARED_LIMIT = 48 << 10  # more has to be asked for
 PORTABLE_CLUSTER = 8  # larger clusters have to be asked for
+# What the driver answers to a cluster, or to shared memory, that the device does not have.
+NO_ROOM = ("CUDA_ERROR_INVALID_CLUSTER_SIZE", "CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_SUPPORTED")
 
 
 class DriverError(RuntimeError):
     """The CUDA driver returned an error; the message is its own, with the call."""
+
+    def __init__(self, call: str, name: str) -> None:
+        super().__init__(f"{call} failed: {name}")
+        self.call, self.name = call, name
+
+
+class NoRoom(DriverError):
+    """The device cannot hold what a kernel needs: see `NO_ROOM`."""
+
+
+class Room(TypedDict):
+    """What plan.py and stream.py ask of a device."""
+
+    resident: Callable[[Kernel], int]
+    shared_limit: int
 
 
 @cache
@@ -44,9 +61,30 @@ def missing() -> str | None:
     try:
         bindings()
         architecture(torch.cuda.get_device_capability())
+        return _too_old(driver_version(), compiler_version())
     except Unavailable as reason:
         return str(reason)
-    return None
+
+
+def driver_version() -> tuple[int, int]:
+    """Of CUDA, as the driver supports it."""
+    driver = bindings()
+    try:
+        version = require("cuDriverGetVersion", driver.cuDriverGetVersion())
+    except (RuntimeError, OSError) as reason:  # cuda-bindings is there, the driver it wraps is not or does not answer
+        raise Unavailable(f"launching the CUDA kernels needs NVIDIA's driver: {reason}; {REMEDY}") from reason
+    return version // 1000, version % 1000 // 10
+
+
+def _too_old(driver: tuple[int, int], compiler: str) -> str | None:
+    """NVRTC's machine code runs on every driver of its own major version of CUDA, and on later ones."""
+    needed = int(compiler.removeprefix("nvrtc ").partition(".")[0])
+    if driver[0] >= needed:
+        return None
+    return (
+        f"NVIDIA's driver here supports CUDA {driver[0]}.{driver[1]}, and {compiler} makes code for CUDA {needed}; install a "
+        f"driver for CUDA {needed} or newer (nvidia-smi shows what it supports)"
+    )
 
 
 class Driver:
@@ -80,13 +118,32 @@ def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
     return replay
 
 
+def room() -> Room:
+    """Of the current device, for `choose` and `choose_stream`."""
+    return {"resident": resident_clusters, "shared_limit": shared_limit(torch.cuda.current_device())}
+
+
+@cache
+def shared_limit(device: int) -> int:
+    """Bytes of shared memory that one block may ask for: 227 KiB on an H100, 99 KiB on GPUs for desktops."""
+    driver = bindings()
+    handle = require("cuDeviceGet", driver.cuDeviceGet(device))
+    wanted = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    return require("cuDeviceGetAttribute", driver.cuDeviceGetAttribute(wanted, handle))
+
+
 def resident_clusters(kernel: Kernel) -> int:
     """How many clusters of the kernel can work at once on the current device without sharing a multiprocessor where they
-    are single blocks; 0 if none fits."""
+    are single blocks; 0 if none fits, or the device knows no such cluster."""
     device = torch.device("cuda", torch.cuda.current_device())
+    if kernel.shared_bytes > shared_limit(device.index):
+        return 0
     if kernel.cluster == 1:
         return torch.cuda.get_device_properties(device).multi_processor_count
-    return occupancy(kernel, device)
+    try:
+        return occupancy(kernel, device)
+    except NoRoom:
+        return 0
 
 
 @cache
@@ -159,5 +216,5 @@ def require(call: str, returned: Any) -> Any:
     if error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
         raise torch.OutOfMemoryError(f"{call}: out of memory on the GPU")
     if error.value:
-        raise DriverError(f"{call} failed: {error.name}")
+        raise (NoRoom if error.name in NO_ROOM else DriverError)(call, error.name)
     return values[0] if values else None

@@ -9,6 +9,8 @@ from torch.nn.utils.rnn import PackedSequence
 from impls.backends._cuda import projection
 from impls.backends._cuda.ops import lstm_layer
 from impls.backends._cuda.plan import Design, Memory
+from impls.backends._cuda.precision import tf32_for
+from impls.backends._cuda.streaming import Layer, Streaming
 
 State = tuple[Tensor, Tensor]
 
@@ -17,7 +19,7 @@ class LSTM(torch.nn.RNNBase):
     """`torch.nn.LSTM`; it takes a PackedSequence too, and compiles as one graph.
 
     design, memory   how its layers run; see plan.py. May be set at any time.
-    Float32 is multiplied in TF32 where `torch.backends.cudnn.allow_tf32` says so, as `torch.nn.LSTM` does on a GPU.
+    Float32 is multiplied in TF32 where `torch.backends.cudnn.rnn.fp32_precision` says so, as `torch.nn.LSTM` does on a GPU.
     """
 
     # Not a subclass of nn.LSTM: torch.compile breaks the graph at those.
@@ -27,7 +29,7 @@ class LSTM(torch.nn.RNNBase):
         self.design, self.memory = design, memory
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
-        """As `torch.nn.LSTM.forward`."""
+        """As `torch.nn.LSTM.forward`, with its kinds of errors."""
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.dim() not in (2, 3):
@@ -38,6 +40,7 @@ class LSTM(torch.nn.RNNBase):
         x = input if batched else input.unsqueeze(1)
         if self.batch_first and batched:
             x = x.transpose(0, 1)
+        self.check_input(x, None)
         if hx is not None and not batched:
             hx = hx[0].unsqueeze(1), hx[1].unsqueeze(1)
         lengths = torch.full((x.shape[1],), x.shape[0], dtype=torch.int32, device=x.device)
@@ -46,13 +49,28 @@ class LSTM(torch.nn.RNNBase):
             return y.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
         return y.transpose(0, 1) if self.batch_first else y, (h_n, c_n)
 
+    def stream(self, batch: int) -> Streaming:
+        """These layers, with the weights as they are now, for input that arrives bit by bit: see streaming.py.
+
+        Time comes first, whatever `batch_first` says. Raises a RuntimeError for a bidirectional network, whose first output
+        needs the last input, and for one that would drop out.
+        """
+        if self.bidirectional:
+            raise RuntimeError("LSTM.stream: a bidirectional network needs the whole sequence at once; call it instead")
+        if self.dropout and self.training and self.num_layers > 1:
+            raise RuntimeError("LSTM.stream: there is no dropout in a stream; call eval() first")
+        with torch.no_grad():
+            layers: list[Layer] = [(*self._weights(depth), self._projection(depth)) for depth in range(self.num_layers)]
+            return Streaming(layers, batch, tf32_for(layers[0][0]))
+
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
         """Pads and packs with one gather each; the indices come from `batch_sizes`, which lies on the host anyway."""
         data, sizes, sorted_indices, unsorted_indices = packed
+        self.check_input(data, sizes)
         steps, batch = len(sizes), int(sizes[0])
         live = torch.arange(batch) < sizes[:, None]
-        places = live.flatten().nonzero().squeeze(1).to(data.device)
-        lengths = live.sum(0, dtype=torch.int32).to(data.device)
+        places = _sent(live.flatten().nonzero().squeeze(1), data.device)
+        lengths = _sent(live.sum(0, dtype=torch.int32), data.device)
         x = data.new_zeros(steps * batch, data.shape[1]).index_copy(0, places, data).view(steps, batch, -1)
         y, (h_n, c_n) = self._layers(x, _permuted(hx, sorted_indices), lengths)
         rows = y.flatten(0, 1).index_select(0, places)
@@ -60,31 +78,29 @@ class LSTM(torch.nn.RNNBase):
         return PackedSequence(rows, sizes, sorted_indices, unsorted_indices), last
 
     def _layers(self, x: Tensor, hx: State | None, lengths: Tensor) -> tuple[Tensor, State]:
-        directions = 2 if self.bidirectional else 1
+        directions, tf32 = 2 if self.bidirectional else 1, tf32_for(x)
+        outer = self.num_layers * directions, x.shape[1]
+        sizes = (*outer, self.proj_size or self.hidden_size), (*outer, self.hidden_size)
         if hx is None:
-            states = self.num_layers * directions, x.shape[1]
-            hx = x.new_zeros(*states, self.proj_size or self.hidden_size), x.new_zeros(*states, self.hidden_size)
-        if any(state.shape[0] != self.num_layers * directions for state in hx):
-            raise RuntimeError(
-                f"Expected h_0 and c_0 with {self.num_layers * directions} layer-directions; got {[len(state) for state in hx]}"
-            )
+            hx = x.new_zeros(sizes[0]), x.new_zeros(sizes[1])
+        for index, (state, size) in enumerate(zip(hx, sizes, strict=True)):
+            self.check_hidden_size(state, size, f"LSTM: expected hx[{index}] of size {{}}, got {{}}")
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *hx, *self.parameters()))
-        tf32 = x.is_cuda and torch.backends.cudnn.allow_tf32
         last_h, last_c = [], []
         for depth in range(self.num_layers):
             states = [state[depth * directions : (depth + 1) * directions] for state in hx]
-            values = self._autocast(x, *self._weights(depth), *states)
-            x, h_n, c_n = self._layer(depth, *values, lengths, training, self.design, self.memory, tf32)
+            values = _autocast(x, *self._weights(depth), *states, self._projection(depth))
+            x, h_n, c_n = self._layer(*values, lengths, training, self.design, self.memory, tf32)
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
                 x = torch.nn.functional.dropout(x, self.dropout)
         return x, (torch.cat(last_h), torch.cat(last_c))
 
-    def _layer(self, depth, x, weight_ih, weight_hh, bias, h0, c0, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.proj_size:
+    @staticmethod
+    def _layer(x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
+        if weight_hr is None:
             return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, *choice)[:3]
-        weight_hr = self._stacked("weight_hr", depth).to(x.dtype)
         folded = projection.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
         m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, *choice)
         y, h_n = projection.unfold(m, m_n, weight_hr, h0, lengths)
@@ -94,17 +110,26 @@ class LSTM(torch.nn.RNNBase):
         bias = self._stacked("bias_ih", depth) + self._stacked("bias_hh", depth) if self.bias else None
         return self._stacked("weight_ih", depth), self._stacked("weight_hh", depth), bias
 
+    def _projection(self, depth: int) -> Tensor | None:
+        return self._stacked("weight_hr", depth) if self.proj_size else None
+
     def _stacked(self, name: str, depth: int) -> Tensor:
         endings = [f"l{depth}", f"l{depth}_reverse"][: 2 if self.bidirectional else 1]
         return torch.stack([getattr(self, f"{name}_{ending}") for ending in endings])
 
-    @staticmethod
-    def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-        kind = x.device.type
-        if not torch.is_autocast_enabled(kind):
-            return [x, *others]
-        dtype = torch.get_autocast_dtype(kind)
-        return [None if tensor is None else tensor.to(dtype) for tensor in (x, *others)]
+
+def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
+    """As autocast would cast them for `torch.nn.LSTM`: float64 stays as it is."""
+    kind = x.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return [x, *others]
+    dtype = torch.get_autocast_dtype(kind)
+    return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in (x, *others)]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """From the host to the device, without waiting for the device."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _permuted(state: State | None, indices: Tensor | None) -> State | None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from impls.backends._cuda import layer, recurrence
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Plan
-from impls.backends._cuda.projection import Layer, fold, fold_inputs, fold_weights, unfold
+from impls.backends._cuda.projection import Layer, fold, fold_weights
+from impls.backends._cuda.stack import run
 from impls.backends._cuda.stream import Stream
 from impls.batch import Batch, filled
 from impls.params import Params
@@ -123,20 +124,8 @@ class Network:
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
         """All layers; c0 wide. The recurrences' results, and each layer's output."""
-        results, outputs, last_h = [], [], []
-        for packed, projection, part in zip(weights, self.projections, map(self._part, range(len(weights))), strict=True):
-            start = h0[part]
-            if projection is not None:
-                x, start = fold_inputs(x, start, lengths), torch.zeros_like(c0[part], dtype=x.dtype)
-            result = layer.forward(self.plan, self.launcher, packed, x, start, c0[part], lengths, training)
-            x, h_n = result.y, result.h_n
-            if projection is not None:
-                x, h_n = unfold(x, h_n, projection, h0[part], lengths)
-            results.append(result)
-            outputs.append(x)
-            last_h.append(h_n)
-        state = torch.cat(last_h), torch.cat([result.c_n for result in results])
-        return Answer(x, state, {}), results, outputs
+        found = run(self.plan, self.launcher, weights, self.projections, x, h0, c0, lengths, training)
+        return Answer(found.outputs[-1], (found.h_n, found.c_n), {}), found.results, found.outputs
 
     def _backward(
         self, depth: int, below: Tensor, result: recurrence.Result, grad_y: Tensor

@@ -1,40 +1,72 @@
 """A layer as PyTorch operators: `lstm_bench::lstm_layer` and its backward, opaque to torch.compile, with autograd.
 
-On a CUDA tensor they launch the kernels; on a CPU tensor they run the same host code and the same kernel source under the
-emulation (needs g++, and is for tests: it is slow). Weights are stacked over directions as in layer.py.
+On a CUDA tensor they launch the kernels. On a CPU tensor they refuse, unless LSTM_BENCH_EMULATE=1 asks for the same host code
+and kernel source under the emulation (needs g++, and is for tests: it is slow). Weights are stacked over directions as in
+layer.py.
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from impls.backends._cuda import layer, recurrence
-from impls.backends._cuda.driver import Driver, resident_clusters
+from impls.backends._cuda.driver import Driver, room
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launcher
+from impls.backends._cuda.operands import check_backward, check_layer
 from impls.backends._cuda.plan import Design, Memory, Plan, choose
+from impls.backends._cuda.precision import products
 
+EMULATE = "LSTM_BENCH_EMULATE"
 EMULATED_CAPABILITY = (9, 0)
 
 
 def launcher_for(device: torch.device) -> Launcher:
-    """Raises PyTorch's kind of error for a device that neither has kernels nor an emulation."""
+    """Raises PyTorch's kind of error for a device that has no kernels, and for the CPU unless the emulation is asked for."""
     if device.type == "cuda":
         return Driver()
-    if device.type == "cpu":
+    if device.type == "cpu" and os.environ.get(EMULATE) == "1":
         return Emulation()
-    raise RuntimeError(f"lstm_layer runs on cuda (and, emulated, on cpu), not on {device.type}")
+    raise RuntimeError(
+        f"the LSTM kernels of lstm_bench run on cuda, not on {device.type}; move the tensors to a GPU, or use torch.nn.LSTM "
+        f"(for tests, {EMULATE}=1 runs them on cpu under a slow emulation)"
+    )
 
 
 def plan_for(x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool = False) -> Plan:
     directions, _, hidden = weight_hh.shape
-    sizes = hidden, x.shape[1], directions, x.dtype
-    if x.device.type != "cuda":
+    return planned(hidden, x.shape[1], directions, x.dtype, x.device, design, memory, tf32)
+
+
+@lru_cache(maxsize=1024)
+def planned(
+    hidden: int,
+    batch: int,
+    directions: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    design: Design,
+    memory: Memory,
+    tf32: bool,
+) -> Plan:
+    sizes = hidden, batch, directions, dtype
+    if device.type != "cuda":
         return choose(*sizes, EMULATED_CAPABILITY, tf32=tf32, design=design, memory=memory)
-    with torch.cuda.device(x.device):
-        capability = torch.cuda.get_device_capability()
-        return choose(*sizes, capability, tf32=tf32, design=design, memory=memory, resident=resident_clusters)
+    with torch.cuda.device(device):
+        return choose(*sizes, torch.cuda.get_device_capability(), tf32=tf32, design=design, memory=memory, **room())
+
+
+@contextmanager
+def as_planned(x: Tensor, tf32: bool) -> Iterator[None]:
+    """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the kernels do."""
+    with torch.autocast(x.device.type, enabled=False), products(tf32) if x.dtype == torch.float32 else nullcontext():
+        yield
 
 
 @torch.library.custom_op("lstm_bench::lstm_layer", mutates_args=())
@@ -44,14 +76,17 @@ def lstm_layer(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
-    x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32 on the same
-    device, each in 0…T. `design` is one of plan.py's; `memory` saved or rebuilt; `tf32` lets float32 be multiplied so.
+    x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
+    device; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt; `tf32` lets
+    float32 be multiplied so. Raises a RuntimeError for tensors that do not fit together.
     """
-    check(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    launcher = launcher_for(x.device)
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
-    weights = layer.pack(plan, weight_ih, weight_hh, bias)
-    wide_c0 = c0.to(recurrence.wide(x.dtype)).contiguous()
-    found = layer.forward(plan, launcher_for(x.device), weights, x.contiguous(), h0.contiguous(), wide_c0, lengths, training)
+    wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
+    with as_planned(x, tf32):
+        weights = layer.pack(plan, weight_ih, weight_hh, bias)
+        found = layer.forward(plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0, lengths, training)
     nothing = x.new_empty(0)
     c_n = found.c_n.to(x.dtype)
     return found.y, found.h_n, c_n, _or(found.gates, nothing), _or(found.cells, nothing.to(wide_c0.dtype, copy=True))
@@ -59,6 +94,7 @@ def lstm_layer(
 
 @lstm_layer.register_fake
 def _(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
     steps, batch, _ = x.shape
     directions, _, hidden = weight_hh.shape
     gates = x.new_empty((directions, steps, batch, hidden, 4) if training and memory == "saved" else 0)
@@ -73,18 +109,22 @@ def lstm_layer_backward(
     h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str, tf32: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
+    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    launcher = launcher_for(x.device)
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]
-    wide = recurrence.wide(x.dtype)
-    result = recurrence.Result(y, h0, c0, gates if gates.numel() else None, cells)
-    found = layer.backward(
-        plan, launcher_for(x.device), weight_ih, weight_hh, bias, x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(),
-        lengths, result, grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous(),
-    )  # fmt: skip
+    wide, lengths = recurrence.wide(x.dtype), lengths.clamp(0, len(x)).contiguous()
+    result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
+    with as_planned(x, tf32):
+        found = layer.backward(
+            plan, launcher, weight_ih, weight_hh, bias, x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(), lengths,
+            result, grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous(),
+        )  # fmt: skip
     return found.x, found.weight_ih, found.weight_hh, found.bias, found.h0.to(x.dtype), found.c0.to(x.dtype)
 
 
 @lstm_layer_backward.register_fake
 def _(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, design, memory, tf32):
+    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
     like = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, weight_ih, weight_hh))
     states = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (h0, c0))
     return (*like, x.new_empty(weight_ih.shape[:2]), *states)
@@ -114,31 +154,3 @@ lstm_layer.register_autograd(_send_back, setup_context=_keep)
 
 def _or(tensor: Tensor | None, otherwise: Tensor) -> Tensor:
     return otherwise if tensor is None else tensor
-
-
-def check(
-    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor
-) -> None:
-    """Raise PyTorch's kind of error, a RuntimeError with a sentence, for tensors that do not fit together."""
-    if x.dim() != 3 or 0 in x.shape:
-        raise RuntimeError(f"lstm_layer: x must be [T, B, I] with no empty axis; got shape {list(x.shape)}")
-    if weight_hh.dim() != 3 or len(weight_hh) not in (1, 2) or weight_hh.shape[1] != 4 * weight_hh.shape[2]:
-        raise RuntimeError(f"lstm_layer: weight_hh must be [D, 4H, H] with D = 1 or 2; got shape {list(weight_hh.shape)}")
-    directions, rows, hidden = weight_hh.shape
-    expected = {
-        "weight_ih": (weight_ih, (directions, rows, x.shape[2])), "h0": (h0, (directions, x.shape[1], hidden)),
-        "c0": (c0, (directions, x.shape[1], hidden)),
-    } | ({} if bias is None else {"bias": (bias, (directions, rows))})  # fmt: skip
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise RuntimeError(f"lstm_layer: {name} must have shape {list(shape)}; got {list(tensor.shape)}")
-    for name, tensor in ({name: tensor for name, (tensor, _) in expected.items()} | {"weight_hh": weight_hh}).items():
-        if tensor.dtype != x.dtype:
-            raise RuntimeError(f"lstm_layer: {name} is {tensor.dtype} and x is {x.dtype}; they must be the same")
-    if lengths.shape != (x.shape[1],) or lengths.dtype != torch.int32 or not lengths.is_contiguous():
-        raise RuntimeError(
-            f"lstm_layer: lengths must be {x.shape[1]} contiguous int32; got {lengths.dtype} {list(lengths.shape)}"
-        )
-    devices = {str(tensor.device) for tensor in (x, weight_hh, lengths, *(pair[0] for pair in expected.values()))}
-    if len(devices) > 1:
-        raise RuntimeError(f"lstm_layer: expected all tensors on one device; got {', '.join(sorted(devices))}")

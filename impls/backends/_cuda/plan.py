@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from impls.backends._cuda.cluster import Shape
+from impls.backends._cuda.cluster import SHARED_LIMIT, Shape
 from impls.backends._cuda.kernels import Kernel, Refused
 from impls.backends._cuda.steps import ExactSteps, TensorSteps
 from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage
@@ -116,10 +116,12 @@ def choose(
     design: Design = "auto",
     memory: Memory = "saved",
     resident: Resident | None = None,
+    shared_limit: int = SHARED_LIMIT,
 ) -> Plan:
     """The plan for one layer. Raises `Refused` where `design` asks for what cannot be done.
 
     `resident` says how many clusters like a kernel's run at once; without it the table of an assumed H100 does.
+    `shared_limit` is how many bytes of shared memory a block may have.
     """
     if design not in DESIGNS or memory not in MEMORIES:
         raise Refused(
@@ -138,7 +140,12 @@ def choose(
     storage = _storage(dtype)
     rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
     least = min(row.hidden for row in rows)
-    rows = [row for row in rows if row.hidden == least]
+    rows = [row for row in rows if row.hidden == least and _fits(row, storage, shared_limit)]
+    if not rows:
+        obstacle = f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} in a cluster"
+        if design == "cluster":
+            raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
+        return Plan("tensor_step", dtype, memory, obstacle, tiles=_tiles(batch))
     columns = batch * directions
     # One kernel stands for all of its cluster's size: each block takes an SM of its own.
     counts = {row.cluster: _resident(row.forward(storage)[0].forward_kernel(), resident) for row in rows}
@@ -160,6 +167,12 @@ def choose(
     reason = "asked for" if design == "cluster" else "least modelled time (the model has not been measured)"
     reason += f"; {known}"
     return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def _fits(row: Row, storage: Storage, shared_limit: int) -> bool:
+    kernels = [shape.forward_kernel() for shape in row.forward(storage)]
+    kernels += [shape.backward_kernel() for shape in row.backward(storage)]
+    return all(kernel.shared_bytes <= shared_limit for kernel in kernels)
 
 
 def _tiles(batch: int) -> int:

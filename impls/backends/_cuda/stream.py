@@ -93,7 +93,11 @@ class Stream:
         return padded.reshape(4, self.quads, 4, depth // (32 * per), 32, per).permute(1, 3, 2, 0, 4, 5).contiguous()
 
     def advance(self, launcher: Launcher, weights: Tensor, biases: Tensor, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """y [tokens, B, H] of the next tokens x [tokens, B, I]. Changes h [L, B, H] and c (the same, float32) in place."""
+        """y [tokens, B, H] of the next tokens x [tokens, B, I]. Changes h [L, B, H] and c (the same, float32) in place.
+
+        `weights` and `biases` from `pack`. Raises a RuntimeError for tensors that do not fit, or that are not contiguous.
+        """
+        self._check(weights, biases, x, h, c)
         tokens, batch, inputs = x.shape
         y = x.new_empty(tokens, batch, self.hidden)
         arrays = {"weights": weights, "bias": biases, "x": x, "h": h, "c": c, "y": y}
@@ -105,14 +109,34 @@ class Stream:
         launcher(Launch(self.kernel(), grid, filled, [weights, biases, x], [h, c, y]))
         return y
 
+    def _check(self, weights: Tensor, biases: Tensor, x: Tensor, h: Tensor, c: Tensor) -> None:
+        if x.dim() != 3 or 0 in x.shape or x.shape[2] != self.inputs:
+            raise RuntimeError(f"stream: x must be [tokens, B, {self.inputs}] with no empty axis; got shape {list(x.shape)}")
+        states = (self.layers, x.shape[1], self.hidden)
+        expected = {
+            "x": (x, tuple(x.shape), self.dtype), "h": (h, states, self.dtype), "c": (c, states, torch.float32),
+            "weights": (weights, tuple(weights.shape), self.dtype),
+            "biases": (biases, (self.layers, 4 * self.quads, 4), torch.float32),
+        }  # fmt: skip
+        for name, (tensor, shape, dtype) in expected.items():
+            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+                raise RuntimeError(
+                    f"stream: {name} must be {dtype} of shape {list(shape)}; got {tensor.dtype} of {list(tensor.shape)}"
+                )
+            if not tensor.is_contiguous():
+                raise RuntimeError(f"stream: {name} must be contiguous; got strides {tensor.stride()}")
+            if tensor.device != x.device:
+                raise RuntimeError(f"stream: expected all tensors on one device; x is on {x.device}, {name} on {tensor.device}")
+
 
 def choose_stream(
     dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int],
-    resident: Callable[[Kernel], int] | None = None,
+    resident: Callable[[Kernel], int] | None = None, shared_limit: int = SHARED_LIMIT,
 ) -> Stream:  # fmt: skip
     """The cut for these sizes: the largest cluster that has room. Raises `Refused` where one launch cannot do the step.
 
     `resident` says how many clusters like a kernel's run at once; without it every size is taken to have room.
+    `shared_limit` is how many bytes of shared memory a block may have.
     """
     quads = -(-hidden // 4)
     if capability < (9, 0) and quads > 16:
@@ -120,6 +144,9 @@ def choose_stream(
     columns = next((count for count in COLUMNS if count * FULL_CLUSTERS >= batch), COLUMNS[-1])
     sizes = [size for size in CLUSTERS if size <= quads and (size == 1 or capability >= (9, 0))]
     cuts = [Stream(dtype, inputs, hidden, layers, size, columns) for size in reversed(sizes)]
+    needed = cuts[0].kernel().shared_bytes  # of every cut
+    if needed > shared_limit:
+        raise Refused(f"the states take {needed} bytes of shared memory in one launch; a block has {shared_limit} on this GPU")
     return next(cut for cut in cuts if cut.cluster == 1 or resident is None or resident(cut.kernel()))
 
 

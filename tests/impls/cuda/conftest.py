@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from impls.backends._cuda import artifacts
+from impls.backends._cuda import artifacts, ops
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,3 +35,9 @@ def poisoned_outputs():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(autouse=True)
+def emulated_operators(monkeypatch):
+    """Operators on tensors of the CPU run emulated here; without this they refuse."""
+    monkeypatch.setenv(ops.EMULATE, "1")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 
+from impls import Unavailable
 from impls.backends._cuda.artifacts import Artifacts, folder
 
 
@@ -57,3 +60,25 @@ def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
     assert folder() == tmp_path / "lstm-bench"
+
+
+def test_a_folder_that_cannot_be_used_is_named_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"kept in .*file, which cannot be used \(Not a directory\); set LSTM_BENCH_CACHE to"):
+        Artifacts(tmp_path / "file").get("kind", ["a"], ".bin", lambda: b"one")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(Unavailable, match=r"cannot be used \(Permission denied\); set LSTM_BENCH_CACHE"):
+        Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"one")
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        path = Artifacts(tmp_path).get("kind", ["a"], ".bin", lambda: b"one")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o644}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +14,7 @@ from impls import GRUSpec, LSTMSpec, Unavailable
 from impls.backends import cuda
 from impls.backends._cuda import compile as compiler
 from impls.backends._cuda import driver, emulate
-from impls.backends._cuda.kernels import Kernel, Launch
 from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import choose
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU, and there is one")
@@ -90,59 +85,10 @@ def test_recorded_calls_give_their_own_answers_when_replayed():
     assert replayed == [network._forward, network._forward_backward]
 
 
-def test_a_launch_tells_the_driver_its_sizes_cluster_and_stream(monkeypatch):
-    real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
-    calls = []
-    recording = SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name.startswith("CU")})
-    recording.cuLaunchKernelEx = lambda *arguments: calls.append(arguments) or (real.CUresult.CUDA_SUCCESS,)
-    recording.cuFuncSetAttribute = lambda *arguments: calls.append(arguments) or (real.CUresult.CUDA_SUCCESS,)
-    monkeypatch.setattr(driver, "bindings", lambda: recording)
-
-    class Arguments(ctypes.Structure):
-        _fields_ = [("number", ctypes.c_int)]
-
-    kernel = Kernel("", "function", (), threads=64, shared_bytes=100_000, cluster=16)
-    driver.start(Launch(kernel, (32, 2, 1), Arguments(7), [], []), real.CUfunction(5), 11)
-    config, function, parameters, extra = calls.pop()
-    assert (config.gridDimX, config.gridDimY, config.gridDimZ, config.blockDimX, config.sharedMemBytes) == (
-        32,
-        2,
-        1,
-        64,
-        100_000,
-    )
-    assert (int(function), int(config.hStream), extra, config.numAttrs, config.attrs[0].value.clusterDim.x) == (5, 11, 0, 1, 16)
-    assert parameters > 0
-    driver.allow(kernel, real.CUfunction(5))
-    names = real.CUfunction_attribute
-    assert [call[1:] for call in calls] == [
-        (names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 100_000),
-        (names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1),
-    ]
-
-
-def test_the_driver_is_asked_how_many_clusters_run_at_once(monkeypatch):
-    real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
-    asked = []
-    recording = SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name.startswith("CU")})
-    recording.cuOccupancyMaxActiveClusters = lambda function, config: (
-        asked.append((function, config.attrs[0].value.clusterDim.x, config.sharedMemBytes)) or (real.CUresult.CUDA_SUCCESS, 6)
-    )
-    monkeypatch.setattr(driver, "bindings", lambda: recording)
-    monkeypatch.setattr(driver, "_function", lambda kernel, device: (kernel.function, device))
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=78))
-    plan = choose(256, 8, 1, torch.bfloat16, (9, 0), resident=driver.resident_clusters)
-    assert {call[:2] for call in asked} == {(("lstm_cluster_forward", 1), size) for size in (4, 8, 16)}
-    assert "asked of the driver" in plan.reason
-    assert driver.resident_clusters(Kernel("", "", (), 64, 0)) == 78
-    driver.occupancy.cache_clear()
-
-
 def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
     asked = {}
     monkeypatch.setattr(cuda.driver, "missing", lambda: None)
+    monkeypatch.setattr(cuda.driver, "room", lambda: {"resident": lambda kernel: 1, "shared_limit": 99 << 10})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     monkeypatch.setattr(cuda, "Network", lambda *arguments: asked.update(plan=arguments[3], stream=arguments[-1]))
     case = Case(LSTMSpec(4, 32, dtype="bfloat16", device="cuda"), 2, 1)
@@ -168,12 +114,3 @@ def test_a_step_streams_all_layers_in_one_launch_and_says_so():
     agreement.check_against(agreement.answer(network, case), case)
     assert launches == ["lstm_stream"] * 3
     assert network.provenance()["ran"] == "stream" and "one launch" in network.provenance()["plan"]
-
-
-def test_errors_of_the_driver_are_pytorchs_own_or_say_the_call():
-    real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
-    assert driver.require("cuCall", (real.CUresult.CUDA_SUCCESS, 3)) == 3
-    with pytest.raises(torch.OutOfMemoryError, match="cuCall"):
-        driver.require("cuCall", (real.CUresult.CUDA_ERROR_OUT_OF_MEMORY,))
-    with pytest.raises(driver.DriverError, match="cuCall failed: CUDA_ERROR_INVALID_VALUE"):
-        driver.require("cuCall", (real.CUresult.CUDA_ERROR_INVALID_VALUE,))

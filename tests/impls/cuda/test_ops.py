@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from impls.backends._cuda.kernels import Refused
-from impls.backends._cuda.ops import check, launcher_for, lstm_layer
+from impls.backends._cuda.ops import EMULATE, lstm_layer, lstm_layer_backward
 
 STEPS, BATCH, INPUTS = 3, 3, 4
+TENSORS = ("x", "weight_ih", "weight_hh", "bias", "h0", "c0", "lengths")
 
 
 def arguments(
@@ -66,8 +67,9 @@ def test_tf32_is_near_and_not_exact(fast):
 def test_strided_arguments_give_the_same():
     given = arguments(grad=False)
     expected = lstm_layer(*given.values())[0]
-    for name in ("x", "weight_ih", "weight_hh", "bias", "h0", "c0"):
-        given[name] = torch.stack([given[name], torch.full_like(given[name], torch.nan)], -1)[..., 0]
+    for name in TENSORS:
+        other = -1 if name == "lengths" else torch.nan
+        given[name] = torch.stack([given[name], torch.full_like(given[name], other)], -1)[..., 0]
     torch.testing.assert_close(lstm_layer(*given.values())[0], expected, rtol=0, atol=0)
 
 
@@ -77,10 +79,16 @@ def test_strided_arguments_give_the_same():
         ("x", torch.zeros(0, BATCH, INPUTS), "no empty axis"),
         ("x", torch.zeros(STEPS, 0, INPUTS), "no empty axis"),
         ("x", torch.zeros(STEPS, BATCH, INPUTS + 1), "weight_ih must have shape"),
-        ("x", torch.zeros(STEPS, BATCH, INPUTS, dtype=torch.float64), "must be the same"),
+        ("x", torch.zeros(STEPS, BATCH, INPUTS, dtype=torch.float64), "must be torch.float64 where x is"),
+        (
+            "x",
+            torch.zeros(STEPS, BATCH, INPUTS, dtype=torch.complex64),
+            "lstm_layer: x must be float32, .*; got torch.complex64",
+        ),
         ("h0", torch.zeros(1, BATCH, 16), "h0 must have shape"),
         ("weight_hh", torch.zeros(3, 64, 16), "weight_hh must be"),
-        ("lengths", torch.zeros(BATCH, dtype=torch.int64), "lengths must be"),
+        ("lengths", torch.zeros(BATCH, dtype=torch.int64), "lengths must be torch.int32"),
+        ("lengths", torch.zeros(BATCH + 1, dtype=torch.int32), "lengths must have shape"),
     ],
 )
 def test_a_wrong_call_is_told_so(name, value, complaint):
@@ -88,20 +96,75 @@ def test_a_wrong_call_is_told_so(name, value, complaint):
         lstm_layer(*(arguments(grad=False) | {name: value}).values())
 
 
-def test_tensors_on_two_devices_and_devices_without_kernels():
-    given = [value for value in arguments(grad=False).values() if not isinstance(value, str | bool)]
-    given[5] = given[5].to("meta")  # c0
-    with pytest.raises(RuntimeError, match="on one device; got cpu, meta"):
-        check(*given)
-    with pytest.raises(RuntimeError, match="not on meta"):
-        launcher_for(torch.device("meta"))
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_tensor_on_another_device_is_told_so_through_the_dispatcher(name):
+    given = arguments(grad=False)
+    given[name] = given[name].to("meta")  # with it the dispatcher takes the fake implementation
+    with pytest.raises(RuntimeError, match="lstm_layer: expected all tensors on one device; got cpu, meta"):
+        lstm_layer(*given.values())
 
 
-def test_lengths_on_another_device_are_told_so():
-    given = [value for value in arguments(grad=False).values() if not isinstance(value, str | bool)]
-    given[6] = given[6].to("meta")
-    with pytest.raises(RuntimeError, match="on one device; got cpu, meta"):
-        check(*given)
+@pytest.mark.parametrize("position", range(13))
+def test_a_tensor_of_the_backward_pass_on_another_device_is_told_so(position):
+    given = backward_arguments()
+    given[position] = given[position].to("meta")
+    with pytest.raises(RuntimeError, match="lstm_layer_backward: expected all tensors on one device; got cpu, meta"):
+        lstm_layer_backward(*given)
+
+
+@pytest.mark.parametrize("position, name", [(0, "grad_y"), (1, "grad_h_n"), (2, "grad_c_n"), (10, "y"), (12, "cells")])
+def test_a_wrong_shape_or_dtype_in_the_backward_pass_is_told_so(position, name):
+    for change in (lambda tensor: tensor[..., :-1], lambda tensor: tensor.double()):
+        given = backward_arguments()
+        given[position] = change(given[position])
+        with pytest.raises(RuntimeError, match=f"lstm_layer_backward: {name} must"):
+            lstm_layer_backward(*given)
+
+
+def backward_arguments() -> list:
+    """In the operator's order: three gradients, seven inputs, what was kept of the forward pass, and the choice."""
+    given = arguments(grad=False)
+    y, h_n, c_n, gates, cells = lstm_layer(*given.values())
+    return [y, h_n, c_n, *(given[name] for name in TENSORS), y, gates, cells, *list(given.values())[-3:]]
+
+
+def test_all_on_meta_gives_shapes():
+    given = {name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in arguments().items()}
+    y, h_n, c_n, _, _ = lstm_layer(*given.values())
+    assert y.is_meta and y.shape == (STEPS, BATCH, 32) and h_n.shape == c_n.shape == (2, BATCH, 16)
+
+
+def test_without_a_gpu_and_without_asking_for_the_emulation_it_refuses(monkeypatch):
+    monkeypatch.delenv(EMULATE)
+    with pytest.raises(RuntimeError, match=r"run on cuda, not on cpu; .* use torch\.nn\.LSTM .*LSTM_BENCH_EMULATE=1"):
+        lstm_layer(*arguments().values())
+
+
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+def test_lengths_beyond_the_sequence_count_as_its_ends(memory):
+    wild, tame = (torch.tensor(lengths, dtype=torch.int32) for lengths in ([STEPS + 4, -9, -1, 0], [STEPS, 0, 0, 0]))
+    answers = []
+    for lengths in (wild, tame):
+        given = arguments(memory=memory) | {"lengths": lengths}
+        for name, axis in (("x", 1), ("h0", 1), ("c0", 1)):
+            given[name] = torch.cat([given[name], given[name][:, :1]], axis).detach().requires_grad_()
+        leaves = [given[name] for name in TENSORS[:-1]]
+        y, h_n, c_n, _, _ = lstm_layer(*given.values())
+        answers.append([y, h_n, c_n, *torch.autograd.grad(y.square().sum() + h_n.sum() + c_n.square().sum(), leaves)])
+    assert all(torch.equal(*pair) for pair in zip(*answers, strict=True))
+    y, h_n = answers[0][:2]
+    assert not y[:, 1:].any() and torch.equal(h_n[:, 1:], given["h0"][:, 1:])
+
+
+def test_autocast_does_not_reach_into_the_operators():
+    """Called in float32 they stay in float32: forward, and a backward pass that runs inside of autocast."""
+    answers = []
+    for inside in (False, True):
+        given = arguments()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            y = lstm_layer(*given.values())[0]
+            answers.append([y, *torch.autograd.grad(y.square().sum(), [given[name] for name in TENSORS[:-1]])])
+    assert all(found.dtype == torch.float32 and torch.equal(found, right) for right, found in zip(*answers, strict=True))
 
 
 def test_one_tensor_may_be_two_arguments():

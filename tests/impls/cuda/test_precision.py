@@ -1,0 +1,90 @@
+"""TF32 or exact float32: PyTorch's switches, old and new, and one rule for the kernels and the products around them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from impls.backends._cuda import layer
+from impls.backends._cuda.ops import lstm_layer
+from impls.backends._cuda.precision import products, tf32_allowed
+from tests.impls.cuda.test_ops import TENSORS, arguments
+
+BACKENDS = torch.backends
+
+
+@pytest.fixture(autouse=True)
+def switches_as_they_were():
+    """The new ones are inherited downwards, so they are put back from the outermost in."""
+    yield
+    BACKENDS.fp32_precision = BACKENDS.cudnn.fp32_precision = "none"
+    BACKENDS.cuda.matmul.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    BACKENDS.cudnn.allow_tf32 = True
+
+
+def switch_of_everything(value):
+    BACKENDS.fp32_precision = value
+
+
+def switch_of_cudnn(value):
+    BACKENDS.cudnn.fp32_precision = value
+
+
+def switch_of_rnns(value):
+    BACKENDS.cudnn.rnn.fp32_precision = value
+
+
+def old_switch(value):
+    BACKENDS.cudnn.allow_tf32 = value == "tf32"
+
+
+@pytest.mark.parametrize("switch", [switch_of_everything, switch_of_cudnn, switch_of_rnns, old_switch])
+def test_every_switch_is_understood_also_in_a_compiled_graph(switch):
+    compiled = torch.compile(lambda x: x + tf32_allowed(), backend="eager", fullgraph=True)
+    for value in ("ieee", "tf32", "ieee"):
+        if switch in (switch_of_everything, switch_of_cudnn):
+            BACKENDS.cudnn.rnn.fp32_precision = "none"
+        switch(value)
+        assert tf32_allowed() == (value == "tf32")
+        assert compiled(torch.zeros(())) == (value == "tf32")
+
+
+@pytest.mark.parametrize("around", ["none", "ieee", "tf32"])
+@pytest.mark.parametrize("tf32", [False, True])
+def test_products_follow_the_kernels_and_the_switch_is_put_back(tf32, around):
+    BACKENDS.cuda.matmul.fp32_precision = around
+    with pytest.raises(KeyError), products(tf32):
+        assert (BACKENDS.cuda.matmul.fp32_precision == "tf32") == tf32
+        raise KeyError
+    assert BACKENDS.cuda.matmul.fp32_precision == around
+
+
+def test_a_switch_that_was_inherited_still_inherits():
+    BACKENDS.cuda.matmul.fp32_precision = "none"
+    BACKENDS.fp32_precision = "ieee"
+    with products(True):
+        pass
+    BACKENDS.fp32_precision = "tf32"
+    assert BACKENDS.cuda.matmul.fp32_precision == "tf32"
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_operators_multiply_all_in_one_mode(tf32, monkeypatch):
+    seen = []
+
+    def spy(name):
+        real = getattr(layer, name)
+
+        def wrapper(*given, **named):
+            seen.append((name, BACKENDS.cuda.matmul.fp32_precision))
+            return real(*given, **named)
+
+        monkeypatch.setattr(layer, name, wrapper)
+
+    spy("forward"), spy("backward")
+    BACKENDS.cuda.matmul.fp32_precision = "ieee" if tf32 else "tf32"
+    given = arguments(design="tensor_step" if tf32 else "step", tf32=tf32)
+    y = lstm_layer(*given.values())[0]
+    torch.autograd.grad(y.sum(), [given[name] for name in TENSORS[:-1]])
+    assert seen == [(name, "tf32" if tf32 else "ieee") for name in ("forward", "backward")]
