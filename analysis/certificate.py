@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.comparison import Key, Sides
-from analysis.decision import ALPHA, CONFIRMING, FIRST_CONFIRMING, STAGES, Rule, bounds, decide, detectable
+from analysis.comparison import USUAL, Key, Sides
+from analysis.decision import ALPHA, POWER, STAGES, Rule, detectable
+from analysis.intervals import bounds
 from analysis.ratios import LOCATIONS, Location
+from analysis.suite_alarms import SuiteAlarms, alarms, suite_false_alarms
+from results.record import Header
 
 SUFFIX = ".certificate.json"
 WANTED = 0.03  # the slow-down whose price is named
-POWER = 0.95
-SUITES = 400  # resampled comparisons a case, for its rate of false alarms
+COMPARISONS = 400  # resampled comparisons a case, for its rate of false alarms
 MOST_PAIRS = 1000
 LEAST_PAIRS = 5
 
@@ -55,26 +57,35 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Of one machine, protocol and number of threads. within: share of A/A ratios of single pairs within 3 %, by location."""
+    """Of one machine, protocol, number of threads, and suite: another suite samples for longer or shorter, so that its noise
+    is another. within: share of A/A ratios of single pairs within 3 %, by location. alarms: see `SuiteAlarms`."""
 
     machine: str
     protocol: int
     threads: int
+    suite: str
     made: str
     location: Location
     within: dict[str, float]
     repeats: dict[str, float]  # median over cases of the root mean square of ln(A/A), by location
     cases: dict[Key, Certified]
+    alarms: SuiteAlarms | None = None
 
-    def rule(self, key: Key) -> Rule | None:
-        """The rule for a row; of two backends the less quiet one counts. None for what was not certified."""
-        floors = [
-            self.cases[own].floor for name in key.backend.split(" → ") if (own := key._replace(backend=name)) in self.cases
-        ]
-        return Rule(floor=max(floors)) if floors else None
+    def holds_for(self, header: Header) -> bool:
+        """Whether a run was made as this certificate was."""
+        threads = header.environment.get("cpu", {}).get("threads")
+        said = header.machine, header.protocol, threads, header.plan.get("suite")
+        return said == (self.machine, self.protocol, self.threads, self.suite)
 
-    def rules(self) -> dict[Key, Rule]:
-        return {key: Rule(floor=case.floor) for key, case in self.cases.items()}
+    def rule(self, key: Key, usual: Rule = USUAL) -> Rule | None:
+        """The usual rule with a row's noise; of two backends the less quiet one counts. None unless all are certified."""
+        found = [self.cases.get(key._replace(backend=name)) for name in key.backend.split(" → ")]
+        known = [case for case in found if case]
+        if len(known) < len(found):
+            return None
+        floored = replace(usual, floor=max(case.floor for case in known))
+        spread = max(case.spread for case in known)
+        return replace(floored, detectable=detectable(spread, usual.stages[-1], floored))
 
     @property
     def sentence(self) -> str:
@@ -94,7 +105,8 @@ class Certificate:
 
     def to_dict(self) -> dict[str, object]:
         cases = [{**key._asdict(), **asdict(case)} for key, case in self.cases.items()]
-        return {**{name: getattr(self, name) for name in self.__slots__ if name != "cases"}, "cases": cases}
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("cases", "alarms")}
+        return {**plain, "alarms": asdict(self.alarms) if self.alarms else None, "cases": cases}
 
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
@@ -104,7 +116,7 @@ class Certificate:
         return path
 
 
-def certify(sides: Sides, machine: str, protocol: int, threads: int, made: str) -> Certificate:
+def certify(sides: Sides, machine: str, protocol: int, threads: int, suite: str, made: str) -> Certificate:
     """From pairs of identical sides. The location is the one under which A/A ratios of single pairs are smallest."""
     changes = {location: _changes(replace(sides, location=location)) for location in LOCATIONS}
     if not any(changes.values()):
@@ -119,11 +131,20 @@ def certify(sides: Sides, machine: str, protocol: int, threads: int, made: str) 
     }
     best = min(LOCATIONS, key=lambda location: repeats[location])
     cases = {key: _case(values, _seconds(sides, key)) for key, values in changes[best].items()}
-    return Certificate(machine, protocol, threads, made, best, within, repeats, cases)
+    made_so = Certificate(machine, protocol, threads, suite, made, best, within, repeats, cases)
+    measured = replace(sides, location=best)
+    by_pair = {key: measured.log_changes(key) for key in cases}
+    return replace(made_so, alarms=suite_false_alarms(by_pair, {key: made_so.rule(key) or Rule() for key in cases}))
 
 
-def newest(root: Path, machine: str, protocol: int, threads: int) -> Certificate | None:
-    """The latest certificate below `root` that holds here; None where there is none."""
+def newest_for(root: Path, header: Header) -> Certificate | None:
+    """The latest certificate below `root` that holds for a run."""
+    cpu, suite = header.environment.get("cpu", {}), header.plan.get("suite")
+    return newest(root, header.machine, header.protocol, cpu.get("threads"), suite)
+
+
+def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Certificate | None:
+    """The latest certificate below `root` that holds for this machine and suite; None where there is none."""
     for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
         try:
             found = read(path)
@@ -131,7 +152,7 @@ def newest(root: Path, machine: str, protocol: int, threads: int) -> Certificate
             raise AnalysisError(
                 f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
             ) from error
-        if (found.machine, found.protocol, found.threads) == (machine, protocol, threads):
+        if (found.machine, found.protocol, found.threads, found.suite) == (machine, protocol, threads, suite):
             return found
     return None
 
@@ -142,7 +163,8 @@ def read(path: Path) -> Certificate:
     for case in values.pop("cases"):
         key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))
         cases[key] = Certified(**case)
-    return Certificate(**values, cases=cases)
+    counted = values.pop("alarms")
+    return Certificate(**values, cases=cases, alarms=SuiteAlarms(**counted) if counted else None)
 
 
 def _changes(sides: Sides) -> dict[Key, np.ndarray]:
@@ -159,11 +181,12 @@ def _enough(sides: Sides) -> Iterator[tuple[Key, np.ndarray]]:
 def _case(values: np.ndarray, seconds_per_pair: float) -> Certified:
     spread = float(values.std(ddof=1))
     bias, low, high = bounds(values, ALPHA)
-    rule = Rule(floor=max(-low, high))
-    alarms = _false_alarms(values, rule)
+    floor = max(-low, high)
+    rule = Rule(floor=floor)
+    false = _false_alarms(values, rule)
     return Certified(
-        pairs=len(values), spread=spread, worst=float(np.max(np.abs(values))), bias=bias, floor=rule.floor,
-        false_alarms=alarms[0], confirmed_false_alarms=alarms[1], detectable=detectable(spread, STAGES[-1], rule, POWER),
+        pairs=len(values), spread=spread, worst=float(np.max(np.abs(values))), bias=bias, floor=floor,
+        false_alarms=false[0], confirmed_false_alarms=false[1], detectable=detectable(spread, STAGES[-1], rule, POWER),
         pairs_wanted=_pairs_wanted(spread, rule), seconds_per_pair=seconds_per_pair,
     )  # fmt: skip
 
@@ -171,14 +194,10 @@ def _case(values: np.ndarray, seconds_per_pair: float) -> Certified:
 def _false_alarms(values: np.ndarray, rule: Rule) -> tuple[float, float]:
     """Comparisons drawn from these pairs with replacement, each pair either way round, since A and A may change places."""
     random = np.random.default_rng(0)
-    numbers = [*range(STAGES[-1]), *range(FIRST_CONFIRMING, FIRST_CONFIRMING + CONFIRMING)]
-    before, after = 0, 0
-    for _ in range(SUITES):
-        drawn = random.choice(values, len(numbers)) * random.choice((-1.0, 1.0), len(numbers))
-        pairs: Mapping[int, float] = dict(zip(numbers, drawn, strict=True))
-        before += decide(pairs, replace(rule, confirming=0)).verdict == "SLOWER"
-        after += decide(pairs, rule).verdict == "SLOWER"
-    return before / SUITES, after / SUITES
+    shape = COMPARISONS, rule.stages[-1] + rule.confirming
+    drawn = random.choice(values, shape) * random.choice((-1.0, 1.0), shape)
+    before, after = (alarms(drawn, [one] * COMPARISONS).mean() for one in (replace(rule, confirming=0), rule))
+    return float(before), float(after)
 
 
 def _pairs_wanted(spread: float, rule: Rule) -> int | None:

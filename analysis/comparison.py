@@ -9,23 +9,25 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.decision import Decision, Rule, decide, over_cases, unpaired
+from analysis.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.ratios import NOT_COMPARED, Location, locate
 from results.record import Measurement, Record
 from results.store import Run
 
 CLOCK_TOLERANCE = 0.01  # median SM clocks of two sides may differ by so much
-FIRST_CALL = Rule(noticed=math.log(1.10), tolerated=math.log(1.25))  # a single call a pair: rough by nature
+# A single call a pair is rough by nature: a difference is shown from a tenth on, and alerts nobody.
+FIRST_CALL = Rule(noticed=math.log(1.10), tolerated=math.log(1.25), floor=0.0, detectable=0.0)
 USUAL = Rule()
 LEAST_BYTES = 2 * 2**20  # smaller differences of memory are the allocator's
 LEAST_SHARE = 0.01
 WORSE_ERROR = 2.0  # times the error of the other side
+UNSTABLE = "unstable"  # the kind of a failed block in which the machine was disturbed, not the backend
 
 
 class NotComparable(AnalysisError):
@@ -86,7 +88,8 @@ class Sides:
             return Decision("UNCOMPARABLE", reason=reason)
         rule = self.rule(key)
         if self.paired:
-            return decide(self.log_changes(key), rule)
+            found = decide(self.log_changes(key), rule)
+            return replace(found, reason="; ".join(filter(None, [found.reason, self._left_out(key)]))) if found.next else found
         base, new = ([math.log(value) for value in self._times(side[key]).values()] for side in (self.base, self.new))
         return unpaired(base, new, rule)
 
@@ -94,18 +97,27 @@ class Sides:
         return [row for key in self.keys() for row in self._rows_of(key)]
 
     def overall(self) -> Decision | None:
-        """The geometric mean of the change in time over all cases that were compared; None without pairs."""
-        if not self.paired:
-            return None
-        changes = [self.log_changes(key) for key in self.keys() if not self._obstacle(key)]
-        return over_cases([found for found in changes if found])
+        """The geometric mean of the change in time over all cases that were compared; None where none was timed."""
+        keys = [key for key in self.keys() if not self._obstacle(key)]
+        if self.paired:
+            changes = {key: found for key in keys if (found := self.log_changes(key))}
+            return over_cases(list(changes.values()), mean_rule([self.rule(key) for key in changes]))
+        times = [[self._times(side[key]) for side in (self.base, self.new)] for key in keys]
+        base, new = (_means([sides[which] for sides in times if all(sides)]) for which in (0, 1))
+        return unpaired(base, new) if base and new else None
 
     def _rows_of(self, key: Key) -> Iterable[Row]:
         reason = self._obstacle(key)
         if reason:
             yield Row(key, "time", "s", None, None, Decision("UNCOMPARABLE", reason=reason))
             return
-        base, new = (_metrics(side[key]) for side in (self.base, self.new))
+        records = [side[key] for side in (self.base, self.new)]
+        if self.paired:
+            shared = set.intersection(
+                *({number for number, record in side.items() if record.status == "ok"} for side in records)
+            )
+            records = [{number: record for number, record in side.items() if number in shared} for side in records]
+        base, new = map(_metrics, records)
         for metric in [name for name in base if name in new]:
             unit = base[metric][0].unit
             before, after = (statistics.median(map(self._typical, items[metric])) for items in (base, new))
@@ -120,7 +132,7 @@ class Sides:
         if metric == "error":
             return accuracy(max(values[0]), max(values[1]))
         if self.paired:
-            return _at_a_glance(np.log(values[1]) - np.log(values[0]) if len(values[0]) == len(values[1]) else np.array([]))
+            return _at_a_glance(np.log(values[1]) - np.log(values[0]))
         return unpaired([math.log(value) for value in values[0]], [math.log(value) for value in values[1]], FIRST_CALL)
 
     def _times(self, records: Mapping[int, Record]) -> dict[int, float]:
@@ -135,14 +147,26 @@ class Sides:
             records = side.get(key, {}).values()
             if not records:
                 return f"{name} has not measured it"
+            counted = any(record.status == "ok" for record in records)
             for record in records:
-                if record.status != "ok":
+                # One disturbed block says nothing against the others.
+                if record.status != "ok" and not (counted and record.kind == UNSTABLE):
                     kind = f" ({record.kind})" if record.kind else ""
                     return f"{name} {record.status}{kind}: {record.reason}"
         clocks = [_clock(side[key].values()) for side in (self.base, self.new)]
         if clocks[0] and clocks[1] and abs(clocks[1] / clocks[0] - 1) > CLOCK_TOLERANCE:
             return f"the GPU ran at {clocks[0]:.0f} MHz for base and {clocks[1]:.0f} MHz for new"
         return ""
+
+    def _left_out(self, key: Key) -> str:
+        """Which pair was disturbed whenever it was measured, so that the verdict waits for it."""
+        disturbed = {
+            number: record.reason
+            for side in (self.base, self.new)
+            for number, record in side[key].items()
+            if record.kind == UNSTABLE
+        }
+        return "".join(f"pair {number + 1} does not count: {disturbed[number]}" for number in sorted(disturbed)[:1])
 
 
 def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
@@ -188,9 +212,8 @@ def accuracy(base: float, new: float) -> Decision:
     """Errors are those of the same inputs, so they repeat: worse is more than twice the error."""
     if base == new:
         return Decision("SAME", 1.0, pairs=1)
-    change = new / base if base else math.inf
-    verdict = "SLOWER" if change > WORSE_ERROR else "FASTER" if change < 1 / WORSE_ERROR else "SAME"
-    return Decision(verdict, change, pairs=1)
+    verdict = "SLOWER" if new > WORSE_ERROR * base else "FASTER" if base > WORSE_ERROR * new else "SAME"
+    return Decision(verdict, new / base if base else None, pairs=1)  # an error from nothing has no factor
 
 
 def exit_code(decisions: Iterable[Decision]) -> int:
@@ -201,12 +224,18 @@ def exit_code(decisions: Iterable[Decision]) -> int:
     return 0 if verdicts & {"SAME", "FASTER"} else 3
 
 
+def _means(cases: list[dict[int, float]]) -> list[float]:
+    """ln of the geometric mean over cases, by the replicates that all of them have."""
+    shared = sorted(set.intersection(*map(set, cases))) if cases else []
+    return [statistics.fmean(math.log(times[number]) for times in cases) for number in shared]
+
+
 def _at_a_glance(log_changes: np.ndarray) -> Decision:
     """All pairs at once, for what is shown and raises no alarm."""
     count = len(log_changes)
     if count < 2:
         return Decision("UNDECIDED", reason="too few pairs", pairs=count)
-    whole = Rule(FIRST_CALL.noticed, FIRST_CALL.tolerated, stages=(count,), confirming=0)
+    whole = replace(FIRST_CALL, stages=(count,), confirming=0)
     return decide(dict(enumerate(log_changes)), whole)
 
 
@@ -220,7 +249,8 @@ def _metrics(records: Mapping[int, Record]) -> dict[str, list[Measurement]]:
 
 
 def _clock(records: Iterable[Record]) -> float | None:
-    clocks = [record.conditions["sm_clock_mhz"] for record in records if "sm_clock_mhz" in record.conditions]
+    measured = [record.conditions for record in records if record.status == "ok"]
+    clocks = [conditions["sm_clock_mhz"] for conditions in measured if "sm_clock_mhz" in conditions]
     return statistics.median(clocks) if clocks else None
 
 

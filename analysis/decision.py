@@ -7,13 +7,13 @@ The unit is the pair: ln(new time / base time) of two fresh processes that took 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+
+from analysis.intervals import bootstrap_bounds, bounds, quantile, spread_limit, welch
 
 Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED", "UNCOMPARABLE"]
 
@@ -23,27 +23,42 @@ FIRST_CONFIRMING = 1000  # the number of the first of them: they are never mista
 ALPHA = 0.005  # one-sided, each look
 CONFIRMING_ALPHA = 0.05
 CROSS_CHECK_FROM = 10  # pairs: below, a bootstrap has too little to draw from
-RESAMPLES = 2000
 PAIRS_LIMIT = 10_000
+POWER = 0.95  # what counts as found is found so often
+THREE_PERCENT = math.log(1.03)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`noticed` and `tolerated` are logs of time ratios: SLOWER lies surely beyond the first, SAME surely within the second.
 
+    hidden: the slow-down that SAME must not hide: it is said only where so much would have been found.
     floor: the largest difference that this machine finds between two copies of the same thing (see `analysis.certificate`);
-    no verdict is finer than it.
+    no verdict is finer than it. detectable: the slow-down that it finds with all pairs of the stages. Both are None where
+    nothing is certified; whether `hidden` would have been found is then asked of the pairs themselves.
     """
 
     noticed: float = math.log(1.01)
-    tolerated: float = math.log(1.03)
-    floor: float = 0.0
+    tolerated: float = THREE_PERCENT
+    hidden: float = THREE_PERCENT
+    floor: float | None = None
+    detectable: float | None = None
     stages: tuple[int, ...] = STAGES
     confirming: int = CONFIRMING
 
     @property
     def margin(self) -> float:
-        return max(self.noticed, self.floor)
+        return max(self.noticed, self.floor or 0.0)
+
+    def would_have_found(self, error: float, degrees: float) -> bool:
+        """Whether `hidden` would be called slower in 19 of 20 comparisons like this one.
+
+        error: standard error of the mean change, with so many degrees of freedom. Uncertified, it is taken at its 95 %
+        upper limit: pairs that agree by luck say nothing of how well they can tell.
+        """
+        if self.detectable is not None:
+            return self.detectable <= self.hidden
+        return self.margin + _reach(error * spread_limit(degrees), degrees) <= self.hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,7 @@ def decide(log_changes: Mapping[int, float], rule: Rule = Rule()) -> Decision:
     so an interrupted comparison goes on where it stopped.
     """
     found = Decision("UNDECIDED", needed=rule.stages[0], next=tuple(range(rule.stages[0])))
-    done = 0
+    done, values = 0, np.array([])
     for stage in rule.stages:
         missing = tuple(number for number in range(stage) if number not in log_changes)
         if missing:
@@ -82,30 +97,47 @@ def decide(log_changes: Mapping[int, float], rule: Rule = Rule()) -> Decision:
             return _confirm(found, log_changes, rule)
         if found.verdict != "UNDECIDED":
             return found
-    return replace(found, reason=found.reason or f"{done} pairs leave it open")
+    needed = _needed(values, rule)
+    return replace(found, needed=needed, reason=found.reason or f"{done} pairs leave it open")
 
 
 def _look(values: np.ndarray, rule: Rule) -> Decision:
+    count, spread = len(values), float(values.std(ddof=1))
     mean, low, high = bounds(values, ALPHA)
-    verdict = _verdict(low, high, rule)
+    able = rule.would_have_found(spread / math.sqrt(count), count - 1)
+    verdict = _verdict(low, high, rule, able)
     reason = ""
-    if verdict in ("SLOWER", "FASTER") and len(values) >= CROSS_CHECK_FROM:
+    if verdict in ("SLOWER", "FASTER") and count >= CROSS_CHECK_FROM:
         checked_low, checked_high = bootstrap_bounds(values, ALPHA)
         low, high = min(low, checked_low), max(high, checked_high)
-        if _verdict(low, high, rule) != verdict:
+        if _verdict(low, high, rule, able) != verdict:
             verdict, reason = "UNDECIDED", "the t-interval and the bootstrap disagree: a few pairs decide it"
-    needed = pairs_needed(mean, float(values.std(ddof=1)), rule) if verdict == "UNDECIDED" else None
-    return Decision(verdict, math.exp(mean), math.exp(low), math.exp(high), len(values), needed, reason)
+    if verdict == "UNDECIDED":
+        reason = reason or _why_not_the_same(low, high, rule)
+    return Decision(verdict, math.exp(mean), math.exp(low), math.exp(high), count, reason=reason)
 
 
-def _verdict(low: float, high: float, rule: Rule) -> Verdict:
+def _verdict(low: float, high: float, rule: Rule, able: bool) -> Verdict:
+    """`able`: whether what SAME must not hide would have been found."""
     if low > rule.margin:
         return "SLOWER"
     if high < -rule.margin:
         return "FASTER"
-    if -rule.tolerated < low and high < rule.tolerated and rule.floor < rule.tolerated:
-        return "SAME"
-    return "UNDECIDED"
+    return "SAME" if able and _within(low, high, rule) else "UNDECIDED"
+
+
+def _within(low: float, high: float, rule: Rule) -> bool:
+    return -rule.tolerated < low and high < rule.tolerated
+
+
+def _why_not_the_same(low: float, high: float, rule: Rule) -> str:
+    if not _within(low, high, rule):
+        return ""
+    within, hidden = (f"{100 * math.expm1(value):.2g} %" for value in (rule.tolerated, rule.hidden))
+    if rule.detectable is not None:
+        least = f"{100 * math.expm1(rule.detectable):.2g} %"
+        return f"lies within ±{within}, but by its certificate this machine surely finds no less than {least} here"
+    return f"lies within ±{within}, but pairs that scatter so may miss {hidden}; to know more: lstm-bench certify"
 
 
 def _confirm(found: Decision, log_changes: Mapping[int, float], rule: Rule) -> Decision:
@@ -123,50 +155,57 @@ def _confirm(found: Decision, log_changes: Mapping[int, float], rule: Rule) -> D
     return replace(found, verdict="UNDECIDED", needed=None, reason=reason)
 
 
-def bounds(values: np.ndarray, alpha: float) -> tuple[float, float, float]:
-    """Mean, and Student's bounds each of which is wrong with probability `alpha`."""
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    reach = _quantile(alpha, len(values) - 1) * error
-    return mean, mean - reach, mean + reach
-
-
-def bootstrap_bounds(values: np.ndarray, alpha: float) -> tuple[float, float]:
-    """The same bounds by the bias-corrected and accelerated bootstrap (Efron 1987); its draws are fixed by seed."""
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    interval = stats.bootstrap(
-        (values,), np.mean, confidence_level=1 - 2 * alpha, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
 def unpaired(base: Sequence[float], new: Sequence[float], rule: Rule = Rule()) -> Decision:
-    """The verdict on logs of times that were not measured side by side, by Welch's t-interval over replicates."""
+    """The verdict on logs of times that were not measured side by side, by Welch's t-interval over replicates.
+
+    Never SLOWER: nothing confirms it, and a machine that drifted looks the same. What can be told is asked of the replicates
+    themselves, since a certificate is of pairs.
+    """
     if min(len(base), len(new)) < 2:
         change = math.exp(float(np.mean(new)) - float(np.mean(base)))
         return Decision("UNDECIDED", change, reason="a single replicate bounds nothing; measure more", pairs=1)
-    result = stats.ttest_ind(new, base, equal_var=False)
-    difference = float(np.mean(new)) - float(np.mean(base))
-    if np.ptp(base) == np.ptp(new) == 0:
-        low = high = difference
-    else:
-        interval = result.confidence_interval(1 - 2 * ALPHA)
-        low, high = float(interval.low), float(interval.high)
-    verdict = _verdict(low, high, rule)
-    reason = "not measured side by side: drift of the machine is not cancelled, and nothing confirms it"
+    rule = replace(rule, detectable=None)
+    difference, error, degrees = welch(np.asarray(base), np.asarray(new))
+    reach = quantile(ALPHA, degrees) * error
+    low, high = difference - reach, difference + reach
+    verdict = _verdict(low, high, rule, rule.would_have_found(error, degrees))
+    reason = "not measured side by side: drift of the machine is not cancelled"
+    if verdict == "SLOWER":
+        verdict, reason = "UNDECIDED", f"looks slower, but was {reason}; confirm with: lstm-bench compare BASE NEW"
     return Decision(verdict, math.exp(difference), math.exp(low), math.exp(high), min(len(base), len(new)), None, reason)
 
 
-def over_cases(log_changes: Sequence[Mapping[int, float]]) -> Decision | None:
+def over_cases(log_changes: Sequence[Mapping[int, float]], rule: Rule = Rule()) -> Decision | None:
     """Geometric mean of the changes of several cases, bounded over the pairs that every case has; None without such pairs.
 
-    Its interval is of measurement noise: the cases are chosen, not drawn.
+    Its interval is of measurement noise: the cases are chosen, not drawn. SLOWER is confirmed here too, by the fresh pairs
+    that every case has.
     """
     shared = sorted(set.intersection(*(set(changes) for changes in log_changes))) if log_changes else []
-    shared = [number for number in shared if number < FIRST_CONFIRMING]
-    if len(shared) < 2:
+    means = {number: float(np.mean([changes[number] for changes in log_changes])) for number in shared}
+    looked = np.array([mean for number, mean in means.items() if number < FIRST_CONFIRMING])
+    if len(looked) < 2:
         return None
-    return _look(np.array([np.mean([changes[number] for changes in log_changes]) for number in shared]), Rule())
+    found = _look(looked, rule)
+    if found.verdict == "UNDECIDED":
+        return replace(found, needed=_needed(looked, rule))
+    if found.verdict != "SLOWER":
+        return found
+    found = _confirm(found, means, rule)
+    return found if found.verdict == "SLOWER" else replace(found, needed=None, next=())
+
+
+def mean_rule(rules: Sequence[Rule]) -> Rule:
+    """The rule for a mean over cases. Its floor, and what it can detect, are at most the means of theirs (the triangle's
+    inequality); unknown where one of them is."""
+    floors, found = [rule.floor for rule in rules], [rule.detectable for rule in rules]
+    if not rules or None in floors or None in found:
+        return Rule()
+    return Rule(floor=float(np.mean(floors)), detectable=float(np.mean(found)))  # type: ignore[arg-type]
+
+
+def _needed(values: np.ndarray, rule: Rule) -> int | None:
+    return pairs_needed(float(values.mean()), float(values.std(ddof=1)), rule)
 
 
 def pairs_needed(mean: float, deviation: float, rule: Rule = Rule()) -> int | None:
@@ -174,25 +213,34 @@ def pairs_needed(mean: float, deviation: float, rule: Rule = Rule()) -> int | No
 
     It would be SLOWER or FASTER where `mean` lies beyond the margin, SAME where it lies within what is tolerated.
     """
-    rooms = [abs(mean) - rule.margin, rule.tolerated - abs(mean) if rule.floor < rule.tolerated else -1.0]
-    counts = [_pairs_for(deviation, room) for room in rooms if room > 0]
+
+    def surely(count: int, room: float) -> bool:
+        return quantile(ALPHA, count - 1) * deviation / math.sqrt(count) <= room
+
+    def same(count: int) -> bool:
+        room = rule.tolerated - abs(mean)
+        return surely(count, room) and rule.would_have_found(deviation / math.sqrt(count), count - 1)
+
+    counts = []
+    if (room := abs(mean) - rule.margin) > 0:
+        counts.append(_first(lambda count: surely(count, room)))
+    if abs(mean) < rule.tolerated:
+        counts.append(_first(same))
     return min((count for count in counts if count is not None), default=None)
 
 
-def _pairs_for(deviation: float, room: float) -> int | None:
-    """Smallest n whose half-width t·s/√n fits into the room."""
+def _first(enough: Callable[[int], bool]) -> int | None:
+    """The smallest number of pairs that is enough, in steps of 5 %."""
     count = 3
-    while count < PAIRS_LIMIT and _quantile(ALPHA, count - 1) * deviation / math.sqrt(count) > room:
+    while count < PAIRS_LIMIT and not enough(count):
         count = max(count + 1, int(count * 1.05))
     return count if count < PAIRS_LIMIT else None
 
 
-def detectable(deviation: float, pairs: int, rule: Rule = Rule(), power: float = 0.95) -> float:
+def detectable(deviation: float, pairs: int, rule: Rule = Rule(), power: float = POWER) -> float:
     """The slow-down, as a log ratio, that `pairs` pairs call slower with this power."""
-    error = deviation / math.sqrt(pairs)
-    return rule.margin + (_quantile(ALPHA, pairs - 1) + float(stats.norm.ppf(power))) * error
+    return rule.margin + _reach(deviation / math.sqrt(pairs), pairs - 1, power)
 
 
-@lru_cache(maxsize=4096)
-def _quantile(alpha: float, degrees: int) -> float:
-    return float(stats.t.ppf(1 - alpha, degrees))
+def _reach(error: float, degrees: float, power: float = POWER) -> float:
+    return (quantile(ALPHA, degrees) + quantile(1 - power, math.inf)) * error

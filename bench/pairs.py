@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from results.store import Writer
 
 Side = Literal["base", "new"]
 SIDES: tuple[Side, ...] = get_args(Side)
+
+TRIES = 3  # at a pair that the machine disturbs
 
 # One sample a turn; the number of turns by scale. Sampling ends earlier once both medians are known to 0.5 %, or after 2 s.
 PACES: dict[str, Pace] = {
@@ -61,6 +64,7 @@ class Pairs:
     writers: Mapping[Side, Writer]
     listener: Listener
     records: dict[Side, dict[tuple[str, str, str, int], Record]] = field(default_factory=lambda: {side: {} for side in SIDES})
+    disturbed: Counter[tuple[Question, int]] = field(default_factory=Counter)
     busy_seconds: float = 0.0
 
     @property
@@ -70,7 +74,7 @@ class Pairs:
     def measure(self, wanted: Mapping[Question, Sequence[int]]) -> None:
         """Measure the pairs with these numbers that are not measured yet, one number after the other, cases shuffled.
 
-        A case that failed or was refused on either side is not asked again.
+        A case that failed or was refused on either side is not asked again; a pair that the machine disturbed is, twice.
         """
         with device_lock(self.plan.device):
             for number in sorted({number for numbers in wanted.values() for number in numbers}):
@@ -81,16 +85,22 @@ class Pairs:
 
     def open(self, question: Question, number: int) -> bool:
         """Whether this pair can still be measured."""
-        return not self.out(question) and any(self._key(question, side, number) not in self.records[side] for side in SIDES)
+        return not self.out(question) and any(
+            (record := self.records[side].get(self._key(question, side, number))) is None or record.status != "ok"
+            for side in SIDES
+        )
 
     def out(self, question: Question) -> bool:
-        """Whether either side failed or refused the case."""
+        """Whether either side failed or refused the case, or a pair of it was disturbed too often."""
         return any(
-            record.status != "ok"
+            record.status != "ok" and not (record.kind == "unstable" and self._may_try(question, record.replicate))
             for side in SIDES
             for record in self.records[side].values()
             if record.task[:3] == self._key(question, side, 0)[:3]
         )
+
+    def _may_try(self, question: Question, number: int) -> bool:
+        return self.disturbed[question, number] < TRIES
 
     def remember(self, side: Side, records: Iterable[Record]) -> None:
         self.records[side] |= {record.task: record for record in records}
@@ -168,6 +178,7 @@ class Pairs:
         return _record(question, side, number, reply, {}, started, time.monotonic() - clock)
 
     def _append(self, question: Question, number: int, records: Mapping[Side, Record]) -> None:
+        self.disturbed[question, number] += any(record.kind == "unstable" for record in records.values())
         for side, record in records.items():
             self.writers[side].append(record)
             self.remember(side, [record])

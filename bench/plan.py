@@ -170,14 +170,8 @@ def make(
     for name in backends:
         if name not in impls.names():
             raise UnknownName("backend", name, impls.names())
-    if what in SUITES:
-        suite, studies = what, tuple(study.names())
-    elif what in study.names():
-        suite, studies = scale or _default_scale(what), (what,)
-    else:
-        raise UnknownName("suite or study", what, [*SUITES, *study.names()])
-    if suite not in SUITES:
-        raise UnknownName("suite", suite, SUITES)
+    suite = suite_of(what, scale)
+    studies = tuple(study.names()) if what in SUITES else (what,)
     usable, own = len(processors.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
@@ -196,6 +190,16 @@ def make(
         asked = " and ".join(where)
         raise filters.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
     return plan
+
+
+def suite_of(what: str, scale: str | None = None) -> str:
+    """The suite that is meant by its name, or by a study's at a suite's scale. Raises `UnknownName`."""
+    if what not in SUITES and what not in study.names():
+        raise UnknownName("suite or study", what, [*SUITES, *study.names()])
+    suite = what if what in SUITES else scale or _default_scale(what)
+    if suite not in SUITES:
+        raise UnknownName("suite", suite, SUITES)
+    return suite
 
 
 def _on(case: Case, corpus: str) -> Case:

@@ -88,7 +88,7 @@ def bisect(
             return Bisected(start, row, judged)
         # As fast as GOOD is, in a search, what surely has not lost half of what BAD has: it lies before the step.
         tolerated = math.log(row.decision.change) / 2
-        following = replace(options, only=row.key, tolerated=tolerated)
+        following = replace(options, only=row.key, tolerated=tolerated, hidden=2 * tolerated)
         while (commit := search.next()) is not None:
             judged.append(_judge(base, commit, plan, root, listener, following))
             _tell(judged[-1], repository)

@@ -28,11 +28,11 @@ def certify(
             path = opened.paths["base"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         said = sides["base"].introduction
-        made = certificate.certify(found, said.machine, said.protocol, plan.threads, now)
+        made = certificate.certify(found, said.machine, said.protocol, plan.threads, plan.suite, now)
     return made, made.write(path.with_name(path.stem.removesuffix("-base") + certificate.SUFFIX))
 
 
-def here(root: Path, threads: int) -> Certificate | None:
-    """This machine's newest certificate."""
+def here(root: Path, threads: int, suite: str) -> Certificate | None:
+    """This machine's newest certificate for the suite."""
     described = environment.describe(threads)
-    return certificate.newest(root, environment.machine_name(described), environment.PROTOCOL, threads)
+    return certificate.newest(root, environment.machine_name(described), environment.PROTOCOL, threads, suite)

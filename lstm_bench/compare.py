@@ -45,20 +45,25 @@ class Options:
     confirming: bool = True
     asked_location: Location | None = None
     certificate: Certificate | None = None
-    tolerated: float = Rule().tolerated  # see `Rule`
+    tolerated: float = Rule().tolerated  # see `Rule`, as is `hidden`
+    hidden: float = Rule().hidden
     only: Key | None = None  # compare this row and no other
 
     @property
     def location(self) -> Location:
         return self.asked_location or (self.certificate.location if self.certificate else "median")
 
+    @property
+    def certified(self) -> Certificate | None:
+        """The certificate if its floors hold: those of one location say nothing of another's."""
+        return self.certificate if self.certificate and self.location == self.certificate.location else None
+
     def judged(self, sides: Sides) -> Sides:
         """The sides under the rules that hold here: this machine's noise floor, these stages."""
         confirming = CONFIRMING if self.confirming else 0
-        usual = Rule(tolerated=self.tolerated, stages=self.stages, confirming=confirming)
-        certified = {key: self.certificate.rule(key) for key in sides.keys()} if self.certificate else {}
-        rules = {key: replace(usual, floor=rule.floor) for key, rule in certified.items() if rule}
-        return replace(sides, rules=rules, usual=usual)
+        usual = Rule(tolerated=self.tolerated, hidden=self.hidden, stages=self.stages, confirming=confirming)
+        certified = {key: self.certified.rule(key, usual) for key in sides.keys()} if self.certified else {}
+        return replace(sides, rules={key: rule for key, rule in certified.items() if rule}, usual=usual)
 
     def remarks(self, rows: Sequence[Row]) -> list[str]:
         """Which location stands for a side, and what is known of this machine's noise."""
@@ -67,6 +72,11 @@ class Options:
             return [
                 *said,
                 "This machine is not certified: what it can tell apart is not known. Find out with: lstm-bench certify",
+            ]
+        if not self.certified:
+            return [
+                *said,
+                f"The certificate is of the {self.certificate.location.replace('_', ' ')}, so nothing is certified here.",
             ]
         times = [row.key for row in rows if row.metric == "time"]
         lacking = sum(self.certificate.rule(key) is None for key in times)
@@ -94,7 +104,7 @@ def compare(
     base: str, new: str, plan: Callable[[], Plan], root: Path, listener: Listener, options: Options, resume: bool = False
 ) -> Outcome:
     """Compare two runs on disk, or measure two revisions or two backends against each other below `root`."""
-    kinds = {_kind(base), _kind(new)}
+    kinds = {kind(base), kind(new)}
     if kinds == {"run"}:
         return _runs(base, new, options)
     if len(kinds) > 1:
@@ -155,7 +165,11 @@ def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]
     while True:
         sides = now()
         wanted = {question: _next(question, pairs, sides) for question in questions if not pairs.out(question)}
-        wanted = {question: numbers for question, numbers in wanted.items() if numbers}
+        wanted = {
+            question: left
+            for question, numbers in wanted.items()
+            if (left := [number for number in numbers if pairs.open(question, number)])
+        }
         if not wanted:
             return
         pairs.measure(wanted)
@@ -182,13 +196,21 @@ def found(pairs: Pairs, sides: Mapping[Side, Contender], options: Options) -> Si
 
 
 def _runs(base: str, new: str, options: Options) -> Outcome:
-    paths = [_run_file(base), _run_file(new)]
+    paths = [run_file(base), run_file(new)]
     runs = [store.read(path) for path in paths]
-    if options.certificate and options.certificate.machine != runs[0].header.machine:
+    if options.certificate and not options.certificate.holds_for(runs[0].header):
         options = replace(options, certificate=None)
     sides = options.judged(from_runs(runs[0], runs[1], options.location))
     rows = sides.rows()
     remarks = options.remarks(rows)
+    if not sides.paired:
+        commits = [
+            (run.header.environment.get("git", {}).get("commit") or name)[:12]
+            for name, run in zip((base, new), runs, strict=True)
+        ]
+        remarks.append(
+            f"The two were not measured side by side; what looks slower is confirmed by: lstm-bench compare {' '.join(commits)}"
+        )
     for name, run in zip((base, new), runs, strict=True):
         if run.header.environment.get("git", {}).get("dirty"):
             remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
@@ -198,14 +220,14 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
     return Outcome(base, new, rows, sides.overall(), remarks, paths)
 
 
-def _run_file(name: str) -> Path:
+def run_file(name: str) -> Path:
     files = store.find(Path(name))
     if len(files) != 1:
         raise UnclearSides(f"{name} holds {len(files)} runs; name one of them")
     return files[0]
 
 
-def _kind(name: str) -> str:
+def kind(name: str) -> str:
     if name.startswith(BACKEND):
         return "backend"
     path = Path(name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 if TYPE_CHECKING:
+    from analysis.certificate import Certificate
     from lstm_bench.compare import Options
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
@@ -56,7 +57,8 @@ def compare(
     from lstm_bench import progress, views
     from results import store
 
-    options = _options(repository, build_environments, memory, location, certificates, threads)
+    certificate = _certificate(certificates, threads, suite, scale, base)
+    options = _options(repository, build_environments, memory, location, certificate)
     with progress.for_terminal() as display:
         outcome = comparing.compare(
             base, new,
@@ -129,7 +131,8 @@ def bisect(
     from lstm_bench import bisect_view, bisecting, progress
     from results import store
 
-    options = _options(repository, build_environments, False, location, certificates, threads)
+    certificate = _certificate(certificates, threads, suite, scale)
+    options = _options(repository, build_environments, False, location, certificate)
     chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
     with progress.for_terminal() as display:
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
@@ -140,21 +143,29 @@ def bisect(
     sys.exit(found.exit_code)
 
 
+def _certificate(folder: Path | None, threads: int | None, what: str, scale: str | None, base: str = "") -> Certificate | None:
+    """The one for what will be measured here or, where `base` is a run on disk, for what was measured then."""
+    from analysis import certificate
+    from bench import plan, processors
+    from lstm_bench import certify, compare
+    from results import store
+
+    root, usable = folder or store.CERTIFICATES, len(processors.usable())
+    if base and compare.kind(base) == "run":
+        return certificate.newest_for(root, store.read(compare.run_file(base)).header)
+    return certify.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
+
+
 def _options(
-    repository: Path | None, build: bool, memory: bool, location: str | None, certificates: Path | None, threads: int | None
+    repository: Path | None, build: bool, memory: bool, location: str | None, certificate: Certificate | None
 ) -> Options:
     from analysis.ratios import check_location
-    from bench import processors
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench import certify as certifying
     from lstm_bench.compare import Options
-    from results import store
 
     if location is not None:
         check_location(location)
-    usable = len(processors.usable())
-    certificate = certifying.here(certificates or store.CERTIFICATES, min(threads or usable, usable))
     return Options(Repository(repository or ROOT), build, memory, asked_location=cast(Any, location), certificate=certificate)
 
 

@@ -117,6 +117,8 @@ def certificate(made: Certificate) -> None:
     within = f"{made.within[made.location]:.0%} of single pairs within 3 %"
     print(f"A against A differs by (typical case): {repeats}. Best here: {made.location.replace('_', ' ')}, {within}.")
     print(made.sentence)
+    if made.alarms:
+        print(made.alarms.sentence)
 
 
 def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:

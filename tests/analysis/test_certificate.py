@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from analysis import AnalysisError, certificate
 from analysis.comparison import Key, Sides, by_key
+from analysis.decision import Rule
 from results.record import Measurement, Record
 
 Noise = Callable[[np.random.Generator], np.ndarray]
@@ -41,7 +43,9 @@ def certified(**cases: Noise) -> certificate.Certificate:
             for name, noise in cases.items() for number in range(20)
         ]  # fmt: skip
 
-    return certificate.certify(Sides(by_key(side()), by_key(side()), True), "imaginary", 1, 2, "2026-01-01T00:00:00+00:00")
+    return certificate.certify(
+        Sides(by_key(side()), by_key(side()), True), "imaginary", 1, 2, "quick", "2026-01-01T00:00:00+00:00"
+    )
 
 
 def test_quiet_and_rough_cases_are_told_apart_and_priced():
@@ -67,23 +71,36 @@ def test_a_certificate_is_read_back_and_holds_for_its_machine_and_threads_only(t
     folder = tmp_path / "2026-01-01" / "imaginary"
     folder.mkdir(parents=True)
     made.write(folder / f"120000{certificate.SUFFIX}")
-    assert certificate.newest(tmp_path, "imaginary", 1, 2) == made
-    assert certificate.newest(tmp_path, "imaginary", 1, 4) is None
-    assert certificate.newest(tmp_path, "another", 1, 2) is None
-    assert certificate.newest(tmp_path / "nowhere", "imaginary", 1, 2) is None
+    assert certificate.newest(tmp_path, "imaginary", 1, 2, "quick") == made
+    assert certificate.newest(tmp_path, "imaginary", 1, 4, "quick") is None
+    assert certificate.newest(tmp_path, "another", 1, 2, "quick") is None
+    assert certificate.newest(tmp_path, "imaginary", 1, 2, "cpu") is None, "another suite samples for another time"
+    assert certificate.newest(tmp_path / "nowhere", "imaginary", 1, 2, "quick") is None
     assert {path.name for path in folder.iterdir()} == {f"120000{certificate.SUFFIX}"}
     (folder / f"130000{certificate.SUFFIX}").write_text("{")
     with pytest.raises(AnalysisError, match="is no certificate"):
-        certificate.newest(tmp_path, "imaginary", 1, 2)
+        certificate.newest(tmp_path, "imaginary", 1, 2, "quick")
 
 
 def test_of_two_backends_the_less_quiet_one_sets_the_floor():
-    made = certified(quiet=quiet)
-    own = Key("throughput", "quiet", "torch")
-    assert made.rule(own._replace(backend="torch → jax")) == made.rule(own)
+    made = certified(quiet=quiet, rough=rough)
+    own, other = (Key("throughput", name, "torch") for name in ("quiet", "rough"))
+    both = {own: made.cases[own], own._replace(backend="jax"): made.cases[other]}
+    two = replace(made, cases=both).rule(own._replace(backend="torch → jax"))
+    assert two == made.rule(other) and two != made.rule(own)
+    assert made.rule(own._replace(backend="torch → jax")) is None, "of jax nothing is known"
     assert made.rule(own._replace(case="unknown")) is None
+
+
+def test_a_rule_says_what_the_certificate_detects_with_the_pairs_that_are_asked_for():
+    made = certified(rough=rough)
+    key = Key("throughput", "rough", "torch")
+    rules = [made.rule(key, Rule(stages=stages)) for stages in ((5, 10, 20), (5, 10, 20, 40, 80))]
+    assert rules[0] is not None and rules[1] is not None and rules[1].detectable is not None
+    assert rules[0].detectable == pytest.approx(made.cases[key].detectable) and rules[0].floor == made.cases[key].floor
+    assert rules[1].detectable < made.cases[key].detectable
 
 
 def test_too_few_pairs_certify_nothing():
     with pytest.raises(certificate.NoCertificate, match="5 pairs"):
-        certificate.certify(Sides({}, {}, True), "imaginary", 1, 2, "")
+        certificate.certify(Sides({}, {}, True), "imaginary", 1, 2, "quick", "")

@@ -70,6 +70,41 @@ def test_clocks_that_differ_are_not_compared():
     assert "1700 MHz for new" in sides(base, new).time(Key("throughput", "small", "torch")).reason
 
 
+def test_one_disturbed_pair_takes_nothing_from_the_others():
+    key = Key("throughput", "small", "torch")
+    base, new = pairs(0.0)
+    assert sides(base, new).time(key).verdict == "SAME"
+    why = {"status": "failed", "kind": "unstable", "reason": "the GPU slowed itself down", "measurements": ()}
+    found = sides(base, [new[0], replace(new[1], **why), *new[2:]])
+    decision = found.time(key)
+    assert decision.verdict == "UNDECIDED" and decision.next == (1,), "it is to be measured again"
+    assert decision.reason == "pair 2 does not count: the GPU slowed itself down"
+    assert {row.metric for row in found.rows()} == {"time", "first_call", "error"}
+    assert {row.decision.pairs for row in found.rows() if row.metric == "first_call"} == {14}
+    all_of_them = sides(base, [replace(record, **why) for record in new]).time(key)
+    assert all_of_them.verdict == "UNCOMPARABLE" and "slowed itself down" in all_of_them.reason
+
+
+def test_the_geometric_mean_is_no_finer_than_the_certificates_of_its_cases():
+    base, new = pairs(-0.03, 20)
+    key = Key("throughput", "small", "torch")
+    fine, rough = sides(base, new).overall(), sides(base, new, rules={key: Rule(floor=0.05, detectable=0.06)}).overall()
+    assert fine is not None and rough is not None and (fine.verdict, rough.verdict) == ("FASTER", "UNDECIDED")
+
+
+def test_runs_that_were_not_paired_never_alert_and_have_a_mean():
+    base, new = pairs(0.1, 20)
+    drifting = replace(sides(base, new), paired=False)
+    times = [row.decision for row in drifting.rows() if row.metric == "time"]
+    assert exit_code(times) == 3 and drifting.overall() is not None
+    steady = [[record(number, 0.01 * factor * (1 + 1e-4 * number)) for number in range(8)] for factor in (1.0, 1.1)]
+    apart = replace(sides(*steady), paired=False)
+    (time,) = [row.decision for row in apart.rows() if row.metric == "time"]
+    assert time.verdict == "UNDECIDED" and "looks slower" in time.reason and exit_code([time]) == 3
+    mean = apart.overall()
+    assert mean is not None and mean.change == pytest.approx(1.1) and mean.verdict == "UNDECIDED"
+
+
 def test_a_rule_of_this_machine_is_obeyed():
     key = Key("throughput", "small", "torch")
     assert sides(*pairs(0.05, 20), rules={key: Rule(floor=0.1)}).time(key).verdict == "UNDECIDED"
@@ -94,7 +129,9 @@ def test_memory_is_more_beyond_two_mebibytes_and_one_percent_every_time(base, ne
 
 def test_an_error_that_doubles_is_less_accurate():
     assert [accuracy(1e-7, new).verdict for new in (1e-7, 1.9e-7, 2.1e-7, 4e-8)] == ["SAME", "SAME", "SLOWER", "FASTER"]
-    assert accuracy(0.0, 1e-9).verdict == "SLOWER"
+    worse = accuracy(0.0, 1e-9)
+    assert (worse.verdict, worse.change, comparison_view.change(worse.change)) == ("SLOWER", None, "")
+    assert (accuracy(1e-9, 0.0).verdict, accuracy(0.0, 0.0).verdict) == ("FASTER", "SAME")
 
 
 def test_runs_of_another_machine_or_protocol_or_without_a_common_case_are_refused(tmp_path: Path):
@@ -126,7 +163,10 @@ def test_markdown_shows_what_changed_and_folds_the_rest():
 
 def test_values_are_plain_json():
     rows = sides(*pairs(0.05)).rows()
-    found = json.loads(json.dumps(comparison_view.values("a", "b", rows, None, [])))
+    none = (Measurement("time", "s", (1.0, 1.0)), Measurement("error", "1", (0.0,)))
+    some = (Measurement("time", "s", (1.0, 1.0)), Measurement("error", "1", (1e-9,)))
+    rows += sides([record(0, 1.0, "jax", measurements=none)], [record(0, 1.0, "jax", measurements=some)]).rows()
+    found = json.loads(json.dumps(comparison_view.values("a", "b", rows, None, []), allow_nan=False))
     assert found["rows"][0]["verdict"] == "SLOWER" and found["rows"][0]["change"] == pytest.approx(1.05, abs=0.01)
 
 

@@ -28,7 +28,7 @@ def test_a_certificate_is_measured_found_again_and_obeyed(tmp_path: Path):
     (case,) = made.cases.values()
     assert case.pairs == 5 and case.seconds_per_pair > 0
     assert json.loads(path.read_text())["location"] == made.location
-    assert certify.here(tmp_path, 1) == made and certify.here(tmp_path, 2) is None
+    assert certify.here(tmp_path, 1, "smoke") == made and certify.here(tmp_path, 2, "smoke") is None
 
     key = next(iter(made.cases))
     rough = replace(made, cases={key: replace(case, floor=math.log(1.05))})
