@@ -18,6 +18,7 @@ from analysis.figures import (
     cost,
     decode,
     foretelling,
+    growth,
     heatmap,
     hops,
     latency,
@@ -163,7 +164,7 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
     (
         "scaling",
         "Cost against size",
-        {"atlas": atlas.draw} | _of_series({"utilisation": utilisation.draw, "newton": newton.draw}),
+        {"atlas": atlas.draw} | _of_series({"growth": growth.draw, "utilisation": utilisation.draw, "newton": newton.draw}),
     ),
     (
         "language",

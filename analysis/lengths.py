@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analysis import scaling, seeds
+from analysis import operations, scaling, seeds
+from analysis.operations import CHALLENGER, INCUMBENT
 from analysis.ratios import locate
 from analysis.scaling import Series
 from analysis.seeds import Estimate, missing
 
-CHALLENGER, INCUMBENT = "lstm_stack", "transformer"
 MEMORY = ("device_peak", "rss_peak")
 ENERGY = ("energy",)
 UPPER = 256  # lengths from which on a power is fitted: below, what a call costs however short weighs in
@@ -32,14 +32,6 @@ def over_length(rows: pd.DataFrame, *metrics: str) -> Series | None:
         table = table.pivot_table(index="replicate_key", columns="steps", values="value")
         return Series(table.columns.to_numpy(float), table.to_numpy(float))
     return None
-
-
-def flops(rows: pd.DataFrame) -> Series | None:
-    """Operations a token at each length, by the closed forms that stand in the records."""
-    found = rows[rows["metric"] == "time"].drop_duplicates("steps").sort_values("steps")
-    if found.empty:
-        return None
-    return Series(found["steps"].to_numpy(float), (found["count_flops"] / found["count_tokens"]).to_numpy(float)[None])
 
 
 def crossover(rows: pd.DataFrame, *metrics: str) -> Estimate:
@@ -71,45 +63,44 @@ def _over(factor: float, *metrics: str) -> Callable[[pd.DataFrame], Estimate]:
 
 def rate_kept(rows: pd.DataFrame) -> Estimate:
     """FLOP/s at the longest sequences over FLOP/s at the shortest."""
-    times, counted = over_length(rows, "time"), flops(rows)
+    times, counted = over_length(rows, "time"), operations.per_token(rows)
     if times is None or counted is None or len(times.lengths) < 2:
         return missing("not measured")
     rates = np.log(counted.values) - np.log(times.values)
     return seeds.geometric_mean(rates[:, -1] - rates[:, 0])
 
 
+def of_sequence(rows: pd.DataFrame) -> Series | None:
+    """Seconds of one whole sequence at each length, alone in its batch or at the price it has in it."""
+    times = over_length(rows, "time")
+    return None if times is None else Series(times.lengths, times.values * times.lengths)
+
+
 def length_exponent(rows: pd.DataFrame) -> Estimate:
     """d ln t / d ln T of a whole sequence from `UPPER` steps on."""
-    times = over_length(rows, "time")
-    if times is None:
-        return missing("not measured")
-    return scaling.exponent(Series(times.lengths, times.values * times.lengths), UPPER)
+    times = of_sequence(rows)
+    return missing("not measured") if times is None else scaling.exponent(times, UPPER)
 
 
-def newton_rounds(rows: pd.DataFrame) -> Estimate:
-    """Mean over seeds at the most steps; beyond the limit where a seed had not converged."""
-    rows = rows[rows["steps"] == rows["steps"].max()]
-    found = rows[rows["metric"] == "rounds"]
-    if found.empty:
-        return missing("not measured")
-    samples = found["samples"].iloc[0]
-    if any(found["notes"]):
-        return Estimate(None, low=float(samples.min()), seeds=len(samples), beyond=float(samples.max()))
-    return seeds.mean(samples)
+def quadratic_share(rows: pd.DataFrame) -> Estimate:
+    """The share of cT² in the fit t = a + bT + cT² of a whole sequence, at the longest."""
+    times = of_sequence(rows)
+    return missing("not measured") if times is None else scaling.quadratic_share(times)
 
 
 QUANTITIES: dict[str, Callable[[pd.DataFrame], Estimate]] = {
     "length_exponent": length_exponent,
+    "quadratic_share": quadratic_share,
     "rate_kept": rate_kept,
     "crossover_time": lambda rows: crossover(rows, "time"),
     "crossover_memory": lambda rows: crossover(rows, *MEMORY),
     "crossover_energy": lambda rows: crossover(rows, *ENERGY),
     "crossover_over_12d": _over(12, "time"),
     "crossover_over_6d": _over(6, "time"),
-    "newton_rounds": newton_rounds,
 }
 WORDS = {
-    "length_exponent": "d ln t / d ln T", "rate_kept": "FLOP/s kept", "crossover_time": "T*", "crossover_memory": "T*",
-    "crossover_energy": "T*", "crossover_over_12d": "T* / 12 d", "crossover_over_6d": "T* / 6 d", "newton_rounds": "rounds",
+    "length_exponent": "d ln t / d ln T", "quadratic_share": "share of cT²", "rate_kept": "FLOP/s kept",
+    "crossover_time": "T*", "crossover_memory": "T*", "crossover_energy": "T*",
+    "crossover_over_12d": "T* / 12 d", "crossover_over_6d": "T* / 6 d",
 }  # fmt: skip
 UNITS = {"crossover_time": "steps", "crossover_memory": "steps", "crossover_energy": "steps"}

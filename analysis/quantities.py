@@ -20,9 +20,12 @@ from analysis import (
     foretelling,
     learnable,
     lengths,
+    newton,
+    operations,
     precision,
     quality,
     seeds,
+    sizes,
 )  # fmt: skip
 from analysis.attenuation import Curve
 from analysis.decode import Stream
@@ -224,13 +227,15 @@ def _of_stream(what: Callable[[Stream], Estimate]) -> Quantity:
     return quantity
 
 
-# These compare cases of different lengths.
-OVER_LENGTHS: dict[str, Quantity] = lengths.QUANTITIES | {
+# These compare cases of different lengths, or of other sizes.
+OF_SCALING = lengths.QUANTITIES | newton.QUANTITIES | operations.QUANTITIES | sizes.QUANTITIES
+SCALING_WORDS = lengths.WORDS | newton.WORDS | operations.WORDS | sizes.WORDS
+OVER_LENGTHS: dict[str, Quantity] = OF_SCALING | {
     "time_over_context": _of_stream(Stream.time_over_context),
     "state_exponent": _of_stream(Stream.state_exponent),
 }
 # What stands beside a number of each; "" for a pure number.
-UNITS = lengths.UNITS | {
+UNITS = lengths.UNITS | operations.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step", "offset": "nat",
     "rate_over_shortcut": "nat/layer",
@@ -239,7 +244,7 @@ UNITS = lengths.UNITS | {
     "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",
     "influence_reach": "tokens", "lstm_relative_context": "tokens",
 }  # fmt: skip
-WORDS = lengths.WORDS | {
+WORDS = SCALING_WORDS | {
     "bic_for_exponential": "ΔBIC",
     "passed_over_100": "A(100)/A(1)",
     "cell_cosine_at_100": "cosine at lag 100",

@@ -6,7 +6,7 @@ and never a number, and a length that did not fit in memory bounds the lengths t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
@@ -20,7 +20,8 @@ FEWEST_LENGTHS = 3
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A cost at each length: `values` [R, K] of R replicates at K rising `lengths`, positive, NaN where one is missing.
+    """A cost at each length, or over another size: `values` [R, K] of R replicates at K rising `lengths`, positive, NaN where
+    one is missing.
 
     A length at which a series has no value, out of memory perhaps, is not among its lengths.
     """
@@ -61,24 +62,37 @@ def exponent(series: Series, least: float = 0.0) -> Estimate:
 
 
 def fit(series: Series) -> Fit:
-    """Non-negative least squares of the relative residuals in each replicate (Lawson & Hanson 1974)."""
+    """The coefficients of t = a + bT + cT², in each replicate, and their intervals."""
     if len(series.lengths) < FEWEST_LENGTHS:
         none = missing(f"{len(series.lengths)} lengths: too few for three coefficients")
         return Fit(none, none, none)
+    return Fit(*(_within(mean(column), 0.0) for column in coefficients(series).T))
+
+
+def quadratic_share(series: Series) -> Estimate:
+    """cT² over a + bT + cT² at the longest length, between 0 and 1."""
+    if len(series.lengths) <= FEWEST_LENGTHS:
+        return missing(f"{len(series.lengths)} lengths: too few to tell a square from a line")
+    terms = coefficients(series) * series.lengths.max() ** np.arange(3)
+    return _within(mean(terms[:, 2] / terms.sum(1)), 0.0, 1.0)
+
+
+def coefficients(series: Series) -> np.ndarray:
+    """a, b and c of each replicate that has every length, [R, 3]: non-negative least squares of the relative residuals
+    (Lawson & Hanson 1974)."""
     unit = series.lengths.max()
     powers = (series.lengths[:, None] / unit) ** np.arange(3)
     found = []
     for values in series.values[np.isfinite(series.values).all(1)]:
         found.append(optimize.nnls(powers / values[:, None], np.ones(len(values)))[0] / unit ** np.arange(3))
-    each = np.array(found).reshape(-1, 3)
-    return Fit(*(_not_negative(mean(column)) for column in each.T))
+    return np.array(found).reshape(-1, 3)
 
 
-def _not_negative(found: Estimate) -> Estimate:
-    """A coefficient is known to be none below zero; so is its interval."""
-    if found.low is None or found.value is None:
+def _within(found: Estimate, low: float, high: float = float("inf")) -> Estimate:
+    """What is known to lie between two bounds has an interval that does."""
+    if found.low is None or found.high is None:
         return found
-    return Estimate(found.value, max(found.low, 0.0), found.high, found.seeds)
+    return replace(found, low=max(found.low, low), high=min(found.high, high))
 
 
 def crossover(first: Series, second: Series, confidence: float = CONFIDENCE) -> Estimate:

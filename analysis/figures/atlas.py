@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import lengths, verdicts, words
+from analysis import lengths, operations, verdicts, words
 from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
 from analysis.load import rows_of
@@ -16,13 +16,14 @@ from analysis.scaling import Series
 from analysis.style import FAINT, INK, PAPER
 
 TOKENS, MEMORY = "study=scaling,sweep=tokens", "study=scaling,sweep=memory"
+FLOPS = ("flops",)  # counted, not measured
 # title, selection, metrics, unit, multiple of d at which attention costs as much as the rest
 PANELS = (
     ("Training, time a token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
     ("Prefill, time a token", f"{TOKENS},phase=forward", ("time",), "s", 12),
     ("Decode, time a token", f"{TOKENS},phase=step", ("time",), "s", 6),
     ("Training, peak memory a token", MEMORY, lengths.MEMORY, "B", 0),
-    ("Training, operations a token", f"{TOKENS},phase=forward_backward", ("flops",), "FLOP", 12),
+    ("Training, operations a token", f"{TOKENS},phase=forward_backward", FLOPS, "FLOP", 12),
     ("Training, energy a token", MEMORY, lengths.ENERGY, "J", 0),
 )
 
@@ -32,7 +33,7 @@ def draw(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
     rows = select(series, "study=scaling,sweep!=newton") if "sweep" in series else series.iloc[:0]
     if select(rows, TOKENS).empty:
         return None
-    said = []
+    said, exhausted = [], []
     with look():
         figure, grid = panels(3, 2, share_y=False)
         for axes, (title, selection, metrics, unit, multiple) in zip([*grid[0], *grid[1]], PANELS, strict=True):
@@ -45,18 +46,17 @@ def draw(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
                 said.append(f"{title.lower()}: not measured")
                 continue
             _panel(axes, drawn, unit)
-            _censored(axes, select(records, selection))
-            if multiple:
+            exhausted += _censored(axes, select(records, selection))
+            if multiple and "transformer" in drawn:
                 width = float(chosen.loc[chosen["cell"] == "transformer", "hidden_size"].iloc[0])
                 axes.axvline(multiple * width, color=FAINT, lw=1, linestyle=(0, (3, 2)))
-            if metrics != ("flops",):
-                said.append(f"{title.lower()}: {_crossing(axes, chosen, metrics)}")
+            said.append(f"{title.lower()}: {_crossing(axes, chosen, metrics)}")
         figure.legend(handles=_legend(), loc="outside upper left", ncols=6, handlelength=1.8, columnspacing=1.6)
-    return Drawing(figure, "Where architectures cross over", _caption(said))
+    return Drawing(figure, "Where architectures cross over", _caption(said, exhausted))
 
 
 def _series(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Series | None:
-    return lengths.flops(rows) if metrics == ("flops",) else lengths.over_length(rows, *metrics)
+    return operations.per_token(rows) if metrics == FLOPS else lengths.over_length(rows, *metrics)
 
 
 def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
@@ -74,20 +74,27 @@ def _panel(axes: Axes, drawn: dict[str, Series], unit: str) -> None:
     log_units(axes.yaxis, unit, float(low), float(high))
 
 
-def _censored(axes: Axes, records: pd.DataFrame) -> None:
-    """A cross at the top for each length that did not fit in memory."""
+def _censored(axes: Axes, records: pd.DataFrame) -> list[str]:
+    """A cross at the top for each length that did not fit in memory; their names."""
+    named = []
     for row in rows_of(records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"])):
         colour = LOOKS[str(row["cell"])][0]
         axes.plot([float(row["steps"])], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+        named.append(f"{NAMES[str(row['cell'])]} at T = {row['steps']:g}")
+    return named
 
 
 def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:
-    found = lengths.crossover(rows, *metrics)
+    found = operations.crossover(rows) if metrics == FLOPS else lengths.crossover(rows, *metrics)
     if found.value is not None and found.low is not None:
         high = found.high if found.high is not None else found.beyond
         axes.axvspan(max(found.low, axes.get_xlim()[0]), high or found.value, color=INK, alpha=0.07, lw=0)
         axes.axvline(found.value, color=INK, lw=1)
-    return f"T* {verdicts.spoken('crossover_time', found)}"
+    text = f"T* {verdicts.spoken('crossover_time', found)}"
+    equal = operations.attention_equals_rest(rows)
+    if metrics != FLOPS or equal.value is None:
+        return text
+    return f"{text}, though attention takes as many as the rest of the Transformer at T = {words.digits(equal.value)}"
 
 
 def _legend() -> list[Line2D]:
@@ -99,10 +106,12 @@ def _legend() -> list[Line2D]:
     return [*marks, Line2D([], [], color=FAINT, lw=1, linestyle=(0, (3, 2)), label="12 d; 6 d in decode")]
 
 
-def _caption(said: list[str]) -> str:
+def _caption(said: list[str], exhausted: list[str]) -> str:
     text = words.listed(said)
+    named = words.listed(dict.fromkeys(exhausted))
+    missing = f" Out of memory, so that no crossover is looked for there, and marked by a cross: {named}." if named else ""
     return (
         "Equal parameters within 1 %, equal tokens a call (the batch shrinks as sequences grow; decode has one stream with T "
         "tokens behind it). T*: the length from which the LSTM costs less than the Transformer; outside what was measured it "
-        f"is a bound. {text[:1].upper()}{text[1:]}. A cross marks a length that did not fit in memory."
+        f"is a bound. {text[:1].upper()}{text[1:]}.{missing}"
     )

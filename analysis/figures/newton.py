@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis import newton, verdicts, words
 from analysis.figures.drawing import Drawing, look, panels
 from analysis.quantities import select
 from analysis.style import DASHES, FAINT, MARKERS, PALETTE, PAPER
@@ -37,6 +38,15 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure,
         "An LSTM all at once, by Newton's method",
         "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states "
-        f"differ from those of stepping by at most {worst:.1e}. Rounds grow as λ₁ nears zero: a memory that lasts is what "
-        "costs parallelism.",
+        f"differ from those of stepping by at most {worst:.1e}. {_said(rows)}",
     )
+
+
+def _said(rows: pd.DataFrame) -> str:
+    """Rounds beside exponents at the longest, and whether the two rank alike."""
+    found = newton.starts(rows)
+    each = words.listed(f"{start.rounds:.3g} at {start.exponent:.2g} ({start.init})" for start in found)
+    steps = f"{newton.longest(rows)['steps'].iloc[0]:g}"
+    rho = newton.rank_correlation(rows)
+    ranked = rho.why if rho.value is None else f"ρ {verdicts.spoken('newton_rank_correlation', rho)}"
+    return f"Mean rounds and λ₁ in nat/step at T = {steps}: {each}. Rank correlation of rounds with −|λ₁|: {ranked}."

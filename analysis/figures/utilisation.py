@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import words
+from analysis import sizes, words
 from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.load import rows_of
@@ -12,41 +12,60 @@ from analysis.quantities import select
 from analysis.ratios import locate
 from analysis.style import PAPER
 
-SWEEPS = (  # factor, the column that changes, its words
-    ("tokens", "steps", "length T"),
-    ("width", "size", "width of the LSTM"),
-    ("depth", "num_layers", "layers"),
-    ("batch", "batch", "batch"),
+PANELS = (  # the column that changes, its words
+    ("steps", "length T"),
+    ("size", "width of the LSTM"),
+    ("num_layers", "layers"),
+    ("batch", "batch"),
 )
+
+
+def shares(series: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """The rows of timed training with their `share` of the ceiling, and the ceiling in FLOP/s: the best matrix product
+    measured in the same data type. No rows without a ceiling."""
+    rows = select(series, "study=scaling,metric=time,phase=forward_backward")
+    dtypes = rows["dtype"].unique()
+    roof = series[(series["backend"] == "machine") & (series["metric"] == "gemm") & series["dtype"].isin(dtypes)]
+    if roof.empty:
+        return rows.iloc[:0].assign(share=0.0), 0.0
+    ceiling = max(float(samples.max()) for samples in roof["samples"])
+    seconds = [locate(samples, "median") for samples in rows["samples"]]
+    rows = rows.assign(share=rows["count_flops"] / seconds / ceiling)
+    return rows[rows["share"] > 0], ceiling
+
+
+def over(rows: pd.DataFrame, column: str, cell: str) -> pd.Series:
+    """Median share over replicates of one architecture at each value of a column, the others held."""
+    own = rows[rows["cell"] == cell]
+    part = own[own["sweep"] == "tokens"] if column == "steps" else sizes.along(own[own["sweep"] == "sizes"], _axis(column))
+    return part.groupby(column)["share"].median() if len(part) else pd.Series(dtype=float)
+
+
+def _axis(column: str) -> str:
+    return next(axis for axis, group in sizes.GROUPS.items() if group == column)
 
 
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: a section's. None without the study or without ceilings in its data type."""
     if "sweep" not in series:
         return None
-    rows = select(series, "study=scaling,metric=time,phase=forward_backward")
-    if rows.empty:
-        return None
-    dtype = str(rows["dtype"].iloc[0])
-    roof = series[(series["backend"] == "machine") & (series["metric"] == "gemm") & (series["dtype"] == dtype)]
-    if roof.empty:
-        return None
-    ceiling = max(float(samples.max()) for samples in roof["samples"])
-    rows = rows.assign(share=rows["count_flops"] / [locate(samples, "median") for samples in rows["samples"]] / ceiling)
-    rows = rows[rows["share"] > 0]
-    drawn = [each for each in SWEEPS if each[1] in rows and rows.loc[rows["sweep"] == each[0], each[1]].nunique() > 1]
+    rows, ceiling = shares(series)
+    drawn = {
+        (column, label): found
+        for column, label in PANELS
+        if (found := {cell: one for cell in LOOKS if len(one := over(rows, column, cell)) > 1})
+    }
     if not drawn:
         return None
     with look():
         figure, grid = panels(len(drawn))
-        for axes, (sweep, column, label) in zip(grid[0], drawn, strict=True):
-            part = rows[rows["sweep"] == sweep]
-            for cell, (colour, marker) in LOOKS.items():
-                shares = part[part["cell"] == cell].groupby(column)["share"].median()
-                axes.plot(shares.index, shares, color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
+        for axes, ((_, label), found) in zip(grid[0], drawn.items(), strict=True):
+            for cell, share in found.items():
+                colour, marker = LOOKS[cell]
+                axes.plot(share.index, share, color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
             axes.set(xscale="log", yscale="log", xlabel=label)
             axes.set_title(f"Training over {label}")
-            log_values(axes.xaxis, part[column])
+            log_values(axes.xaxis, [value for share in found.values() for value in share.index])
             log_values(axes.yaxis, [10.0**power for power in range(-5, 1)])
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
             axes.tick_params(labelleft=True)
@@ -55,6 +74,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
     best = rows_of(rows.nlargest(1, "share"))[0]
+    dtype = str(best["dtype"])
     return Drawing(
         figure,
         "How much of the machine is used",

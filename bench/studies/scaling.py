@@ -8,17 +8,16 @@ from dataclasses import replace
 from bench import matching
 from bench.case import Case, Factor
 from bench.pace import Pace
+from bench.scaling_claims import CLAIMS, NEWTON_INITS
 from bench.study import REFERENCE, Scale, Study
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Phase, SSMSpec, TransformerSpec
 from impls.spec import Residual, Spec
-from results.claims import Claim, Test
 from results.record import Measurement
 
 Factors = tuple[tuple[str, Factor], ...]
 Model = tuple[Spec, Factors]
 PHASES: tuple[Phase, ...] = ("forward_backward", "forward", "step")
 COMPARED = ("lstm_stack", "transformer")  # whose crossovers are asked for: at more lengths, and more often, than the scans
-NEWTON_INITS = ("pytorch", "forget:1", "forget:3", "forget:5", "chrono:784")
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
@@ -162,91 +161,6 @@ def forecast(case: Case) -> float:
     return drawn + (4 if alone else 11) * call + (start if alone else 0.15 if device == "cpu" else 0.4)
 
 
-def _of(sweep: str, phase: str, *cells: str) -> str:
-    chosen = f"study=scaling,sweep={sweep},phase={phase}"
-    return ",".join([chosen, *(f"cell={cell}" for cell in cells)])
-
-
-SCANS = tuple(
-    (f"{name} training", _of("tokens", "forward_backward", cell)) for name, cell in (("minLSTM", "minlstm"), ("SSM", "ssm"))
-)
-TRAINING, PREFILL, DECODE = ("training", "forward_backward"), ("prefill", "forward"), ("decode", "step")
-CLAIMS = (
-    Claim(
-        "e-linear",
-        "The time to train an LSTM on one sequence grows linearly with its length: the exponent is 1, within a tenth.",
-        (Test("length_exponent", low=0.9, high=1.1),),
-        (("LSTM, one sequence", "study=scaling,phase=forward_backward,batch=1,cell=lstm_stack"),),
-        "O(n) sequential operations",
-        "Vaswani et al. 2017, table 1",
-        "atlas",
-    ),
-    Claim(
-        "e-sequential",
-        "An LSTM is sequential: at the same tokens a call, the longest sequences leave it less than half its FLOP/s.",
-        (Test("rate_kept", low=0.0, high=0.5),),
-        tuple((f"LSTM {name}", _of("tokens", phase, "lstm_stack")) for name, phase in (TRAINING, PREFILL)),
-        "O(n) sequential operations",
-        "Vaswani et al. 2017, table 1",
-        "utilisation",
-    ),
-    Claim(
-        "e-parallel",
-        "A Transformer is parallel over positions: the longest sequences leave it 0.8 of its FLOP/s at as many tokens a call.",
-        (Test("rate_kept", low=0.8),),
-        tuple((f"Transformer {name}", _of("tokens", phase, "transformer")) for name, phase in (TRAINING, PREFILL)),
-        "O(1) sequential operations",
-        "Vaswani et al. 2017, table 1",
-        "utilisation",
-    ),
-    Claim(
-        "e-scan",
-        "A recurrence without recurrent weights is parallel too, by a scan: the longest sequences leave it 0.8 of its FLOP/s.",
-        (Test("rate_kept", low=0.8),),
-        SCANS,
-        "O(log n) rounds",
-        "Blelloch 1990; Feng et al. 2024",
-        "utilisation",
-    ),
-    *(
-        Claim(
-            f"e-crossover-{name}",
-            f"From a length near where attention costs as much as the rest ({rule}), an LSTM of as many parameters takes less "
-            f"time in {name}.",
-            (Test("crossover_time"), Test(f"crossover_over_{quantity}", low=0.5, high=2.0)),
-            ((f"LSTM and Transformer, {name}", _of("tokens", phase)),),
-            rule,
-            "Kaplan et al. 2020, section 2.1",
-            "atlas",
-        )
-        for (name, phase), rule, quantity in (
-            (TRAINING, "T = 12 d", "12d"), (PREFILL, "T = 12 d", "12d"), (DECODE, "T = 6 d", "6d"),
-        )
-    ),
-    Claim(
-        "e-memory",
-        "Training an LSTM takes less memory than a Transformer of as many parameters, from the shortest sequences on.",
-        (Test("crossover_memory", low=0.0, high=64.0),),
-        (("LSTM and Transformer, training", _of("memory", "forward_backward")),),
-        figure="atlas",
-    ),
-    Claim(
-        "e-energy",
-        "Training an LSTM takes less energy than a Transformer of as many parameters beyond some length.",
-        (Test("crossover_energy"),),
-        (("LSTM and Transformer, training", _of("memory", "forward_backward")),),
-        figure="atlas",
-    ),
-    Claim(
-        "e-newton",
-        "All steps of an LSTM can be evaluated at once: Newton's method needs at most ten rounds of a parallel scan.",
-        (Test("newton_rounds", low=0.0, high=10.0), Test("largest_exponent")),
-        tuple((f"init {init}", f"study=scaling,sweep=newton,init={init}") for init in NEWTON_INITS),
-        "few rounds where λ₁ < 0, many at 0",
-        "Gonzalez et al. 2025",
-        "newton",
-    ),
-)  # fmt: skip
 CASES: dict[Scale, tuple[Case, ...]] = {"smoke": tuple(_smoke()), "quick": (), "cpu": tuple(_cpu()), "gpu": tuple(_gpu())}
 STUDY = Study(
     question="How do time, memory and energy grow with length, width, depth and batch, and where do architectures cross over?",

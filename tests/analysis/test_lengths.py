@@ -91,11 +91,3 @@ def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
     energy = quantities.estimate("crossover_energy", series, "study=scaling")
     assert energy.bounds is None and energy.why == "not measured"
     assert studied(series.iloc[:0], series) == []
-
-
-def test_rounds_that_did_not_converge_are_a_bound():
-    parameters = {"cell": "lstm", "sweep": "newton", "steps": 256}
-    measured = Measurement("rounds", "1", (100.0, 30.0, 100.0), (1, 1, 1), ("seed 0 had not converged",))
-    own = run([Record("scaling", "n", "reference", 0, "ok", parameters, measurements=(measured,))])
-    found = quantities.estimate("newton_rounds", series_frame([own]), "sweep=newton")
-    assert found.value is None and found.beyond == 100 and found.low == 30
