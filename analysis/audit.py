@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis import quantities, verdicts
 from analysis.figures import inits
+from analysis.load import Section, weight
 from analysis.seeds import Estimate
 from analysis.tables import Cell, Column, Table
 
-ORDER = ("pytorch", "jozefowicz", "keras", "tensorflow1", "flax", "forget:1", "forget:2", "forget:3", "forget:5", "chrono:784")
+# Rule, and the documentation or paper that states it; as `bench.gradients.inits` reimplements them.
+EXACTLY = ("as PyTorch, forget bias exactly this", "Gers, Schmidhuber & Cummins 2000: a positive one")
 RULES = {
-    "pytorch": "all weights and both biases U(±1/√H)",
-    "jozefowicz": "as PyTorch, forget bias + 1",
-    "keras": "inputs Glorot, one orthogonal matrix for all gates, forget bias 1",
-    "tensorflow1": "one Glorot kernel for inputs and state, forget bias 1",
-    "flax": "inputs LeCun, an orthogonal matrix a gate, no forget bias",
-    "chrono:784": "forget bias ln U(1, 783), input bias its negative",
-}
+    "pytorch": ("all weights and both biases U(±1/√H)", "PyTorch, torch.nn.LSTM, Variables"),
+    "jozefowicz": ("as PyTorch, forget bias + 1", "Jozefowicz, Zaremba & Sutskever 2015"),
+    "keras": (
+        "inputs Glorot uniform, one orthogonal matrix for all gates, forget bias 1",
+        "Keras, layers.LSTM: glorot_uniform, orthogonal, unit_forget_bias=True",
+    ),
+    "tensorflow1": (
+        "one Glorot uniform kernel for inputs and state, forget bias 1",
+        "TensorFlow 1.15, nn.rnn_cell.BasicLSTMCell: forget_bias=1.0",
+    ),
+    "flax": (
+        "inputs LeCun normal, an orthogonal matrix a gate, no forget bias",
+        "Flax, linen.LSTMCell: lecun_normal, orthogonal, zeros",
+    ),
+    "forget:0": (EXACTLY[0], "none: to compare with"),
+    "forget:1": EXACTLY, "forget:2": EXACTLY, "forget:3": EXACTLY, "forget:5": EXACTLY,
+    "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
+}  # fmt: skip
 SHOWN = ("horizon", "half_life", "rate")
+FADED, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
 LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
+
+
+def of_machine(sections: Sequence[Section]) -> Table:
+    """Gradients and learning side by side, each from the newest run that has it, no smoke run where there is another."""
+    runs = [run for section in sections for run in section.runs]
+    newest_first = sorted(runs, key=lambda run: (weight(run.header), run.header.started), reverse=True)
+    parts = []
+    for selection in (FADED, CAROUSEL, LEARNT):
+        rows = [quantities.select(section.series, selection) for section in sections if "probe" in section.series]
+        named = [run.header.run for run in newest_first if any((part["run"] == run.header.run).any() for part in rows)]
+        parts += [part[part["run"] == named[0]] for part in rows] if named else []
+    return table(pd.concat(parts)) if parts else Table("audit", (), ())
 
 
 def table(series: pd.DataFrame) -> Table:
     """One row an initialisation of the LSTM; empty where none was measured.
 
-    What is of gradients, at the hidden size that has most initialisations; the learnable lag of study `horizon`'s networks.
+    Each number at the hidden size at which most initialisations were measured; its column says which.
     """
+    widths = {of: _usual_width(quantities.select(series, of)) for of in (FADED, CAROUSEL, LEARNT)}
+    known = {init for of in (FADED, LEARNT) for init in quantities.select(series, of).get("init", ())}
+    faded, carousel, learnt = (f"H = {width}" if width else "" for width in widths.values())
     columns = (
-        Column("LSTM initialised as"), Column("Rule"), Column("Steps to a thousandth", True), Column("Half-life", True),
-        Column("Rate", True), Column("Never left the cell at lag 10", True), Column("Learnable lag L50", True),
+        Column("LSTM initialised as"), Column("Rule"), Column("As stated by"), Column("Steps to a thousandth", True, faded),
+        Column("Learnable lag L50", True, learnt), Column("Half-life", True, faded), Column("Rate", True, faded),
+        Column("Never left the cell at lag 10", True, carousel),
     )  # fmt: skip
-    faded, learnt = (quantities.select(series, of) for of in ("probe=attenuation,cell=lstm", LEARNT))
-    if faded.empty and learnt.empty:
-        return Table("audit", columns, ())
-    hidden = 0
-    if len(faded):
-        hidden = int(faded.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
     found = []
-    for init in (init for init in ORDER if init in {*faded.get("init", ()), *learnt.get("init", ())}):
-        at = f"cell=lstm,init={init},hidden_size={hidden},steps<=1024"
-        cells = [_cell(name, quantities.estimate(name, series, f"probe=attenuation,{at}")) for name in SHOWN]
-        cells.append(_cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, f"probe=carousel,{at}")))
-        cells.append(_cell("learnable_lag", quantities.estimate("learnable_lag", series, f"{LEARNT},init={init}")))
-        rule = RULES.get(init, "as PyTorch, forget bias exactly this")
-        found.append((Cell(inits.name(init)), Cell(rule), *cells))
+    for init in (init for init in RULES if init in known):
+        at = {of: f"{of},init={init},hidden_size={width}" for of, width in widths.items()}
+        horizon, half_life, rate = (_cell(name, quantities.estimate(name, series, at[FADED])) for name in SHOWN)
+        lag = _cell("learnable_lag", quantities.estimate("learnable_lag", series, at[LEARNT]))
+        stayed = _cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, at[CAROUSEL]))
+        rule, source = RULES[init]
+        found.append((Cell(inits.name(init)), Cell(rule), Cell(source), horizon, lag, half_life, rate, stayed))
     return Table("audit", columns, tuple(found))
+
+
+def _usual_width(rows: pd.DataFrame) -> int:
+    """0 where nothing was measured."""
+    return int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index[-1]) if len(rows) else 0
 
 
 def _cell(name: str, found: Estimate) -> Cell:

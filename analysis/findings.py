@@ -50,6 +50,17 @@ class Findings:
     rankings: dict[tuple[str, str], Ranking]
 
     @property
+    def asks_for_speed(self) -> bool:
+        """Whether any backend was timed. Where nothing at all came of what was asked, its speed is what is missing."""
+        records = self.section.records
+        return not self.cases.empty or not ((records["status"] == "ok") & ~records["backend"].isin(("null", "machine"))).any()
+
+    @property
+    def compares(self) -> bool:
+        """Whether speeds of several backends stand beside each other, or should."""
+        return self.asks_for_speed and (self.cases.empty or self.cases["backend"].nunique() > 1)
+
+    @property
     def backends(self) -> list[str]:
         """Every backend of the records: the baseline, then the others in the order of all legends."""
         names = [name for name in self.section.records["backend"].unique() if name not in NOT_COMPARED]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import svg
+from analysis import fading, svg
 from analysis.figures import (
     atlas,
     attenuation,
@@ -42,6 +42,7 @@ from analysis.figures import (
 from analysis.figures.drawing import Drawing
 from analysis.findings import Findings, timings
 from analysis.ratios import NOT_COMPARED
+from analysis.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures under one heading; `missing` has a sentence for each that could not be drawn."""
+    """Figures under one heading, then perhaps a table with a sentence; `missing` has one for each that could not be drawn."""
 
     name: str
     title: str
     pictures: tuple[Picture, ...]
     missing: tuple[str, ...]
+    table: Table | None = None
+    table_text: str = ""
 
 
 def groups(found: Findings, prefix: str) -> list[Group]:
@@ -123,8 +126,20 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
+    if not found.compares:  # what nobody asked for is not missing
+        named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
     named = [*studied(series, found.section.records), *named]
-    return [_group(name, title, drawn, prefix) for name, title, drawn in named]
+    made = [_group(name, title, drawn, prefix) for name, title, drawn in named]
+    return [_with_table(group, series) for group in made]
+
+
+def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:
+    return [(name, drawing) for name, drawing in figures if not isinstance(drawing, str)]
+
+
+def _with_table(group: Group, series: pd.DataFrame) -> Group:
+    table = fading.table(series) if group.name == "gradients" else None
+    return replace(group, table=table, table_text=fading.TEXT) if table is not None and table.rows else group
 
 
 Draw = Callable[[pd.DataFrame, pd.DataFrame], Drawing | None]  # of a section's series and its records

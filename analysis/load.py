@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.record import Record
-from results.store import ROOT, Run, StoreError, find, read
+from analysis import words
+from results.record import Header, Record
+from results.store import ROOT, Run, StoreError, find, read, read_header
 
+MOST_DIFFERENCES = 4  # told of two environments
+SHORT_HASH = 7
 # Parts of the environment that change what is measured. Load, uptime, variables and the like are shown, not compared.
 COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "git.commit")
 
@@ -54,6 +57,30 @@ def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     return list(chosen)
 
 
+def newest_of_each_study(root: Path = ROOT) -> list[Path]:
+    """Of each study that tests claims its newest run on the machine whose run is the newest; a smoke run, whose numbers mean
+    little, only where there is no other. Without any such run: as `choose` without paths."""
+    headers = {path: header for path in find(root) if (header := read_header(path)) is not None and header.claims}
+    if not headers:
+        return choose((), root)
+    machine = max(headers.values(), key=lambda header: header.started).machine
+    newest: dict[str, Path] = {}
+    for path, header in sorted(headers.items(), key=lambda item: (weight(item[1]), item[1].started)):
+        if header.machine == machine:
+            newest |= dict.fromkeys(studies_with_claims(header), path)
+    return [path for path in headers if path in newest.values()]
+
+
+def studies_with_claims(header: Header) -> list[str]:
+    """Early runs did not say which claim is which study's, but had one study each."""
+    return list(dict.fromkeys(claim.study for claim in header.claims if claim.study)) or list(header.plan.get("studies", ()))
+
+
+def weight(header: Header) -> int:
+    """What a run's numbers count for beside newer or older ones."""
+    return int(header.plan.get("suite") != "smoke")
+
+
 def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
     """Read runs and part them into sections, in the order in which they first appear."""
     runs = [read(path) for path in choose(paths, root)]
@@ -61,14 +88,15 @@ def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
     for run in runs:
         key = (run.header.machine, run.header.protocol, repr(sorted(comparable(run).items())))
         groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        group.sort(key=lambda run: run.header.started)  # the last is the newest
     environments = [comparable(group[0]) for group in groups.values()]
     sections = []
     for index, ((machine, protocol, _), group) in enumerate(groups.items()):
-        remarks = _remarks(group)
-        for other, (other_machine, other_protocol, _) in enumerate(groups):
-            if other == index or other_machine != machine:
-                continue
-            remarks += _why_apart(protocol, other_protocol, environments[index], environments[other])
+        others = [other for other, (its, *_) in enumerate(groups) if other != index and its == machine]
+        protocols = [its for other, (_, its, _) in enumerate(groups) if other in others and its != protocol]
+        alike = [environments[other] for other, (_, its, _) in enumerate(groups) if other in others and its == protocol]
+        remarks = _remarks(group) + _other_protocols(protocol, protocols) + _why_apart(environments[index], alike)
         records = records_frame(group)
         sections.append(Section(machine, protocol, tuple(group), records, series_frame(group), tuple(remarks)))
     return sections
@@ -187,14 +215,29 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
     return remarks
 
 
-def _why_apart(protocol: int, other_protocol: int, own: dict[str, str], other: dict[str, str]) -> list[str]:
-    if protocol != other_protocol:
-        return [
-            f"Measured with protocol {protocol}; runs of protocol {other_protocol} are kept apart in a section of their own."
-        ]
-    names = sorted(name for name in own.keys() | other.keys() if own.get(name) != other.get(name))
-    shown = "; ".join(
-        f"{name} {own.get(name, 'not recorded')} here, {other.get(name, 'not recorded')} there" for name in names[:4]
-    )
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return [f"Another section holds runs of the same machine in another environment, kept apart: {shown}{more}."]
+def _other_protocols(own: int, others: Sequence[int]) -> list[str]:
+    if not others:
+        return []
+    named = words.listed(str(protocol) for protocol in dict.fromkeys(others))
+    return [f"Measured with protocol {own}; runs of protocol {named} are kept apart in a section of their own."]
+
+
+def _why_apart(own: dict[str, str], others: Sequence[dict[str, str]]) -> list[str]:
+    """One sentence for all sections of the same machine whose environments differ."""
+    if not others:
+        return []
+    keys = own.keys() | {name for other in others for name in other}
+    names = sorted(name for name in keys if any(own.get(name) != other.get(name) for other in others))
+    shown = []
+    for name in names[:MOST_DIFFERENCES]:
+        there = dict.fromkeys(_short(name, other.get(name)) for other in others if other.get(name) != own.get(name))
+        shown.append(f"{name} {_short(name, own.get(name))} here, {words.listed(there, 'or')} there")
+    more = f" and {len(names) - MOST_DIFFERENCES} more" if len(names) > MOST_DIFFERENCES else ""
+    apart = "Another section holds" if len(others) == 1 else f"{len(others)} other sections hold"
+    return [f"{apart} runs of the same machine in another environment, kept apart: {'; '.join(shown)}{more}."]
+
+
+def _short(name: str, value: str | None) -> str:
+    if value is None:
+        return "not recorded"
+    return value[:SHORT_HASH] if name == "git.commit" else value

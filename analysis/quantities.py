@@ -246,6 +246,7 @@ UNITS = lengths.UNITS | operations.UNITS | {
 }  # fmt: skip
 WORDS = SCALING_WORDS | {
     "bic_for_exponential": "ΔBIC",
+    "offset": "offset",
     "passed_over_100": "A(100)/A(1)",
     "cell_cosine_at_100": "cosine at lag 100",
     "identity_error": "largest error",

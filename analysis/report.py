@@ -32,9 +32,8 @@ class View:
 
     name: str
     title: str
+    speed: bool  # whether any backend was asked for it
     asked: str
-    claims: Table
-    audit: Table
     answers: list[Answer]
     contents: list[tuple[str, str]]
     backends: Table
@@ -70,14 +69,20 @@ def build(
 
     Raises `StoreError` (nothing to read, or nowhere to write), `UnknownBaseline`, `UnknownLocation`.
     """
-    views = [_view(index, section, baseline, location) for index, section in enumerate(load(paths, root))]
+    sections = load(paths, root)
+    views = [_view(index, section, sections, baseline, location) for index, section in enumerate(sections)]
+    tested = claims.tested(sections)
     templates = Environment(
         loader=PackageLoader("analysis"), autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    title = "LSTM backends, measured on " + words.listed(dict.fromkeys(view.title for view in views))
-    shared = {"views": views, "title": title, "made": made, "location": words.LOCATIONS[location], "colour": colour}
+    title = "LSTM backends, measured on " + words.listed(dict.fromkeys(section.title for section in sections))
+    links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
+    shared = {
+        "views": views, "title": title, "board": claims.board(tested, links), "tally": claims.tally(tested),
+        "audits": _audits(sections), "made": made, "location": words.LOCATIONS[location], "colour": colour,
+    }  # fmt: skip
     report = Report(out / "report.html", out / "report.md")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -92,18 +97,31 @@ def build(
     return report
 
 
-def _view(index: int, section: Section, baseline: str | None, location: Location) -> View:
+def _audits(sections: Sequence[Section]) -> list[tuple[str, Table]]:
+    """For each machine that measured initialisations their table."""
+    machines = dict.fromkeys(section.title for section in sections)
+    found = {name: audit.of_machine([section for section in sections if section.title == name]) for name in machines}
+    return [(name, table) for name, table in found.items() if table.rows]
+
+
+def _title(section: Section, sections: Sequence[Section]) -> str:
+    """The machine; with its studies where sections of the same machine have to be told apart."""
+    if sum(other.title == section.title for other in sections) == 1:
+        return section.title
+    return f"{section.title}: {words.listed(summary.studies(section)) or words.listed(run.header.run for run in section.runs)}"
+
+
+def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, location: Location) -> View:
     found, name = find_out(section, baseline, location), f"s{index}"
     cases, figures = tables.cases(found), groups(found, name)
-    contents = [("claims-title", "Claims")] if any(run.header.claims for run in section.runs) else []
-    contents += [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
-    contents += [("cases-title", "Every case"), ("refusals-title", "What is missing"), ("environment-title", "Environment")]
+    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
+    contents += [("cases-title", "Every case")] if found.asks_for_speed else []
+    contents += [("refusals-title", "What is missing"), ("environment-title", "Environment")]
     return View(
         name=name,
-        title=section.title,
+        title=_title(section, sections),
+        speed=found.asks_for_speed,
         asked=summary.asked(section),
-        claims=claims.board(section, {picture.name: picture.anchor for group in figures for picture in group.pictures}),
-        audit=audit.table(section.series),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),

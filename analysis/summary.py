@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import words
-from analysis.findings import PHASES, Findings
+from analysis.findings import PHASES, Findings, timings
 from analysis.load import Section, rows_of
 from analysis.ratios import NOT_COMPARED, Ranking, Ratio, locate
 
@@ -21,26 +21,38 @@ class Answer:
     text: str
 
 
+NOT_ASKED = "This run asked no backend for its speed."
+
+
 def asked(section: Section) -> str:
-    """What the plan asked for, in a sentence."""
+    """What the plan asked for, in a sentence. Replicates are of what was timed: studies that measure alone have none."""
     plan = section.runs[0].header.plan
     records = section.records[~section.records["backend"].isin(NOT_COMPARED)]
     timed = records.drop_duplicates(["study", "case", "backend"])
     parts = [f"suite {plan['suite']}"] if plan.get("suite") else []
-    studies = list(dict.fromkeys(study for run in section.runs for study in run.header.plan.get("studies", ())))
-    parts += [f"{'study' if len(studies) == 1 else 'studies'} {words.listed(studies)}"] if studies else []
+    names = studies(section)
+    parts += [f"{'study' if len(names) == 1 else 'studies'} {words.listed(names)}"] if names else []
     names = list(dict.fromkeys(name for run in section.runs for name in run.header.plan.get("backends", ())))
     names = [name for name in names if name not in NOT_COMPARED]
     parts += [f"backends {words.listed(names)}"] if names else []
-    replicates = section.records["replicate_key"].nunique()
-    planned = sum(run.header.plan.get("replicates") or 0 for run in section.runs)
-    parts.append(words.count(replicates, "replicate") + (f" of the {planned} planned" if planned > replicates else ""))
+    repeated = timings(section)
+    replicates = repeated["replicate_key"].nunique()
+    planned = sum(run.header.plan.get("replicates") or 0 for run in section.runs if run.header.run in set(repeated["run"]))
+    if replicates:
+        parts.append(words.count(replicates, "replicate") + (f" of the {planned} planned" if planned > replicates else ""))
     what = "; ".join(parts)
     return f"{what[0].upper()}{what[1:]}: {words.count(len(timed), 'measurement')} of a backend on a case asked."
 
 
+def studies(section: Section) -> list[str]:
+    """Those its runs asked for."""
+    return list(dict.fromkeys(study for run in section.runs for study in run.header.plan.get("studies", ())))
+
+
 def answers(found: Findings) -> list[Answer]:
     """Fastest per device and phase, then noise, the price of the harness, and what is missing."""
+    if not found.asks_for_speed:
+        return [Answer("Speed", NOT_ASKED), Answer("Missing", _missing(found.section))]
     devices = list(dict.fromkeys(device for device, _ in found.rankings))
     said = []
     for device in devices or [""]:
@@ -48,7 +60,8 @@ def answers(found: Findings) -> list[Answer]:
             where = f" on {device}" if len(devices) > 1 else ""
             topic = words.PHASES[phase].capitalize() + where
             ranking = found.rankings.get((device, phase))
-            said.append(Answer(topic, _fastest(found, ranking) if ranking else f"{words.NOT_MEASURED.capitalize()}."))
+            if ranking or found.compares:
+                said.append(Answer(topic, _fastest(found, ranking) if ranking else f"{words.NOT_MEASURED.capitalize()}."))
     said += [Answer("Noise", _noise(found)), Answer("Harness", _harness(found)), Answer("Missing", _missing(found.section))]
     return said
 
@@ -89,6 +102,11 @@ def _noise(found: Findings) -> str:
     if halves:
         text = f"Half of the {len(halves)} ratios are known to {words.spread(float(np.median(halves)))} or better, "
         text += f"the worst to {words.spread(float(np.max(halves)))}."
+    elif len(found.cases) and found.cases["replicates"].max() > 1:
+        known = [np.log(row["high"] / row["low"]) / 2 for row in rows_of(found.cases) if row["low"] and row["high"]]
+        text = "Nothing is compared. "
+        if known:
+            text += f"Half of the {len(known)} times are known to {words.spread(float(np.median(known)))} or better."
     else:
         text = "One replicate: there is no interval over replicates. Measure again with more replicates to have one."
     unsteady = sum("no_steady_state" in notes for notes in found.cases["notes"])
@@ -129,7 +147,7 @@ def _missing(section: Section) -> str:
 def about_backends(found: Findings) -> str:
     """What the ratios of the table of backends are."""
     if found.baseline is None:
-        return f"No backend was timed; speed was {words.NOT_MEASURED}."
+        return f"No backend was timed; speed was {words.NOT_MEASURED}." if found.asks_for_speed else NOT_ASKED
     shared = [
         f"{ranking.shared} of {words.count(ranking.total, 'case')} for {words.PHASES.get(phase, phase)}"
         for (_, phase), ranking in found.rankings.items()

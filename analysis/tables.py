@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -35,11 +35,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """name is an identifier, unique in a section."""
+    """name is an identifier, unique in a section. headings: what stands before a row, over it and those that follow."""
 
     name: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    headings: Mapping[int, str] = field(default_factory=dict)
 
 
 def ratio_cell(ratio: Ratio | None, is_baseline: bool = False) -> Cell:

@@ -41,7 +41,7 @@ class Verdict:
     def conditions(self) -> str:
         """For which settings it holds, for which not, and what is undecided; every one of them is named."""
         said: dict[Outcome, str] = {"holds": "holds for", "fails": "fails for", "open": "undecided for"}
-        named = [(text, self.labels(outcome)) for outcome, text in said.items()]
+        named = [(text, [label.replace(", ", " ") for label in self.labels(outcome)]) for outcome, text in said.items()]
         parts = [f"{text} {words.listed(labels)}" for text, labels in named if labels]
         text = "; ".join(parts)
         return f"{text[:1].upper()}{text[1:]}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def start(
         machine=said.machine,
         environment=said.environment,
         plan=plan.to_dict(),
-        claims=tuple(claim for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts),
+        claims=tuple(
+            replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
+        ),
     )
     path = store.new_path(root, header)
     writer = store.Writer(path)

@@ -22,6 +22,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: results/runs of the checkout).")]
 Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]
 
+RunsOfStudies = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: each study's newest run.")]
+
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
@@ -101,8 +103,12 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
 
 
 @app.command()
-def claims(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
-    """Show the claims a run tested: verdict, our number with its interval, the number in print."""
+def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = False) -> None:
+    """Show the claims that runs tested: verdict, our number with its interval, the number in print.
+
+    Without RUNS: of each study its newest run on the machine that measured last (a smoke run only where there is no other).
+    With several runs a claim stands once a machine, as the newest run says that measured anything of it.
+    """
     from lstm_bench import views
 
     views.claims(runs or (), out, as_json)

@@ -130,7 +130,10 @@ def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         return print_json(rows)
     if not rows:
         return console().print("this run tested no claim; measure one with: lstm-bench run gradients")
-    for row in rows:
+    for place, row in enumerate(rows):
+        of = row["study"], row["machine"], row["run"]
+        if not place or of != tuple(rows[place - 1][name] for name in ("study", "machine", "run")):
+            console().print(f"[bold]{row['study']}[/], {row['run']} on {row['machine']}\n")
         console().print(f"[bold]{row['claim']}[/]  {row['statement']}")
         console().print(f"  {row['verdict']}. {row['conditions']}".rstrip())
         for number in row["measured"].split("; "):

@@ -6,6 +6,7 @@ claim is tested in one or more settings (an initialisation, say); in a setting a
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Claim:
     settings: where it is tested; the first is the one whose number stands on the board. Each is a selection of records in the
     form of the command line's filters joined by commas, as `cell=lstm,init=pytorch`, names with alternatives as
     `backend=reference|torch`, and a label.
-    published, source: the number in print, and where.
+    published, source: the number in print, and where. study: that asked it, written in when a run begins.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Claim:
     published: str = ""
     source: str = ""
     figure: str = ""  # name of the figure that shows it
+    study: str = ""
 
     def __post_init__(self) -> None:
         if not self.tests or not self.settings:
@@ -47,7 +49,9 @@ class Claim:
 
 
 def claim_from_dict(values: dict[str, Any]) -> Claim:
-    """The inverse of `dataclasses.asdict`."""
+    """The inverse of `dataclasses.asdict`. Fields a newer schema added are ignored."""
     tests = tuple(Test(**test) for test in values["tests"])
     settings = tuple((str(label), str(selection)) for label, selection in values["settings"])
+    known = {name.name for name in dataclasses.fields(Claim)}
+    values = {name: value for name, value in values.items() if name in known}
     return Claim(**(values | {"tests": tests, "settings": settings}))

@@ -100,6 +100,18 @@ def read(path: Path) -> Run:
     return Run(path, header, tuple(records.values()), footer)
 
 
+def read_header(path: Path) -> Header | None:
+    """A run's first line alone; None where it is none, as in a file that is no run."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            line = decode(file.readline())
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except InvalidRecord:
+        return None
+    return line if isinstance(line, Header) else None
+
+
 def find(root: Path) -> list[Path]:
     """Every run below `root` (or `root` itself if it is a file), oldest first."""
     if root.is_file():

@@ -168,8 +168,8 @@ def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
     assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
-    assert "Supported with conditions. Holds for A; fails for B." in page and "### Claims" in twin
-    assert page.index("Claims</h3>") < page.index('class="answers"')
+    assert "Supported with conditions. Holds for A; fails for B." in page and "## Claims" in twin
+    assert page.index("Claims</h2>") < page.index('class="answers"')
 
 
 def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path):
@@ -178,8 +178,8 @@ def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path
     header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {})
     series = series_frame([Run(Path("x"), header, tuple(records), None)])
     texts = [[cell.text for cell in row] for row in audit.table(series).rows]
-    assert texts[0][0] == "PyTorch default" and texts[0][2].startswith("12 steps [12, 1")
-    assert texts[1][2] == "> 199 steps" and texts[1][5] == "not measured"
+    assert texts[0][0] == "PyTorch default" and texts[0][3].startswith("12 steps [12, 1")
+    assert texts[1][3] == "> 199 steps" and texts[1][4] == texts[1][7] == "not measured"
 
 
 @pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "0.0001"), ((0.0,), "exactly zero or not finite")])
@@ -195,4 +195,4 @@ def test_backends_that_disagree_are_found_out(theirs, text):
 
 
 def test_a_run_without_claims_has_no_board(report):
-    assert "Claims</h3>" not in report.html.read_text() and studied(series_frame([]), pd.DataFrame()) == []
+    assert "Claims</h2>" not in report.html.read_text() and studied(series_frame([]), pd.DataFrame()) == []

@@ -1,0 +1,54 @@
+"""How every measured network's gradient fades, in numbers: what the figures of attenuation show, and the widths they do not."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import quantities, verdicts, words
+from analysis.figures import inits
+from analysis.seeds import Estimate
+from analysis.tables import Cell, Column, Table
+
+DECISIVE = 10.0  # of ΔBIC: "very strong" (Kass & Raftery 1995)
+SHOWN = ("horizon", "rate", "offset", "half_life", "bic_for_exponential")
+ORDER = {"rnn": 0, "gru": 1, "lstm": 2}
+TEXT = (
+    "Before training, a loss at the last step; means over seeds with 95 % intervals. ln A(k) ≈ offset + rate · k from lag 20 "
+    "to 200. ΔBIC above 10: an exponential of lag; below −10: a power of it."
+)
+
+
+def table(series: pd.DataFrame) -> Table:
+    """One row for each cell, initialisation, hidden size and length; empty where none was measured."""
+    columns = (
+        Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
+        Column("Steps to a thousandth", True), Column("Rate", True), Column("Offset", True), Column("Half-life", True),
+        Column("ΔBIC", True, "for an exponential"), Column("Law"),
+    )  # fmt: skip
+    rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
+    found = []
+    for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
+        estimates = {name: quantities.QUANTITIES[name](own) for name in SHOWN}
+        cells = [Cell(verdicts.spoken(name, of), of.beyond if of.value is None else of.value) for name, of in estimates.items()]
+        sizes = [Cell(f"{number:g}", float(number)) for number in (float(str(hidden)), float(str(steps)))]
+        seeds = Cell(f"{own['seeds'].iloc[0]:g}") if "seeds" in own else Cell(words.NOT_MEASURED)
+        order = ORDER.get(str(cell), len(ORDER)), float(str(hidden)), float(str(steps)), inits.place(str(init))
+        found.append(
+            (
+                order,
+                (
+                    Cell(str(cell).upper()),
+                    Cell(inits.name(str(init))),
+                    *sizes,
+                    seeds,
+                    *cells,
+                    Cell(_law(estimates["bic_for_exponential"])),
+                ),
+            )
+        )
+    return Table("fading", columns, tuple(row for _, row in sorted(found, key=lambda each: each[0])))
+
+
+def _law(bic: Estimate) -> str:
+    low, high = bic.bounds or (0.0, 0.0)
+    return "exponential" if low > DECISIVE else "power" if high < -DECISIVE else "undecided"
