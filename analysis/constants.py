@@ -13,7 +13,7 @@ from analysis import words
 from results.record import Record
 
 TOLERANCE = 0.1  # nearer than this to what was assumed, a constant may stay
-METRICS = ("resident_clusters", "send_latency", "ingress", "grid_exchange", "products")
+METRICS = ("resident_clusters", "send_latency", "ingress", "grid_exchange", "products", "pointwise")
 
 
 @dataclass(frozen=True, slots=True)

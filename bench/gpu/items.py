@@ -38,7 +38,9 @@ ITEMS: dict[str, Item] = {
     "products": Item("d", "how many products does a multiprocessor issue a cycle?", 15, 25),
     "algorithms": Item("e", "which of cuDNN's algorithms does nn.LSTM take at each point of the grid?", 40, 50),
     "correctness": Item("f", "is every shipped configuration right on this GPU?", 60, 80),
+    "operators": Item("f", "does the PyTorch module answer right, compiled, packed, captured?", 30, 50),
     "sanitizer": Item("f", "does compute-sanitizer find anything on small shapes?", 30, 40, 40),
+    "variants": Item("g", "what do memory plans, a streaming step, packed sequences and gates cost?", 15, 25),
 }
 
 

@@ -41,6 +41,7 @@ class Interrupting:
             raise KeyboardInterrupt
 
 
+@pytest.mark.timeout(900)  # a minute on two idle cores; compiles some twenty kernels for the CPU
 def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
     with pytest.raises(KeyboardInterrupt):
         session.start(gpu_plan.make(emulated=True), tmp_path, Interrupting("gpu_products"))
