@@ -72,7 +72,8 @@ def _spoken(predicted: float) -> str:
 def _largest(cases: list[Case], where: str, least: Callable[[Case], int], device: str) -> str:
     free = room.free_bytes(device)
     worst = max(cases, key=least)
-    text = f"predicted peak of {where} memory: at least {least(worst) / GIGABYTE:.2g} GB ({worst.key})"
+    about = f"about {max(map(room.expected_host_bytes, cases)) / GIGABYTE:.2g} GB, " if where == "host" else ""
+    text = f"predicted peak of {where} memory: {about}at least {least(worst) / GIGABYTE:.2g} GB ({worst.key})"
     if free is None:
         return f"{text}; how much is free is not known"
     beyond = sum(least(case) > free for case in cases)

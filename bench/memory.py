@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -50,6 +51,18 @@ def _resident_peak() -> Iterator[dict[str, int]]:
     peaks: dict[str, int] = {}
     yield peaks
     peaks["rss_peak"] = max(0, _kibibytes(status, "VmHWM") - baseline) * 1024
+
+
+def host_peak() -> int:
+    """Bytes this process has held at most.
+
+    By Linux's VmHWM: getrusage's number is as large as the parent's from the start. Elsewhere getrusage's, which macOS gives in
+    bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * _kibibytes(status, "VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kibibytes(status: Path, name: str) -> int:

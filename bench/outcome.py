@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.prepare import NULL
 from bench.turns import Reply
-from results.record import EMULATED_METRIC, Measurement, Record, measurement_from_dict
+from results.record import EMULATED_METRIC, HOST_PEAK, Measurement, Record, measurement_from_dict
 
 
 def outcome(
@@ -22,8 +22,9 @@ def outcome(
         measurements = [
             replace(item, metric=EMULATED_METRIC + item.metric.removeprefix(EMULATED_METRIC)) for item in measurements
         ]
+    peak = {name: reply[name] for name in (HOST_PEAK,) if name in reply}
     return Record(
         study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
         reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),
-        provenance=reply.get("provenance", {}) | marks, conditions=conditions, started=started, seconds=seconds,
+        provenance=reply.get("provenance", {}) | marks, conditions=conditions | peak, started=started, seconds=seconds,
     )  # fmt: skip

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import nvml
+from bench import cgroup, nvml
 from bench.case import Case
+from bench.language import duration
+from impls import SSMSpec
 
-HOST_LIMIT = 4 << 30  # bytes of host memory that a case may take
+HOST_LIMIT = 4 << 30  # bytes of host memory that a case may take at cpu scale
+FRAMEWORK_BYTES = 600 << 20  # of a worker that has imported PyTorch or JAX and run its first call
+ABOVE_LEAST = 5  # times the bound that stored peaks reach: from 2.4 (an LSTM by PyTorch) to 4.8 (the same compiled)
 
 
 class DoesNotFit(MemoryError):
@@ -16,7 +20,20 @@ class DoesNotFit(MemoryError):
 
 def least_device_bytes(case: Case) -> int:
     """A lower bound by the closed forms: what certainly does not fit is not tried, what may fit is."""
-    return case.model_bytes()
+    return case.model_bytes() + _scan_bytes(case)
+
+
+def _scan_bytes(case: Case) -> int:
+    """Of a state-space model's scan, by the arrays of a value for each step, channel and state: coefficients and states, and
+    for training the factors of the coefficients, in each layer; then, in one layer at a time, the scan's own gradients.
+
+    `model_bytes` has one such array a layer in training.
+    """
+    if not isinstance(case.spec, SSMSpec) or case.phase == "step":
+        return 0
+    spec = case.spec
+    array = case.tokens * spec.state_size * spec.channels * spec.item_bytes
+    return array * (4 * spec.num_layers + 3 if case.phase == "forward_backward" else 3)
 
 
 def least_host_bytes(case: Case) -> int:
@@ -26,8 +43,20 @@ def least_host_bytes(case: Case) -> int:
     return 8 * (tokens * features + spec.parameter_count()) + (least_device_bytes(case) if spec.device == "cpu" else 0)
 
 
+def expected_host_bytes(case: Case) -> int:
+    """The peak of a worker with its framework: no bound but a prediction on the high side, from peaks that runs have stored.
+
+    A case with a `source` also judges its language model, piece by piece, by logits in two precisions.
+    """
+    judged = 0
+    if "source" in dict(case.factors) and case.spec.device == "cpu":
+        judged = 3 * 8 * duration.TOKENS_AT_ONCE * duration.vocabulary(case)
+    return FRAMEWORK_BYTES + ABOVE_LEAST * least_host_bytes(case) + judged
+
+
 def free_bytes(device: str) -> int | None:
-    """Free on GPU 0 by NVML, or available to this process on the host (Linux); None where neither can be told."""
+    """Free on GPU 0 by NVML, or available to this process on the host (Linux), its control group's limit included; None where
+    neither can be told."""
     if device == "cuda":
         try:
             module, gpu = nvml.first_gpu()
@@ -38,7 +67,8 @@ def free_bytes(device: str) -> int | None:
     if not meminfo.exists():
         return None
     line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-    return 1024 * int(line.split()[1])
+    available, allowed = 1024 * int(line.split()[1]), cgroup.free_bytes()
+    return available if allowed is None else min(available, allowed)
 
 
 def require(case: Case) -> None:

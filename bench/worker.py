@@ -19,14 +19,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import agreement, ceilings, denormals, prepare, study
+from bench import agreement, ceilings, denormals, memory, prepare, study
 from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
 from bench.places import Places, settle
 from bench.sampling import Sampler
 from impls.sizes import Device
-from results.record import Measurement
+from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:
     from bench.gpu.station import Station
@@ -137,13 +137,15 @@ def serve(backend: str, requests: Any, replies: Any) -> None:
         for name in ("prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
     }
     replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
+    highest = 0
     for line in requests:
         request = json.loads(line)
         started = time.perf_counter()
         reply = _answer(operations[request.pop("operation")], request)
         if reply["status"] != "ok":
             worker.release()
-        replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started}) + "\n")
+        highest = max(highest, memory.host_peak())  # a study of memory sets the system's own mark back
+        replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started, HOST_PEAK: highest}) + "\n")
 
 
 def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lstm_bench.duration import spoken
-from results.record import Footer
+from results.record import HOST_PEAK, Footer
 from results.store import Run
 
 
@@ -16,6 +16,10 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     note = f"; {footer.note}" if footer.note else ""
     counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
     yield f"{counted} in {spoken(footer.seconds)}{note}"
+    if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
+        worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
+        gigabytes = worst.conditions[HOST_PEAK] / 1e9
+        yield f"largest host memory of a worker: {gigabytes:.2g} GB ({worst.study} {worst.case}, {worst.backend})"
     of_studies = [record for record in run.records if record.study in run.header.plan["studies"]]
     if of_studies and all(record.status == "skipped" for record in of_studies):
         reasons = Counter(record.reason for record in of_studies)

@@ -19,6 +19,8 @@ SCHEMA = 1
 
 EMULATED_METRIC = "emulated_"  # what the metrics of an emulated run begin with, so that none is taken for a GPU's
 
+HOST_PEAK = "host_peak_bytes"  # among the conditions: the most memory that the worker has held in its life until then
+
 Status = Literal["ok", "skipped", "failed"]
 FailureKind = Literal["error", "out_of_memory", "timeout", "crash", "wrong", "unstable"]
 

@@ -19,6 +19,7 @@ from bench import plan, session, study, turns
 from bench.lock import DeviceBusy, device_lock
 from bench.session import NothingToResume
 from results import store
+from results.record import HOST_PEAK
 from results.store import StoreError
 
 KILLS = 10
@@ -58,6 +59,13 @@ def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time
     found = {record.task for record in store.read(path).records if record.study == "memory"}
     assert footer.complete and found == {("memory", case.key, "numpy", n) for case in chosen.cases("memory") for n in range(3)}
     assert collector.expected == len(found)
+
+
+def test_every_worker_says_what_memory_it_held_at_most(tmp_path, collector):
+    path, _ = session.start(smoke(where=["phase=forward_backward"]), tmp_path, collector)
+    records = [record for record in store.read(path).records if record.status == "ok"]
+    peaks = [(record.conditions[HOST_PEAK], record.study, record.case) for record in records]
+    assert all(10e6 < peak < 4e9 for peak, *_ in peaks) and max(peaks)[1] == "ceilings", "it copies a quarter of a gigabyte"
 
 
 def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):
