@@ -35,8 +35,12 @@ class Stream:
         return np.exp(np.log(self.seconds).mean(0))
 
     def streams(self, memory: float = GIGABYTE) -> np.ndarray:
-        """How many fit in so many bytes beside the weights, by their states alone (closed form)."""
-        return np.floor(memory / self.state_bytes)
+        """How many fit in so many bytes with the weights, by their states alone (closed form)."""
+        return np.floor(max(memory - self.parameter_bytes, 0.0) / self.state_bytes)
+
+    def fitting(self, context: float, memory: float) -> float | None:
+        """How many fit after so many tokens; None where that context was not asked for."""
+        return next((float(fit) for at, fit in zip(self.contexts, self.streams(memory), strict=True) if at == context), None)
 
     def time_over_context(self) -> Estimate:
         """Time at the longest context over that at the shortest."""
@@ -83,3 +87,59 @@ def stream(rows: pd.DataFrame) -> Stream | None:
         first["count_least_bytes"].to_numpy(float),
         float(first["count_parameter_bytes"].iloc[0]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Joules of a token. contexts [C]; joules [R, C] of each replicate."""
+
+    model: str
+    backend: str
+    contexts: np.ndarray
+    joules: np.ndarray
+
+    @property
+    def middle(self) -> np.ndarray:
+        """Geometric mean over replicates, joules."""
+        return np.exp(np.log(self.joules).mean(0))
+
+
+def energies(series: pd.DataFrame) -> list[Energy]:
+    """Of study `decode`, in the order of `NAMES`, of the models whose energy was measured, on the backend that took least."""
+    rows = series[(series["study"] == "decode") & (series["metric"] == "energy")]
+    found = []
+    for model in NAMES if "model" in rows else ():
+        own = rows[rows["model"] == model]
+        own = own.assign(
+            joules=[float(np.median(samples)) / batch for samples, batch in zip(own["samples"], own["batch"], strict=True)]
+        )
+        if own.empty:
+            continue
+        backend = str(own.groupby("backend")["joules"].median().idxmin())
+        table = own[own["backend"] == backend].pivot_table(index="replicate_key", columns="steps", values="joules").dropna()
+        if not table.empty:
+            found.append(Energy(model, backend, table.columns.to_numpy(float), table.to_numpy(float)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many streams a GPU was seen to hold, each `context` tokens in: the most that ran; `memory` bytes were free."""
+
+    model: str
+    context: float
+    streams: float
+    memory: float
+
+
+def held(series: pd.DataFrame) -> list[Held]:
+    """Of study `decode`, in the order of `NAMES`; none where nobody counted."""
+    rows = series[series["study"] == "decode"]
+    found = []
+    for model in NAMES if "model" in rows else ():
+        own = rows[rows["model"] == model]
+        free = own[own["metric"] == "free_bytes"].set_index(["steps", "replicate_key"])["samples"]
+        for _, count in own[own["metric"] == "streams"].iterrows():
+            if (key := (count["steps"], count["replicate_key"])) in free.index:
+                found.append(Held(model, float(count["steps"]), float(count["samples"][0]), float(free[key][0])))
+    return found

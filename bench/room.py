@@ -9,6 +9,7 @@ from bench.case import Case
 from bench.language import duration
 from impls import SSMSpec
 
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
 HOST_LIMIT = 4 << 30  # bytes of host memory that a case may take at cpu scale
 FRAMEWORK_BYTES = 600 << 20  # of a worker that has imported PyTorch or JAX and run its first call
 ABOVE_LEAST = 5  # times the bound that stored peaks reach: from 2.4 (an LSTM by PyTorch) to 4.8 (the same compiled)
@@ -82,3 +83,10 @@ def require(case: Case) -> None:
                 f"predicted: needs at least {least / 1e9:.3g} GB of {where} memory ({least} bytes), {free / 1e9:.3g} GB "
                 f"({free} bytes) are free; not tried. Ask for fewer steps, a smaller batch or a narrower network"
             )
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether this is what Python, PyTorch or XLA raise where memory does not suffice, on the host or on the device."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    exhausted = "RESOURCE_EXHAUSTED" in str(error) or "not enough memory" in str(error)  # XLA's and PyTorch's CPU words
+    return exhausted or bool(names & set(OUT_OF_MEMORY))

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import agreement, ceilings, denormals, memory, prepare, study
+from bench import agreement, ceilings, denormals, memory, prepare, room, study
 from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from bench.gpu.station import Station
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
 
 
 class Worker:
@@ -163,9 +162,7 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 
 def _kind(error: BaseException) -> str:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    exhausted = "RESOURCE_EXHAUSTED" in str(error) or "not enough memory" in str(error)  # XLA's and PyTorch's CPU words
-    return "out_of_memory" if exhausted or names & set(OUT_OF_MEMORY) else "error"
+    return "out_of_memory" if room.ran_out(error) else "error"
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from impls.backend import Backend as Backend
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.backend import Remembers as Remembers
+from impls.backend import Widens as Widens
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
 from impls.spec import CELLS, Device
@@ -47,6 +48,7 @@ __all__ = [
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
+    "Widens",
     "cells",
     "devices",
     "get",

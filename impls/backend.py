@@ -69,6 +69,14 @@ class Advances(Loaded, Protocol):
         ...
 
 
+class Widens(Loaded, Protocol):
+    """A loaded network that can go on with another number of streams, to see how many fit."""
+
+    def widen(self, streams: int, context: int) -> None:
+        """So many streams with `context` tokens behind each; tokens and states are zero. Lets go of those before first."""
+        ...
+
+
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 

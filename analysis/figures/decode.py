@@ -1,8 +1,9 @@
-"""The decode chart: the time of a token, the bytes a second it moves, and the bytes its context takes, over the context."""
+"""The decode chart, over the context: a token's time, the bytes a second it moves, the bytes its context takes; its energy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import decode, words
-from analysis.decode import NAMES, Stream
+from analysis.decode import NAMES, Energy, Stream
 from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
 from analysis.style import DASHES, FAINT, INK, MARKERS, PALETTE, PAPER
 
@@ -23,12 +24,12 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     if not found:
         return None
     with look():
-        figure, grid = panels(3, height=3.2, share_y=False)
-        time, rate, state = grid[0]
+        energy = decode.energies(series)
+        figure, grid = panels(3 + bool(energy), height=3.2, share_y=False)
+        time, rate, state = grid[0][:3]
         curves(time, found, lambda each: each.middle, "s", "time of a token")
         for each in found:
-            colour = LOOKS[each.model][0]
-            time.vlines(each.contexts, each.seconds.min(0), each.seconds.max(0), color=colour, lw=1.2, alpha=0.6)
+            _spans(time, each, each.seconds)
         every = np.concatenate([each.seconds.ravel() for each in found])
         time.set_ylim(every.min() / 1.3, every.max() * 1.3)
         curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read a second")
@@ -39,11 +40,23 @@ def draw(series: pd.DataFrame) -> Drawing | None:
             f"weights {words.scaled(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
             xytext=(3, 3), textcoords="offset points", color=INK, alpha=0.75, size=8,
         )  # fmt: skip
+        if energy:
+            curves(grid[0][3], energy, lambda each: each.middle, "J", "energy of a token")
+            for each in energy:
+                _spans(grid[0][3], each, each.joules)
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
-    return Drawing(figure, "One more token after so many", _caption(found))
+    return Drawing(figure, "One more token after so many", _caption(found, energy))
 
 
-def curves(axes: Axes, found: list[Stream], value: Callable[[Stream], np.ndarray], unit: str, title: str) -> None:
+Curve = TypeVar("Curve", Stream, Energy)
+
+
+def _spans(axes: Axes, each: Stream | Energy, values: np.ndarray) -> None:
+    """A bar from the least replicate to the most."""
+    axes.vlines(each.contexts, values.min(0), values.max(0), color=LOOKS[each.model][0], lw=1.2, alpha=0.6)
+
+
+def curves(axes: Axes, found: Sequence[Curve], value: Callable[[Curve], np.ndarray], unit: str, title: str) -> None:
     """A line a model over the context, both axes logarithmic."""
     values = [value(each) for each in found]
     for each, own in zip(found, values, strict=True):
@@ -62,14 +75,25 @@ def mark(each: Stream) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, linestyle=dash, mec=PAPER, mew=0.6, label=label)
 
 
-def _caption(found: list[Stream]) -> str:
-    parts = []
-    for each in found:
-        first, last = (words.scaled(float(each.middle[place]), "s") for place in (0, -1))
-        parts.append(f"{NAMES[each.model]} {first} → {last}")
-    reach = f"{found[0].contexts[0]:.0f} → {found[0].contexts[-1]:.0f}"
+def _caption(found: list[Stream], energy: list[Energy]) -> str:
     return (
-        f"For a context of {reach} tokens: {'; '.join(parts)}. Each on the backend fastest at the longest context; bars span "
+        f"{_reach(found, [each.middle for each in found], 's')}. Each on the backend fastest at the longest context; bars span "
         "the replicates. Bytes a second are those a token has to move over its time: where they are few, the kernel is slow, "
-        "not the architecture. Energy a token: not measured."
+        f"not the architecture. {_energy(energy)}."
     )
+
+
+def _energy(energy: list[Energy]) -> str:
+    if not energy:
+        return "Energy a token: not measured"
+    on = words.listed(dict.fromkeys(each.backend for each in energy))
+    return f"Energy a token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
+
+
+def _reach(found: Sequence[Stream | Energy], values: list[np.ndarray], unit: str) -> str:
+    """What each is at the shortest and at the longest context."""
+    parts = [
+        f"{NAMES[each.model]} {words.scaled(float(own[0]), unit)} → {words.scaled(float(own[-1]), unit)}"
+        for each, own in zip(found, values, strict=True)
+    ]
+    return f"For a context of {found[0].contexts[0]:.0f} → {found[0].contexts[-1]:.0f} tokens: {'; '.join(parts)}"

@@ -10,14 +10,39 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench import matching
-from bench.case import Case
+from bench.case import Case, Factor
 from bench.pace import Pace
 from bench.study import Scale, Study
 from impls import LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test
+from results.record import Measurement
 
-# Those that step as fast as their framework can; a loop in Python is no side at its best.
-AT_THEIR_BEST = ("cuda", "cudnn", "cudnn_graph", "jax", "jax_cudnn", "onnxruntime", "torch", "torch_graph")
+Factors = tuple[tuple[str, Factor], ...]
+
+# Those that step as fast as their framework can; a loop in Python is no side at its best. On a GPU few of them: drawing the
+# weights takes longer than timing them.
+AT_THEIR_BEST = {
+    ("cpu", "lstm"): ("jax", "onnxruntime", "torch"),
+    ("cpu", "transformer"): ("jax", "torch"),
+    ("cuda", "lstm"): ("cuda", "cudnn", "cudnn_graph"),
+    ("cuda", "transformer"): ("torch", "torch_graph"),
+}
+ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
+
+
+def measure(backend: str, case: Case) -> Iterator[Measurement]:
+    """Joules of a token, or how many streams fit. Imported in the worker alone."""
+    from bench import capacity, energy, prepare
+
+    if case.factor("sweep") == "streams":
+        yield from capacity.measure(backend, case)
+    else:
+        yield from energy.measure(prepare.verify(prepare.load(case, backend)))
+
+
+def sweep(case: Case) -> str:
+    """What is measured of the case: its time, or one of the two that are measured alone."""
+    return str(dict(case.factors).get("sweep", "time"))
 
 
 def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
@@ -31,10 +56,10 @@ def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tupl
     yield "lstm", matched.spec, matched.factors
 
 
-def _cases(base: TransformerSpec, window: int, contexts: Sequence[int], batch: int) -> Iterator[Case]:
+def _cases(base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = ()) -> Iterator[Case]:
     for name, spec, factors in models(base, window):
         for context in contexts:
-            yield Case(spec, context, batch, "step", factors=(("model", name), *factors))
+            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more))
 
 
 def _gpu() -> Iterator[Case]:
@@ -42,10 +67,20 @@ def _gpu() -> Iterator[Case]:
     base = TransformerSpec(64, 512, 6, num_heads=8, dtype="bfloat16", device="cuda")
     yield from _cases(base, 1024, (128, 4096, 65536), 1)
     yield from _cases(base, 1024, (8192,), 32)
+    for case in _cases(base, 1024, (128, 4096, 65536), 1, ENERGY):
+        if case.factor("model") in ("attention", "lstm"):
+            yield case
+    yield from _cases(base, 1024, (8192,), 1, STREAMS)
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in backends if name in AT_THEIR_BEST)
+    """Energy by graphs, so that waiting for the host takes no share of it; streams as PyTorch steps."""
+    best = AT_THEIR_BEST[case.spec.device, case.spec.cell]
+    if sweep(case) == "energy":
+        best = tuple(name for name in best if name.endswith("_graph"))
+    if sweep(case) == "streams":
+        best = (("torch", "cudnn")[case.spec.cell == "lstm"],)
+    return tuple(name for name in backends if name in best)
 
 
 def forecast(case: Case) -> float:
@@ -58,7 +93,8 @@ def forecast(case: Case) -> float:
     filled = 0.0
     if case.spec.cell == "transformer":
         filled = case.batch * case.spec.sequence_flops(case.steps) / (8e10 if case.spec.device == "cpu" else 5e13)
-    return values * 3.2e-8 + filled + (0.2 if case.spec.device == "cpu" else 1.0)
+    alone = {"time": 0.0, "energy": 10.0, "streams": 15.0}[sweep(case)]  # a worker for itself, and a window or a search
+    return values * 3.2e-8 + filled + alone + (0.2 if case.spec.device == "cpu" else 1.0)
 
 
 SMALL = TransformerSpec(16, 64, 2)
@@ -122,6 +158,9 @@ STUDY = Study(
     question="What does one more token cost after so many, in time and in memory, for an LSTM and for a Transformer?",
     claim="A Transformer's cache grows with the context and slows its token down; an LSTM's state is fixed.",
     cases=CASES,
+    alone=measure,
+    apart=lambda case: sweep(case) != "time",
+    times=lambda case: 3 if sweep(case) == "energy" else 1,
     on=measured_on,
     repeats={"cpu": (3, Pace(3, 0.04, 0.08)), "gpu": (2, Pace(6, 0.02, 0.1))},
     verdicts=CLAIMS,

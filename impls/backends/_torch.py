@@ -152,6 +152,17 @@ class Network:
         self.position += tokens
         self.last = self.stream
 
+    def widen(self, streams: int, context: int) -> None:
+        like = {"dtype": self.inputs.dtype, "device": self.device}
+        self.stream = self.last = ()
+        self.y = self.x
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        with torch.inference_mode():
+            self.inputs = torch.zeros(1, streams, self.spec.input_size, **like)
+            self.stream = tuple(torch.zeros(shape, **like) for shape in self.spec.state_shapes(streams).values())
+        self.tokens, self.position = (self.inputs,), 0
+
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()

@@ -65,6 +65,13 @@ class Streaming(_torch.Network):
         self.position += 1
         self.again = self.step
 
+    def widen(self, streams: int, context: int) -> None:
+        assert isinstance(self.spec, TransformerSpec)
+        self.cache = Cache(self.spec, 1, 1, self.x)  # lets go of the old one before a wider one is made
+        super().widen(streams, context)
+        self.cache = Cache(self.spec, streams, context, self.inputs)
+        self.cache.pass_by(context)
+
     def names_run(self) -> list[str]:
         """Looking takes one step more; the place it writes to is the one that the next step overwrites before it reads."""
         position, passed, y = self.cache.position.clone(), self.cache.passed, self.y

@@ -38,7 +38,9 @@ def test_the_fastest_backend_is_taken_and_its_growth_estimated() -> None:
     assert attention.time_over_context().value == pytest.approx(5.096e-3 / 1.064e-3)
     assert lstm.time_over_context().value == pytest.approx(1.0)
     assert (attention.state_exponent().value, lstm.state_exponent().value) == (pytest.approx(1.0), 0.0)
-    assert list(attention.streams()) == [15625, 1953, 244]
+    assert list(attention.streams(1e9 + 1e6)) == [15625, 1953, 244]
+    assert list(attention.streams(0.9e6)) == [0, 0, 0]  # not even the weights
+    assert attention.fitting(512, 1e9 + 1e6) == 1953 and attention.fitting(100, 1e9) is None
 
 
 def test_verdicts_follow_the_rules_written_down() -> None:
@@ -78,3 +80,36 @@ def test_drift_and_growth_are_judged(late: float, grown: int, word: str) -> None
     on_device = made.assign(metric=made["metric"].replace({"resident": "device_used"}))
     assert quantities.estimate("stream_growth", pd.concat([made, on_device]), "study=stream").value == grown
     assert quantities.estimate("stream_growth", on_device, "study=stream").value == grown
+
+
+def beside(metric: str, value: float, context: int = 512, replicate: int = 0) -> dict[str, object]:
+    own = {
+        "study": "decode",
+        "model": "attention",
+        "backend": "torch_graph",
+        "steps": context,
+        "batch": 1,
+        "case": f"T{context}",
+    }
+    return own | {"metric": metric, "samples": np.array([value]), "replicate_key": f"r{replicate}"}
+
+
+def test_energy_is_shown_where_it_was_measured() -> None:
+    drawn = chart.draw(rows())
+    assert drawn is not None and drawn.caption.endswith("Energy a token: not measured.") and len(drawn.figure.axes) == 3
+    measured = [
+        beside("energy", 1e-3 * context * (1 + number), context, number) for context in (64, 4096) for number in range(3)
+    ]
+    drawn = chart.draw(pd.concat([rows(), pd.DataFrame(measured)]))
+    assert drawn is not None and len(drawn.figure.axes) == 4
+    # 64 mJ and 4.096 J by the cube root of 1·2·3, the geometric mean over replicates.
+    assert "by torch_graph. For a context of 64 → 4096 tokens: Attention 116 mJ → 7.44 J" in drawn.caption
+
+
+def test_a_measured_count_stands_beside_the_closed_form() -> None:
+    drawn = streams.draw(rows())
+    assert drawn is not None and "In 1.00 GB, less the weights" in drawn.caption and "on a GPU: not measured" in drawn.caption
+    counted = [beside("streams", 18000.0), beside("free_bytes", 10e9 + 1e6)]
+    drawn = streams.draw(pd.concat([rows(), pd.DataFrame(counted)]))
+    assert drawn is not None and "In 10.0 GB" in drawn.caption
+    assert "Attention 18 000 of 19 531 after 512 tokens" in drawn.caption

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
+import torch
 
 import impls
-from bench import prepare, streaming
+from bench import capacity, energy, forecast, plan, prepare, room, streaming
 from bench.case import Case
 from bench.studies import decode, stream
 from impls import LSTMSpec, LSTMStackSpec, Phase, Spec, TransformerSpec
@@ -76,3 +80,88 @@ def test_a_stream_is_whole_pieces_and_looks() -> None:
 def test_at_cpu_scale_a_million_tokens_go_by() -> None:
     longest = {case.spec.cell: int(case.factor("tokens")) for case in stream.CASES["cpu"] if case.phase == "forward"}
     assert longest == {"lstm": 1_000_000, "lstm_stack": 1_000_000}
+
+
+@pytest.mark.parametrize("spec", [TransformerSpec(4, 8, window=5), TransformerSpec(4, 8), LSTMSpec(4, 8, 2)])
+def test_a_network_goes_on_with_more_streams(spec: Spec) -> None:
+    loaded = impls.get("torch").load(spec, *Case(spec, 1, 1, "step").data())
+    for streams in (3, 2):
+        cast(impls.Widens, loaded).widen(streams, 9)
+        loaded.step()
+        assert loaded.outputs().shape == (1, streams, 8) and np.isfinite(loaded.outputs()).all()
+        if isinstance(spec, TransformerSpec):
+            assert loaded.cache_bytes() == spec.state_bytes(streams, 9)  # pyright: ignore[reportAttributeAccessIssue]
+        assert sum(value.nbytes for value in loaded.final_state().values()) == (
+            0 if isinstance(spec, TransformerSpec) else spec.state_bytes(streams)
+        )
+
+
+class Holding:
+    """A network whose memory holds so many streams; `error` is what one more raises."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        self.most, self.error, self.asked = most, error, 0
+
+    def load(self, spec: Spec, params: object, batch: object) -> Holding:
+        return self
+
+    def widen(self, streams: int, context: int) -> None:
+        assert context == 16
+        self.asked = streams
+
+    def step(self) -> None:
+        if self.asked > self.most:
+            raise self.error
+
+    wait = step
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 1000, 54_321])
+def test_streams_are_counted_until_memory_runs_out(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(LSTMSpec(4, 8, device="cuda"), 16, 1, "step")
+    monkeypatch.setattr(impls, "get", lambda name: Holding(most, torch.OutOfMemoryError("CUDA out of memory")))
+    monkeypatch.setattr(room, "free_bytes", lambda device: 10**9)
+    found = {item.metric: item.samples[0] for item in capacity.measure("torch", case)}
+    assert found["streams"] <= most < found["streams_over"] and found["free_bytes"] == 1e9
+    assert found["streams_over"] - found["streams"] <= max(1, most / capacity.CLOSE)
+
+
+def test_what_is_no_lack_of_memory_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(LSTMSpec(4, 8, device="cuda"), 16, 1, "step")
+    monkeypatch.setattr(impls, "get", lambda name: Holding(5, RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")))
+    monkeypatch.setattr(room, "free_bytes", lambda device: 10**9)
+    with pytest.raises(RuntimeError, match="NOT_SUPPORTED"):
+        list(capacity.measure("torch", case))
+    with pytest.raises(prepare.Skip, match="ask for device=cuda"):
+        list(capacity.measure("torch", replace(case, spec=LSTMSpec(4, 8))))
+
+
+def test_on_a_gpu_energy_is_replicated_and_graphs_are_asked() -> None:
+    energy = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy"]
+    for model in ("attention", "lstm"):
+        assert len({case.steps for case in energy if case.factor("model") == model}) == 3
+    assert {decode.STUDY.times_alone(case) for case in energy} == {3} and all(map(decode.STUDY.measures_alone, energy))
+    assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch_graph",), ("cudnn_graph",)}
+    timed = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "time"]
+    assert {"torch_graph", "cudnn_graph"} <= {name for case in timed for name in decode.measured_on(case, impls.names())}
+    assert all(decode.sweep(case) == "time" for scale in ("smoke", "cpu") for case in decode.CASES[scale])
+    assert (forecast.seconds(plan.make("decode", scale="gpu")) or 1e9) <= 9 * 60
+
+
+def test_the_energy_of_a_token_is_what_the_counter_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that draws 100 W; a token takes 20 ms, and what ran is looked at first."""
+    clock, looked = SimpleNamespace(now=0.0), []
+    counter = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: 100e3 * clock.now,
+    )
+    token = SimpleNamespace(call=lambda: setattr(clock, "now", clock.now + 0.02), wait=lambda: None)
+    monkeypatch.setitem(sys.modules, "pynvml", counter)
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(energy.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(prepare, "load", lambda case, backend: token)
+    monkeypatch.setattr(prepare, "verify", lambda prepared: looked.append(prepared) or prepared)
+    case = next(case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy")
+    found = {each.metric: each.samples[0] for each in decode.measure("torch_graph", case)}
+    assert found["energy"] == pytest.approx(2.0) and looked == [token]
