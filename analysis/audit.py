@@ -31,6 +31,8 @@ RULES = {
     ),
     "forget:0": (EXACTLY[0], "none: to compare with"),
     "forget:1": EXACTLY, "forget:2": EXACTLY, "forget:3": EXACTLY, "forget:5": EXACTLY,
+    "orthogonal": ("as PyTorch, recurrent matrices orthogonal gate by gate, no bias", "Saxe, McClelland & Ganguli 2014"),
+    "gaussian:1.5": ("as PyTorch, recurrent weights N(0, 1.5²/H)", "Sompolinsky, Crisanti & Sommers 1988, for an RNN"),
     "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
 }  # fmt: skip
 SHOWN = ("horizon", "half_life", "rate")

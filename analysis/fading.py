@@ -26,6 +26,8 @@ def table(series: pd.DataFrame) -> Table:
         Column("ΔBIC", True, "for an exponential"), Column("Law"),
     )  # fmt: skip
     rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return Table("fading", columns, ())
     found = []
     for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
         estimates = {name: quantities.QUANTITIES[name](own) for name in SHOWN}

@@ -16,8 +16,8 @@ LAST_LAG = 150
 LOWEST, HIGHEST = -12.0, 3.0  # decades
 TEN_STEPS = 10
 THEORY = float(np.log10(1 / np.sqrt(3)))  # spectral radius of U(±1/√H) as H grows: a circular law of variance 1/(3H)
-CELLS = {"rnn": "Vanilla RNN", "lstm": "LSTM"}
-AUDITED = ("keras", "flax", "tensorflow1", "jozefowicz")  # have a figure of their own
+CELLS = {"rnn": "Vanilla RNN", "gru": "GRU", "lstm": "LSTM"}
+AUDITED = ("keras", "flax", "tensorflow1", "jozefowicz")  # in the table of the init audit instead
 
 
 def draw(series: pd.DataFrame) -> Drawing | None:
@@ -57,6 +57,8 @@ def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
         middle, half = own.mean * decades.PER_NAT, own.half_width * decades.PER_NAT
         axes.fill_between(own.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
         axes.plot(own.lags, middle, color=colour, linestyle=dash)
+        for lag in (lag for lag in own.deaths if lag <= LAST_LAG):  # from the first of them on the mean has no number
+            axes.plot([lag], [0.02], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
         if alone is not None:
             axes.plot(alone.lags, alone.mean * decades.PER_NAT, color=colour, lw=0.9, linestyle=(0, (1.2, 1.6)))
         handles.append(inits.mark(init, place))
@@ -66,7 +68,7 @@ def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
         lags = np.array([0, LAST_LAG])
         axes.plot(lags, THEORY * lags, color=INK, lw=0.9, linestyle=(0, (4, 3)))
         handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (4, 3)), label="0.577ᵏ, linear theory"))
-    else:
+    elif cell == "lstm":
         handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (1.2, 1.6)), label="∏f: the cell path alone"))
     axes.set_xlim(0, LAST_LAG)
     axes.set_ylim(LOWEST, HIGHEST)
@@ -77,13 +79,16 @@ def _panel(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
 
 
 def _caption(rows: pd.DataFrame, hidden: int) -> str:
-    said = []
+    said, died = [], False
     for cell, title in CELLS.items():
         found = curves(rows[rows["cell"] == cell])
+        died |= any(lag <= LAST_LAG for own, _ in found.values() for lag in own.deaths)
         horizons = {init: verdicts.spoken("horizon", attenuation.horizon(own)) for init, (own, _) in found.items()}
         parts = [f"{inits.name(init)} {horizon}" for init, horizon in horizons.items()]
         said += [f"{title}: {', '.join(parts)}"] if parts else []
     return (
         f"H = {hidden}, a loss at the last step; mean of ln‖gradient‖ over sequences and seeds, 95 % t-band over seeds. "
         f"Steps until a thousandth is left: {'. '.join(said)}. Grey: ten steps, a thousandth."
+        + " A cross: from there on a seed’s gradient is exactly zero."
+        * died
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -9,7 +10,7 @@ from analysis import attenuation, seeds, words
 from analysis.figures import decades, inits
 from analysis.figures.attenuation import AUDITED, CELLS
 from analysis.figures.drawing import Drawing, look, panels
-from analysis.style import FAINT
+from analysis.style import FAINT, PAPER
 
 CUT = 10  # steps, at which the caption reads the cosine
 
@@ -47,6 +48,16 @@ def cosines(rows: pd.DataFrame) -> tuple[list[float], list[float]]:
     return list(cut.iloc[0][: found.shape[1]]), list(found.mean(0))
 
 
+def at_horizon(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """n(10⁻³) of the whole state's gradient and the cosine of a cut there, read along the line between the cuts that were
+    tried; None where either is not known. rows of one case."""
+    of, (kept, values) = attenuation.curve(rows), cosines(rows)
+    reach = None if of is None else attenuation.horizon(of).value
+    if reach is None or not kept or not kept[0] <= reach <= kept[-1]:
+        return None
+    return reach, float(np.interp(np.log(reach), np.log(kept), values))
+
+
 def _shares(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (init, part) in enumerate(rows.groupby("init", sort=False)):
         of = attenuation.curve(part, "log_weight")
@@ -66,6 +77,8 @@ def _cosines(axes: Axes, rows: pd.DataFrame) -> None:
         if kept:
             colour, dash = inits.look(str(init), place)
             axes.plot(kept, values, color=colour, linestyle=dash)
+            if dot := at_horizon(part):
+                axes.plot(*dot, "o", color=colour, mec=PAPER, mew=0.8, ms=6, zorder=4)
             handles.append(inits.mark(str(init), place))
     axes.axhline(1, color=FAINT, lw=1)
     axes.set_xscale("log")
@@ -78,7 +91,7 @@ def _cosines(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _caption(rows: pd.DataFrame, cells: list[str], hidden: int) -> str:
-    said, cut = [], float(CUT)
+    said, reached, cut = [], [], float(CUT)
     for cell in cells:
         parts = []
         for init, part in rows[rows["cell"] == cell].groupby("init", sort=False):
@@ -86,9 +99,16 @@ def _caption(rows: pd.DataFrame, cells: list[str], hidden: int) -> str:
             near = min(range(len(kept)), key=lambda place: abs(kept[place] - CUT), default=None)
             if near is not None:
                 parts.append(f"{inits.name(str(init))} {words.digits(values[near], 2)}")
+                reached += [dot[1]] if (dot := at_horizon(part)) else []
                 cut = kept[near]
         said.append(f"{CELLS[cell]}: {', '.join(parts)}")
+    bias = (
+        f" Dots: n(10⁻³), the steps to a thousandth; a cut there leaves a cosine of {words.digits(min(reached), 2)} to "
+        f"{words.digits(max(reached), 2)}."
+        if reached
+        else ""
+    )
     return (
         f"H = {hidden}, a loss at the last step. Above: size of what lag k adds to dL/dW_hh, over lag 0. Below: cosine "
-        f"between dL/dW_hh of the last steps and of all, mean over seeds. After {cut:.0f} steps: {'. '.join(said)}."
+        f"between dL/dW_hh of the last steps and of all, mean over seeds. After {cut:.0f} steps: {'. '.join(said)}.{bias}"
     )

@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cost, precision, quantities, verdicts
+from analysis import audit, cost, fading, precision, quantities, verdicts
+from analysis.figures import attenuation as attenuation_figure
 from analysis.figures import controls, layers, training, truncation
 from analysis.figures import cost as cost_figure
 from analysis.figures import precision as precision_figure
 from analysis.load import series_frame
+from bench import study
+from bench.gradients import curves as gradient_curves
 from results.claims import Test
 from results.record import Header, Measurement, Record
 from results.store import Run
@@ -109,11 +112,81 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
         "LSTM PyTorch default 35 steps" in said["training"] and "→ 35 steps" in said["training"] and "90 %" in said["training"]
     )
     assert "After 7 steps" in said["truncation"] and "PyTorch default 0.50" in said["truncation"]
-    assert "float16 25 and 25" in said["precision"] and "one layer 35 steps" in said["layers"]
+    assert "float16 25 and 25" in said["precision"] and "LSTM: PyTorch default, one layer 35 steps" in said["layers"]
+    # ln 35 lies between ln 7 and ln 60, where the cosine goes from 0.5 to 1.
+    assert "Dots: n(10⁻³), the steps to a thousandth; a cut there leaves a cosine of 0.87 to 0.87." in said["truncation"]
     assert (
         "at equal width torch 2.0× [2.0, 2.0]; at equal parameters torch 0.50×" in said["cost"]
         and "residual" in said["controls"]
     )
+
+
+def test_every_cell_initialisation_and_network_has_a_line_and_a_place_in_the_legend():
+    made = [
+        curves("inputs", ("log_input",), cell=cell, init=init, num_layers=layers, bidirectional=both)
+        for cell, init, layers, both in (
+            ("lstm", "pytorch", 1, False), ("lstm", "forget:3", 2, False), ("lstm", "pytorch", 2, True),
+            ("gru", "pytorch", 1, True), ("rnn", "pytorch", 3, False),
+        )
+    ]  # fmt: skip
+    drawn = layers.draw(frame(made))
+    assert drawn is not None
+    assert [axes.get_title(loc="left") for axes in drawn.figure.axes] == ["LSTM", "GRU", "Vanilla RNN"]
+    legends = [legend for axes in drawn.figure.axes if (legend := axes.get_legend()) is not None]
+    entries = [[text.get_text() for text in legend.get_texts()] for legend in legends]
+    assert entries[0] == ["PyTorch default", "forget bias 3", "one layer", "two layers", "two layers, bidirectional"]
+    assert entries[1] == ["PyTorch default", "bidirectional"] and entries[2] == ["PyTorch default", "3 layers"]
+    for said in (
+        "forget bias 3, two layers 35 steps",
+        "GRU: PyTorch default, bidirectional 35",
+        "Vanilla RNN: PyTorch default, 3",
+    ):
+        assert said in drawn.caption
+
+
+def test_a_gru_has_its_panel_and_a_dead_seed_its_mark():
+    lags = np.arange(60)
+    own = [-0.2 * lags.astype(float) for _ in range(7)]
+    own[2][9:] = -np.inf
+    measured = (gradient_curves.lags_measured(lags), gradient_curves.measurement("log_gradient", "nat", own, lags))
+    parameters = {"probe": "attenuation", "cell": "gru", "init": "pytorch", "hidden_size": 8, "steps": 60, "dtype": "float64"}
+    drawn = attenuation_figure.draw(
+        frame([Record("gradients", "gru", "reference", 0, "ok", parameters, measurements=measured)])
+    )
+    assert drawn is not None and "GRU: PyTorch default 35 steps" in drawn.caption
+    (axes,) = drawn.figure.axes
+    assert axes.get_title(loc="left") == "GRU"
+    assert [float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "x"] == [9.0]  # pyright: ignore[reportIndexIssue, reportArgumentType]
+
+
+def test_the_table_of_fading_has_every_network_with_its_law():
+    lags, random = np.arange(201), np.random.default_rng(3)
+
+    def record(cell: str, init: str, hidden: int, middle: np.ndarray) -> Record:
+        own = [middle + (0.01 * random.standard_normal(201)).cumsum() for _ in range(10)]
+        measured = (gradient_curves.lags_measured(lags), gradient_curves.measurement("log_gradient", "nat", own, lags))
+        parameters = {"probe": "attenuation", "cell": cell, "init": init, "hidden_size": hidden, "steps": 201, "seeds": 10}
+        return Record("gradients", f"{cell}{hidden}", "reference", 0, "ok", parameters, measurements=measured)
+
+    power, exponential = -3.0 * np.log1p(lags), np.where(lags > 0, 1.0, 0.0) - 0.1 * lags
+    table = fading.table(frame([record("lstm", "forget:3", 256, power), record("rnn", "pytorch", 64, exponential)]))
+    first, second = ({column.label: cell.text for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
+    assert (first["Network"], first["H"], first["T"], first["Seeds"], first["Law"]) == ("RNN", "64", "201", "10", "exponential")
+    assert (second["Network"], second["Initialised as"], second["H"], second["Law"]) == (
+        "LSTM",
+        "forget bias 3",
+        "256",
+        "power",
+    )
+    assert first["Offset"].startswith(("0.9", "1.0", "1.1")) and first["Rate"].startswith(("-0.100", "-0.099", "-0.101"))
+    assert fading.table(frame([])).rows == ()
+
+
+def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studies():
+    cases = [case for name in ("gradients", "horizon") for cases in study.get(name).cases.values() for case in cases]
+    of_lstm = {str(case.factor("init")) for case in cases if case.spec.cell == "lstm"}
+    assert of_lstm and of_lstm <= set(audit.RULES)
+    assert all(rule and source for rule, source in audit.RULES.values())
 
 
 def test_without_their_records_there_are_no_figures():
