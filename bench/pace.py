@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+LEAST_ROUNDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`rounds` turns a backend of `turn_seconds` each, after `warm_seconds` busy."""
+    """`rounds` turns a backend of `turn_seconds` each, after `warm_seconds` busy.
+
+    busy_seconds: after which all backends together have had their turns, but no fewer than `LEAST_ROUNDS` each.
+    """
 
     rounds: int
     turn_seconds: float
     warm_seconds: float
+    busy_seconds: float = math.inf

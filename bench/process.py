@@ -19,8 +19,6 @@ from bench import agreement
 from bench.code import HERE, Code
 from results.record import FailureKind
 
-STOP_SECONDS = 2.0
-
 
 class WorkerFailed(RuntimeError):
     """A worker that died or did not answer in time."""
@@ -46,6 +44,7 @@ class WorkerProcess:
         )
         self._started_by = time.monotonic() + start_seconds
         self._ready = False
+        self._unstarted: WorkerFailed | None = None
 
     @property
     def pid(self) -> int:
@@ -79,25 +78,32 @@ class WorkerProcess:
         return self.receive(timeout)
 
     def kill(self) -> None:
-        self._process.kill()
+        """With whatever it started, such as Inductor's compilers: each worker leads a process group of its own."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """End the worker; it has nothing to save."""
+        """End the worker at once: it has nothing to save, and PyTorch takes up to two seconds to say good-bye."""
+        self.kill()
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # a request that a dead worker never read
                 self._process.stdin.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._stderr.close()
 
     def await_start(self) -> None:
+        """Return once it can be asked. Raises `WorkerFailed`, the same one each time."""
+        if self._unstarted is not None:
+            raise self._unstarted
         if not self._ready:
-            self.receive(max(1.0, self._started_by - time.monotonic()))
+            try:
+                self.receive(max(1.0, self._started_by - time.monotonic()))
+            except WorkerFailed as failure:
+                self._unstarted = failure
+                raise
             self._ready = True
 
     def _death(self) -> WorkerFailed:

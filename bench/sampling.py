@@ -15,6 +15,7 @@ STEADY_BLOCK = 10  # samples; the medians of the last two blocks must agree
 STEADY_TOLERANCE = 0.01
 WARM_LIMIT_SECONDS = 5.0
 # Threads of the backend that had the turn before go on spinning for a while: OpenBLAS's for 2^26 cycles, about 25 ms.
+# A backend with a single thread has none that could.
 SETTLE_SECONDS = 0.03
 LEAST_SAMPLES = 20
 PRECISION = 0.005  # half-width of the 95 % interval of the median, relative to it
@@ -28,6 +29,7 @@ class Sampler:
 
     clock: Clock
     now: Callable[[], float] = time.perf_counter
+    settle_seconds: float = SETTLE_SECONDS
     calls: int = 1
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
@@ -51,8 +53,8 @@ class Sampler:
     def turn(self, seconds: float) -> None:
         """Sample for about `seconds`, at least once, after unrecorded calls that bring the caches back."""
         entered = self.now()
-        self.clock.sample(1)
-        while self.now() - entered < SETTLE_SECONDS:
+        self.clock.sample(self.calls)
+        while self.now() - entered < self.settle_seconds:
             self.clock.sample(self.calls)
         started = self.now()
         before = len(self.samples)

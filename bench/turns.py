@@ -5,10 +5,11 @@ Turn k of two backends lie next to each other in time; the order of turns is rev
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.pace import Pace
+from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess
 
 PREPARE_SECONDS = 300.0  # compiling counts
@@ -42,7 +43,10 @@ def measure(
         watch(f"{backend}: warming up")
         if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
             del prepared[backend]
+    started = time.monotonic()
     for number in range(pace.rounds):
+        if number >= LEAST_ROUNDS and time.monotonic() - started >= pace.busy_seconds:
+            break
         order = [name for name in prepared if name not in table.out][:: 1 if number % 2 == 0 else -1]
         replies = [_turn(table, name, pace, watch) for name in order]
         if all(reply["finished"] for reply in replies if reply):

@@ -24,7 +24,7 @@ from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
 from bench.places import Places, settle
-from bench.sampling import Sampler
+from bench.sampling import SETTLE_SECONDS, Sampler
 from impls.sizes import Device
 from results.record import HOST_PEAK, Measurement
 
@@ -37,8 +37,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 class Worker:
     """One backend; at most one case loaded at a time."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, threads: int) -> None:
         self.backend = backend
+        self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
         self.flushes_denormals = backend != study.REFERENCE and denormals.flush()
         self.admitted: set[str] = set()
@@ -54,7 +55,7 @@ class Worker:
         prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
         self.admitted.add(twin)
         self.prepared = prepare.verify(prepare.load(opened, self.backend))
-        self.sampler = Sampler(clock_for(self.prepared))
+        self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
             "first_call_seconds": self.prepared.first_call_seconds,
@@ -125,12 +126,13 @@ class Worker:
         return self.sampler
 
 
-def serve(backend: str, requests: Any, replies: Any) -> None:
+def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
     """Answer requests until the parent closes the pipe."""
-    worker = Worker(backend)
+    worker = Worker(backend, len(cpus))
     if backend in impls.names():
         with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
             impls.get(backend)
+    pin(cpus)
     operations: dict[str, Callable[..., dict[str, Any]]] = {
         name: getattr(worker, name)
         for name in ("prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
@@ -165,15 +167,26 @@ def _kind(error: BaseException) -> str:
     return "out_of_memory" if room.ran_out(error) else "error"
 
 
+def pin(cpus: set[int]) -> None:
+    """Put every thread of this process, and all that they will start, on these processors.
+
+    After the import, so that workers that start together import on different processors. What a framework reads of its
+    processors it reads when it is first used; how many threads it starts with is said by the environment.
+    """
+    if sys.platform == "linux":
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # one that ended meanwhile
+                os.sched_setaffinity(int(thread), cpus)
+
+
 def main() -> None:
-    backend, cpus = sys.argv[1:]
+    backend, numbers = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive a killed parent
-        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     # Replies go to a private copy of stdout, so that a backend's prints cannot be taken for one.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    serve(backend, sys.stdin, replies)
+    serve(backend, {int(cpu) for cpu in numbers.split(",")}, sys.stdin, replies)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,12 +30,17 @@ class Workers:
             self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
 
     def get(self, backends: Sequence[str]) -> tuple[dict[str, WorkerProcess], dict[str, Reply]]:
-        """Live workers, and a typed outcome for each backend whose worker would not start."""
+        """Live workers, and a typed outcome for each backend whose worker would not start.
+
+        Returns once every worker has started: none of them imports while another is timed.
+        """
         ready: dict[str, WorkerProcess] = {}
         replies: dict[str, Reply] = {}
+        self.start(set(backends) - self.live.keys())
+        for worker in self.live.values():
+            with contextlib.suppress(WorkerFailed):  # said again below, if it is one of those wanted
+                worker.await_start()
         for backend in backends:
-            if backend not in self.live:
-                self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
             try:
                 self.live[backend].await_start()
                 ready[backend] = self.live[backend]

@@ -17,7 +17,7 @@ from analysis.comparison import Key, NotComparable, Row, Sides, by_key, exit_cod
 from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
 from analysis.ratios import Location
 from bench import comparison, revisions, study
-from bench.code import ROOT, Code, CodeFails
+from bench.code import ROOT, Code, CodeFails, Introduction
 from bench.comparison import Contender
 from bench.pairs import Pairs, Question, Side
 from bench.plan import Plan
@@ -240,20 +240,24 @@ def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Ite
     """Both sides checked out, built if asked, and introduced. Raises `RevisionError` for one that does not run here."""
     with ExitStack() as stack:
         codes: dict[str, Code] = {}
-        yield {side: _contender(name, threads, options, stack, codes) for side, name in names.items()}
+        met: dict[Code, Introduction] = {}
+        yield {side: _contender(name, threads, options, stack, codes, met) for side, name in names.items()}
 
 
 @contextmanager
 def contender(name: str, threads: int, options: Options) -> Iterator[Contender]:
     """One side by itself."""
     with ExitStack() as stack:
-        yield _contender(name, threads, options, stack, {})
+        yield _contender(name, threads, options, stack, {}, {})
 
 
-def _contender(name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code]) -> Contender:
+def _contender(
+    name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, Introduction]
+) -> Contender:
+    """`codes` by commit and what each said of itself are kept, so that nothing is built or asked twice."""
     label, code = _code(name, options, stack, codes)
     try:
-        said = code.introduce(threads)
+        said = met[code] = met.get(code) or code.introduce(threads)
     except CodeFails as failure:
         raise RevisionError(f"{label} does not run here: {failure}") from failure
     return Contender(label, code, said, name.removeprefix(BACKEND) if name.startswith(BACKEND) else None)

@@ -183,13 +183,22 @@ class Network:
     def names_run(self) -> list[str]:
         """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""
         stream, position = self.stream, self.position
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if self.device.type == "cuda":
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        look = self._operators_and_kernels if self.device.type == "cuda" else self._operators
+        names = look()
+        self.stream, self.position = stream, position
+        return names
+
+    def _operators(self) -> list[str]:
+        """`torch.profiler` would import 800 modules on first use, among them Dynamo: more than a second a process."""
+        with torch.autograd.profiler.profile() as profile:
+            self.again()
+        return [event.name for event in profile.function_events or ()]
+
+    def _operators_and_kernels(self) -> list[str]:
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
         with torch.profiler.profile(activities=activities) as profile:
             self.again()
             self.wait()
-        self.stream, self.position = stream, position
         return [event.name for event in profile.events() or ()]
 
 

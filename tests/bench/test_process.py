@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 
 from bench import processors, turns
 from bench.case import Case
-from bench.pace import Pace
+from bench.code import Code
+from bench.pace import LEAST_ROUNDS, Pace
+from bench.process import WorkerProcess
 from bench.workers import Workers
 
 CPUS = processors.usable()[:1]
@@ -85,6 +88,70 @@ def _alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "onnxruntime"])
+def test_every_thread_of_a_worker_is_pinned_though_only_after_its_import(backend, tmp_path, case):
+    with Workers(CPUS, tmp_path) as workers:
+        ready, _ = workers.get([backend])
+        reply = ready[backend].request("prepare", 120, case=case.to_dict(), check_answers=False)
+        if reply["status"] == "skipped":
+            pytest.skip(reply["reason"])
+        assert reply["status"] == "ok", reply
+        status = [path.read_text() for path in Path(f"/proc/{ready[backend].pid}/task").glob("*/status")]
+    allowed = {line.split()[1] for text in status for line in text.splitlines() if line.startswith("Cpus_allowed_list")}
+    assert allowed == {str(CPUS[0])}
+
+
+def test_a_worker_that_does_not_start_says_why_each_time_it_is_asked_for(tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "worker.py").write_text("raise SystemExit('not today')")
+    (tmp_path / "bench" / "__init__.py").write_text("")
+    with Workers(CPUS, tmp_path, Code(tmp_path)) as workers:
+        for _ in range(2):
+            ready, replies = workers.get(["numpy"])
+            assert not ready and "not today" in replies["numpy"]["reason"] and replies["numpy"]["kind"] == "crash"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process groups as Linux has them")
+def test_a_worker_is_ended_at_once_with_what_it_has_started(tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "worker.py").write_text(
+        "import subprocess, time\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        'print(\'{"status": "ok", "pid": %d}\' % child.pid, flush=True)\n'
+        "time.sleep(600)\n"
+    )
+    (tmp_path / "bench" / "__init__.py").write_text("")
+    worker = WorkerProcess("numpy", CPUS, tmp_path, code=Code(tmp_path))
+    child = worker.receive(60)["pid"]
+    assert _alive(child)
+    worker.close()
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child) and not _alive(worker.pid)
+
+
+def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_ten(monkeypatch):
+    class Fake:
+        def __init__(self) -> None:
+            self.turns = 0
+
+        def send(self, operation: str, **_: object) -> None:
+            self.turns += operation == "turn"
+            clock["now"] += 0.05 * (operation == "turn")
+
+        def receive(self, _: float) -> turns.Reply:
+            return {"status": "ok", "finished": False, "latest": 0.05, "measurements": []}
+
+    for busy, expected in ((2.0, 20), (0.1, LEAST_ROUNDS), (math.inf, 40)):
+        clock = {"now": 0.0}
+        monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
+        sides = {"base": Fake(), "new": Fake()}
+        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
+        assert [side.turns for side in sides.values()] == [expected, expected]
 
 
 def test_samples_come_back_in_turns(tmp_path, case):

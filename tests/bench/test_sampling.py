@@ -82,6 +82,13 @@ def test_a_turn_keeps_every_sample_but_those_of_its_first_moments():
     assert len(sampler.blocks) == 2
 
 
+def test_a_single_thread_has_nothing_to_settle():
+    fake = FakeTime(lambda _: 0.01)
+    sampler = Sampler(WallClock(fake.call, fake.wait, fake.now), now=fake.now, settle_seconds=0.0)
+    sampler.turn(0.0)
+    assert (fake.calls, sampler.blocks) == (2, [1]), "one call brings the caches back, one is recorded"
+
+
 def test_a_turn_takes_one_sample_however_slow_it_is():
     sampler = FakeTime(lambda _: 30.0).sampler()
     sampler.turn(0.02)
