@@ -190,7 +190,8 @@ class Network:
 
     def _operators(self) -> list[str]:
         """`torch.profiler` would import 800 modules on first use, among them Dynamo: more than a second a process."""
-        with torch.autograd.profiler.profile() as profile:
+        profile = torch.autograd.profiler.profile()
+        with profile:
             self.again()
         return [event.name for event in profile.function_events or ()]
 
