@@ -43,6 +43,10 @@ def test_opcheck(changes):
     torch.library.opcheck(lstm_layer, tuple(arguments(**changes).values()))
 
 
+def test_opcheck_of_the_backward_operator():
+    torch.library.opcheck(lstm_layer_backward, tuple(backward_arguments()))
+
+
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
 def test_gradients_are_those_of_finite_differences(memory):
     given = arguments(torch.float64, hidden=3, memory=memory)
