@@ -110,6 +110,12 @@ def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
     return NOT_MEASURED if values is None else seeds.mean(values)
 
 
+def _identity_contrast(rows: pd.DataFrame) -> Estimate:
+    """The least difference found where an identity ought to fail."""
+    found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_contrast")])
+    return Estimate(float(found.min()), float(found.min()), float(found.min()), len(found)) if len(found) else NOT_MEASURED
+
+
 def _identity_error(rows: pd.DataFrame) -> Estimate:
     """The largest error found; nothing is estimated, so it is its own interval."""
     found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_error")])
@@ -190,6 +196,7 @@ QUANTITIES: dict[str, Quantity] = {
     "passed_over_100": _of_curve(_passed_over_100),
     "cell_cosine_at_100": _cell_cosine_at_100,
     "identity_error": _identity_error,
+    "identity_contrast": _identity_contrast,
     "hop_share_at_10": partial(seeds.first, name="hop_share_10"),
     "largest_exponent": partial(seeds.first, name="lyapunov"),
     "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
@@ -250,6 +257,7 @@ WORDS = SCALING_WORDS | {
     "passed_over_100": "A(100)/A(1)",
     "cell_cosine_at_100": "cosine at lag 100",
     "identity_error": "largest error",
+    "identity_contrast": "otherwise at least",
     "hop_share_at_10": "share that never left",
     "largest_exponent": "λ₁",
     "input_disagreement": "largest difference of ln‖dL/dx‖",
