@@ -21,6 +21,7 @@ REMEDY = "pip install cuda-bindings (version 13) and NVIDIA's driver"
 DEFAULT_SHARED_LIMIT = 48 << 10  # more has to be asked for
 PORTABLE_CLUSTER = 8  # larger clusters have to be asked for
 # What the driver answers to a cluster, or to shared memory, that the device does not have.
+ASKING = ("cuFuncSetAttribute", "cuOccupancyMaxActiveClusters")
 NO_ROOM = ("CUDA_ERROR_INVALID_CLUSTER_SIZE", "CUDA_ERROR_INVALID_VALUE", "CUDA_ERROR_NOT_SUPPORTED")
 
 
@@ -33,7 +34,7 @@ class DriverError(RuntimeError):
 
 
 class NoRoom(DriverError):
-    """The device cannot hold what a kernel needs: see `NO_ROOM`."""
+    """The device does not have what a kernel needs: see `NO_ROOM`."""
 
 
 class Room(TypedDict):
@@ -216,5 +217,5 @@ def require(call: str, returned: Any) -> Any:
     if error == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
         raise torch.OutOfMemoryError(f"{call}: out of memory on the GPU")
     if error.value:
-        raise (NoRoom if error.name in NO_ROOM else DriverError)(call, error.name)
+        raise (NoRoom if call in ASKING and error.name in NO_ROOM else DriverError)(call, error.name)
     return values[0] if values else None

@@ -46,15 +46,10 @@ def plan_for(x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memo
 
 @lru_cache(maxsize=1024)
 def planned(
-    hidden: int,
-    batch: int,
-    directions: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    design: Design,
-    memory: Memory,
+    hidden: int, batch: int, directions: int, dtype: torch.dtype, device: torch.device, design: Design, memory: Memory,
     tf32: bool,
-) -> Plan:
+) -> Plan:  # fmt: skip
+    """The plan on this device: the driver is asked once for the same sizes."""
     sizes = hidden, batch, directions, dtype
     if device.type != "cuda":
         return choose(*sizes, EMULATED_CAPABILITY, tf32=tf32, design=design, memory=memory)
@@ -63,9 +58,10 @@ def planned(
 
 
 @contextmanager
-def as_planned(x: Tensor, tf32: bool) -> Iterator[None]:
-    """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the kernels do."""
-    with torch.autocast(x.device.type, enabled=False), products(tf32) if x.dtype == torch.float32 else nullcontext():
+def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
+    """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the plan's kernels do."""
+    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else nullcontext()
+    with torch.autocast(x.device.type, enabled=False), of_float32:
         yield
 
 
@@ -84,7 +80,7 @@ def lstm_layer(
     launcher = launcher_for(x.device)
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
     wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
-    with as_planned(x, tf32):
+    with as_planned(plan, x):
         weights = layer.pack(plan, weight_ih, weight_hh, bias)
         found = layer.forward(plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0, lengths, training)
     nothing = x.new_empty(0)
@@ -114,7 +110,7 @@ def lstm_layer_backward(
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]
     wide, lengths = recurrence.wide(x.dtype), lengths.clamp(0, len(x)).contiguous()
     result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
-    with as_planned(x, tf32):
+    with as_planned(plan, x):
         found = layer.backward(
             plan, launcher, weight_ih, weight_hh, bias, x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(), lengths,
             result, grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous(),

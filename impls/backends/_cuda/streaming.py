@@ -32,8 +32,8 @@ class Streaming:
             raise ValueError(f"stream: expected a batch of at least 1; got {batch}")
         weight_ih, weight_hh, _, weight_hr = layers[0]
         hidden, self.inputs, launcher = weight_ih.shape[1] // 4, weight_ih.shape[2], ops.launcher_for(weight_ih.device)
-        self.h = weight_ih.new_zeros(len(layers), batch, weight_hh.shape[2])
-        self.c = weight_ih.new_zeros(len(layers), batch, hidden, dtype=recurrence.wide(weight_ih.dtype))
+        self._h = weight_ih.new_zeros(len(layers), batch, weight_hh.shape[2])
+        self._c = weight_ih.new_zeros(len(layers), batch, hidden, dtype=recurrence.wide(weight_ih.dtype))
         try:
             if weight_hr is not None:
                 raise Refused("one launch knows no projection")
@@ -41,6 +41,14 @@ class Streaming:
             self.way: _OneLaunch | _LayerByLayer = _OneLaunch.of(stream, launcher, layers)
         except Refused as reason:
             self.way = _LayerByLayer.of(layers, batch, launcher, tf32, str(reason))
+
+    @property
+    def h(self) -> Tensor:
+        return self._h
+
+    @property
+    def c(self) -> Tensor:
+        return self._c
 
     def advance(self, x: Tensor) -> Tensor:
         """y [tokens, B, H] (with a projection, P for H) of the next tokens x [tokens, B, I].
@@ -87,7 +95,6 @@ class _LayerByLayer:
     launcher: Launcher
     weights: list[layer.Weights]
     projections: list[Tensor | None]
-    tf32: bool
     reason: str
 
     @classmethod
@@ -95,15 +102,15 @@ class _LayerByLayer:
         weight_ih = layers[0][0]
         sizes = weight_ih.shape[1] // 4, batch, 1, weight_ih.dtype, weight_ih.device
         plan, packed = ops.planned(*sizes, "auto", "saved", tf32), []
-        with ops.as_planned(weight_ih, tf32):
+        with ops.as_planned(plan, weight_ih):
             for weight_ih, weight_hh, bias, weight_hr in layers:
                 folded = (weight_ih, weight_hh) if weight_hr is None else fold_weights(weight_ih, weight_hh, weight_hr)
                 packed.append(layer.pack(plan, *folded, bias))
-        return cls(plan, launcher, packed, [weight_hr for *_, weight_hr in layers], tf32, reason)
+        return cls(plan, launcher, packed, [weight_hr for *_, weight_hr in layers], reason)
 
     def advance(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
-        with ops.as_planned(x, self.tf32):
+        with ops.as_planned(self.plan, x):
             found = run(self.plan, self.launcher, self.weights, self.projections, x, h, c, lengths)
         h.copy_(found.h_n)
         c.copy_(found.c_n)

@@ -164,8 +164,14 @@ def test_a_cluster_that_the_device_does_not_have_has_no_room_and_another_design_
     assert driver.resident_clusters(LARGE) == 0
     plan = choose(768, 8, 1, torch.bfloat16, (12, 0), **driver.room())  # C = 16 alone
     assert plan.design == "tensor_step" and "no room" in plan.reason
-    devices.refused[call] = "CUDA_ERROR_ILLEGAL_ADDRESS"
-    with pytest.raises(driver.DriverError, match=f"{call} failed: CUDA_ERROR_ILLEGAL_ADDRESS"):
+
+
+@pytest.mark.parametrize("call, name", [
+    ("cuOccupancyMaxActiveClusters", "CUDA_ERROR_ILLEGAL_ADDRESS"), ("cuModuleLoadData", "CUDA_ERROR_INVALID_VALUE"),
+])  # fmt: skip
+def test_any_other_error_is_not_taken_for_a_lack_of_room(devices, call, name):
+    devices.refused[call] = name
+    with pytest.raises(driver.DriverError, match=f"{call} failed: {name}"):
         driver.resident_clusters(LARGE)
 
 

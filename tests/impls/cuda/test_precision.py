@@ -69,8 +69,9 @@ def test_a_switch_that_was_inherited_still_inherits():
     assert BACKENDS.cuda.matmul.fp32_precision == "tf32"
 
 
-@pytest.mark.parametrize("tf32", [False, True])
-def test_the_operators_multiply_all_in_one_mode(tf32, monkeypatch):
+@pytest.mark.parametrize("design, tf32, mode", [("auto", False, "ieee"), ("tensor_step", True, "tf32"), ("step", True, "ieee")])
+def test_the_operators_multiply_all_in_one_mode(design, tf32, mode, monkeypatch):
+    """That of their kernels: the design step multiplies exactly also where TF32 is allowed."""
     seen = []
 
     def spy(name):
@@ -83,8 +84,8 @@ def test_the_operators_multiply_all_in_one_mode(tf32, monkeypatch):
         monkeypatch.setattr(layer, name, wrapper)
 
     spy("forward"), spy("backward")
-    BACKENDS.cuda.matmul.fp32_precision = "ieee" if tf32 else "tf32"
-    given = arguments(design="tensor_step" if tf32 else "step", tf32=tf32)
+    BACKENDS.cuda.matmul.fp32_precision = "ieee" if mode == "tf32" else "tf32"
+    given = arguments(design=design, tf32=tf32)
     y = lstm_layer(*given.values())[0]
     torch.autograd.grad(y.sum(), [given[name] for name in TENSORS[:-1]])
-    assert seen == [(name, "tf32" if tf32 else "ieee") for name in ("forward", "backward")]
+    assert seen == [(name, mode) for name in ("forward", "backward")]

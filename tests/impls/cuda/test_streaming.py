@@ -79,6 +79,8 @@ def test_what_does_not_stream_is_told_so():
         pair(num_layers=2, dropout=0.5)[1].train().stream(1)
     with pytest.raises(ValueError, match="at least 1"):
         pair()[1].stream(0)
+    with pytest.raises(AttributeError):
+        pair()[1].stream(1).h = torch.zeros(1)  # filled in place, never another tensor
 
 
 @pytest.mark.parametrize("position, change, complaint", [
