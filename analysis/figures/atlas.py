@@ -107,7 +107,7 @@ def _legend() -> list[Line2D]:
 
 
 def _caption(said: list[str], exhausted: list[str]) -> str:
-    text = words.listed(said)
+    text = "; ".join(said)
     named = words.listed(dict.fromkeys(exhausted))
     missing = f" Out of memory, so that no crossover is looked for there, and marked by a cross: {named}." if named else ""
     return (

@@ -35,7 +35,9 @@ def draw(series: pd.DataFrame) -> Drawing | None:
                 )  # fmt: skip
             axes.axhline(1, color=FAINT, lw=1, linestyle=(0, (3, 2)))
             axes.set(xscale="log", xlabel=label, title=f"Training over {label}")
-            log_values(axes.xaxis, sorted({length for curve in curves.values() for length in curve.lengths}))
+            measured = sorted({length for curve in curves.values() for length in curve.lengths})
+            axes.set_xlim(measured[0] / 1.1, measured[-1] * 1.1)  # the marks lie between, the ticks where it was measured
+            log_values(axes.xaxis, measured)
             axes.tick_params(labelleft=True)
         grid[0][0].set_ylabel("d ln t / d ln of it")
         handles, names = grid[0][0].get_legend_handles_labels()
