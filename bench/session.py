@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench import environment, study
 from bench.code import HERE, Code, Introduction
-from bench.language.text import corpus_name
-from bench.plan import Plan
+from bench.language.text import InvalidCorpus, corpus_name, of_file
+from bench.plan import TEXT, Plan
 from bench.run import Listener, Run
 from results import store
 from results.record import Footer, Header
@@ -30,8 +30,10 @@ def start(
 ) -> tuple[Path, Footer]:
     """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line.
 
-    corpus: the file whose hash the plan has, if it has one.
+    corpus: the file whose hash the plan has, if it has one. Raises `InvalidCorpus` where it is too short, or nothing reads it.
     """
+    if corpus is not None:
+        require_corpus(plan, corpus)
     now = datetime.now(UTC)
     said = said or _introduction(plan)
     header = Header(
@@ -52,6 +54,18 @@ def start(
         return path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
     finally:
         writer.close()
+
+
+def require_corpus(plan: Plan, corpus: Path) -> None:
+    """Raise `InvalidCorpus` where no case of the plan reads text, or the longest window that one asks for is not there."""
+    windows = [case.steps + 1 for name in plan.studies for case in plan.cases(name) if TEXT in case.factors]
+    if not windows:
+        where = f" that passes {' and '.join(plan.filters)}" if plan.filters else ""
+        raise InvalidCorpus(
+            f"no case of {', '.join(plan.studies)}{where} reads text, so that the corpus {corpus} would not be read; leave out "
+            "--corpus, or choose cases of source=text of the studies quality and context"
+        )
+    of_file(corpus, max(windows))
 
 
 def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:

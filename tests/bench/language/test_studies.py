@@ -114,7 +114,7 @@ def test_a_corpus_is_part_of_the_plan_by_its_hash_alone(tmp_path, monkeypatch):
 def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
     path = tmp_path / "mine.txt"
     path.write_bytes(b"all work and no play " * 400)
-    asked = plan.make("quality", [], ["source=copy:8", "cell=lstm_stack"], scale="smoke", corpus=text.corpus_name(path))
+    asked = plan.make("quality", [], ["source=text", "cell=lstm_stack"], scale="cpu", corpus=text.corpus_name(path))
 
     class Impatient(type(collector)):
         def expect(self, study: str, records: int) -> None:
@@ -125,3 +125,28 @@ def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
         session.start(asked, writer_root, Impatient(), corpus=path)
     with pytest.raises(StoreError, match=r"was begun with the corpus .*this is no corpus; name the same file with --corpus"):
         session.resume(writer_root, collector)
+
+
+def test_a_corpus_too_short_for_a_case_is_refused_before_the_run_begins(tmp_path, collector):
+    """By the longest window that is asked for: the shorter ones would fit."""
+    path = tmp_path / "mine.txt"
+    longest = 1 + max(case.steps for case in study.get("context").cases["cpu"] if plan.TEXT in case.factors)
+    path.write_bytes(b"x" * (text.HELD_OUT_EVERY * longest - 1))
+    asked = plan.make("context", [], ["source=text"], scale="cpu", corpus=text.corpus_name(path))
+    with pytest.raises(
+        text.InvalidCorpus, match=f"too few for one window of {longest}; name a file of at least {10 * longest}"
+    ):
+        session.start(asked, tmp_path / "runs", collector, corpus=path)
+    assert not (tmp_path / "runs").exists()
+    path.write_bytes(b"x" * text.HELD_OUT_EVERY * longest)
+    session.require_corpus(asked, path)
+
+
+@pytest.mark.parametrize(("name", "where"), [("scaling", []), ("quality", ["source=copy:32"])])
+def test_a_corpus_that_no_case_reads_is_refused(tmp_path, collector, name, where):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"all work and no play " * 400)
+    asked = plan.make(name, [], where, scale="cpu", corpus=text.corpus_name(path))
+    with pytest.raises(text.InvalidCorpus, match="reads text, so that the corpus .* would not be read; leave out --corpus"):
+        session.start(asked, tmp_path / "runs", collector, corpus=path)
+    assert not (tmp_path / "runs").exists()
