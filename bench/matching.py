@@ -7,20 +7,22 @@ leaves the others apart, and the record keeps what was matched and how well.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench import prepare
 from bench.case import Case, Factor
 from bench.clock import calls_per_sample, clock_for
+from bench.prepare import Prepared
 from impls import Spec, TransformerSpec
 
 By = Literal["parameters", "flops", "time"]
 Cost = Callable[[Spec], float]
 TOLERANCE = 0.01
+TIME_TOLERANCE = 0.05  # what so few samples of a width can tell apart
 WIDEST = 1 << 16
-SAMPLES = 21
+SAMPLES = 9
 
 
 class Unmatched(ValueError):
@@ -58,21 +60,32 @@ def by_flops(spec: Spec, like: Spec, context: int = 1, tolerance: float = TOLERA
     return match(spec, "flops", lambda of: of.flops_per_token(context=context), wanted, tolerance)
 
 
-def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TOLERANCE) -> Match:
-    """`spec` at the width whose call lasts as long here as the case's. Raises `Unmatched`, as it will where the clock cannot
-    tell 1 % apart."""
+def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TIME_TOLERANCE) -> Match:
+    """`spec` at the width whose call lasts as long here as the case's, both timed in turns at every width that is tried.
 
-    def seconds(of: Spec) -> float:
-        return median_seconds(replace(case, spec=of), backend)
+    Raises `Unmatched`, as it will where the clock cannot tell the tolerance apart.
+    """
+    own = prepare.load(case, backend)
 
-    return match(spec, "time", seconds, seconds(case.spec), tolerance)
+    def share(of: Spec) -> float:
+        return ratio(*in_turns([prepare.load(replace(case, spec=of), backend), own]))
+
+    found = match(spec, "time", share, 1.0, tolerance)
+    seconds = statistics.median(in_turns([own])[0])
+    return replace(found, wanted=seconds, found=found.found * seconds)
 
 
-def median_seconds(case: Case, backend: str) -> float:
-    """Median seconds of one call of a loaded case, warm."""
-    clock = clock_for(prepare.load(case, backend))
-    calls = calls_per_sample(clock)
-    return statistics.median(clock.sample(calls) for _ in range(SAMPLES))
+def in_turns(each: Sequence[Prepared], samples: int = SAMPLES) -> list[list[float]]:
+    """Seconds of a call of each, warm, one sample after the other's so that drift hits all alike."""
+    clocks = [clock_for(prepared) for prepared in each]
+    calls = [calls_per_sample(clock) for clock in clocks]
+    rounds = [[clock.sample(count) for clock, count in zip(clocks, calls, strict=True)] for _ in range(samples)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def ratio(own: Sequence[float], its: Sequence[float]) -> float:
+    """The median over rounds of own time over its."""
+    return statistics.median(one / other for one, other in zip(own, its, strict=True))
 
 
 def match(spec: Spec, by: By, cost: Cost, wanted: float, tolerance: float = TOLERANCE) -> Match:

@@ -35,6 +35,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     from bench.filters import InvalidFilter
     from bench.language.text import InvalidCorpus
     from bench.lock import DeviceBusy
+    from bench.matching import Unmatched
     from bench.revisions import RevisionError
     from bench.session import NothingToResume
     from impls.spec import InvalidSpec
@@ -44,7 +45,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
     return (
         impls.UnknownName, impls.Unavailable, InvalidSpec, InvalidCase, InvalidFilter, InvalidDuration, InvalidCorpus,
-        DeviceBusy, NothingToResume, CodeFails, RevisionError, UnclearSides, StoreError, analysis.AnalysisError,
+        DeviceBusy, Unmatched, NothingToResume, CodeFails, RevisionError, UnclearSides, StoreError, analysis.AnalysisError,
     )  # fmt: skip
 
 

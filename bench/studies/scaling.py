@@ -21,11 +21,17 @@ COMPARED = ("lstm_stack", "transformer")  # whose crossovers are asked for: at m
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """Peak memory and, on a GPU, energy of one call; or the rounds of Newton's method. Imported in the worker alone."""
+    """Peak memory and, on a GPU, energy of one call; the rounds of Newton's method; or an LSTM of equal cost. Imported in the
+    worker alone."""
     if case.factor("sweep") == "newton":
         from bench import newton
 
         yield from newton.measure(case)
+        return
+    if case.factor("sweep") == "matched":
+        from bench import equal_cost
+
+        yield from equal_cost.measure(backend, case)
         return
     from bench import energy, memory, prepare
 
@@ -35,7 +41,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 
 
 def measured_alone(case: Case) -> bool:
-    return case.factor("sweep") in ("memory", "newton")
+    return case.factor("sweep") in ("memory", "newton", "matched")
 
 
 def times_alone(case: Case) -> int:
@@ -97,6 +103,13 @@ def _sizes(like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], ba
             yield Case(model, steps, batch, "forward_backward", factors=factors)
 
 
+def _matched(models: list[Model], steps: int, batch: int) -> Iterator[Case]:
+    """The Transformer, and an LSTM of equal cost by each contract (see `bench.equal_cost`)."""
+    transformer = next(spec for spec, _ in models if spec.cell == "transformer")
+    for by in ("parameters", "flops", "time"):
+        yield Case(transformer, steps, batch, "forward_backward", factors=(("sweep", "matched"), ("matched", by)))
+
+
 def _newton(lengths: Sequence[int], seeds: int, inits: Sequence[str] = NEWTON_INITS) -> Iterator[Case]:
     for init in inits:
         for steps in lengths:
@@ -109,6 +122,7 @@ def _smoke() -> Iterator[Case]:
     yield from _over_length(models[:2], (8, 16), 16, ("forward_backward",))
     yield from _memory(models[:1], (16,), 16)
     yield from _newton((32,), 3, ("pytorch",))
+    yield from list(_matched(models, 8, 2))[:2]  # calls of a few microseconds are not matched by time
 
 
 def _cpu() -> Iterator[Case]:
@@ -123,6 +137,7 @@ def _cpu() -> Iterator[Case]:
     yield from _memory(scans, (64, 4096), 4096)
     yield from _sizes(like, (52, 96, 192), (1, 2, 4), (1, 4, 16), 128, 4, 4)
     yield from _newton((1024,), 3)
+    yield from _matched(models, 256, 4)
 
 
 def _gpu() -> Iterator[Case]:
@@ -133,9 +148,10 @@ def _gpu() -> Iterator[Case]:
     yield from _over_length(scans, (64, 2048, 65_536), 65_536, ("forward_backward",))
     yield from _one_sequence(compared, (256, 1024, 4096))
     yield from _memory(compared, (64, 2048, 65_536), 65_536)
-    yield from _memory(scans, (64, 65_536), 65_536)
+    yield from _memory(scans, (65_536,), 65_536)
     yield from _sizes(like, (256, 512, 1024), (1, 2, 4), (1, 16, 128), 256, 8, 16)
-    yield from _newton((1024,), 5)
+    yield from _newton((512,), 5)
+    yield from _matched(models, 64, 256)
 
 
 def forecast(case: Case) -> float:
@@ -157,6 +173,8 @@ def forecast(case: Case) -> float:
     if case.spec.cell == "ssm":
         call += counts["tokens"] * scan * share
     drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * draw
+    if case.factor("sweep") == "matched":  # both sides at about 16 widths by time, by what is counted at one
+        return start + (16 * 22 if case.factor("matched") == "time" else 50) * max(call, 1e-3)
     alone = measured_alone(case)
     return drawn + (4 if alone else 11) * call + (start if alone else 0.15 if device == "cpu" else 0.4)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from bench import equal_cost, matching, prepare
 from bench.case import Case
 from bench.matching import Unmatched, by_flops, by_parameters, by_time, match
-from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
+from bench.studies import scaling
+from bench.study import Scale
+from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec, UnknownName
 
 LIKE = TransformerSpec(256, 256, 4, num_heads=4)
 
@@ -59,6 +64,57 @@ def test_matched_by_time() -> None:
 
 
 def test_a_real_clock_is_asked() -> None:
-    case = Case(LSTMStackSpec(24, 24), 16, 4)
-    found = by_time(case, MinLSTMSpec(8, 8), "numpy", tolerance=10.0)
-    assert found.wanted > 0 and found.found > 0 and found.by == "time"
+    """A layer that is matched to itself by time is about as wide, and not the one that the search begins at."""
+    tolerance = 0.5  # of what the busiest machine may add to one side of a pair
+    case = Case(LSTMStackSpec(96, 96), 4, 16)
+    found = by_time(case, LSTMStackSpec(8, 8), "numpy", tolerance)
+    assert found.by == "time" and abs(found.mismatch) <= tolerance and found.wanted > 0
+    assert 24 <= found.spec.hidden_size <= 384
+
+
+def test_where_the_shortest_takes_longer_nothing_is_matched_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "in_turns", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
+    monkeypatch.setattr(matching, "ratio", lambda *_: 3.0)
+    with pytest.raises(Unmatched, match=r"has 1 seconds a call within 5\.0%: the nearest, of width 1, has 3"):
+        by_time(Case(TransformerSpec(8, 8, num_heads=2), 4, 1), LSTMStackSpec(8, 8), "numpy")
+
+
+def _matched(by: str) -> Case:
+    case = next(case for case in scaling.CASES["smoke"] if case.factor("sweep") == "matched")
+    return replace(case, factors=(("matched", by),))
+
+
+@pytest.mark.parametrize("by", ["parameters", "flops"])
+def test_an_lstm_of_equal_cost_is_what_its_contract_says_and_stands_in_the_record(by: str) -> None:
+    found = {each.metric: each.samples for each in equal_cost.measure("numpy", _matched(by))}
+    assert found[f"matched_{by}"][0] == pytest.approx(1, abs=0.01 if by == "parameters" else 0.05)
+    assert found["matched_size"][0] > 1 and len(found["matched_time"]) == len(found["its_time"]) == equal_cost.SAMPLES
+    assert found["matched_seconds"][0] > 0
+
+
+def test_the_three_contracts_choose_three_lstms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time by a clock that goes by the width: the search is by_time's own."""
+    wide = 90
+    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
+    monkeypatch.setattr(matching, "ratio", lambda own, its: own[0])
+    sizes = {by: equal_cost.match("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
+    assert sizes["time"] == wide and sizes["parameters"] < sizes["flops"], "attention is operations and no parameters"
+    with pytest.raises(UnknownName, match="no contract 'heart'; choose from flops, parameters, time"):
+        equal_cost.match("numpy", _matched("heart"))
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_the_studys_transformer_has_an_lstm_by_every_counted_contract(scale: Scale) -> None:
+    cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "matched"]
+    assert [case.factor("matched") for case in cases] == ["parameters", "flops", "time"]
+    found = [equal_cost.match("torch", case) for case in cases[:2]]
+    assert all(abs(each.mismatch) <= 0.01 for each in found) and found[0].spec.hidden_size < found[1].spec.hidden_size
+
+
+def test_an_lstm_that_cannot_be_as_fast_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise Unmatched("no lstm_stack has 1 seconds a call")
+
+    monkeypatch.setattr(equal_cost, "match", fails)
+    with pytest.raises(prepare.Skip, match="no lstm_stack has 1 seconds a call"):
+        list(equal_cost.measure("numpy", _matched("time")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -81,6 +82,20 @@ def test_mistakes_are_answered_in_one_sentence_and_exit_code_two(arguments: tupl
     assert answer.returncode == 2
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_sizes_that_cannot_be_matched_are_a_sentence_and_no_traceback():
+    """Cases are built, and matched, while a study is imported."""
+    program = (
+        "import sys; sys.argv = ['lstm-bench', 'list', 'scaling']\n"
+        "from bench import matching\n"
+        "matching.by_parameters.__defaults__ = (1e-9,)\n"
+        "from lstm_bench.__main__ import main\n"
+        "main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    assert re.match(r"error: no \w+ has \d+ parameters within 0.0%: the nearest, of width \d+, has \d+", answer.stderr)
 
 
 def test_a_run_prints_its_file_and_nothing_else_on_standard_output(tmp_path):

@@ -147,6 +147,6 @@ def test_a_corpus_that_no_case_reads_is_refused(tmp_path, collector, name, where
     path = tmp_path / "mine.txt"
     path.write_bytes(b"all work and no play " * 400)
     asked = plan.make(name, [], where, scale="cpu", corpus=text.corpus_name(path))
-    with pytest.raises(text.InvalidCorpus, match="reads text, so that the corpus .* would not be read; leave out --corpus"):
+    with pytest.raises(text.InvalidCorpus, match=r"reads text, so that the corpus .* would not be read; leave out --corpus"):
         session.start(asked, tmp_path / "runs", collector, corpus=path)
     assert not (tmp_path / "runs").exists()
