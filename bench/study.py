@@ -17,7 +17,7 @@ from results.record import Measurement
 
 STUDIES = Path(__file__).parent / "studies"
 REFERENCE = "reference"  # stands in the place of a backend where a study's own float64 code measures, once for all backends
-Scale = Literal["smoke", "quick", "cpu", "gpu", "grid", "emulated"]
+Scale = Literal["smoke", "quick", "cpu", "gpu", "grid", "many", "emulated"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ from results.record import HOST_PEAK, Measurement
 if TYPE_CHECKING:
     from bench.gpu.station import Station
 
+# Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
+# threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
+PINNED_LATE = ("torch", "torch_loop")
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -128,6 +131,8 @@ class Worker:
 
 def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
     """Answer requests until the parent closes the pipe."""
+    if backend not in PINNED_LATE:
+        pin(cpus)
     worker = Worker(backend, len(cpus))
     if backend in impls.names():
         with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
@@ -168,11 +173,7 @@ def _kind(error: BaseException) -> str:
 
 
 def pin(cpus: set[int]) -> None:
-    """Put every thread of this process, and all that they will start, on these processors.
-
-    After the import, so that workers that start together import on different processors. What a framework reads of its
-    processors it reads when it is first used; how many threads it starts with is said by the environment.
-    """
+    """Put every thread of this process, and all that they will start, on these processors."""
     if sys.platform == "linux":
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(ProcessLookupError):  # one that ended meanwhile

@@ -43,6 +43,15 @@ def _cpu() -> Iterator[Case]:
     yield from _streams(base, (64, 256, 512), (1, 8))
 
 
+def _many() -> Iterator[Case]:
+    """Small and different: 102 of them, so that two backends make a suite of 204 rows."""
+    for cell in (LSTMSpec, GRUSpec, RNNSpec):
+        base = cell(8, 8)
+        for phase in ("forward", "forward_backward"):
+            yield from _grid(base, 8, (8, 16, 32, 48, 64), (1, 4, 8), phase)
+        yield from _streams(base, (8, 32), (1, 4))
+
+
 def _gpu() -> Iterator[Case]:
     for phase in ("forward", "forward_backward"):
         for dtype in ("float16", "bfloat16", "float32"):
@@ -69,6 +78,7 @@ CASES: dict[Scale, tuple[Case, ...]] = {
     "quick": tuple(_quick()),
     "cpu": tuple(_cpu()),
     "gpu": tuple(_gpu()),
+    "many": tuple(_many()),
 }
 STUDY = Study(
     question="How many tokens a second does each backend process, and how long does one streaming step take?",

@@ -92,7 +92,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "onnxruntime"])
-def test_every_thread_of_a_worker_is_pinned_though_only_after_its_import(backend, tmp_path, case):
+def test_every_thread_of_a_worker_is_pinned_whether_before_or_after_its_import(backend, tmp_path, case):
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get([backend])
         reply = ready[backend].request("prepare", 120, case=case.to_dict(), check_answers=False)

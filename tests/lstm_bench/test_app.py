@@ -57,7 +57,7 @@ def test_no_framework_is_imported_before_it_is_needed(arguments: tuple[str, ...]
 
 def test_list_names_suites_studies_and_backends():
     listed = json.loads(lstm_bench("list", "--json").stdout)
-    assert set(listed["suites"]) == {"smoke", "quick", "cpu", "gpu", "grid", "emulated"}
+    assert set(listed["suites"]) == {"smoke", "quick", "cpu", "gpu", "grid", "many", "emulated"}
     assert set(listed["studies"]) == set(study.names()) > {"throughput", "memory", "gradients"}
     assert set(listed["backends"]) == set(names())
     assert all(listed["backends"].values()), "a backend's file says in its first line what it is"
