@@ -88,9 +88,17 @@ def influence_reach(rows: pd.DataFrame) -> Estimate:
     return _of_curve(rows, "influence", "influence_lag", faded_influence)
 
 
+# Estimators that a known optimum answers too. It has no weights for a gradient to pass through, and is not trained to recall.
+CALIBRATED = ("context_within_percent", "context_for_nine_tenths", "relative", "influence_reach")
+
+
 def truth(rows: pd.DataFrame, estimator: str) -> float | None:
-    """What the estimator makes of the source's known optimum on the same windows; None where no optimum is known."""
+    """What the estimator makes of the source's known optimum on the same windows; None where no optimum is known.
+
+    `relative` is of the optimum in a group of its own: nothing is better.
+    """
     metric, places, what = {
+        "relative": ("optimum_target_loss", "context", _relative_alone),
         "context_within_percent": ("optimum_context_loss", "context", within_percent),
         "context_for_nine_tenths": ("optimum_context_loss", "context", nine_tenths),
         "influence_reach": ("optimum_influence", "influence_lag", faded_influence),
@@ -127,6 +135,10 @@ def relative(losses: np.ndarray, at: np.ndarray, hardest: float = 1.0) -> list[f
                 ends[model] = float(at[place])
                 break
     return ends
+
+
+def _relative_alone(at: np.ndarray, losses: np.ndarray) -> float | None:
+    return relative(losses.reshape(1, len(at), -1), at)[0]
 
 
 def relative_context(group: pd.DataFrame, cell: str) -> Estimate:

@@ -78,7 +78,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, source: str) -> None:
         if source == "text" and name in PUBLISHED:
             low, high = PUBLISHED[name]
             axes.fill_betweenx([line - 0.42, line + 0.42], low, high, color=UNDECIDED, lw=0, zorder=0)
-        if name in ("context_within_percent", "context_for_nine_tenths", "influence_reach"):
+        if name in context.CALIBRATED:
             true = context.truth(group, name)
             if true is not None:
                 axes.plot([true], [line], color=INK, marker="|", markersize=22, markeredgewidth=1.4, linestyle="")

@@ -37,7 +37,7 @@ def measure(case: Case) -> Iterator[Measurement]:
     lag, log_gradient       ln‖dL/d vector of the token `lag` before the last given‖, mean over sequences
     influence_lag           1, 2, 4, … tokens back from the target
     influence               KL(p(·|x) ‖ p(·|x with that token drawn anew)), mean over windows, nats
-    optimum_context_loss, optimum_influence   of the known optimum
+    optimum_context_loss, optimum_target_loss, optimum_influence   of the known optimum
     """
     source = sources.of_case(case, case.steps + 1)
     judged, rate = int(case.factor("judged")), float(case.factor("rate"))
@@ -108,8 +108,9 @@ def changed(windows: np.ndarray, other: np.ndarray, lag: int) -> np.ndarray:
 
 def ruler(source: HiddenMarkov, windows: np.ndarray, other: np.ndarray, given: list[int]) -> Iterator[Measurement]:
     """What the optimum makes of the same windows: the true answer that estimators are held against."""
-    best = np.array([source.optimum(windows[-1 - count :])[-1].mean() for count in given])
-    yield curves.measurement("optimum_context_loss", "nat", [best])
+    best = np.stack([source.optimum(windows[-1 - count :])[-1] for count in given])
+    yield curves.measurement("optimum_context_loss", "nat", [best.mean(1)])
+    yield curves.measurement("optimum_target_loss", "nat", [np.round(best[:, :KEPT_TARGETS], 4)])
     whole = source.predictions(windows)[-1]
     told = []
     for lag in given:

@@ -55,9 +55,9 @@ def _pair(
 
 
 def _cpu() -> Iterator[Case]:
-    rates = "0.003/0.006/0.012"
+    rates = "0.006/0.012/0.024"
     for size, width, layers, heads in (("large", 64, 2, 4), ("middle", 52, 1, 2), ("small", 20, 2, 2)):
-        yield from _pair(size, width, layers, heads, 128, 16, 240, 256, rates, "text")
+        yield from _pair(size, width, layers, heads, 128, 16, 200, 256, rates, "text")
     for source in ("copy:32", "hmm:100"):
         yield from _pair("middle", 28, 2, 2, 128, 16, 150, 256, "0.006", source)
 

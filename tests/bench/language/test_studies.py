@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench import places, plan, session, study
 from bench.case import Case, InvalidCase
@@ -78,6 +79,8 @@ def test_a_context_is_given_as_said_and_the_optimum_knows_what_a_token_is_worth(
     found = measured(context.measure(smoke("context", "lstm_stack")))
     assert found["context"] == (1, 2, 4, 8, 16) and len(found["target_loss"]) == 3 * 5 * 8
     assert len(found["optimum_context_loss"]) == 5 and all(value >= 0 for value in found["optimum_influence"])
+    by_context = np.reshape(found["optimum_target_loss"], (5, -1))
+    np.testing.assert_allclose(by_context.mean(1), found["optimum_context_loss"], atol=1e-4)  # all eight targets are kept
 
 
 def test_influence_is_of_the_token_that_was_changed():
@@ -87,6 +90,21 @@ def test_influence_is_of_the_token_that_was_changed():
         2,
     ]
     assert not context.changed(windows, other, 3)[-1].any() and not windows.any()
+
+
+def test_influence_at_every_lag_is_the_divergence_from_the_unchanged_window():
+    """By hand, lag by lag: the prediction of the unchanged window is taken once."""
+    source, model = HiddenMarkov(20), quality.training(smoke("context", "transformer"), HiddenMarkov(20), 1e-3, 0).model
+    windows = source.windows(np.random.default_rng(0), 10, 6)
+    other = context.resampled(source, windows)
+    found = context.influence(model, windows, other, [1, 4])
+    with torch.no_grad():
+        for value, lag in zip(found, (1, 4), strict=True):
+            p, q = (
+                torch.softmax(model(torch.from_numpy(each[:-1]))[-1].double(), -1)
+                for each in (windows, context.changed(windows, other, lag))
+            )
+            assert value == pytest.approx(float((p * (p / q).log()).sum(-1).mean()), rel=1e-9)
 
 
 def test_a_short_lag_is_learnt_and_an_untrained_network_learns_none():
