@@ -1,0 +1,83 @@
+"""flash-linear-attention (fla-org/flash-linear-attention), an optional peer: a minLSTM's recurrence in one fused Triton kernel.
+
+Its HGRN kernel computes h' = exp(g)·h + x, which is a minLSTM's with g = ln f/(f+i) and x = i/(f+i) times the candidate.
+Written after its source (commit 2523d40: `fused_recurrent_hgrn(x, g, initial_state, output_final_state)`), tested against a
+stand-in; never run here on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional
+
+from impls import Unavailable, refusals
+from impls.backend import Phase
+from impls.backends import _torch
+from impls.backends._torch_models import build, minlstm
+from impls.batch import Batch
+from impls.params import Params
+from impls.residual_specs import MinLSTMSpec
+from impls.spec import Spec
+
+RUNS = ("hgrn",)
+DEVICES = ("cuda",)
+CELLS = ("minlstm",)
+PACKAGE = "fla"
+KERNEL = "fused_recurrent_hgrn"  # all of its kernels' names begin so
+DTYPES = ("float32", "bfloat16", "float16", "tensorfloat32")
+# x and g [B, T, H], the first state [B, H], whether the last is wanted; to the states [B, T, H] and the last.
+Kernel = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
+
+
+def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
+    return refusals.first(
+        refusals.in_principle(spec, phase, ragged),
+        refusals.cell(spec, *CELLS),
+        refusals.dtype(spec, *DTYPES),
+        refusals.device(spec, *DEVICES),
+        _torch.no_cuda(spec),
+        _missing(),
+    )
+
+
+def _missing() -> str | None:
+    if importlib.util.find_spec(PACKAGE) is None:
+        return "flash-linear-attention is not installed; pip install flash-linear-attention (it needs Triton and a GPU)"
+    return None
+
+
+def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+        raise Unavailable(reason)
+    return network(spec, params, batch, importlib.import_module("fla.ops.hgrn").fused_recurrent_hgrn)
+
+
+def network(spec: Spec, params: Params, batch: Batch, kernel: Kernel) -> _torch.Network:
+    assert isinstance(spec, MinLSTMSpec)
+    _torch.check(spec, params, batch)
+    model = build(spec, params)
+    for block in model.layers:
+        assert isinstance(block, minlstm.Block)
+        block.states = partial(states, kernel)
+    return _torch.Network(spec, dict(model.named_parameters()), batch, model, what_ran)
+
+
+def states(kernel: Kernel, forget: Tensor, write: Tensor, candidate: Tensor, h: Tensor) -> Tensor:
+    """As `minlstm.states`."""
+    keep = minlstm.kept(forget, write)
+    x, g = (-keep).sigmoid() * candidate, functional.logsigmoid(keep)
+    found, _ = kernel(x.transpose(0, 1).contiguous(), g.transpose(0, 1).contiguous(), h, False)
+    return found.transpose(0, 1)
+
+
+def what_ran(network: _torch.Network) -> dict[str, str]:
+    ours = any(name.startswith(KERNEL) for name in network.names_run())
+    return {
+        "ran": "hgrn" if ours else f"no kernel named {KERNEL}",
+        "products": "PyTorch's, inside the time",
+    }

@@ -1,0 +1,99 @@
+"""The layouts of xLSTM's CUDA cell, against a stand-in with its parameters; and its refusals. Nobody runs its kernels here."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import agreement
+from bench.case import Case
+from impls import LSTMSpec
+from impls.backends import xlstm
+
+
+class Cell(nn.Module):
+    """What `sLSTMCell_cuda` keeps and computes for one head and function "lstm": input SBGNH, output SBH."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self._recurrent_kernel_ = nn.Parameter(torch.zeros(1, hidden, 4 * hidden))
+        self._bias_ = nn.Parameter(torch.zeros(4 * hidden))
+
+    def product(self, h: Tensor) -> Tensor:
+        return h @ self._recurrent_kernel_[0]
+
+    def forward(self, input: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        assert state.shape == (2, input.shape[1], input.shape[2] // 4)
+        assert self.training == torch.is_grad_enabled() and self._bias_.dtype == torch.float32
+        h, c = state
+        found = []
+        for projected in input:
+            i, f, z, o = (projected + self.product(h) + self._bias_).chunk(4, dim=-1)
+            c = f.sigmoid() * c + i.sigmoid() * z.tanh()
+            h = o.sigmoid() * c.tanh()
+            found.append(h)
+        return torch.stack(found), torch.stack([h, c])
+
+
+class Transposed(Cell):
+    def product(self, h: Tensor) -> Tensor:
+        size = h.shape[-1]
+        return (self._recurrent_kernel_[0].view(size, 4, size).permute(2, 1, 0).reshape(size, -1).T @ h.T).T
+
+
+class Swapped(Cell):
+    def forward(self, input: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(input, state.flip(0))
+
+
+@pytest.mark.parametrize("phase", ["forward", "forward_backward", "step"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layouts_are_converted_both_ways(phase, bias: bool) -> None:
+    case = Case(LSTMSpec(5, 7, bias=bias), 6, 3, phase, initial_state=True)
+    network = xlstm.network(case.spec, *case.data(), Cell(7))
+    agreement.check_against(agreement.answer(network, case), case)
+
+
+@pytest.mark.parametrize("wrong", [Transposed, Swapped])
+def test_another_layout_would_be_seen(wrong: type[Cell]) -> None:
+    case = Case(LSTMSpec(5, 7), 6, 3, initial_state=True)
+    with pytest.raises(agreement.Disagreement):
+        agreement.check_against(agreement.answer(xlstm.network(case.spec, *case.data(), wrong(7)), case), case)
+
+
+def test_it_is_asked_for_an_lstm_of_one_head() -> None:
+    asked = xlstm.configuration(LSTMSpec(5, 7, dtype="bfloat16", device="cuda"), 3)
+    assert (asked["function"], asked["num_heads"], asked["backend"], asked["dtype"]) == ("lstm", 1, "cuda", "bfloat16")
+    assert (asked["hidden_size"], asked["batch_size"], asked["enable_automatic_mixed_precision"]) == (7, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ragged", "part"),
+    [
+        ({"dtype": "tensorfloat32"}, False, "not in tensorfloat32"),
+        ({"num_layers": 2}, False, "a single layer"),
+        ({"bidirectional": True}, False, "one direction"),
+        ({}, True, "knows no lengths"),
+        ({"device": "cpu"}, False, "runs on cuda, not on cpu"),
+    ],
+)
+def test_refusals(asked, ragged: bool, part: str) -> None:
+    reason = xlstm.refuses(LSTMSpec(8, 8, **({"device": "cuda"} | asked)), "forward", ragged)
+    assert reason is not None and part in reason
+
+
+def test_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    reason = xlstm.refuses(LSTMSpec(8, 8, device="cuda"), "forward", False)
+    assert reason is not None and "pip install xlstm" in reason
+
+
+def test_a_kernel_that_did_not_run_is_a_fall_back() -> None:
+    ran = [["void slstm::SLSTMPointwiseForward<false>(int, int)"], ["aten::linear"]]
+    networks = [SimpleNamespace(names_run=lambda names=names: names) for names in ran]
+    assert [xlstm.what_ran(each)["ran"] in xlstm.RUNS for each in networks] == [True, False]  # pyright: ignore[reportArgumentType]
