@@ -35,7 +35,7 @@ def over_length(rows: pd.DataFrame, *metrics: str) -> Series | None:
 
 
 def crossover(rows: pd.DataFrame, *metrics: str) -> Estimate:
-    """From which length the LSTM costs less than the Transformer. One replicate gives where, and no interval."""
+    """From which length the LSTM costs less than the Transformer. One replicate gives no interval, and so no number."""
     sides = [over_length(rows[rows["cell"] == cell], *metrics) for cell in (CHALLENGER, INCUMBENT)]
     first, second = sides
     if first is None or second is None:

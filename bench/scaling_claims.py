@@ -71,7 +71,7 @@ CLAIMS = (
             f"e-crossover-{name}",
             f"From a length near where attention costs as much as the rest ({rule}), an LSTM of as many parameters takes less "
             f"time in {name}.",
-            (Test("crossover_time"), Test(f"crossover_over_{quantity}", low=0.5, high=2.0)),
+            (Test(f"crossover_over_{quantity}", low=0.5, high=2.0),),
             ((f"LSTM and Transformer, {name}", _of("tokens", phase)),),
             rule,
             "Kaplan et al. 2020, section 2.1",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis import claims, lengths, quantities
 from analysis.gallery import studied
 from analysis.load import load, records_frame, series_frame
+from analysis.verdicts import Verdict, judge
+from bench.studies import scaling
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path
+from tests.analysis.scaling_synthetic import alone
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 WIDTH = 100
@@ -91,3 +95,32 @@ def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
     energy = quantities.estimate("crossover_energy", series, "study=scaling")
     assert energy.bounds is None and energy.why == "not measured"
     assert studied(series.iloc[:0], series) == []
+
+
+def judged(name: str, rows: pd.DataFrame) -> Verdict:
+    return judge(next(claim for claim in scaling.CLAIMS if claim.name == name), rows)
+
+
+def test_memory_is_measured_often_enough_for_a_verdict():
+    """The study's own cases, as often as it measures them: lighter, then heavier throughout."""
+    light = alone(lambda case: case.tokens * (50.0 if case.spec.cell == "lstm_stack" else 75.0), "rss_peak", "B")
+    heavy = alone(lambda case: case.tokens * (99.0 if case.spec.cell == "lstm_stack" else 75.0), "rss_peak", "B")
+    assert judged("e-memory", light).word == "supported" and judged("e-memory", heavy).word == "not supported"
+    once = light[light["replicate"] == 0]
+    assert judged("e-memory", once).word == "inconclusive"
+
+
+def test_energy_is_measured_often_enough_for_a_verdict():
+    """Joules of an LSTM that cost as much as a Transformer's at T = 4992 on a GPU, or at no length that was measured."""
+
+    def energy(dear: float) -> pd.DataFrame:
+        costs = {"lstm_stack": lambda steps: dear, "transformer": lambda steps: 1 + steps / 4992}
+        return alone(
+            lambda case: case.tokens * costs.get(case.spec.cell, costs["lstm_stack"])(case.steps), "energy", "J", "gpu"
+        )
+
+    found = judged("e-energy", energy(2.0))
+    (steps,) = found.findings[0].estimates
+    assert found.word == "supported" and steps.low is not None and steps.high is not None
+    assert steps.low < 4992 < steps.high <= 32_768
+    assert judged("e-energy", energy(99.0)).word == "not supported"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from analysis import quantities, seeds
-from bench import plan
+from bench import plan, study
 from bench.studies import scaling
+from results.claims import INFINITE
 
 
 def test_every_rule_names_a_quantity_that_exists():
     named = {test.quantity for claim in scaling.CLAIMS for test in claim.tests}
     assert named <= quantities.QUANTITIES.keys() | quantities.OVER_LENGTHS.keys()
+
+
+def test_every_rule_has_a_bound_that_an_interval_can_miss():
+    tests = [test for name in study.names() for claim in study.get(name).verdicts for test in claim.tests]
+    assert tests and all(test.low > -INFINITE or test.high < INFINITE for test in tests)
 
 
 def test_times_are_taken_in_turns_and_memory_alone():
