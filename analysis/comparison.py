@@ -176,8 +176,9 @@ def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
             raise NotComparable(f"{base.path} and {new.path} do not compare: {name} {values[0]} against {values[1]}")
     plans = base.header.plan, new.header.plan
     paired = "comparison" in plans[0] and plans[0]["comparison"] == plans[1].get("comparison")
-    backends = [name or "" for name in plans[0]["sides_backends"]] if paired else ["", ""]
-    sides = Sides(by_key(base.records, backends[1], last=True), by_key(new.records, backends[0]), paired, location)
+    named: dict[Any, str | None] = dict(zip(("base", "new"), plans[0]["sides_backends"], strict=True)) if paired else {}
+    others = [named.get(plan.get("side")) or "" for plan in reversed(plans)]
+    sides = Sides(by_key(base.records, others[0], last=True), by_key(new.records, others[1]), paired, location)
     if not sides.base.keys() & sides.new.keys():
         raise NotComparable(f"{base.path} and {new.path} have no case and backend in common")
     return sides

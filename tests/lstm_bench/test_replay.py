@@ -1,0 +1,127 @@
+"""Comparisons on disk are judged again as they were measured: in pairs, confirmed, certified; the real 3 % among them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import certificate
+from analysis.certificate import Certificate
+from analysis.comparison import Sides, by_key
+from lstm_bench import compare
+from lstm_bench.compare import Options, Outcome
+from results import store
+from results.record import Footer, Header, Measurement, Record
+from tests.bench.conftest import Collector
+
+SLOW_DOWN = store.COMPARISONS / "slow-down"  # made by the commands in docs/history.md
+CASE = "lstm-I64-H64-T32-B32-forward-float32-cpu"
+BACKENDS = ("numpy", "a_little_more")
+ENVIRONMENT = {"cpu": {"threads": 1}, "git": {"commit": None, "dirty": False}, "packages": {}}
+
+
+def stored(folder: Path, slowdown: float, spread: float) -> tuple[Path, Path]:
+    """Both runs of a comparison of two backends whose pairs share a drift of 30 %."""
+    random = np.random.default_rng(0)
+    numbers = [*range(20), *range(1000, 1010)]
+    drift = np.exp(random.normal(0, 0.3, len(numbers)))
+    factor = (1 + slowdown) * np.exp(random.normal(0, spread, len(numbers)))
+    paths = []
+    for side, backend, times in (("base", BACKENDS[0], drift), ("new", BACKENDS[1], drift * factor)):
+        plan = {"suite": "quick", "comparison": "1", "side": side, "sides_backends": list(BACKENDS)}
+        header = Header(side, "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, plan)
+        path = store.new_path(folder, header)
+        writer = store.Writer(path)
+        writer.append(header)
+        for number, seconds in zip(numbers, times, strict=True):
+            measured = (Measurement("time", "s", (0.001 * float(seconds),)),)
+            writer.append(Record("throughput", CASE, backend, number, "ok", {}, measurements=measured, seconds=2.0))
+        writer.append(Footer("2026-11-20T12:02:00Z", True, 100.0, 50.0))
+        writer.close()
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def certified(spread: float) -> Certificate:
+    random = np.random.default_rng(1)
+
+    def side(backend: str) -> list[Record]:
+        times = 0.001 * np.exp(random.normal(0, spread / 2**0.5, 20))
+        return [
+            Record(
+                "throughput", CASE, backend, number, "ok", {}, measurements=(Measurement("time", "s", (value,)),), seconds=2.0
+            )
+            for number, value in enumerate(times.tolist())
+        ]
+
+    sides = [by_key(record for backend in BACKENDS for record in side(backend)) for _ in range(2)]
+    return certificate.certify(Sides(sides[0], sides[1], True), "imaginary", 1, 1, "quick", "2026-11-20")
+
+
+def replayed(base: Path, new: Path, options: Options) -> Outcome:
+    def no_plan():
+        raise AssertionError("nothing is measured")
+
+    return compare.compare(str(base), str(new), no_plan, base.parent, Collector(), options)
+
+
+def test_stored_pairs_are_judged_as_pairs_under_their_certificate(tmp_path: Path):
+    paths = stored(tmp_path, 0.03, 0.005)
+    outcome = replayed(*paths, Options(certificate=certified(0.005)))
+    (row,) = outcome.rows
+    assert row.key.backend == "numpy → a_little_more"
+    assert row.decision.verdict == "SLOWER" and outcome.exit_code == 1, "a drift of 30 % that both sides share cancels"
+    (row,) = replayed(*paths, Options(certificate=certified(0.08))).rows
+    assert row.decision.verdict == "UNDECIDED", "no verdict is finer than the floor"
+    (row,) = replayed(*reversed(paths), Options()).rows
+    assert row.decision.verdict == "FASTER", "the other way round"
+
+
+def test_a_stored_three_percent_is_not_the_same_where_the_floor_hides_it(tmp_path: Path):
+    outcome = replayed(*stored(tmp_path, 0.03, 0.025), Options(certificate=certified(0.025)))
+    assert [row.decision.verdict for row in outcome.rows] == ["UNDECIDED"] and outcome.exit_code == 3
+
+
+def test_a_certificate_of_another_location_suite_or_machine_is_no_certificate(tmp_path: Path):
+    paths = stored(tmp_path, 0.0, 0.005)
+    made = certified(0.1)
+    other = next(name for name in ("median", "minimum") if name != made.location)
+    assert [row.decision.verdict for row in replayed(*paths, Options(certificate=made)).rows] == ["UNDECIDED"]
+    elsewhere = replayed(*paths, Options(certificate=made, asked_location=other))
+    assert [row.decision.verdict for row in elsewhere.rows] == ["SAME"]
+    assert "so nothing is certified here" in " ".join(elsewhere.remarks)
+    header = store.read(paths[0]).header
+    assert made.holds_for(header)
+    header.plan["suite"] = "cpu"
+    assert not made.holds_for(header)
+
+
+@pytest.mark.parametrize(("folder", "wanted"), [("quiet", ("SLOWER",)), ("noisy", ("SLOWER", "UNDECIDED"))])
+def test_the_real_slow_down_is_found_where_it_can_be_and_never_the_same(folder: str, wanted: tuple[str, ...]):
+    runs = {}
+    for path in sorted((SLOW_DOWN / folder).rglob("*.jsonl")):
+        runs[store.read(path).header.plan["side"]] = path
+    if not runs:
+        pytest.skip(f"no runs below {SLOW_DOWN / folder}: not measured; docs/history.md says how")
+    header = store.read(runs["base"]).header
+    made = certificate.newest_for(SLOW_DOWN / f"{folder}-certificate", header)
+    assert made is not None, "the runs are kept with the certificate they are judged by"
+    (row,) = [row for row in replayed(runs["base"], runs["new"], Options(certificate=made)).rows if row.metric == "time"]
+    assert row.decision.verdict in wanted, row.decision
+    records = store.read(runs["new"]).records
+    assert {record.provenance["more"] for record in records} == {"1 of 32 steps"}, "as the backend counts itself"
+
+
+def test_noise_ends_with_the_command_it_disturbs():
+    program = "import json, os; print(json.dumps(os.getpid())); raise SystemExit(7)"
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.perf.noise", sys.executable, "-c", program], capture_output=True, text=True, timeout=100
+    )
+    assert answer.returncode == 7 and json.loads(answer.stdout) > 0
+    nothing = subprocess.run([sys.executable, "-m", "tests.perf.noise"], capture_output=True, text=True, timeout=100)
+    assert nothing.returncode == 2 and "name the command" in nothing.stderr
