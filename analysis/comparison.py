@@ -34,6 +34,14 @@ class NotComparable(AnalysisError):
     """Two runs that share nothing that could be compared."""
 
 
+class OtherMachine(NotComparable):
+    """Two runs of different machines, protocols or numbers of threads."""
+
+
+class NothingInCommon(NotComparable):
+    """Two runs without a case and backend in common."""
+
+
 class Key(NamedTuple):
     """What a row is about; `backend` names both where the two sides run different ones."""
 
@@ -170,17 +178,17 @@ class Sides:
 
 
 def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
-    """Two runs on disk. Raises `NotComparable` for different machines, protocols or threads, or without a case in common."""
+    """Two runs on disk. Raises `OtherMachine` (also for another protocol, or other threads) or `NothingInCommon`."""
     for name, values in _preconditions(base, new).items():
         if values[0] != values[1]:
-            raise NotComparable(f"{base.path} and {new.path} do not compare: {name} {values[0]} against {values[1]}")
+            raise OtherMachine(f"{base.path} and {new.path} do not compare: {name} {values[0]} against {values[1]}")
     plans = base.header.plan, new.header.plan
     paired = "comparison" in plans[0] and plans[0]["comparison"] == plans[1].get("comparison")
     named: dict[Any, str | None] = dict(zip(("base", "new"), plans[0]["sides_backends"], strict=True)) if paired else {}
     others = [named.get(plan.get("side")) or "" for plan in reversed(plans)]
     sides = Sides(by_key(base.records, others[0], last=True), by_key(new.records, others[1]), paired, location)
     if not sides.base.keys() & sides.new.keys():
-        raise NotComparable(f"{base.path} and {new.path} have no case and backend in common")
+        raise NothingInCommon(f"{base.path} and {new.path} have no case and backend in common")
     return sides
 
 
@@ -258,8 +266,10 @@ def _clock(records: Iterable[Record]) -> float | None:
 def _preconditions(base: Run, new: Run) -> dict[str, tuple[Any, Any]]:
     headers = base.header, new.header
     threads = tuple(header.environment.get("cpu", {}).get("threads") for header in headers)
+    hosts = [header.environment.get("host") for header in headers]
     return {
         "machine": (headers[0].machine, headers[1].machine),
+        "host": (hosts[0], hosts[1]) if all(hosts) else (None, None),  # older runs do not say
         "protocol": (headers[0].protocol, headers[1].protocol),
         "threads": (threads[0], threads[1]),
     }

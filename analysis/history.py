@@ -6,10 +6,11 @@ import hashlib
 import math
 import statistics
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from results.store import Run
 
 # What belongs to the commit itself; everything else that changes speed is the fingerprint's.
 OF_THE_COMMIT = ("git.commit", "packages.lstm-bench")
+
+Reason = Literal["dirty", "another branch", "unfinished", "before its commit"]
+Locate = Callable[[Run], Location]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,12 @@ class Series:
 
 
 def fingerprint(run: Run) -> str:
-    """Short, and equal only for runs whose numbers may share a line."""
+    """Short, and equal only for runs whose numbers may share a line: of one machine, protocol, software and suite."""
     parts = {name: value for name, value in comparable(run).items() if name not in OF_THE_COMMIT}
-    text = repr((run.header.machine, run.header.protocol, sorted(parts.items())))
+    plan = run.header.plan
+    studies = plan.get("studies", ())
+    asked = plan.get("suite"), studies[0] if len(studies) == 1 else ""  # the pace: a study alone may keep its own
+    text = repr((run.header.machine, run.header.protocol, asked, sorted(parts.items())))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -81,18 +88,54 @@ def commit_of(run: Run) -> str | None:
     return None if git.get("dirty") else git.get("commit")
 
 
-def series(runs: Iterable[Run], order: Sequence[str], location: Location = "median") -> list[Series]:
-    """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out."""
+def reason_left_out(run: Run, place: Container[str]) -> Reason | None:
+    """Why a run is no point along these commits; None where it is one."""
+    git = run.header.environment.get("git", {})
+    if git.get("dirty") or not git.get("commit"):
+        return "dirty"
+    if git["commit"] not in place:
+        return "another branch"
+    return None if run.finished else "unfinished"
+
+
+def left_out(runs: Iterable[Run], order: Sequence[str]) -> dict[Reason, int]:
+    """How many runs are no points, by reason; and how many points began before their commit was made, which are kept."""
+    place = frozenset(order)
+    found: dict[Reason, int] = {}
+    for run in runs:
+        if reason := reason_left_out(run, place) or _clock(run):
+            found[reason] = found.get(reason, 0) + 1
+    return found
+
+
+def _clock(run: Run) -> Reason | None:
+    committed = run.header.environment.get("git", {}).get("committed")
+    try:
+        early = bool(committed) and datetime.fromisoformat(run.header.started) < datetime.fromisoformat(committed)
+    except (TypeError, ValueError):  # a date without its zone, or none, of another program's file
+        return None
+    return "before its commit" if early else None
+
+
+def median(_: Run) -> Location:
+    return "median"
+
+
+def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median) -> list[Series]:
+    """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out.
+
+    location: what stands for a replicate of a run, which depends on nothing that a series bridges.
+    """
     place = {commit: position for position, commit in enumerate(order)}
     found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
     asked: dict[tuple[Key, str, str], Mapping[str, Any]] = {}
     for run in runs:
         commit = commit_of(run)
-        if commit not in place:
+        if commit is None or reason_left_out(run, place):
             continue
-        mark = fingerprint(run)
+        mark, chosen = fingerprint(run), location(run)
         for record in run.records:
-            if (seconds := _seconds(record, location)) is not None:
+            if (seconds := _seconds(record, chosen)) is not None:
                 name = Key(record.study, record.case, record.backend), run.header.machine, mark
                 found.setdefault(name, {}).setdefault(commit, []).append(seconds)
                 asked[name] = run.header.plan

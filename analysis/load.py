@@ -17,7 +17,7 @@ from results.store import ROOT, Run, StoreError, find, read, read_header
 MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
 # Parts of the environment that change what is measured. Load, uptime, variables and the like are shown, not compared.
-COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "git.commit")
+COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "host", "git.commit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.revisions import Repository, RevisionError
+from bench.revisions import NoSpan, Repository, RevisionError
 
 Word = Literal["good", "bad", "skip"]
 
@@ -44,11 +44,11 @@ class Bisection:
 def bisection(repository: Repository, good: str, bad: str) -> Iterator[Bisection]:
     """Between two commits along first parents, gone again afterwards.
 
-    Raises `RevisionError` where good does not precede bad.
+    Raises `NoSpan` where good does not precede bad.
     """
     along = repository.git("rev-list", "--first-parent", bad).split()
     if good not in along[1:]:
-        raise RevisionError(
+        raise NoSpan(
             f"{repository.short(good)} does not lie before {repository.short(bad)} along first parents, so there is nothing "
             "between them to search; name an ancestor as GOOD"
         )

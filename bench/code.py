@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import environment
+
 ROOT = Path(__file__).resolve().parent.parent
 INTRODUCTION_SECONDS = 120.0
+ROOMS = ("impls", "bench", "results")  # what a worker runs
 _INTRODUCTION = """
-import json, sys
+import importlib, json, sys
 import impls
 from bench import environment
+places = {name: list(importlib.import_module(name).__path__)[0] for name in sys.argv[2:]}
 described = environment.describe(int(sys.argv[1]))
 print(json.dumps({"protocol": environment.PROTOCOL, "machine": environment.machine_name(described),
-                  "environment": described, "backends": impls.names()}))
+                  "environment": described, "backends": impls.names(), "places": places}))
 """
 
 
@@ -28,10 +32,14 @@ class CodeFails(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The folder that holds `impls` and `bench`, and the interpreter to run them with."""
+    """The folder that holds `impls`, `bench` and `results`, and the interpreter to run them with.
+
+    commit: whose code it must be, where it is a revision's.
+    """
 
     root: Path = ROOT
     python: str = sys.executable
+    commit: str | None = None
 
     @property
     def python_path(self) -> str:
@@ -39,16 +47,38 @@ class Code:
         return os.pathsep.join([str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def introduce(self, threads: int) -> Introduction:
-        """What the code says of itself and of the machine, in a process of its own. Raises `CodeFails`."""
-        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads)]
-        variables = os.environ | {"PYTHONPATH": self.python_path}
+        """What the code says of itself and of the machine, in a process of its own.
+
+        Raises `CodeFails`, also where what would run is another's code. Which host this is and what is not committed is
+        found here, lest it depend on the revision.
+        """
+        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *ROOMS]
+        # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
+        variables = os.environ | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             said = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=INTRODUCTION_SECONDS)
         except subprocess.TimeoutExpired:
             raise CodeFails(f"said nothing within {INTRODUCTION_SECONDS:.0f} s") from None
         if said.returncode:
             raise CodeFails((said.stderr.strip().splitlines() or [f"exited with code {said.returncode}"])[-1])
-        return Introduction(**json.loads(said.stdout.splitlines()[-1]))
+        values = json.loads(said.stdout.splitlines()[-1])
+        self._check_places(values.pop("places"))
+        described = values["environment"]
+        self._check_commit(described["git"]["commit"])
+        described |= {"host": environment.host(), "git": described["git"] | {"diff": environment.git_state(self.root)["diff"]}}
+        return Introduction(**values)
+
+    def _check_places(self, places: dict[str, str]) -> None:
+        """Python takes a room that is missing here from wherever else it finds one, such as an installed copy."""
+        strange = [name for name, place in places.items() if not Path(place).resolve().is_relative_to(self.root.resolve())]
+        if strange:
+            raise CodeFails(
+                f"it has no package {' and no package '.join(strange)} of its own, so other code would be measured in its place"
+            )
+
+    def _check_commit(self, commit: str | None) -> None:
+        if self.commit is not None and commit != self.commit:
+            raise CodeFails(f"it says that it is commit {commit}, and {self.commit} was asked for")
 
 
 @dataclass(frozen=True, slots=True)

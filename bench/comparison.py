@@ -6,16 +6,18 @@ Each side is a run like any other, with the environment and the commit of its ow
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import study
+from bench import environment, study
 from bench.code import Code, Introduction
+from bench.lock import device_lock
 from bench.pairs import SIDES, Pairs, Question, Side
 from bench.plan import Plan
 from bench.run import Listener
@@ -76,16 +78,8 @@ def opened(
 
     Its last lines are written when the block is left: complete, or what ended it.
     """
-    now = datetime.now(UTC)
     key = _key(plan, sides, options)
-    found = _unfinished(root, key) if resume else {}
-    writers: dict[Side, store.Writer] = {}
-    try:
-        for side in SIDES:
-            header = _header(side, sides, key, now)
-            writers[side] = store.Writer(found[side].path if found else store.new_path(root, header))
-            if not found:
-                writers[side].append(header)
+    with device_lock(plan.device), _writers(plan, sides, root, key, resume) as (writers, found):
         codes: dict[Side, Code] = {side: contender.code for side, contender in sides.items()}
         pairs = Pairs(plan, codes, writers, listener)
         for side, run in found.items():
@@ -101,19 +95,54 @@ def opened(
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             for writer in writers.values():
                 writer.append(Footer(ended, complete, time.monotonic() - started, pairs.busy_seconds / 2, note))
+
+
+@contextmanager
+def _writers(
+    plan: Plan, sides: Mapping[Side, Contender], root: Path, key: dict[str, Any], resume: bool
+) -> Iterator[tuple[dict[Side, store.Writer], dict[Side, store.Run]]]:
+    """Two files to write to, and what they hold already: those of an interrupted comparison if `resume`, else new ones."""
+    found = _unfinished(root, key) if resume else {}
+    writers: dict[Side, store.Writer] = (
+        {side: store.Writer(found[side].path) for side in SIDES} if found else _new(sides, root, key)
+    )
+    try:
+        yield writers, found
     finally:
         for writer in writers.values():
             writer.close()
 
 
+def _new(sides: Mapping[Side, Contender], root: Path, key: dict[str, Any]) -> dict[Side, store.Writer]:
+    """Both files or none, under a name that no other comparison has."""
+    while True:
+        now = datetime.now(UTC)
+        writers: dict[Side, store.Writer] = {}
+        try:
+            for side in SIDES:
+                writers[side] = store.create(root, _header(side, sides, key, now), numbered=False)
+            return writers
+        except store.NameTaken:  # in the same microsecond
+            _discard(writers)
+        except BaseException:
+            _discard(writers)
+            raise
+
+
+def _discard(writers: Mapping[Side, store.Writer]) -> None:
+    for writer in writers.values():
+        writer.discard()
+
+
 def _key(plan: Plan, sides: Mapping[Side, Contender], options: Mapping[str, Any]) -> dict[str, Any]:
     """What two comparisons must share for one to continue the other."""
-    git = {side: contender.introduction.environment["git"] for side, contender in sides.items()}
+    said = [sides[side].introduction for side in SIDES]
     return plan.to_dict() | dict(options) | {
         "sides": [sides[side].shown for side in SIDES],
-        "commits": [git[side]["commit"] for side in SIDES],
+        "commits": [one.environment["git"]["commit"] for one in said],
         "sides_backends": [sides[side].backend for side in SIDES],
-        "machines": [[sides[side].introduction.machine, sides[side].introduction.protocol] for side in SIDES],
+        "machines": [[one.machine, one.protocol] for one in said],
+        "continues": [environment.continues(one.environment) for one in said],
     }  # fmt: skip
 
 
@@ -142,19 +171,14 @@ def _unfinished(root: Path, key: Mapping[str, Any]) -> dict[Side, store.Run]:
 
 
 def _same(root: Path, key: Mapping[str, Any]) -> Iterator[dict[Side, store.Run]]:
-    """Comparisons that ask the same, newest first."""
+    """Comparisons that ask the same, newest first. Of all others only the first line is read."""
     groups: dict[str, dict[Side, store.Run]] = {}
+    wanted = json.loads(json.dumps(key))  # as it is read back: tuples are lists
     for path in reversed(store.find(root)):
-        run = store.read(path)
-        asked = {name: value for name, value in run.header.plan.items() if name not in ("comparison", "side")}
-        if asked == _plain(key):
-            group = groups.setdefault(run.header.plan["comparison"], {})
-            group[run.header.plan["side"]] = run
+        header = store.read_header(path)
+        asked = {name: value for name, value in header.plan.items() if name not in ("comparison", "side")}
+        if asked == wanted:
+            group = groups.setdefault(header.plan["comparison"], {})
+            group[header.plan["side"]] = store.read(path)
             if len(group) == len(SIDES):
                 yield group
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
-    return {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-            for name, value in values.items()}  # fmt: skip

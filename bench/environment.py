@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
+HOST_VARIABLE = "LSTM_BENCH_HOST"
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
     r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_)"
@@ -43,6 +45,7 @@ def describe(threads: int) -> dict[str, Any]:
         "packages": packages(),
         "blas": _blas(),
         "gpus": gpus,
+        "host": host(),
         "git": git_state(),
         "variables": {name: value for name, value in sorted(os.environ.items()) if VARIABLES.search(name)},
     }
@@ -56,6 +59,26 @@ def machine_name(environment: dict[str, Any]) -> str:
     what = gpus[0]["name"] if gpus else f"{cpu['model']}-{cpu['cores']}c"
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)|processor|cpu|nvidia", "", what, flags=re.IGNORECASE).lower())
     return f"{slug.strip('-')}-{digest}"
+
+
+def host() -> str | None:
+    """Tells apart two hosts of one model, by a keyed hash as machine-id(5) asks for, from which none can be recognised.
+
+    HOST_VARIABLE stands in for the identity where a pool of hosts is to count as one. None where nothing identifies it.
+    """
+    identity = os.environ.get(HOST_VARIABLE) or _read("/etc/machine-id")
+    if not identity:
+        return None
+    return hmac.digest(b"lstm-bench", f"{identity} {cpu_model()} {os.cpu_count()}".encode(), "sha256").hex()[:8]
+
+
+def continues(environment: dict[str, Any]) -> dict[str, Any]:
+    """What must not have changed for measurements to be continued: software, host, and the code down to uncommitted changes."""
+    git = environment.get("git", {})
+    return {
+        "python": environment.get("python"), "packages": environment.get("packages", {}), "host": environment.get("host"),
+        "commit": git.get("commit"), "diff": git.get("diff"),
+    }  # fmt: skip
 
 
 def cpu_model() -> str:
@@ -97,20 +120,37 @@ def gpu_list() -> list[dict[str, Any]]:
     ]
 
 
-def git_state() -> dict[str, Any]:
-    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git."""
+def git_state(root: Path = ROOT) -> dict[str, Any]:
+    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git.
 
-    def git(*arguments: str) -> str | None:
-        try:
-            run = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return run.stdout.strip() if run.returncode == 0 else None
+    diff: a hash of all that differs, untracked files included; None where nothing does.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {"commit": None, "committed": None, "dirty": False, "diff": None}
+    code = ("--", ".", *(f":!results/{name}" for name in MEASURED))
+    changes = _git(root, "status", "--porcelain", *code)
+    committed = _git(root, "show", "-s", "--format=%cI", "HEAD")
+    diff = _difference(root, changes, code) if changes else None
+    return {"commit": commit, "committed": committed, "dirty": bool(changes), "diff": diff}
 
-    commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--", ".", *(f":!results/{name}" for name in MEASURED)) if commit else None
-    committed = git("show", "-s", "--format=%cI", "HEAD") if commit else None
-    return {"commit": commit, "committed": committed, "dirty": bool(changes)}
+
+def _difference(root: Path, changes: str, code: tuple[str, ...]) -> str:
+    found = hashlib.sha256(changes.encode())
+    found.update((_git(root, "diff", "--binary", "HEAD", *code) or "").encode())
+    top = Path(_git(root, "rev-parse", "--show-toplevel") or root)
+    for name in (_git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", *code) or "").split("\0"):
+        if name and (top / name).is_file():
+            found.update((top / name).read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, errors="replace", timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
 
 
 def _blas() -> str:

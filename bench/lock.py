@@ -13,12 +13,21 @@ class DeviceBusy(RuntimeError):
     """Another run holds the device; the message names its process."""
 
 
+_held: set[Path] = set()
+
+
 @contextmanager
-def device_lock(device: str, folder: Path | None = None) -> Iterator[None]:
-    """Hold the lock of `device` (cpu or cuda); it is freed when this process ends, however it ends."""
+def device_lock(device: str, folder: Path | None = None, inner: bool = False) -> Iterator[None]:
+    """Hold the lock of `device` (cpu or cuda); it is freed when this process ends, however it ends.
+
+    inner: be content if this process holds it already, as what measures is inside of what made the results' file.
+    """
     import fcntl
 
     path = (folder or Path(tempfile.gettempdir())) / f"lstm-bench-{device}.lock"
+    if inner and path in _held:
+        yield
+        return
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
@@ -31,6 +40,8 @@ def device_lock(device: str, folder: Path | None = None) -> Iterator[None]:
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        _held.add(path)
         yield
     finally:
+        _held.discard(path)
         os.close(handle)

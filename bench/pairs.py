@@ -79,7 +79,7 @@ class Pairs:
 
         A case that failed or was refused on either side is not asked again; a pair that the machine disturbed is, twice.
         """
-        with device_lock(self.plan.device):
+        with device_lock(self.plan.device, inner=True):
             for number in sorted({number for numbers in wanted.values() for number in numbers}):
                 asked = [question for question, numbers in wanted.items() if number in numbers and self.open(question, number)]
                 random.Random(f"{self.plan.seed} {number}").shuffle(asked)

@@ -17,10 +17,35 @@ from bench.code import ROOT, Code
 
 INSTALL_SECONDS = 3600.0
 WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
+UNSHALLOW = "this clone is shallow and may lack it; fetch the rest with: git fetch --unshallow"
 
 
 class RevisionError(RuntimeError):
     """A revision that cannot be had; the message says why and what to do."""
+
+
+class NotARepository(RevisionError):
+    """A folder outside git, or no git at all."""
+
+
+class UnknownRevision(RevisionError):
+    """A name that no commit goes by."""
+
+
+class ShallowClone(RevisionError):
+    """A name that no commit of a clone goes by that does not have all of them."""
+
+
+class NoSpan(RevisionError):
+    """Two ends with nothing between them."""
+
+
+class DoesNotRun(RevisionError):
+    """A revision whose code does not even start here."""
+
+
+class BuildFails(RevisionError):
+    """A revision that cannot be installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +58,47 @@ class Repository:
         """What git prints. Raises `RevisionError` with git's own complaint."""
         command = ["git", "-C", str(self.folder), *arguments]
         try:
-            run = subprocess.run(command, capture_output=True, text=True)
+            run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
         except FileNotFoundError:
-            raise RevisionError("git is not installed, and revisions cannot be had without it") from None
+            raise NotARepository("git is not installed, and revisions cannot be had without it") from None
         if run.returncode:
+            if "not a git repository" in run.stderr:
+                raise NotARepository(
+                    f"{self.folder} is not in a git repository, so it has no revisions; name one with --repository"
+                )
             raise RevisionError(run.stderr.strip() or f"git {arguments[0]} exited with code {run.returncode}")
         return run.stdout.strip()
 
     def resolve(self, name: str) -> str:
         """The full hash of a revision, a branch or a tag."""
-        try:
-            self.git("rev-parse", "--git-dir")
-        except RevisionError as error:
-            if "not a git repository" not in str(error):
-                raise
-            raise RevisionError(f"{self.folder} is not in a git repository, so it has no revision {name!r}") from error
+        self.git("rev-parse", "--git-dir")
         try:
             return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         except RevisionError:
-            hint = "see them with: git log --oneline"
-            if self.git("rev-parse", "--is-shallow-repository") == "true":
-                hint = "this clone is shallow and may lack it; fetch the rest with: git fetch --unshallow"
-            raise RevisionError(f"no revision {name!r} in {self.folder}; {hint}") from None
+            if self.shallow():
+                raise ShallowClone(f"no revision {name!r} in {self.folder}; {UNSHALLOW}") from None
+            raise UnknownRevision(f"no revision {name!r} in {self.folder}; see them with: git log --oneline") from None
+
+    def shallow(self) -> bool:
+        return self.git("rev-parse", "--is-shallow-repository") == "true"
 
     def between(self, span: str) -> list[str]:
-        """Hashes of a range such as v1..main, oldest first, along first parents; of a single revision only itself."""
+        """Hashes of a range such as v1..main, oldest first, along first parents; of a single revision only itself.
+
+        Raises `NoSpan` where there is none.
+        """
         if ".." not in span:
             return [self.resolve(span)]
         for end in filter(None, span.replace("...", "..").split("..")):
             self.resolve(end)
-        return self.git("rev-list", "--reverse", "--first-parent", span).split()
+        found = self.git("rev-list", "--reverse", "--first-parent", span).split()
+        if not found:
+            raise NoSpan(f"the range {span} holds no commit; see what it names with: git log --oneline {span}")
+        return found
 
     def order(self) -> list[str]:
         """Every commit that HEAD descends from along first parents, oldest first."""
+        self.resolve("HEAD")
         return self.git("rev-list", "--reverse", "--first-parent", "HEAD").split()
 
     def short(self, commit: str) -> str:
@@ -102,17 +135,35 @@ def _lives(process: int) -> bool:
     return True
 
 
-def build(worktree: Path, folder: Path) -> Code:
-    """A fresh environment with the revision and what it needs installed by pip. Raises `RevisionError` where that fails."""
-    venv.create(folder, with_pip=True)
+def build(worktree: Path, folder: Path, commit: str | None = None) -> Code:
+    """A fresh environment with the revision and what it needs installed by pip. Raises `BuildFails` where that fails."""
     python = str(folder / "bin" / "python")
     constraints = worktree / "constraints.txt"
     limits = ["--constraint", str(constraints)] if constraints.exists() else []
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *limits, f"{worktree}[peers]"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    try:
+        venv.create(folder, with_pip=True)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise BuildFails(f"revision {worktree.name} cannot be installed: pip took over {INSTALL_SECONDS:.0f} s") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildFails(
+            f"revision {worktree.name} cannot be installed: no environment for it could be made: {error}"
+        ) from error
     if run.returncode:
         said = [line for line in run.stderr.splitlines() if line.strip()]
         errors = [line for line in said if "error" in line.lower()]
         last = (errors or said or ["pip gave no reason"])[-1].strip()
-        raise RevisionError(f"revision {worktree.name} cannot be installed: {last}")
-    return Code(worktree, python)
+        raise BuildFails(f"revision {worktree.name} cannot be installed: {last}")
+    return Code(worktree, python, commit)
+
+
+@contextmanager
+def code_of(repository: Repository, commit: str, build_environment: bool = False) -> Iterator[Code]:
+    """A commit's code checked out, and installed if asked, gone again afterwards."""
+    with repository.checkout(commit) as worktree:
+        if not build_environment:
+            yield Code(worktree, commit=commit)
+            return
+        with tempfile.TemporaryDirectory(prefix="lstm-bench-environment-") as folder:
+            yield build(worktree, Path(folder), commit)

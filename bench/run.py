@@ -79,7 +79,7 @@ class Run:
         self._announce()
         complete, note = False, "ended by an error"
         try:
-            with device_lock(self.plan.device), tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
+            with device_lock(self.plan.device, inner=True), tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
                 note = self._all(Path(cache))
                 complete = True
                 shutil.rmtree(self.checkpoints, ignore_errors=True)

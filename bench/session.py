@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench import environment, study
 from bench.code import HERE, Code, Introduction
 from bench.language.text import InvalidCorpus, corpus_name, of_file
+from bench.lock import device_lock
 from bench.plan import TEXT, Plan
 from bench.run import Listener, Run
 from results import store
@@ -20,6 +23,10 @@ class NothingToResume(RuntimeError):
     """No interrupted run of this machine was found."""
 
 
+class ClockWentBackwards(RuntimeError):
+    """A run would seem older than one that was made before it."""
+
+
 def start(
     plan: Plan,
     root: Path,
@@ -27,33 +34,45 @@ def start(
     code: Code = HERE,
     said: Introduction | None = None,
     corpus: Path | None = None,
+    after: Iterable[Header] = (),
 ) -> tuple[Path, Footer]:
     """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line.
 
     corpus: the file whose hash the plan has, if it has one. Raises `InvalidCorpus` where it is too short, or nothing reads it.
+    after: the runs that this one joins; raises `ClockWentBackwards`, before anything is measured, where one of this machine
+    began later than now.
     """
     if corpus is not None:
         require_corpus(plan, corpus)
-    now = datetime.now(UTC)
     said = said or _introduction(plan)
-    header = Header(
-        run=f"{now:%H%M%S}-{plan.name}",
-        started=now.isoformat(timespec="seconds"),
-        protocol=said.protocol,
-        machine=said.machine,
-        environment=said.environment,
-        plan=plan.to_dict(),
-        claims=tuple(
-            replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
-        ),
-    )
-    path = store.new_path(root, header)
-    writer = store.Writer(path)
-    try:
-        writer.append(header)
-        return path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
-    finally:
-        writer.close()
+    with device_lock(plan.device):  # before the file, so that a busy device leaves none
+        now = datetime.now(UTC)
+        _check_clock(now, [one.started for one in after if one.machine == said.machine])
+        header = Header(
+            run=f"{now:%H%M%S}-{plan.name}",
+            started=now.isoformat(timespec="seconds"),
+            protocol=said.protocol,
+            machine=said.machine,
+            environment=said.environment,
+            plan=plan.to_dict(),
+            claims=tuple(
+                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
+            ),
+        )
+        writer = store.create(root, header)
+        try:
+            return writer.path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
+        finally:
+            writer.close()
+
+
+def _check_clock(now: datetime, earlier: Sequence[str]) -> None:
+    newest = max(map(datetime.fromisoformat, earlier), default=now)
+    if newest > now:
+        raise ClockWentBackwards(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and a stored run of it began at "
+            f"{newest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC; set the clock, or move that run away if its date is wrong"
+        )
 
 
 def require_corpus(plan: Plan, corpus: Path) -> None:
@@ -85,25 +104,29 @@ def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[
     if given != plan.corpus:
         said = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
         raise StoreError(f"{run.path} was begun with {said[0]}, this is {said[1]}; name the same file with --corpus, or none")
-    return run.path, finish(run, plan, listener, corpus=corpus)
+    return run.path, finish(run.path, plan, listener, corpus=corpus)
 
 
-def finish(run: store.Run, plan: Plan, listener: Listener, code: Code = HERE, corpus: Path | None = None) -> Footer:
-    """Measure what an interrupted run still lacks."""
-    writer = store.Writer(run.path)
-    try:
-        return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
-    finally:
-        writer.close()
+def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus: Path | None = None) -> Footer:
+    """Measure what an interrupted run still lacks; nothing where another process has finished it meanwhile."""
+    with device_lock(plan.device):  # a run that is still going holds it, and is not written to
+        run = store.read(path)
+        if run.finished and run.footer is not None:
+            return run.footer
+        writer = store.Writer(path)
+        try:
+            return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
+        finally:
+            writer.close()
 
 
-def same(run: store.Run, plan: Plan, said: Introduction) -> bool:
+def same(header: Header, plan: Plan, said: Introduction) -> bool:
     """Whether a run asked the same on the same machine with the same software."""
-    return _identity(run.header) == _identity(said) and Plan.from_dict(run.header.plan) == plan
+    return _identity(header) == _identity(said) and Plan.from_dict(header.plan) == plan
 
 
-def _identity(said: Header | Introduction) -> tuple[str, int, dict[str, str]]:
-    return said.machine, said.protocol, said.environment.get("packages", {})
+def _identity(said: Header | Introduction) -> dict[str, Any]:
+    return {"machine": said.machine, "protocol": said.protocol} | environment.continues(said.environment)
 
 
 def _introduction(plan: Plan) -> Introduction:

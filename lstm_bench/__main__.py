@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
+from typing import TextIO
 
-USAGE, UNDECIDED, DEFECT, INTERRUPTED = 2, 3, 70, 130  # 1 is for what was asked: something failed, or is slower
+from lstm_bench import exit_codes
+
+GO_ON = {"track": "", "bisect": ""} | dict.fromkeys(("run", "gpu-check", "compare", "certify"), " with --resume")
 
 
 def main() -> None:
     from lstm_bench.app import app
 
+    warnings.showwarning = _show
     try:
         app()
     except KeyboardInterrupt:
-        print("interrupted; what was measured is on disk. Finish it by the same command with --resume", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        how = GO_ON.get("".join(sys.argv[1:2]))
+        said = "" if how is None else f"; what was measured is on disk. Finish it by the same command{how}"
+        print(f"interrupted{said}", file=sys.stderr)
+        sys.exit(exit_codes.INTERRUPTED)
     except Exception as error:
-        if not isinstance(error, _mistakes()):
+        code = exit_codes.of(error)
+        if code == exit_codes.DEFECT:
             traceback.print_exc()
-            sys.exit(DEFECT)
-        print(f"error: {error}", file=sys.stderr)
-        from analysis.comparison import NotComparable
-
-        sys.exit(UNDECIDED if isinstance(error, NotComparable) else USAGE)
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(code)
 
 
-def _mistakes() -> tuple[type[Exception], ...]:
-    """The errors that tell a user what to do; anything else is a defect and keeps its traceback."""
-    import analysis
-    import impls
-    from bench.case import InvalidCase
-    from bench.code import CodeFails
-    from bench.filters import InvalidFilter
-    from bench.language.text import InvalidCorpus
-    from bench.lock import DeviceBusy
-    from bench.matching import Unmatched
-    from bench.revisions import RevisionError
-    from bench.session import NothingToResume
-    from impls.spec import InvalidSpec
-    from lstm_bench.compare import UnclearSides
-    from lstm_bench.duration import InvalidDuration
-    from results.store import StoreError
+_show_usually = warnings.showwarning
 
-    return (
-        impls.UnknownName, impls.Unavailable, InvalidSpec, InvalidCase, InvalidFilter, InvalidDuration, InvalidCorpus,
-        DeviceBusy, Unmatched, NothingToResume, CodeFails, RevisionError, UnclearSides, StoreError, analysis.AnalysisError,
-    )  # fmt: skip
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What concerns a user's file is a sentence, and shows no source."""
+    if category.__name__ == "DamagedLine":
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        _show_usually(message, category, filename, lineno, file, line)
 
 
 if __name__ == "__main__":

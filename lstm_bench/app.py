@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from lstm_bench import gpu_check, over_time
+from lstm_bench import exit_codes, gpu_check, over_time
 
 app = typer.Typer(
     name="lstm-bench",
@@ -145,9 +145,6 @@ def export(
 
 
 app.command()(gpu_check.gpu_check)
-app.command()(over_time.compare)
-app.command()(over_time.certify)
-app.command()(over_time.bisect)
-app.command()(over_time.track)
+for command in (over_time.compare, over_time.certify, over_time.bisect, over_time.track, over_time.history):
+    app.command(epilog=exit_codes.epilog())(command)
 app.command("import")(over_time.import_)
-app.command()(over_time.history)

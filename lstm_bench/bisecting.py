@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from analysis.comparison import NotComparable, Row
+from analysis.comparison import NotComparable, NothingInCommon, Row
 from analysis.comparison_view import interval, note
 from analysis.decision import STAGES, Decision, Verdict
 from bench.bisection import Word, bisection
@@ -110,7 +110,7 @@ def _suspect(base: Contender, bad: str, plan: Plan, root: Path, listener: Listen
         outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
     times = [row for row in outcome.rows if row.metric == "time"]
     if not times:
-        raise NotComparable(f"no case was measured for both {base.label} and {new.label}; choose others with --suite")
+        raise NothingInCommon(f"no case was measured for both {base.label} and {new.label}; choose others with --suite")
     slower = [row for row in times if row.decision.verdict == "SLOWER"]
     if slower:
         slower.sort(key=lambda row: row.decision.low or 0, reverse=True)

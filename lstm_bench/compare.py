@@ -5,7 +5,6 @@ The only place where measuring and deciding meet: `bench` measures the pairs tha
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from analysis.certificate import Certificate
-from analysis.comparison import Key, NotComparable, Row, Sides, by_key, exit_code, from_runs
+from analysis.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
 from analysis.ratios import Location
-from bench import comparison, revisions, study
+from bench import comparison, study
 from bench.code import ROOT, Code, CodeFails, Introduction
 from bench.comparison import Contender
 from bench.pairs import Pairs, Question, Side
 from bench.plan import Plan
-from bench.revisions import Repository, RevisionError
+from bench.revisions import DoesNotRun, Repository, code_of
 from bench.run import Listener
 from results import store
 
@@ -144,7 +143,7 @@ def measured_once(sides: Mapping[Side, Contender], plan: Plan, root: Path, liste
 def same_protocol(sides: Mapping[Side, Contender]) -> None:
     said = sides["base"].introduction, sides["new"].introduction
     if said[0].protocol != said[1].protocol:
-        raise NotComparable(
+        raise OtherMachine(
             f"{sides['base'].label} measures by protocol {said[0].protocol}, {sides['new'].label} by protocol "
             f"{said[1].protocol}: their numbers mean different things"
         )
@@ -237,7 +236,7 @@ def kind(name: str) -> str:
 
 @contextmanager
 def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, Contender]]:
-    """Both sides checked out, built if asked, and introduced. Raises `RevisionError` for one that does not run here."""
+    """Both sides checked out, built if asked, and introduced. Raises `DoesNotRun` for one that does not."""
     with ExitStack() as stack:
         codes: dict[str, Code] = {}
         met: dict[Code, Introduction] = {}
@@ -259,7 +258,7 @@ def _contender(
     try:
         said = met[code] = met.get(code) or code.introduce(threads)
     except CodeFails as failure:
-        raise RevisionError(f"{label} does not run here: {failure}") from failure
+        raise DoesNotRun(f"{label} does not run here: {failure}") from failure
     return Contender(label, code, said, name.removeprefix(BACKEND) if name.startswith(BACKEND) else None)
 
 
@@ -269,9 +268,7 @@ def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code])
         return ("this checkout" if name == HERE else name), Code(root_of(repository))
     commit = repository.resolve(name)
     if commit not in codes:
-        worktree = stack.enter_context(repository.checkout(commit))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstm-bench-environment-")))
-        codes[commit] = revisions.build(worktree, folder) if options.build else Code(worktree)
+        codes[commit] = stack.enter_context(code_of(repository, commit, options.build))
     short = repository.short(commit)
     return (short if commit.startswith(name) else f"{name} ({short})"), codes[commit]
 

@@ -9,6 +9,7 @@ from analysis.comparison_view import change
 from analysis.history import Series
 from analysis.words import scaled
 from bench.revisions import Repository
+from lstm_bench import views
 from lstm_bench.tracking import Finding
 
 
@@ -28,7 +29,22 @@ def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str
     ]
 
 
-def values(series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding]) -> dict[str, Any]:
+def show(series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding], repository: Repository) -> None:
+    """Everything for a person to read."""
+    print(summary(series))
+    for title, some in (("Changes:", found), ("Newest points beyond the usual:", suspected)):
+        if some:
+            print(f"\n{title}")
+            shown = rows(some, repository)
+            views.table(list(shown[0]), [list(row.values()) for row in shown])
+    for finding in [*found, *suspected]:
+        if finding.change.mark != "grey" and finding.confirm:
+            print(f"confirm with: {finding.confirm}")
+
+
+def values(
+    series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding], left_out: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything for a program to read; seconds, and changes as new over old."""
     return {
         "series": [
@@ -38,6 +54,7 @@ def values(series: Sequence[Series], found: Sequence[Finding], suspected: Sequen
         ],
         "changes": [_finding(finding) for finding in found],
         "suspicions": [_finding(finding) for finding in suspected],
+        "left_out": list(left_out),
     }
 
 

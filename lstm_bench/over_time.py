@@ -50,7 +50,7 @@ def compare(
     repository: RepositoryFolder = None,
     build_environments: Build = False,
 ) -> None:
-    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage or environment, 3: nothing was decided."""
+    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
     from bench import plan
     from lstm_bench import compare as comparing
@@ -59,6 +59,8 @@ def compare(
 
     certificate = _certificate(certificates, threads, suite, scale, base)
     options = _options(repository, build_environments, memory, location, certificate)
+    if markdown:
+        store.check_writable(markdown)
     with progress.for_terminal() as display:
         outcome = comparing.compare(
             base, new,
@@ -123,7 +125,7 @@ def bisect(
     repository: RepositoryFolder = None,
     build_environments: Build = False,
 ) -> None:
-    """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage or environment, 3: undecided.
+    """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage, 3: undecided.
 
     A search that was interrupted goes on by the same command.
     """
@@ -190,8 +192,14 @@ def track(
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
+    build_environments: Build = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished."""
+    """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished.
+
+    Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
+    be installed.
+    """
     from bench import plan
     from bench.code import ROOT
     from bench.revisions import Repository
@@ -201,10 +209,11 @@ def track(
     chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
     with progress.for_terminal() as display:
         done = tracking.track(
-            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), missing_only=not again
+            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), not again, build_environments
         )
-    if all(found.result == "does not run" for found in done):
-        sys.exit(3)
+    if as_json:
+        print(json.dumps(tracking.values(done), indent=2))
+    sys.exit(tracking.exit_code(done))
 
 
 def import_(
@@ -228,30 +237,31 @@ def history(
     out: HistoryFolder = None,
     as_json: AsJson = False,
     to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,
-    html: Annotated[Path | None, typer.Option(help="With --to-asv: have asv publish draw its site in this folder.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Have asv publish draw its site in this folder.")] = None,
+    location: Location = None,
+    certificates: Certificates = None,
     repository: RepositoryFolder = None,
 ) -> None:
-    """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each."""
+    """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each.
+
+    Exit code 0, also where something has changed; 2: usage, 20: a file is corrupt.
+    """
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench import history_view, publish, tracking, views
+    from lstm_bench import exit_codes, history_view, publish, tracking
     from results import store
 
     root, source = out or store.HISTORY, Repository(repository or ROOT)
-    series = tracking.read(root, source)
-    found, suspected = tracking.findings(series), tracking.suspicions(series)
-    if to_asv:
-        publish.export(root, source, to_asv)
-        if html:
-            print(publish.publish(to_asv, source, html), file=sys.stderr)
+    locate = tracking.located(certificates or store.CERTIFICATES, location)
+    read = tracking.read(root, source, locate)
+    series, found, suspected = read.series, tracking.findings(read.series), tracking.suspicions(read.series)
+    print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)
+    if to_asv or html:
+        site = publish.export_and_publish(root, source, to_asv, html, locate)
+        print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
-        return print(json.dumps(history_view.values(series, found, suspected), indent=2))
-    print(history_view.summary(series))
-    for title, some in (("Changes:", found), ("Newest points beyond the usual:", suspected)):
-        if some:
-            print(f"\n{title}")
-            rows = history_view.rows(some, source)
-            views.table(list(rows[0]), [list(row.values()) for row in rows])
-    for finding in [*found, *suspected]:
-        if finding.change.mark != "grey" and finding.confirm:
-            print(f"confirm with: {finding.confirm}")
+        print(json.dumps(history_view.values(series, found, suspected, read.left_out), indent=2))
+    else:
+        history_view.show(series, found, suspected, source)
+    if read.corrupt:
+        sys.exit(exit_codes.CORRUPT)

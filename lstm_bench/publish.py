@@ -8,23 +8,34 @@ import sys
 import tempfile
 from pathlib import Path
 
-from analysis import asv_files, history
-from bench.revisions import Repository, RevisionError
+from analysis import AnalysisError, asv_files, history
+from analysis.history import Locate
+from bench.revisions import Repository
 
 THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
 
 
-def export(root: Path, repository: Repository, to: Path) -> list[Path]:
+def export(root: Path, repository: Repository, to: Path, locate: Locate = history.median) -> list[Path]:
     """Write the history along first parents as asv's result files below `to`."""
     runs = history.read(root)
     order = repository.order()
     stamps = repository.git("log", "--first-parent", "--format=%H %ct", "HEAD").splitlines()
     dates = {commit: int(seconds) * 1000 for commit, seconds in (line.split() for line in stamps)}
-    return asv_files.export(history.series(runs, order), runs, dates, to)
+    return asv_files.export(history.series(runs, order, locate), runs, dates, to)
+
+
+def export_and_publish(
+    root: Path, repository: Repository, to: Path | None, html: Path | None, locate: Locate = history.median
+) -> Path | None:
+    """asv's files in `to`, its site of them in `html`, either if it is named; returns the site's first page."""
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as folder:
+        results = to or Path(folder)
+        export(root, repository, results, locate)
+        return publish(results, repository, html) if html else None
 
 
 def publish(results: Path, repository: Repository, html: Path) -> Path:
-    """Have asv draw its site from exported files; returns its first page. Raises `RevisionError` with asv's last words."""
+    """Have asv draw its site from exported files; returns its first page. Raises `AnalysisError` with asv's last words."""
     branch = repository.git("rev-parse", "--abbrev-ref", "HEAD")
     settings = {
         "version": 1, "project": "lstm-bench", "repo": str(repository.folder.resolve()), "dvcs": "git",
@@ -38,5 +49,5 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
-        raise RevisionError(f"asv publish failed: {last[0]}")
+        raise AnalysisError(f"asv publish failed: {last[0]}")
     return html / "index.html"

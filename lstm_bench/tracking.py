@@ -2,78 +2,129 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from analysis import history
+from analysis import certificate, history
 from analysis.changes import Change
-from analysis.history import Series
+from analysis.history import Locate, Series
+from analysis.ratios import Location, check_location
 from bench import session
-from bench.code import Code, CodeFails
+from bench.code import Code, CodeFails, Introduction
 from bench.plan import Plan
-from bench.revisions import Repository, RevisionError
+from bench.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from bench.run import Listener
+from lstm_bench import exit_codes
 from results import pytest_benchmark, store
+from results.record import Header
 from results.store import StoreError
 
-Result = Literal["measured", "resumed", "already there", "does not run"]
+Result = Literal["measured", "resumed", "already there", "not as committed", "does not run", "cannot be installed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What became of one commit."""
+    """What became of one commit, and the run that is its point, if there is one."""
 
     commit: str
     result: Result
     reason: str = ""
+    path: Path | None = None
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.result}{': ' * bool(self.reason)}{self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """How commits are measured, and the first lines of the runs that are there already."""
+
+    plan: Plan
+    root: Path
+    listener: Listener
+    repository: Repository
+    missing_only: bool = True
+    build: bool = False
+    known: dict[Path, Header] = field(default_factory=dict)
+
+    def track(self, commit: str) -> Tracked:
+        try:
+            with code_of(self.repository, commit, self.build) as code:
+                return self._measure(commit, code, code.introduce(self.plan.threads))
+        except CodeFails as failure:
+            return Tracked(commit, "does not run", str(failure))
+        except BuildFails as failure:
+            return Tracked(commit, "cannot be installed", str(failure))
+
+    def _measure(self, commit: str, code: Code, said: Introduction) -> Tracked:
+        if said.dirty:
+            reason = "its checkout differs from the commit, as by a filter of git; it would be no point, so it is not measured"
+            return Tracked(commit, "not as committed", reason)
+        same = [path for path, header in self.known.items() if session.same(header, self.plan, said)]
+        unfinished = [path for path in same if not store.read(path).finished]
+        if unfinished:
+            session.finish(unfinished[-1], self.plan, self.listener, code)
+            return Tracked(commit, "resumed", path=unfinished[-1])
+        if same and self.missing_only:
+            return Tracked(commit, "already there", path=same[-1])
+        self._warn_of_a_commit_from_the_future(commit, said)
+        path, _ = session.start(self.plan, self.root, self.listener, code, said, after=self.known.values())
+        self.known[path] = store.read_header(path)
+        return Tracked(commit, "measured", path=path)
+
+    def _warn_of_a_commit_from_the_future(self, commit: str, said: Introduction) -> None:
+        """No reason to refuse: the clock that was wrong may have been the author's, and a commit's date stays."""
+        committed = said.environment["git"].get("committed")
+        if committed and datetime.fromisoformat(committed) > datetime.now(UTC):
+            short = self.repository.short(commit)
+            print(f"{short} was committed at {committed}, later than this machine's clock says", file=sys.stderr)
 
 
 def track(
-    span: str, plan: Plan, root: Path, listener: Listener, repository: Repository, missing_only: bool = True
+    span: str,
+    plan: Plan,
+    root: Path,
+    listener: Listener,
+    repository: Repository,
+    missing_only: bool = True,
+    build: bool = False,
 ) -> list[Tracked]:
     """Measure every commit of a revision or range into the history below `root`, oldest first.
 
     Each is checked out by itself, so uncommitted changes are never measured. What an interruption left unfinished is
-    finished; what is there already is measured again only without `missing_only`.
+    finished; what is there already is measured again only without `missing_only`. A file that cannot be read is a mistake to
+    be told, not a gap to be filled.
     """
     commits = repository.between(span)
-    if not commits:
-        raise RevisionError(f"the range {span} holds no commit; see what it names with: git log --oneline {span}")
+    known = {path: store.read_header(path) for path in store.find(root)} if root.is_dir() else {}
+    tracker = Tracker(plan, root, listener, repository, missing_only, build, known)
     done = []
     for commit in commits:
-        found = _track(commit, plan, root, listener, repository, missing_only)
-        print(f"{repository.short(commit)}  {found.result}{': ' * bool(found.reason)}{found.reason}", file=sys.stderr)
-        done.append(found)
+        done.append(tracker.track(commit))
+        print(f"{repository.short(commit)}  {done[-1].sentence}", file=sys.stderr)
     return done
 
 
-def _track(commit: str, plan: Plan, root: Path, listener: Listener, repository: Repository, missing_only: bool) -> Tracked:
-    with repository.checkout(commit) as worktree:
-        code = Code(worktree)
-        try:
-            said = code.introduce(plan.threads)
-        except CodeFails as failure:
-            return Tracked(commit, "does not run", str(failure))
-        mine = [run for run in _of(commit, root) if session.same(run, plan, said)]
-        unfinished = [run for run in mine if not run.finished]
-        if unfinished:
-            session.finish(unfinished[-1], plan, listener, code)
-            return Tracked(commit, "resumed")
-        if mine and missing_only:
-            return Tracked(commit, "already there")
-        session.start(plan, root, listener, code, said)
-        return Tracked(commit, "measured")
+def exit_code(done: Sequence[Tracked]) -> int:
+    """0 where every commit is in the history now; else why the first that is not could not be measured."""
+    codes = {"not as committed": exit_codes.UNDECIDED, "does not run": exit_codes.DOES_NOT_RUN,
+             "cannot be installed": exit_codes.BUILD_FAILS}  # fmt: skip
+    return next((codes[found.result] for found in done if found.result in codes), 0)
 
 
-def _of(commit: str, root: Path) -> list[store.Run]:
-    """Runs of a commit; a file that cannot be read is a mistake to be told, not a gap to be filled."""
-    if not root.is_dir():
-        return []
-    return [run for run in map(store.read, store.find(root)) if history.commit_of(run) == commit]
+def values(done: Sequence[Tracked]) -> list[dict[str, str | None]]:
+    """For a program to read."""
+    return [
+        {"commit": one.commit, "result": one.result, "reason": one.reason, "run": str(one.path) if one.path else None}
+        for one in done
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +151,59 @@ class Finding:
         return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
-def read(root: Path, repository: Repository) -> list[Series]:
+def located(certificates: Path, asked: str | None) -> Locate:
+    """What stands for a replicate: what is asked for, else what a certificate of the run's machine says, else the median."""
+    if asked is not None:
+        check_location(asked)
+
+    @functools.cache
+    def certified(machine: str, protocol: int, threads: int) -> Location:
+        found = certificate.newest(certificates, machine, protocol, threads)
+        return found.location if found else "median"
+
+    def locate(run: store.Run) -> Location:
+        if asked is not None:
+            return cast(Location, asked)
+        return certified(run.header.machine, run.header.protocol, run.header.environment.get("cpu", {}).get("threads") or 0)
+
+    return locate
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Series along this branch, and sentences on what is stored and is not in them."""
+
+    series: list[Series]
+    left_out: list[str]
+    corrupt: bool  # a line is damaged that no interruption explains
+
+
+def read(root: Path, repository: Repository, locate: Locate = history.median) -> History:
     """The history along this repository's first parents. Raises `StoreError` where none of it is a point."""
     order = repository.order()
-    found = history.series(history.read(root), order)
+    runs = history.read(root)
+    found = history.series(runs, order, locate)
+    shallow = repository.shallow()
     if not found:
-        raise StoreError(f"no commit of this branch is in the history at {root}; measure with: lstm-bench track HEAD")
+        hint = UNSHALLOW if shallow else "measure with: lstm-bench track HEAD"
+        error = ShallowClone if shallow else StoreError
+        raise error(f"no commit of this branch is in the history at {root}; {hint}")
+    left_out = _left_out(history.left_out(runs, order), shallow)
+    return History(found, left_out, any(run.damaged for run in runs))
+
+
+def _left_out(counts: Mapping[history.Reason, int], shallow: bool) -> list[str]:
+    said = {
+        "another branch": "are of commits that are not on this branch along first parents"
+        + (f": {UNSHALLOW}" if shallow else "; see them with HEAD there"),
+        "dirty": "were measured with uncommitted changes or outside git, and are no points",
+        "unfinished": "are unfinished, or still going; finish them with: lstm-bench track, and the same options",
+    }
+    found = [f"left out: {count} runs {said[reason]}" for reason, count in counts.items() if reason in said]
+    if clock := counts.get("before its commit"):
+        found.append(
+            f"{clock} runs began before the commit they measured was made: a clock went backwards; order follows commits"
+        )
     return found
 
 

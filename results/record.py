@@ -139,6 +139,18 @@ def decode(text: str) -> Line:
         raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error
 
 
+def torn(text: str) -> bool:
+    """Whether this is the beginning of a line that was never finished, as a kill leaves it: it is cut off, and else right."""
+    begin = '{"line":"'
+    if not (text.startswith(begin) or begin.startswith(text)):
+        return False
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text) or not text.endswith("}")
+    return False
+
+
 def measurement_from_dict(values: dict[str, Any]) -> Measurement:
     return Measurement(
         metric=values["metric"],

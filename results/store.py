@@ -1,7 +1,7 @@
 """Runs on disk: `<root>/<date>/<machine>/<run>.jsonl`, append-only, one fsynced write for all outcomes of a case.
 
-A run killed at any moment stays readable: a half-written last line is skipped with a warning, and appending
-after it starts on a fresh line.
+A run is born whole, with its first line, under a name that nobody else has. Killed at any later moment it stays readable: a
+half-written last line is skipped with a warning, and appending after it starts on a fresh line.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
-from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode
+from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
 ROOT = Path(__file__).parent / "runs"
 COMPARISONS = Path(__file__).parent / "comparisons"
@@ -22,6 +23,18 @@ CERTIFICATES = Path(__file__).parent / "certificates"
 
 class StoreError(RuntimeError):
     """Results cannot be written or read; the message names the path and what to do."""
+
+
+class Corrupt(StoreError):
+    """A file that is no run any more, or never was one."""
+
+
+class WriteFailed(StoreError):
+    """The disk took no more of a run that had begun."""
+
+
+class NameTaken(StoreError):
+    """Another run has this name already."""
 
 
 class DamagedLine(UserWarning):
@@ -50,13 +63,18 @@ class Writer:
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, size)
-            raise StoreError(
+            raise WriteFailed(
                 f"cannot write to {self.path}: {error.strerror}. What was measured before is safe; "
-                "make room and finish with --resume"
+                "make room and go on by the same command, with --resume where it has that"
             ) from error
 
     def close(self) -> None:
         os.close(self._file)
+
+    def discard(self) -> None:
+        """Close, and leave no trace of a run that came to nothing."""
+        self.close()
+        self.path.unlink(missing_ok=True)
 
     def _end_half_written_line(self) -> None:
         size = os.fstat(self._file).st_size
@@ -66,12 +84,16 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as read back. `footer` is None where the run was interrupted or is still going."""
+    """A run as read back. `footer` is None where the run was interrupted or is still going.
+
+    damaged: numbers of lines that no interruption explains; what a kill left half-written is not among them.
+    """
 
     path: Path
     header: Header
     records: tuple[Record, ...]
     footer: Footer | None
+    damaged: tuple[int, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -82,10 +104,67 @@ def new_path(root: Path, header: Header) -> Path:
     return root / header.started[:10] / header.machine / f"{header.run}.jsonl"
 
 
+def create(root: Path, header: Header, numbered: bool = True) -> Writer:
+    """A new run on disk with its first line, or nothing at all.
+
+    The header and its file get a number where the name is taken; `NameTaken` is raised instead unless `numbered`.
+    """
+    for number in count(1):
+        named = header if number == 1 else replace(header, run=f"{header.run}-{number}")
+        path = new_path(root, named)
+        try:
+            return _born(path, named)
+        except FileExistsError:
+            if not numbered:
+                raise NameTaken(f"{path} is there already") from None
+    raise AssertionError("numbers do not end")
+
+
+def _born(path: Path, header: Header) -> Writer:
+    """Held by its part's name, which only one process can have, until the first line is on disk."""
+    part = path.with_suffix(".part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+    except FileExistsError:
+        if part.parent.is_dir():
+            raise
+        raise StoreError(f"cannot write results to {path}: a file is in its way; choose a folder with --out") from None
+    except OSError as error:
+        raise StoreError(f"cannot write results to {path}: {error.strerror}; choose a folder with --out") from error
+    try:
+        if path.exists():
+            raise FileExistsError(path)
+        writer = Writer(part)
+        try:
+            writer.append(header)
+            part.replace(path)
+        except BaseException:
+            writer.close()
+            raise
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    writer.path = path
+    return writer
+
+
+def check_writable(path: Path) -> None:
+    """Before what will be written there costs time. Raises `StoreError`; leaves no file that was not there."""
+    new = not path.exists()
+    try:
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot write to {path}: {error.strerror}; name another file") from error
+
+
 def read(path: Path) -> Run:
     """Read a run. Damaged lines are skipped with a `DamagedLine` warning; a newer schema is read as far as it is known."""
     header, records, footer = None, {}, None
-    for line in _lines(path):
+    damaged: list[int] = []
+    for line in _lines(path, damaged):
         if isinstance(line, Header):
             header = header or line
         elif isinstance(line, Record):
@@ -93,11 +172,32 @@ def read(path: Path) -> Run:
         else:
             footer = line
     if header is None:
-        raise StoreError(f"{path} is no run: its first line, the run header, is missing or damaged")
+        raise _no_run(path)
     if header.schema > SCHEMA:
         message = f"{path} was written with schema {header.schema}, newer than {SCHEMA} read here; unknown fields are ignored"
         warnings.warn(message, DamagedLine, stacklevel=2)
-    return Run(path, header, tuple(records.values()), footer)
+    return Run(path, header, tuple(records.values()), footer, tuple(damaged))
+
+
+def read_header(path: Path) -> Header:
+    """A run's first line alone."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            line = decode(file.readline())
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except InvalidRecord:
+        raise _no_run(path) from None
+    if not isinstance(line, Header):
+        raise _no_run(path)
+    return line
+
+
+def _no_run(path: Path) -> Corrupt:
+    return Corrupt(
+        f"{path} is no run: its first line, the run header, is missing or damaged; restore the file from a copy of it, "
+        "or move it out of the folder"
+    )
 
 
 def read_header(path: Path) -> Header | None:
@@ -118,10 +218,11 @@ def find(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise StoreError(f"no results at {root}: no such folder; measure first with: lstm-bench run quick --out {root}")
-    return sorted(root.rglob("*.jsonl"), key=lambda path: (path.parts[-3:-2], path.name))
+    return sorted(root.rglob("*.jsonl"), key=lambda path: (path.parts[-3:-2], path.stem))
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[Line]:
+    """What can be read; the numbers of lines that are not merely half-written are added to `damaged`."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -132,4 +233,11 @@ def _lines(path: Path) -> Iterator[Line]:
         try:
             yield decode(line)
         except InvalidRecord as error:
-            warnings.warn(f"{path}, line {number} skipped: {error}", DamagedLine, stacklevel=3)
+            if number == 1:
+                raise _no_run(path) from error
+            what = "it was half-written when the run was interrupted"
+            if not torn(line):
+                what = f"it is damaged ({error}); restore the file from a copy of it"
+                if damaged is not None:
+                    damaged.append(number)
+            warnings.warn(f"{path}, line {number} skipped: {what}", DamagedLine, stacklevel=3)

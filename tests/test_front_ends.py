@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import plan, track
+from tests.lstm_bench.history_repository import History
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +47,30 @@ def test_asv_tracks_a_number_for_what_runs_and_na_for_what_is_refused():
     assert 0 < track.median_seconds("throughput", key, "numpy") < 1
     with pytest.raises(NotImplementedError, match="cuda"):
         track.median_seconds("throughput", key, "cudnn")
+
+
+def test_asv_run_measures_through_the_thin_suite_and_keeps_what_it_found(tmp_path: Path):
+    """As its users run it, in a repository of their own; one case of one backend, the others not chosen."""
+    made = History(tmp_path / "project").with_code()
+    shutil.copy(ROOT / "asv.conf.json", made.folder)
+    commit = made.commit("only")
+
+    def asv(*arguments: str) -> str:
+        variables = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(made.folder), "TMPDIR": str(tmp_path)}
+        command = [sys.executable, "-m", "asv", *arguments, "--machine", "here"]
+        run = subprocess.run(command, cwd=made.folder, env=variables, capture_output=True, text=True, timeout=200)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    asv("machine", "--yes")
+    key = next(iter(track.cases("throughput")))
+    asv("run", "--python=same", "--launch-method=spawn", "--set-commit-hash", commit, "--bench", f"{key}.*numpy")
+    (path,) = (made.folder / "results" / "asv" / "here").glob(f"{commit[:8]}-*.json")
+    values = json.loads(path.read_text())
+    ((name, columns),) = values["results"].items()
+    seconds = [value for value in columns[0] if not math.isnan(value)]
+    assert name == "throughput.Throughput.track_median_seconds" and len(seconds) == 1 and 0 < seconds[0] < 1
+    assert len(columns[0]) == len(columns[1][0]) * len(columns[1][1]), "one place for every case and backend"
 
 
 def test_asv_is_kept_away_from_the_harness():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis import changes, history
-from results.store import StoreError
+from results.record import Measurement, Record
+from results.store import Corrupt
 from tests.analysis.history_synthetic import COMMITS, MACHINE_CHANGED, STEPS, times, write
 
 
@@ -61,11 +63,43 @@ def test_a_dirty_run_is_no_point(tmp_path: Path):
     assert history.series(history.read(tmp_path), COMMITS) == []
 
 
+def test_an_unfinished_run_is_no_point(tmp_path: Path):
+    write(tmp_path, ("flat",))
+    path = next(tmp_path.rglob("*.jsonl"))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    runs = history.read(tmp_path)
+    assert len(history.series(runs, COMMITS)[0].points) == 99
+    assert history.left_out(runs, COMMITS) == {"unfinished": 1}
+
+
+def test_what_was_asked_at_another_pace_or_on_another_host_is_another_series(tmp_path: Path):
+    write(tmp_path, ("flat",))
+    run = history.read(tmp_path)[0]
+    header = run.header
+    asked = [{"suite": "quick"}, {"suite": "cpu"}, {"suite": "cpu", "studies": ["cost"]}]
+    marks = {history.fingerprint(replace(run, header=replace(header, plan=plan))) for plan in asked}
+    hosts = [replace(run, header=replace(header, environment=header.environment | {"host": host})) for host in ("a", "b")]
+    assert len(marks | {history.fingerprint(one) for one in hosts}) == 5
+    both = {"suite": "quick", "studies": ["cost", "memory"]}
+    assert history.fingerprint(replace(run, header=replace(header, plan=both))) == history.fingerprint(run)
+
+
+def test_another_location_gives_other_times(tmp_path: Path):
+    write(tmp_path, ("flat",))
+    runs = [replace(run, records=tuple(map(_three, run.records))) for run in history.read(tmp_path)]
+    (usual,), (least,) = history.series(runs, COMMITS), history.series(runs, COMMITS, lambda _: "minimum")
+    assert usual.points[0].seconds == 2.0 and least.points[0].seconds == 1.0
+
+
+def _three(record: Record) -> Record:
+    return replace(record, measurements=(Measurement("time", "s", (1.0, 2.0, 3.0)),))
+
+
 def test_a_corrupt_file_is_named(tmp_path: Path):
     write(tmp_path, ("flat",))
     bad = next(tmp_path.rglob("*.jsonl"))
     bad.write_text("no JSON\n")
-    with pytest.warns(UserWarning), pytest.raises(StoreError, match=r"is no run: its first line"):
+    with pytest.raises(Corrupt, match=r"is no run: its first line.*restore the file from a copy"):
         history.read(tmp_path)
 
 

@@ -194,4 +194,4 @@ def test_from_the_command_line_a_mistake_is_a_sentence(tmp_path: Path):
     made.commit("only")
     command = [sys.executable, "-m", "lstm_bench", "bisect", "nowhere", "main", "--repository", str(made.folder)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 2 and "no revision 'nowhere'" in answer.stderr and "Traceback" not in answer.stderr
+    assert answer.returncode == 11 and "no revision 'nowhere'" in answer.stderr and "Traceback" not in answer.stderr

@@ -167,7 +167,7 @@ def test_sides_of_different_kinds_are_refused(history: History, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
-    (("nowhere", "."), 2, "no revision 'nowhere'"),
+    (("nowhere", "."), 11, "no revision 'nowhere'"),
     (("backend:numpi", "backend:torch"), 2, "did you mean 'numpy'"),
     ((".", ".", "--location", "mean"), 2, "choose from median, lower_quartile, minimum"),
 ])  # fmt: skip
@@ -197,10 +197,10 @@ def test_a_comparison_killed_outright_resumes_and_leaves_no_worktree(history: Hi
 
 
 @pytest.mark.parametrize(("what", "code", "message"), [
-    ("machine", 3, "do not compare: machine"),
-    ("protocol", 3, "do not compare: protocol"),
-    ("cases", 3, "have no case and backend in common"),
-    ("corrupt", 2, "is no run: its first line"),
+    ("machine", 16, "do not compare: machine"),
+    ("protocol", 16, "do not compare: protocol"),
+    ("cases", 17, "have no case and backend in common"),
+    ("corrupt", 20, "is no run: its first line"),
     ("two", 2, "holds 2 runs; name one of them"),
 ])  # fmt: skip
 def test_runs_that_do_not_compare_are_a_sentence_and_a_code(what: str, code: int, message: str, tmp_path: Path):
@@ -222,5 +222,5 @@ def test_a_history_that_cannot_be_read_is_a_sentence_and_stays_as_it_is(history:
     for command in (["history"], ["track", "base", "--suite", "smoke", "--backend", "numpy"]):
         line = [sys.executable, "-m", "lstm_bench", *command, "--out", str(tmp_path), "--repository", str(history.folder)]
         answer = subprocess.run(line, capture_output=True, text=True, timeout=60)
-        assert answer.returncode == 2 and "is no run: its first line" in answer.stderr and "Traceback" not in answer.stderr
+        assert answer.returncode == 20 and "is no run: its first line" in answer.stderr and "Traceback" not in answer.stderr
     assert [path.name for path in tmp_path.rglob("*.jsonl")] == ["bad.jsonl"]

@@ -91,7 +91,7 @@ def test_files_become_points_once_and_share_no_line_with_ours(tmp_path: Path):
     assert not any(stored for _, stored in tracking.take_in(files[:3], root)), "the same file is no second replicate"
     history_synthetic.write(root, ("flat",))
     repository = Repository(made.folder)
-    series = tracking.read(root, repository)
+    series = tracking.read(root, repository).series
     assert {one.key.case for one in series} == {"tests/test_mine.py::test_sort[9]", "tests/test_mine.py::test_sum"}
     assert [point.commit for point in series[0].points] == names
     assert {one.machine for one in series} == {"imaginary-cpu-8-pytest-benchmark"}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy
 import pytest
 
+from analysis import certificate
+from analysis.ratios import UnknownLocation
 from bench import plan
-from bench.revisions import Repository, RevisionError
+from bench.revisions import NoSpan, Repository
 from lstm_bench import history_view, publish, tracking
 from results import store
 from results.store import StoreError
@@ -50,10 +58,10 @@ def test_commits_are_tracked_once_and_what_does_not_run_or_is_not_committed_is_n
     assert "SyntaxError" in done[0].reason
     again = tracking.track(commits[0], asked, root, Collector(), repository)
     assert [found.result for found in again] == ["already there"]
-    (series,) = tracking.read(root, repository)
+    (series,) = tracking.read(root, repository).series
     assert [point.commit for point in series.points] == [commits[0], commits[2]]
     assert not any(store.read(path).header.environment["git"]["dirty"] for path in store.find(root))
-    with pytest.raises(RevisionError, match="holds no commit"):
+    with pytest.raises(NoSpan, match="holds no commit"):
         tracking.track("HEAD..HEAD", asked, root, Collector(), repository)
 
 
@@ -65,6 +73,91 @@ def test_a_history_without_points_says_what_to_do(tmp_path: Path):
         tracking.read(tmp_path / "history", Repository(made.folder))
 
 
+BACKEND = """
+import base64, hashlib, site, zipfile
+from pathlib import Path
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "lstm_bench-0.1-py3-none-any.whl"
+    files = {
+        "borrowed.pth": BORROWED,
+        "lstm_bench-0.1.dist-info/METADATA": "Metadata-Version: 2.1\\nName: lstm-bench\\nVersion: 0.1\\n",
+        "lstm_bench-0.1.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    record = "".join(f"{path},,\\n" for path in [*files, "lstm_bench-0.1.dist-info/RECORD"])
+    with zipfile.ZipFile(Path(wheel_directory) / name, "w") as wheel:
+        for path, text in (files | {"lstm_bench-0.1.dist-info/RECORD": record}).items():
+            wheel.writestr(path, text)
+    return name
+"""
+
+
+def test_an_environment_of_its_own_is_really_built_and_measured_in(tmp_path: Path):
+    """By pip, without a network: the project builds itself, and borrows NumPy from where this test found it."""
+    borrowed = str(Path(numpy.__file__).parent.parent) + "\n"
+    made = History(tmp_path / "project").with_code()
+    (made.folder / "builds.py").write_text(f"BORROWED = {borrowed!r}\n{BACKEND}")
+    (made.folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "builds"\nbackend-path = ["."]\n[project]\nname = "lstm-bench"\n'
+        'version = "0.1"\n[project.optional-dependencies]\npeers = []\n'
+    )
+    (made.folder / ".gitignore").write_text("__pycache__/\nbuild/\n*.egg-info/\n")
+    commit = made.commit("builds itself")
+    asked = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
+    root = tmp_path / "history"
+    (done,) = tracking.track("HEAD", asked, root, Collector(), Repository(made.folder), build=True)
+    assert (done.commit, done.result) == (commit, "measured"), done.reason
+    assert done.path is not None
+    run = store.read(done.path)
+    assert run.finished and any(record.study == "throughput" and record.status == "ok" for record in run.records)
+    assert run.header.environment["packages"]["lstm-bench"] == "0.1", "the environment that was built, not this one"
+
+
+@pytest.mark.parametrize("error", [
+    subprocess.TimeoutExpired("pip", 1.0), subprocess.CalledProcessError(1, "ensurepip"), OSError("no room"),
+])  # fmt: skip
+def test_however_building_fails_it_is_an_outcome_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    made = History(tmp_path / "project")
+    made.commit("only")
+    monkeypatch.setattr("venv.create", fails)
+    asked = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
+    done = tracking.track("HEAD", asked, tmp_path / "history", Collector(), Repository(made.folder), build=True)
+    assert [one.result for one in done] == ["cannot be installed"] and "cannot be installed: " in done[0].reason
+    assert tracking.exit_code(done) == 15 and tracking.values(done)[0]["result"] == "cannot be installed"
+
+
+def test_a_commit_that_git_changes_on_its_way_out_is_no_point_and_not_called_measured(tmp_path: Path):
+    made = History(tmp_path / "project").with_code()
+    (made.folder / "stray.txt").write_text("windows\r\n")
+    made.commit("first")
+    (made.folder / ".gitattributes").write_text("*.txt text\n")
+    made.git("add", ".gitattributes")
+    made.git("commit", "--quiet", "--message", "changes line ends without renewing the file")
+    asked = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
+    done = tracking.track("HEAD", asked, tmp_path / "history", Collector(), Repository(made.folder))
+    assert [one.result for one in done] == ["not as committed"] and not (tmp_path / "history").exists()
+    assert tracking.exit_code(done) == 3
+
+
+def test_the_history_is_read_once_however_many_commits_are_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = History(tmp_path / "project")
+    for number in range(4):
+        made.commit(f"commit {number} without code")
+    history_synthetic.write(tmp_path / "history", ("flat",))
+    read = store.read_header
+    opened: list[Path] = []
+    monkeypatch.setattr(store, "read_header", lambda path: opened.append(path) or read(path))
+    monkeypatch.setattr(store, "read", lambda path: pytest.fail("only first lines are needed"))
+    asked = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
+    done = tracking.track("HEAD~3..HEAD", asked, tmp_path / "history", Collector(), Repository(made.folder))
+    assert {one.result for one in done} == {"does not run"} and len(opened) == 100
+
+
 @pytest.fixture(scope="module")
 def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repository]:
     return hundred_commits(tmp_path_factory.mktemp("hundred"))
@@ -72,7 +165,7 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repository]
 
 def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: tuple[Path, Repository]):
     root, repository = hundred
-    series = tracking.read(root, repository)
+    series = tracking.read(root, repository).series
     found = tracking.findings(series)
     red = {finding.series.key.case: finding for finding in found if finding.change.mark == "red"}
     assert set(red) == set(history_synthetic.STEPS)
@@ -101,3 +194,88 @@ def test_asv_publishes_the_exported_history_and_lists_the_regressions(hundred: t
     assert "flat" not in text
     index = json.loads((page.parent / "index.json").read_text())
     assert {"machine", "gpu", "driver", "cuda", "software"} <= set(index["params"])
+
+
+def shown(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_bench", "history", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def changed(root: Path, number: int, old: str, new: str) -> None:
+    """Replaces text in one of the hundred runs."""
+    path = store.find(root)[number]
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_what_is_left_out_is_counted_and_a_clock_that_ran_backwards_is_told(hundred: tuple[Path, Repository], tmp_path: Path):
+    root, repository = hundred
+    shutil.copytree(root, tmp_path / "history")
+    changed(tmp_path / "history", 10, '"dirty":false', '"dirty":true')
+    for number in (20, 21):
+        changed(tmp_path / "history", number, '"complete":true', '"complete":false')
+    order = repository.order()
+    changed(tmp_path / "history", 30, order[30], "f" * 40)
+    changed(tmp_path / "history", 40, '"dirty":false', '"dirty":false,"committed":"2030-01-01T00:00:00+00:00"')
+    answer = shown("--out", tmp_path / "history", "--repository", repository.folder, "--json")
+    assert answer.returncode == 0, answer.stderr
+    said = answer.stderr.splitlines()
+    assert [line[:20] for line in said] == [
+        "left out: 1 runs wer",
+        "left out: 2 runs are",
+        "left out: 1 runs are",
+        "1 runs began before ",
+    ]
+    found = json.loads(answer.stdout)
+    assert found["left_out"] == said
+    assert {len(one["points"]) for one in found["series"]} == {96}, "what began before its commit is kept, in its place"
+    commits = [point["commit"] for point in found["series"][0]["points"]]
+    assert commits == [commit for number, commit in enumerate(order) if number not in (10, 20, 21, 30)]
+
+
+def test_a_shallow_clone_says_how_much_it_cannot_place(hundred: tuple[Path, Repository], tmp_path: Path):
+    root, repository = hundred
+    repository.git("clone", "--quiet", "--depth", "5", f"file://{repository.folder}", str(tmp_path / "shallow"))
+    answer = shown("--out", root, "--repository", tmp_path / "shallow")
+    assert answer.returncode == 0 and "left out: 95 runs are of commits that are not on this branch" in answer.stderr
+    assert "git fetch --unshallow" in answer.stderr
+    (tmp_path / "old").mkdir()
+    shutil.copy(store.find(root)[0], tmp_path / "old")
+    answer = shown("--out", tmp_path / "old", "--repository", tmp_path / "shallow")
+    assert answer.returncode == 12 and "git fetch --unshallow" in answer.stderr
+
+
+def test_a_damaged_line_is_one_sentence_and_a_code_and_the_rest_is_shown(hundred: tuple[Path, Repository], tmp_path: Path):
+    root, repository = hundred
+    shutil.copytree(root, tmp_path / "history")
+    path = store.find(tmp_path / "history")[50]
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], "rubbish", *lines[4:]]) + "\n")
+    answer = shown("--out", tmp_path / "history", "--repository", repository.folder)
+    assert answer.returncode == 20 and "100 commits" in answer.stdout
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(f"warning: {path}, line 4 skipped: it is damaged") and "restore the file" in line
+    path.write_text("\n".join([*lines[:-1], lines[-1][:30]]))
+    answer = shown("--out", tmp_path / "history", "--repository", repository.folder)
+    assert answer.returncode == 0 and "half-written" in answer.stderr and "left out: 1 runs are unfinished" in answer.stderr
+
+
+def test_the_site_needs_no_folder_for_its_files(hundred: tuple[Path, Repository], tmp_path: Path):
+    root, repository = hundred
+    answer = shown("--out", root, "--repository", repository.folder, "--html", tmp_path / "html")
+    assert answer.returncode == 0 and (tmp_path / "html" / "index.html").exists(), answer.stderr
+
+
+def test_series_follow_the_certificate_of_their_machine_unless_told_otherwise(
+    hundred: tuple[Path, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = store.read(store.find(hundred[0])[0])
+    assert tracking.located(tmp_path, None)(run) == "median", "without a certificate"
+    there = {(tmp_path, "old-machine", 1, 0): SimpleNamespace(location="minimum")}
+    monkeypatch.setattr(certificate, "newest", lambda *asked: there.get(asked))
+    assert tracking.located(tmp_path, None)(run) == "minimum"
+    other = replace(run, header=replace(run.header, machine="other-machine"))
+    assert tracking.located(tmp_path, None)(other) == "median", "of another machine nothing is known"
+    assert tracking.located(tmp_path, "lower_quartile")(run) == "lower_quartile"
+    with pytest.raises(UnknownLocation):
+        tracking.located(tmp_path, "mean")

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from bench.code import ROOT
+from bench.environment import HOST_VARIABLE
 from lstm_bench.app import app
 from tests.lstm_bench.history_repository import History
 
@@ -70,13 +71,23 @@ def test_every_option_of_every_command_exists(monkeypatch: pytest.MonkeyPatch):
         parsed(".venv/bin/lstm-bench compare a b --no-such-option", monkeypatch)
 
 
-@pytest.mark.parametrize(("code", "status"), [(0, 0), (1, 1), (2, 2), (3, 0), (70, 70)])
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (1, 1), (2, 2), (3, 0), (12, 12), (14, 14), (23, 23), (70, 70)])
 def test_exit_codes_become_the_checks_status(tmp_path: Path, code: int, status: int):
     stub(tmp_path, ".venv/bin/lstm-bench", f"echo '### found' > comment.md; exit {code}\n")
     answer = run("compare: Compare", tmp_path)
     assert answer.returncode == status
     assert ("::warning::nothing could be decided" in answer.stdout) == (code == 3)
     assert (tmp_path / "summary").read_text() == "### found\n"
+
+
+@pytest.mark.parametrize("step", ["Track", "Show"])
+def test_a_night_that_fails_ends_with_its_own_code(tmp_path: Path, step: str):
+    stub(tmp_path, ".venv/bin/lstm-bench", "exit 20\n")
+    assert run(f"track: {step}", tmp_path).returncode == 20
+
+
+def test_hosted_runners_count_as_one_host_and_ours_as_itself():
+    assert WORKFLOW["jobs"]["track"]["env"][HOST_VARIABLE] == "${{ matrix.device == 'cpu' && 'github-hosted' || '' }}"
 
 
 @pytest.mark.parametrize("existing", ["", "41\n42\n"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from results import store
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Measurement, Record, decode, encode
-from results.store import DamagedLine, StoreError
+from results.store import Corrupt, DamagedLine, NameTaken, StoreError, WriteFailed
+
+ROOT = Path(__file__).parent.parent.parent
 
 HEADER = Header("120000-smoke", "2026-01-02T12:00:00+00:00", 1, "machine-abc", {"os": "x"}, {"suite": "smoke"})
 RECORD = Record(
@@ -48,6 +53,80 @@ def test_a_half_written_last_line_is_skipped_with_a_warning_and_appending_goes_o
     with pytest.warns(DamagedLine):
         run = store.read(path)
     assert run.finished and run.records == (RECORD,)
+
+
+def test_a_line_damaged_otherwise_is_told_apart_from_one_cut_off_by_a_kill(tmp_path):
+    path = written(tmp_path, HEADER, RECORD, FOOTER)
+    head, record, foot = path.read_text().splitlines()
+    for cut in (5, 30, len(record) - 40, len(record) - 1):
+        path.write_text("\n".join([head, record[:cut], foot]) + "\n")
+        with pytest.warns(DamagedLine, match="line 2 skipped: it was half-written"):
+            assert store.read(path).damaged == ()
+    for spoilt in (record.replace(":", ";", 3), "no JSON", "{}", record[40:]):
+        path.write_text("\n".join([head, spoilt, foot]) + "\n")
+        with pytest.warns(DamagedLine, match=r"line 2 skipped: it is damaged .*; restore the file from a copy"):
+            assert store.read(path).damaged == (2,)
+
+
+def test_a_run_is_born_with_its_first_line_and_a_name_of_its_own(tmp_path):
+    writers = [store.create(tmp_path, HEADER) for _ in range(3)]
+    paths = [writer.path for writer in writers]
+    assert [path.stem for path in paths] == ["120000-smoke", "120000-smoke-2", "120000-smoke-3"] and store.find(
+        tmp_path
+    ) == paths
+    for writer in writers:
+        writer.append(FOOTER)
+        writer.close()
+    assert [store.read(path).header.run for path in paths] == [path.stem for path in paths], "records name their own run"
+    assert all(store.read(path).finished for path in paths)
+    with pytest.raises(NameTaken, match="is there already"):
+        store.create(tmp_path, HEADER, numbered=False)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_two_processes_that_create_at_once_never_share_a_file(tmp_path):
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from tests.results.test_store import HEADER; from results import store\n"
+        "for _ in range(20): store.create(Path(sys.argv[1]), HEADER).close()"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program, tmp_path], cwd=ROOT) for _ in range(2)]
+    assert [one.wait(60) for one in both] == [0, 0]
+    found = store.find(tmp_path)
+    assert len(found) == 40 and len({store.read(path).header.run for path in found}) == 40
+    assert all(path.read_text().count("\n") == 1 for path in found)
+
+
+def test_a_failed_first_line_leaves_nothing(tmp_path, monkeypatch):
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store.os, "write", full)
+    with pytest.raises(WriteFailed, match="No space left on device"):
+        store.create(tmp_path, HEADER)
+    monkeypatch.undo()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_first_line_alone_is_read_and_the_rest_may_be_anything(tmp_path):
+    path = written(tmp_path, HEADER)
+    path.write_text(path.read_text() + "rubbish\n")
+    assert store.read_header(path) == HEADER
+    for text in ("", "rubbish\n", encode(RECORD) + "\n"):
+        path.write_text(text)
+        for read in (store.read, store.read_header):
+            with pytest.raises(Corrupt, match="restore the file from a copy of it, or move it out of the folder"):
+                read(path)
+
+
+def test_what_will_be_written_later_is_tried_before(tmp_path):
+    store.check_writable(tmp_path / "new.md")
+    assert not (tmp_path / "new.md").exists()
+    (tmp_path / "old.md").write_text("kept")
+    store.check_writable(tmp_path / "old.md")
+    assert (tmp_path / "old.md").read_text() == "kept"
+    with pytest.raises(StoreError, match="name another file"):
+        store.check_writable(tmp_path / "nowhere" / "new.md")
 
 
 def test_a_newer_schema_is_read_as_far_as_it_is_known(tmp_path):

@@ -1,0 +1,53 @@
+"""The one table of exit codes: what each means, and which errors end with it. `docs/history.md` and `--help` repeat it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NOTHING, SLOWER, USAGE, UNDECIDED = 0, 1, 2, 3
+DOES_NOT_RUN, BUILD_FAILS, CORRUPT = 14, 15, 20
+DEFECT, INTERRUPTED = 70, 130
+
+
+class Kind(NamedTuple):
+    """A class of error. errors: `module:Class`, subclasses included unless they have a line of their own."""
+
+    code: int
+    meaning: str
+    errors: tuple[str, ...]
+
+
+KINDS = (
+    Kind(USAGE, "usage: something is named that is not there, or cannot be written to", (
+        "impls:UnknownName", "impls:Unavailable", "impls.sizes:InvalidSpec", "bench.case:InvalidCase",
+        "bench.filters:InvalidFilter", "bench.matching:Unmatched", "bench.language.text:InvalidCorpus", "bench.session:NothingToResume",
+        "lstm_bench.compare:UnclearSides", "lstm_bench.duration:InvalidDuration", "results.store:StoreError",
+        "analysis:AnalysisError", "bench.revisions:RevisionError",
+    )),
+    Kind(UNDECIDED, "nothing could be decided", ("analysis.comparison:NotComparable",)),
+    Kind(10, "not a git repository, or no git", ("bench.revisions:NotARepository",)),
+    Kind(11, "unknown revision", ("bench.revisions:UnknownRevision",)),
+    Kind(12, "a shallow clone that lacks it", ("bench.revisions:ShallowClone",)),
+    Kind(13, "a range without commits, or GOOD does not lie before BAD", ("bench.revisions:NoSpan",)),
+    Kind(DOES_NOT_RUN, "a revision does not run here", ("bench.revisions:DoesNotRun", "bench.code:CodeFails")),
+    Kind(BUILD_FAILS, "a revision cannot be installed", ("bench.revisions:BuildFails",)),
+    Kind(16, "other machine, host, protocol or threads", ("analysis.comparison:OtherMachine",)),
+    Kind(17, "no case and backend in common", ("analysis.comparison:NothingInCommon",)),
+    Kind(CORRUPT, "a corrupt file of results", ("results.store:Corrupt",)),
+    Kind(21, "the disk took no more", ("results.store:WriteFailed",)),
+    Kind(22, "the clock went backwards", ("bench.session:ClockWentBackwards",)),
+    Kind(23, "the device is busy with another run", ("bench.lock:DeviceBusy",)),
+)  # fmt: skip
+_BY_ERROR = {error: kind.code for kind in KINDS for error in kind.errors}
+
+
+def of(error: BaseException) -> int:
+    """The code of an error that tells a user what to do; `DEFECT` for every other, which keeps its traceback."""
+    names = (f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__)
+    return next((_BY_ERROR[name] for name in names if name in _BY_ERROR), DEFECT)
+
+
+def epilog() -> str:
+    """For `--help`: the codes that are not told by the command itself."""
+    kinds = [f"{kind.code} {kind.meaning}" for kind in KINDS if kind.code > UNDECIDED]
+    return f"Other exit codes: {'; '.join(kinds)}; {DEFECT} a defect of lstm-bench; {INTERRUPTED} interrupted."

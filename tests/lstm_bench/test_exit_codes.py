@@ -1,0 +1,173 @@
+"""Every class of error on the real command line: a sentence, a code of its own, and nothing half-written."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import environment
+from bench.code import ROOT
+from bench.lock import device_lock
+from lstm_bench import exit_codes
+from results import store
+from results.record import Header
+from tests.lstm_bench.history_repository import History
+
+SMOKE = ("--suite", "smoke", "--backend", "numpy", "--where", "phase=step", "--threads", "1")
+
+
+def lstm_bench(
+    folder: Path, *arguments: object, before: Callable[[], None] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The command, with `folder` for its temporary files and so its lock."""
+    command = [sys.executable, "-m", "lstm_bench", *map(str, arguments)]
+    values = os.environ | {"TMPDIR": str(folder)} | variables
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=values, preexec_fn=before)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """Two commits without code, then one with it."""
+    made = History(tmp_path_factory.mktemp("repository") / "project")
+    made.commit("first")
+    made.commit("second")
+    made.with_code().commit("with code")
+    return made
+
+
+def test_every_error_of_the_table_exists_and_every_class_has_a_code_of_its_own():
+    for kind in exit_codes.KINDS:
+        for name in kind.errors:
+            module, _, attribute = name.partition(":")
+            error = getattr(importlib.import_module(module), attribute)
+            assert (error.__module__, error.__qualname__) == (module, attribute) and issubclass(error, Exception)
+            assert exit_codes.of(error("sentence") if name != "impls:UnknownName" else error("a", "b", ["c"])) == kind.code
+    codes = [kind.code for kind in exit_codes.KINDS]
+    assert len(codes) == len(set(codes)) and not {0, 1, 70, 130} & set(codes)
+    assert exit_codes.of(ZeroDivisionError()) == exit_codes.DEFECT, "what nobody foresaw is a defect"
+
+
+def test_the_page_and_the_help_list_every_code(tmp_path: Path):
+    page = (ROOT / "docs" / "history.md").read_text()
+    for kind in exit_codes.KINDS:
+        assert f"| {kind.code} | {kind.meaning} |" in page
+    for command in ("compare", "track", "bisect"):
+        said = " ".join(lstm_bench(tmp_path, command, "--help").stdout.split())
+        assert "Exit code 0" in said
+        for kind in exit_codes.KINDS:
+            assert kind.code <= exit_codes.UNDECIDED or f"{kind.code} {kind.meaning}" in said
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (("compare", "HEAD", "HEAD"), 10, "is not in a git repository"),
+    (("track", "HEAD"), 10, "is not in a git repository"),
+    (("history",), 10, "is not in a git repository"),
+])  # fmt: skip
+def test_outside_git(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str):
+    answer = lstm_bench(tmp_path, *arguments, "--repository", tmp_path, "--out", tmp_path)
+    assert (answer.returncode, message in answer.stderr) == (code, True), answer.stderr
+    assert "fatal" not in answer.stderr and "Traceback" not in answer.stderr and not files(tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (("compare", "nowhere", "main"), 11, "no revision 'nowhere'"),
+    (("bisect", "main", "main~1"), 13, "does not lie before"),
+    (("track", "main..main"), 13, "holds no commit"),
+    (("compare", "main~2", "main~1"), 14, "it has no package impls and no package bench and no package results of its own"),
+    (("track", "main~1"), 14, "other code would be measured in its place"),
+    (("track", "main", "--build-environments"), 15, "cannot be installed"),
+])  # fmt: skip
+def test_revisions_that_cannot_be_had(project: History, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str):
+    out = tmp_path / "out"
+    answer = lstm_bench(tmp_path, *arguments, "--repository", project.folder, *SMOKE, "--out", out)
+    assert (answer.returncode, message in answer.stderr) == (code, True), answer.stderr
+    assert "Traceback" not in answer.stderr and not files(out)
+    assert project.git("worktree", "list").count("\n") == 0
+
+
+def test_a_shallow_clone_that_lacks_it(project: History, tmp_path: Path):
+    project.git("clone", "--quiet", "--depth", "1", f"file://{project.folder}", str(tmp_path / "shallow"))
+    answer = lstm_bench(tmp_path, "compare", "HEAD~1", "HEAD", "--repository", tmp_path / "shallow", *SMOKE)
+    assert answer.returncode == 12 and "git fetch --unshallow" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path):
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+
+    where = ("--backend", "numpy", "--where", "phase=step", "--out", tmp_path / "out")
+    answer = lstm_bench(tmp_path, "run", "smoke", *where, before=small, PYTHONDONTWRITEBYTECODE="1")
+    assert answer.returncode == 21 and "File too large" in answer.stderr and "make room" in answer.stderr, answer.stderr
+    assert not files(tmp_path / "out")
+
+
+def stored(root: Path, project: History, started: str) -> Path:
+    """An unfinished run of this machine."""
+    described = environment.describe(1)
+    git = {"commit": project.git("rev-parse", "main~2"), "dirty": False}
+    machine = environment.machine_name(described)
+    header = Header("120000-quick", started, environment.PROTOCOL, machine, described | {"git": git}, {"suite": "quick"})
+    writer = store.create(root, header)
+    writer.close()
+    return writer.path
+
+
+def test_a_clock_that_went_backwards_is_told_before_anything_is_measured(project: History, tmp_path: Path):
+    path = stored(tmp_path / "history", project, "2100-01-01T00:00:00+00:00")
+    where = ("--repository", project.folder, *SMOKE, "--out", tmp_path / "history")
+    answer = lstm_bench(tmp_path, "track", "main", *where)
+    assert answer.returncode == 22 and "2100-01-01 00:00:00 UTC; set the clock" in answer.stderr, answer.stderr
+    assert files(tmp_path / "history") == [path]
+
+
+def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: History, tmp_path: Path):
+    where = ("--repository", project.folder, *SMOKE)
+    root = tmp_path / "history"
+    with device_lock("cpu", tmp_path):
+        busy = [lstm_bench(tmp_path, "track", "main", *where, "--out", root)]
+        busy += [lstm_bench(tmp_path, "compare", "main", "main", *where, "--out", root)]
+        assert not root.exists()
+    assert [answer.returncode for answer in busy] == [23, 23] and all("process" in answer.stderr for answer in busy)
+    done = lstm_bench(tmp_path, "track", "main", *where, "--out", root, "--json")
+    assert done.returncode == 0, done.stderr
+    ((path, result),) = [(Path(one["run"]), one["result"]) for one in json.loads(done.stdout)]
+    assert result == "measured" and store.read(path).finished
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))  # as one that is still going
+    before = path.read_text()
+    with device_lock("cpu", tmp_path):
+        assert lstm_bench(tmp_path, "track", "main", *where, "--out", root).returncode == 23
+    assert path.read_text() == before
+    resumed = lstm_bench(tmp_path, "track", "main", *where, "--out", root, "--json")
+    assert json.loads(resumed.stdout)[0]["result"] == "resumed" and store.read(path).finished
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    ("track", "Finish it by the same command\n"), ("bisect", "Finish it by the same command\n"),
+    ("compare", "Finish it by the same command with --resume\n"), ("show", "interrupted\n"),
+])  # fmt: skip
+def test_an_interruption_names_what_each_command_can_do(tmp_path: Path, command: str, said: str):
+    program = (
+        "import sys; from lstm_bench import app, __main__\n"
+        "def stop(): raise KeyboardInterrupt\n"
+        f"app.app = stop; sys.argv = ['lstm-bench', '{command}']; __main__.main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 130 and answer.stderr.endswith(said)
+
+
+def test_markdown_that_cannot_be_written_is_told_before_anything_is_measured(project: History, tmp_path: Path):
+    where = ("--repository", project.folder, *SMOKE, "--out", tmp_path / "out", "--markdown", tmp_path / "nowhere" / "a.md")
+    answer = lstm_bench(tmp_path, "compare", "main", "main", *where)
+    assert answer.returncode == 2 and "cannot write to" in answer.stderr and not (tmp_path / "out").exists()
