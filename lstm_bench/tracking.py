@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -156,15 +155,18 @@ def located(certificates: Path, asked: str | None) -> Locate:
     if asked is not None:
         check_location(asked)
 
-    @functools.cache
-    def certified(machine: str, protocol: int, threads: int) -> Location:
-        found = certificate.newest(certificates, machine, protocol, threads)
-        return found.location if found else "median"
+    known: dict[tuple[object, ...], Location] = {}
 
     def locate(run: store.Run) -> Location:
         if asked is not None:
             return cast(Location, asked)
-        return certified(run.header.machine, run.header.protocol, run.header.environment.get("cpu", {}).get("threads") or 0)
+        header = run.header
+        threads = header.environment.get("cpu", {}).get("threads")
+        name = header.machine, header.protocol, threads, header.plan.get("suite")
+        if name not in known:
+            found = certificate.newest_for(certificates, header)
+            known[name] = found.location if found else "median"
+        return known[name]
 
     return locate
 

@@ -271,8 +271,8 @@ def test_series_follow_the_certificate_of_their_machine_unless_told_otherwise(
 ):
     run = store.read(store.find(hundred[0])[0])
     assert tracking.located(tmp_path, None)(run) == "median", "without a certificate"
-    there = {(tmp_path, "old-machine", 1, 0): SimpleNamespace(location="minimum")}
-    monkeypatch.setattr(certificate, "newest", lambda *asked: there.get(asked))
+    there = {"old-machine": SimpleNamespace(location="minimum")}
+    monkeypatch.setattr(certificate, "newest_for", lambda _, header: there.get(header.machine))
     assert tracking.located(tmp_path, None)(run) == "minimum"
     other = replace(run, header=replace(run.header, machine="other-machine"))
     assert tracking.located(tmp_path, None)(other) == "median", "of another machine nothing is known"
