@@ -175,7 +175,7 @@ def _same(root: Path, key: Mapping[str, Any]) -> Iterator[dict[Side, store.Run]]
     groups: dict[str, dict[Side, store.Run]] = {}
     wanted = json.loads(json.dumps(key))  # as it is read back: tuples are lists
     for path in reversed(store.find(root)):
-        header = store.read_header(path)
+        header = store.header_of(path)
         asked = {name: value for name, value in header.plan.items() if name not in ("comparison", "side")}
         if asked == wanted:
             group = groups.setdefault(header.plan["comparison"], {})

@@ -75,7 +75,7 @@ class Tracker:
             return Tracked(commit, "already there", path=same[-1])
         self._warn_of_a_commit_from_the_future(commit, said)
         path, _ = session.start(self.plan, self.root, self.listener, code, said, after=self.known.values())
-        self.known[path] = store.read_header(path)
+        self.known[path] = store.header_of(path)
         return Tracked(commit, "measured", path=path)
 
     def _warn_of_a_commit_from_the_future(self, commit: str, said: Introduction) -> None:
@@ -102,7 +102,7 @@ def track(
     be told, not a gap to be filled.
     """
     commits = repository.between(span)
-    known = {path: store.read_header(path) for path in store.find(root)} if root.is_dir() else {}
+    known = {path: store.header_of(path) for path in store.find(root)} if root.is_dir() else {}
     tracker = Tracker(plan, root, listener, repository, missing_only, build, known)
     done = []
     for commit in commits:

@@ -179,18 +179,11 @@ def read(path: Path) -> Run:
     return Run(path, header, tuple(records.values()), footer, tuple(damaged))
 
 
-def read_header(path: Path) -> Header:
-    """A run's first line alone."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            line = decode(file.readline())
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except InvalidRecord:
-        raise _no_run(path) from None
-    if not isinstance(line, Header):
+def header_of(path: Path) -> Header:
+    """A run's first line alone. Raises `Corrupt` where it is none."""
+    if (header := read_header(path)) is None:
         raise _no_run(path)
-    return line
+    return header
 
 
 def _no_run(path: Path) -> Corrupt:

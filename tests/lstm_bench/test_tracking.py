@@ -149,9 +149,9 @@ def test_the_history_is_read_once_however_many_commits_are_tracked(tmp_path: Pat
     for number in range(4):
         made.commit(f"commit {number} without code")
     history_synthetic.write(tmp_path / "history", ("flat",))
-    read = store.read_header
+    read = store.header_of
     opened: list[Path] = []
-    monkeypatch.setattr(store, "read_header", lambda path: opened.append(path) or read(path))
+    monkeypatch.setattr(store, "header_of", lambda path: opened.append(path) or read(path))
     monkeypatch.setattr(store, "read", lambda path: pytest.fail("only first lines are needed"))
     asked = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
     done = tracking.track("HEAD~3..HEAD", asked, tmp_path / "history", Collector(), Repository(made.folder))

@@ -111,10 +111,10 @@ def test_a_failed_first_line_leaves_nothing(tmp_path, monkeypatch):
 def test_the_first_line_alone_is_read_and_the_rest_may_be_anything(tmp_path):
     path = written(tmp_path, HEADER)
     path.write_text(path.read_text() + "rubbish\n")
-    assert store.read_header(path) == HEADER
+    assert store.header_of(path) == HEADER
     for text in ("", "rubbish\n", encode(RECORD) + "\n"):
         path.write_text(text)
-        for read in (store.read, store.read_header):
+        for read in (store.read, store.header_of):
             with pytest.raises(Corrupt, match="restore the file from a copy of it, or move it out of the folder"):
                 read(path)
 
