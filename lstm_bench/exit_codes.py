@@ -21,8 +21,8 @@ KINDS = (
     Kind(USAGE, "usage: something is named that is not there, or cannot be written to", (
         "impls:UnknownName", "impls:Unavailable", "impls.sizes:InvalidSpec", "bench.case:InvalidCase",
         "bench.filters:InvalidFilter", "bench.language.text:InvalidCorpus", "bench.session:NothingToResume",
-        "bench.matching:Unmatched", "lstm_bench.compare:UnclearSides", "lstm_bench.duration:InvalidDuration", "results.store:StoreError",
-        "analysis:AnalysisError", "bench.revisions:RevisionError",
+        "bench.matching:Unmatched", "lstm_bench.compare:UnclearSides", "lstm_bench.duration:InvalidDuration",
+        "results.store:StoreError", "analysis:AnalysisError", "bench.revisions:RevisionError",
     )),
     Kind(UNDECIDED, "nothing could be decided", ("analysis.comparison:NotComparable",)),
     Kind(10, "not a git repository, or no git", ("bench.revisions:NotARepository",)),
