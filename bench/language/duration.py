@@ -15,6 +15,7 @@ SECONDS_A_STEP = {"cpu": 1.7e-5, "cuda": 2.5e-5}  # of one layer of an LSTM, bot
 SECONDS_A_TOKEN = {"cpu": 5e-6, "cuda": 1.5e-8}  # of one layer of a Transformer, both ways, beside its products
 SECONDS_A_LOGIT = {"cpu": 7e-9, "cuda": 3e-11}
 START_SECONDS = {"cpu": 2.0, "cuda": 10.0}
+ONE_WAY = {"cpu": 0.6, "cuda": 1 / 3}  # of both ways; on a CPU pieces of so many tokens leave the caches
 UPDATE_SECONDS = {"cpu": 5e-4, "cuda": 4e-3}  # optimiser, clipping, drawing windows
 TOKENS_AT_ONCE = 16_384  # on which a model is judged
 POINTS = 6  # of the curve of held-out loss, each at twice the updates of the one before, the last at the end
@@ -40,6 +41,6 @@ def update_seconds(case: Case, steps: int, batch: int) -> float:
 
 
 def judging_seconds(case: Case, steps: int, windows: int) -> float:
-    """One pass over so many windows without gradients: a third of the work both ways, in pieces of `TOKENS_AT_ONCE`."""
+    """One pass over so many windows without gradients, in pieces of `TOKENS_AT_ONCE`."""
     at_once = max(1, min(windows, TOKENS_AT_ONCE // steps))
-    return windows / at_once * update_seconds(case, steps, at_once) / 3
+    return windows / at_once * ONE_WAY[case.spec.device] * update_seconds(case, steps, at_once)
