@@ -35,7 +35,6 @@ RULES = {
     "gaussian:1.5": ("as PyTorch, recurrent weights N(0, 1.5²/H)", "Sompolinsky, Crisanti & Sommers 1988, for an RNN"),
     "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
 }  # fmt: skip
-SHOWN = ("horizon", "half_life", "rate")
 FADED, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
 LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
 
@@ -60,19 +59,20 @@ def table(series: pd.DataFrame) -> Table:
     widths = {of: _usual_width(quantities.select(series, of)) for of in (FADED, CAROUSEL, LEARNT)}
     known = {init for of in (FADED, LEARNT) for init in quantities.select(series, of).get("init", ())}
     faded, carousel, learnt = (f"H = {width}" if width else "" for width in widths.values())
+    faded_steps, learnt_steps = (f"steps, {hint}" if hint else "" for hint in (faded, learnt))
     columns = (
-        Column("LSTM initialised as"), Column("Rule"), Column("As stated by"), Column("Steps to a thousandth", True, faded),
-        Column("Learnable lag L50", True, learnt), Column("Half-life", True, faded), Column("Rate", True, faded),
-        Column("Never left the cell at lag 10", True, carousel),
+        Column("LSTM initialised as"), Column("Rule"), Column("As stated by"), Column("Until a thousandth", True, faded_steps),
+        Column("L50", True, learnt_steps), Column("Half-life", True, faded_steps),
+        Column("Still in the cell", True, f"share at lag 10, {carousel}" if carousel else ""),
     )  # fmt: skip
     found = []
     for init in (init for init in RULES if init in known):
         at = {of: f"{of},init={init},hidden_size={width}" for of, width in widths.items()}
-        horizon, half_life, rate = (_cell(name, quantities.estimate(name, series, at[FADED])) for name in SHOWN)
+        horizon, half_life = (_cell(name, quantities.estimate(name, series, at[FADED])) for name in ("horizon", "half_life"))
         lag = _cell("learnable_lag", quantities.estimate("learnable_lag", series, at[LEARNT]))
         stayed = _cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, at[CAROUSEL]))
         rule, source = RULES[init]
-        found.append((Cell(inits.name(init)), Cell(rule), Cell(source), horizon, lag, half_life, rate, stayed))
+        found.append((Cell(inits.name(init)), Cell(rule), Cell(source), horizon, lag, half_life, stayed))
     return Table("audit", columns, tuple(found))
 
 
@@ -82,4 +82,5 @@ def _usual_width(rows: pd.DataFrame) -> int:
 
 
 def _cell(name: str, found: Estimate) -> Cell:
-    return Cell(verdicts.spoken(name, found), found.beyond if found.value is None else found.value)
+    """The column has the unit."""
+    return Cell(verdicts.spoken(name, found, with_unit=False), found.beyond if found.value is None else found.value)

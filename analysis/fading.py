@@ -22,7 +22,8 @@ def table(series: pd.DataFrame) -> Table:
     """One row for each cell, initialisation, hidden size and length; empty where none was measured."""
     columns = (
         Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
-        Column("Steps to a thousandth", True), Column("Rate", True), Column("Offset", True), Column("Half-life", True),
+        Column("Until a thousandth", True, "steps"), Column("Rate", True, "nat/step"), Column("Offset", True, "nat"),
+        Column("Half-life", True, "steps"),
         Column("ΔBIC", True, "for an exponential"), Column("Law"),
     )  # fmt: skip
     rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
@@ -31,7 +32,10 @@ def table(series: pd.DataFrame) -> Table:
     found = []
     for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
         estimates = {name: quantities.QUANTITIES[name](own) for name in SHOWN}
-        cells = [Cell(verdicts.spoken(name, of), of.beyond if of.value is None else of.value) for name, of in estimates.items()]
+        cells = [
+            Cell(verdicts.spoken(name, of, with_unit=False), of.beyond if of.value is None else of.value)
+            for name, of in estimates.items()
+        ]
         sizes = [Cell(f"{number:g}", float(number)) for number in (float(str(hidden)), float(str(steps)))]
         seeds = Cell(f"{own['seeds'].iloc[0]:g}") if "seeds" in own else Cell(words.NOT_MEASURED)
         order = ORDER.get(str(cell), len(ORDER)), float(str(hidden)), float(str(steps)), inits.place(str(init))

@@ -77,11 +77,12 @@ def build(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    title = "LSTM backends, measured on " + words.listed(dict.fromkeys(section.title for section in sections))
+    machines = list(dict.fromkeys(section.title for section in sections))
+    title = f"LSTM backends, measured on {words.listed(machines)}"
     links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
     shared = {
-        "views": views, "title": title, "board": claims.board(tested, links), "tally": claims.tally(tested),
-        "audits": _audits(sections), "made": made, "location": words.LOCATIONS[location], "colour": colour,
+        "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
+        "tally": claims.tally(tested), "audits": _audits(sections), "made": made, "location": words.LOCATIONS[location], "colour": colour,
     }  # fmt: skip
     report = Report(out / "report.html", out / "report.md")
     try:

@@ -97,16 +97,17 @@ def _together(tests: Sequence[Test], estimates: Sequence[Estimate]) -> Outcome:
     return "fails" if "fails" in found else "open" if "open" in found else "holds"
 
 
-def spoken(quantity: str, found: Estimate) -> str:
+def spoken(quantity: str, found: Estimate, with_unit: bool = True) -> str:
     """An estimate for a reader: 12 steps [11, 13], > 511 steps [above 498], or why there is none."""
-    unit = f" {quantities.UNITS[quantity]}" if quantity in quantities.UNITS else ""
+    pure = quantity not in quantities.UNITS
+    unit = "" if pure or not with_unit else f" {quantities.UNITS[quantity]}"
     if found.value is None and found.beyond is None:
         return found.why or words.NOT_MEASURED
     why = f" ({found.why})" if found.why else ""
     if found.value is None:
         low = f" [above {_number(found.low)}]" if found.low is not None and found.low != found.beyond else ""
         return f"> {_number(found.beyond)}{unit}{low}{why}"
-    if found.low == found.high and not unit:  # the largest of some errors, say: found, not estimated
+    if found.low == found.high and pure:  # the largest of some errors, say: found, not estimated
         return f"{found.value:.2g}{why}"
     high = f"> {_number(found.beyond)}" if found.high is None and found.beyond is not None else _number(found.high)
     return f"{_number(found.value)}{unit} [{_number(found.low)}, {high}]{why}"

@@ -123,10 +123,10 @@ def test_the_audit_joins_gradients_and_learning_of_different_runs(tmp_path):
     paths.append(store(tmp_path, "09-horizon", learns, study="horizon", commit="b"))
     table = audit.of_machine(load.load(paths))
     texts = dict(zip((column.label for column in table.columns), (cell.text for cell in table.rows[0]), strict=True))
-    assert texts["Steps to a thousandth"].startswith("12 steps") and texts["Learnable lag L50"].startswith(("16", "17"))
+    assert texts["Until a thousandth"].startswith("12 [") and texts["L50"].startswith(("16", "17"))
     assert texts["As stated by"] == "PyTorch, torch.nn.LSTM, Variables"
     hints = {column.label: column.hint for column in table.columns}
-    assert hints["Steps to a thousandth"] == "H = 64" and hints["Learnable lag L50"] == "H = 32"
+    assert hints["Until a thousandth"] == "steps, H = 64" and hints["L50"] == "steps, H = 32"
     page = build(paths, tmp_path / "out").html.read_text()
     assert page.count('id="audit-title-1"') == 1 and page.index('id="audit-title-1"') < page.index('<h2 id="s0">')
 

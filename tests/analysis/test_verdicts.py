@@ -178,8 +178,8 @@ def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path
     header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {})
     series = series_frame([Run(Path("x"), header, tuple(records), None)])
     texts = [[cell.text for cell in row] for row in audit.table(series).rows]
-    assert texts[0][0] == "PyTorch default" and texts[0][3].startswith("12 steps [12, 1")
-    assert texts[1][3] == "> 199 steps" and texts[1][4] == texts[1][7] == "not measured"
+    assert texts[0][0] == "PyTorch default" and texts[0][3].startswith("12 [12, 1")
+    assert texts[1][3] == "> 199" and texts[1][4] == texts[1][6] == "not measured"
 
 
 @pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "0.0001"), ((0.0,), "exactly zero or not finite")])
