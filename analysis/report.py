@@ -82,7 +82,8 @@ def build(
     links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
     shared = {
         "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
-        "tally": claims.tally(tested), "audits": _audits(sections), "made": made, "location": words.LOCATIONS[location], "colour": colour,
+        "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
+        "location": words.LOCATIONS[location], "colour": colour,
     }  # fmt: skip
     report = Report(out / "report.html", out / "report.md")
     try:

@@ -18,6 +18,8 @@ LINEAR = "length T"
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: a section's. None where no architecture was timed at two values of anything."""
     rows = select(series, "study=scaling,metric=time,phase=forward_backward") if "sweep" in series else series.iloc[:0]
+    if rows.empty:
+        return None
     found = {label: curves for label, curves in _curves(rows).items() if curves}
     if not found:
         return None
