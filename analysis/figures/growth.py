@@ -10,6 +10,7 @@ from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.quantities import select
 from analysis.scaling import Series
+from analysis.seeds import Estimate
 from analysis.style import FAINT, PAPER
 
 LINEAR = "length T"
@@ -61,16 +62,29 @@ def _curves(rows: pd.DataFrame) -> dict[str, dict[str, Series]]:
 
 
 def _caption(rows: pd.DataFrame, panels_drawn: int) -> str:
-    said = []
-    for cell, name in NAMES.items():
-        one = select(rows, f"batch=1,cell={cell}")
-        share = lengths.quadratic_share(one)
-        if share.value is not None:
-            longest = f"{one['steps'].max():g}"
-            said.append(f"{verdicts.spoken('quadratic_share', share)} of the {name}'s at T = {longest}")
-    fitted = f" Of one sequence's time, fitted as a + bT + cT², cT² is {words.listed(said)}." if said else ""
+    said = [text for cell, name in NAMES.items() if (text := _fitted(select(rows, f"batch=1,cell={cell}"), name))]
+    fitted = f" One sequence's time, fitted as a + bT + cT²: {'; '.join(said)}." if said else ""
     rest = "; over width, depth and batch T and the other two are held" if panels_drawn > 1 else ""
     return (
         "The slope of ln t between neighbouring values, mean and 95 % interval over replicates; dashed: in proportion. Over "
         f"length t is a sequence's, at equal tokens a call{rest}.{fitted}"
     )
+
+
+def _fitted(rows: pd.DataFrame, name: str) -> str:
+    """The coefficients and what the square makes up, or nothing where the lengths are too few."""
+    times, share = lengths.of_sequence(rows), lengths.quadratic_share(rows)
+    if times is None or share.value is None:
+        return ""
+    found = scaling.fit(times)
+    each = [
+        f"{letter} {_seconds(one)}" for letter, one in (("a", found.a), ("b", found.b), ("c", found.c)) if one.value is not None
+    ]
+    spoken = verdicts.spoken("quadratic_share", share)
+    return f"{name} {words.listed(each)}, the square being {spoken} of it at T = {times.lengths.max():g}"
+
+
+def _seconds(found: Estimate) -> str:
+    """Mean and interval, each with its own prefix: a coefficient may be hundreds of times smaller than its upper end."""
+    low, high = (words.scaled(value or 0.0, "s") for value in (found.low, found.high))
+    return f"{words.scaled(found.value or 0.0, 's')} [{low}, {high}]"

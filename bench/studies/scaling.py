@@ -190,5 +190,5 @@ STUDY = Study(
     on=measured_on,
     repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (3, Pace(2, 0.02, 0.1))},
     verdicts=CLAIMS,
-    shares=True,  # the rounds of Newton's method are arithmetic from seeds; memory and energy are a backend's, in a fresh process
+    shares=True,  # rounds of Newton's method are arithmetic from seeds; memory and energy are a backend's, each worker fresh
 )

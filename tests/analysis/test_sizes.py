@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis import quantities, verdicts
+from analysis import lengths, quantities, verdicts, words
+from analysis import scaling as scaling_of
 from analysis.figures import growth, utilisation
 from analysis.verdicts import judge
 from bench.case import Case
@@ -81,5 +82,9 @@ def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_squ
     share = quantities.estimate("quadratic_share", rows, "study=scaling,phase=forward_backward,batch=1,cell=transformer")
     truth = 4.096 / (1 + 4.096)
     assert share.value == pytest.approx(truth, abs=0.02)
-    assert f"{verdicts.spoken('quadratic_share', share)} of the Transformer's at T = 4096" in drawn.caption
+    assert f"the square being {verdicts.spoken('quadratic_share', share)} of it at T = 4096" in drawn.caption
+    times = lengths.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
+    assert times is not None
+    step = scaling_of.fit(times).b.value or 0.0
+    assert step == pytest.approx(1e-9 * 96**1.5, rel=0.02) and f"b {words.scaled(step, 's')} [" in drawn.caption
     assert growth.draw(rows.iloc[:0]) is None
