@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
 
 from impls import Unavailable
-from impls.backends._cuda import driver
+from impls.backends._cuda import driver, ops
 from impls.backends._cuda.compile import architecture, compiler_version
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Kernel
@@ -39,6 +40,7 @@ class Station:
 def open_station(emulated: bool) -> Station:
     """Raises `Unavailable` where there is neither."""
     if emulated:
+        os.environ[ops.EMULATE] = "1"  # the operators too
         torch.use_deterministic_algorithms(True)  # fills empty tensors with NaN: what a kernel leaves out is seen
         return Station(Bench(Emulation(), torch.device("cpu")), True, "sm_90a", IMAGINED_MULTIPROCESSORS)
     if reason := driver.missing():
