@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from analysis import quantities, verdicts, words
@@ -24,7 +26,7 @@ def table(series: pd.DataFrame) -> Table:
         Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
         Column("Until a thousandth", True, "steps"), Column("Rate", True, "nat/step"), Column("Offset", True, "nat"),
         Column("Half-life", True, "steps"),
-        Column("ΔBIC", True, "for an exponential"), Column("Law"),
+        Column("ΔBIC", True, "for an exponential"), Column("Law"), Column("Notes"),
     )  # fmt: skip
     rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
     if rows.empty:
@@ -32,27 +34,22 @@ def table(series: pd.DataFrame) -> Table:
     found = []
     for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
         estimates = {name: quantities.QUANTITIES[name](own) for name in SHOWN}
-        cells = [
-            Cell(verdicts.spoken(name, of, with_unit=False), of.beyond if of.value is None else of.value)
-            for name, of in estimates.items()
-        ]
+        numbers = [_cell(name, of) for name, of in estimates.items()]
         sizes = [Cell(f"{number:g}", float(number)) for number in (float(str(hidden)), float(str(steps)))]
         seeds = Cell(f"{own['seeds'].iloc[0]:g}") if "seeds" in own else Cell(words.NOT_MEASURED)
+        law = Cell(_law(estimates["bic_for_exponential"]))
+        notes = Cell("; ".join(dict.fromkeys(of.why for of in estimates.values() if of.why)))
+        names = Cell(str(cell).upper()), Cell(inits.name(str(init)))
         order = ORDER.get(str(cell), len(ORDER)), float(str(hidden)), float(str(steps)), inits.place(str(init))
-        found.append(
-            (
-                order,
-                (
-                    Cell(str(cell).upper()),
-                    Cell(inits.name(str(init))),
-                    *sizes,
-                    seeds,
-                    *cells,
-                    Cell(_law(estimates["bic_for_exponential"])),
-                ),
-            )
-        )
+        found.append((order, (*names, *sizes, seeds, *numbers, law, notes)))
     return Table("fading", columns, tuple(row for _, row in sorted(found, key=lambda each: each[0])))
+
+
+def _cell(name: str, of: Estimate) -> Cell:
+    """What there is to know of it beside the number stands in the notes, and so does why there is none."""
+    known = of.value is not None or of.beyond is not None
+    text = verdicts.spoken(name, replace(of, why=""), with_unit=False) if known else "–"
+    return Cell(text, of.beyond if of.value is None else of.value)
 
 
 def _law(bic: Estimate) -> str:

@@ -179,7 +179,12 @@ def test_the_table_of_fading_has_every_network_with_its_law():
         "power",
     )
     assert first["Offset"].startswith(("0.9", "1.0", "1.1")) and first["Rate"].startswith(("-0.100", "-0.099", "-0.101"))
-    assert fading.table(frame([])).rows == ()
+    assert first["Notes"] == "" and fading.table(frame([])).rows == ()
+    dead = np.where(lags < 9, exponential, -np.inf)
+    (row,) = fading.table(frame([record("rnn", "irnn", 64, dead)])).rows
+    told = {column.label: cell.text for column, cell in zip(table.columns, row, strict=True)}
+    assert told["Rate"] == "–" and told["Until a thousandth"].startswith("9 [9, 9]")
+    assert told["Notes"].startswith("median of seeds: exactly zero in 10 of 10 seeds from lag 9 on; ")
 
 
 def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studies():
