@@ -12,7 +12,7 @@ from analysis.seeds import Estimate
 from analysis.tables import Cell, Column, Table
 
 DECISIVE = 10.0  # of ΔBIC: "very strong" (Kass & Raftery 1995)
-SHOWN = ("horizon", "rate", "offset", "half_life", "bic_for_exponential")
+SHOWN = ("horizon", "half_life", "bic_for_exponential", "rate", "offset")
 ORDER = {"rnn": 0, "gru": 1, "lstm": 2}
 TEXT = (
     "Before training, a loss at the last step; means over seeds with 95 % intervals. ln A(k) ≈ offset + rate · k from lag 20 "
@@ -24,9 +24,8 @@ def table(series: pd.DataFrame) -> Table:
     """One row for each cell, initialisation, hidden size and length; empty where none was measured."""
     columns = (
         Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
-        Column("Until a thousandth", True, "steps"), Column("Rate", True, "nat/step"), Column("Offset", True, "nat"),
-        Column("Half-life", True, "steps"),
-        Column("ΔBIC", True, "for an exponential"), Column("Law"), Column("Notes"),
+        Column("Until a thousandth", True, "steps"), Column("Half-life", True, "steps"), Column("ΔBIC", True), Column("Law"),
+        Column("Rate", True, "nat/step"), Column("Offset", True, "nat"), Column("Notes"),
     )  # fmt: skip
     rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
     if rows.empty:
@@ -34,14 +33,14 @@ def table(series: pd.DataFrame) -> Table:
     found = []
     for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
         estimates = {name: quantities.QUANTITIES[name](own) for name in SHOWN}
-        numbers = [_cell(name, of) for name, of in estimates.items()]
+        faded, halved, bic, rate, offset = (_cell(name, of) for name, of in estimates.items())
         sizes = [Cell(f"{number:g}", float(number)) for number in (float(str(hidden)), float(str(steps)))]
         seeds = Cell(f"{own['seeds'].iloc[0]:g}") if "seeds" in own else Cell(words.NOT_MEASURED)
         law = Cell(_law(estimates["bic_for_exponential"]))
         notes = Cell("; ".join(dict.fromkeys(of.why for of in estimates.values() if of.why)))
         names = Cell(str(cell).upper()), Cell(inits.name(str(init)))
         order = ORDER.get(str(cell), len(ORDER)), float(str(hidden)), float(str(steps)), inits.place(str(init))
-        found.append((order, (*names, *sizes, seeds, *numbers, law, notes)))
+        found.append((order, (*names, *sizes, seeds, faded, halved, bic, law, rate, offset, notes)))
     return Table("fading", columns, tuple(row for _, row in sorted(found, key=lambda each: each[0])))
 
 
