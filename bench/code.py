@@ -14,7 +14,6 @@ from bench import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 INTRODUCTION_SECONDS = 120.0
-ROOMS = ("impls", "bench", "results")  # what a worker runs
 _INTRODUCTION = """
 import importlib, json, sys
 import impls
@@ -49,10 +48,10 @@ class Code:
     def introduce(self, threads: int) -> Introduction:
         """What the code says of itself and of the machine, in a process of its own.
 
-        Raises `CodeFails`, also where what would run is another's code. Which host this is and what is not committed is
-        found here, lest it depend on the revision.
+        Raises `CodeFails`, also where what would run is another's code. Which host this is and which code, down
+        to what is not committed, is found here, lest it depend on the revision.
         """
-        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *ROOMS]
+        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.ROOMS]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
         variables = os.environ | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
@@ -65,7 +64,7 @@ class Code:
         self._check_places(values.pop("places"))
         described = values["environment"]
         self._check_commit(described["git"]["commit"])
-        described |= {"host": environment.host(), "git": described["git"] | {"diff": environment.git_state(self.root)["diff"]}}
+        described |= {"host": environment.host(), "code": environment.code_hash(self.root)}
         return Introduction(**values)
 
     def _check_places(self, places: dict[str, str]) -> None:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
+ROOMS = ("impls", "bench", "results")  # what a worker runs
+SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h")
 HOST_VARIABLE = "LSTM_BENCH_HOST"
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
@@ -46,6 +48,7 @@ def describe(threads: int) -> dict[str, Any]:
         "blas": _blas(),
         "gpus": gpus,
         "host": host(),
+        "code": code_hash(),
         "git": git_state(),
         "variables": {name: value for name, value in sorted(os.environ.items()) if VARIABLES.search(name)},
     }
@@ -73,12 +76,8 @@ def host() -> str | None:
 
 
 def continues(environment: dict[str, Any]) -> dict[str, Any]:
-    """What must not have changed for measurements to be continued: software, host, and the code down to uncommitted changes."""
-    git = environment.get("git", {})
-    return {
-        "python": environment.get("python"), "packages": environment.get("packages", {}), "host": environment.get("host"),
-        "commit": git.get("commit"), "diff": git.get("diff"),
-    }  # fmt: skip
+    """What must not have changed for measurements to be continued, as far as the environment says it: software, host, code."""
+    return {name: environment.get(name) for name in ("python", "packages", "host", "code")}
 
 
 def cpu_model() -> str:
@@ -121,27 +120,21 @@ def gpu_list() -> list[dict[str, Any]]:
 
 
 def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git.
-
-    diff: a hash of all that differs, untracked files included; None where nothing does.
-    """
+    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git."""
     commit = _git(root, "rev-parse", "HEAD")
-    if not commit:
-        return {"commit": None, "committed": None, "dirty": False, "diff": None}
-    code = ("--", ".", *(f":!results/{name}" for name in MEASURED))
-    changes = _git(root, "status", "--porcelain", *code)
-    committed = _git(root, "show", "-s", "--format=%cI", "HEAD")
-    diff = _difference(root, changes, code) if changes else None
-    return {"commit": commit, "committed": committed, "dirty": bool(changes), "diff": diff}
+    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!results/{name}" for name in MEASURED)) if commit else None
+    committed = _git(root, "show", "-s", "--format=%cI", "HEAD") if commit else None
+    return {"commit": commit, "committed": committed, "dirty": bool(changes)}
 
 
-def _difference(root: Path, changes: str, code: tuple[str, ...]) -> str:
-    found = hashlib.sha256(changes.encode())
-    found.update((_git(root, "diff", "--binary", "HEAD", *code) or "").encode())
-    top = Path(_git(root, "rev-parse", "--show-toplevel") or root)
-    for name in (_git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "-z", *code) or "").split("\0"):
-        if name and (top / name).is_file():
-            found.update((top / name).read_bytes())
+def code_hash(root: Path = ROOT) -> str:
+    """Of every source that a worker may run, committed or not; what is written about it, and measured by it, does not count."""
+    found = hashlib.sha256()
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            name = path.relative_to(root)
+            if path.suffix in SOURCES and not (name.parts[0] == "results" and name.parts[1] in MEASURED):
+                found.update(f"{name.as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 

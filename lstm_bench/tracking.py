@@ -66,7 +66,8 @@ class Tracker:
         if said.dirty:
             reason = "its checkout differs from the commit, as by a filter of git; it would be no point, so it is not measured"
             return Tracked(commit, "not as committed", reason)
-        same = [path for path, header in self.known.items() if session.same(header, self.plan, said)]
+        mine = [path for path, header in self.known.items() if header.environment.get("git", {}).get("commit") == commit]
+        same = [path for path in mine if session.same(self.known[path], self.plan, said)]
         unfinished = [path for path in same if not store.read(path).finished]
         if unfinished:
             session.finish(unfinished[-1], self.plan, self.listener, code)

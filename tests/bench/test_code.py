@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
-from bench.code import ROOMS, Code, CodeFails
+from bench import comparison, environment, plan
+from bench.code import Code, CodeFails, Introduction
+from bench.comparison import Contender
+from bench.environment import ROOMS
+from bench.pairs import SIDES
 from bench.revisions import Repository
 from tests.lstm_bench.history_repository import History
 
@@ -52,19 +55,31 @@ def test_a_revision_that_does_not_ignore_bytecode_is_not_dirty_for_being_asked(t
         assert not list(worktree.rglob("__pycache__"))
 
 
-def test_every_uncommitted_change_has_a_hash_of_its_own(tmp_path: Path):
-    history = History(tmp_path / "project")
-    file, stray = history.folder / "file.py", history.folder / "stray.py"
-    file.write_text("1\n")
-    history.commit("only")
-    found = [environment.git_state(history.folder)]
-    for path, text in ((file, "2\n"), (file, "3\n"), (stray, "4\n"), (stray, "5\n")):
+def test_every_change_of_the_code_has_a_hash_of_its_own_and_nothing_else_has(made: History, tmp_path: Path):
+    root = tmp_path / "code"
+    shutil.copytree(made.folder, root)
+    found = [environment.code_hash(root)]
+    assert found[0] == environment.code_hash(made.folder) == Code(made.folder).introduce(1).environment["code"]
+    stray = root / "impls" / "stray.py"
+    for path, text in ((root / "bench" / "run.py", "2\n"), (root / "bench" / "run.py", "3\n"), (stray, ""), (stray, "5\n")):
         path.write_text(text)
-        found.append(environment.git_state(history.folder))
-    assert [state["dirty"] for state in found] == [False, True, True, True, True]
-    assert found[0]["diff"] is None and len({state["diff"] for state in found}) == 5
-    assert environment.git_state(history.folder) == found[-1]
-    assert environment.git_state(tmp_path)["commit"] is None
+        found.append(environment.code_hash(root))
+    assert len(set(found)) == 5
+    (root / "README.md").write_text("written about it")
+    (root / "results" / "runs").mkdir(parents=True)
+    (root / "results" / "runs" / "measured.py").write_text("by it")
+    assert environment.code_hash(root) == found[-1]
+
+
+@pytest.mark.parametrize("changed", ["python", "packages", "host", "code"])
+def test_what_was_begun_with_another_is_not_continued(changed: str):
+    described = {"python": "3.12", "packages": {"numpy": "2"}, "host": "a", "code": "b"}
+    other = described | {changed: {"numpy": "3"} if changed == "packages" else "other"}
+    assert environment.continues(described) != environment.continues(other)
+    said = [Introduction(1, "m", one | {"git": {"commit": "c", "dirty": True}}, []) for one in (described, other)]
+    chosen = plan.make("smoke", ["numpy"], threads=1)
+    keys = [comparison._key(chosen, dict.fromkeys(SIDES, Contender("HEAD", Code(), one)), {}) for one in said]
+    assert keys[0] != keys[1], "and no comparison is resumed across it"
 
 
 def test_hosts_of_one_model_differ_unless_a_pool_is_named(monkeypatch: pytest.MonkeyPatch):
