@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import plan
+from bench.code import Code
 from bench.plan import Plan
 from bench.revisions import Repository, RevisionError
 from lstm_bench import compare
@@ -121,6 +122,16 @@ def test_peak_memory_is_compared_twice_in_workers_of_its_own(history: History, t
     outcome = compare.compare("base", "base", lambda: asked, tmp_path, Collector(), options(history, memory=True))
     (row,) = outcome.rows
     assert (row.metric, row.unit, row.decision.verdict, row.decision.pairs) == ("rss_peak", "B", "SAME", 2)
+
+
+def test_code_on_both_sides_is_introduced_once(history: History, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Code] = []
+    introduce = Code.introduce
+    monkeypatch.setattr(Code, "introduce", lambda code, threads: asked.append(code) or introduce(code, threads))
+    with compare.contenders({"base": "backend:numpy", "new": "backend:torch"}, 1, options(history)) as sides:
+        assert sides["base"].introduction == sides["new"].introduction and len(asked) == 1
+    with compare.contenders({"base": "base", "new": "."}, 1, options(history)):
+        assert len(asked) == 3
 
 
 def test_uncommitted_changes_are_marked(history: History, tmp_path: Path):
