@@ -37,7 +37,10 @@ def lags_measured(lags: np.ndarray) -> Measurement:
 
 
 def decay(lags: np.ndarray, curve: np.ndarray) -> float:
-    """Slope from a tenth of the way to the last lag whose gradient is a number other than zero."""
-    last = int(np.flatnonzero(np.isfinite(curve))[-1])
+    """Slope from a tenth of the way to the last lag whose gradient is a number other than zero; NaN where none is."""
+    known = np.flatnonzero(np.isfinite(curve))
+    if not len(known):
+        return float("nan")
+    last = int(known[-1])
     tenth = int(np.searchsorted(lags, lags[last] / 10))
     return float((curve[last] - curve[tenth]) / (lags[last] - lags[tenth])) if last > tenth else 0.0

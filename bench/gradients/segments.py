@@ -14,12 +14,13 @@ from results.record import Measurement
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """`log_input` by seed at the kept lags, as `attenuation` has it from the float64 sweep over states; of an LSTM of one layer
-    also `log_hidden` and `log_cell` (see `twin`)."""
+    """`decay` first, as in `attenuation`, of the inputs' curve; `log_input` by seed at the kept lags, as `attenuation` has it
+    from the float64 sweep over states; of an LSTM of one layer also `log_hidden` and `log_cell` (see `twin`)."""
     lags = setup.lags(case.steps)
     init, seeds = str(case.factor("init")), int(case.factor("seeds"))
     each = [(setup.inputs(case, s), setup.readout(case, s), own) for s, own in enumerate(setup.weights(case.spec, init, seeds))]
     found = [curve(backend, case.spec, params, x, readout) for x, readout, params in each]
+    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, own[lags])]) for own in found])
     yield curves.measurement("log_input", "nat", [own[lags] for own in found], lags)
     yield curves.lags_measured(lags)
     if twin.has_one(case.spec):

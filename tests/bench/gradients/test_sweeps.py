@@ -165,7 +165,9 @@ def test_the_hidden_block_alone_misses_the_memory():
 def test_a_backend_in_segments_agrees_with_the_sweep_over_states(spec):
     opened = case(spec, steps=75, seeds=1)
     wanted = {each.metric: each for each in attenuation.measure(opened)}["log_input"].samples
-    found = next(iter(segments.measure("numpy", opened))).samples
+    measured = {each.metric: each.samples for each in segments.measure("numpy", opened)}
+    assert next(iter(measured)) == "decay"
+    found = measured["log_input"]
     tolerance = 2e-6 if spec.dtype == "float64" else 1e-4
     assert np.array(found) == pytest.approx(np.array(wanted), abs=tolerance, rel=tolerance)
 
@@ -195,6 +197,13 @@ def test_a_gradient_of_zero_names_its_lag_and_seed_and_the_others_go_on():
     assert found.blocks == (1, 3) and found.notes == ("log_gradient is exactly zero at lag 1 for seed 0",)
     found = curves.measurement("log_gradient", "nat", [np.array([0.0, 1.0, np.nan])], [0, 1, 8])
     assert found.notes == ("log_gradient is not finite at lag 8 for seed 0",)
+
+
+def test_the_slope_of_a_curve_is_over_the_lags_that_have_a_gradient():
+    lags = np.arange(50)
+    assert curves.decay(lags, -0.5 * lags) == -0.5
+    assert curves.decay(lags, np.where(lags < 20, -0.5 * lags, -np.inf)) == -0.5
+    assert curves.decay(lags[:1], np.zeros(1)) == 0.0 and np.isnan(curves.decay(lags, np.full(50, -np.inf)))
 
 
 def test_lags_are_dense_then_thinned_and_reach_the_last_step():
