@@ -46,10 +46,10 @@ def _pilot(backend: str, cell: str, size: int) -> tuple[str, str]:
 
 def ratios(series: pd.DataFrame) -> str:
     """Time over the RNN's, at equal width beside the pilot's and at equal parameters."""
-    rows = []
+    rows: list[tuple[str, list[Cell | None]]] = []
     for backend, cell in CELLS:
-        cells = [Cell(_ratio("width", backend, cell, size), *_pilot(backend, cell, size)) for size in SIZES]
-        cells += [Cell(_ratio("parameters", backend, cell, size)) for size in SIZES]
+        cells: list[Cell | None] = [Cell(_ratio("width", backend, cell, size), *_pilot(backend, cell, size)) for size in SIZES]
+        cells += [Cell(_ratio("parameters", backend, cell, size)) if cell == "lstm" else None for size in SIZES]
         rows.append((f"{backend}, {cell.upper()}", cells))
     head = [f"equal {what}, H = {size}" for what in ("width", "parameters") for size in SIZES]
     return table(series, ["time over the RNN's", *head], rows)

@@ -21,9 +21,18 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in backends if set(COMPARED) <= set(impls.cells(name)))
 
 
-def _cases(sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], **more: str) -> Iterator[Case]:
-    """Each network once: an RNN of 256 is as wide as one LSTM and as large as another."""
-    widths = {"lstm": set(sizes), "gru": {*sizes, *map(_gru, sizes)}, "rnn": {*sizes, *(2 * size for size in sizes)}}
+def _cases(
+    sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], large_gru: bool = True, **more: str
+) -> Iterator[Case]:
+    """Each network once: an RNN of 256 is as wide as one LSTM and as large as another.
+
+    A GRU as large as the LSTM is in no claim.
+    """
+    widths = {
+        "lstm": set(sizes),
+        "gru": {*sizes, *map(_gru, sizes if large_gru else ())},
+        "rnn": {*sizes, *(2 * size for size in sizes)},
+    }
     kinds = {"lstm": LSTMSpec, "gru": GRUSpec, "rnn": RNNSpec}
     for phase in phases:
         for cell, own in widths.items():
@@ -36,16 +45,16 @@ def _gru(size: int) -> int:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case on one backend, about ten calls. CPU: 20 GFLOP/s and 15 µs a step, rounded from a run on two cores of
+    """Seconds of one case on one backend, about ten calls. CPU: 30 GFLOP/s and 15 µs a step, rounded from a run on two cores of
     an AMD EPYC; CUDA: estimated, no GPU has run it."""
-    rate, step, start = (2e10, 1.5e-5, 0.3) if case.spec.device == "cpu" else (2e13, 2.5e-5, 1.5)
+    rate, step, start = (3e10, 1.5e-5, 0.4) if case.spec.device == "cpu" else (2e13, 2.5e-5, 1.5)
     return start + 10 * (case.counts()["flops"] / rate + case.steps * step)
 
 
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": tuple(_cases((16,), 8, 2, ("forward_backward",))),
     "quick": (),
-    "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",))),
+    "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",), large_gru=False)),
     "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), device="cuda")),
 }
 TRAINING = "study=cost,phase=forward_backward"
@@ -114,7 +123,7 @@ STUDY = Study(
     claim="An LSTM costs several times what a vanilla RNN of the same width does.",
     cases=CASES,
     on=measured_on,
-    repeats={"cpu": (4, Pace(4, 0.02, 0.05))},
+    repeats={"cpu": (3, Pace(4, 0.02, 0.05))},
     verdicts=CLAIMS,
     forecast=forecast,
 )

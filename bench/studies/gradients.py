@@ -50,9 +50,9 @@ def forecast(case: Case) -> float:
     spec, seeds, probe, on_cpu = case.spec, int(case.factor("seeds")), case.factor("probe"), case.spec.device == "cpu"
     if probe == "inputs" and not _compares_networks(case):
         return 6.0 if on_cpu else 10.0  # the start of a framework, and compiling
-    sweeps = 2 * int(case.factor("updates")) / 10 if probe == "training" else 1
+    sweeps = int(case.factor("updates")) / 14 if probe == "training" else 1
     flops = 6 * seeds * case.batch * case.steps * spec.parameter_count()
-    seconds = 0.2 + sweeps * (case.steps * 3e-4 + flops / (3.5e9 if on_cpu else 5e12))
+    seconds = 0.05 + sweeps * (case.steps * 3e-4 + flops / (5e9 if on_cpu else 5e12))
     if probe == "lyapunov":  # a decomposition of the tangents a step
         tangents, state = int(case.factor("exponents")), spec.state_bytes(1, 1) / 8
         seconds += case.steps * (seeds * 2 * state * tangents**2 / 5e9 if on_cpu else 8e-3)

@@ -10,7 +10,7 @@ from bench.studies import cost
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
-def test_every_lstm_has_an_rnn_and_a_gru_as_wide_and_as_large(scale):
+def test_every_lstm_has_an_rnn_as_wide_and_as_large_and_a_gru_as_wide(scale):
     cases = study.get("cost").cases[scale]
     for of in (case for case in cases if case.spec.cell == "lstm"):
         alike = [case for case in cases if case.phase == of.phase]
@@ -20,7 +20,7 @@ def test_every_lstm_has_an_rnn_and_a_gru_as_wide_and_as_large(scale):
             large = [
                 case for case in alike if abs(case.spec.parameter_count() / parameters - 1) < 0.03 and case.spec.cell == cell
             ]
-            assert len(large) == 1
+            assert len(large) == (1 if cell == "rnn" or scale == "gpu" else 0)
 
 
 def test_an_rnn_of_the_same_width_has_a_quarter_of_parameters_and_flops():
