@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,13 +22,11 @@ from tests.lstm_bench.history_repository import History
 SMOKE = ("--suite", "smoke", "--backend", "numpy", "--where", "phase=step", "--threads", "1")
 
 
-def lstm_bench(
-    folder: Path, *arguments: object, before: Callable[[], None] | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """The command, with `folder` for its temporary files and so its lock."""
-    command = [sys.executable, "-m", "lstm_bench", *map(str, arguments)]
+def lstm_bench(folder: Path, *arguments: object, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command, with `folder` for its temporary files and so its lock; `shell` goes before it in its process."""
+    command = ["sh", "-c", f'{shell}\nexec "$@"', "sh", sys.executable, "-m", "lstm_bench", *map(str, arguments)]
     values = os.environ | {"TMPDIR": str(folder)} | variables
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=values, preexec_fn=before)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=values)
 
 
 def files(folder: Path) -> list[Path]:
@@ -104,11 +100,8 @@ def test_a_shallow_clone_that_lacks_it(project: History, tmp_path: Path):
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing(tmp_path: Path):
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
-
     where = ("--backend", "numpy", "--where", "phase=step", "--out", tmp_path / "out")
-    answer = lstm_bench(tmp_path, "run", "smoke", *where, before=small, PYTHONDONTWRITEBYTECODE="1")
+    answer = lstm_bench(tmp_path, "run", "smoke", *where, shell="ulimit -f 1", PYTHONDONTWRITEBYTECODE="1")
     assert answer.returncode == 21 and "File too large" in answer.stderr and "make room" in answer.stderr, answer.stderr
     assert not files(tmp_path / "out")
 
