@@ -24,6 +24,11 @@ class Finding:
     estimates: tuple[Estimate, ...]
     outcome: Outcome
 
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to be undecided about."""
+        return not all(found.value is None and found.why.startswith(words.NOT_MEASURED) for found in self.estimates)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -39,9 +44,12 @@ class Verdict:
 
     @property
     def conditions(self) -> str:
-        """For which settings it holds, for which not, and what is undecided; every one of them is named."""
-        said: dict[Outcome, str] = {"holds": "holds for", "fails": "fails for", "open": "undecided for"}
-        named = [(text, [label.replace(", ", " ") for label in self.labels(outcome)]) for outcome, text in said.items()]
+        """For which settings it holds, for which not, what is undecided and what was not measured; every one is named."""
+        unmeasured = [finding.label for finding in self.findings if not finding.measured]
+        undecided = [label for label in self.labels("open") if label not in unmeasured]
+        said = {"holds for": self.labels("holds"), "fails for": self.labels("fails"), "undecided for": undecided}
+        said["not measured for"] = unmeasured
+        named = [(text, [label.replace(", ", " ") for label in labels]) for text, labels in said.items()]
         parts = [f"{text} {words.listed(labels)}" for text, labels in named if labels]
         text = "; ".join(parts)
         return f"{text[:1].upper()}{text[1:]}."

@@ -76,6 +76,13 @@ def test_each_of_the_four_verdicts_is_reached(tmp_path, rates, word):
         assert verdict.conditions == "Holds for A; fails for B."
 
 
+def test_what_was_not_measured_is_not_called_undecided(tmp_path):
+    (verdict,) = claims.verdicts(load([run_file(tmp_path, a=-0.6)])[0])
+    assert verdict.conditions == "Holds for A; not measured for B."
+    (verdict,) = claims.verdicts(load([run_file(tmp_path / "open", a=-0.6, b=-0.345)])[0])
+    assert verdict.conditions == "Holds for A; undecided for B."
+
+
 def test_a_claim_survives_the_file(tmp_path):
     assert claim_from_dict(dataclasses.asdict(RULE)) == RULE
     assert load([run_file(tmp_path, a=-0.6)])[0].runs[0].header.claims == (RULE,)
