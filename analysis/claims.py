@@ -87,7 +87,7 @@ def verdicts(section: Section) -> list[Verdict]:
 
 
 def numbers(verdict: Verdict) -> list[str]:
-    """For each setting its numbers: `LSTM as PyTorch: n(10⁻³) 12 steps [11, 13]`."""
+    """For each setting that was measured its numbers: `LSTM as PyTorch: n(10⁻³) 12 steps [11, 13]`."""
     tests = verdict.claim.tests
     return [
         f"{finding.label}: "
@@ -96,7 +96,8 @@ def numbers(verdict: Verdict) -> list[str]:
             for test, estimate in zip(tests, finding.estimates, strict=True)
         )
         for finding in verdict.findings
-    ]
+        if finding.measured
+    ] or [words.NOT_MEASURED]
 
 
 def in_print(claim: Claim) -> str:
