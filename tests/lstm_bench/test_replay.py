@@ -101,13 +101,26 @@ def test_a_certificate_of_another_location_suite_or_machine_is_no_certificate(tm
     assert not made.holds_for(header)
 
 
-@pytest.mark.parametrize(("folder", "wanted"), [("quiet", ("SLOWER",)), ("noisy", ("SLOWER", "UNDECIDED"))])
-def test_the_real_slow_down_is_found_where_it_can_be_and_never_the_same(folder: str, wanted: tuple[str, ...]):
-    runs = {}
-    for path in sorted((SLOW_DOWN / folder).rglob("*.jsonl")):
-        runs[store.read(path).header.plan["side"]] = path
+def kept(folder: str) -> dict[str, Path]:
+    """Both runs of a stored comparison by side."""
+    runs = {store.read(path).header.plan["side"]: path for path in sorted((SLOW_DOWN / folder).rglob("*.jsonl"))}
     if not runs:
         pytest.skip(f"no runs below {SLOW_DOWN / folder}: not measured; docs/history.md says how")
+    return runs
+
+
+@pytest.mark.parametrize("folder", ["quiet", "noisy"])
+def test_the_same_pairs_by_a_location_that_cannot_tell_are_undecided(folder: str):
+    """On this machine the medians of a pair scatter too much for 3 %, and nothing certifies them."""
+    runs = kept(folder)
+    outcome = replayed(runs["base"], runs["new"], Options(asked_location="median"))
+    (row,) = [row for row in outcome.rows if row.metric == "time"]
+    assert row.decision.verdict == "UNDECIDED" and outcome.exit_code == 3
+
+
+@pytest.mark.parametrize(("folder", "wanted"), [("quiet", ("SLOWER",)), ("noisy", ("SLOWER", "UNDECIDED"))])
+def test_the_real_slow_down_is_found_where_it_can_be_and_never_the_same(folder: str, wanted: tuple[str, ...]):
+    runs = kept(folder)
     header = store.read(runs["base"]).header
     made = certificate.newest_for(SLOW_DOWN / f"{folder}-certificate", header)
     assert made is not None, "the runs are kept with the certificate they are judged by"
