@@ -67,3 +67,12 @@ def projection(spec: Spec) -> str | None:
     if not getattr(spec, "proj_size", 0):
         return None
     return "this backend has no projection; ask for proj_size=0, or use the backends numpy or torch"
+
+
+def one_plain_layer(spec: Spec, ragged: bool, what: str) -> str | None:
+    """For a kernel of one layer, one direction and full lengths. `what` is its name: "FlashRNN"."""
+    return first(
+        None if spec.num_layers == 1 else f"{what} runs a single layer; ask for num_layers=1, or use the backend cudnn",
+        None if not spec.bidirectional else f"{what} has one direction; ask for bidirectional=False, or use the backend cudnn",
+        None if not ragged else f"{what} knows no lengths; ask for full lengths, or use the backend cuda",
+    )

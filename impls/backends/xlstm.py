@@ -34,11 +34,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.dtype(spec, *DTYPES),
-        None if spec.num_layers == 1 else "xLSTM's cell is a single layer; ask for num_layers=1, or use the backend cudnn",
-        None
-        if not spec.bidirectional
-        else "xLSTM's cell has one direction; ask for bidirectional=False, or use the backend cudnn",
-        None if not ragged else "xLSTM's cell knows no lengths; ask for full lengths, or use the backend cuda",
+        refusals.one_plain_layer(spec, ragged, "xLSTM's cell"),
         refusals.device(spec, *DEVICES),
         _torch.no_cuda(spec),
         _missing(),
