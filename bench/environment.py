@@ -17,7 +17,7 @@ import numpy as np
 from bench import processors
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
+PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 ROOMS = ("impls", "bench", "results")  # what a worker runs

@@ -1,4 +1,4 @@
-"""Peak memory of one call, in a worker of its own.
+"""Peak memory of one call, in a worker that has run nothing before.
 
 On the CPU: peak resident memory of the process less what it held before the network was loaded (Linux only).
 On CUDA: three numbers with three names; only `device_peak` compares across backends.
@@ -19,22 +19,24 @@ from bench import nvml, prepare, room
 from bench.case import Case
 from results.record import Measurement
 
-CALLS = 2
 SAMPLE_SECONDS = 0.005
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """Load the case and call it twice; yields the peaks in bytes. The answer is checked afterwards."""
+    """Load the case and call it twice (a step once); yields the peaks in bytes. Its answer is checked afterwards.
+
+    To be called in a process that has run nothing else yet: memory that an earlier case left to the allocator would be used
+    again unseen.
+    """
     room.require(case)
-    inputs = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
+    data = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
     probe = _device_peaks if case.spec.device == "cuda" else _resident_peak
     with probe() as peaks:
-        prepared = prepare.load(case, backend)
-        for _ in range(CALLS):
+        prepared = prepare.load(case, backend, data)
+        if case.phase != "step":  # whose answer is checked from its first call on
             prepared.call()
-        prepared.wait()
-    del inputs
-    prepare.verify(prepared)
+            prepared.wait()
+    prepare.verify(prepared, in_full=prepare.validated_in_full(case))
     for metric, value in peaks.items():
         yield Measurement(metric, "B", (float(value),))
 

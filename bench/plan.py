@@ -34,7 +34,7 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
-    "quick": Suite("quick", "cpu", 3, Pace(3, 0.03, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
     "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every peer over the goal grid, on a GPU", 54),
@@ -145,6 +145,28 @@ class Plan:
                 if chosen.measures_alone(case):
                     backends = self.measured_on(name, case)
                     yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
+
+    def groups(self, number: int) -> list[tuple[str, ...]]:
+        """Backends whose workers live side by side in this replicate, group by group.
+
+        On a CPU all of them. On a GPU those of one framework, since JAX and PyTorch would each count the other's memory as its
+        own; the order of the groups is reversed from replicate to replicate.
+        """
+        if self.device == "cpu":
+            return [self.compared()]
+        found: dict[str, list[str]] = {}
+        for name in self.compared():
+            found.setdefault(impls.framework(name), []).append(name)
+        groups = [tuple(names) for names in found.values()]
+        return groups[:: -1 if number % 2 else 1]
+
+    def begins_with(self, number: int) -> list[Task]:
+        """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.
+
+        Not in the first replicate, whose first calls are timed with nothing compiled yet.
+        """
+        tasks = [task for task in self.alone() if study.get(task.study).in_fresh]
+        return tasks[number - 1 : number] if 0 < number < self.replicates else []
 
     def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench import agreement
 from bench.code import HERE, Code
@@ -42,13 +42,19 @@ class WorkerProcess:
             env=environment(len(cpus), cache, code),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        self._started_by = time.monotonic() + start_seconds
+        self._asked = time.monotonic()  # when the answer that is awaited was asked for; at first, that it is there
+        self._start_seconds = start_seconds
         self._ready = False
         self._unstarted: WorkerFailed | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def answers(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
 
     def send(self, operation: str, /, **arguments: Any) -> None:
         """Ask without waiting for the answer."""
@@ -57,18 +63,18 @@ class WorkerProcess:
         try:
             self._process.stdin.write((json.dumps({"operation": operation, **arguments}) + "\n").encode())
             self._process.stdin.flush()
+            self._asked = time.monotonic()
         except BrokenPipeError:
             raise self._death() from None
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """The answer to the last `send`. Raises `WorkerFailed` if none comes within `seconds`."""
-        assert self._process.stdout is not None
+        """The answer to the last `send`. Raises `WorkerFailed` if none came within `seconds` of it."""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
+            selector.register(self.answers, selectors.EVENT_READ)
+            if not selector.select(max(0.0, self._asked + seconds - time.monotonic())):
                 self.kill()
                 raise WorkerFailed("timeout", f"no answer within {seconds:.0f} s; the worker was killed")
-        line = self._process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise self._death()
         return json.loads(line)
@@ -100,7 +106,7 @@ class WorkerProcess:
             raise self._unstarted
         if not self._ready:
             try:
-                self.receive(max(1.0, self._started_by - time.monotonic()))
+                self.receive(self._start_seconds)
             except WorkerFailed as failure:
                 self._unstarted = failure
                 raise
@@ -119,6 +125,17 @@ class WorkerProcess:
         return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
 
 
+def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:
+    """The worker whose answer, or end, is there first; where there is none `until` then (monotonic clock), the first one."""
+    if len(workers) == 1:
+        return next(iter(workers))
+    with selectors.DefaultSelector() as selector:
+        for name, worker in workers.items():
+            selector.register(worker.answers, selectors.EVENT_READ, name)
+        ready = selector.select(max(0.0, until - time.monotonic()))
+    return ready[0][0].data if ready else next(iter(workers))
+
+
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     """Variables that pin every framework to the same number of threads and give it a fresh compilation cache."""
     count = str(threads)
@@ -133,4 +150,6 @@ def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Else each process compiles and starts a program to see whether what cpuinfo says of AVX is true: over a second.
+        "TORCHINDUCTOR_VEC_ISA_OK": "1",
     }  # fmt: skip

@@ -56,6 +56,7 @@ class Run:
     records: dict[tuple[str, str, str, int], Record] = field(default_factory=dict)
     out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
     busy_seconds: float = 0.0
+    warm_up_seconds: float = 0.0
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
@@ -87,7 +88,7 @@ class Run:
             note = "interrupted"
             raise
         finally:
-            footer = Footer(_now(), complete, time.monotonic() - self.started, self.busy_seconds, note)
+            footer = Footer(_now(), complete, time.monotonic() - self.started, self.busy_seconds, note, self.warm_up_seconds)
             if complete or self.records:
                 self.writer.append(footer)
         return footer
@@ -105,13 +106,11 @@ class Run:
                 self.listener.doing,
             ):
                 self._record(record)
-        self._measure_machine(cache, 0)
+        self._measure_machine(cache)
         self._measure_overhead(cache)
         note = self._replicates(cache)
         if self.plan.items:
             self._write_down_what_did_not_fit()
-        else:
-            self._measure_machine(cache, 1)  # the machine may have been busy the first time
         return note
 
     @property
@@ -132,11 +131,15 @@ class Run:
             self._record(*(_of_task(task, name, *of) for name in self._wanted(task)))
 
     def _replicates(self, cache: Path) -> str:
+        spent = "time budget spent before every case had its replicates"
         for number in range(self.plan.replicates):
-            if not all(self._replicate(tasks, cache) for tasks in self.plan.stages(number)):
-                return "time budget spent before every case had its replicates"
+            begin = self.plan.begins_with(number)
+            for tasks in self.plan.stages(number):
+                if not self._replicate(tasks, cache, begin):
+                    return spent
+                begin = []
             if number == 0 and not self._alone(cache):
-                return "time budget spent before every case had its replicates"
+                return spent
         while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
@@ -152,21 +155,24 @@ class Run:
                 return "time budget spent"
         return ""
 
-    def _replicate(self, tasks: Sequence[Task], cache: Path) -> bool:
-        """One replicate in fresh workers. On a CPU all backends' workers live side by side and take turns;
-        on a GPU one lives at a time, in an order that is reversed from replicate to replicate. False if out of time."""
-        if self.plan.device == "cpu":
-            groups: list[tuple[str, ...]] = [self.plan.compared()]
-        else:
-            groups = [(name,) for name in self.plan.compared()]
-            if tasks and tasks[0].replicate % 2:
-                groups.reverse()
+    def _replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
+        """One replicate in fresh workers, which are asked first what it begins with. Workers of a group live side by side and
+        take turns. False if out of time."""
+        groups = self.plan.groups(tasks[0].replicate if tasks else 0)
         for number, group in enumerate(groups):
             # Under a limit each gets an equal part of what is left, lest one that compiles for minutes take it all.
             until = self._seconds_left() * (1 - 1 / (len(groups) - number)) if self.plan.items else 0.0
             with Workers(self.cpus, cache, self.code) as workers:
-                asked = {name for task in tasks for name in self._wanted(task) if not prepare.refusal_unasked(task.case, name)}
+                asked = {
+                    name
+                    for task in (*begin, *tasks)
+                    for name in self._wanted(task)
+                    if not prepare.refusal_unasked(task.case, name)
+                }
                 workers.start(asked & set(group))
+                for task in begin:
+                    if wanted := [name for name in self._wanted(task) if name in group]:
+                        self._begin(task, wanted, workers)
                 for task in tasks:
                     wanted = [name for name in self._wanted(task) if name in group]
                     if not wanted:
@@ -177,6 +183,18 @@ class Run:
                         break
                     self._take_turns(task, wanted, workers)
         return True
+
+    def _begin(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+        """What a study measures by itself, in workers that have run nothing yet."""
+        started, clock = time.time(), time.monotonic()
+        self.listener.doing(f"{task.study}  {task.case.key}")
+        replies = _refused(task, wanted)
+        ready, unready = workers.get([name for name in wanted if name not in replies])
+        replies |= unready
+        at_once = 1 if self.plan.device == "cuda" else turns.PREPARED_AT_ONCE  # GPU memory is counted for the whole device
+        with Watch(task.case.spec.device) as conditions:
+            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), at_once, alone.TIMEOUT_SECONDS)
+        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
         def watch(text: str) -> None:
@@ -190,23 +208,30 @@ class Run:
             first = task.replicate == 0
             limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
             replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch, prepare_seconds=limit)
+        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
+
+    def _finish(
+        self, task: Task, wanted: Sequence[str], replies: dict[str, Reply], workers: Workers, conditions: Watch,
+        started: float, seconds: float,
+    ) -> None:  # fmt: skip
+        """Record the replies about one case; a worker that died is replaced when it is next needed."""
         for backend, reply in replies.items():
             if reply.get("died"):
                 workers.drop(backend)
             self.busy_seconds += reply.get("busy_seconds", 0.0)
+            self.warm_up_seconds += reply.get("warm_up_seconds", 0.0)
         invalid = conditions.invalid()
-        seconds = (time.monotonic() - clock) / len(wanted)
         for backend in wanted:
             if invalid and replies[backend]["status"] == "ok":
                 replies[backend] = {"status": "failed", "kind": "unstable", "reason": invalid}
-        of = conditions.summary, started, seconds, self._marks
+        of = conditions.summary, started, seconds / len(wanted), self._marks
         self._record(*(_of_task(task, name, replies[name], *of) for name in wanted))
 
     def _alone(self, cache: Path) -> bool:
-        """Studies that measure by themselves. False if out of time."""
-        jobs = []
+        """Studies that measure by themselves, but for what later replicates begin with. False if out of time."""
+        jobs, later = [], [task for number in range(self.plan.replicates) for task in self.plan.begins_with(number)]
         # Asked before anything is recorded: a refusal of the first time must not take the others off the count.
-        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone()]:
+        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone() if task not in later]:
             refused = _refused(task, wanted)
             self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0, self._marks) for name, reply in refused.items()))
             jobs += [(task, name) for name in wanted if name not in refused]
@@ -221,17 +246,17 @@ class Run:
                     return False
         return True
 
-    def _measure_machine(self, cache: Path, replicate: int) -> None:
+    def _measure_machine(self, cache: Path) -> None:
         for dtype in () if self.plan.emulated else self.plan.dtypes():
             key = f"{dtype}-{self.plan.device}"
-            if ("ceilings", key, MACHINE, replicate) in self.records:
+            if ("ceilings", key, MACHINE, 0) in self.records:
                 continue
             self.listener.doing(f"ceilings of this machine, {dtype}")
             arguments: dict[str, Any] = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
             reply = alone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
             seconds = time.monotonic() - clock
-            self._record(outcome("ceilings", key, MACHINE, replicate, arguments, {}, reply, {}, started, seconds, self._marks))
+            self._record(outcome("ceilings", key, MACHINE, 0, arguments, {}, reply, {}, started, seconds, self._marks))
 
     def _measure_overhead(self, cache: Path) -> None:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)

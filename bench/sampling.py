@@ -34,7 +34,8 @@ class Sampler:
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    busy_seconds: float = 0.0
+    busy_seconds: float = 0.0  # warm-up and turns
+    warm_up_seconds: float = 0.0
 
     def warm_up(self, least_seconds: float) -> None:
         """At least 3 calls and `least_seconds` busy, until two blocks of 10 samples agree within 1 %; at most 5 s."""
@@ -48,7 +49,8 @@ class Sampler:
                 self.notes.append("no_steady_state")
                 break
             recent.append(self.clock.sample(self.calls))
-        self.busy_seconds += self.now() - started
+        self.warm_up_seconds = self.now() - started
+        self.busy_seconds += self.warm_up_seconds
 
     def turn(self, seconds: float) -> None:
         """Sample for about `seconds`, at least once, after unrecorded calls that bring the caches back."""

@@ -34,6 +34,9 @@ class Study:
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
+    in_fresh what is measured alone needs a worker that has run nothing else yet, and leaves it fit for other cases: the workers
+             of later replicates begin with it. It compares the loaded case with the float64 reference itself where
+             `prepare.validated_in_full` says so
     shares   the reference measures its cases one after the other in one worker: what it counts does not depend on the process
     """
 
@@ -48,6 +51,7 @@ class Study:
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
+    in_fresh: bool = False
     shares: bool = False
 
     def measures_alone(self, case: Case) -> bool:

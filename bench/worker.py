@@ -45,19 +45,22 @@ class Worker:
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
         self.flushes_denormals = backend != study.REFERENCE and denormals.flush()
-        self.admitted: set[str] = set()
+        self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
         self.station: Station | None = None
 
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
-        """Through the door; ready for `warm_up`. The shrunken twin is checked once a process."""
+        """Ready for `warm_up`, once validated: in full, or by its reduced case once a process (see `bench.prepare`)."""
         self.release()
         opened = Case.from_dict(case)
-        twin = opened.shrunk().key
-        prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
-        self.admitted.add(twin)
-        self.prepared = prepare.verify(prepare.load(opened, self.backend))
+        in_full = check_answers and prepare.validated_in_full(opened)
+        reduced = opened.shrunk().key
+        by_reduced_case = check_answers and not in_full and reduced not in self.validated
+        prepare.admit(opened, self.backend, by_reduced_case)
+        if by_reduced_case:
+            self.validated.add(reduced)
+        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
         self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
@@ -88,10 +91,14 @@ class Worker:
                 notes.append("host_bound")
         measured[0] = Measurement("time", "s", measured[0].samples, measured[0].blocks, tuple(notes))
         self.release()
-        return {"measurements": [asdict(item) for item in measured], "busy_seconds": sampler.busy_seconds}
+        return {
+            "measurements": [asdict(item) for item in measured],
+            "busy_seconds": sampler.busy_seconds,
+            "warm_up_seconds": sampler.warm_up_seconds,
+        }
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
-        """A study that measures by itself; in this worker's whole life only once, unless the study `shares`."""
+        """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
         settle(Places.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
@@ -99,7 +106,7 @@ class Worker:
         if self.backend == study.REFERENCE:
             prepare.require_device(opened.spec.device)
         else:
-            prepare.admit(opened, self.backend)
+            prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
         return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
 
     def parts(self, item: str, emulated: bool) -> dict[str, Any]:

@@ -51,6 +51,7 @@ __all__ = [
     "Widens",
     "cells",
     "devices",
+    "framework",
     "get",
     "names",
     "phases",
@@ -99,6 +100,11 @@ def cells(name: str) -> tuple[str, ...]:
 def phases(name: str) -> tuple[Phase, ...]:
     """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
     return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
+
+
+def framework(name: str) -> str:
+    """The framework a backend computes with: its `FRAMEWORK`, its own name if it names none. Imports nothing."""
+    return (_literal(name, "FRAMEWORK") or (name,))[0]
 
 
 def _literal(name: str, variable: str) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ class Backend(Protocol):
     DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
     CELLS      optional, a literal: the cells it can ever run, likewise.
     PHASES     optional, a literal: the phases it can ever run, likewise.
+    FRAMEWORK  optional, a literal of one name: the framework that holds the device's memory, where several backends share it.
     """
 
     RUNS: tuple[str, ...]

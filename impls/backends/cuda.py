@@ -18,6 +18,8 @@ from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step", "stream")
+FRAMEWORK = ("torch",)
+DEVICES = ("cuda",)
 CELLS = ("lstm",)
 
 

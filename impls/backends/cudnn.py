@@ -20,6 +20,7 @@ from impls.params import Params
 from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm", "gru", "rnn", "lstm_stack")
 OPERATOR = "aten::_cudnn_rnn"

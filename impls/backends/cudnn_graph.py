@@ -10,6 +10,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = _torch_graph.runs(cudnn.RUNS)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm", "gru", "rnn", "lstm_stack")
 PHASES = ("step",)

@@ -25,6 +25,7 @@ from impls.residual_specs import MinLSTMSpec
 from impls.spec import Spec
 
 RUNS = ("hgrn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("minlstm",)
 PACKAGE = "fla"

@@ -23,6 +23,7 @@ from impls.params import Params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("flashrnn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 PACKAGE = "flashrnn"
 KERNEL = "flashrnn"  # its fused kernels are FLASHRNNCellFusedForward and FLASHRNNCellFusedBackward

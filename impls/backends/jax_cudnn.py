@@ -22,6 +22,7 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
+FRAMEWORK = ("jax",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
 

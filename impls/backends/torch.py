@@ -17,6 +17,7 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec
 
 RUNS = ("onednn", "aten", _torch_residual.SCAN, *_torch_residual.ATTENTION)
+FRAMEWORK = ("torch",)
 TELLTALES = {"aten::mkldnn_rnn_layer": "onednn", "aten::_cudnn_rnn": "cudnn", "aten::miopen_rnn": "miopen"}
 
 

@@ -22,6 +22,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("inductor",)
+FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
 
 

@@ -13,6 +13,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = _torch_graph.runs(torch.RUNS)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 PHASES = ("step",)
 

@@ -10,6 +10,7 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("eager",)
+FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
 
 

@@ -21,6 +21,7 @@ from impls.params import Params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("xlstm",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
 PACKAGE = "xlstm"
