@@ -210,6 +210,8 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
         git = run.header.environment.get("git")
         if isinstance(git, Mapping) and git.get("dirty"):
             remarks.append(f"Run {run.header.run} was measured with uncommitted changes in the working tree.")
+        elif isinstance(git, Mapping) and "reason" in git:
+            remarks.append(f"Run {run.header.run} is not known to be the code of a commit: {git['reason']}.")
     if len(runs) > 1:
         remarks.append(f"{len(runs)} runs of the same protocol and environment are read together as further replicates.")
     return remarks

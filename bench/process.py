@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bench import agreement
+from bench import agreement, cuda_errors
 from bench.code import HERE, Code
 from results.record import FailureKind
+
+LAST_WORDS = 1 << 16  # bytes of what a dead worker said in which CUDA's errors are looked for
 
 
 class WorkerFailed(RuntimeError):
@@ -68,7 +70,10 @@ class WorkerProcess:
             raise self._death() from None
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """The answer to the last `send`. Raises `WorkerFailed` if none came within `seconds` of it."""
+        """The answer to the last `send`. Raises `WorkerFailed` if none came within `seconds` of it.
+
+        A worker whose CUDA context is corrupted has given its last answer: it is killed, and the answer says `died`.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
             if not selector.select(max(0.0, self._asked + seconds - time.monotonic())):
@@ -77,7 +82,13 @@ class WorkerProcess:
         line = self.answers.readline()
         if not line:
             raise self._death()
-        return json.loads(line)
+        return self._retire(json.loads(line))
+
+    def _retire(self, reply: dict[str, Any]) -> dict[str, Any]:
+        if cuda_errors.CORRUPTED in reply:
+            self.kill()
+            reply["died"] = True
+        return reply
 
     def request(self, operation: str, timeout: float, /, **arguments: Any) -> dict[str, Any]:
         self.send(operation, **arguments)
@@ -115,13 +126,16 @@ class WorkerProcess:
     def _death(self) -> WorkerFailed:
         code = self._process.wait()
         self._stderr.seek(0)
-        last = self._stderr.read()[-600:].decode(errors="replace").strip()
+        text = self._stderr.read()[-LAST_WORDS:].decode(errors="replace").strip()
+        last = text[-600:]
         if code < 0:
             cause = f"killed by {signal.Signals(-code).name}"
             if code == -signal.SIGKILL:
                 cause += " (the kernel's out-of-memory killer does this)"
         else:
             cause = f"exited with code {code}"
+        if name := cuda_errors.named_in(text):  # PyTorch and XLA abort where they free memory of a corrupted context
+            cause += f" after {name}"
         return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
 
 
