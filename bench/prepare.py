@@ -17,6 +17,7 @@ import impls
 from bench import agreement, room
 from bench.case import Case
 from impls import Loaded, Remembers, refusals
+from impls.backend import allowed_runs
 from impls.sizes import Device
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
@@ -63,7 +64,8 @@ def refusal_unasked(case: Case, backend: str) -> str | None:
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
     reason = reason or refusals.cell(case.spec, *impls.cells(backend))
-    return reason or refusals.phase(case.phase, *impls.phases(backend))
+    reason = reason or refusals.phase(case.phase, *impls.phases(backend))
+    return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -73,6 +75,7 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
     except impls.Unavailable as reason:
         raise Skip(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
+    reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
     if reason:
         raise Skip(reason)
     if check_answers and backend != NULL:
@@ -105,7 +108,7 @@ def load(case: Case, backend: str) -> Prepared:
         cast(Remembers, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
-    call = getattr(loaded, case.phase)
+    call = agreement.call_of(loaded, case)
     call()
     loaded.wait()
     return Prepared(case, backend, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
@@ -114,7 +117,7 @@ def load(case: Case, backend: str) -> Prepared:
 def verify(prepared: Prepared) -> Prepared:
     """Check the loaded case itself. Raises `Rejected`."""
     case, backend = prepared.case, prepared.backend
-    provenance, runs = prepared.loaded.provenance(), impls.get(backend).RUNS
+    provenance, runs = prepared.loaded.provenance(), allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:
         allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
@@ -174,13 +177,14 @@ def _check_prefix(found: np.ndarray, case: Case, backend: str) -> float:
 
     def outputs(dtype: str) -> np.ndarray:
         spec = replace(case.spec, dtype=dtype, device="cpu")
+        on_cpu = replace(case, spec=spec, launch="eager")
 
         def compute() -> agreement.Answer:
             network = impls.get("numpy").load(spec, params, prefix)
             network.forward()
             return {"outputs": network.outputs()}
 
-        name = f"the first outputs of {replace(case, spec=spec).key}"
+        name = f"the first outputs of {on_cpu.key}"
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
     oracle = outputs("float64")

@@ -14,9 +14,11 @@ from typing import cast, get_args
 from impls import backends
 from impls.backend import Advances as Advances
 from impls.backend import Backend as Backend
+from impls.backend import Launch as Launch
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.backend import Remembers as Remembers
+from impls.backend import SupportsGraph as SupportsGraph
 from impls.backend import Widens as Widens
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
@@ -37,6 +39,7 @@ __all__ = [
     "GRUSpec",
     "LSTMSpec",
     "LSTMStackSpec",
+    "Launch",
     "Loaded",
     "MinLSTMSpec",
     "Params",
@@ -45,6 +48,7 @@ __all__ = [
     "Remembers",
     "SSMSpec",
     "Spec",
+    "SupportsGraph",
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
@@ -52,6 +56,7 @@ __all__ = [
     "cells",
     "devices",
     "get",
+    "launches",
     "names",
     "phases",
     "source",
@@ -99,6 +104,11 @@ def cells(name: str) -> tuple[str, ...]:
 def phases(name: str) -> tuple[Phase, ...]:
     """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
     return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
+
+
+def launches(name: str) -> tuple[Launch, ...]:
+    """How a backend's kernels can be launched: its `LAUNCHES`, only eagerly if it names none. Imports nothing."""
+    return cast(tuple[Launch, ...], _literal(name, "LAUNCHES") or ("eager",))
 
 
 def _literal(name: str, variable: str) -> tuple[str, ...]:

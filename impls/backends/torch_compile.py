@@ -23,6 +23,7 @@ from impls.spec import Spec
 
 RUNS = ("inductor",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:

@@ -11,6 +11,7 @@ from impls.spec import Spec
 
 RUNS = ("eager",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
