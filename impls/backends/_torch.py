@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from impls import Unavailable, refusals
-from impls.backend import GRAPH_OF, Phase
-from impls.backends import _torch_graph
+from impls.backend import Phase
+from impls.backends import _torch_graph, _torch_profile
 from impls.batch import Batch, check_batch, filled
 from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
@@ -127,9 +127,8 @@ class Network:
         self.stream, self.position = self.start, 0
         self.y, self.last = self.x, self.first
         self.found: tuple[Tensor, ...] = ()
-        self.again = self.forward
-        self.graph_calls: dict[Phase, Callable[[], None]] = {}
-        self.replays: dict[Phase, Callable[[], None]] = {}
+        self.again: Callable[[], None] = self.forward
+        self.graphs = _torch_graph.GraphCalls(self._replay, self._called)
 
     def forward(self) -> None:
         self.y, self.last = self._forward()
@@ -181,15 +180,16 @@ class Network:
         """As of `SupportsGraph`."""
         if self.no_graph:
             raise Unavailable(self.no_graph)
-        make = {"forward": self._replay_forward, "forward_backward": self._replay_training, "step": self._replay_step}[phase]
+        return self.graphs.of(phase)
 
-        def call() -> None:
-            if phase not in self.replays:
-                self.replays[phase] = make()
-            self.replays[phase]()
-            self.again = call
+    def _called(self, call: Callable[[], None]) -> None:
+        self.again = call
 
-        return self.graph_calls.setdefault(phase, call)
+    def _replay(self, phase: Phase) -> Callable[[], None]:
+        """A call whose graph is yet to be captured."""
+        if phase == "step":
+            return self._replay_step()
+        return self._replay_forward() if phase == "forward" else self._replay_training()
 
     def _replay_forward(self) -> Callable[[], None]:
         def show(answer: tuple[Tensor, State]) -> None:
@@ -237,7 +237,7 @@ class Network:
     def widen(self, streams: int, context: int) -> None:
         like = {"dtype": self.inputs.dtype, "device": self.device}
         self.stream = self.last = ()
-        self.replays.clear()
+        self.graphs.forget()
         self.y = self.x
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -261,17 +261,17 @@ class Network:
 
     def provenance(self) -> dict[str, str]:
         tf32 = {"tf32": "allowed" if torch.backends.cuda.matmul.allow_tf32 else "off"} if self.device.type == "cuda" else {}
-        phase: Phase | None = next((phase for phase, call in self.graph_calls.items() if call is self.again), None)
+        phase = self.graphs.phase_of(self.again)
         found = self.what_ran(self) if phase is None else self._what_graph_ran(phase)
         return found | tf32 | {"torch": torch.__version__}
 
     def _what_graph_ran(self, phase: Phase) -> dict[str, str]:
         """What the phase runs eagerly, since a replay shows no operator; a graph's if a call is seen to launch one."""
         call = self.again
-        launched = _torch_graph.launched(self._aside(phase, call, self.names_run))
+        names = self._aside(phase, call, self.names_run)
         found = self._aside(phase, getattr(self, phase), lambda: self.what_ran(self))
         self.again = call
-        return found | {"ran": (GRAPH_OF if launched else "no graph, but ") + found["ran"]}
+        return found | {"ran": _torch_graph.ran(names, found["ran"])}
 
     def _aside(self, phase: Phase, call: Callable[[], None], look: Callable[[], Seen]) -> Seen:
         """What `look` finds where the last call is `call`; it leaves no trace in the answer and the stream."""
@@ -286,24 +286,9 @@ class Network:
     def names_run(self) -> list[str]:
         """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""
         stream, position = self.stream, self.position
-        look = self._operators_and_kernels if self.device.type == "cuda" else self._operators
-        names = look()
+        names = _torch_profile.names_of(self.again, self.device)
         self.stream, self.position = stream, position
         return names
-
-    def _operators(self) -> list[str]:
-        """`torch.profiler` would import 800 modules on first use, among them Dynamo: more than a second a process."""
-        profile = torch.autograd.profiler.profile()
-        with profile:
-            self.again()
-        return [event.name for event in profile.function_events or ()]
-
-    def _operators_and_kernels(self) -> list[str]:
-        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-        with torch.profiler.profile(activities=activities) as profile:
-            self.again()
-            self.wait()
-        return [event.name for event in profile.events() or ()]
 
 
 def on_host(value: Tensor) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from impls import Unavailable
+from impls.backend import GRAPH_OF, Phase
 
 LAUNCH = "GraphLaunch"  # cudaGraphLaunch of the runtime, cuGraphLaunch of the driver
 WARM_UPS = 3  # what libraries allocate, compile and choose at first, they may not do while a graph is captured
@@ -76,6 +77,38 @@ class Replay(Generic[Answer]):
         return graph
 
 
+class GraphCalls:
+    """A network's calls that launch graphs, one for each phase.
+
+    make: a call of the phase, not yet captured.
+    done: told of a call after each time it was made.
+    """
+
+    def __init__(self, make: Callable[[Phase], Callable[[], None]], done: Callable[[Callable[[], None]], None]) -> None:
+        self.make, self.done = make, done
+        self.calls: dict[Phase, Callable[[], None]] = {}
+        self.captured: dict[Phase, Callable[[], None]] = {}
+
+    def of(self, phase: Phase) -> Callable[[], None]:
+        """The same function every time it is asked for."""
+
+        def call() -> None:
+            if phase not in self.captured:
+                self.captured[phase] = self.make(phase)
+            self.captured[phase]()
+            self.done(call)
+
+        return self.calls.setdefault(phase, call)
+
+    def phase_of(self, call: Callable[[], None]) -> Phase | None:
+        """The phase that this call launches a graph of, or None."""
+        return next((phase for phase, own in self.calls.items() if own is call), None)
+
+    def forget(self) -> None:
+        """What was captured reads tensors that are no longer the network's; the next call captures anew."""
+        self.captured.clear()
+
+
 def record(body: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Graph:
     """The graph of what `body` launches on the device, captured as PyTorch's notes on CUDA graphs ask.
 
@@ -97,9 +130,9 @@ def record(body: Callable[[], None], restore: Callable[[], None], device: torch.
     return graph
 
 
-def launched(names: Sequence[str]) -> bool:
-    """Whether a graph was launched by a call that left these names in the profiler."""
-    return any(LAUNCH in name for name in names)
+def ran(names: Sequence[str], inside: str) -> str:
+    """For `provenance`: what a call that left these names in the profiler ran, by what its graph was captured from."""
+    return GRAPH_OF + inside if any(LAUNCH in name for name in names) else f"no graph, but {inside}"
 
 
 def copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:

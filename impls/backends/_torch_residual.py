@@ -56,7 +56,7 @@ class Streaming(_torch.Network):
 
     def prefill(self) -> None:
         self.cache = self._empty()
-        self.replays.pop("step", None)  # it would go on writing to the old cache
+        self.graphs.forget()  # of a step: it would go on writing to the old cache
         with torch.inference_mode():
             self.y = self.model.prefill(self.inputs, self.cache)
         self.position, self.again = len(self.tokens), self.forward

@@ -7,16 +7,21 @@ was, and a tensor that no operator writes to is read as it is. What was captured
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
+
+from impls.backends._cuda.kernels import Launch, Launcher
 
 
 class Graph(TorchDispatchMode):
     """launches: whether a replay shows itself to the profiler, as CUDA's does."""
+
+    capturing: ClassVar[Graph | None] = None
 
     def __init__(
         self, body: Callable[[], None], restore: Callable[[], None], device: torch.device, launches: bool = True
@@ -28,8 +33,12 @@ class Graph(TorchDispatchMode):
             restore()
         self.launches, self.recorded, self.replays = launches, [], 0
         self.before: list[tuple[Tensor, Tensor]] = []
-        with self:
-            body()
+        Graph.capturing = self
+        try:
+            with self:
+                body()
+        finally:
+            Graph.capturing = None
         with torch.inference_mode():
             for written, value in reversed(self.before):
                 written.copy_(value)
@@ -40,8 +49,11 @@ class Graph(TorchDispatchMode):
         places = [index for index, each in enumerate(func._schema.arguments) if each.name in names]
         self.before += [(args[place], args[place].clone()) for place in places if place < len(args)]
         found = func(*args, **kwargs)
-        self.recorded.append((func, args, kwargs, found, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        self.keep(func, args, kwargs, found)
         return found
+
+    def keep(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
+        self.recorded.append((func, args, kwargs, found, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
 
     def replay(self) -> None:
         self.replays += 1
@@ -63,6 +75,23 @@ class Graph(TorchDispatchMode):
         for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
             if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                 old.copy_(new)
+
+
+class Recorded:
+    """A launcher whose launches are part of the graph that is captured, with the arguments as they were then."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+
+    def __call__(self, launch: Launch) -> None:
+        graph = Graph.capturing
+        with _disable_current_modes():
+            if graph is not None:
+                graph.before += [(tensor, tensor.clone()) for tensor in launch.writes]
+            self.launcher(launch)
+        if graph is not None:
+            kept = replace(launch, arguments=type(launch.arguments).from_buffer_copy(launch.arguments))
+            graph.keep(self.launcher, (kept,), {}, None)
 
 
 class Repeated:

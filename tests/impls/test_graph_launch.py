@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -298,6 +301,7 @@ def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
     with pytest.raises(prepare.Skip, match="ask for device=cuda, or for launch=eager"):
         prepare.admit(on_cpu, "torch")
     assert {name for name in impls.names() if "graph" in impls.launches(name)} == {
+        "cuda",
         "cudnn",
         "torch",
         "torch_compile",
@@ -309,3 +313,35 @@ def test_on_a_cpu_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(impls.Unavailable, match="launched on a GPU, not on cpu; ask for launch=eager"):
         loaded(case_of(LSTM, "forward")).capture("forward")()
+
+
+def test_a_graph_is_captured_on_the_stream_on_which_it_was_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    events: list[str] = []
+    inside: list[str] = []
+
+    class Stream:
+        def __init__(self, device: object, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            events.append(f"{self.name} waits for {other.name}")
+
+    @contextlib.contextmanager
+    def within(name: str) -> Iterator[None]:
+        inside.append(name)
+        yield
+        inside.pop()
+
+    main = Stream(None, "main")
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: within(stream.name))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: events.append("replay")))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: within(f"capture on {stream.name}"))
+    graph = _torch_graph.record(
+        lambda: events.append(f"body {inside}"), lambda: events.append(f"restore {inside}"), torch.device("cuda")
+    )
+    graph.replay()
+    warm_up = ["body ['side']", "restore ['side']"] * _torch_graph.WARM_UPS
+    assert events == ["side waits for main", *warm_up, "main waits for side", "body ['capture on side']", "replay"]
