@@ -16,13 +16,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import impls
 from bench.case import Case
-from impls import Backend, Loaded
+from impls import Backend, Loaded, SupportsGraph
 
 REFERENCES = "LSTM_BENCH_REFERENCES"  # a run's folder of the reference's answers; its workers share them
 NAIVE_FACTOR = 2.0
@@ -37,23 +37,31 @@ class Disagreement(AssertionError):
 Answer = dict[str, np.ndarray]
 
 
-def answer(loaded: Loaded, case: Case, called: bool = False) -> Answer:
+def call_of(loaded: Loaded, case: Case) -> Callable[[], None]:
+    """What makes one call of the case's phase, launched as the case says."""
+    if case.launch == "graph":
+        return cast(SupportsGraph, loaded).capture(case.phase)
+    return getattr(loaded, case.phase)
+
+
+def answer(loaded: Loaded, case: Case, called: Callable[[], None] | None = None) -> Answer:
     """Run the case's phase once and collect outputs, final states and (training) every gradient.
 
     For `step`, all T steps are streamed; the outputs are stacked to [T, B, R]. Where the state grows with them (a cache), 2T:
     the second T meet it full, its oldest tokens overwritten, as a step is timed.
-    called: it was called once since it was loaded, which counts as the first call here.
+    called: the call, where it was made once since the network was loaded; that counts as the first one here.
     """
+    call = called or call_of(loaded, case)
     if case.phase == "step":
         outputs = []
         for number in range(case.steps * (1 + case.remembers)):
             if number or not called:
-                loaded.step()
+                call()
             loaded.wait()
             outputs.append(loaded.outputs())
         return {"outputs": np.concatenate(outputs)} | loaded.final_state()
     if not called:
-        getattr(loaded, case.phase)()
+        call()
     loaded.wait()
     found = {"outputs": loaded.outputs()} | loaded.final_state()
     if case.phase == "forward_backward":
@@ -100,7 +108,7 @@ def compare(what: str, found: np.ndarray, expected: np.ndarray, naive_error: flo
 
 def reference(case: Case, dtype: str) -> Answer:
     """The numpy backend's answer, computed in `dtype` on the CPU."""
-    on_cpu = replace(case, spec=replace(case.spec, dtype=dtype, device="cpu"))
+    on_cpu = replace(case, spec=replace(case.spec, dtype=dtype, device="cpu"), launch="eager")
 
     def compute() -> Answer:
         params, batch = case.data()

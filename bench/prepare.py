@@ -18,6 +18,7 @@ import impls
 from bench import agreement, room
 from bench.case import Case
 from impls import Batch, Loaded, Params, Remembers, refusals
+from impls.backend import allowed_runs
 from impls.sizes import Device
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
@@ -79,7 +80,8 @@ def refusal_unasked(case: Case, backend: str) -> str | None:
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
     reason = reason or refusals.cell(case.spec, *impls.cells(backend))
-    return reason or refusals.phase(case.phase, *impls.phases(backend))
+    reason = reason or refusals.phase(case.phase, *impls.phases(backend))
+    return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -89,6 +91,7 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
     except impls.Unavailable as reason:
         raise Skip(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
+    reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
     if reason:
         raise Skip(reason)
     if check_answers and backend != NULL:
@@ -122,7 +125,7 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
         cast(Remembers, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
-    call = getattr(loaded, case.phase)
+    call = agreement.call_of(loaded, case)
     call()
     loaded.wait()
     return Prepared(case, backend, data, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
@@ -133,7 +136,7 @@ def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
     case, backend = prepared.case, prepared.backend
     if in_full and backend != NULL:
         _check_in_full(prepared)  # first, since whatever asks what ran calls it again
-    provenance, runs = prepared.loaded.provenance(), impls.get(backend).RUNS
+    provenance, runs = prepared.loaded.provenance(), allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:
         allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
@@ -154,7 +157,7 @@ def _require_finite(backend: str, outputs: np.ndarray) -> None:
 
 
 def _check_in_full(prepared: Prepared) -> None:
-    found = agreement.answer(prepared.loaded, prepared.case, called=True)
+    found = agreement.answer(prepared.loaded, prepared.case, prepared.call)
     _require_finite(prepared.backend, found["outputs"])
     try:
         agreement.check_against(found, prepared.case)
@@ -206,13 +209,14 @@ def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
 
     def outputs(dtype: str) -> np.ndarray:
         spec = replace(case.spec, dtype=dtype, device="cpu")
+        on_cpu = replace(case, spec=spec, launch="eager")
 
         def compute() -> agreement.Answer:
             network = impls.get("numpy").load(spec, params, prefix)
             network.forward()
             return {"outputs": network.outputs()}
 
-        name = f"the first outputs of {replace(case, spec=spec).key}"
+        name = f"the first outputs of {on_cpu.key}"
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
     oracle = outputs("float64")

@@ -14,9 +14,11 @@ from typing import cast, get_args
 from impls import backends
 from impls.backend import Advances as Advances
 from impls.backend import Backend as Backend
+from impls.backend import Launch as Launch
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.backend import Remembers as Remembers
+from impls.backend import SupportsGraph as SupportsGraph
 from impls.backend import Widens as Widens
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
@@ -37,6 +39,7 @@ __all__ = [
     "GRUSpec",
     "LSTMSpec",
     "LSTMStackSpec",
+    "Launch",
     "Loaded",
     "MinLSTMSpec",
     "Params",
@@ -45,6 +48,7 @@ __all__ = [
     "Remembers",
     "SSMSpec",
     "Spec",
+    "SupportsGraph",
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
@@ -53,6 +57,7 @@ __all__ = [
     "devices",
     "framework",
     "get",
+    "launches",
     "names",
     "phases",
     "source",
@@ -105,6 +110,11 @@ def phases(name: str) -> tuple[Phase, ...]:
 def framework(name: str) -> str:
     """The framework a backend computes with: its `FRAMEWORK`, its own name if it names none. Imports nothing."""
     return (_literal(name, "FRAMEWORK") or (name,))[0]
+
+
+def launches(name: str) -> tuple[Launch, ...]:
+    """How a backend's kernels can be launched: its `LAUNCHES`, only eagerly if it names none. Imports nothing."""
+    return cast(tuple[Launch, ...], _literal(name, "LAUNCHES") or ("eager",))
 
 
 def _literal(name: str, variable: str) -> tuple[str, ...]:

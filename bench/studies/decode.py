@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench import matching
-from bench.case import Case, Factor
+from bench.case import LAUNCHES, Case, Factor
 from bench.pace import Pace
 from bench.study import Scale, Study
-from impls import LSTMSpec, Spec, TransformerSpec
+from impls import Launch, LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -24,8 +24,8 @@ Factors = tuple[tuple[str, Factor], ...]
 AT_THEIR_BEST = {
     ("cpu", "lstm"): ("jax", "onnxruntime", "torch"),
     ("cpu", "transformer"): ("jax", "torch"),
-    ("cuda", "lstm"): ("cuda", "cudnn", "cudnn_graph"),
-    ("cuda", "transformer"): ("torch", "torch_graph"),
+    ("cuda", "lstm"): ("cuda", "cudnn"),
+    ("cuda", "transformer"): ("torch",),
 }
 ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 
@@ -56,28 +56,30 @@ def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tupl
     yield "lstm", matched.spec, matched.factors
 
 
-def _cases(base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = ()) -> Iterator[Case]:
+def _cases(
+    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), launch: Launch = "eager"
+) -> Iterator[Case]:
     for name, spec, factors in models(base, window):
         for context in contexts:
-            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more))
+            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more), launch=launch)
 
 
 def _gpu() -> Iterator[Case]:
     """Small enough that the host draws every network of every replicate within the time there is."""
     base = TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda")
-    yield from _cases(base, 1024, (128, 4096, 65536), 1)
-    yield from _cases(base, 1024, (8192,), 32)
+    for launch in LAUNCHES:
+        yield from _cases(base, 1024, (128, 4096, 65536), 1, launch=launch)
+        yield from _cases(base, 1024, (8192,), 32, launch=launch)
     both = ("attention", "lstm")
-    yield from (each for each in _cases(base, 1024, (128, 4096, 65536), 1, ENERGY) if each.factor("model") in both)
+    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, "graph")  # so that waiting for the host takes no share of it
+    yield from (each for each in energy if each.factor("model") in both)
     yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS) if each.factor("model") != "windowed")
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
-    """Energy by graphs, so that waiting for the host takes no share of it; streams as PyTorch steps."""
+    """Energy and streams as PyTorch steps."""
     best = AT_THEIR_BEST[case.spec.device, case.spec.cell]
-    if sweep(case) == "energy":
-        best = tuple(name for name in best if name.endswith("_graph"))
-    if sweep(case) == "streams":
+    if sweep(case) != "time":
         best = (("torch", "cudnn")[case.spec.cell == "lstm"],)
     return tuple(name for name in backends if name in best)
 

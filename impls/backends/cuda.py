@@ -21,6 +21,7 @@ RUNS = ("cluster", "tensor_step", "step", "stream")
 FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -45,9 +46,8 @@ def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", m
         tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, **room,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
-    record = driver.record if plan.design != "cluster" else None
     stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None
-    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), stream)
 
 
 def stream_of(

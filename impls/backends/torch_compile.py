@@ -24,6 +24,7 @@ from impls.spec import Spec
 RUNS = ("inductor",)
 FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:

@@ -12,6 +12,7 @@ from impls.spec import Spec
 RUNS = ("eager",)
 FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
