@@ -18,7 +18,9 @@ from impls.backends._cuda.plan import Plan
 from impls.backends._cuda.projection import Layer, fold, fold_weights
 from impls.backends._cuda.stack import run
 from impls.backends._cuda.stream import Stream
+from impls.backends._torch import placed
 from impls.batch import Batch, filled
+from impls.draw import Draw
 from impls.params import Params
 from impls.spec import Recurrent
 
@@ -241,8 +243,9 @@ class Network:
     def _part(self, depth: int) -> slice:
         return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)
 
-    def _put(self, value: np.ndarray | None) -> Tensor:
-        return torch.tensor(value, dtype=getattr(torch, self.spec.stored_dtype), device=self.device)
+    def _put(self, value: np.ndarray | Draw | None) -> Tensor:
+        assert value is not None  # `filled` leaves no gap for an LSTM
+        return placed(value, getattr(torch, self.spec.stored_dtype), self.device)
 
     def _wide(self, value: Tensor) -> Tensor:
         return value.to(recurrence.wide(value.dtype))
