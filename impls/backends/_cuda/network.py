@@ -145,6 +145,16 @@ class Network:
             self.stream_weights = self.stream.pack(layers)
         return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
 
+    def advance(self, tokens: int) -> None:
+        """As so many calls of `step`, by the kernels for whole sequences. Raises `ValueError` unless `tokens` divides T."""
+        if len(self.x) % tokens:
+            raise ValueError(f"tokens must divide the batch's {len(self.x)} steps; got {tokens}")
+        at = self.position % len(self.x)
+        x, lengths = self.x[at : at + tokens], torch.full_like(self.one_step, tokens)
+        self.latest, _, _ = self._run(self.weights, x, *self.state, lengths, training=False)
+        self.state = self.latest.state
+        self.position += tokens
+
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
