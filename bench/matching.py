@@ -121,15 +121,17 @@ def by_flops(spec: Spec, like: Spec, context: int = 1, tolerance: float | None =
     return match(spec, "flops", lambda of: of.flops_per_token(context=context), wanted, tolerance)
 
 
-def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TIME_TOLERANCE) -> Match:
+def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TIME_TOLERANCE, beside: str | None = None) -> Match:
     """`spec` at the width whose call lasts as long here as the case's, both timed in turns at every width that is tried.
+
+    beside: the backend that runs `spec`; the case's if left out.
 
     Raises `Unmatched`, as it will where the clock cannot tell the tolerance apart.
     """
     own = prepare.load(case, backend)
 
     def share(of: Spec) -> float:
-        return ratio(*in_turns([prepare.load(replace(case, spec=of), backend), own]))
+        return ratio(*in_turns([prepare.load(replace(case, spec=of), beside or backend), own]))
 
     found = match(spec, "time", share, 1.0, tolerance)
     seconds = statistics.median(in_turns([own])[0])
