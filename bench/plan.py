@@ -37,7 +37,7 @@ SUITES: dict[str, Suite] = {
     "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
-    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every peer over the goal grid, on a GPU", 54),
+    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36),
     "many": Suite("many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts"),
     "emulated": Suite("emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU"),
 }
