@@ -163,6 +163,7 @@ RECORD_COLUMNS = (
     "kind",
     "reason",
     "phase",
+    "launch",
     "device",
     "dtype",
     "steps",
@@ -194,7 +195,8 @@ def _row(run: Run, record: Record) -> dict[str, object]:
         "kind": record.kind or "",
         "reason": record.reason,
     }
-    parameters = {name: value for name, value in record.parameters.items() if name not in own}
+    # Records from before there were launch modes are eager.
+    parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
     return {**own, **parameters, **counts}
 

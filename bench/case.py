@@ -9,6 +9,7 @@ import numpy as np
 
 from impls import Batch, Launch, Params, Phase, Spec, UnknownName
 from impls.batch import check_batch
+from impls.draw import Draw, keyed
 from impls.params import random_params
 from impls.spec import CELLS, spec_from_dict, spec_to_dict
 
@@ -85,19 +86,27 @@ class Case:
         return self.batch if self.phase == "step" else self.steps * self.batch
 
     def data(self) -> tuple[Params, Batch]:
-        """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros."""
+        """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros.
+
+        For a GPU inputs and cotangents are left to be drawn there, nearly normal (see `impls.draw`).
+        """
         return random_params(self.spec, self.seed), self.make_batch()
 
     def make_batch(self) -> Batch:
         spec, random = self.spec, np.random.default_rng([self.seed, 2])
         normal, trains = random.standard_normal, self.phase == "forward_backward"
         states = spec.state_shapes(self.batch) if self.initial_state else {}
+
+        def sequence(width: int, stream: int) -> np.ndarray | Draw:
+            shape = (self.steps, self.batch, width)
+            return Draw(shape, keyed(self.seed, stream)) if spec.device == "cuda" else normal(shape)
+
         batch = Batch(
-            x=normal((self.steps, self.batch, spec.input_size)),
+            x=sequence(spec.input_size, 2),
             h0=normal(states["h"]) if "h" in states else None,
             c0=normal(states["c"]) if "c" in states else None,
             lengths=self._lengths(random) if self.ragged else None,
-            grad_y=normal((self.steps, self.batch, spec.output_size)) if trains else None,
+            grad_y=sequence(spec.output_size, 3) if trains else None,
         )
         check_batch(spec, batch)
         return batch

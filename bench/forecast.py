@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import prepare, room, study
+from bench import gpu_costs, prepare, room, study
 from bench.case import Case
 from bench.plan import Plan
 
 GIGABYTE = 1e9
-START_SECONDS = {"cpu": 4.0, "cuda": 7.0}  # of a replicate's workers: on a CPU side by side, on a GPU one after the other
-CEILINGS_SECONDS = {"cpu": 2.0, "cuda": 9.0}  # of one dtype, before and after
+START_SECONDS = {
+    "cpu": 4.0,
+    "cuda": gpu_costs.START_SECONDS,
+}  # of a replicate's workers: on a CPU side by side, on a GPU one after the other
+CEILINGS_SECONDS = {"cpu": 2.0, "cuda": gpu_costs.CEILINGS_SECONDS}  # of one dtype, before and after
 HARNESS_SECONDS = 2.0  # the harness's own price, and the run's end
 
 

@@ -58,6 +58,7 @@ class Sampler:
         self.clock.sample(self.calls)
         while self.now() - entered < self.settle_seconds:
             self.clock.sample(self.calls)
+        self._forget_unrecorded()
         started = self.now()
         before = len(self.samples)
         while True:
@@ -66,6 +67,12 @@ class Sampler:
                 break
         self.blocks.append(len(self.samples) - before)
         self.busy_seconds += self.now() - entered
+
+    def _forget_unrecorded(self) -> None:
+        """Host times of calls that were no samples, so that what a clock keeps stands beside `samples` one by one."""
+        host: list[float] | None = getattr(self.clock, "host_seconds", None)
+        if host is not None:
+            del host[len(self.samples) :]
 
     @property
     def finished(self) -> bool:

@@ -52,6 +52,7 @@ __all__ = [
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
+    "Unsupported",
     "Widens",
     "cells",
     "devices",
@@ -66,6 +67,11 @@ __all__ = [
 
 class Unavailable(RuntimeError):
     """A backend that exists but cannot run here; the message says why and what to install."""
+
+
+class Unsupported(Unavailable):
+    """Sizes that a backend cannot run, found out when it is called; the message begins with "unsupported: " and says what to
+    use."""
 
 
 class UnknownName(ValueError):

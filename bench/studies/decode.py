@@ -1,7 +1,8 @@
 """What one more token costs after so many: an LSTM's state against a Transformer's cache of keys and values.
 
-All models have as many parameters as the Transformer with a head of keys and values for each of queries. A step is timed
-with its cache full (see `bench.prepare.load`), and the ring then turns: the context stays what the case says.
+All models have as many parameters as the Transformer with a head of keys and values for each of queries (on a GPU that one is
+matched to an LSTM of an aligned width). A step is timed with its cache full (see `bench.prepare.load`), and the ring then
+turns: the context stays what the case says.
 """
 
 from __future__ import annotations
@@ -45,35 +46,49 @@ def sweep(case: Case) -> str:
     return str(dict(case.factors).get("sweep", "time"))
 
 
-def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
-    """The Transformer, its two ways to a smaller cache, and an LSTM, by name; matched by parameters to the first."""
+def models(
+    base: TransformerSpec, window: int, lstm: LSTMSpec | None = None
+) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
+    """The Transformer, its two ways to a smaller cache, and an LSTM, by name; matched by parameters to the first.
+
+    lstm: the one that the Transformer was matched to, where it was so and not the other way round.
+
+    Raises `matching.Unmatched`.
+    """
     yield "attention", base, ()
     grouped = matching.by_parameters(replace(base, num_kv_heads=1), base)
     yield "grouped", grouped.spec, grouped.factors
     yield "windowed", replace(base, window=window), ()
-    lstm = LSTMSpec(base.input_size, base.hidden_size, base.num_layers, dtype=base.dtype, device=base.device)
-    matched = matching.by_parameters(lstm, base)
+    if lstm is not None:
+        matched = matching.Match(lstm, "parameters", base.parameter_count(), lstm.parameter_count())
+    else:
+        like = LSTMSpec(base.input_size, base.hidden_size, base.num_layers, dtype=base.dtype, device=base.device)
+        matched = matching.by_parameters(like, base)
     yield "lstm", matched.spec, matched.factors
 
 
 def _cases(
-    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), launch: Launch = "eager"
-) -> Iterator[Case]:
-    for name, spec, factors in models(base, window):
+    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), lstm: LSTMSpec | None = None,
+    launch: Launch = "eager",
+) -> Iterator[Case]:  # fmt: skip
+    for name, spec, factors in models(base, window, lstm):
         for context in contexts:
             yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more), launch=launch)
 
 
 def _gpu() -> Iterator[Case]:
     """Small enough that the host draws every network of every replicate within the time there is."""
-    base = TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda")
+    lstm = LSTMSpec(64, 640, 4, dtype="bfloat16", device="cuda")
+    base = matching.by_parameters(TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda"), lstm).spec
+    assert isinstance(base, TransformerSpec)
     for launch in LAUNCHES:
-        yield from _cases(base, 1024, (128, 4096, 65536), 1, launch=launch)
-        yield from _cases(base, 1024, (8192,), 32, launch=launch)
+        yield from _cases(base, 1024, (128, 4096, 65536), 1, lstm=lstm, launch=launch)
+        yield from _cases(base, 1024, (8192,), 32, lstm=lstm, launch=launch)
     both = ("attention", "lstm")
-    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, "graph")  # so that waiting for the host takes no share of it
+    # By graph, so that waiting for the host takes no share of the energy.
+    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm, "graph")
     yield from (each for each in energy if each.factor("model") in both)
-    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS) if each.factor("model") != "windowed")
+    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm) if each.factor("model") != "windowed")
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:

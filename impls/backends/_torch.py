@@ -13,12 +13,14 @@ from impls import Unavailable, refusals
 from impls.backend import Phase
 from impls.backends import _torch_graph, _torch_profile
 from impls.batch import Batch, check_batch, filled
+from impls.draw import SCALE, Draw, hashed_sum
 from impls.params import Params, check_params
 from impls.spec import Spec, require_recurrent
 
 State = tuple[Tensor, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]
 Run = Callable[[Tensor, State], tuple[Tensor, State]]  # x [T, B, I] and the first state to y [T, B, D·R] and the last
 Seen = TypeVar("Seen")
+DRAWN_AT_ONCE = 1 << 22  # values; of each some 30 bytes are in use meanwhile
 MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
 
 
@@ -40,8 +42,27 @@ def multiply_in(spec: Spec) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = spec.dtype == "tensorfloat32"
 
 
-def on_device(spec: Spec, value: np.ndarray) -> Tensor:
-    return torch.tensor(value, dtype=getattr(torch, spec.stored_dtype), device=spec.device)
+def on_device(spec: Spec, value: np.ndarray | Draw) -> Tensor:
+    return placed(value, getattr(torch, spec.stored_dtype), torch.device(spec.device))
+
+
+def placed(value: np.ndarray | Draw, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The values on the device; what can be computed there is not sent there."""
+    if isinstance(value, Draw):
+        return drawn(value, dtype, device)
+    if not any(value.strides):  # one number, as `filled` leaves zeros
+        return torch.full(value.shape, float(value.flat[0]), dtype=dtype, device=device)
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
+def drawn(draw: Draw, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The values of `draw`, computed on the device in pieces, so that little memory beyond the result is ever used."""
+    values = torch.empty(draw.size, dtype=dtype, device=device)
+    for first in range(0, draw.size, DRAWN_AT_ONCE):
+        last = min(first + DRAWN_AT_ONCE, draw.size)
+        positions = torch.arange(first, last, dtype=torch.int32, device=device)
+        values[first:last] = hashed_sum(positions, draw.key) / SCALE
+    return values.view(draw.shape)
 
 
 def leaves(spec: Spec, params: Params) -> dict[str, Tensor]:

@@ -26,6 +26,10 @@ KERNELS = {
     "aten::mkldnn_rnn_layer": "onednn",
 }
 ATTENTION = ("flash", "efficient", "cudnn_attention", "math")
+# That never write the T × T weights to memory and run 16-bit products on tensor cores; PyTorch may pick either on a GPU.
+FAST_ATTENTION = ("flash", "cudnn_attention")
+# aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: heads up to 256, trained above 192 on some GPUs only; sm_80 and newer.
+LARGEST_FLASH_HEAD, FLASH_CAPABILITY = 192, (8, 0)
 SCAN = "scan"
 
 
@@ -39,8 +43,25 @@ def load(spec: Residual, params: Params, batch: Batch, select: Callable[[], None
 
 def what_ran(network: _torch.Network) -> dict[str, str]:
     names = set(network.names_run())
-    ran = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
-    return {"ran": "+".join(ran) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")}
+    kernels = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
+    ran = "+".join(kernels) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")
+    if isinstance(network.spec, TransformerSpec) and network.again != network.step:
+        ran = not_flash(network.spec, len(network.inputs), ran) or ran
+    return {"ran": ran}
+
+
+def not_flash(spec: TransformerSpec, steps: int, ran: str) -> str | None:
+    """Of attention over a whole sequence: what ran and that it is a fall-back, where a fast kernel could have; else None.
+
+    A step of decoding may run any kernel: its single query leaves a fast one nothing to gain. So may attention in a window,
+    which takes a mask that PyTorch's flash kernel knows nothing of.
+    """
+    masked = bool(spec.window) and spec.window < steps
+    possible = spec.device == "cuda" and spec.dtype in ("float16", "bfloat16") and spec.head_size <= LARGEST_FLASH_HEAD
+    too_old = torch.cuda.is_available() and torch.cuda.get_device_capability() < FLASH_CAPABILITY
+    if ran in FAST_ATTENTION or masked or too_old or not possible:
+        return None
+    return f"{ran}, though heads of {spec.head_size} in {spec.dtype} have {' and '.join(FAST_ATTENTION)}"
 
 
 class Streaming(_torch.Network):

@@ -47,7 +47,7 @@ def test_runs_of_the_same_kind_add_replicates(tmp_path: Path) -> None:
     write(replace(SMALL, run="b", seed=1), tmp_path)
     (section,) = load([tmp_path])
     assert section.records["replicate_key"].nunique() == 4
-    ratio = find_out(section).rankings["cpu", "forward"].ratios["jax"]
+    ratio = find_out(section).rankings["cpu", "forward", "eager"].ratios["jax"]
     assert ratio.replicates == 4
 
 

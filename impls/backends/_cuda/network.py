@@ -18,7 +18,9 @@ from impls.backends._cuda.plan import Plan
 from impls.backends._cuda.projection import Layer, fold, fold_weights
 from impls.backends._cuda.stack import run
 from impls.backends._cuda.stream import Stream
+from impls.backends._torch import placed
 from impls.batch import Batch, filled
+from impls.draw import Draw
 from impls.params import Params
 from impls.spec import Recurrent
 
@@ -143,6 +145,16 @@ class Network:
             self.stream_weights = self.stream.pack(layers)
         return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
 
+    def advance(self, tokens: int) -> None:
+        """As so many calls of `step`, by the kernels for whole sequences. Raises `ValueError` unless `tokens` divides T."""
+        if len(self.x) % tokens:
+            raise ValueError(f"tokens must divide the batch's {len(self.x)} steps; got {tokens}")
+        at = self.position % len(self.x)
+        x, lengths = self.x[at : at + tokens], torch.full_like(self.one_step, tokens)
+        self.latest, _, _ = self._run(self.weights, x, *self.state, lengths, training=False)
+        self.state = self.latest.state
+        self.position += tokens
+
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -241,8 +253,9 @@ class Network:
     def _part(self, depth: int) -> slice:
         return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)
 
-    def _put(self, value: np.ndarray | None) -> Tensor:
-        return torch.tensor(value, dtype=getattr(torch, self.spec.stored_dtype), device=self.device)
+    def _put(self, value: np.ndarray | Draw | None) -> Tensor:
+        assert value is not None  # `filled` leaves no gap for an LSTM
+        return placed(value, getattr(torch, self.spec.stored_dtype), self.device)
 
     def _wide(self, value: Tensor) -> Tensor:
         return value.to(recurrence.wide(value.dtype))

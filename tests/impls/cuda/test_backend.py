@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -99,3 +100,25 @@ def test_a_step_streams_all_layers_in_one_launch_and_says_so():
     agreement.check_against(agreement.answer(network, case), case)
     assert launches == ["lstm_stream"] * 3
     assert network.provenance()["ran"] == "stream" and "one launch" in network.provenance()["plan"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_stream_in_pieces_is_the_stream(dtype):
+    """One that forgot its state between pieces, or read other tokens, would end elsewhere."""
+    case = Case(LSTMSpec(4, 20, num_layers=2, dtype=dtype), 6, 2, phase="step", initial_state=True)
+    plan, stream = step_plan(dtype), cuda.stream_of(case.spec, 2, (9, 0))
+    stepped, advanced = (
+        Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"), stream=stream) for _ in range(2)
+    )
+    for _ in range(8):
+        stepped.step()
+    for _ in range(4):
+        advanced.advance(2)
+    tolerance = 0.03 if dtype == "bfloat16" else 1e-5
+    for name, expected in stepped.final_state().items():
+        np.testing.assert_allclose(advanced.final_state()[name], expected, rtol=tolerance, atol=tolerance)
+    stepped.step()
+    advanced.step()
+    np.testing.assert_allclose(advanced.outputs(), stepped.outputs(), rtol=tolerance, atol=tolerance)
+    with pytest.raises(ValueError, match="must divide the batch's 6 steps; got 4"):
+        advanced.advance(4)

@@ -126,7 +126,7 @@ def test_a_graph_that_is_never_launched_is_a_fall_back(phase: Phase, monkeypatch
         call = network.capture(phase)
         call()
         assert (network.provenance()["ran"] in allowed_runs(cuda, "graph")) is launches  # type: ignore[arg-type]
-    prepared = prepare.Prepared(case, "cuda", network, call, network.wait, 0.0, 0.0, {})
+    prepared = prepare.Prepared(case, "cuda", case.data(), network, call, network.wait, 0.0, 0.0, {})
     with pytest.raises(prepare.Rejected, match="fell back: 'no graph, but cluster' ran where it promises graph of cluster or "):
         prepare.verify(prepared)
 
