@@ -51,7 +51,7 @@ SUITES: dict[str, Suite] = {
         studies=("throughput",),
         backends=("cuda", "cudnn", "torch_compile", "jax", "jax_cudnn", "null"),
     ),
-    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every peer over the goal grid, on a GPU", 54),
+    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36),
     "many": Suite("many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts"),
     "emulated": Suite("emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU"),
 }
