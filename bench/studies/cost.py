@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import impls
+from bench import gpu_costs
 from bench.case import Case
 from bench.pace import Pace
 from bench.study import Scale, Study
@@ -46,16 +47,17 @@ def _gru(size: int) -> int:
 
 def forecast(case: Case) -> float:
     """Seconds of one case on one backend, about ten calls. CPU: 30 GFLOP/s and 15 µs a step, rounded from a run on two cores of
-    an AMD EPYC; CUDA: estimated, no GPU has run it."""
-    rate, step, start = (3e10, 1.5e-5, 0.4) if case.spec.device == "cpu" else (2e13, 2.5e-5, 1.5)
-    return start + 10 * (case.counts()["flops"] / rate + case.steps * step)
+    an AMD EPYC; CUDA: see `bench.gpu_costs`."""
+    if case.spec.device == "cuda":
+        return gpu_costs.case_seconds(case, cudnn=True)
+    return 0.4 + 10 * (case.counts()["flops"] / 3e10 + case.steps * 1.5e-5)
 
 
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": tuple(_cases((16,), 8, 2, ("forward_backward",))),
     "quick": (),
     "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",), large_gru=False)),
-    "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), device="cuda")),
+    "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), large_gru=False, device="cuda")),
 }
 TRAINING = "study=cost,phase=forward_backward"
 
