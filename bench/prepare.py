@@ -223,11 +223,11 @@ def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
     oracle = outputs("float64")
-    stand_in, scale = agreement.naive_dtype(case.spec.dtype)
-    naive_error = scale * float(np.max(np.abs(outputs(stand_in) - oracle)))
+    errors = agreement.naive_errors_of(case.spec.dtype, lambda dtype: {"outputs": outputs(dtype)}, {"outputs": oracle})
     what = f"{case.key}: the first outputs"
     try:
-        agreement.compare(what, found[:steps, :batch], oracle, naive_error, case.spec.dtype)
+        depth = agreement.depth(case, "outputs")
+        agreement.compare(what, found[:steps, :batch], oracle, errors["outputs"], case.spec.dtype, depth)
     except agreement.Disagreement as error:
         raise Rejected(f"{backend}, {error}") from error
     return float(np.max(np.abs(found[:steps, :batch].astype(np.float64) - oracle)) / np.max(np.abs(oracle)))
