@@ -194,7 +194,7 @@ class Pairs:
 
 
 def _launched_as_asked(case: Case, reply: Reply) -> Reply:
-    """The reply, or a failure where the worker's revision is older than launch modes and took a graph's case for an eager one."""
+    """The reply, or a failure where the worker's revision is older than launch modes and ran a graph's case eagerly."""
     ran = reply.get("provenance", {}).get("ran")
     if reply["status"] != "ok" or case.launch == "eager" or ran is None or ran.startswith(GRAPH_OF):
         return reply
