@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, items, prepare, processors, study, turns
+from bench import alone, budget, items, prepare, processors, room, study, turns
 from bench.case import Case
 from bench.code import HERE, Code
 from bench.conditions import Watch
 from bench.gpu import emulated
+from bench.gpu.items import ITEMS
 from bench.lock import device_lock
 from bench.outcome import outcome
 from bench.places import Places
@@ -94,24 +95,23 @@ class Run:
         return footer
 
     def _all(self, cache: Path) -> str:
-        for name in self.plan.items:
-            for record in items.measure(
-                name,
-                self.plan.emulated,
-                self.plan.time_budget is not None,
-                self.cpus,
-                cache,
-                self.code,
-                self._is_finished,
-                self.listener.doing,
-            ):
-                self._record(record)
+        self._measure_items(cache, first=True)
         self._measure_machine(cache)
         self._measure_overhead(cache)
         note = self._replicates(cache)
         if self.plan.items:
             self._write_down_what_did_not_fit()
+        self._measure_items(cache, first=False)
         return note
+
+    def _measure_items(self, cache: Path, first: bool) -> None:
+        """The GPU items that come before the cases (`first`), or those that come after them."""
+        ends = None if self.plan.time_budget is None else self.started + self.plan.time_budget
+        found = items.Items(self.plan.emulated, ends, self.cpus, cache, self.code, self._is_finished, self.listener.doing)
+        measured = found.measure([name for name in self.plan.items if ITEMS[name].first == first])
+        with contextlib.closing(measured):
+            for record in measured:
+                self._record(record)
 
     @property
     def _marks(self) -> dict[str, str]:
@@ -124,7 +124,7 @@ class Run:
     def _write_down_what_did_not_fit(self) -> None:
         """A record for every case and backend that was asked for and not reached."""
         spent = (
-            f"not measured: the {self.plan.time_budget or 0:.0f} s were spent before its turn; lstm-bench run goal has no limit"
+            "not measured: the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
         )
         for task in self.plan.replicate(0):
             of = {"status": "skipped", "reason": spent}, {}, time.time(), 0.0, self._marks
@@ -197,6 +197,13 @@ class Run:
         self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+        """Time the case on all its backends in rounds; on a GPU that cannot hold them all at once, some after the others."""
+        on_gpu = task.case.spec.device == "cuda"
+        together = room.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
+        for first in range(0, len(wanted), together):
+            self._time(task, wanted[first : first + together], workers)
+
+    def _time(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
         def watch(text: str) -> None:
             self.listener.doing(f"replicate {task.replicate + 1}  {task.case.key}  {text}")
 
@@ -303,7 +310,7 @@ class Run:
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:
             return float("inf")
-        return self.plan.time_budget - (time.monotonic() - self.started)
+        return self.plan.time_budget - items.reserved(self.plan.items) - (time.monotonic() - self.started)
 
     def _seconds_per_case(self) -> float:
         """What one case of one replicate costs, workers' start included, learnt from this run."""

@@ -1,4 +1,4 @@
-"""(f) Every shipped configuration on this GPU against the float64 oracle: ragged lengths, initial states, every gradient,
+"""Every shipped configuration on this GPU against the float64 oracle: ragged lengths, initial states, every gradient,
 both directions at once; and every cut of the streaming step, several tokens a launch."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""(f) The PyTorch module as its users call it, against float64: eager, compiled, packed, on a stream of its own, in a graph."""
+"""The PyTorch module as its users call it, against float64: eager, compiled, packed, on a stream of its own, in a graph."""
 
 from __future__ import annotations
 

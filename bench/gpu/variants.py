@@ -1,4 +1,4 @@
-"""(g) What the kernels leave to be chosen: memory plans, one launch a streaming step, packed sequences; the pointwise part."""
+"""What the kernels leave to be chosen: memory plans, one launch a streaming step, packed sequences; the pointwise part."""
 
 from __future__ import annotations
 

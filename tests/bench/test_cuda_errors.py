@@ -108,8 +108,8 @@ def test_without_the_replacement_the_cases_that_follow_fail(misbehaving, fault, 
 def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
     pytest.importorskip("torch")
     monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER / "gpu" / "faulty_item"))
-    monkeypatch.setitem(ITEMS, "faulty", Item("z", "does a kernel fail?", 1, 60))
-    measured = items.measure("faulty", True, False, (0,), folder, Code(), lambda *_: False, lambda _: None)
+    monkeypatch.setitem(ITEMS, "faulty", Item("does a kernel fail?", 1, "modelled", 60))
+    measured = items.Items(True, None, (0,), folder, Code(), lambda *_: False, lambda _: None).measure(["faulty"])
     return {record.case: record for record in measured}
 
 
