@@ -209,11 +209,12 @@ def make(
             raise UnknownName("backend", name, impls.names())
     suite = suite_of(what, scale)
     studies = studies_of(what) if what in SUITES else (what,)
+    headline = studies == studies_of(suite)
     usable, own = len(processors.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
         studies=studies,
-        backends=tuple(dict.fromkeys(backends)) or (SUITES[suite].backends if what in SUITES else ()) or tuple(impls.names()),
+        backends=tuple(dict.fromkeys(backends)) or (SUITES[suite].backends if headline else ()) or tuple(impls.names()),
         filters=tuple(where),
         threads=min(threads or usable, usable),
         replicates=replicates or (own[0] if own else SUITES[suite].replicates),

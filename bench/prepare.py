@@ -7,6 +7,7 @@ nothing is NaN, that a prefix of the outputs is right, and that `wait` waits.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 import impls
 from bench import agreement, room
 from bench.case import Case
-from impls import Batch, Loaded, Params, Remembers, refusals
+from impls import Batch, Loaded, Params, Remembers, profiles, refusals
 from impls.backend import allowed_runs
 from impls.sizes import Device
 
@@ -136,7 +137,9 @@ def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
     case, backend = prepared.case, prepared.backend
     if in_full and backend != NULL:
         _check_in_full(prepared)  # first, since whatever asks what ran calls it again
-    provenance, runs = prepared.loaded.provenance(), allowed_runs(impls.get(backend), case.launch)
+    with profiles.kept(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
+        provenance = prepared.loaded.provenance()
+    runs = allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:
         allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
