@@ -11,9 +11,10 @@ import torch
 
 from bench import agreement, prepare
 from bench.case import PHASES, Case
-from impls import LSTMSpec, Phase
+from impls import LSTMSpec, LSTMStackSpec, Phase
 from impls.backend import allowed_runs
 from impls.backends import _torch_graph, cuda
+from impls.backends._cuda import ops, residual
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.network import Network
@@ -134,3 +135,16 @@ def test_a_graph_that_is_never_launched_is_a_fall_back(phase: Phase, monkeypatch
 def test_a_projection_is_replayed() -> None:
     case = case_of("forward", LSTMSpec(4, 8, proj_size=3, dtype="float32"))
     agreement.check_against(agreement.answer(network_of(case, step_plan("float32")), case), case)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_residual_stack_on_our_kernels_is_replayed(
+    phase: Phase, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Recorded(Emulation())
+    monkeypatch.setattr(ops, "launcher_for", lambda device: launcher)
+    case = Case(LSTMStackSpec(5, 20, 2, dtype="bfloat16"), 3, 2, phase, initial_state=True, launch="graph")
+    network = residual.load(case.spec, *case.data())
+    agreement.check_against(agreement.answer(network, case), case)
+    assert [graph.replays for graph in graphs] == [case.steps if phase == "step" else 1]
+    assert network.provenance()["ran"] in allowed_runs(cuda, "graph")  # type: ignore[arg-type]
