@@ -89,6 +89,7 @@ class CachedLSTM(LSTM):
             self._packed_from = version
             self._packed.clear()
             self._streamed.clear()
+            self._streams.clear()
 
 
 def _stream(weight_ih: Tensor, hidden: int, batch: int) -> Stream | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -150,3 +151,17 @@ def test_without_the_emulation_a_cpu_is_refused(monkeypatch):
     monkeypatch.delenv(ops.EMULATE)
     with pytest.raises(RuntimeError, match="run on cuda, not on cpu"):
         loaded(Case(SPECS[1], 3, 2)).forward()
+
+
+def test_a_copy_in_another_dtype_steps_by_its_own_kernels():
+    torch.manual_seed(0)
+    layer = CachedLSTM(4, 8)
+    x, state = torch.randn(1, 2, 4), (torch.randn(1, 2, 8), torch.randn(1, 2, 8))
+    with torch.no_grad():
+        layer(x, state)
+        double = copy.deepcopy(layer).double()
+        theirs = torch.nn.LSTM(4, 8).double()
+        theirs.load_state_dict(double.state_dict())
+        found, right = (each(x.double(), tuple(s.double() for s in state))[0] for each in (double, theirs))
+    assert (layer.ran["ran"], double.ran["ran"]) == ("stream", "step")
+    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
