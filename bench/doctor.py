@@ -63,7 +63,8 @@ def case_for(backend: str, device: Device) -> Case:
     """A small case of a cell, a data type and a phase that the backend's file says it supports, the usual ones if it does."""
     cells, dtypes = impls.cells(backend), impls.dtypes(backend)
     cell = next((name for name in CELL_PREFERENCE if name in cells), cells[0])
-    dtype: DType = next((name for name in DTYPE_PREFERENCE if name in dtypes), dtypes[0])
+    usual: list[DType] = [name for name in DTYPE_PREFERENCE if name in dtypes]
+    dtype = (*usual, *dtypes)[0]
     return Case(CELLS[cell](SIZE, SIZE, dtype=dtype, device=device), STEPS, BATCH, impls.phases(backend)[0])
 
 
