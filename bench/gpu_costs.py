@@ -27,14 +27,14 @@ HALF_PRODUCT_SECONDS = 7e-9  # of two numbers in float16 by NumPy, the reference
 ENERGY_SECONDS = 3.0  # the window of the board's counter, and the rest before it
 
 
-def case_seconds(case: Case, cudnn: bool = False) -> float:
+def case_seconds(case: Case, cudnn: bool = False, calls: int = CALLS) -> float:
     """One later case in a worker, from drawing its data to its last sample. cudnn: an LSTM by cuDNN, step by step."""
     spec, training = case.spec, case.phase == "forward_backward"
     drawn = case.steps * case.batch * (spec.input_size + (spec.output_size if training else 0)) + 2 * spec.parameter_count()
     products = 36 * spec.flops_per_token(backward=training) / 2 if spec.dtype == "float16" else 0
     launches = case.steps * spec.num_layers if cudnn and case.phase != "step" else 0
     seconds = CASE_SECONDS + drawn * VALUE_SECONDS + products * HALF_PRODUCT_SECONDS
-    return seconds + CALLS * call_seconds(case, cudnn) + launches * PROFILED_STEP_SECONDS
+    return seconds + calls * call_seconds(case, cudnn) + launches * PROFILED_STEP_SECONDS
 
 
 def call_seconds(case: Case, cudnn: bool = False) -> float:

@@ -69,6 +69,14 @@ def _resident_peak() -> Iterator[Peaks]:
     peaks.found["rss_peak"] = max(0, _kibibytes(status, "VmHWM") - baseline) * 1024
 
 
+def return_cached() -> None:
+    """Give memory that PyTorch keeps for later allocations back to the GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def host_peak() -> int:
     """Bytes this process has held at most.
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, items, prepare, processors, study, turns
+from bench import alone, budget, items, prepare, processors, room, study, turns
 from bench.case import Case
 from bench.code import HERE, Code
 from bench.conditions import Watch
@@ -197,6 +197,13 @@ class Run:
         self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+        """Time the case on all its backends in rounds; on a GPU that cannot hold them all at once, some after the others."""
+        on_gpu = task.case.spec.device == "cuda"
+        together = room.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
+        for first in range(0, len(wanted), together):
+            self._time(task, wanted[first : first + together], workers)
+
+    def _time(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
         def watch(text: str) -> None:
             self.listener.doing(f"replicate {task.replicate + 1}  {task.case.key}  {text}")
 

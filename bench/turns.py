@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess, first_to_answer
+from impls.backend import GRAPH_OF
 
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
@@ -31,6 +32,7 @@ def measure(
     watch: Callable[[str], None],
     apart: bool | None = None,
     prepare_seconds: float | None = None,
+    after_turn: Callable[[str], None] = lambda backend: None,
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's reply.
 
@@ -51,11 +53,22 @@ def measure(
         if number >= LEAST_ROUNDS and time.monotonic() - started >= pace.busy_seconds:
             break
         order = [name for name in prepared if name not in table.out][:: 1 if number % 2 == 0 else -1]
-        replies = [_turn(table, name, pace, watch) for name in order]
+        replies = [_turn(table, name, pace, watch, after_turn) for name in order]
         if all(reply["finished"] for reply in replies if reply):
             break
     collected = {name: table.ask(name, "collect", TURN_SECONDS) for name in prepared if name not in table.out}
-    return table.out | {name: prepared[name] | reply for name, reply in collected.items() if reply}
+    measured = {name: prepared[name] | reply for name, reply in collected.items() if reply}
+    return table.out | {name: _as_launched(reply, case) for name, reply in measured.items()}
+
+
+def _as_launched(reply: Reply, case: Mapping[str, Any]) -> Reply:
+    """Code of a revision that does not know `launch` ignores it: what it measured is not what was asked."""
+    if case.get("launch") == "graph" and not reply["provenance"].get("ran", "").startswith(GRAPH_OF):
+        reason = (
+            "unsupported: the code of this revision knows no launch=graph; choose revisions that do, or --where launch=eager"
+        )
+        return {"status": "skipped", "reason": reason}
+    return reply
 
 
 def _prepare(
@@ -92,9 +105,12 @@ def _ask_each(table: _Table, operation: str, limit: float, at_once: int, **argum
     return {backend: found[backend] for backend in table.workers if backend in found}
 
 
-def _turn(table: _Table, backend: str, pace: Pace, watch: Callable[[str], None]) -> Reply | None:
+def _turn(
+    table: _Table, backend: str, pace: Pace, watch: Callable[[str], None], after_turn: Callable[[str], None]
+) -> Reply | None:
     reply = table.ask(backend, "turn", TURN_SECONDS, seconds=pace.turn_seconds)
     if reply:
+        after_turn(backend)
         watch(f"{backend}: {reply['latest'] * 1e3:.3g} ms")
     return reply
 

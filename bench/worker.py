@@ -131,7 +131,11 @@ class Worker:
         return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
 
     def release(self) -> dict[str, Any]:
+        """Let go of the case; what it held on a GPU is there for the other workers."""
+        on_gpu = self.prepared is not None and self.prepared.case.spec.device == "cuda"
         self.prepared = self.sampler = None
+        if on_gpu:
+            memory.return_cached()
         return {}
 
     def _sampler(self) -> Sampler:
