@@ -82,6 +82,7 @@ def refusal_unasked(case: Case, backend: str) -> str | None:
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
     reason = reason or refusals.cell(case.spec, *impls.cells(backend))
     reason = reason or refusals.phase(case.phase, *impls.phases(backend))
+    reason = reason or refusals.dtype(case.spec, *impls.dtypes(backend))
     return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
 
 

@@ -22,7 +22,7 @@ from impls.backend import SupportsGraph as SupportsGraph
 from impls.backend import Widens as Widens
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
-from impls.spec import CELLS, Device
+from impls.spec import CELLS, Device, DType
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
 from impls.spec import LSTMStackSpec as LSTMStackSpec
@@ -56,10 +56,12 @@ __all__ = [
     "Widens",
     "cells",
     "devices",
+    "dtypes",
     "framework",
     "get",
     "launches",
     "names",
+    "packages",
     "phases",
     "source",
 ]
@@ -108,6 +110,17 @@ def cells(name: str) -> tuple[str, ...]:
     return _literal(name, "CELLS") or tuple(CELLS)
 
 
+def dtypes(name: str) -> tuple[DType, ...]:
+    """The data types a backend can ever compute in: its `DTYPES`, all if it names none. Imports nothing."""
+    return cast(tuple[DType, ...], tuple(_literal(name, "DTYPES")) or get_args(DType))
+
+
+def packages(name: str) -> tuple[str, ...]:
+    """The packages that a backend's file says it needs: its `FRAMEWORK` and its `PACKAGE`. Imports nothing."""
+    package = _literal(name, "PACKAGE")
+    return (*_literal(name, "FRAMEWORK"), *([package] if isinstance(package, str) else package))
+
+
 def phases(name: str) -> tuple[Phase, ...]:
     """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
     return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
@@ -124,7 +137,7 @@ def launches(name: str) -> tuple[Launch, ...]:
 
 
 def _literal(name: str, variable: str) -> tuple[str, ...]:
-    """A tuple that a backend's file assigns in so many words; empty where it does not."""
+    """A tuple (or string, or dict) that a backend's file assigns in so many words; empty where it does not."""
     for statement in source(name).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
             return ast.literal_eval(statement.value)

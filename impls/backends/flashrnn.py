@@ -42,8 +42,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.dtype(spec, *DTYPES),
         refusals.one_plain_layer(spec, ragged, "FlashRNN"),
         refusals.device(spec, *DEVICES),
-        _torch.no_cuda(spec),
         _missing(),
+        _torch.no_cuda(spec),
     )
 
 

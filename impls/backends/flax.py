@@ -22,6 +22,7 @@ from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
 FRAMEWORK = ("jax",)
+PACKAGE = "flax"
 CELLS = ("lstm",)
 
 

@@ -25,6 +25,7 @@ RUNS = ("cudnn",)
 FRAMEWORK = ("jax",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
+DTYPES = ("float32", "tensorfloat32")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -32,7 +33,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.in_principle(spec, phase, ragged),
         refusals.cell(spec, *CELLS),
         refusals.projection(spec),
-        refusals.dtype(spec, "float32", "tensorfloat32"),
+        refusals.dtype(spec, *DTYPES),
         refusals.bias(spec, "JAX's binding of cuDNN"),
         refusals.device(spec, *DEVICES),
         _jax.no_cuda(spec),
