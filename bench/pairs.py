@@ -27,7 +27,6 @@ from bench.process import WorkerProcess
 from bench.run import Listener
 from bench.turns import Reply
 from bench.workers import Workers
-from impls.backend import GRAPH_OF
 from results.record import Measurement, Record, measurement_from_dict
 from results.store import Writer
 
@@ -202,15 +201,6 @@ class Pairs:
         return question.study, question.case.key, question.backend(side), number
 
 
-def _launched_as_asked(case: Case, reply: Reply) -> Reply:
-    """The reply, or a failure where the worker's revision is older than launch modes and ran a graph's case eagerly."""
-    ran = reply.get("provenance", {}).get("ran")
-    if reply["status"] != "ok" or case.launch == "eager" or ran is None or ran.startswith(GRAPH_OF):
-        return reply
-    reason = f"{ran!r} ran where a CUDA graph was asked for: this revision knows no launch modes; ask for --where launch=eager"
-    return {"status": "failed", "kind": "wrong", "reason": reason}
-
-
 def _by_backends(questions: Sequence[Question]) -> list[list[Question]]:
     groups: dict[tuple[str, str], list[Question]] = {}
     for question in questions:
@@ -221,7 +211,6 @@ def _by_backends(questions: Sequence[Question]) -> list[list[Question]]:
 def _record(
     question: Question, side: Side, number: int, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
 ) -> Record:
-    reply = _launched_as_asked(question.case, reply)
     measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
     if "first_call_seconds" in reply:
         measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))

@@ -9,10 +9,8 @@ import pytest
 
 from bench import pairs as module
 from bench import plan
-from bench.case import Case
 from bench.code import HERE
 from bench.pairs import SIDES, TRIES, Pairs, Question
-from impls import Launch, LSTMSpec
 from results.record import Header, Record
 from results.store import Writer
 from tests.bench.conftest import Collector
@@ -64,13 +62,3 @@ def test_a_pair_that_is_always_disturbed_is_given_up(measured):
 def test_what_failed_by_itself_is_not_asked_again(measured):
     made, question, tries = measured(lambda _: {"status": "failed", "kind": "crash", "reason": "gone"})
     assert tries == {0: 1} and made.out(question)
-
-
-@pytest.mark.parametrize(("ran", "launch", "status"), [
-    ("graph of cudnn", "graph", "ok"), ("cudnn", "graph", "failed"), ("cudnn", "eager", "ok"),
-])  # fmt: skip
-def test_a_revision_that_launches_a_graphs_case_eagerly_is_noticed(ran: str, launch: Launch, status: str):
-    case = Case(LSTMSpec(4, 8, device="cuda"), 3, 2, launch=launch)
-    reply = {"status": "ok", "provenance": {"ran": ran}}
-    record = module._record(Question("throughput", case, "cudnn", "cudnn"), "base", 0, reply, {}, 0.0, 0.0)
-    assert record.status == status and ("knows no launch modes" in record.reason) == (status == "failed")
