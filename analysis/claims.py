@@ -48,7 +48,9 @@ class Tested:
 
 
 def _named(header: Header) -> str:
-    return f"{header.started[:10]} {header.run}"
+    git = header.environment.get("git")
+    unknown = isinstance(git, Mapping) and git.get("commit") is None  # such a run is no point of a history of commits
+    return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
 
 
 def tested(sections: Sequence[Section]) -> list[Tested]:

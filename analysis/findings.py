@@ -28,7 +28,7 @@ from analysis.style import ordered
 from analysis.words import LAUNCHES
 from analysis.words import PHASES as PHASE_WORDS
 
-DEFAULT_BASELINE = "torch"
+DEFAULT_BASELINES = ("torch", "cudnn")  # the first of them that can be compared
 PHASES = ("forward", "forward_backward", "step")
 CASE = ["study", "case", "backend"]
 UNSTEADY = 1.25  # a ratio over turns that differs by more than this factor from the quotient of the two times
@@ -86,13 +86,18 @@ class Findings:
 
 
 def choose_baseline(section: Section, asked: str | None = None) -> str | None:
-    """The asked backend, else torch, else the first that was timed; None where nothing was."""
+    """The asked backend, else the one that can be compared in most cases, torch before others that can; None where nothing was
+    timed."""
     timed = list(timings(section)["backend"].unique())
     if asked is not None:
         if asked in timed or not timed:
             return asked if timed else None
         raise UnknownBaseline(f"baseline {asked!r} was not timed on {section.title}; choose from {', '.join(sorted(timed))}")
-    return DEFAULT_BASELINE if DEFAULT_BASELINE in timed else next(iter(timed), None)
+    times = timings(section).drop_duplicates(["study", "case", "backend"])
+    beside = times[times.duplicated(["study", "case"], keep=False)]["backend"].value_counts()
+    comparable = [name for name in timed if name in beside] or timed
+    preferred = [name for name in DEFAULT_BASELINES if name in comparable]
+    return preferred[0] if preferred else max(comparable, key=lambda name: beside.get(name, 0), default=None)
 
 
 def timings(section: Section) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import words
+from results.exclusions import Reason
 from results.record import Header, Record
 from results.store import ROOT, Run, StoreError, find, read, read_header
 
@@ -18,6 +20,11 @@ MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
 # Parts of the environment that change what is measured. Load, uptime, variables and the like are shown, not compared.
 COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "host", "git.commit")
+# Of `results.exclusions`: what is counted, and what is said behind it.
+LEFT_OUT: dict[Reason, tuple[str, str]] = {
+    "invalid_context": ("outcome", " of an invalid CUDA context"),
+    "allowed_today": ("rejection", " that today's tolerance reverses"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +209,41 @@ def _row(run: Run, record: Record) -> dict[str, object]:
 
 
 def _remarks(runs: Sequence[Run]) -> list[str]:
-    remarks = []
+    said: dict[tuple[str, str, str], list[str]] = {}  # of which runs: the verb for one and for several, and the rest
     for run in runs:
-        if run.footer is None:
-            remarks.append(f"Run {run.header.run} has no last line: it was interrupted or is still going.")
-        elif not run.footer.complete:
-            note = f" ({run.footer.note})" if run.footer.note else ""
-            remarks.append(f"Run {run.header.run} ended before everything asked was measured{note}.")
-        git = run.header.environment.get("git")
-        if isinstance(git, Mapping) and git.get("dirty"):
-            remarks.append(f"Run {run.header.run} was measured with uncommitted changes in the working tree.")
-        elif isinstance(git, Mapping) and "reason" in git:
-            remarks.append(f"Run {run.header.run} is not known to be the code of a commit: {git['reason']}.")
+        for sentence in _said_of(run):
+            said.setdefault(sentence, []).append(run.header.run)
+    remarks = [
+        f"Run {names[0]} {one} {rest}." if len(names) == 1 else f"Runs {words.listed(names)} {several} {rest}."
+        for (one, several, rest), names in said.items()
+    ]
     if len(runs) > 1:
         remarks.append(f"{len(runs)} runs of the same protocol and environment are read together as further replicates.")
-    return remarks
+    return [*remarks, *left_out(runs)]
+
+
+def _said_of(run: Run) -> Iterator[tuple[str, str, str]]:
+    if run.footer is None:
+        yield "has", "have", "no last line: interrupted, or still going"
+    elif not run.footer.complete:
+        yield "ended", "ended", "before everything asked was measured" + (f" ({run.footer.note})" if run.footer.note else "")
+    git = run.header.environment.get("git")
+    if isinstance(git, Mapping) and (git.get("commit") is None or "reason" in git):
+        yield "is", "are", "not known to be the code of a commit" + (f": {git['reason']}" if git.get("reason") else "")
+    elif isinstance(git, Mapping) and git.get("dirty"):
+        yield "was", "were", "measured with uncommitted changes in the working tree"
+
+
+def left_out(runs: Iterable[Run]) -> list[str]:
+    """How many outcomes of the runs were left out as they were read, and why; empty where none were."""
+    counted = Counter(reason for run in runs for reason in run.left_out.values())
+    number = sum(counted.values())
+    parts = [words.count(counted[reason], noun) + rest for reason, (noun, rest) in LEFT_OUT.items() if counted[reason]]
+    return (
+        [f"{words.listed(parts)} {'is' if number == 1 else 'are'} left out, listed in exclusions.json beside the runs."]
+        if parts
+        else []
+    )
 
 
 def _other_protocols(own: int, others: Sequence[int]) -> list[str]:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from analysis import ends, words
 from analysis.findings import Findings, find_out
-from analysis.load import Section, load, rows_of
+from analysis.load import Section, choose, left_out, load, rows_of
 from analysis.ratios import Location, Ratio, locate
-from results.store import ROOT
+from results.store import ROOT, read
 
 STATUS_ORDER = ("ok", "failed", "skipped")
 # Cases by what a reader looks for first, not in the shuffled order in which they ran.
@@ -38,6 +38,11 @@ def values(
 ) -> list[Values]:
     """The same rows as numbers in SI units for a program to read; None is what was not measured."""
     return [value for section in load(paths, root) for value in _section(section, baseline, location)]
+
+
+def remarks(paths: Sequence[Path] = (), root: Path = ROOT) -> list[str]:
+    """How many outcomes of these runs are left out, and why (see `results.exclusions`)."""
+    return left_out(read(path) for path in choose(paths, root))
 
 
 def _section(section: Section, baseline: str | None, location: Location) -> Iterator[Values]:

@@ -73,6 +73,9 @@ def _fastest(found: Findings, ranking: Ranking) -> str:
     over = f"over {words.count(ranking.shared, 'case')}"
     over += f" (of {ranking.total} that {found.baseline} ran)" if ranking.shared != ranking.total else ""
     if len(names) == 1:
+        if ranking.left_out:
+            few = words.listed(f"{name} {number}" for name, number in ranking.left_out.items())
+            return f"Of the {ranking.total} cases of {names[0]} others measured too few to rank them: {few}. See every case."
         return f"Only {names[0]} was measured ({words.count(ranking.total, 'case')}); there is nothing to compare."
     first, second = names[0], names[1]
     if first == found.baseline:
@@ -105,7 +108,7 @@ def _noise(found: Findings) -> str:
         text = f"Half of the {len(halves)} ratios are known to {words.spread(float(np.median(halves)))} or better, "
         text += f"the worst to {words.spread(float(np.max(halves)))}."
     elif len(found.cases) and found.cases["replicates"].max() > 1:
-        known = [np.log(row["high"] / row["low"]) / 2 for row in rows_of(found.cases) if row["low"] and row["high"]]
+        known = [np.log(row["high"] / row["low"]) / 2 for row in rows_of(found.cases) if np.isfinite(row["low"])]
         text = "Nothing is compared. "
         if known:
             text += f"Half of the {len(known)} times are known to {words.spread(float(np.median(known)))} or better."

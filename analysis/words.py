@@ -29,7 +29,9 @@ def digits(value: float, significant: int = 3) -> str:
 
 
 def scaled(value: float, unit: str) -> str:
-    """With the SI prefix that leaves 1 to 999 before the point."""
+    """With the SI prefix that leaves 1 to 999 before the point; without one where the unit is said in words."""
+    if " " in unit:
+        return f"{digits(value)} {unit}"
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     size = abs(float(f"{value:.2e}"))

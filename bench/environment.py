@@ -19,7 +19,7 @@ from bench import git, processors
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
-MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
+MEASURED = ("runs", "reference", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 ROOMS = ("impls", "bench", "results")  # what a worker runs
 SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h")
 GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow

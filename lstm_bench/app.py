@@ -118,7 +118,10 @@ def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = 
 def report(
     runs: Runs = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),
-    baseline: Annotated[str | None, typer.Option(help="Backend that the others are compared with (default: torch).")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
+    ] = None,
     location: Annotated[str, typer.Option(help="What stands for a turn: median, lower_quartile or minimum.")] = "median",
     out: OutFolder = None,
 ) -> None:

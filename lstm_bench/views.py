@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from lstm_bench.duration import spoken
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.certificate import Certificate
 
 PLAIN_WIDTH = 200  # columns where the output is no terminal
+NARROW_CELL = 12  # a cell's width on a screen that is too narrow for the table; a longer text runs on
 
 
 def doctor(as_json: bool) -> None:
@@ -94,12 +99,42 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         return console().print("nothing was measured in this run")
     measured = [row for row in rows if row["measured"] != "skipped"]
     columns = list(rows[0])
-    table(columns, [[row[column] for column in columns] for row in measured])
+    widths = {
+        column: max(cell_len(row[column]) for row in [dict(zip(columns, columns, strict=True)), *measured])
+        for column in columns
+    }
+    if sum(widths.values()) + 2 * len(columns) <= console().width:
+        table(columns, [[row[column] for column in columns] for row in measured])
+    else:
+        _by_case(columns, widths, measured)
     skipped: dict[tuple[str, str], int] = Counter(
         (row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped"
     )
     for (backend, reason), count in skipped.items():
         console().print(f"skipped {backend} in {count} case{'s'[: count > 1]}: {reason}")
+    for sentence in shown.remarks(runs, root):
+        console().print(sentence)
+
+
+def _by_case(columns: Sequence[str], widths: Mapping[str, int], rows: Sequence[Mapping[str, str]]) -> None:
+    """For a narrow screen: each case on a line of its own, its backends below, notes under what they are of."""
+    screen, aligned = console(), [column for column in columns if column not in ("case", "notes")]
+    narrow = {column: min(widths[column], NARROW_CELL) for column in aligned}
+
+    def line(cells: Mapping[str, str]) -> str:
+        padded = [cells[column] + " " * (narrow[column] - cell_len(cells[column])) for column in aligned]
+        return "  " + "  ".join(padded).rstrip()
+
+    screen.print(Text(line({column: column for column in columns}), "bold"))
+    for case, of_case in itertools.groupby(rows, key=lambda row: row["case"]):
+        screen.print(Text(case))
+        for row in of_case:
+            text, notes = line(row), row["notes"]
+            if notes and cell_len(text) + 2 + cell_len(notes) <= screen.width:
+                text, notes = f"{text}  {notes}", ""
+            screen.print(Text(text))
+            if notes:
+                screen.print(Padding(Text(notes), (0, 0, 0, 4)))
 
 
 def print_json(value: object) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from results import exclusions
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
 ROOT = Path(__file__).parent / "runs"
+REFERENCE = Path(__file__).parent / "reference"
 COMPARISONS = Path(__file__).parent / "comparisons"
 HISTORY = Path(__file__).parent / "history"
 CERTIFICATES = Path(__file__).parent / "certificates"
@@ -87,6 +89,7 @@ class Run:
     """A run as read back. `footer` is None where the run was interrupted or is still going.
 
     damaged: numbers of lines that no interruption explains; what a kill left half-written is not among them.
+    left_out: outcomes that are not among the records, with the reason (see `results.exclusions`).
     """
 
     path: Path
@@ -94,6 +97,7 @@ class Run:
     records: tuple[Record, ...]
     footer: Footer | None
     damaged: tuple[int, ...] = ()
+    left_out: Mapping[exclusions.Task, exclusions.Reason] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -161,8 +165,10 @@ def check_writable(path: Path) -> None:
 
 
 def read(path: Path) -> Run:
-    """Read a run. Damaged lines are skipped with a `DamagedLine` warning; a newer schema is read as far as it is known."""
-    header, records, footer = None, {}, None
+    """Read a run without the outcomes that `exclusions.json` beside it leaves out. Damaged lines are skipped with a
+    `DamagedLine` warning; a newer schema is read as far as it is known."""
+    header, footer = None, None
+    records: dict[exclusions.Task, Record] = {}
     damaged: list[int] = []
     for line in _lines(path, damaged):
         if isinstance(line, Header):
@@ -176,7 +182,16 @@ def read(path: Path) -> Run:
     if header.schema > SCHEMA:
         message = f"{path} was written with schema {header.schema}, newer than {SCHEMA} read here; unknown fields are ignored"
         warnings.warn(message, DamagedLine, stacklevel=2)
-    return Run(path, header, tuple(records.values()), footer, tuple(damaged))
+    try:
+        kept, left_out = exclusions.split(path, records)
+    except exclusions.InvalidExclusions as error:
+        raise StoreError(str(error)) from error
+    return Run(path, header, kept, footer, tuple(damaged), left_out)
+
+
+def written(path: Path) -> dict[exclusions.Task, Record]:
+    """Every record of a run by task, as written, also those that `read` leaves out."""
+    return {line.task: line for line in _lines(path) if isinstance(line, Record)}
 
 
 def header_of(path: Path) -> Header:

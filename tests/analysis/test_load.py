@@ -70,9 +70,9 @@ def test_a_half_written_run_is_still_reported(tmp_path: Path) -> None:
     path.write_text("\n".join(lines[: len(lines) // 2]) + "\n" + lines[-3][:40])
     with pytest.warns(DamagedLine):
         (section,) = load([path])
-    assert any("interrupted or is still going" in remark for remark in section.remarks)
+    assert any("interrupted, or still going" in remark for remark in section.remarks)
     with pytest.warns(DamagedLine):
-        assert "interrupted or is still going" in build([path], tmp_path / "report").html.read_text()
+        assert "interrupted, or still going" in build([path], tmp_path / "report").html.read_text()
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3, 5])

@@ -42,7 +42,9 @@ class History:
     def with_code(self) -> History:
         """Copies the rooms that a worker needs."""
         for room in ROOMS:
-            ignored = shutil.ignore_patterns("__pycache__", "runs", "comparisons", "certificates", "history", "asv")
+            ignored = shutil.ignore_patterns(
+                "__pycache__", "runs", "reference", "comparisons", "certificates", "history", "asv"
+            )
             shutil.copytree(ROOT / room, self.folder / room, ignore=ignored)
         (self.folder / ".gitignore").write_text("__pycache__/\n")
         return self

@@ -1,0 +1,36 @@
+"""`show` on a screen of 80 columns: every case named in full, no line too long, what is left out counted."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from lstm_bench import views
+from results.store import REFERENCE
+
+H100 = REFERENCE / "2026-11-26-h100"
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+    text = io.StringIO()
+    monkeypatch.setattr(views, "console", lambda: Console(file=text, width=width, highlight=False, no_color=True))
+    views.show([H100 / "173700-throughput.jsonl", H100 / "182414-throughput.jsonl"], None, as_json=False)
+    return text.getvalue().splitlines()
+
+
+def test_eighty_columns(monkeypatch):
+    lines = shown(monkeypatch, 80)
+    assert max(map(len, lines)) <= 80
+    place = lines.index("lstm-I256-H256-T256-B16-forward-bfloat16-cuda")
+    assert [line.split()[:3] for line in lines[place + 1 : place + 4]] == [
+        ["cuda", "284", "µs"], ["jax", "1.87", "ms"], ["cudnn", "5.58", "ms"],
+    ]  # fmt: skip
+    assert "19.6×" in lines[place + 1] and "baseline" in lines[place + 3]
+    assert "16 outcomes of an invalid CUDA context are left out" in " ".join(lines)
+
+
+def test_a_wide_screen_has_a_table(monkeypatch):
+    lines = shown(monkeypatch, 200)
+    assert any(line.startswith("lstm-I256-H256-T256-B16-forward-bfloat16-cuda ") and "284 µs" in line for line in lines)
