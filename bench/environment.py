@@ -21,7 +21,7 @@ PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurem
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "reference", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 ROOMS = ("impls", "bench", "results")  # what a worker runs
-SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h")
+SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".json")
 GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow
 HOST_VARIABLE = "LSTM_BENCH_HOST"
 # Variables that change speed or results and that people forget they have set.

@@ -1,6 +1,8 @@
 """Which kernels run a layer, and why.
 
-Every constant of the cost model is a published or assumed figure: none has been measured with these kernels on a GPU.
+A plan is chosen by modelled time. The constants of the model were assumed before a GPU was seen; an H100 answered them
+(docs/kernel-log.md), and they are as they were until the model is fitted anew. Where the very configuration was measured
+(`measured.py`), the plan's reason says so with the time; the ranking does not use it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from impls.backends._cuda import measured
 from impls.backends._cuda.cluster import SHARED_LIMIT, Shape
 from impls.backends._cuda.kernels import Kernel, Refused
 from impls.backends._cuda.steps import ExactSteps, TensorSteps
@@ -24,14 +27,16 @@ MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
+MEASURED_CAPABILITY = (9, 0)  # of the GPU of `measured.py`
 # Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C,
-# since a cluster must fit in one GPC.
+# since a cluster must fit in one GPC. `gpu-check` asks; the run of 2026-11-26 did not reach that question.
 # 120 SMs for C = 8 were seen on an H100 (accel-sim, pull request 87); 16 is extrapolated from that.
 RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
 # Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
-# latency, and the pointwise part of a step.
+# latency, and the pointwise part of a step. An H100 gave 5336 FLOP, 12.7 bytes and 233 cycles; see docs/kernel-log.md.
 FLOPS_PER_CYCLE, INGRESS_BYTES, EXCHANGE_CYCLES, POINTWISE_CYCLES = 2560, 16, 260, 150
 SHARED_BYTES_PER_CYCLE = 128
+NO_TIME = "; its time is neither measured nor modelled"  # of the configuration: there is one for each size
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +137,11 @@ def choose(
     exact = _no_tensor_cores(dtype, tf32)
     obstacle = exact or _no_cluster(hidden, dtype, capability)
     if design == "step" or (design == "auto" and exact):
-        return Plan("step", dtype, memory, "asked for" if design == "step" else str(exact))
+        return Plan("step", dtype, memory, ("asked for" if design == "step" else str(exact)) + NO_TIME)
     if exact or (design == "cluster" and obstacle):
         raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
     if design == "tensor_step" or obstacle:
-        return Plan("tensor_step", dtype, memory, obstacle or "asked for", tiles=_tiles(batch))
+        return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
     storage = _storage(dtype)
     rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
     least = min(row.hidden for row in rows)
@@ -145,7 +150,7 @@ def choose(
         obstacle = f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} in a cluster"
         if design == "cluster":
             raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
-        return Plan("tensor_step", dtype, memory, obstacle, tiles=_tiles(batch))
+        return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
     columns = batch * directions
     # One kernel stands for all of its cluster's size: each block takes an SM of its own.
     counts = {row.cluster: _resident(row.forward(storage)[0].forward_kernel(), resident) for row in rows}
@@ -154,7 +159,8 @@ def choose(
         if design == "cluster":
             raise Refused(f"this GPU has no room for a cluster of {min(counts)} blocks; ask for auto, tensor_step or step")
         tiles = _tiles(batch)
-        return Plan("tensor_step", dtype, memory, f"the GPU has no room for a cluster of {min(counts)} blocks", tiles=tiles)
+        reason = f"the GPU has no room for a cluster of {min(counts)} blocks" + NO_TIME
+        return Plan("tensor_step", dtype, memory, reason, tiles=tiles)
     forward = min(
         (shape for row in rows for shape in row.forward(storage)),
         key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes, counts[shape.cluster]),
@@ -164,9 +170,21 @@ def choose(
         key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes, counts[shape.cluster]),
     )
     known = "resident clusters assumed" if resident is None else "resident clusters asked of the driver"
-    reason = "asked for" if design == "cluster" else "least modelled time (the model has not been measured)"
-    reason += f"; {known}"
+    alike = directions == 1 and memory == "saved" and least == hidden and capability == MEASURED_CAPABILITY
+    times = (
+        _time("forward", forward, columns, counts[forward.cluster], alike),
+        _time("backward", backward, columns, counts[backward.cluster], alike),
+    )
+    reason = "; ".join(("asked for" if design == "cluster" else "least modelled time", *times, known))
     return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def _time(phase: measured.Phase, shape: Shape, columns: int, resident: int, alike: bool) -> str:
+    """What the time of a configuration rests on. alike: whether the layer is one of those that were measured."""
+    found = measured.step_time(phase, shape, columns, resident) if alike else None
+    if found is None:
+        return f"{phase} modelled"
+    return f"{phase} measured on H100: {found.microseconds:.2f} µs a step at B = {found.batch}"
 
 
 def _fits(row: Row, storage: Storage, shared_limit: int) -> bool:
