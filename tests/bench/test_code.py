@@ -66,8 +66,9 @@ def test_every_change_of_the_code_has_a_hash_of_its_own_and_nothing_else_has(mad
         found.append(environment.code_hash(root))
     assert len(set(found)) == 5
     (root / "README.md").write_text("written about it")
-    (root / "results" / "runs").mkdir(parents=True)
-    (root / "results" / "runs" / "measured.py").write_text("by it")
+    for name in ("runs", "reference"):
+        (root / "results" / name).mkdir(parents=True)
+        (root / "results" / name / "measured.json").write_text("by it")
     assert environment.code_hash(root) == found[-1]
 
 
