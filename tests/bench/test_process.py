@@ -71,7 +71,7 @@ def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_
     monkeypatch.setattr(turns, "first_to_answer", first)
     for at_once, expected in ((1, [1, 6, 7, 8]), (2, [1, 5, 2, 3])):
         now[0], most[0] = 0.0, 0
-        replies = turns._ask_each(Table(dict.fromkeys(takes)), "prepare", 60, at_once)  # type: ignore[arg-type]
+        replies = turns._ask_each(Table(dict.fromkeys(takes)), list(takes), "prepare", 60, at_once)  # type: ignore[arg-type]
         assert [reply["ended"] for reply in replies.values()] == expected and most[0] == at_once
 
 
@@ -188,7 +188,7 @@ def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_
         clock = {"now": 0.0}
         monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
         sides = {"base": Fake(), "new": Fake()}
-        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None, apart=True)  # type: ignore[arg-type]
+        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None, at_once=1)  # type: ignore[arg-type]
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 
