@@ -39,13 +39,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import impls
 from bench.case import Case
-from impls import Backend, Loaded
+from impls import Backend, Loaded, SupportsGraph
 from impls.backends import _numpy_activations as activations
 from impls.backends._numpy_activations import Off
 from impls.spec import Recurrent
@@ -65,20 +65,31 @@ class Disagreement(AssertionError):
 Answer = dict[str, np.ndarray]
 
 
-def answer(loaded: Loaded, case: Case) -> Answer:
+def call_of(loaded: Loaded, case: Case) -> Callable[[], None]:
+    """What makes one call of the case's phase, launched as the case says."""
+    if case.launch == "graph":
+        return cast(SupportsGraph, loaded).capture(case.phase)
+    return getattr(loaded, case.phase)
+
+
+def answer(loaded: Loaded, case: Case, called: Callable[[], None] | None = None) -> Answer:
     """Run the case's phase once and collect outputs, final states and (training) every gradient.
 
     For `step`, all T steps are streamed; the outputs are stacked to [T, B, R]. Where the state grows with them (a cache), 2T:
     the second T meet it full, its oldest tokens overwritten, as a step is timed.
+    called: the call, where it was made once since the network was loaded; that counts as the first one here.
     """
+    call = called or call_of(loaded, case)
     if case.phase == "step":
         outputs = []
-        for _ in range(case.steps * (1 + case.remembers)):
-            loaded.step()
+        for number in range(case.steps * (1 + case.remembers)):
+            if number or not called:
+                call()
             loaded.wait()
             outputs.append(loaded.outputs())
         return {"outputs": np.concatenate(outputs)} | loaded.final_state()
-    getattr(loaded, case.phase)()
+    if not called:
+        call()
     loaded.wait()
     found = {"outputs": loaded.outputs()} | loaded.final_state()
     if case.phase == "forward_backward":
@@ -151,7 +162,7 @@ def depth(case: Case, name: str) -> int:
 
 def reference(case: Case, dtype: str) -> Answer:
     """The numpy backend's answer, computed in `dtype` on the CPU."""
-    on_cpu = replace(case, spec=replace(case.spec, dtype=dtype, device="cpu"))
+    on_cpu = replace(case, spec=replace(case.spec, dtype=dtype, device="cpu"), launch="eager")
 
     def compute() -> Answer:
         params, batch = case.data()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from bench.case import Case
 from bench.gradients import curves, setup
-from bench.language import quality, sources
+from bench.language import precision, quality, sources
 from bench.language.hmm import HiddenMarkov
 from bench.language.model import LanguageModel
 from bench.language.source import Source
@@ -47,7 +48,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     windows = source.held_out(np.random.default_rng(CONTEXT_SEED), case.steps + 1, judged)
     given = contexts(case.steps)
     found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
-    yield curves.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
+    loss = curves.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
+    yield replace(loss, notes=(*loss.notes, *precision.notes(case.spec)))
     yield quality.of_source(source)
     yield Measurement("context", "token", tuple(map(float, given)))
     yield curves.measurement("context_loss", "nat", [each.mean(1) for each in found])

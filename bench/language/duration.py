@@ -1,6 +1,8 @@
 """What training and judging a language model takes, told before it starts. Imports no framework.
 
-CPU: rounded from the stored runs of `quality` and `context` on one core of an AMD EPYC. CUDA: estimated, no GPU has run it.
+CPU: rounded from the stored runs of `quality` and `context` on one core of an AMD EPYC. CUDA, in bfloat16 by autocast: a
+worker's start and an LSTM's step are an H100's (19 µs at H = 768, B = 64 by our kernels; 2026-11-26), the rest is estimated, no
+GPU has run it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from impls import Spec
 
 VOCABULARIES = {"text": 256}  # the generated sources have 16 tokens
 GENERATED = 16
-RATE = {"cpu": 8e10, "cuda": 2.5e13}  # FLOP/s of products in float32
+RATE = {"cpu": 8e10, "cuda": 2.5e13}  # FLOP/s of products in float32; on a GPU in bfloat16, casts and small sizes in it
 SECONDS_A_STEP = {"cpu": 1.7e-5, "cuda": 2.5e-5}  # of one layer of an LSTM, both ways
 SECONDS_A_TOKEN = {"cpu": 5e-6, "cuda": 1.5e-8}  # of one layer of a Transformer, both ways, beside its products
 SECONDS_A_LOGIT = {"cpu": 7e-9, "cuda": 3e-11}

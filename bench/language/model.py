@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.case import InvalidCase
+from bench.language import precision
 from impls import Spec
 from impls.backends import _torch_models
 from impls.params import random_params
@@ -17,7 +18,8 @@ class LanguageModel(nn.Module):
     """Weights are drawn from the seed: the body's as `impls.params` says, embedding and head uniform in ±1/√H."""
 
     def __init__(self, spec: Spec, vocabulary: int, seed: int) -> None:
-        """Raises `InvalidCase` for a network that is no residual model, whose I is not its H, or that sees the future."""
+        """Raises `InvalidCase` for a network that is no residual model, whose I is not its H, or that sees the future; and
+        `Unavailable` where its device cannot run it."""
         super().__init__()
         if not isinstance(spec, Residual) or spec.input_size != spec.hidden_size or spec.bidirectional:
             raise InvalidCase(
@@ -27,7 +29,7 @@ class LanguageModel(nn.Module):
         drawn = {name: value.astype(np.float32) for name, value in random_params(spec, seed).items()}
         random = np.random.default_rng([seed, 8])
         bound = spec.hidden_size**-0.5
-        self.body = _torch_models.build(spec, drawn)
+        self.body = _torch_models.build(spec, drawn, precision.layer_for(spec))
         self.embedding, self.head = (
             nn.Parameter(torch.from_numpy(random.uniform(-bound, bound, (vocabulary, spec.hidden_size))).to(self.like))
             for _ in range(2)
@@ -43,5 +45,6 @@ class LanguageModel(nn.Module):
         return self.from_vectors(self.embedding[tokens])
 
     def from_vectors(self, vectors: Tensor) -> Tensor:
-        y, _ = self.body(vectors)
+        with precision.products(self.like):
+            y, _ = self.body(vectors)
         return y @ self.head.T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from bench import places
 from bench.case import Case, InvalidCase
 from bench.gradients import curves
-from bench.language import sources
+from bench.language import precision, sources
 from bench.language.duration import flops_per_token
 from bench.language.source import Source
 from bench.language.training import HELD_OUT_SEED, Diverged, Settings, Training
@@ -35,7 +36,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     for each in trained[1:]:
         each.run(kept(case, each))
     found = [each.losses(int(case.factor("judged"))) for each in trained]
-    yield curves.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
+    loss = curves.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
+    yield replace(loss, notes=(*loss.notes, *precision.notes(case.spec)))
     yield of_source(source)
     yield from trials
     yield from learning_curves(case, source, trained)

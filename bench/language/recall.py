@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from bench.case import Case
+from bench.language import precision
 from bench.language.model import LanguageModel
 from results.record import Measurement
 
@@ -29,7 +30,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         if len(tried) >= LEAST_LAGS and not any(learnt[-seeds:]):
             break
         lag *= 2
-    yield Measurement("trained_lag", "step", tuple(map(float, tried)))
+    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=precision.notes(case.spec))
     yield Measurement("learnt", "1", tuple(learnt), (seeds,) * len(tried))
 
 

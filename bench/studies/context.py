@@ -10,7 +10,6 @@ from bench.matching import by_parameters
 from bench.study import REFERENCE, Scale, Study
 from impls import Spec
 from impls.residual_specs import LSTMStackSpec
-from impls.sizes import Device
 from impls.transformer_spec import TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
@@ -40,9 +39,15 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     return (REFERENCE,)
 
 
-def _specs(width: int, layers: int, heads: int, device: Device = "cpu") -> tuple[Spec, Spec]:
-    transformer = TransformerSpec(width, width, layers, num_heads=heads, device=device)
-    return by_parameters(LSTMStackSpec(width, width, layers, device=device), transformer).spec, transformer
+def _specs(width: int, layers: int, heads: int) -> tuple[Spec, Spec]:
+    transformer = TransformerSpec(width, width, layers, num_heads=heads)
+    return by_parameters(LSTMStackSpec(width, width, layers), transformer).spec, transformer
+
+
+def _specs_on_gpu(width: int, layers: int) -> tuple[Spec, Spec]:
+    """An LSTM of a width that its kernels like, and the Transformer that is matched to it."""
+    lstm = LSTMStackSpec(width, width, layers, device="cuda")
+    return lstm, by_parameters(TransformerSpec(width, width, layers, device="cuda"), lstm).spec
 
 
 def _used(spec: Spec, source: str, steps: int, batch: int, updates: int, judged: int, rate: float, seeds: int = 3) -> Case:
@@ -66,10 +71,10 @@ def _cpu() -> Iterator[Case]:
 
 
 def _gpu() -> Iterator[Case]:
-    for spec in _specs(384, 2, 6, "cuda"):
+    for spec in _specs_on_gpu(448, 2):
         yield _used(spec, "text", 1024, 32, 400, 512, 2e-3)
         yield _used(spec, "hmm:300", 1024, 32, 250, 512, 2e-3)
-    for spec in _specs(64, 1, 2, "cuda"):
+    for spec in _specs_on_gpu(64, 1):
         yield _recalls(spec, 257, 300, 5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import impls
+from bench import gpu_costs
 from bench.case import Case
 from bench.pace import Pace
 from bench.study import Scale, Study
@@ -12,8 +13,6 @@ from impls import GRUSpec, LSTMSpec, Phase, RNNSpec
 from results.claims import Claim, Test
 
 COMPARED = ("lstm", "gru", "rnn")
-# I = H. An LSTM has 8H² + 8H parameters, an RNN of twice the width 8H² + 4H; a GRU comes nearest at √(4/3) H, to even numbers.
-WIDER = {"rnn": 2.0, "gru": (4 / 3) ** 0.5}
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
@@ -21,16 +20,14 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in backends if set(COMPARED) <= set(impls.cells(name)))
 
 
-def _cases(
-    sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], large_gru: bool = True, **more: str
-) -> Iterator[Case]:
+def _cases(sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], **more: str) -> Iterator[Case]:
     """Each network once: an RNN of 256 is as wide as one LSTM and as large as another.
 
-    A GRU as large as the LSTM is in no claim.
+    I = H: an LSTM has 8H² + 8H parameters, an RNN of twice the width 8H² + 4H. A GRU as large as the LSTM is in no claim.
     """
     widths = {
         "lstm": set(sizes),
-        "gru": {*sizes, *map(_gru, sizes if large_gru else ())},
+        "gru": set(sizes),
         "rnn": {*sizes, *(2 * size for size in sizes)},
     }
     kinds = {"lstm": LSTMSpec, "gru": GRUSpec, "rnn": RNNSpec}
@@ -40,21 +37,18 @@ def _cases(
                 yield Case(kinds[cell](width, width, **more), steps, batch, phase)
 
 
-def _gru(size: int) -> int:
-    return 2 * round(WIDER["gru"] * size / 2)
-
-
 def forecast(case: Case) -> float:
     """Seconds of one case on one backend, about ten calls. CPU: 30 GFLOP/s and 15 µs a step, rounded from a run on two cores of
-    an AMD EPYC; CUDA: estimated, no GPU has run it."""
-    rate, step, start = (3e10, 1.5e-5, 0.4) if case.spec.device == "cpu" else (2e13, 2.5e-5, 1.5)
-    return start + 10 * (case.counts()["flops"] / rate + case.steps * step)
+    an AMD EPYC; CUDA: see `bench.gpu_costs`."""
+    if case.spec.device == "cuda":
+        return gpu_costs.case_seconds(case, cudnn=True)
+    return 0.4 + 10 * (case.counts()["flops"] / 3e10 + case.steps * 1.5e-5)
 
 
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": tuple(_cases((16,), 8, 2, ("forward_backward",))),
     "quick": (),
-    "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",), large_gru=False)),
+    "cpu": tuple(_cases((64, 256), 32, 16, ("forward_backward",))),
     "gpu": tuple(_cases((256, 512, 1024), 128, 32, ("forward", "forward_backward"), device="cuda")),
 }
 TRAINING = "study=cost,phase=forward_backward"

@@ -1,7 +1,8 @@
 """What one more token costs after so many: an LSTM's state against a Transformer's cache of keys and values.
 
-All models have as many parameters as the Transformer with a head of keys and values for each of queries. A step is timed
-with its cache full (see `bench.prepare.load`), and the ring then turns: the context stays what the case says.
+All models have as many parameters as the Transformer with a head of keys and values for each of queries (on a GPU that one is
+matched to an LSTM of an aligned width). A step is timed with its cache full (see `bench.prepare.load`), and the ring then
+turns: the context stays what the case says.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench import matching
-from bench.case import Case, Factor
+from bench import gpu_costs, matching
+from bench.case import LAUNCHES, Case, Factor
 from bench.pace import Pace
 from bench.study import Scale, Study
-from impls import LSTMSpec, Spec, TransformerSpec
+from impls import Launch, LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -24,8 +25,8 @@ Factors = tuple[tuple[str, Factor], ...]
 AT_THEIR_BEST = {
     ("cpu", "lstm"): ("jax", "onnxruntime", "torch"),
     ("cpu", "transformer"): ("jax", "torch"),
-    ("cuda", "lstm"): ("cuda", "cudnn", "cudnn_graph"),
-    ("cuda", "transformer"): ("torch", "torch_graph"),
+    ("cuda", "lstm"): ("cuda", "cudnn"),
+    ("cuda", "transformer"): ("torch",),
 }
 ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 
@@ -45,55 +46,76 @@ def sweep(case: Case) -> str:
     return str(dict(case.factors).get("sweep", "time"))
 
 
-def models(base: TransformerSpec, window: int) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
-    """The Transformer, its two ways to a smaller cache, and an LSTM, by name; matched by parameters to the first."""
+def models(
+    base: TransformerSpec, window: int, lstm: LSTMSpec | None = None
+) -> Iterator[tuple[str, Spec, tuple[tuple[str, str | float | int], ...]]]:
+    """The Transformer, its two ways to a smaller cache, and an LSTM, by name; matched by parameters to the first.
+
+    lstm: the one that the Transformer was matched to, where it was so and not the other way round.
+
+    Raises `matching.Unmatched`.
+    """
     yield "attention", base, ()
     grouped = matching.by_parameters(replace(base, num_kv_heads=1), base)
     yield "grouped", grouped.spec, grouped.factors
     yield "windowed", replace(base, window=window), ()
-    lstm = LSTMSpec(base.input_size, base.hidden_size, base.num_layers, dtype=base.dtype, device=base.device)
-    matched = matching.by_parameters(lstm, base)
+    if lstm is not None:
+        matched = matching.Match(lstm, "parameters", base.parameter_count(), lstm.parameter_count())
+    else:
+        like = LSTMSpec(base.input_size, base.hidden_size, base.num_layers, dtype=base.dtype, device=base.device)
+        matched = matching.by_parameters(like, base)
     yield "lstm", matched.spec, matched.factors
 
 
-def _cases(base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = ()) -> Iterator[Case]:
-    for name, spec, factors in models(base, window):
+def _cases(
+    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), lstm: LSTMSpec | None = None,
+    launch: Launch = "eager",
+) -> Iterator[Case]:  # fmt: skip
+    for name, spec, factors in models(base, window, lstm):
         for context in contexts:
-            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more))
+            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more), launch=launch)
 
 
 def _gpu() -> Iterator[Case]:
     """Small enough that the host draws every network of every replicate within the time there is."""
-    base = TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda")
-    yield from _cases(base, 1024, (128, 4096, 65536), 1)
-    yield from _cases(base, 1024, (8192,), 32)
+    lstm = LSTMSpec(64, 640, 4, dtype="bfloat16", device="cuda")
+    base = matching.by_parameters(TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda"), lstm).spec
+    assert isinstance(base, TransformerSpec)
     both = ("attention", "lstm")
-    yield from (each for each in _cases(base, 1024, (128, 4096, 65536), 1, ENERGY) if each.factor("model") in both)
-    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS) if each.factor("model") != "windowed")
+    for launch in LAUNCHES:
+        yield from _cases(base, 1024, (128, 4096, 65536), 1, lstm=lstm, launch=launch)
+        batched = _cases(base, 1024, (8192,), 32, lstm=lstm, launch=launch)
+        yield from (each for each in batched if each.factor("model") in both)
+    # By graph, so that waiting for the host takes no share of the energy.
+    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm, "graph")
+    yield from (each for each in energy if each.factor("model") in both)
+    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm) if each.factor("model") != "windowed")
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
-    """Energy by graphs, so that waiting for the host takes no share of it; streams as PyTorch steps."""
+    """Energy and streams as PyTorch steps."""
     best = AT_THEIR_BEST[case.spec.device, case.spec.cell]
-    if sweep(case) == "energy":
-        best = tuple(name for name in best if name.endswith("_graph"))
-    if sweep(case) == "streams":
+    if sweep(case) != "time":
         best = (("torch", "cudnn")[case.spec.cell == "lstm"],)
     return tuple(name for name in backends if name in best)
 
 
 def forecast(case: Case) -> float:
     """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the twin whose
-    answer is checked, 32 ns a value; an eager cache is filled; then its turns.
+    answer is checked, 32 ns a value on a CPU; an eager cache is filled; then its turns.
 
-    The draw is of two cores of an AMD EPYC; compiling is estimated, and of a GPU everything, since none has run it.
+    The draw is of two cores of an AMD EPYC; compiling is estimated. CUDA: see `bench.gpu_costs`; what is measured alone has a
+    worker for itself, and the count of streams a search of about 6 s, estimated.
     """
-    values = 2 * case.spec.parameter_count() + 2 * case.steps * case.batch * case.spec.input_size
+    on_cpu, kind = case.spec.device == "cpu", sweep(case)
     filled = 0.0
     if case.spec.cell == "transformer":
-        filled = case.batch * case.spec.sequence_flops(case.steps) / (8e10 if case.spec.device == "cpu" else 5e13)
-    alone = {"time": 0.0, "energy": 10.0, "streams": 15.0}[sweep(case)]  # a worker for itself, and a window or a search
-    return values * 3.2e-8 + filled + alone + (0.2 if case.spec.device == "cpu" else 1.0)
+        filled = case.batch * case.spec.sequence_flops(case.steps) / (8e10 if on_cpu else 5e13)
+    if on_cpu:
+        values = 2 * case.spec.parameter_count() + 2 * case.steps * case.batch * case.spec.input_size
+        return values * 3.2e-8 + filled + 0.2
+    alone = {"time": 0.0, "energy": gpu_costs.ENERGY_SECONDS, "streams": 6.0}[kind]
+    return gpu_costs.case_seconds(case) + filled + alone + (0.0 if kind == "time" else gpu_costs.START_SECONDS)
 
 
 SMALL = TransformerSpec(16, 64, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench import memory
+from bench import gpu_costs, memory
 from bench.case import Case
 from bench.study import Scale, Study
 from impls import LSTMSpec
@@ -24,9 +24,24 @@ CASES: dict[Scale, tuple[Case, ...]] = {
     "cpu": tuple(_over_length(BASE, 32, (64, 256, 1024))),
     "gpu": tuple(_over_length(replace(BASE, dtype="float16", device="cuda"), 64, (256, 1024, 4096))),
 }
+
+
+def forecast(case: Case) -> float:
+    """Seconds of one case on one backend, in a worker of its own: its start, its data, the reference, and about eight calls.
+
+    CPU: from the runs of suite `quick` in results/runs, 1 to 13 s a case, most of it imports and compiling. CUDA: see
+    `bench.gpu_costs`.
+    """
+    if case.spec.device == "cuda":
+        return gpu_costs.START_SECONDS + gpu_costs.case_seconds(case, calls=8)
+    return 4.0 + 8 * (case.counts()["flops"] / 3e10 + case.steps * case.spec.num_layers * 1.5e-5)
+
+
 STUDY = Study(
     question="How much memory does one call take, and how does it grow with length?",
     claim="Training an LSTM keeps its activations: memory grows linearly in length, while the state it carries does not grow.",
     cases=CASES,
     alone=memory.measure,
+    in_fresh=True,
+    forecast=forecast,
 )

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from bench.case import Case
 from bench.language import duration
-from bench.matching import by_parameters
+from bench.matching import Match, by_parameters
 from bench.study import REFERENCE, Scale, Study
+from impls import Spec
 from impls.residual_specs import LSTMStackSpec
-from impls.sizes import Device
 from impls.transformer_spec import TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
@@ -37,37 +37,49 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pair(
-    size: str, width: int, layers: int, heads: int, steps: int, batch: int, updates: int, judged: int, rates: str, source: str,
-    seeds: int = 3, device: Device = "cpu",
+    size: str, models: tuple[Match, Spec], steps: int, batch: int, updates: int, judged: int, rates: str, source: str,
+    seeds: int = 3,
 ) -> Iterator[Case]:  # fmt: skip
-    """Both architectures with as many parameters within 1 %, embedding and head not counted; everything else alike.
+    """Both architectures with as many parameters, embedding and head not counted; everything else alike.
 
     size: small, middle or large at the case's scale: what a rule may name whatever the scale.
+    models: one of them, matched to the other.
     """
-    transformer = TransformerSpec(width, width, layers, num_heads=heads, device=device)
-    match = by_parameters(LSTMStackSpec(width, width, layers, device=device), transformer)
+    match, like = models
     factors = (
         ("probe", "quality"), ("source", source), ("size", size), ("seeds", seeds), ("updates", updates),
         ("judged", judged), ("rates", rates),
     )  # fmt: skip
-    for spec in (transformer, match.spec):
+    for spec in sorted((like, match.spec), key=lambda spec: spec.cell, reverse=True):
         yield Case(spec, steps, batch, "forward_backward", factors=(*factors, *match.factors))
+
+
+def _by_transformer(width: int, layers: int, heads: int) -> tuple[Match, Spec]:
+    """A Transformer of this width, and the LSTM that is matched to it."""
+    transformer = TransformerSpec(width, width, layers, num_heads=heads)
+    return by_parameters(LSTMStackSpec(width, width, layers), transformer), transformer
+
+
+def _by_lstm(width: int, layers: int) -> tuple[Match, Spec]:
+    """On a GPU: an LSTM of a width that its kernels like, and the Transformer that is matched to it."""
+    lstm = LSTMStackSpec(width, width, layers, device="cuda")
+    return by_parameters(TransformerSpec(width, width, layers, device="cuda"), lstm), lstm
 
 
 def _cpu() -> Iterator[Case]:
     rates = "0.006/0.012/0.024"
     for size, width, layers, heads in (("large", 64, 2, 4), ("middle", 52, 1, 2), ("small", 20, 2, 2)):
-        yield from _pair(size, width, layers, heads, 128, 16, 200, 256, rates, "text")
+        yield from _pair(size, _by_transformer(width, layers, heads), 128, 16, 200, 256, rates, "text")
     for source in ("copy:32", "hmm:100"):
-        yield from _pair("middle", 28, 2, 2, 128, 16, 150, 256, "0.006", source)
+        yield from _pair("middle", _by_transformer(28, 2, 2), 128, 16, 150, 256, "0.006", source)
 
 
 def _gpu() -> Iterator[Case]:
     rates = "0.001/0.002/0.004"
-    for size, width, heads in (("large", 640, 10), ("middle", 208, 4), ("small", 64, 2)):
-        yield from _pair(size, width, 2, heads, 512, 64, 220, 512, rates, "text", device="cuda")
+    for size, width in (("large", 768), ("middle", 256), ("small", 64)):
+        yield from _pair(size, _by_lstm(width, 2), 512, 64, 220, 512, rates, "text")
     for source in ("copy:256", "hmm:100"):
-        yield from _pair("middle", 208, 2, 4, 512, 64, 220, 512, "0.002", source, device="cuda")
+        yield from _pair("middle", _by_lstm(256, 2), 512, 64, 220, 512, "0.002", source)
 
 
 KAPLAN = "Kaplan et al. 2020, section 3.2.1 and figure 7"
@@ -109,7 +121,7 @@ CLAIMS = (
     ),
 )
 CASES: dict[Scale, tuple[Case, ...]] = {
-    "smoke": tuple(_pair("small", 20, 1, 2, 16, 2, 6, 8, "0.003/0.01", "copy:8")),
+    "smoke": tuple(_pair("small", _by_transformer(20, 1, 2), 16, 2, 6, 8, "0.003/0.01", "copy:8")),
     "quick": (),
     "cpu": tuple(_cpu()),
     "gpu": tuple(_gpu()),

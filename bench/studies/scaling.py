@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench import matching
+from bench import gpu_costs, matching
 from bench.case import Case, Factor
 from bench.pace import Pace
 from bench.scaling_claims import CLAIMS, NEWTON_INITS
@@ -18,6 +18,8 @@ Factors = tuple[tuple[str, Factor], ...]
 Model = tuple[Spec, Factors]
 PHASES: tuple[Phase, ...] = ("forward_backward", "forward", "step")
 COMPARED = ("lstm_stack", "transformer")  # whose crossovers are asked for: at more lengths, and more often, than the scans
+ALL = (*COMPARED, "minlstm", "ssm")
+LSTM_ON_GPU = ("cuda", "cudnn")  # the better first
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
@@ -51,15 +53,21 @@ def times_alone(case: Case) -> int:
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
-    """Each architecture at its best: cuDNN for an LSTM on a GPU, PyTorch otherwise."""
+    """Each architecture at its best: PyTorch, but for an LSTM on a GPU our own kernels, or cuDNN where those are not asked for.
+
+    One of the two, the first of `LSTM_ON_GPU`: there is no time for both. What differs between them `throughput` measures.
+    """
     if case.factor("sweep") == "newton":
         return (REFERENCE,)
-    best = "cudnn" if case.spec.device == "cuda" and case.spec.cell == "lstm_stack" else "torch"
-    return (best,) if best in backends else ()
+    best = LSTM_ON_GPU if case.spec.device == "cuda" and case.spec.cell == "lstm_stack" else ("torch",)
+    return tuple(name for name in best if name in backends)[:1]
 
 
 def matched(like: Residual, heads: int = 4, state_size: int = 16) -> list[Model]:
-    """The four architectures, all with as many parameters as `like`, within 1 %. Raises `matching.Unmatched`."""
+    """The four architectures, all with as many parameters as `like`, within `matching.TOLERANCE`. Raises `matching.Unmatched`.
+
+    heads: of the Transformer on a CPU; on a GPU their size is given, and their number follows (`matching.Alignment`).
+    """
     sizes = {"num_layers": like.num_layers, "dtype": like.dtype, "device": like.device}
     width = like.hidden_size
     others: list[Spec] = [
@@ -91,16 +99,19 @@ def _memory(models: list[Model], lengths: Sequence[int], tokens: int) -> Iterato
             yield Case(spec, steps, tokens // steps, "forward_backward", factors=(("sweep", "memory"), *match))
 
 
-def _sizes(like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, heads: int,
-           state_size: int) -> Iterator[Case]:  # fmt: skip
+def _sizes(
+    like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, heads: int = 4,
+    state_size: int = 16, cells: Sequence[str] = ALL,
+) -> Iterator[Case]:  # fmt: skip
     """Width, depth and batch in turn about one middle, which all three share: `like`, with the second of the batches."""
     changed = [(like, batch) for batch in batches]
     changed += [(replace(like, hidden_size=width), batches[1]) for width in widths if width != like.hidden_size]
     changed += [(replace(like, num_layers=depth), batches[1]) for depth in depths if depth != like.num_layers]
     for spec, batch in changed:
         for model, match in matched(spec, heads, state_size):
-            factors = (("sweep", "sizes"), ("size", spec.hidden_size), *match)
-            yield Case(model, steps, batch, "forward_backward", factors=factors)
+            if model.cell in cells:
+                factors = (("sweep", "sizes"), ("size", spec.hidden_size), *match)
+                yield Case(model, steps, batch, "forward_backward", factors=factors)
 
 
 def _matched(models: list[Model], steps: int, batch: int) -> Iterator[Case]:
@@ -141,41 +152,55 @@ def _cpu() -> Iterator[Case]:
 
 
 def _gpu() -> Iterator[Case]:
-    like = LSTMStackSpec(64, 512, dtype="bfloat16", device="cuda")
-    models = matched(like, heads=8)
+    """LSTM widths for which all three others have an aligned match, and of which our persistent-cluster kernels hold the first
+    two; at 384, 768 and 1536 the Transformer's are 320, 640 and 1280, with the same feed-forward ratio of 3.8."""
+    like = LSTMStackSpec(64, 384, dtype="bfloat16", device="cuda")
+    models = matched(like)
     compared, scans = models[:2], models[2:]
-    yield from _over_length(compared, (64, 256, 1024, 4096, 16_384, 65_536), 65_536)
+    yield from _over_length(compared, (64, 256, 1024, 4096, 16_384, 65_536), 65_536, ("forward_backward",))
+    yield from _over_length(compared, (64, 1024, 16_384), 65_536, ("forward",))
+    yield from _over_length(compared, (64, 4096, 65_536), 65_536, ("step",))
     yield from _over_length(scans, (64, 65_536), 65_536, ("forward_backward",))
     yield from _one_sequence(compared, (1024, 4096))  # at 256 the sizes have one
-    yield from _memory(compared, (64, 1024, 8192, 65_536), 65_536)
-    yield from _sizes(like, (256, 512, 1024), (1, 2, 4), (1, 8, 64), 256, 8, 16)
+    yield from _memory(compared, (64, 65_536), 65_536)
+    yield from _sizes(like, (384, 768, 1536), (1, 2, 4), (1, 8, 64), 256, cells=COMPARED)
     yield from _newton((512,), 5)
-    yield from _matched(models, 64, 256)
+    yield from _matched(matched(replace(like, hidden_size=768)), 64, 256)  # wide enough for an aligned LSTM by every contract
 
 
 def forecast(case: Case) -> float:
     """Seconds of one case: estimated from few rates.
 
     CPU: 50 GFLOP/s, 15 µs a sequential step and 20 µs a token of the state-space scan, trained; rounded from a run on two cores
-    of an AMD EPYC. CUDA: 50 TFLOP/s, 25 µs a sequential step; estimated, no GPU has run it. A forward pass alone takes at most
-    half as long, since the backward pass is no shorter.
+    of an AMD EPYC. A forward pass alone takes at most half as long, since the backward pass is no shorter. CUDA: see
+    `bench.gpu_costs`.
     """
     if case.factor("sweep") == "newton":
         return 1.5 + case.steps * 1.5e-3
-    device, training = case.spec.device, case.phase == "forward_backward"
-    rate, latency, scan, draw, start = (5e10, 1.5e-5, 2e-5, 5e-8, 3.0) if device == "cpu" else (5e13, 2.5e-5, 5e-8, 2.5e-8, 6.0)
+    if case.spec.device == "cuda":
+        return _on_gpu(case)
+    training = case.phase == "forward_backward"
     counts = case.counts()
-    call = counts["flops"] / rate
+    call = counts["flops"] / 5e10
     share = case.spec.num_layers * (1.0 if training else 0.5)
     if case.spec.cell == "lstm_stack" and case.phase != "step":
-        call += case.steps * latency * share
+        call += case.steps * 1.5e-5 * share
     if case.spec.cell == "ssm":
-        call += counts["tokens"] * scan * share
-    drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * draw
+        call += counts["tokens"] * 2e-5 * share
+    drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * 5e-8
     if case.factor("sweep") == "matched":  # both sides at about 16 widths by time, by what is counted at one
-        return start + (16 * 22 if case.factor("matched") == "time" else 50) * max(call, 1e-3)
+        return 3.0 + (16 * 22 if case.factor("matched") == "time" else 50) * max(call, 1e-3)
     alone = measured_alone(case)
-    return drawn + (4 if alone else 11) * call + (start if alone else 0.15 if device == "cpu" else 0.4)
+    return drawn + (4 if alone else 11) * call + (3.0 if alone else 0.15)
+
+
+def _on_gpu(case: Case) -> float:
+    own = gpu_costs.case_seconds(case)
+    if case.factor("sweep") == "memory":
+        return gpu_costs.START_SECONDS + own + gpu_costs.ENERGY_SECONDS
+    if case.factor("sweep") == "matched":  # as above; an LSTM's width is found by loading it and a few calls
+        return gpu_costs.START_SECONDS + 2 * own + (16 * own / 2 if case.factor("matched") == "time" else 0)
+    return own
 
 
 CASES: dict[Scale, tuple[Case, ...]] = {"smoke": tuple(_smoke()), "quick": (), "cpu": tuple(_cpu()), "gpu": tuple(_gpu())}

@@ -12,6 +12,7 @@ from jax import Array, lax
 
 from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch, filled
+from impls.draw import SCALE, Draw, hashed_sum
 from impls.params import Params, check_params
 from impls.spec import Spec
 
@@ -47,9 +48,22 @@ def wide(spec: Spec) -> AbstractContextManager[Any]:
     return jax.enable_x64(True) if spec.dtype == "float64" else nullcontext()
 
 
-def on_device(spec: Spec, value: np.ndarray) -> Array:
+def on_device(spec: Spec, value: np.ndarray | Draw) -> Array:
     with wide(spec):
+        if isinstance(value, Draw):
+            return _drawn(value, jax.numpy.dtype(spec.stored_dtype), jax.devices(spec.device)[0])
         return jax.device_put(value.astype(jax.numpy.dtype(spec.stored_dtype)), jax.devices(spec.device)[0])
+
+
+def _drawn(draw: Draw, dtype: Any, device: Any) -> Array:
+    """The values of `draw`, computed on the device."""
+
+    def values() -> Array:
+        positions = jax.numpy.arange(draw.size, dtype=jax.numpy.int32)
+        return (hashed_sum(positions, draw.key) / jax.numpy.float32(SCALE)).astype(dtype).reshape(draw.shape)
+
+    with jax.default_device(device):
+        return jax.jit(values)()
 
 
 def transposed(spec: Spec, params: Params) -> tuple[dict[str, Array], Callable[[Weights], dict[str, np.ndarray]]]:

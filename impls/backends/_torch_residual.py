@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from impls.backends import _torch, _torch_models
+from impls.backends import _torch, _torch_graph, _torch_models
 from impls.backends._torch_models.transformer import Cache, Transformer
 from impls.batch import Batch
 from impls.params import Params
@@ -25,6 +26,10 @@ KERNELS = {
     "aten::mkldnn_rnn_layer": "onednn",
 }
 ATTENTION = ("flash", "efficient", "cudnn_attention", "math")
+# That never write the T × T weights to memory and run 16-bit products on tensor cores; PyTorch may pick either on a GPU.
+FAST_ATTENTION = ("flash", "cudnn_attention")
+# aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: heads up to 256, trained above 192 on some GPUs only; sm_80 and newer.
+LARGEST_FLASH_HEAD, FLASH_CAPABILITY = 192, (8, 0)
 SCAN = "scan"
 
 
@@ -38,8 +43,25 @@ def load(spec: Residual, params: Params, batch: Batch, select: Callable[[], None
 
 def what_ran(network: _torch.Network) -> dict[str, str]:
     names = set(network.names_run())
-    ran = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
-    return {"ran": "+".join(ran) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")}
+    kernels = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
+    ran = "+".join(kernels) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")
+    if isinstance(network.spec, TransformerSpec) and network.again != network.step:
+        ran = not_flash(network.spec, len(network.inputs), ran) or ran
+    return {"ran": ran}
+
+
+def not_flash(spec: TransformerSpec, steps: int, ran: str) -> str | None:
+    """Of attention over a whole sequence: what ran and that it is a fall-back, where a fast kernel could have; else None.
+
+    A step of decoding may run any kernel: its single query leaves a fast one nothing to gain. So may attention in a window,
+    which takes a mask that PyTorch's flash kernel knows nothing of.
+    """
+    masked = bool(spec.window) and spec.window < steps
+    possible = spec.device == "cuda" and spec.dtype in ("float16", "bfloat16") and spec.head_size <= LARGEST_FLASH_HEAD
+    too_old = torch.cuda.is_available() and torch.cuda.get_device_capability() < FLASH_CAPABILITY
+    if ran in FAST_ATTENTION or masked or too_old or not possible:
+        return None
+    return f"{ran}, though heads of {spec.head_size} in {spec.dtype} have {' and '.join(FAST_ATTENTION)}"
 
 
 class Streaming(_torch.Network):
@@ -55,6 +77,7 @@ class Streaming(_torch.Network):
 
     def prefill(self) -> None:
         self.cache = self._empty()
+        self.graphs.forget()  # of a step: it would go on writing to the old cache
         with torch.inference_mode():
             self.y = self.model.prefill(self.inputs, self.cache)
         self.position, self.again = len(self.tokens), self.forward
@@ -64,6 +87,35 @@ class Streaming(_torch.Network):
             self.y = self.model.step(self.tokens[self.position % len(self.tokens)], self.cache)
         self.position += 1
         self.again = self.step
+
+    def _replay_step(self) -> Callable[[], None]:
+        """A step has fixed shapes once its cache is full; until then steps are launched eagerly."""
+        cache, token = self.cache, self.tokens[0].clone()
+
+        def prepare() -> None:
+            token.copy_(self.tokens[self.position % len(self.tokens)])
+
+        def body() -> Tensor:
+            with torch.inference_mode():
+                return self.model.step(token, cache)
+
+        def undo() -> Callable[[], None]:
+            """Leaves in the cache what was written: the next step writes there before it reads."""
+            passed, back = cache.passed, _torch_graph.copier((cache.position,))
+
+            def restore() -> None:
+                back()
+                cache.passed = passed
+
+            return restore
+
+        def show(y: Tensor) -> None:
+            self.y = y
+            self.position += 1
+            cache.passed += 1
+
+        replay = _torch_graph.Replay(self.device, body, show, prepare, undo, token.mul_)
+        return lambda: replay() if cache.passed >= cache.capacity else self.step()
 
     def widen(self, streams: int, context: int) -> None:
         assert isinstance(self.spec, TransformerSpec)

@@ -6,7 +6,8 @@ import torch
 
 from impls import Unavailable, refusals
 from impls.backend import Phase
-from impls.backends._cuda import driver
+from impls.backends import _torch
+from impls.backends._cuda import driver, residual
 from impls.backends._cuda.cluster import SHARED_LIMIT
 from impls.backends._cuda.kernels import Refused
 from impls.backends._cuda.network import Network
@@ -15,10 +16,13 @@ from impls.backends._cuda.stream import Stream, choose_stream
 from impls.backends._torch import multiply_in
 from impls.batch import Batch, check_batch
 from impls.params import Params, check_params
-from impls.spec import Spec, require_recurrent
+from impls.spec import LSTMStackSpec, Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step", "stream")
-CELLS = ("lstm",)
+FRAMEWORK = ("torch",)
+DEVICES = ("cuda",)
+CELLS = ("lstm", "lstm_stack")
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -30,10 +34,14 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     )
 
 
-def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved") -> Network:
+def load(
+    spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved"
+) -> Network | _torch.Network:
     """`design` and `memory` override the chooser: a backend of one's own may hand them on; see docs/cuda.md."""
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")
+    if isinstance(spec, LSTMStackSpec):
+        return residual.load(spec, params, batch, design, memory)
     check_params(spec, params)
     check_batch(spec, batch)
     room = driver.room()
@@ -43,9 +51,8 @@ def load(spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", m
         tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, **room,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
-    record = driver.record if plan.design != "cluster" else None
     stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None
-    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), stream)
 
 
 def stream_of(

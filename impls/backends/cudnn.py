@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
-from impls import Unavailable, refusals
+from impls import Unavailable, Unsupported, refusals
 from impls.backend import Phase
 from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
@@ -20,12 +21,16 @@ from impls.params import Params
 from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm", "gru", "rnn", "lstm_stack")
+LAUNCHES = ("eager", "graph")
 OPERATOR = "aten::_cudnn_rnn"
 # Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
 ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
 BFLOAT16_SINCE = 91300  # cuDNN 9.13, pytorch/pytorch#164411
+# Steps: 65 535 run and 65 536 end in CUDNN_STATUS_NOT_SUPPORTED (pytorch/pytorch#133751).
+LONGEST = 65_535
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -52,10 +57,27 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
     if isinstance(spec, LSTMStackSpec):
-        return _torch_residual.load(spec, params, batch, switch_cudnn_on)
+        network = _torch_residual.load(spec, params, batch, switch_cudnn_on)
+        network.run = within_limit(network.run)
+        return network
     network = _torch.module(spec, params)
-    run = _torch.module_run(network, batch)
-    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)
+    run = within_limit(_torch.module_run(network, batch))
+    weights = dict(network.named_parameters())
+    return _torch.Network(spec, weights, batch, run, what_ran, switch_cudnn_on, _torch.no_graph(batch))
+
+
+def within_limit(run: _torch.Run) -> _torch.Run:
+    """Raises `Unsupported` for a sequence that is too long for cuDNN. A stream may be as long as it likes."""
+
+    def checked(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:
+        if len(x) > LONGEST:
+            raise Unsupported(
+                f"unsupported: cuDNN runs sequences of at most {LONGEST} steps; got {len(x)} (pytorch/pytorch#133751); ask for "
+                f"steps<={LONGEST}, or use the backends cuda or torch"
+            )
+        return run(x, state)
+
+    return checked
 
 
 def switch_cudnn_on() -> None:

@@ -25,6 +25,7 @@ from impls.residual_specs import MinLSTMSpec
 from impls.spec import Spec
 
 RUNS = ("hgrn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("minlstm",)
 PACKAGE = "fla"
@@ -40,8 +41,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.cell(spec, *CELLS),
         refusals.dtype(spec, *DTYPES),
         refusals.device(spec, *DEVICES),
-        _torch.no_cuda(spec),
         _missing(),
+        _torch.no_cuda(spec),
     )
 
 

@@ -23,6 +23,7 @@ from impls.params import Params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("flashrnn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 PACKAGE = "flashrnn"
 KERNEL = "flashrnn"  # its fused kernels are FLASHRNNCellFusedForward and FLASHRNNCellFusedBackward
@@ -42,8 +43,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.dtype(spec, *DTYPES),
         refusals.one_plain_layer(spec, ragged, "FlashRNN"),
         refusals.device(spec, *DEVICES),
-        _torch.no_cuda(spec),
         _missing(),
+        _torch.no_cuda(spec),
         _no_tiles(spec.hidden_size, HIDDEN_MULTIPLE),
     )
 

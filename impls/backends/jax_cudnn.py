@@ -27,8 +27,10 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
+FRAMEWORK = ("jax",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
+DTYPES = ("float32", "tensorfloat32")
 BATCH_FIRST = True
 LAYOUT = re.compile(r"\]\{([\d,]+)")  # of an array in XLA's text, its last axis first where it is row-major
 
@@ -38,7 +40,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.in_principle(spec, phase, ragged),
         refusals.cell(spec, *CELLS),
         refusals.projection(spec),
-        refusals.dtype(spec, "float32", "tensorfloat32"),
+        refusals.dtype(spec, *DTYPES),
         refusals.bias(spec, "JAX's binding of cuDNN"),
         refusals.device(spec, *DEVICES),
         _jax.no_cuda(spec),

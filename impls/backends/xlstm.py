@@ -22,6 +22,7 @@ from impls.params import Params
 from impls.spec import Spec, require_recurrent
 
 RUNS = ("xlstm",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
 PACKAGE = "xlstm"
@@ -37,8 +38,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.dtype(spec, *DTYPES),
         refusals.one_plain_layer(spec, ragged, "xLSTM's cell"),
         refusals.device(spec, *DEVICES),
-        _torch.no_cuda(spec),
         _missing(),
+        _torch.no_cuda(spec),
     )
 
 

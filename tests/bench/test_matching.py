@@ -118,3 +118,30 @@ def test_an_lstm_that_cannot_be_as_fast_is_skipped_with_the_reason(monkeypatch: 
     monkeypatch.setattr(equal_cost, "match", fails)
     with pytest.raises(prepare.Skip, match="no lstm_stack has 1 seconds a call"):
         list(equal_cost.measure("numpy", _matched("time")))
+
+
+def test_on_a_gpu_the_lstm_of_equal_cost_runs_on_our_kernels_and_that_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is asked to run what is written down, and nothing is loaded."""
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(prepare, "admit", lambda case, backend: asked.append((case.spec.cell, backend)))
+    monkeypatch.setattr(prepare, "prepare", lambda case, backend: asked.append((case.spec.cell, backend)))
+    monkeypatch.setattr(prepare, "load", lambda case, backend: asked.append((case.spec.cell, backend)))
+    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[1.0], [1.0]])
+    monkeypatch.setattr(matching, "ratio", lambda own, its: 1.0)
+    for by in ("parameters", "time"):
+        asked.clear()
+        case = next(each for each in scaling.CASES["gpu"] if each.factors == (("sweep", "matched"), ("matched", by)))
+        found = list(equal_cost.measure("torch", case))
+        assert ("lstm_stack", "cuda") in asked and ("transformer", "torch") in asked
+        assert not {("lstm_stack", "torch"), ("transformer", "cuda")} & set(asked)
+        assert next(each for each in found if each.metric == "matched_size").notes == ("LSTM by cuda",)
+
+
+def test_where_our_kernels_cannot_run_the_lstm_that_is_the_reason() -> None:
+    case = next(case for case in scaling.CASES["gpu"] if case.factor("sweep") == "matched")
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("says what happens without a GPU, and there is one")
+    with pytest.raises(prepare.Skip, match="finds no CUDA device"):
+        list(equal_cost.measure("torch", case))

@@ -10,7 +10,7 @@ import importlib
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import torch
 
@@ -98,27 +98,6 @@ class Driver:
             enter_context(device.index)
             function = _function(launch.kernel, device.index)
             start(launch, function, torch.cuda.current_stream(device).cuda_stream)
-
-
-Answer = TypeVar("Answer")
-
-
-def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
-    """`compute` as a CUDA graph: each later call replays its launches and returns the same tensors, filled anew."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        compute()  # compiles and loads what must not be loaded while a graph is captured
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = compute()
-
-    def replay() -> Answer:
-        graph.replay()
-        return kept
-
-    return replay
 
 
 def room() -> Room:

@@ -37,7 +37,7 @@ class Streaming:
         try:
             if weight_hr is not None:
                 raise Refused("one launch knows no projection")
-            stream = _cut(weight_ih, hidden, len(layers), batch)
+            stream = stream_for(weight_ih, hidden, len(layers), batch)
             self.way: _OneLaunch | _LayerByLayer = _OneLaunch.of(stream, launcher, layers)
         except Refused as reason:
             self.way = _LayerByLayer.of(layers, batch, launcher, tf32, str(reason))
@@ -121,7 +121,8 @@ class _LayerByLayer:
         return {"ran": self.plan.design, "plan": self.plan.words(), "chosen_because": because}
 
 
-def _cut(weight_ih: Tensor, hidden: int, layers: int, batch: int) -> Stream:
+def stream_for(weight_ih: Tensor, hidden: int, layers: int, batch: int) -> Stream:
+    """How one launch does a step of such layers on the device of their weights [1, 4H, I]. Raises `Refused` where none can."""
     sizes = weight_ih.dtype, weight_ih.shape[2], hidden, layers, batch
     if weight_ih.device.type != "cuda":
         return choose_stream(*sizes, ops.EMULATED_CAPABILITY)

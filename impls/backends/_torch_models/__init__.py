@@ -8,8 +8,9 @@ them, zeros if left out. The Transformer's is empty: it streams through a cache 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from impls.backends._torch_models.lstm_stack import LSTMStack
+from impls.backends._torch_models.lstm_stack import Layer, LSTMStack
 from impls.backends._torch_models.minlstm import MinLSTM
 from impls.backends._torch_models.ssm import SSM
 from impls.backends._torch_models.transformer import Transformer
@@ -21,13 +22,16 @@ from impls.transformer_spec import TransformerSpec
 Model = Transformer | LSTMStack | MinLSTM | SSM
 
 
-def build(spec: Residual, params: Params | None = None) -> Model:
-    """The model on the spec's device in its dtype, with these weights (`impls.params.random_params`), else zeros."""
+def build(spec: Residual, params: Params | None = None, layer: Layer = nn.LSTM) -> Model:
+    """The model on the spec's device in its dtype, with these weights (`impls.params.random_params`), else zeros.
+
+    layer: what computes each LSTM of a stack of them.
+    """
     match spec:
         case TransformerSpec():
             model = Transformer(spec)
         case LSTMStackSpec():
-            model = LSTMStack(spec)
+            model = LSTMStack(spec, layer)
         case MinLSTMSpec():
             model = MinLSTM(spec)
         case _:

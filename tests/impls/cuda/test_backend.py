@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,21 +71,6 @@ def test_provenance_names_the_plan_and_why():
         assert not network.cuda_stream_timed
 
 
-def test_recorded_calls_give_their_own_answers_when_replayed():
-    def record(compute):
-        kept = compute()
-        replayed.append(compute)
-        return lambda: kept
-
-    replayed, case = [], Case(LSTMSpec(4, 8), 3, 2, phase="forward_backward")
-    network = Network(case.spec, *case.data(), step_plan("float32"), emulate.Emulation(), torch.device("cpu"), record)
-    for _ in range(2):
-        network.forward()
-        assert not network.gradients()
-        agreement.check_against(agreement.answer(network, case), case)
-    assert replayed == [network._forward, network._forward_backward]
-
-
 def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
     asked = {}
     monkeypatch.setattr(cuda.driver, "missing", lambda: None)
@@ -114,3 +100,25 @@ def test_a_step_streams_all_layers_in_one_launch_and_says_so():
     agreement.check_against(agreement.answer(network, case), case)
     assert launches == ["lstm_stream"] * 3
     assert network.provenance()["ran"] == "stream" and "one launch" in network.provenance()["plan"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_stream_in_pieces_is_the_stream(dtype):
+    """One that forgot its state between pieces, or read other tokens, would end elsewhere."""
+    case = Case(LSTMSpec(4, 20, num_layers=2, dtype=dtype), 6, 2, phase="step", initial_state=True)
+    plan, stream = step_plan(dtype), cuda.stream_of(case.spec, 2, (9, 0))
+    stepped, advanced = (
+        Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"), stream=stream) for _ in range(2)
+    )
+    for _ in range(8):
+        stepped.step()
+    for _ in range(4):
+        advanced.advance(2)
+    tolerance = 0.03 if dtype == "bfloat16" else 1e-5
+    for name, expected in stepped.final_state().items():
+        np.testing.assert_allclose(advanced.final_state()[name], expected, rtol=tolerance, atol=tolerance)
+    stepped.step()
+    advanced.step()
+    np.testing.assert_allclose(advanced.outputs(), stepped.outputs(), rtol=tolerance, atol=tolerance)
+    with pytest.raises(ValueError, match="must divide the batch's 6 steps; got 4"):
+        advanced.advance(4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import re
 from collections.abc import Iterator
@@ -132,39 +131,6 @@ def test_every_thread_enters_the_one_context(devices):
         2,
         1,
     )
-
-
-def test_recording_runs_once_aside_before_the_capture(monkeypatch):
-    events, streams = [], []
-
-    class Stream:
-        def __init__(self, name="side"):
-            self.name = name
-
-        def wait_stream(self, other):
-            events.append(f"{self.name} waits for {other.name}")
-
-    @contextlib.contextmanager
-    def inside(name):
-        streams.append(name)
-        yield
-        streams.pop()
-
-    main = Stream("main")
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside(stream.name))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: events.append("replay")))
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: inside("capture"))
-
-    def compute():
-        events.append(f"compute in {streams}")
-        return "answer"
-
-    replay = driver.record(compute)
-    assert events == ["side waits for main", "compute in ['side']", "main waits for side", "compute in ['capture']"]
-    assert replay() == replay() == "answer"
-    assert events[4:] == ["replay", "replay"]
 
 
 def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
