@@ -55,7 +55,7 @@ def _answer(constant: str, asked: Sequence[Record]) -> Answer:
         return Answer(constant, written_in, assumed, None, unit, _why_not(asked))
     measured = min(medians) if parameters["takes"] == "least" else max(medians)
     near = abs(measured - assumed) <= TOLERANCE * assumed
-    verdict = "keep" if near else f"write {words.digits(measured)} in {written_in}"
+    verdict = "keep" if near else f"write {words.digits(measured).replace(' ', '')} in {written_in}"
     return Answer(constant, written_in, assumed, measured, unit, verdict)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import seeds
-from analysis.ratios import NOT_COMPARED, locate
+from analysis.ratios import NOT_COMPARED, locate, of_one_launch
 from analysis.seeds import Estimate, missing
 
 Equal = Literal["width", "parameters"]
@@ -45,7 +45,7 @@ def ratios(series: pd.DataFrame, equal: Equal, phase: str) -> pd.DataFrame:
     """One row per backend, LSTM's hidden size and cell: its time over the RNN's that is as wide, or as large. Columns
     backend, device, hidden_size, cell, value, low, high."""
     rows = series[(series["study"] == "cost") & (series["metric"] == "time") & (series["phase"] == phase)]
-    rows = rows[~rows["backend"].isin(NOT_COMPARED)]
+    rows = of_one_launch(rows[~rows["backend"].isin(NOT_COMPARED)])
     found = []
     for (device, backend), own in rows.groupby(["device", "backend"], sort=False):
         lstms = own[own["cell"] == "lstm"].drop_duplicates("case").sort_values("hidden_size")

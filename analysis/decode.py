@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import seeds
+from analysis import seeds, words
 from analysis.seeds import Estimate, missing
 
 NAMES = {"attention": "Attention", "grouped": "Grouped queries", "windowed": "Window", "lstm": "LSTM"}
@@ -16,7 +16,9 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A model on its fastest backend. contexts [C]; seconds [R, C] of each replicate, its median; the rest [C], per stream.
+    """A model on its fastest backend, in the launch mode it is fastest in.
+
+    contexts [C]; seconds [R, C] of each replicate, its median; the rest [C], per stream.
 
     least_bytes: what has to cross memory for a token: weights, state, input and output.
     """
@@ -66,14 +68,15 @@ def streams(series: pd.DataFrame, batch: int | None = None) -> list[Stream]:
 
 
 def stream(rows: pd.DataFrame) -> Stream | None:
-    """Of one model's rows: the backend that is fastest at the longest context, where all its replicates have every context."""
+    """Of one model's rows: the backend and launch mode that is fastest at the longest context, where all its replicates have
+    every context."""
     rows = rows[rows["metric"] == "time"]
     if rows.empty:
         return None
-    times = rows.assign(seconds=[float(np.median(samples)) for samples in rows["samples"]])
-    longest = times[times["steps"] == times["steps"].max()].groupby("backend")["seconds"].median()
+    times = rows.assign(seconds=[float(np.median(samples)) for samples in rows["samples"]], ran=_launched(rows))
+    longest = times[times["steps"] == times["steps"].max()].groupby("ran")["seconds"].median()
     backend = str(longest.idxmin())
-    own = times[times["backend"] == backend]
+    own = times[times["ran"] == backend]
     table = own.pivot_table(index="replicate_key", columns="steps", values="seconds").dropna()
     if table.empty:
         return None
@@ -87,6 +90,11 @@ def stream(rows: pd.DataFrame) -> Stream | None:
         first["count_least_bytes"].to_numpy(float),
         float(first["count_parameter_bytes"].iloc[0]),
     )
+
+
+def _launched(rows: pd.DataFrame) -> list[str]:
+    """Of each row its backend with its launch mode, so that neither is averaged with another."""
+    return [words.launched(str(backend), str(launch)) for backend, launch in zip(rows["backend"], rows["launch"], strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +119,13 @@ def energies(series: pd.DataFrame) -> list[Energy]:
     for model in NAMES if "model" in rows else ():
         own = rows[rows["model"] == model]
         own = own.assign(
-            joules=[float(np.median(samples)) / batch for samples, batch in zip(own["samples"], own["batch"], strict=True)]
+            joules=[float(np.median(samples)) / batch for samples, batch in zip(own["samples"], own["batch"], strict=True)],
+            ran=_launched(own),
         )
         if own.empty:
             continue
-        backend = str(own.groupby("backend")["joules"].median().idxmin())
-        table = own[own["backend"] == backend].pivot_table(index="replicate_key", columns="steps", values="joules").dropna()
+        backend = str(own.groupby("ran")["joules"].median().idxmin())
+        table = own[own["ran"] == backend].pivot_table(index="replicate_key", columns="steps", values="joules").dropna()
         if not table.empty:
             found.append(Energy(model, backend, table.columns.to_numpy(float), table.to_numpy(float)))
     return found

@@ -1,4 +1,4 @@
-"""What a section says, computed once: time per case, ratios to the baseline, rankings per device and phase."""
+"""What a section says, computed once: time per case, ratios to the baseline, rankings per device, phase and launch mode."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from analysis.ratios import (
 )
 from analysis.series import median_interval, two_modes
 from analysis.style import ordered
+from analysis.words import LAUNCHES
+from analysis.words import PHASES as PHASE_WORDS
 
 DEFAULT_BASELINE = "torch"
 PHASES = ("forward", "forward_backward", "step")
@@ -38,16 +40,31 @@ class UnknownBaseline(AnalysisError):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """cases: one row per study, case and backend with `seconds`, `low`, `high`, rates, `ratio` (None if not compared), `notes`.
+    """cases: one row per study, case and backend with `seconds`, `low`, `high`, rates, `ratio` (None if not compared), `notes`;
+    `host_seconds` is what the host took to enqueue a call, NaN where it was not measured apart.
 
-    rankings: (device, phase) → geometric means over shared cases. baseline is None where nothing was timed.
+    rankings: (device, phase, launch) → geometric means over shared cases, so that no ratio compares an eager call with one
+    that was launched from a CUDA graph. baseline is None where nothing was timed.
     """
 
     section: Section
     baseline: str | None
     location: Location
     cases: pd.DataFrame
-    rankings: dict[tuple[str, str], Ranking]
+    rankings: dict[tuple[str, str, str], Ranking]
+
+    @property
+    def launches(self) -> list[str]:
+        """The launch modes of what was asked of a backend, eager first."""
+        records = self.section.records
+        asked = set(records.loc[~records["backend"].isin(NOT_COMPARED), "launch"])
+        return [name for name in LAUNCHES if name in asked]
+
+    def named(self, device: str, phase: str, launch: str) -> str:
+        """What a ranking is of: the phase, with the device where there are several, the launch mode where any is a graph."""
+        where = f" on {device}" if len({its for its, _, _ in self.rankings}) > 1 else ""
+        how = f" ({LAUNCHES[launch]})" if "graph" in self.launches else ""
+        return PHASE_WORDS.get(phase, phase) + where + how
 
     @property
     def asks_for_speed(self) -> bool:
@@ -90,13 +107,13 @@ def find_out(section: Section, baseline: str | None = None, location: Location =
         raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
     times, chosen = timings(section), choose_baseline(section, baseline)
     ratios: dict[tuple[str, str, str], Ratio] = {}
-    rankings: dict[tuple[str, str], Ranking] = {}
+    rankings: dict[tuple[str, str, str], Ranking] = {}
     if chosen is not None:
         logs = log_ratios(times, chosen, location)
         ratios = case_ratios(logs, location)
-        for (device, phase), part in logs.groupby(["device", "phase"], sort=False):
+        for (device, phase, launch), part in logs.groupby(["device", "phase", "launch"], sort=False):
             if (part["backend"] == chosen).any():
-                rankings[str(device), str(phase)] = ranking(part, chosen, location)
+                rankings[str(device), str(phase), str(launch)] = ranking(part, chosen, location)
     return Findings(section, chosen, location, _cases(section, times, ratios, chosen, location), rankings)
 
 
@@ -107,6 +124,11 @@ def _cases(
     baseline: str | None,
     location: Location,
 ) -> pd.DataFrame:
+    hosts = section.series[section.series["metric"] == "host_time"]
+    host = {
+        tuple(map(str, key)): float(np.median([locate(samples, location) for samples in part]))
+        for key, part in hosts.groupby(CASE)["samples"]
+    }
     first_calls = section.series[section.series["metric"] == "first_call"]
     first = {
         tuple(map(str, key)): float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]
@@ -121,14 +143,16 @@ def _cases(
             "tokens_per_second": row.get("count_tokens", np.nan) / seconds,
             "flops_per_second": row.get("count_flops", np.nan) / seconds,
             "first_call": first.get(key, np.nan),
+            "host_seconds": host.get(key, np.nan),
             "ratio": ratios.get(key),
             "notes": tuple(sorted({note for notes in part["notes"] for note in notes})),
             "modes": next((modes for samples in part["samples"] if (modes := two_modes(samples)) is not None), None),
         }
         rows.append(row)
     _note_unsteady_ratios(rows, baseline)
-    columns = [*CASE, "phase", "device", "dtype", "steps", "batch", "hidden_size"]
-    columns += ["seconds", "low", "high", "replicates", "tokens_per_second", "flops_per_second", "ratio", "notes", "modes"]
+    columns = [*CASE, "phase", "launch", "device", "dtype", "steps", "batch", "hidden_size"]
+    columns += ["seconds", "low", "high", "replicates", "tokens_per_second", "flops_per_second", "host_seconds"]
+    columns += ["ratio", "notes", "modes"]
     return pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import fading, svg
+from analysis import fading, launches, svg, words
 from analysis.figures import (
     atlas,
     attenuation,
@@ -77,7 +77,8 @@ class Group:
 
 
 def groups(found: Findings, prefix: str) -> list[Group]:
-    """Every figure once per device (the roofline also once per data type). prefix: of file names and ids."""
+    """Every figure once per device and launch mode (the roofline also once per data type, memory once per device), so that no
+    figure compares eager calls with those of a CUDA graph. prefix: of file names and ids."""
     speed: list[tuple[str, Drawing | str]] = []
     sweeps: list[tuple[str, Drawing | str]] = []
     stream: list[tuple[str, Drawing | str]] = []
@@ -89,39 +90,15 @@ def groups(found: Findings, prefix: str) -> list[Group]:
     for device in devices or [""]:
         on = f"-{device}" if len(devices) > 1 else ""
         where = f" on {device}" if on else ""
-        cases = found.cases[found.cases["device"] == device]
-        times = timings(found.section)
-        times = times[times["device"] == device]
-        rankings = {phase: ranking for (its, phase), ranking in found.rankings.items() if its == device}
-        speed.append(
-            (
-                f"ratios{on}",
-                ratios.draw(cases, rankings, found.baseline or "")
-                or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case.",
-            )
-        )
-        speed.append(
-            (
-                f"fastest{on}",
-                heatmap.draw(cases, times, found.location)
-                or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
-            )
-        )
-        for over, label in throughput.LABELS.items():
-            drawing = (
-                throughput.draw(cases, over)
-                or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone."
-            )
-            sweeps.append((f"throughput-{over}{on}", drawing))
-        stream.append((f"latency{on}", latency.draw(times) or f"Streaming{where}: not measured."))
-        space.append(
-            (f"memory{on}", memory.draw(measured[measured["device"] == device]) or f"Memory over length{where}: not measured.")
-        )
+        of_device = measured[measured["device"] == device]
+        space.append((f"memory{on}", memory.draw(of_device) or f"Memory over length{where}: not measured."))
         machine = series[(series["backend"] == "machine") & (series["device"] == device)]
-        for dtype in cases["dtype"].unique():
-            drawing = roofline.draw(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
-            missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
-            roofs.append((f"roofline-{dtype}{on}", drawing or missing))
+        for launch in [name for name in found.launches if (of_device["launch"] == name).any()] or ["eager"]:
+            how = f" ({words.LAUNCHES[launch]})" if "graph" in found.launches else ""
+            end = f"{on}-{launch}" if how else on
+            drawn = _of_speed(found, device, launch, machine, f"{where}{how}")
+            for into, figures in zip((speed, sweeps, stream, roofs), drawn, strict=True):
+                into += [(f"{name}{end}", _named(drawing, how)) for name, drawing in figures]
     named = (
         ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
         ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
@@ -130,7 +107,52 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
     named = [*studied(series, found.section.records), *named]
     made = [_group(name, title, drawn, prefix) for name, title, drawn in named]
-    return [_with_table(group, series) for group in made]
+    return [*[_with_table(group, series) for group in made], *_launches(found)]
+
+
+Figures = list[tuple[str, Drawing | str]]
+
+
+def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, where: str) -> tuple[Figures, ...]:
+    """Of one device and launch mode: ratios and who is fastest; throughput; latency; rooflines."""
+    cases = found.cases[(found.cases["device"] == device) & (found.cases["launch"] == launch)]
+    times = timings(found.section)
+    times = times[(times["device"] == device) & (times["launch"] == launch)]
+    rankings = {phase: ranking for (its, phase, how), ranking in found.rankings.items() if (its, how) == (device, launch)}
+    ratio = ratios.draw(cases, rankings, found.baseline or "")
+    fastest = heatmap.draw(cases, times, found.location)
+    speed = [
+        ("ratios", ratio or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."),
+        (
+            "fastest",
+            fastest or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
+        ),
+    ]
+    sweeps = [
+        (
+            f"throughput-{over}",
+            throughput.draw(cases, over)
+            or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone.",
+        )
+        for over, label in throughput.LABELS.items()
+    ]
+    stream = [("latency", latency.draw(times) or f"Streaming{where}: not measured.")]
+    roofs = []
+    for dtype in cases["dtype"].unique():
+        drawing = roofline.draw(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
+        missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
+        roofs.append((f"roofline-{dtype}", drawing or missing))
+    return speed, sweeps, stream, roofs
+
+
+def _named(drawing: Drawing | str, how: str) -> Drawing | str:
+    return drawing if isinstance(drawing, str) or not how else replace(drawing, title=drawing.title + how)
+
+
+def _launches(found: Findings) -> list[Group]:
+    """What a CUDA graph saves, where both launch modes of a case were timed."""
+    table = launches.table(found)
+    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, launches.TEXT)] if table.rows else []
 
 
 def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:

@@ -83,17 +83,17 @@ def fingerprint(run: Run) -> str:
 
 
 def commit_of(run: Run) -> str | None:
-    """The commit a run is a point of; None for one measured with uncommitted changes or outside git."""
+    """The commit a run is a point of; None for one that was not measured by the code of a commit, or not known to be."""
     git = run.header.environment.get("git", {})
-    return None if git.get("dirty") else git.get("commit")
+    return git.get("commit") if git.get("dirty") is False else None
 
 
 def reason_left_out(run: Run, place: Container[str]) -> Reason | None:
     """Why a run is no point along these commits; None where it is one."""
-    git = run.header.environment.get("git", {})
-    if git.get("dirty") or not git.get("commit"):
+    commit = commit_of(run)
+    if not commit:
         return "dirty"
-    if git["commit"] not in place:
+    if commit not in place:
         return "another branch"
     return None if run.finished else "unfinished"
 

@@ -163,6 +163,7 @@ RECORD_COLUMNS = (
     "kind",
     "reason",
     "phase",
+    "launch",
     "device",
     "dtype",
     "steps",
@@ -194,7 +195,8 @@ def _row(run: Run, record: Record) -> dict[str, object]:
         "kind": record.kind or "",
         "reason": record.reason,
     }
-    parameters = {name: value for name, value in record.parameters.items() if name not in own}
+    # Records from before there were launch modes are eager.
+    parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
     return {**own, **parameters, **counts}
 
@@ -210,6 +212,8 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
         git = run.header.environment.get("git")
         if isinstance(git, Mapping) and git.get("dirty"):
             remarks.append(f"Run {run.header.run} was measured with uncommitted changes in the working tree.")
+        elif isinstance(git, Mapping) and "reason" in git:
+            remarks.append(f"Run {run.header.run} is not known to be the code of a commit: {git['reason']}.")
     if len(runs) > 1:
         remarks.append(f"{len(runs)} runs of the same protocol and environment are read together as further replicates.")
     return remarks

@@ -29,6 +29,7 @@ from analysis import (
 )  # fmt: skip
 from analysis.attenuation import Curve
 from analysis.decode import Stream
+from analysis.ratios import of_one_launch
 from analysis.seeds import Estimate, missing
 
 Quantity = Callable[[pd.DataFrame], Estimate]
@@ -51,6 +52,8 @@ def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
     if name not in QUANTITIES and name not in OVER_LENGTHS:
         raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join([*QUANTITIES, *OVER_LENGTHS])}")
     rows = select(series, selection)
+    if name not in TELLS_LAUNCHES_APART:
+        rows = of_one_launch(rows)
     if rows.empty:
         return NOT_MEASURED
     if name in OVER_LENGTHS:
@@ -241,6 +244,7 @@ OVER_LENGTHS: dict[str, Quantity] = OF_SCALING | {
     "time_over_context": _of_stream(Stream.time_over_context),
     "state_exponent": _of_stream(Stream.state_exponent),
 }
+TELLS_LAUNCHES_APART = ("time_over_context", "state_exponent")  # each of one backend and launch mode, the fastest
 # What stands beside a number of each; "" for a pure number.
 UNITS = lengths.UNITS | operations.UNITS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",

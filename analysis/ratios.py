@@ -107,6 +107,13 @@ def t_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
     return mean, mean - half, mean + half
 
 
+def of_one_launch(rows: pd.DataFrame) -> pd.DataFrame:
+    """The eager ones, where some calls are eager and some launched from a CUDA graph: a number is of one launch mode."""
+    if "launch" not in rows or rows["launch"].nunique() < 2:
+        return rows
+    return rows[rows["launch"] == "eager"]
+
+
 def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.DataFrame:
     """Per study, case, backend and replicate the log-ratio to the baseline of the same replicate (column `log_ratio`).
 
@@ -159,13 +166,13 @@ def ranking(logs: pd.DataFrame, baseline: str, location: Location, backends: Ite
     for name in kept:
         grid = table[table["backend"] == name].pivot(index="replicate_key", columns="cell", values="log_ratio")
         if grid.size:
-            ratios[str(name)] = _geometric_mean(grid, location)
+            ratios[str(name)] = geometric_mean(grid, location)
     order = sorted(ratios, key=lambda name: -ratios[name].value)
     left_out = {str(name): len(own) for name, own in cells.items() if name not in kept}
     return Ranking({name: ratios[name] for name in order}, len(shared), total, left_out)
 
 
-def _geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
+def geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
     """From replicates × cases. Only replicates that have every case can bound the mean, for each is one draw of the whole."""
     complete = grid.dropna()
     if len(complete) >= 2:

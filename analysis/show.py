@@ -18,7 +18,7 @@ from results.store import ROOT
 
 STATUS_ORDER = ("ok", "failed", "skipped")
 # Cases by what a reader looks for first, not in the shuffled order in which they ran.
-CASE_ORDER = ["study", "phase", "cell", "dtype", "hidden_size", "batch", "steps", "case"]
+CASE_ORDER = ["study", "phase", "launch", "cell", "dtype", "hidden_size", "batch", "steps", "case"]
 NOT_SHOWN = ("null", "machine")  # they price the harness and the machine
 Row = dict[str, str]
 Values = dict[str, str | int | float | None]
@@ -27,8 +27,10 @@ Values = dict[str, str | int | float | None]
 def rows(
     paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
 ) -> list[Row]:
-    """One row per case and backend, as text to read."""
-    return [_text(value) for value in values(paths, baseline, location, root)]
+    """One row per case and backend, as text to read; with a column for the host's time where it was measured apart."""
+    found = values(paths, baseline, location, root)
+    hosts = any(value["host_seconds"] is not None for value in found)
+    return [_text(value, hosts) for value in found]
 
 
 def values(
@@ -50,7 +52,9 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     shown: list[Values] = []
     for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER, key=_throughput_first)):
         key = (row["study"], row["case"], row["backend"])
-        start: Values = {"machine": section.title} | {name: row[name] for name in ("study", "case", "backend", "status")}
+        start: Values = {"machine": section.title} | {
+            name: row[name] for name in ("study", "case", "backend", "launch", "status")
+        }
         measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
         shown.append(start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {}))
     for _, of_case in itertools.groupby(shown, key=lambda value: (value["study"], value["case"])):
@@ -76,6 +80,7 @@ def _timed(row: dict[str, Any], found: Findings) -> Values:
         "value": _number(row["seconds"]),
         "low": _number(row["low"]),
         "high": _number(row["high"]),
+        "host_seconds": _number(row["host_seconds"]),
         "tokens_per_second": _number(row["tokens_per_second"]),
         "ratio": None if ratio is None else ratio.value,
         "ratio_low": None if ratio is None else ratio.low,
@@ -87,7 +92,8 @@ def _timed(row: dict[str, Any], found: Findings) -> Values:
 
 
 def _other(series: dict[str, Any] | None, location: Location) -> Values:
-    empty: Values = dict.fromkeys(("value", "low", "high", "tokens_per_second", "ratio", "ratio_low", "ratio_high", "baseline"))
+    names = ("value", "low", "high", "host_seconds", "tokens_per_second", "ratio", "ratio_low", "ratio_high", "baseline")
+    empty: Values = dict.fromkeys(names)
     said: Values = {"metric": "", "unit": ""} | empty | {"location": location, "notes": ""}
     if series is None:
         return said
@@ -95,18 +101,20 @@ def _other(series: dict[str, Any] | None, location: Location) -> Values:
     return said | {"metric": series["metric"], "unit": series["unit"], "value": value, "notes": series["notes"]}
 
 
-def _text(value: Values) -> Row:
+def _text(value: Values, hosts: bool) -> Row:
     number, low, high = (_number(value[name]) for name in ("value", "low", "high"))
     spread = f"±{words.percent((high - low) / 2 / number)}" if number and low is not None and high is not None else ""
     tokens, ratio = _number(value["tokens_per_second"]), _number(value["ratio"])
     bounds = [_number(value[name]) for name in ("ratio_low", "ratio_high")]
     own = value["backend"] == value["baseline"]
+    host = _number(value["host_seconds"])
     interval = "" if None in bounds else f" [{', '.join(words.digits(bound) for bound in bounds if bound is not None)}]"
     return {
         "case": str(value["case"]),
         "backend": str(value["backend"]),
         "measured": str(value["status"]) if number is None else words.scaled(number, str(value["unit"])),
         "±": spread,
+        **({"host": "" if host is None else words.scaled(host, "s")} if hosts else {}),
         "tokens/s": "" if tokens is None else words.scaled(tokens, "").strip(),
         "ratio": "" if ratio is None else "baseline" if own else f"{words.digits(ratio)}×{interval}",
         "notes": str(value["notes"]).replace("_", " ") if value["metric"] == "time" else str(value["notes"]),

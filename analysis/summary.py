@@ -50,18 +50,20 @@ def studies(section: Section) -> list[str]:
 
 
 def answers(found: Findings) -> list[Answer]:
-    """Fastest per device and phase, then noise, the price of the harness, and what is missing."""
+    """Fastest per device, phase and launch mode, then noise, the price of the harness, and what is missing."""
     if not found.asks_for_speed:
         return [Answer("Speed", NOT_ASKED), Answer("Missing", _missing(found.section))]
-    devices = list(dict.fromkeys(device for device, _ in found.rankings))
+    devices = list(dict.fromkeys(device for device, _, _ in found.rankings))
     said = []
     for device in devices or [""]:
         for phase in PHASES:
-            where = f" on {device}" if len(devices) > 1 else ""
-            topic = words.PHASES[phase].capitalize() + where
-            ranking = found.rankings.get((device, phase))
-            if ranking or found.compares:
-                said.append(Answer(topic, _fastest(found, ranking) if ranking else f"{words.NOT_MEASURED.capitalize()}."))
+            rankings = {launch: ranking for (*at, launch), ranking in found.rankings.items() if at == [device, phase]}
+            for launch in found.launches:
+                if launch in rankings:
+                    said.append(Answer(words.sentence(found.named(device, phase, launch)), _fastest(found, rankings[launch])))
+            if not rankings and found.compares:
+                where = f" on {device}" if len(devices) > 1 else ""
+                said.append(Answer(words.PHASES[phase].capitalize() + where, f"{words.NOT_MEASURED.capitalize()}."))
     said += [Answer("Noise", _noise(found)), Answer("Harness", _harness(found)), Answer("Missing", _missing(found.section))]
     return said
 
@@ -149,12 +151,14 @@ def about_backends(found: Findings) -> str:
     if found.baseline is None:
         return f"No backend was timed; speed was {words.NOT_MEASURED}." if found.asks_for_speed else NOT_ASKED
     shared = [
-        f"{ranking.shared} of {words.count(ranking.total, 'case')} for {words.PHASES.get(phase, phase)}"
-        for (_, phase), ranking in found.rankings.items()
+        f"{ranking.shared} of {words.count(ranking.total, 'case')} for {found.named(*at)}"
+        for at, ranking in found.rankings.items()
     ]
+    equal = " Each compares cases of one launch mode: eager calls, or calls launched from one CUDA graph."
     return (
         f"Times as fast as {found.baseline}, the baseline: geometric means over the cases that all ranked backends share "
         f"({words.listed(shared)}). The interval holds measurement noise only; other cases may rank differently."
+        + (equal if "graph" in found.launches else "")
     )
 
 

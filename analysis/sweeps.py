@@ -9,7 +9,7 @@ import pandas as pd
 
 PARAMETERS = (
     "cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "device", "proj_size", "steps",
-    "batch", "phase", "ragged", "initial_state", "seed",
+    "batch", "phase", "launch", "ragged", "initial_state", "seed",
 )  # fmt: skip
 
 

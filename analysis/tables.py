@@ -53,16 +53,14 @@ def ratio_cell(ratio: Ratio | None, is_baseline: bool = False) -> Cell:
 
 
 def backends(found: Findings) -> Table:
-    """One row per backend: cases by outcome, and its geometric-mean ratio per device and phase."""
+    """One row per backend: cases by outcome, and its geometric-mean ratio per device, phase and launch mode."""
     records = found.section.records
-    groups = [(device, phase) for device, phase in found.rankings]
-    devices = {device for device, _ in groups}
+    groups = list(found.rankings)
     columns = [Column("Backend")]
-    for device, phase in groups:
-        ranking = found.rankings[device, phase]
-        where = f" on {device}" if len(devices) > 1 else ""
+    for at in groups:
+        ranking = found.rankings[at]
         hint = f"geometric mean over {ranking.shared} of {words.count(ranking.total, 'case')}"
-        columns.append(Column(words.PHASES.get(phase, phase).capitalize() + where, True, hint))
+        columns.append(Column(words.sentence(found.named(*at)), True, hint))
     columns += [Column("Measured", True, "of what was asked"), Column("Skipped", True), Column("Failed", True)]
     rows = []
     for name in found.backends:
@@ -78,7 +76,7 @@ def backends(found: Findings) -> Table:
     return Table("backends", tuple(columns), tuple(rows))
 
 
-def _ranked(found: Findings, key: tuple[str, str], name: str) -> Cell:
+def _ranked(found: Findings, key: tuple[str, str, str], name: str) -> Cell:
     ranking = found.rankings[key]
     if name in ranking.left_out:
         return Cell(f"only {ranking.left_out[name]} of {words.count(ranking.total, 'case')}")
@@ -94,6 +92,8 @@ def cases(found: Findings) -> Table:
     network = [_network(row) for row in rows_of(table)]
     various = any(text != "plain" for text in network)
     extra = [name for name in ("study", "cell", "dtype", "device") if several.get(name)]
+    extra += ["launch"] * ("graph" in found.launches)
+    hosts = bool(table["host_seconds"].notna().any())
     columns = [
         Column("Phase"),
         *(Column(name.capitalize()) for name in extra),
@@ -101,17 +101,18 @@ def cases(found: Findings) -> Table:
         Column("B", True, "batch"),
     ]
     columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
-    columns += [Column("± %", True), Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
+    columns += [Column("± %", True), *([Column("Host time a call", True)] * hosts)]
+    columns += [Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
     columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}
     names = {name: index for index, name in enumerate(found.backends)}
     listed = table.assign(order=table["phase"].map(order), place=table["backend"].map(names))
     listed = listed.sort_values(["order", *extra, "hidden_size", "steps", "batch", "case", "place"], kind="stable")
-    rows = tuple(_case_row(row, extra, various, found.baseline) for row in rows_of(listed))
+    rows = tuple(_case_row(row, extra, various, hosts, found.baseline) for row in rows_of(listed))
     return Table("cases", tuple(columns), rows)
 
 
-def _case_row(row: dict[str, object], extra: list[str], various: bool, baseline: str | None) -> tuple[Cell, ...]:
+def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bool, baseline: str | None) -> tuple[Cell, ...]:
     notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
         ["two modes"] if row["modes"] is not None else []
     )
@@ -130,6 +131,7 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, baseline:
         Cell(str(row["backend"]), backend=str(row["backend"])),
         Cell(words.scaled(seconds, "s"), seconds),
         half,
+        *([_scaled(row["host_seconds"], "s")] * hosts),
         ratio_cell(ratio, row["backend"] == baseline),
         _scaled(row.get("tokens_per_second"), ""),
         _scaled(row.get("flops_per_second"), ""),
@@ -140,7 +142,7 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, baseline:
 
 def _network(row: dict[str, object]) -> str:
     """What sets a case apart from a plain layer with as many inputs as units."""
-    return words.sizes(row, ("hidden_size", "steps", "batch", "cell")) or "plain"
+    return words.sizes(row, ("hidden_size", "steps", "batch", "cell", "launch")) or "plain"
 
 
 def refusals(section: Section) -> Table:

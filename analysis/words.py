@@ -13,6 +13,7 @@ PHASE_TITLES = {
     "forward_backward": "Training (forward and backward)",
     "step": "Streaming (one token)",
 }
+LAUNCHES = {"eager": "eager", "graph": "CUDA graph"}
 LOCATIONS = {"median": "median", "lower_quartile": "lower quartile", "minimum": "minimum"}
 NOT_MEASURED = "not measured"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -62,6 +63,16 @@ def no_interval(ratio: Ratio) -> str:
     return "one replicate: no interval" if ratio.replicates == 1 else "no two replicates have every case: no interval"
 
 
+def sentence(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def launched(what: str, launch: str) -> str:
+    """A backend as its kernels were launched: cudnn, or cudnn (CUDA graph)."""
+    return what if launch == "eager" else f"{what} ({LAUNCHES.get(launch, launch)})"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """1 case, 2 cases."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
@@ -100,6 +111,8 @@ def sizes(row: dict[str, object], leave_out: Sequence[str] = ()) -> str:
     for name, word in (("bidirectional", "bi"), ("ragged", "ragged"), ("initial_state", "state")):
         if row.get(name) is True:
             parts.append(word)
+    if "launch" not in leave_out and row.get("launch") == "graph":
+        parts.append("graph")
     if row.get("bias") is False:
         parts.append("no bias")
     return " ".join(parts)

@@ -115,12 +115,14 @@ def _ask_kept(
         slot.study = study_name
     live.add(worker)
     try:
-        return worker.request("alone", TIMEOUT_SECONDS, **arguments)
+        reply = worker.request("alone", TIMEOUT_SECONDS, **arguments)
     except WorkerFailed as failure:
-        slot.close()
-        return {"status": "failed", "kind": failure.kind, "reason": str(failure)}
+        reply = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
     finally:
         live.discard(worker)
+    if reply.get("died"):
+        slot.close()
+    return reply
 
 
 def ask_once(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from impls import Batch, Params, Phase, Spec, UnknownName
+from impls import Batch, Launch, Params, Phase, Spec, UnknownName
 from impls.batch import check_batch
+from impls.draw import Draw, keyed
 from impls.params import random_params
 from impls.spec import CELLS, spec_from_dict, spec_to_dict
 
 PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
-OWN_FIELDS = ("steps", "batch", "phase", "ragged", "initial_state", "seed")
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)
+OWN_FIELDS = ("steps", "batch", "phase", "launch", "ragged", "initial_state", "seed")
 Factor = str | int | float
 
 
@@ -25,6 +27,7 @@ class InvalidCase(ValueError):
 class Case:
     """`ragged` draws lengths between 1 and T from the seed; `initial_state` draws h0 and c0, else they are zero.
 
+    launch: `eager`, kernels launched one by one by the framework, or `graph`, all of them replayed from one CUDA graph.
     factors: what a study varies beyond the network and its sizes (init, task, …), by name; they stand in the key and lie flat
     in records, so that `--where init=chrono` finds them like anything else.
     """
@@ -37,6 +40,7 @@ class Case:
     initial_state: bool = False
     seed: int = 0
     factors: tuple[tuple[str, Factor], ...] = ()
+    launch: Launch = "eager"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
@@ -45,6 +49,8 @@ class Case:
                 raise InvalidCase(f"{name} must be a whole number of at least 1; got {value!r}")
         if self.phase not in PHASES:
             raise InvalidCase(f"phase must be one of {', '.join(PHASES)}; got {self.phase!r}")
+        if self.launch not in LAUNCHES:
+            raise InvalidCase(f"launch must be one of {', '.join(LAUNCHES)}; got {self.launch!r}")
         if self.initial_state and not self.spec.state_shapes(self.batch):
             raise InvalidCase(f"a {self.spec.cell} starts from no state but an empty cache; ask for initial_state=False")
         taken = {*OWN_FIELDS, *spec_to_dict(self.spec)}
@@ -63,6 +69,7 @@ class Case:
         """A stable, readable name shared by records, asv parameters and pytest ids; defaults are left out."""
         spec = self.spec
         parts = [*spec.key_parts(), f"T{self.steps}", f"B{self.batch}", self.phase, spec.dtype, spec.device]
+        parts += ["graph"] * (self.launch == "graph")
         parts += ["ragged"] * self.ragged + ["state"] * self.initial_state
         parts += [f"seed{self.seed}"] if self.seed else []
         parts += [f"{name}={value}" for name, value in self.factors]
@@ -79,19 +86,27 @@ class Case:
         return self.batch if self.phase == "step" else self.steps * self.batch
 
     def data(self) -> tuple[Params, Batch]:
-        """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros."""
+        """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros.
+
+        For a GPU inputs and cotangents are left to be drawn there, nearly normal (see `impls.draw`).
+        """
         return random_params(self.spec, self.seed), self.make_batch()
 
     def make_batch(self) -> Batch:
         spec, random = self.spec, np.random.default_rng([self.seed, 2])
         normal, trains = random.standard_normal, self.phase == "forward_backward"
         states = spec.state_shapes(self.batch) if self.initial_state else {}
+
+        def sequence(width: int, stream: int) -> np.ndarray | Draw:
+            shape = (self.steps, self.batch, width)
+            return Draw(shape, keyed(self.seed, stream)) if spec.device == "cuda" else normal(shape)
+
         batch = Batch(
-            x=normal((self.steps, self.batch, spec.input_size)),
+            x=sequence(spec.input_size, 2),
             h0=normal(states["h"]) if "h" in states else None,
             c0=normal(states["c"]) if "c" in states else None,
             lengths=self._lengths(random) if self.ragged else None,
-            grad_y=normal((self.steps, self.batch, spec.output_size)) if trains else None,
+            grad_y=sequence(spec.output_size, 3) if trains else None,
         )
         check_batch(spec, batch)
         return batch
@@ -151,6 +166,8 @@ class Case:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Case:
+        """The inverse of `to_dict`. Records from before there were launch modes are eager."""
+        values = {"launch": "eager"} | values
         sizes = {field.name for field in fields(CELLS[values["cell"]])} if values.get("cell") in CELLS else set(values)
         spec = {name: value for name, value in values.items() if name == "cell" or name in sizes}
         own = {name: values[name] for name in OWN_FIELDS}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environment
+from bench import environment, git
 
 ROOT = Path(__file__).resolve().parent.parent
 INTRODUCTION_SECONDS = 120.0
@@ -48,12 +48,12 @@ class Code:
     def introduce(self, threads: int) -> Introduction:
         """What the code says of itself and of the machine, in a process of its own.
 
-        Raises `CodeFails`, also where what would run is another's code. Which host this is and which code, down
-        to what is not committed, is found here, lest it depend on the revision.
+        Raises `CodeFails`, also where what would run is another's code. Which host this is and which code, by its commit and
+        down to what is not committed, is found here, lest it depend on the revision.
         """
         command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.ROOMS]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
-        variables = os.environ | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
+        variables = git.variables() | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             said = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=INTRODUCTION_SECONDS)
         except subprocess.TimeoutExpired:
@@ -63,8 +63,10 @@ class Code:
         values = json.loads(said.stdout.splitlines()[-1])
         self._check_places(values.pop("places"))
         described = values["environment"]
-        self._check_commit(described["git"]["commit"])
-        described |= {"host": environment.host(), "code": environment.code_hash(self.root)}
+        described |= {
+            "host": environment.host(), "code": environment.code_hash(self.root), "git": environment.git_state(self.root)
+        }  # fmt: skip
+        self._check_commit(described["git"])
         return Introduction(**values)
 
     def _check_places(self, places: dict[str, str]) -> None:
@@ -75,9 +77,11 @@ class Code:
                 f"it has no package {' and no package '.join(strange)} of its own, so other code would be measured in its place"
             )
 
-    def _check_commit(self, commit: str | None) -> None:
+    def _check_commit(self, git_state: dict[str, Any]) -> None:
+        commit = git_state["commit"]
         if self.commit is not None and commit != self.commit:
-            raise CodeFails(f"it says that it is commit {commit}, and {self.commit} was asked for")
+            because = f" ({git_state['reason']})" if commit is None else ""
+            raise CodeFails(f"it says that it is commit {commit}{because}, and {self.commit} was asked for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,9 @@ class Introduction:
     backends: list[str]
 
     @property
-    def dirty(self) -> bool:
-        return bool(self.environment["git"]["dirty"])
+    def dirty(self) -> bool | None:
+        """Whether the code differs from its commit; None where git could not tell, or where there is no commit."""
+        return self.environment["git"]["dirty"]
 
 
 HERE = Code()

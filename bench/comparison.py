@@ -37,7 +37,8 @@ class Contender:
 
     @property
     def shown(self) -> str:
-        return self.label + (" with uncommitted changes" if self.introduction.dirty else "")
+        state = {True: " with uncommitted changes", False: "", None: " (uncommitted changes unknown)"}
+        return self.label + state[self.introduction.dirty]
 
 
 @dataclass(slots=True)

@@ -45,6 +45,16 @@ class Watch:
         if self._gpu is not None:
             self.summary |= self._gpu.stop()
 
+    def note_turn(self, name: str) -> None:
+        """To be called when a turn of `name` has ended: takes down the SM clock."""
+        if self._gpu is not None:
+            self._gpu.note_turn(name)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """The summary, with the SM clock of the turns of `name` alone where they were noted."""
+        clocks = self._gpu.turns.get(name) if self._gpu is not None else None
+        return self.summary | ({"sm_clock_mhz": sorted(clocks)[len(clocks) // 2]} if clocks else {})
+
     def invalid(self) -> str | None:
         """Why these measurements do not count, or None."""
         if self.summary.get("hardware_slowdown"):
@@ -67,6 +77,11 @@ class GpuWatch(threading.Thread):
         self.celsius: list[int] = []
         self.reasons = 0
         self.processes: set[int] = set()
+        self.turns: dict[str, list[int]] = {}
+
+    def note_turn(self, name: str) -> None:
+        """The SM clock at the end of a turn."""
+        self.turns.setdefault(name, []).append(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM))
 
     def run(self) -> None:
         watched, handle = self.nvml, self.handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -17,44 +19,88 @@ import impls
 from bench import processors
 from bench.case import Case
 from bench.process import WorkerFailed, WorkerProcess
-from impls import LSTMSpec
-from impls.spec import Device
+from impls.spec import CELLS, Device, DType
 
 START_SECONDS = 180.0
 QUIET_SAMPLES = 400
+CELL_PREFERENCE = ("lstm", "gru", "rnn", "minlstm")
+DTYPE_PREFERENCE: tuple[DType, ...] = ("float32", "bfloat16", "float16", "tensorfloat32")
+SIZE, STEPS, BATCH = 64, 4, 8  # multiples of 8 and 64, as some kernels need
+UNTOLD = ("flushes_denormals",)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether a backend runs on a device, and what ran or why not."""
+    """Whether a backend runs on a device, and what ran or why not.
+
+    cell, dtype: what it was asked for, which is something that it says it supports.
+    absent: the package that it needs and that is not installed; None where that is not the reason.
+    """
 
     backend: str
     device: Device
+    cell: str
+    dtype: str
     runs: bool
     detail: str
+    absent: str | None = None
 
 
-def examine(devices: tuple[Device, ...] = ("cpu", "cuda")) -> Iterator[Finding]:
-    """Ask every backend, in a process of its own, for a small LSTM on each device; one finding per backend and device."""
+def examine(devices: tuple[Device, ...] = get_args(Device)) -> Iterator[Finding]:
+    """Ask every backend, in a process of its own, for a small network on each device that it is made for."""
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
-        workers = {name: WorkerProcess(name, processors.usable()[:1], Path(cache), START_SECONDS) for name in impls.names()}
-        with ThreadPoolExecutor() as asking:  # nothing is timed, so all may answer at once
-            for findings in asking.map(lambda item: [_ask(item[1], item[0], device) for device in devices], workers.items()):
-                yield from findings
-        for worker in workers.values():
-            worker.close()
+        examined = [_Examined(name, Path(cache)) for name in impls.names()]
+        try:
+            with ThreadPoolExecutor() as asking:  # nothing is timed, so all may answer at once
+                for findings in asking.map(lambda one: one.ask_each(devices), examined):
+                    yield from findings
+        finally:
+            for one in examined:
+                one.close()
 
 
-def _ask(worker: WorkerProcess, backend: str, device: Device) -> Finding:
-    case = Case(LSTMSpec(8, 8, device=device), 4, 2, impls.phases(backend)[0])
-    try:
-        reply = worker.request("prepare", START_SECONDS, case=case.to_dict(), check_answers=True)
-    except WorkerFailed as failure:
-        return Finding(backend, device, False, str(failure))
-    if reply["status"] != "ok":
-        return Finding(backend, device, False, reply["reason"])
-    ran = ", ".join(f"{key} {value}" for key, value in reply["provenance"].items() if key != "flushes_denormals")
-    return Finding(backend, device, True, ran)
+def case_for(backend: str, device: Device) -> Case:
+    """A small case of a cell, a data type and a phase that the backend's file says it supports, the usual ones if it does."""
+    cells, dtypes = impls.cells(backend), impls.dtypes(backend)
+    cell = next((name for name in CELL_PREFERENCE if name in cells), cells[0])
+    usual: list[DType] = [name for name in DTYPE_PREFERENCE if name in dtypes]
+    dtype = (*usual, *dtypes)[0]
+    return Case(CELLS[cell](SIZE, SIZE, dtype=dtype, device=device), STEPS, BATCH, impls.phases(backend)[0])
+
+
+class _Examined:
+    """A backend and its worker, which is replaced where it dies."""
+
+    def __init__(self, backend: str, cache: Path) -> None:
+        self.backend, self.cache = backend, cache
+        self.worker: WorkerProcess | None = self._start()  # all import side by side
+
+    def _start(self) -> WorkerProcess:
+        return WorkerProcess(self.backend, processors.usable()[:1], self.cache, START_SECONDS)
+
+    def ask_each(self, devices: tuple[Device, ...]) -> list[Finding]:
+        return [self._ask(device) for device in devices if device in impls.devices(self.backend)]
+
+    def _ask(self, device: Device) -> Finding:
+        case = case_for(self.backend, device)
+        self.worker = self.worker or self._start()
+        try:
+            reply = self.worker.request("prepare", START_SECONDS, case=case.to_dict(), check_answers=True)
+        except WorkerFailed as failure:
+            reply = {"status": "failed", "reason": str(failure), "died": True}
+        if reply.get("died"):
+            self.close()
+        asked = self.backend, device, case.spec.cell, case.spec.dtype
+        if reply["status"] != "ok":
+            missing = (name for name in impls.packages(self.backend) if importlib.util.find_spec(name) is None)
+            return Finding(*asked, False, reply["reason"], next(missing, None))
+        said = {key: value for key, value in reply["provenance"].items() if key not in UNTOLD}
+        return Finding(*asked, True, ", ".join([said.pop("ran"), *(f"{key} {value}" for key, value in said.items())]))
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,21 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import processors
+from bench import git, processors
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOCOL = 1  # raised whenever numbers stop being comparable; see docs/measurement.md
+PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 ROOMS = ("impls", "bench", "results")  # what a worker runs
 SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h")
+GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow
 HOST_VARIABLE = "LSTM_BENCH_HOST"
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
@@ -120,30 +121,47 @@ def gpu_list() -> list[dict[str, Any]]:
 
 
 def git_state(root: Path = ROOT) -> dict[str, Any]:
-    """Commit, its date and whether this checkout differs from it (measured data aside); `commit` is None outside git."""
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!results/{name}" for name in MEASURED)) if commit else None
-    committed = _git(root, "show", "-s", "--format=%cI", "HEAD") if commit else None
-    return {"commit": commit, "committed": committed, "dirty": bool(changes)}
+    """The commit that holds the code below `root`, its date, and whether the code differs from it (measured data aside).
+
+    None stands for what is not known, and `reason` says why: `commit` where no repository tracks the code, be it that the tree
+    was copied into another project's repository or that git refuses to answer; `dirty` where git could not compare.
+    """
+    listed = git.ask(root, "ls-files", "-z", "--", *ROOMS, seconds=GIT_SECONDS)
+    tracked, sources = set(listed.text.split("\0")), {path.relative_to(root).as_posix() for path in _sources(root)}
+    reason = listed.failure
+    if reason is None and not tracked & sources:
+        reason = f"the repository that {root} lies in does not track its code"
+    named = git.ask(root, "show", "-s", "--format=%H %cI", "HEAD", seconds=GIT_SECONDS)
+    if reason is None:
+        reason = named.failure
+    if reason is not None:
+        return {"commit": None, "committed": None, "dirty": None, "reason": reason}
+    commit, committed = named.text.split()
+    changes = git.ask(
+        root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *(f":!results/{name}" for name in MEASURED),
+        seconds=GIT_SECONDS,
+    )  # fmt: skip
+    if sources - tracked:  # also what the repository ignores, which its status does not say
+        return {"commit": commit, "committed": committed, "dirty": True}
+    if changes.failure is not None:
+        return {"commit": commit, "committed": committed, "dirty": None, "reason": changes.failure}
+    return {"commit": commit, "committed": committed, "dirty": bool(changes.text)}
 
 
 def code_hash(root: Path = ROOT) -> str:
     """Of every source that a worker may run, committed or not; what is written about it, and measured by it, does not count."""
     found = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*")):
-            name = path.relative_to(root)
-            if path.suffix in SOURCES and not (name.parts[0] == "results" and name.parts[1] in MEASURED):
-                found.update(f"{name.as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
+    for path in _sources(root):
+        found.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, errors="replace", timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None
+def _sources(root: Path) -> Iterator[Path]:
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            parts = path.relative_to(root).parts
+            if path.suffix in SOURCES and not (parts[0] == "results" and parts[1] in MEASURED):
+                yield path
 
 
 def _blas() -> str:

@@ -9,18 +9,19 @@ from bench.case import Case
 from bench.plan import Plan
 
 GIGABYTE = 1e9
-START_SECONDS = {
-    "cpu": 4.0,
-    "cuda": gpu_costs.START_SECONDS,
-}  # of a replicate's workers: on a CPU side by side, on a GPU one after the other
-CEILINGS_SECONDS = {"cpu": 2.0, "cuda": gpu_costs.CEILINGS_SECONDS}  # of one dtype, before and after
+# Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
+START_SECONDS = {"cpu": 4.0, "cuda": gpu_costs.START_SECONDS}
+CEILINGS_SECONDS = {"cpu": 2.0, "cuda": gpu_costs.CEILINGS_SECONDS}  # of one dtype
+# Of a case on a GPU, in the first replicate alone. JAX's was measured on an H100 (run 182414: 1.35 s), torch.compile's is
+# assumed.
+COMPILING_SECONDS = {"torch_compile": 6.0, "jax": 1.4, "flax": 1.4, "jax_cudnn": 1.4}
 HARNESS_SECONDS = 2.0  # the harness's own price, and the run's end
 
 
 def seconds(plan: Plan) -> float | None:
     """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
     where a study makes no forecast."""
-    total = HARNESS_SECONDS + 2 * CEILINGS_SECONDS[plan.device] * len(plan.dtypes())
+    total = HARNESS_SECONDS + CEILINGS_SECONDS[plan.device] * len(plan.dtypes())
     for name in plan.studies:
         found = _of_study(plan, name)
         if found is None:
@@ -31,22 +32,23 @@ def seconds(plan: Plan) -> float | None:
 
 def _of_study(plan: Plan, name: str) -> float | None:
     chosen, cases = study.get(name), plan.cases(name)
-    if cases and chosen.forecast is None:
-        return None
-    turns, alone, started = 0.0, [0.0], set[str]()
+    turns, compiling, alone, started = 0.0, 0.0, [0.0], set[str]()
     for case in cases:
-        assert chosen.forecast is not None
+        own = chosen.forecast(case) if chosen.forecast else None
+        if own is None:
+            return None
         asked = _asked(plan, name, case)
         if chosen.measures_alone(case):
-            alone += [chosen.forecast(case)] * (len(asked) * chosen.times_alone(case))
+            alone += [own] * (len(asked) * chosen.times_alone(case))
         else:
-            turns += chosen.forecast(case) * len(asked)
+            turns += own * len(asked)
+            compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in asked if plan.device == "cuda")
             started |= set(asked)
     side_by_side = plan.device == "cpu"
     starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
     # What is measured alone goes side by side on a CPU, a processor each (see `bench.run`), and is as long as the longest.
     together = max(sum(alone) / plan.threads, *alone) if side_by_side else sum(alone)
-    return plan.replicates * (turns + starts) + together
+    return plan.replicates * (turns + starts) + compiling + together
 
 
 def _asked(plan: Plan, name: str, case: Case) -> list[str]:
@@ -61,11 +63,26 @@ def statement(plan: Plan) -> list[str]:
     if predicted is None:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
-    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}"]
+    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
     said += [_largest(cases, "host", room.least_host_bytes, "cpu")]
     if plan.device == "cuda":
         said.append(_largest(cases, "device", room.least_device_bytes, "cuda"))
     return said
+
+
+def _shares(plan: Plan) -> str:
+    """How the time of the cases divides among the phases, where there are several."""
+    seconds: dict[str, float] = {}
+    for name in plan.studies:
+        chosen = study.get(name)
+        for case in plan.cases(name):
+            own = chosen.forecast(case) if chosen.forecast else None
+            times = chosen.times_alone(case) if chosen.measures_alone(case) else plan.replicates
+            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, name, case))
+    total = sum(seconds.values())
+    if len(seconds) < 2 or not total:
+        return ""
+    return ": " + ", ".join(f"{phase} {value / total:.0%}" for phase, value in seconds.items())
 
 
 def _spoken(predicted: float) -> str:

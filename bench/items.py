@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +17,106 @@ from bench.process import WorkerFailed, WorkerProcess
 from bench.turns import Reply
 from results.record import Record
 
+START_SECONDS = 120.0
 LIST_SECONDS = 120.0
 EMULATED_PATIENCE = 5
 LIST = "parts"  # the key of the record that says why an item's parts are not even known
 
 
-def measure(
-    name: str, emulated: bool, limited: bool, cpus: Sequence[int], cache: Path, code: Code,
-    finished: Callable[[str, str], bool], watch: Callable[[str], None],
-) -> Iterator[Record]:  # fmt: skip
-    """Records of an item's parts as they come, without those that are `finished(study, key)`.
+def reserved(names: Sequence[str]) -> float:
+    """Seconds that the items measured after the grid of sizes may take."""
+    return sum(ITEMS[name].budget for name in names if not ITEMS[name].first)
 
-    A worker serves many parts; one that dies or hangs costs its part alone. What the item's budget does not reach, if it is
-    `limited`, is skipped with a reason that begins with "not measured".
+
+@dataclass(slots=True)
+class Items:
+    """Measures items, one after the other, in one worker, which is replaced where it dies or its CUDA context is corrupted.
+
+    ends: monotonic time by which everything must be over, and within it each item has its own budget; None for no limit at
+    all. finished: whether a part (study, key) is on disk already. watch: hears what is measured now.
     """
-    item, study_name = ITEMS[name], STUDY + name
-    backend, device = (EMULATION, "cpu") if emulated else (PROBE, "cuda")
-    started, worker = time.monotonic(), None
 
-    def at_most(seconds: float) -> float:
-        """Seconds to wait: the emulation is slow, and an item on a GPU must not outlive its budget."""
-        if emulated:
-            return EMULATED_PATIENCE * seconds
-        return min(seconds, max(1.0, started + item.budget - time.monotonic())) if limited else seconds
+    emulated: bool
+    ends: float | None
+    cpus: Sequence[int]
+    cache: Path
+    code: Code
+    finished: Callable[[str, str], bool]
+    watch: Callable[[str], None]
+    _worker: WorkerProcess | None = field(default=None, init=False)
+    _item_ends: float = field(default=math.inf, init=False)
 
-    marks = {"emulated": "true"} if emulated else {}
-    try:
-        worker = WorkerProcess(backend, cpus, cache, code=code)
-        listed = _ask(worker, "parts", at_most(LIST_SECONDS), item=name, emulated=emulated)
+    def measure(self, names: Sequence[str]) -> Generator[Record]:
+        """Records of the items' parts as they come, without those that are finished.
+
+        A part that fails, dies or hangs costs itself alone. What a budget does not reach is skipped with a reason that begins
+        with "not measured".
+        """
+        try:
+            for name in names:
+                self._item_ends = math.inf if self.ends is None else min(time.monotonic() + ITEMS[name].budget, self.ends)
+                yield from self._item(name)
+        finally:
+            self._drop_worker()
+
+    def _item(self, name: str) -> Iterator[Record]:
+        item, study_name = ITEMS[name], STUDY + name
+        backend, device = self._place
+        marks = {"emulated": "true"} if self.emulated else {}
+        began, clock = time.time(), time.monotonic()
+        listed = self._ask("parts", LIST_SECONDS, item=name) if self._left() > 0 else self._unreached(name)
         if listed["status"] != "ok":
-            yield outcome(study_name, LIST, backend, 0, {"device": device}, {}, listed, {}, time.time(), 0.0, marks)
+            seconds = time.monotonic() - clock
+            yield outcome(study_name, LIST, backend, 0, {"device": device}, {}, listed, {}, began, seconds, marks)
             return
         for part in listed["parts"]:
             key, parameters = part["key"], part["parameters"]
-            if finished(study_name, key):
+            if self.finished(study_name, key):
                 continue
             began, clock, conditions = time.time(), time.monotonic(), Watch(device)
-            if limited and time.monotonic() - started > item.budget:
-                spent = (
-                    f"not measured: the {item.budget:.0f} s of this item were spent before its turn; "
-                    f"without a limit: lstm-bench gpu-check --item {name}"
-                )
-                reply: Reply = {"status": "skipped", "reason": spent}
+            if self._left() <= 0:
+                reply = self._unreached(name)
             else:
-                watch(f"({item.letter}) {name}  {key}")
-                worker = worker or WorkerProcess(backend, cpus, cache, code=code)
+                self.watch(f"{name}  {key}")
                 with conditions:
-                    reply = _ask(worker, "part", at_most(item.part_seconds), item=name, emulated=emulated, key=key)
+                    reply = self._ask("part", item.part_seconds, item=name, key=key)
                 if reply["status"] == "ok" and (invalid := conditions.invalid()):
                     reply = {"status": "failed", "kind": "unstable", "reason": invalid}
-            if reply.get("died") and worker is not None:
-                worker.close()
-                worker = None
             seconds = time.monotonic() - clock
             yield outcome(study_name, key, backend, 0, parameters, {}, reply, conditions.summary, began, seconds, marks)
-    finally:
-        if worker is not None:
-            worker.close()
 
+    @property
+    def _place(self) -> tuple[str, str]:
+        return (EMULATION, "cpu") if self.emulated else (PROBE, "cuda")
 
-def _ask(worker: WorkerProcess, operation: str, timeout: float, /, **arguments: Any) -> Reply:
-    try:
-        return worker.request(operation, timeout, **arguments)
-    except WorkerFailed as failure:
-        return {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
+    def _left(self) -> float:
+        return self._item_ends - time.monotonic()
+
+    def _at_most(self, seconds: float) -> float:
+        """Seconds to wait: the emulation is slow, and nothing on a GPU may outlive its item's budget."""
+        return EMULATED_PATIENCE * seconds if self.emulated else min(seconds, max(1.0, self._left()))
+
+    def _ask(self, operation: str, seconds: float, /, **arguments: Any) -> Reply:
+        if self._worker is None:
+            backend, _ = self._place
+            self._worker = WorkerProcess(backend, self.cpus, self.cache, self._at_most(START_SECONDS), self.code)
+        try:
+            self._worker.await_start()
+            reply = self._worker.request(operation, self._at_most(seconds), emulated=self.emulated, **arguments)
+        except WorkerFailed as failure:
+            reply = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
+        if reply.get("died"):
+            self._drop_worker()
+        return reply
+
+    def _drop_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+    def _unreached(self, name: str) -> Reply:
+        spent = (
+            f"not measured: the {ITEMS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
+            f"turn; without a limit: lstm-bench gpu-check --item {name}"
+        )
+        return {"status": "skipped", "reason": spent}

@@ -1,4 +1,4 @@
-"""Peak memory of one call, in a worker of its own.
+"""Peak memory of one call, in a worker that has run nothing before.
 
 On the CPU: peak resident memory of the process less what it held before the network was loaded (Linux only).
 On CUDA: three numbers with three names; only `device_peak` compares across backends, and its note says whether it is of the
@@ -22,7 +22,6 @@ from bench import nvml, prepare, room
 from bench.case import Case
 from results.record import Measurement
 
-CALLS = 2
 SAMPLE_SECONDS = 0.005
 # What `device_peak` is of: the note of its measurement.
 OF_PROCESS = "of this process, by NVML"
@@ -38,17 +37,20 @@ class Peaks:
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """Load the case and call it twice; yields the peaks in bytes. The answer is checked afterwards."""
+    """Load the case and call it twice (a step once); yields the peaks in bytes. Its answer is checked afterwards.
+
+    To be called in a process that has run nothing else yet: memory that an earlier case left to the allocator would be used
+    again unseen.
+    """
     room.require(case)
-    inputs = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
+    data = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
     probe = _device_peaks if case.spec.device == "cuda" else _resident_peak
     with probe() as peaks:
-        prepared = prepare.load(case, backend)
-        for _ in range(CALLS):
+        prepared = prepare.load(case, backend, data)
+        if case.phase != "step":  # whose answer is checked from its first call on
             prepared.call()
-        prepared.wait()
-    del inputs
-    prepare.verify(prepared)
+            prepared.wait()
+    prepare.verify(prepared, in_full=prepare.validated_in_full(case))
     for metric, value in peaks.found.items():
         yield Measurement(metric, "B", (float(value),), notes=peaks.notes.get(metric, ()))
 
@@ -65,6 +67,14 @@ def _resident_peak() -> Iterator[Peaks]:
     peaks = Peaks()
     yield peaks
     peaks.found["rss_peak"] = max(0, _kibibytes(status, "VmHWM") - baseline) * 1024
+
+
+def return_cached() -> None:
+    """Give memory that PyTorch keeps for later allocations back to the GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def host_peak() -> int:
@@ -86,14 +96,16 @@ def _kibibytes(status: Path, name: str) -> int:
 
 @contextmanager
 def _device_peaks() -> Iterator[Peaks]:
-    """What NVML says is used, sampled at 200 Hz, less what was before loading (the context is up by then); and PyTorch's own
-    two."""
-    torch = sys.modules.get("torch")
+    """What NVML says is used, sampled at 200 Hz, less what was before loading, when the framework's context is up; and
+    PyTorch's own two."""
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.init()
         torch.zeros(1, device="cuda")  # the context, which NVML counts from here on
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    if jax is not None:
+        jax.block_until_ready(jax.device_put(0.0))  # likewise
     used = Gauge()
     baseline = used.read()
     highest, stop = [baseline], threading.Event()

@@ -1,7 +1,7 @@
 """Pairs: two fresh workers, base and new, that take turns on the same cases; both outcomes of a pair go to disk together.
 
-On a CPU both live at once and alternate sample by sample. On a GPU one lives at a time. Who begins alternates from pair to
-pair (ABBA), so that drift hits both alike.
+Both live at once and alternate sample by sample; two frameworks on one GPU live one at a time, since each would count the
+other's memory as its own. Who begins alternates from pair to pair (ABBA), so that drift hits both alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from bench import alone, processors, study, turns
+import impls
+from bench import alone, processors, room, study, turns
 from bench.case import Case
 from bench.code import Code
 from bench.conditions import Watch
@@ -42,7 +43,7 @@ PACES: dict[str, Pace] = {
     "many": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "quick": Pace(40, 0.0, 0.05, BUSY_SECONDS),
     "cpu": Pace(60, 0.0, 0.2, BUSY_SECONDS),
-    "gpu": Pace(10, 0.02, 0.25, BUSY_SECONDS),
+    "gpu": Pace(40, 0.005, 0.25, BUSY_SECONDS),
 }
 
 
@@ -117,7 +118,8 @@ class Pairs:
             for question in questions:
                 if question not in timed:
                     self._append(question, number, {side: self._alone(question, side, number, folders[side]) for side in order})
-            if self.plan.device == "cpu":
+            frameworks = {impls.framework(question.backend(side)) for question in timed for side in SIDES}
+            if self.plan.device == "cpu" or len(frameworks) == 1:
                 self._together(timed, number, order, folders)
             else:
                 self._apart(timed, number, order, folders)
@@ -130,7 +132,13 @@ class Pairs:
             for side, workers in crews.items():
                 workers.start({question.backend(side) for question in questions})  # both import at once
             for question in questions:
-                self._append(question, number, self._turns(question, number, crews))
+                self._append(question, number, self._side_by_side(question, number, crews))
+
+    def _side_by_side(self, question: Question, number: int, crews: Mapping[Side, Workers]) -> dict[Side, Record]:
+        """Both sides in turns, or one after the other where the GPU cannot hold the case twice."""
+        if self.plan.device == "cuda" and room.at_once(question.case, len(crews)) < len(crews):
+            return {side: self._turns(question, number, {side: workers})[side] for side, workers in crews.items()}
+        return self._turns(question, number, crews)
 
     def _apart(self, questions: Sequence[Question], number: int, order: Sequence[Side], folders: Mapping[Side, Path]) -> None:
         found: dict[Question, dict[Side, Record]] = {question: {} for question in questions}
@@ -157,7 +165,8 @@ class Pairs:
                 replies[side] = failed[backend]
         with Watch(question.case.spec.device) as conditions:
             pace = PACES[self.plan.suite]
-            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, apart=True)
+            note = conditions.note_turn
+            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, at_once=1, after_turn=note)
         invalid = conditions.invalid()
         seconds = (time.monotonic() - clock) / len(crews)
         records = {}
@@ -168,7 +177,7 @@ class Pairs:
             if invalid and reply["status"] == "ok":
                 reply = {"status": "failed", "kind": "unstable", "reason": invalid}
             self.busy_seconds += reply.get("busy_seconds", 0.0)
-            records[side] = _record(question, side, number, reply, conditions.summary, started, seconds)
+            records[side] = _record(question, side, number, reply, conditions.of(side), started, seconds)
         return records
 
     def _alone(self, question: Question, side: Side, number: int, cache: Path) -> Record:

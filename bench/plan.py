@@ -22,7 +22,11 @@ MACHINE = "machine"  # stands in the place of a backend where the machine itself
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A scale, and the pace at which its cases are measured."""
+    """A scale, and the pace at which its cases are measured.
+
+    studies: those it consists of; all that have cases at this scale if empty. backends: those compared where none is named; all
+    if empty.
+    """
 
     scale: Scale
     device: str
@@ -30,14 +34,24 @@ class Suite:
     pace: Pace
     question: str
     stage: int | None = None  # so many cases are measured on all backends before the next begin; all at once if None
+    studies: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
 
 
 SUITES: dict[str, Suite] = {
     "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
-    "quick": Suite("quick", "cpu", 3, Pace(3, 0.03, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
-    "gpu": Suite("gpu", "cuda", 2, Pace(10, 0.02, 0.25), "the comparison on a GPU, within 9 minutes on one H200"),
-    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every peer over the goal grid, on a GPU", 54),
+    "gpu": Suite(
+        "gpu",
+        "cuda",
+        3,
+        Pace(10, 0.02, 0.25),
+        "the headline cases on a GPU, within 9 minutes on one H100",
+        studies=("throughput",),
+        backends=("cuda", "cudnn", "torch_compile", "jax", "jax_cudnn", "null"),
+    ),
+    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36),
     "many": Suite("many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts"),
     "emulated": Suite("emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU"),
 }
@@ -87,7 +101,7 @@ class Plan:
         """The suite, or the study where only one was asked for."""
         if self.items:
             return "gpu-check-emulated" if self.emulated else "gpu-check"
-        return self.suite if self.studies == tuple(study.names()) else "-".join(self.studies)
+        return self.suite if self.studies == studies_of(self.suite) else "-".join(self.studies)
 
     @property
     def scale(self) -> Scale:
@@ -146,6 +160,28 @@ class Plan:
                     backends = self.measured_on(name, case)
                     yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
 
+    def groups(self, number: int) -> list[tuple[str, ...]]:
+        """Backends whose workers live side by side in this replicate, group by group.
+
+        On a CPU all of them. On a GPU those of one framework, since JAX and PyTorch would each count the other's memory as its
+        own; the order of the groups is reversed from replicate to replicate.
+        """
+        if self.device == "cpu":
+            return [self.compared()]
+        found: dict[str, list[str]] = {}
+        for name in self.compared():
+            found.setdefault(impls.framework(name), []).append(name)
+        groups = [tuple(names) for names in found.values()]
+        return groups[:: -1 if number % 2 else 1]
+
+    def begins_with(self, number: int) -> list[Task]:
+        """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.
+
+        Not in the first replicate, whose first calls are timed with nothing compiled yet.
+        """
+        tasks = [task for task in self.alone() if study.get(task.study).in_fresh]
+        return tasks[number - 1 : number] if 0 < number < self.replicates else []
+
     def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""
         on = study.get(name).on
@@ -172,12 +208,13 @@ def make(
         if name not in impls.names():
             raise UnknownName("backend", name, impls.names())
     suite = suite_of(what, scale)
-    studies = tuple(study.names()) if what in SUITES else (what,)
+    studies = studies_of(what) if what in SUITES else (what,)
+    headline = studies == studies_of(suite)
     usable, own = len(processors.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
         studies=studies,
-        backends=tuple(dict.fromkeys(backends)) or tuple(impls.names()),
+        backends=tuple(dict.fromkeys(backends)) or (SUITES[suite].backends if headline else ()) or tuple(impls.names()),
         filters=tuple(where),
         threads=min(threads or usable, usable),
         replicates=replicates or (own[0] if own else SUITES[suite].replicates),
@@ -191,6 +228,11 @@ def make(
         asked = " and ".join(where)
         raise filters.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
     return plan
+
+
+def studies_of(suite: str) -> tuple[str, ...]:
+    """The studies a suite consists of."""
+    return SUITES[suite].studies or tuple(study.names())
 
 
 def suite_of(what: str, scale: str | None = None) -> str:

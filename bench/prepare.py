@@ -1,11 +1,13 @@
 """The one door: everything that is timed comes through here, after its answer was checked.
 
-`prepare` refuses with a reason, checks the backend against the float64 oracle on the shrunken case, loads the real one,
-and checks that too: what ran, that nothing is NaN, that a prefix of the outputs is right, and that `wait` waits.
+`prepare` refuses with a reason, and checks the backend against the float64 reference: the loaded case itself where that is
+cheap to compute (see `validated_in_full`), else the reduced case first. Then it checks of the loaded case what ran, that
+nothing is NaN, that a prefix of the outputs is right, and that `wait` waits.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +18,8 @@ import numpy as np
 import impls
 from bench import agreement, room
 from bench.case import Case
-from impls import Loaded, Remembers, refusals
+from impls import Batch, Loaded, Params, Remembers, profiles, refusals
+from impls.backend import allowed_runs
 from impls.sizes import Device
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
@@ -24,6 +27,8 @@ PREFIX_STEPS, PREFIX_BATCH = 12, 3
 # A wait that returned early leaves work for `outputs`; anything shorter than this cannot be told from noise.
 UNFINISHED_SECONDS = 2e-3
 UNFINISHED_SHARE = 0.5
+# NumPy computes so many floating-point operations in float64 and again in float32 within a second or two, once a run.
+IN_FULL_FLOPS = 2e10
 
 
 class Skip(Exception):
@@ -38,11 +43,13 @@ class Rejected(Exception):
 class Prepared:
     """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done.
 
+    data: the weights and inputs it was given.
     error: of the first outputs against the float64 oracle, relative to the largest of them; None where they are not compared.
     """
 
     case: Case
     backend: str
+    data: tuple[Params, Batch]
     loaded: Loaded
     call: Callable[[], None]
     wait: Callable[[], None]
@@ -54,8 +61,19 @@ class Prepared:
 
 def prepare(case: Case, backend: str) -> Prepared:
     """Raises `Skip` with the reason, or `Rejected`; whatever the backend itself raises passes through."""
-    admit(case, backend)
-    return verify(load(case, backend))
+    in_full = validated_in_full(case)
+    admit(case, backend, check_answers=not in_full)
+    return verify(load(case, backend), in_full)
+
+
+def validated_in_full(case: Case) -> bool:
+    """Whether the loaded case itself is compared with the float64 reference: outputs, final state and every gradient.
+
+    That spares compiling the reduced case, and checks the very program that is timed. Not in 16 bits and TF32, whose naive
+    implementation NumPy computes slowly; nor where a stream starts behind a context.
+    """
+    cheap = case.counts()["flops"] * (case.steps if case.phase == "step" else 1) <= IN_FULL_FLOPS
+    return cheap and case.spec.dtype in ("float32", "float64") and not case.remembers
 
 
 def refusal_unasked(case: Case, backend: str) -> str | None:
@@ -63,7 +81,9 @@ def refusal_unasked(case: Case, backend: str) -> str | None:
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
     reason = reason or refusals.cell(case.spec, *impls.cells(backend))
-    return reason or refusals.phase(case.phase, *impls.phases(backend))
+    reason = reason or refusals.phase(case.phase, *impls.phases(backend))
+    reason = reason or refusals.dtype(case.spec, *impls.dtypes(backend))
+    return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -73,6 +93,7 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
     except impls.Unavailable as reason:
         raise Skip(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
+    reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
     if reason:
         raise Skip(reason)
     if check_answers and backend != NULL:
@@ -92,29 +113,34 @@ def require_device(device: Device) -> None:
             raise Skip(reason)
 
 
-def load(case: Case, backend: str) -> Prepared:
+def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> Prepared:
     """Put the real case on the device and call it once; nothing is checked yet.
 
-    A stream whose cost grows with what it remembers starts after the T tokens of the batch. Raises `room.DoesNotFit`.
+    data: the case's, where it has been drawn already. A stream whose cost grows with what it remembers starts after the T
+    tokens of the batch. Raises `room.DoesNotFit`.
     """
     room.require(case)
-    params, batch = case.data()
+    params, batch = data = data or case.data()
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)
     if case.phase == "step" and case.remembers:
         cast(Remembers, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
-    call = getattr(loaded, case.phase)
+    call = agreement.call_of(loaded, case)
     call()
     loaded.wait()
-    return Prepared(case, backend, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
+    return Prepared(case, backend, data, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
 
 
-def verify(prepared: Prepared) -> Prepared:
-    """Check the loaded case itself. Raises `Rejected`."""
+def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
+    """Check the loaded case itself, `in_full` with all that its first call computed. Raises `Rejected`."""
     case, backend = prepared.case, prepared.backend
-    provenance, runs = prepared.loaded.provenance(), impls.get(backend).RUNS
+    if in_full and backend != NULL:
+        _check_in_full(prepared)  # first, since whatever asks what ran calls it again
+    with profiles.kept(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
+        provenance = prepared.loaded.provenance()
+    runs = allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:
         allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
@@ -123,11 +149,24 @@ def verify(prepared: Prepared) -> Prepared:
         return prepared
     _check_wait(prepared)
     found = prepared.loaded.outputs()
-    if not np.isfinite(found).all():
-        raise Rejected(f"{backend} returned {int((~np.isfinite(found)).sum())} outputs that are NaN or infinite")
+    _require_finite(backend, found)
     if case.phase != "step" and not case.spec.bidirectional:
-        prepared.error = _check_prefix(found, case, backend)
+        prepared.error = _check_prefix(found, prepared)
     return prepared
+
+
+def _require_finite(backend: str, outputs: np.ndarray) -> None:
+    if not np.isfinite(outputs).all():
+        raise Rejected(f"{backend} returned {int((~np.isfinite(outputs)).sum())} outputs that are NaN or infinite")
+
+
+def _check_in_full(prepared: Prepared) -> None:
+    found = agreement.answer(prepared.loaded, prepared.case, prepared.call)
+    _require_finite(prepared.backend, found["outputs"])
+    try:
+        agreement.check_against(found, prepared.case)
+    except agreement.Disagreement as error:
+        raise Rejected(f"{prepared.backend}, {error}") from error
 
 
 def _check_wait(prepared: Prepared) -> None:
@@ -156,13 +195,13 @@ def _check_wait(prepared: Prepared) -> None:
     )
 
 
-def _check_prefix(found: np.ndarray, case: Case, backend: str) -> float:
+def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
     """The relative error of the first outputs; `Rejected` if it is too large.
 
     A causal network's first outputs depend on the first inputs alone, so the oracle need not run the whole case.
     """
+    case, backend, (params, full) = prepared.case, prepared.backend, prepared.data
     steps, batch = min(case.steps, PREFIX_STEPS), min(case.batch, PREFIX_BATCH)
-    params, full = case.data()
     prefix = replace(
         full,
         x=full.x[:steps, :batch],
@@ -174,21 +213,22 @@ def _check_prefix(found: np.ndarray, case: Case, backend: str) -> float:
 
     def outputs(dtype: str) -> np.ndarray:
         spec = replace(case.spec, dtype=dtype, device="cpu")
+        on_cpu = replace(case, spec=spec, launch="eager")
 
         def compute() -> agreement.Answer:
             network = impls.get("numpy").load(spec, params, prefix)
             network.forward()
             return {"outputs": network.outputs()}
 
-        name = f"the first outputs of {replace(case, spec=spec).key}"
+        name = f"the first outputs of {on_cpu.key}"
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
     oracle = outputs("float64")
-    stand_in, scale = agreement.naive_dtype(case.spec.dtype)
-    naive_error = scale * float(np.max(np.abs(outputs(stand_in) - oracle)))
+    errors = agreement.naive_errors_of(case.spec.dtype, lambda dtype: {"outputs": outputs(dtype)}, {"outputs": oracle})
     what = f"{case.key}: the first outputs"
     try:
-        agreement.compare(what, found[:steps, :batch], oracle, naive_error, case.spec.dtype)
+        depth = agreement.depth(case, "outputs")
+        agreement.compare(what, found[:steps, :batch], oracle, errors["outputs"], case.spec.dtype, depth)
     except agreement.Disagreement as error:
         raise Rejected(f"{backend}, {error}") from error
     return float(np.max(np.abs(found[:steps, :batch].astype(np.float64) - oracle)) / np.max(np.abs(oracle)))

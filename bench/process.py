@@ -11,13 +11,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bench import agreement
+from bench import agreement, cuda_errors
 from bench.code import HERE, Code
 from results.record import FailureKind
+
+LAST_WORDS = 1 << 16  # bytes of what a dead worker said in which CUDA's errors are looked for
 
 
 class WorkerFailed(RuntimeError):
@@ -42,13 +44,19 @@ class WorkerProcess:
             env=environment(len(cpus), cache, code),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        self._started_by = time.monotonic() + start_seconds
+        self._asked = time.monotonic()  # when the answer that is awaited was asked for; at first, that it is there
+        self._start_seconds = start_seconds
         self._ready = False
         self._unstarted: WorkerFailed | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def answers(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
 
     def send(self, operation: str, /, **arguments: Any) -> None:
         """Ask without waiting for the answer."""
@@ -57,21 +65,30 @@ class WorkerProcess:
         try:
             self._process.stdin.write((json.dumps({"operation": operation, **arguments}) + "\n").encode())
             self._process.stdin.flush()
+            self._asked = time.monotonic()
         except BrokenPipeError:
             raise self._death() from None
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """The answer to the last `send`. Raises `WorkerFailed` if none comes within `seconds`."""
-        assert self._process.stdout is not None
+        """The answer to the last `send`. Raises `WorkerFailed` if none came within `seconds` of it.
+
+        A worker whose CUDA context is corrupted has given its last answer: it is killed, and the answer says `died`.
+        """
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
+            selector.register(self.answers, selectors.EVENT_READ)
+            if not selector.select(max(0.0, self._asked + seconds - time.monotonic())):
                 self.kill()
                 raise WorkerFailed("timeout", f"no answer within {seconds:.0f} s; the worker was killed")
-        line = self._process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise self._death()
-        return json.loads(line)
+        return self._retire(json.loads(line))
+
+    def _retire(self, reply: dict[str, Any]) -> dict[str, Any]:
+        if cuda_errors.CORRUPTED in reply:
+            self.kill()
+            reply["died"] = True
+        return reply
 
     def request(self, operation: str, timeout: float, /, **arguments: Any) -> dict[str, Any]:
         self.send(operation, **arguments)
@@ -100,7 +117,7 @@ class WorkerProcess:
             raise self._unstarted
         if not self._ready:
             try:
-                self.receive(max(1.0, self._started_by - time.monotonic()))
+                self.receive(self._start_seconds)
             except WorkerFailed as failure:
                 self._unstarted = failure
                 raise
@@ -109,14 +126,28 @@ class WorkerProcess:
     def _death(self) -> WorkerFailed:
         code = self._process.wait()
         self._stderr.seek(0)
-        last = self._stderr.read()[-600:].decode(errors="replace").strip()
+        text = self._stderr.read()[-LAST_WORDS:].decode(errors="replace").strip()
+        last = text[-600:]
         if code < 0:
             cause = f"killed by {signal.Signals(-code).name}"
             if code == -signal.SIGKILL:
                 cause += " (the kernel's out-of-memory killer does this)"
         else:
             cause = f"exited with code {code}"
+        if name := cuda_errors.named_in(text):  # PyTorch and XLA abort where they free memory of a corrupted context
+            cause += f" after {name}"
         return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
+
+
+def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:
+    """The worker whose answer, or end, is there first; where there is none `until` then (monotonic clock), the first one."""
+    if len(workers) == 1:
+        return next(iter(workers))
+    with selectors.DefaultSelector() as selector:
+        for name, worker in workers.items():
+            selector.register(worker.answers, selectors.EVENT_READ, name)
+        ready = selector.select(max(0.0, until - time.monotonic()))
+    return ready[0][0].data if ready else next(iter(workers))
 
 
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
@@ -133,4 +164,6 @@ def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Else each process compiles and starts a program to see whether what cpuinfo says of AVX is true: over a second.
+        "TORCHINDUCTOR_VEC_ISA_OK": "1",
     }  # fmt: skip

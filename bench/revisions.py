@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import git
 from bench.code import ROOT, Code
 
 INSTALL_SECONDS = 3600.0
@@ -56,9 +57,9 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         """What git prints. Raises `RevisionError` with git's own complaint."""
-        command = ["git", "-C", str(self.folder), *arguments]
+        command = git.command(self.folder, *arguments)
         try:
-            run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
+            run = subprocess.run(command, capture_output=True, text=True, env=git.variables() | {"LC_ALL": "C"})
         except FileNotFoundError:
             raise NotARepository("git is not installed, and revisions cannot be had without it") from None
         if run.returncode:

@@ -12,6 +12,7 @@ from impls import SSMSpec
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
 HOST_LIMIT = 4 << 30  # bytes of host memory that a case may take at cpu scale
 FRAMEWORK_BYTES = 600 << 20  # of a worker that has imported PyTorch or JAX and run its first call
+CONTEXT_BYTES = 1 << 30  # of a CUDA context with a framework's libraries loaded: 0.5 GB and more
 ABOVE_LEAST = 5  # times the bound that stored peaks reach: from 2.4 (an LSTM by PyTorch) to 4.8 (the same compiled)
 
 
@@ -70,6 +71,14 @@ def free_bytes(device: str) -> int | None:
     line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
     available, allowed = 1024 * int(line.split()[1]), cgroup.free_bytes()
     return available if allowed is None else min(available, allowed)
+
+
+def at_once(case: Case, count: int) -> int:
+    """How many of `count` workers can hold the case on GPU 0 at the same time; at least one. All where nothing is known."""
+    free = free_bytes("cuda")
+    if free is None:
+        return count
+    return max(1, min(count, free // (CONTEXT_BYTES + ABOVE_LEAST * least_device_bytes(case))))
 
 
 def require(case: Case) -> None:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, items, prepare, processors, study, turns
+from bench import alone, budget, items, prepare, processors, room, study, turns
 from bench.case import Case
 from bench.code import HERE, Code
 from bench.conditions import Watch
 from bench.gpu import emulated
+from bench.gpu.items import ITEMS
 from bench.lock import device_lock
 from bench.outcome import outcome
 from bench.places import Places
@@ -56,6 +57,8 @@ class Run:
     records: dict[tuple[str, str, str, int], Record] = field(default_factory=dict)
     out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
     busy_seconds: float = 0.0
+    warm_up_seconds: float = 0.0
+    preparing: dict[str, float] = field(default_factory=dict)  # seconds that each backend's last case took to load and call
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
@@ -87,32 +90,29 @@ class Run:
             note = "interrupted"
             raise
         finally:
-            footer = Footer(_now(), complete, time.monotonic() - self.started, self.busy_seconds, note)
+            footer = Footer(_now(), complete, time.monotonic() - self.started, self.busy_seconds, note, self.warm_up_seconds)
             if complete or self.records:
                 self.writer.append(footer)
         return footer
 
     def _all(self, cache: Path) -> str:
-        for name in self.plan.items:
-            for record in items.measure(
-                name,
-                self.plan.emulated,
-                self.plan.time_budget is not None,
-                self.cpus,
-                cache,
-                self.code,
-                self._is_finished,
-                self.listener.doing,
-            ):
-                self._record(record)
-        self._measure_machine(cache, 0)
+        self._measure_items(cache, first=True)
+        self._measure_machine(cache)
         self._measure_overhead(cache)
         note = self._replicates(cache)
         if self.plan.items:
             self._write_down_what_did_not_fit()
-        else:
-            self._measure_machine(cache, 1)  # the machine may have been busy the first time
+        self._measure_items(cache, first=False)
         return note
+
+    def _measure_items(self, cache: Path, first: bool) -> None:
+        """The GPU items that come before the cases (`first`), or those that come after them."""
+        ends = None if self.plan.time_budget is None else self.started + self.plan.time_budget
+        found = items.Items(self.plan.emulated, ends, self.cpus, cache, self.code, self._is_finished, self.listener.doing)
+        measured = found.measure([name for name in self.plan.items if ITEMS[name].first == first])
+        with contextlib.closing(measured):
+            for record in measured:
+                self._record(record)
 
     @property
     def _marks(self) -> dict[str, str]:
@@ -125,18 +125,22 @@ class Run:
     def _write_down_what_did_not_fit(self) -> None:
         """A record for every case and backend that was asked for and not reached."""
         spent = (
-            f"not measured: the {self.plan.time_budget or 0:.0f} s were spent before its turn; lstm-bench run goal has no limit"
+            "not measured: the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
         )
         for task in self.plan.replicate(0):
             of = {"status": "skipped", "reason": spent}, {}, time.time(), 0.0, self._marks
             self._record(*(_of_task(task, name, *of) for name in self._wanted(task)))
 
     def _replicates(self, cache: Path) -> str:
+        spent = "time budget spent before every case had its replicates"
         for number in range(self.plan.replicates):
-            if not all(self._replicate(tasks, cache) for tasks in self.plan.stages(number)):
-                return "time budget spent before every case had its replicates"
+            begin = self.plan.begins_with(number)
+            for tasks in self.plan.stages(number):
+                if not self._replicate(tasks, cache, begin):
+                    return spent
+                begin = []
             if number == 0 and not self._alone(cache):
-                return "time budget spent before every case had its replicates"
+                return spent
         while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
@@ -152,21 +156,24 @@ class Run:
                 return "time budget spent"
         return ""
 
-    def _replicate(self, tasks: Sequence[Task], cache: Path) -> bool:
-        """One replicate in fresh workers. On a CPU all backends' workers live side by side and take turns;
-        on a GPU one lives at a time, in an order that is reversed from replicate to replicate. False if out of time."""
-        if self.plan.device == "cpu":
-            groups: list[tuple[str, ...]] = [self.plan.compared()]
-        else:
-            groups = [(name,) for name in self.plan.compared()]
-            if tasks and tasks[0].replicate % 2:
-                groups.reverse()
+    def _replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
+        """One replicate in fresh workers, which are asked first what it begins with. Workers of a group live side by side and
+        take turns. False if out of time."""
+        groups = self.plan.groups(tasks[0].replicate if tasks else 0)
         for number, group in enumerate(groups):
             # Under a limit each gets an equal part of what is left, lest one that compiles for minutes take it all.
             until = self._seconds_left() * (1 - 1 / (len(groups) - number)) if self.plan.items else 0.0
             with Workers(self.cpus, cache, self.code) as workers:
-                asked = {name for task in tasks for name in self._wanted(task) if not prepare.refusal_unasked(task.case, name)}
+                asked = {
+                    name
+                    for task in (*begin, *tasks)
+                    for name in self._wanted(task)
+                    if not prepare.refusal_unasked(task.case, name)
+                }
                 workers.start(asked & set(group))
+                for task in begin:
+                    if wanted := [name for name in self._wanted(task) if name in group]:
+                        self._begin(task, wanted, workers)
                 for task in tasks:
                     wanted = [name for name in self._wanted(task) if name in group]
                     if not wanted:
@@ -178,7 +185,26 @@ class Run:
                     self._take_turns(task, wanted, workers)
         return True
 
+    def _begin(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+        """What a study measures by itself, in workers that have run nothing yet."""
+        started, clock = time.time(), time.monotonic()
+        self.listener.doing(f"{task.study}  {task.case.key}")
+        replies = _refused(task, wanted)
+        ready, unready = workers.get([name for name in wanted if name not in replies])
+        replies |= unready
+        at_once = 1 if self.plan.device == "cuda" else turns.PREPARED_AT_ONCE  # GPU memory is counted for the whole device
+        with Watch(task.case.spec.device) as conditions:
+            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), at_once, alone.TIMEOUT_SECONDS)
+        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
+
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+        """Time the case on all its backends in rounds; on a GPU that cannot hold them all at once, some after the others."""
+        on_gpu = task.case.spec.device == "cuda"
+        together = room.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
+        for first in range(0, len(wanted), together):
+            self._time(task, wanted[first : first + together], workers)
+
+    def _time(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
         def watch(text: str) -> None:
             self.listener.doing(f"replicate {task.replicate + 1}  {task.case.key}  {text}")
 
@@ -189,24 +215,37 @@ class Run:
         with Watch(task.case.spec.device) as conditions:
             first = task.replicate == 0
             limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
-            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch, prepare_seconds=limit)
+            slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
+            replies |= turns.measure(
+                ready, task.case.to_dict(), self.plan.pace, first, watch, slowest=slowest, prepare_seconds=limit
+            )
+        for name in replies:
+            if "load_seconds" in replies[name]:
+                self.preparing[name] = replies[name]["load_seconds"] + replies[name]["first_call_seconds"]
+        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
+
+    def _finish(
+        self, task: Task, wanted: Sequence[str], replies: dict[str, Reply], workers: Workers, conditions: Watch,
+        started: float, seconds: float,
+    ) -> None:  # fmt: skip
+        """Record the replies about one case; a worker that died is replaced when it is next needed."""
         for backend, reply in replies.items():
             if reply.get("died"):
                 workers.drop(backend)
             self.busy_seconds += reply.get("busy_seconds", 0.0)
+            self.warm_up_seconds += reply.get("warm_up_seconds", 0.0)
         invalid = conditions.invalid()
-        seconds = (time.monotonic() - clock) / len(wanted)
         for backend in wanted:
             if invalid and replies[backend]["status"] == "ok":
                 replies[backend] = {"status": "failed", "kind": "unstable", "reason": invalid}
-        of = conditions.summary, started, seconds, self._marks
+        of = conditions.summary, started, seconds / len(wanted), self._marks
         self._record(*(_of_task(task, name, replies[name], *of) for name in wanted))
 
     def _alone(self, cache: Path) -> bool:
-        """Studies that measure by themselves. False if out of time."""
-        jobs = []
+        """Studies that measure by themselves, but for what later replicates begin with. False if out of time."""
+        jobs, later = [], [task for number in range(self.plan.replicates) for task in self.plan.begins_with(number)]
         # Asked before anything is recorded: a refusal of the first time must not take the others off the count.
-        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone()]:
+        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone() if task not in later]:
             refused = _refused(task, wanted)
             self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0, self._marks) for name, reply in refused.items()))
             jobs += [(task, name) for name in wanted if name not in refused]
@@ -221,17 +260,17 @@ class Run:
                     return False
         return True
 
-    def _measure_machine(self, cache: Path, replicate: int) -> None:
+    def _measure_machine(self, cache: Path) -> None:
         for dtype in () if self.plan.emulated else self.plan.dtypes():
             key = f"{dtype}-{self.plan.device}"
-            if ("ceilings", key, MACHINE, replicate) in self.records:
+            if ("ceilings", key, MACHINE, 0) in self.records:
                 continue
             self.listener.doing(f"ceilings of this machine, {dtype}")
             arguments: dict[str, Any] = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
             reply = alone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
             seconds = time.monotonic() - clock
-            self._record(outcome("ceilings", key, MACHINE, replicate, arguments, {}, reply, {}, started, seconds, self._marks))
+            self._record(outcome("ceilings", key, MACHINE, 0, arguments, {}, reply, {}, started, seconds, self._marks))
 
     def _measure_overhead(self, cache: Path) -> None:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
@@ -278,7 +317,7 @@ class Run:
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:
             return float("inf")
-        return self.plan.time_budget - (time.monotonic() - self.started)
+        return self.plan.time_budget - items.reserved(self.plan.items) - (time.monotonic() - self.started)
 
     def _seconds_per_case(self) -> float:
         """What one case of one replicate costs, workers' start included, learnt from this run."""

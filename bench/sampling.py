@@ -34,7 +34,8 @@ class Sampler:
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    busy_seconds: float = 0.0
+    busy_seconds: float = 0.0  # warm-up and turns
+    warm_up_seconds: float = 0.0
 
     def warm_up(self, least_seconds: float) -> None:
         """At least 3 calls and `least_seconds` busy, until two blocks of 10 samples agree within 1 %; at most 5 s."""
@@ -48,7 +49,8 @@ class Sampler:
                 self.notes.append("no_steady_state")
                 break
             recent.append(self.clock.sample(self.calls))
-        self.busy_seconds += self.now() - started
+        self.warm_up_seconds = self.now() - started
+        self.busy_seconds += self.warm_up_seconds
 
     def turn(self, seconds: float) -> None:
         """Sample for about `seconds`, at least once, after unrecorded calls that bring the caches back."""
@@ -56,6 +58,7 @@ class Sampler:
         self.clock.sample(self.calls)
         while self.now() - entered < self.settle_seconds:
             self.clock.sample(self.calls)
+        self._forget_unrecorded()
         started = self.now()
         before = len(self.samples)
         while True:
@@ -64,6 +67,12 @@ class Sampler:
                 break
         self.blocks.append(len(self.samples) - before)
         self.busy_seconds += self.now() - entered
+
+    def _forget_unrecorded(self) -> None:
+        """Host times of calls that were no samples, so that what a clock keeps stands beside `samples` one by one."""
+        host: list[float] | None = getattr(self.clock, "host_seconds", None)
+        if host is not None:
+            del host[len(self.samples) :]
 
     @property
     def finished(self) -> bool:

@@ -28,12 +28,15 @@ class Study:
     apart    of a study that has `alone`: which of its cases are measured so, the others taking turns; all if None
     times    a case that is measured alone is measured, each time in a fresh worker: what has no spread of its own over seeds
              needs several for an interval; once if None
-    forecast seconds that one case takes on one backend, told before it is tried; None where nobody knows
+    forecast seconds that one case takes on one backend, told before it is tried; None, or returning it, where nobody knows
     on       of the backends compared, those a case is measured on; all if None. Where the study measures alone it may name
              `REFERENCE`.
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
     trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.places`)
+    in_fresh what is measured alone needs a worker that has run nothing else yet, and leaves it fit for other cases: the workers
+             of later replicates begin with it. It compares the loaded case with the float64 reference itself where
+             `prepare.validated_in_full` says so
     shares   the reference measures its cases one after the other in one worker: what it counts does not depend on the process
     """
 
@@ -43,11 +46,12 @@ class Study:
     alone: Callable[[str, Case], Iterable[Measurement]] | None = None
     apart: Callable[[Case], bool] | None = None
     times: Callable[[Case], int] | None = None
-    forecast: Callable[[Case], float] | None = None
+    forecast: Callable[[Case], float | None] | None = None
     on: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
     repeats: Mapping[Scale, tuple[int, Pace]] = field(default_factory=dict)
     verdicts: tuple[Claim, ...] = ()
     trains: bool = False
+    in_fresh: bool = False
     shares: bool = False
 
     def measures_alone(self, case: Case) -> bool:

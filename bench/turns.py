@@ -6,15 +6,20 @@ Turn k of two backends lie next to each other in time; the order of turns is rev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.pace import LEAST_ROUNDS, Pace
-from bench.process import WorkerFailed, WorkerProcess
+from bench.process import WorkerFailed, WorkerProcess, first_to_answer
+from impls.backend import GRAPH_OF
 
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
 TURN_SECONDS = 60.0
+# Two keep two processors busy: most of preparing is Python or a compiler in one thread. More only wait for each other's
+# spinning threads: seven at a time took longer than one after the other, on two processors.
+PREPARED_AT_ONCE = 2
+BESIDE = "another backend was being prepared at the same time"  # the note of such a first call
 
 
 Reply = dict[str, Any]
@@ -26,19 +31,24 @@ def measure(
     pace: Pace,
     first: bool,
     watch: Callable[[str], None],
-    apart: bool | None = None,
+    at_once: int = PREPARED_AT_ONCE,
+    slowest: Sequence[str] = (),
     prepare_seconds: float | None = None,
+    after_turn: Callable[[str], None] = lambda backend: None,
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's reply.
 
-    In the `first` replicate answers are checked against the oracle. `apart`: prepare one after the other, as is needed
-    where first calls are timed; by default in the first replicate only. `prepare_seconds`: after which preparing counts as
-    hanging. A reply is `ok` with
-    measurements, provenance and first-call time, or the typed outcome that took its backend out.
+    In the `first` replicate answers are checked against the oracle. `at_once`: how many prepare at a time; 1 where first calls
+    are compared. `slowest`: backends that begin, since they take longest. `prepare_seconds`: after which preparing counts as
+    hanging. A reply is `ok` with measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
     table = _Table(workers)
     limit = PREPARE_SECONDS if prepare_seconds is None else prepare_seconds
-    prepared = _prepare(table, case, first, first if apart is None else apart, watch, limit)
+    watch("preparing")
+    order = [*slowest, *(name for name in workers if name not in slowest)]
+    prepared = _ask_each(table, order, "prepare", limit, at_once, case=case, check_answers=first)
+    if at_once > 1 and len(workers) > 1:
+        prepared = {name: reply | {"first_call_notes": [BESIDE]} for name, reply in prepared.items()}
     for backend in list(prepared):
         watch(f"{backend}: warming up")
         if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
@@ -48,33 +58,57 @@ def measure(
         if number >= LEAST_ROUNDS and time.monotonic() - started >= pace.busy_seconds:
             break
         order = [name for name in prepared if name not in table.out][:: 1 if number % 2 == 0 else -1]
-        replies = [_turn(table, name, pace, watch) for name in order]
+        replies = [_turn(table, name, pace, watch, after_turn) for name in order]
         if all(reply["finished"] for reply in replies if reply):
             break
     collected = {name: table.ask(name, "collect", TURN_SECONDS) for name in prepared if name not in table.out}
-    return table.out | {name: prepared[name] | reply for name, reply in collected.items() if reply}
+    measured = {name: prepared[name] | reply for name, reply in collected.items() if reply}
+    return table.out | {name: _as_launched(reply, case) for name, reply in measured.items()}
 
 
-def _prepare(
-    table: _Table, case: Mapping[str, Any], first: bool, apart: bool, watch: Callable[[str], None], limit: float
+def _as_launched(reply: Reply, case: Mapping[str, Any]) -> Reply:
+    """Code of a revision that does not know `launch` ignores it: what it measured is not what was asked."""
+    if case.get("launch") == "graph" and not reply["provenance"].get("ran", "").startswith(GRAPH_OF):
+        reason = (
+            "unsupported: the code of this revision knows no launch=graph; choose revisions that do, or --where launch=eager"
+        )
+        return {"status": "skipped", "reason": reason}
+    return reply
+
+
+def ask_alone(
+    workers: Mapping[str, WorkerProcess], study_name: str, case: Mapping[str, Any], at_once: int, seconds: float
 ) -> dict[str, Reply]:
-    """One after the other where first calls are timed, else all at once."""
-    arguments = {"case": case, "check_answers": first}
-    prepared: dict[str, Reply | None] = {}
-    if apart:
-        for backend in table.workers:
-            watch(f"{backend}: preparing")
-            prepared[backend] = table.ask(backend, "prepare", limit, **arguments)
-    else:
-        watch("preparing")
-        asked = [name for name in table.workers if table.send(name, "prepare", **arguments)]
-        prepared = {name: table.receive(name, limit) for name in asked}
-    return {name: reply for name, reply in prepared.items() if reply}
+    """Each worker's reply about a case that the study measures by itself."""
+    table = _Table(workers)
+    measured = _ask_each(table, list(workers), "alone", seconds, at_once, study_name=study_name, case=case)
+    return table.out | measured
 
 
-def _turn(table: _Table, backend: str, pace: Pace, watch: Callable[[str], None]) -> Reply | None:
+def _ask_each(
+    table: _Table, order: Sequence[str], operation: str, limit: float, at_once: int, **arguments: Any
+) -> dict[str, Reply]:
+    """The `ok` replies of all workers, asked in this order, of which at most `at_once` compute at a time."""
+    waiting, asked, found = [name for name in order if name in table.workers], dict[str, float](), dict[str, Reply]()
+    while waiting or asked:
+        while waiting and len(asked) < at_once:
+            backend = waiting.pop(0)
+            if table.send(backend, operation, **arguments):
+                asked[backend] = time.monotonic() + limit
+        if asked:
+            backend = first_to_answer({name: table.workers[name] for name in asked}, min(asked.values()))
+            del asked[backend]
+            if reply := table.receive(backend, limit):
+                found[backend] = reply
+    return {backend: found[backend] for backend in table.workers if backend in found}
+
+
+def _turn(
+    table: _Table, backend: str, pace: Pace, watch: Callable[[str], None], after_turn: Callable[[str], None]
+) -> Reply | None:
     reply = table.ask(backend, "turn", TURN_SECONDS, seconds=pace.turn_seconds)
     if reply:
+        after_turn(backend)
         watch(f"{backend}: {reply['latest'] * 1e3:.3g} ms")
     return reply
 

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import agreement, ceilings, denormals, memory, prepare, room, study
+from bench import agreement, ceilings, cuda_errors, denormals, memory, prepare, room, study
 from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
 PINNED_LATE = ("torch", "torch_loop")
+TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -45,19 +46,25 @@ class Worker:
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
         self.flushes_denormals = backend != study.REFERENCE and denormals.flush()
-        self.admitted: set[str] = set()
+        self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
         self.station: Station | None = None
+        self.kept: BaseException | None = (
+            None  # holds what must not be freed in a corrupted context: that may abort the process
+        )
 
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
-        """Through the door; ready for `warm_up`. The shrunken twin is checked once a process."""
+        """Ready for `warm_up`, once validated: in full, or by its reduced case once a process (see `bench.prepare`)."""
         self.release()
         opened = Case.from_dict(case)
-        twin = opened.shrunk().key
-        prepare.admit(opened, self.backend, check_answers and twin not in self.admitted)
-        self.admitted.add(twin)
-        self.prepared = prepare.verify(prepare.load(opened, self.backend))
+        in_full = check_answers and prepare.validated_in_full(opened)
+        reduced = opened.shrunk().key
+        by_reduced_case = check_answers and not in_full and reduced not in self.validated
+        prepare.admit(opened, self.backend, by_reduced_case)
+        if by_reduced_case:
+            self.validated.add(reduced)
+        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
         self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
@@ -88,10 +95,14 @@ class Worker:
                 notes.append("host_bound")
         measured[0] = Measurement("time", "s", measured[0].samples, measured[0].blocks, tuple(notes))
         self.release()
-        return {"measurements": [asdict(item) for item in measured], "busy_seconds": sampler.busy_seconds}
+        return {
+            "measurements": [asdict(item) for item in measured],
+            "busy_seconds": sampler.busy_seconds,
+            "warm_up_seconds": sampler.warm_up_seconds,
+        }
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
-        """A study that measures by itself; in this worker's whole life only once, unless the study `shares`."""
+        """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
         settle(Places.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
@@ -99,7 +110,7 @@ class Worker:
         if self.backend == study.REFERENCE:
             prepare.require_device(opened.spec.device)
         else:
-            prepare.admit(opened, self.backend)
+            prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
         return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
 
     def parts(self, item: str, emulated: bool) -> dict[str, Any]:
@@ -120,7 +131,11 @@ class Worker:
         return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
 
     def release(self) -> dict[str, Any]:
+        """Let go of the case; what it held on a GPU is there for the other workers."""
+        on_gpu = self.prepared is not None and self.prepared.case.spec.device == "cuda"
         self.prepared = self.sampler = None
+        if on_gpu:
+            memory.return_cached()
         return {}
 
     def _sampler(self) -> Sampler:
@@ -147,29 +162,41 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
     for line in requests:
         request = json.loads(line)
         started = time.perf_counter()
-        reply = _answer(operations[request.pop("operation")], request)
-        if reply["status"] != "ok":
+        reply, error = _answer(operations[request.pop("operation")], request)
+        if cuda_errors.CORRUPTED in reply:
+            worker.kept = error
+        elif reply["status"] != "ok":
             worker.release()
         highest = max(highest, memory.host_peak())  # a study of memory sets the system's own mark back
         replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started, HOST_PEAK: highest}) + "\n")
 
 
-def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> tuple[dict[str, Any], BaseException | None]:
+    """The typed reply, and the exception it was made from. CUDA work of this request has ended, with its errors, before it."""
+    raised: BaseException | None = None
     try:
-        return {"status": "ok"} | operation(**request)
-    except prepare.Skip as reason:
-        return {"status": "skipped", "reason": str(reason)}
-    except impls.Unavailable as reason:
-        return {"status": "skipped", "reason": str(reason)}
-    except (prepare.Rejected, agreement.Disagreement) as reason:
-        return {"status": "failed", "kind": "wrong", "reason": str(reason)}
+        reply = {"status": "ok"} | operation(**request)
     except Exception as error:
         # The boundary of isolation: whatever a backend raises becomes a typed outcome, never a lost case.
-        return {"status": "failed", "kind": _kind(error), "reason": f"{type(error).__name__}: {error}"[:2000]}
+        raised, reply = error, _failure(error)
+    foreign = raised if not isinstance(raised, TYPED) else raised.__cause__ or raised.__context__
+    if name := cuda_errors.corrupted(foreign):
+        reply = _corrupted(name, reply.get("reason", "found when the GPU was synchronised afterwards"))
+    return reply, raised
 
 
-def _kind(error: BaseException) -> str:
-    return "out_of_memory" if room.ran_out(error) else "error"
+def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, prepare.Skip | impls.Unavailable):
+        return {"status": "skipped", "reason": str(error)}
+    if isinstance(error, prepare.Rejected | agreement.Disagreement):
+        return {"status": "failed", "kind": "wrong", "reason": str(error)}
+    kind = "out_of_memory" if room.ran_out(error) else "error"
+    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {error}"[:2000]}
+
+
+def _corrupted(name: str, reason: str) -> dict[str, Any]:
+    said = reason if name in reason else f"{name}: {reason}"
+    return {"status": "failed", "kind": "crash", "reason": said, cuda_errors.CORRUPTED: name}
 
 
 def pin(cpus: set[int]) -> None:

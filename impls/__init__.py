@@ -14,13 +14,15 @@ from typing import cast, get_args
 from impls import backends
 from impls.backend import Advances as Advances
 from impls.backend import Backend as Backend
+from impls.backend import Launch as Launch
 from impls.backend import Loaded as Loaded
 from impls.backend import Phase as Phase
 from impls.backend import Remembers as Remembers
+from impls.backend import SupportsGraph as SupportsGraph
 from impls.backend import Widens as Widens
 from impls.batch import Batch as Batch
 from impls.params import Params as Params
-from impls.spec import CELLS, Device
+from impls.spec import CELLS, Device, DType
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
 from impls.spec import LSTMStackSpec as LSTMStackSpec
@@ -37,6 +39,7 @@ __all__ = [
     "GRUSpec",
     "LSTMSpec",
     "LSTMStackSpec",
+    "Launch",
     "Loaded",
     "MinLSTMSpec",
     "Params",
@@ -45,6 +48,7 @@ __all__ = [
     "Remembers",
     "SSMSpec",
     "Spec",
+    "SupportsGraph",
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
@@ -52,8 +56,12 @@ __all__ = [
     "Widens",
     "cells",
     "devices",
+    "dtypes",
+    "framework",
     "get",
+    "launches",
     "names",
+    "packages",
     "phases",
     "source",
 ]
@@ -102,13 +110,34 @@ def cells(name: str) -> tuple[str, ...]:
     return _literal(name, "CELLS") or tuple(CELLS)
 
 
+def dtypes(name: str) -> tuple[DType, ...]:
+    """The data types a backend can ever compute in: its `DTYPES`, all if it names none. Imports nothing."""
+    return cast(tuple[DType, ...], tuple(_literal(name, "DTYPES")) or get_args(DType))
+
+
+def packages(name: str) -> tuple[str, ...]:
+    """The packages that a backend's file says it needs: its `FRAMEWORK` and its `PACKAGE`. Imports nothing."""
+    package = _literal(name, "PACKAGE")
+    return (*_literal(name, "FRAMEWORK"), *([package] if isinstance(package, str) else package))
+
+
 def phases(name: str) -> tuple[Phase, ...]:
     """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
     return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
 
 
+def framework(name: str) -> str:
+    """The framework a backend computes with: its `FRAMEWORK`, its own name if it names none. Imports nothing."""
+    return (_literal(name, "FRAMEWORK") or (name,))[0]
+
+
+def launches(name: str) -> tuple[Launch, ...]:
+    """How a backend's kernels can be launched: its `LAUNCHES`, only eagerly if it names none. Imports nothing."""
+    return cast(tuple[Launch, ...], _literal(name, "LAUNCHES") or ("eager",))
+
+
 def _literal(name: str, variable: str) -> tuple[str, ...]:
-    """A tuple that a backend's file assigns in so many words; empty where it does not."""
+    """A tuple (or string, or dict) that a backend's file assigns in so many words; empty where it does not."""
     for statement in source(name).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
             return ast.literal_eval(statement.value)

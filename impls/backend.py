@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from impls.params import Params
 from impls.spec import Spec
 
 Phase = Literal["forward", "forward_backward", "step"]
+Launch = Literal["eager", "graph"]  # how a call's kernels are launched: one by one, or all by one CUDA graph
+GRAPH_OF = "graph of "  # stands in provenance before what a graph replays
 
 
 class Loaded(Protocol):
@@ -77,6 +80,19 @@ class Widens(Loaded, Protocol):
         ...
 
 
+class SupportsGraph(Loaded, Protocol):
+    """A loaded network whose calls can be captured in a CUDA graph. One of a backend whose `LAUNCHES` say so has to."""
+
+    def capture(self, phase: Phase) -> Callable[[], None]:
+        """A function that does as a call of `phase` does, by launching one CUDA graph. Captures at its first call.
+
+        The graph reads the inputs and weights where they lie, so it follows what is changed in place. Outputs, final state
+        and gradients are read as after the call itself. `provenance` after it says "graph of …" in `ran`, and only if a graph
+        was seen to be launched. Raises `Unavailable` where the network cannot be captured.
+        """
+        ...
+
+
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
 
@@ -84,6 +100,9 @@ class Backend(Protocol):
     DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
     CELLS      optional, a literal: the cells it can ever run, likewise.
     PHASES     optional, a literal: the phases it can ever run, likewise.
+    FRAMEWORK  optional, a literal of one name: the framework that holds the device's memory, where several backends share it.
+    LAUNCHES   optional, a literal: how its kernels can be launched, likewise; only "eager" if it names none. With "graph"
+               in it, what `load` returns `SupportsGraph`, and what runs is one of `RUNS` after "graph of ".
     """
 
     RUNS: tuple[str, ...]
@@ -93,3 +112,8 @@ class Backend(Protocol):
         ...
 
     def load(self, spec: Spec, params: Params, batch: Batch) -> Loaded: ...
+
+
+def allowed_runs(backend: Backend, launch: Launch) -> tuple[str, ...]:
+    """What may legitimately run where a backend's kernels are launched so."""
+    return tuple(GRAPH_OF + name for name in backend.RUNS) if launch == "graph" else backend.RUNS

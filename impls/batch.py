@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from impls.draw import Draw
 from impls.spec import Recurrent, Spec
 
 
@@ -15,9 +16,10 @@ class InvalidBatch(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs of one call, on the host, in float64; a backend casts them to the spec's dtype when it loads.
+    """Inputs of one call, in float64 on the host; a backend casts them to the spec's dtype when it loads.
 
-    The shapes of states are those of `spec.state_shapes`; here they stand for an LSTM.
+    On a GPU x and grad_y are not computed yet: the backend draws them there. The shapes of states are those of
+    `spec.state_shapes`; here they stand for an LSTM.
 
     x         [T, B, I]       inputs
     h0        [L·D, B, R]     initial hidden state, zeros if None
@@ -28,11 +30,11 @@ class Batch:
     grad_c_n  [L·D, B, H]     cotangent of the final cell state (LSTM only), zeros if None
     """
 
-    x: np.ndarray
+    x: np.ndarray | Draw
     h0: np.ndarray | None = None
     c0: np.ndarray | None = None
     lengths: np.ndarray | None = None
-    grad_y: np.ndarray | None = None
+    grad_y: np.ndarray | Draw | None = None
     grad_h_n: np.ndarray | None = None
     grad_c_n: np.ndarray | None = None
 
@@ -46,10 +48,13 @@ class Batch:
 
 
 def filled(spec: Spec, batch: Batch) -> Batch:
-    """The same batch with zeros where a state or cotangent was None (`lengths` stays as it is)."""
+    """The same batch with zeros where a state or cotangent was None (`lengths` stays as it is).
+
+    Zeros take no memory and cannot be written to.
+    """
     shapes = _shapes(spec, batch.steps, batch.batch)
     values = {name: getattr(batch, name) for name in shapes}
-    zeros = {name: np.zeros(shapes[name]) for name, value in values.items() if value is None}
+    zeros = {name: np.broadcast_to(np.zeros(()), shapes[name]) for name, value in values.items() if value is None}
     return Batch(lengths=batch.lengths, **(values | zeros))
 
 
@@ -66,7 +71,7 @@ def check_batch(spec: Spec, batch: Batch) -> None:
         value = getattr(batch, name)
         if value is not None and value.shape != shape:
             raise InvalidBatch(f"{name} must have shape {shape}; got {value.shape}")
-        if value is not None and not np.isfinite(value).all():
+        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
             raise InvalidBatch(f"{name} holds NaN or infinite values")
     if batch.lengths is not None and not isinstance(spec, Recurrent):
         raise InvalidBatch(f"a {spec.cell} takes sequences of full length; leave lengths out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from impls.backend import Phase
+from impls.backend import Launch, Phase
 from impls.spec import Recurrent, Spec
 
 
@@ -34,6 +34,17 @@ def phase(asked: str, *supported: str) -> str | None:
     if asked in supported:
         return None
     return f"this backend runs {', '.join(supported)} and no {asked}; ask for phase={supported[0]}"
+
+
+def launch(spec: Spec, asked: Launch, supported: tuple[Launch, ...]) -> str | None:
+    """`supported`: by the backend, on CUDA."""
+    if asked == "eager":
+        return None
+    if spec.device != "cuda":
+        return f"a CUDA graph is launched on a GPU, and this case is on {spec.device}; ask for device=cuda, or for launch=eager"
+    if asked not in supported:
+        return "this backend's calls cannot be captured in a CUDA graph by the caller; ask for launch=eager"
+    return None
 
 
 def dtype(spec: Spec, *supported: str) -> str | None:

@@ -211,8 +211,11 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             f"The two were not measured side by side; what looks slower is confirmed by: lstm-bench compare {' '.join(commits)}"
         )
     for name, run in zip((base, new), runs, strict=True):
-        if run.header.environment.get("git", {}).get("dirty"):
+        git = run.header.environment.get("git", {})
+        if git.get("dirty"):
             remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
+        elif "reason" in git:
+            remarks.append(f"{name} is not known to be the code of a commit: {git['reason']}.")
     here, there = (run.header.environment.get("packages") for run in runs)
     if here != there:
         remarks.append(f"The two runs used different packages: {here} and {there}.")

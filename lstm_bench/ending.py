@@ -16,6 +16,11 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     note = f"; {footer.note}" if footer.note else ""
     counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
     yield f"{counted} in {spoken(footer.seconds)}{note}"
+    if run.header.plan["studies"] and footer.warm_up_seconds is not None and footer.seconds:
+        warming = footer.warm_up_seconds / footer.seconds
+        sampling = footer.measuring_seconds / footer.seconds - warming
+        rest = 1 - sampling - warming
+        yield f"time: {sampling:.0%} sampling, {warming:.0%} warm-up, {rest:.0%} starting, compiling and validating"
     if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9

@@ -229,8 +229,11 @@ def import_(
             print(f"{path}: already there", file=sys.stderr)
         else:
             print(stored)
-            if store.read(stored).header.environment["git"]["dirty"]:
-                print(f"{path}: measured with uncommitted changes, so it is kept and is no point", file=sys.stderr)
+            if store.read(stored).header.environment["git"]["dirty"] is not False:
+                print(
+                    f"{path}: measured with uncommitted changes, or not known to be without, so it is kept and is no point",
+                    file=sys.stderr,
+                )
 
 
 def history(

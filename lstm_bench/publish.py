@@ -10,6 +10,7 @@ from pathlib import Path
 
 from analysis import AnalysisError, asv_files, history
 from analysis.history import Locate
+from bench import git
 from bench.revisions import Repository
 
 THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
@@ -46,7 +47,7 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         configuration = Path(folder) / "asv.conf.json"
         configuration.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        run = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=git.variables())
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")

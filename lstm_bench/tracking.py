@@ -63,9 +63,11 @@ class Tracker:
             return Tracked(commit, "cannot be installed", str(failure))
 
     def _measure(self, commit: str, code: Code, said: Introduction) -> Tracked:
-        if said.dirty:
-            reason = "its checkout differs from the commit, as by a filter of git; it would be no point, so it is not measured"
-            return Tracked(commit, "not as committed", reason)
+        if said.dirty is not False:
+            reason = "its checkout differs from the commit, as by a filter of git"
+            if said.dirty is None:
+                reason = f"git could not tell whether its checkout differs from the commit: {said.environment['git']['reason']}"
+            return Tracked(commit, "not as committed", f"{reason}; it would be no point, so it is not measured")
         mine = [path for path, header in self.known.items() if header.environment.get("git", {}).get("commit") == commit]
         same = [path for path in mine if session.same(self.known[path], self.plan, said)]
         unfinished = [path for path in same if not store.read(path).finished]
@@ -199,7 +201,7 @@ def _left_out(counts: Mapping[history.Reason, int], shallow: bool) -> list[str]:
     said = {
         "another branch": "are of commits that are not on this branch along first parents"
         + (f": {UNSHALLOW}" if shallow else "; see them with HEAD there"),
-        "dirty": "were measured with uncommitted changes or outside git, and are no points",
+        "dirty": "were measured with uncommitted changes, outside git, or where git could not tell, and are no points",
         "unfinished": "are unfinished, or still going; finish them with: lstm-bench track, and the same options",
     }
     found = [f"left out: {count} runs {said[reason]}" for reason, count in counts.items() if reason in said]

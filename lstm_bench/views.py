@@ -31,15 +31,22 @@ def doctor(as_json: bool) -> None:
         rows = [{name: getattr(finding, name) for name in finding.__slots__} for finding in findings]
         return print_json({"machine": machine, "backends": rows, "quietness": quietness})
     gpus = ", ".join(gpu["name"] for gpu in environment.gpu_list()) or "no NVIDIA GPU found"
-    console().print(f"[bold]{environment.cpu_model()}[/], {gpus}\n")
-    table(
-        ("backend", "device", "runs", "what ran, or why not"),
-        [(finding.backend, finding.device, "yes" if finding.runs else "no", finding.detail) for finding in findings],
-    )
-    console().print(
+    screen = console()
+    screen.print(f"[bold]{environment.cpu_model()}[/], {gpus}\n")
+    running = [finding for finding in findings if finding.runs]
+    table(("runs here", "on", "in", "what ran"), [(one.backend, one.device, one.dtype, one.detail) for one in running])
+    for columns, absent in ((("does not run here", "why"), False), (("not installed", "how to install it"), True)):
+        reasons: dict[str, list[str]] = {}
+        for one in findings:
+            if not one.runs and (one.absent is not None) == absent:
+                reasons.setdefault(one.detail, []).append(f"{one.backend} on {one.device}, {one.cell} in {one.dtype}")
+        if reasons:
+            screen.print()
+            table(columns, [("\n".join(who), why) for why, who in reasons.items()])
+    screen.print(
         f"\nThis machine is {quiet.verdict}.\n"
-        f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the middle, "
-        f"{quiet.worst_tenth_over_fastest:.2f}× in the worst tenth; load average {quiet.load_average:.1f}."
+        f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the median, "
+        f"{quiet.worst_tenth_over_fastest:.2f}× at p90; load average {quiet.load_average:.1f}."
     )
 
 

@@ -68,7 +68,7 @@ def write(imported: Imported, root: Path) -> Path | None:
 
 def _header(values: dict[str, Any], text: str) -> Header:
     commit, machine, cpu = values["commit_info"], values["machine_info"], values["machine_info"].get("cpu") or {}
-    if not commit.get("id") or commit["id"] == "unversioned":
+    if not commit.get("id") or commit["id"] in ("unversioned", "unknown"):
         raise ValueError("it was written outside a repository, so its times belong to no commit")
     started = datetime.fromisoformat(values["datetime"])
     started = (started.replace(tzinfo=UTC) if started.tzinfo is None else started).astimezone(UTC)
@@ -77,7 +77,7 @@ def _header(values: dict[str, Any], text: str) -> Header:
         "cpu": {"model": model, "cores": cpu.get("count")},
         "os": f"{machine['system']} {machine['release']}",
         "python": machine["python_version"],
-        "git": {"commit": commit["id"], "committed": commit.get("time"), "dirty": bool(commit.get("dirty"))},
+        "git": {"commit": commit["id"], "committed": commit.get("time"), "dirty": commit.get("dirty")},
         "node": machine["node"],
     }
     return Header(

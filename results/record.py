@@ -104,6 +104,7 @@ class Footer:
     seconds: float
     measuring_seconds: float  # of those, spent inside warm-up and timed samples
     note: str = ""
+    warm_up_seconds: float | None = None  # of those; None in runs before protocol 2
 
 
 Line = Header | Record | Footer

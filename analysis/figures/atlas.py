@@ -12,6 +12,7 @@ from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_units, log_values, look, panels
 from analysis.load import rows_of
 from analysis.quantities import select
+from analysis.ratios import of_one_launch
 from analysis.scaling import Series
 from analysis.style import FAINT, INK, PAPER
 
@@ -37,7 +38,7 @@ def draw(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
     with look():
         figure, grid = panels(3, 2, share_y=False)
         for axes, (title, selection, metrics, unit, multiple) in zip([*grid[0], *grid[1]], PANELS, strict=True):
-            chosen = select(rows, selection)
+            chosen = of_one_launch(select(rows, selection))
             drawn = {cell: found for cell in LOOKS if (found := _series(chosen[chosen["cell"] == cell], metrics)) is not None}
             axes.set_title(title)
             if not drawn:

@@ -9,6 +9,7 @@ from analysis import lengths, scaling, seeds, sizes, verdicts, words
 from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.quantities import select
+from analysis.ratios import of_one_launch
 from analysis.scaling import Series
 from analysis.seeds import Estimate
 from analysis.style import FAINT, PAPER
@@ -19,6 +20,7 @@ LINEAR = "length T"
 def draw(series: pd.DataFrame) -> Drawing | None:
     """series: a section's. None where no architecture was timed at two values of anything."""
     rows = select(series, "study=scaling,metric=time,phase=forward_backward") if "sweep" in series else series.iloc[:0]
+    rows = of_one_launch(rows)
     if rows.empty:
         return None
     found = {label: curves for label, curves in _curves(rows).items() if curves}

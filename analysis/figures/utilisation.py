@@ -9,7 +9,7 @@ from analysis.figures.architectures import LOOKS, NAMES
 from analysis.figures.drawing import Drawing, log_values, look, panels
 from analysis.load import rows_of
 from analysis.quantities import select
-from analysis.ratios import locate
+from analysis.ratios import locate, of_one_launch
 from analysis.style import PAPER
 
 PANELS = (  # the column that changes, its words
@@ -23,7 +23,7 @@ PANELS = (  # the column that changes, its words
 def shares(series: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """The rows of timed training with their `share` of the ceiling, and the ceiling in FLOP/s: the best matrix product
     measured in the same data type. No rows without a ceiling."""
-    rows = select(series, "study=scaling,metric=time,phase=forward_backward")
+    rows = of_one_launch(select(series, "study=scaling,metric=time,phase=forward_backward"))
     dtypes = rows["dtype"].unique()
     roof = series[(series["backend"] == "machine") & (series["metric"] == "gemm") & series["dtype"].isin(dtypes)]
     if roof.empty:

@@ -1,4 +1,4 @@
-"""(e) Which of cuDNN's algorithms `nn.LSTM` takes at each point of the goal grid, by the names of the kernels it ran."""
+"""Which of cuDNN's algorithms `nn.LSTM` takes at each point of the goal grid, by the names of the kernels it ran."""
 
 from __future__ import annotations
 

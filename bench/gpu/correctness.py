@@ -1,4 +1,4 @@
-"""(f) Every shipped configuration on this GPU against the float64 oracle: ragged lengths, initial states, every gradient,
+"""Every shipped configuration on this GPU against the float64 oracle: ragged lengths, initial states, every gradient,
 both directions at once; and every cut of the streaming step, several tokens a launch."""
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _streamed(station: Station, key: str) -> tuple[float, str]:
     case = Case(_network(cut.hidden, dtype, device, layers=cut.layers), STEPS, BATCH, "step", initial_state=True)
     params, batch = case.data()
 
-    def put(value: np.ndarray | None) -> torch.Tensor:
-        return torch.tensor(value, dtype=cut.dtype, device=station.bench.device)
+    def put(value: object) -> torch.Tensor:
+        return torch.tensor(np.asarray(value), dtype=cut.dtype, device=station.bench.device)
 
     named = [
         {name.removesuffix(f"_l{i}"): v for name, v in params.items() if name.endswith(f"_l{i}")} for i in range(cut.layers)

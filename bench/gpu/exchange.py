@@ -1,4 +1,4 @@
-"""(c) What it costs that every block of a resident grid reads what all have written: three ways, for design B."""
+"""What it costs that every block of a resident grid reads what all have written: three ways, for design B."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from results.record import EMULATED_METRIC, Measurement
 
@@ -20,27 +20,35 @@ EMULATED_UNIT = "emulated"  # none is a number of a GPU
 PROBE, EMULATION = "probe", "emulation"  # stand in the place of a backend
 
 
+Source = Literal["measured", "modelled"]
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """predicted: seconds on one H200, modelled. budget: when it is spent, the parts left are recorded as not measured."""
+    """predicted: seconds on one H100, and whether that was measured there (2026-11-26, commit 093f531 repaired) or modelled.
 
-    letter: str
+    budget: when it is spent, the parts left are recorded as not measured. first: before the grid of sizes, else after it.
+    """
+
     question: str
     predicted: float
+    source: Source
     budget: float
+    first: bool = False
     part_seconds: float = 60.0  # after which a part counts as hanging
 
 
+# Outputs and gradients first: what is wrong need not be timed. The first item of each group starts the worker.
 ITEMS: dict[str, Item] = {
-    "occupancy": Item("a", "how many clusters of each size are resident at once?", 30, 50),
-    "sends": Item("b", "how long does a send take, and how many bytes a cycle arrive?", 15, 30),
-    "exchange": Item("c", "what does an exchange over the whole grid cost, three ways?", 10, 20, 20),
-    "products": Item("d", "how many products does a multiprocessor issue a cycle?", 15, 25),
-    "algorithms": Item("e", "which of cuDNN's algorithms does nn.LSTM take at each point of the grid?", 40, 50),
-    "correctness": Item("f", "is every shipped configuration right on this GPU?", 60, 80),
-    "operators": Item("f", "does the PyTorch module answer right, compiled, packed, captured?", 30, 50),
-    "sanitizer": Item("f", "does compute-sanitizer find anything on small shapes?", 30, 40, 40),
-    "variants": Item("g", "what do memory plans, a streaming step, packed sequences and gates cost?", 15, 25),
+    "correctness": Item("is every shipped kernel configuration right on this GPU?", 17, "measured", 60, first=True),
+    "operators": Item("is the PyTorch module right: compiled, packed, captured?", 26, "measured", 60, first=True),
+    "sends": Item("how long does a send take, how many bytes a cycle arrive?", 8, "measured", 25),
+    "exchange": Item("what does an exchange over the whole GPU cost, three ways?", 1, "measured", 15, part_seconds=20),
+    "products": Item("how many products does a multiprocessor issue a cycle?", 1, "measured", 15),
+    "occupancy": Item("how many clusters of each size are resident at once?", 20, "modelled", 30),
+    "variants": Item("what do memory plans, a streaming step, packing and gates cost?", 15, "modelled", 25),
+    "algorithms": Item("which of cuDNN's algorithms does nn.LSTM take, by size?", 40, "modelled", 45),
+    "sanitizer": Item("does compute-sanitizer find anything on small shapes?", 30, "modelled", 40, part_seconds=40),
 }
 
 

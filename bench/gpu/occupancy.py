@@ -1,4 +1,4 @@
-"""(a) Clusters resident at once, for every shipped configuration of design A, and with all shared memory taken."""
+"""Clusters resident at once, for every shipped configuration of design A, and with all shared memory taken."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""(f) The PyTorch module as its users call it, against float64: eager, compiled, packed, on a stream of its own, in a graph."""
+"""The PyTorch module as its users call it, against float64: eager, compiled, packed, on a stream of its own, in a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -56,7 +57,7 @@ class _Trial:
         spec = require_recurrent(case.spec)
         full = filled(spec, batch)
         dtype = getattr(torch, spec.stored_dtype)
-        put: Any = lambda value: torch.tensor(value, dtype=dtype, device=device)  # noqa: E731
+        put: Any = lambda value: torch.tensor(np.asarray(value), dtype=dtype, device=device)  # noqa: E731
         self.module = LSTM(
             spec.input_size, spec.hidden_size, spec.num_layers, bidirectional=spec.bidirectional, dtype=dtype, device=device
         )

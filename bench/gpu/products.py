@@ -1,4 +1,4 @@
-"""(d) Products a multiprocessor issues a cycle: `mma` on 8 columns in several chains a warp; `wgmma` on 8, 16, 32 columns."""
+"""Products a multiprocessor issues a cycle: `mma` on 8 columns in several chains a warp; `wgmma` on 8, 16, 32 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""(f) compute-sanitizer's memcheck and racecheck over small shapes of every design."""
+"""compute-sanitizer's memcheck and racecheck over small shapes of every design."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""(b) `st.async` between the blocks of a cluster: latency to and fro, and what arrives when all send to all."""
+"""`st.async` between the blocks of a cluster: latency to and fro, and what arrives when all send to all."""
 
 from __future__ import annotations
 

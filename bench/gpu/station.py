@@ -29,7 +29,7 @@ class Station:
     def resident_clusters(self, kernel: Kernel) -> int:
         """How many clusters (blocks where there are none) of this kernel are resident at once."""
         if self.emulated:
-            return max(1, self.multiprocessors // kernel.cluster)
+            return max(1, self.multiprocessors // kernel.cluster_blocks)
         return driver.occupancy(kernel, self.bench.device)
 
     def provenance(self) -> dict[str, str]:

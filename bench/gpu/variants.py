@@ -1,4 +1,4 @@
-"""(g) What the kernels leave to be chosen: memory plans, one launch a streaming step, packed sequences; the pointwise part."""
+"""What the kernels leave to be chosen: memory plans, one launch a streaming step, packed sequences; the pointwise part."""
 
 from __future__ import annotations
 
@@ -81,8 +81,7 @@ def _network(station: Station, case: Case, memory: Memory = "saved", one_launch:
     stream = None
     if one_launch:
         stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, _resident(station))
-    record = driver.record if not station.emulated and plan.design != "cluster" else None
-    return Network(case.spec, params, batch, plan, station.bench.launcher, station.bench.device, record, stream)  # type: ignore[arg-type]
+    return Network(case.spec, params, batch, plan, station.bench.launcher, station.bench.device, stream)  # type: ignore[arg-type]
 
 
 def _resident(station: Station):
@@ -91,7 +90,13 @@ def _resident(station: Station):
 
 def _memory(station: Station, hidden: int, batch: int) -> Calls:
     case = _case(station, hidden, batch, "forward_backward")
-    return {memory: _network(station, case, memory).forward_backward for memory in MEMORIES}
+    return {memory: _training(station, _network(station, case, memory)) for memory in MEMORIES}
+
+
+def _training(station: Station, network: Network) -> Callable[[], None]:
+    """From a CUDA graph where a kernel is launched for every time step, which the host could not keep up with."""
+    graphed = not station.emulated and network.plan.design != "cluster"
+    return network.capture("forward_backward") if graphed else network.forward_backward
 
 
 def _step(station: Station, hidden: int, batch: int) -> Calls:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench import gpu_costs, matching
-from bench.case import Case, Factor
+from bench.case import LAUNCHES, Case, Factor
 from bench.pace import Pace
 from bench.study import Scale, Study
-from impls import LSTMSpec, Spec, TransformerSpec
+from impls import Launch, LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -25,8 +25,8 @@ Factors = tuple[tuple[str, Factor], ...]
 AT_THEIR_BEST = {
     ("cpu", "lstm"): ("jax", "onnxruntime", "torch"),
     ("cpu", "transformer"): ("jax", "torch"),
-    ("cuda", "lstm"): ("cuda", "cudnn", "cudnn_graph"),
-    ("cuda", "transformer"): ("torch", "torch_graph"),
+    ("cuda", "lstm"): ("cuda", "cudnn"),
+    ("cuda", "transformer"): ("torch",),
 }
 ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 
@@ -68,11 +68,12 @@ def models(
 
 
 def _cases(
-    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), lstm: LSTMSpec | None = None
-) -> Iterator[Case]:
+    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), lstm: LSTMSpec | None = None,
+    launch: Launch = "eager",
+) -> Iterator[Case]:  # fmt: skip
     for name, spec, factors in models(base, window, lstm):
         for context in contexts:
-            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more))
+            yield Case(spec, context, batch, "step", factors=(("model", name), *factors, *more), launch=launch)
 
 
 def _gpu() -> Iterator[Case]:
@@ -81,19 +82,20 @@ def _gpu() -> Iterator[Case]:
     base = matching.by_parameters(TransformerSpec(64, 512, 4, num_heads=8, dtype="bfloat16", device="cuda"), lstm).spec
     assert isinstance(base, TransformerSpec)
     both = ("attention", "lstm")
-    yield from _cases(base, 1024, (128, 4096, 65536), 1, lstm=lstm)
-    yield from (each for each in _cases(base, 1024, (8192,), 32, lstm=lstm) if each.factor("model") in both)
-    drawn = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm)
-    yield from (each for each in drawn if each.factor("model") in both)
+    for launch in LAUNCHES:
+        yield from _cases(base, 1024, (128, 4096, 65536), 1, lstm=lstm, launch=launch)
+        batched = _cases(base, 1024, (8192,), 32, lstm=lstm, launch=launch)
+        yield from (each for each in batched if each.factor("model") in both)
+    # By graph, so that waiting for the host takes no share of the energy.
+    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm, "graph")
+    yield from (each for each in energy if each.factor("model") in both)
     yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm) if each.factor("model") != "windowed")
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
-    """Energy by graphs, so that waiting for the host takes no share of it; streams as PyTorch steps."""
+    """Energy and streams as PyTorch steps."""
     best = AT_THEIR_BEST[case.spec.device, case.spec.cell]
-    if sweep(case) == "energy":
-        best = tuple(name for name in best if name.endswith("_graph"))
-    if sweep(case) == "streams":
+    if sweep(case) != "time":
         best = (("torch", "cudnn")[case.spec.cell == "lstm"],)
     return tuple(name for name in backends if name in best)
 

@@ -42,5 +42,6 @@ STUDY = Study(
     claim="Training an LSTM keeps its activations: memory grows linearly in length, while the state it carries does not grow.",
     cases=CASES,
     alone=memory.measure,
+    in_fresh=True,
     forecast=forecast,
 )

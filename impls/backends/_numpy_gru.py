@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from impls.backends import _numpy_activations as activations
 from impls.backends._numpy_lstm import order, previous_outputs
 
 
@@ -30,8 +31,10 @@ class Layer:
         for t in order(self.steps, reverse):
             recurrent = h @ weights["weight_hh"].T + bias_hh
             rz = 0.5 * np.tanh(0.5 * (projected[t, :, : 2 * hidden] + recurrent[:, : 2 * hidden])) + 0.5
+            activations.move_sigmoid(rz)
             r, z = rz[:, :hidden], rz[:, hidden:]
             n = np.tanh(projected[t, :, 2 * hidden :] + r * recurrent[:, 2 * hidden :])
+            activations.move_tanh(n)
             new = n + z * (h - n)
             if save:
                 self.saved.append((r, z, n, recurrent[:, 2 * hidden :], h))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from impls.backends import _numpy_activations as activations
 from impls.backends._numpy_lstm import order, previous_outputs
 
 
@@ -30,6 +31,7 @@ class Layer:
             np.matmul(h, transposed, out=y[t])
             y[t] += projected[t]
             np.tanh(y[t], out=y[t])
+            activations.move_tanh(y[t])
             if live is None:
                 h = y[t]
             else:

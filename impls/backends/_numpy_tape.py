@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from impls.backends import _numpy_activations as activations
+
 Pull = Callable[[np.ndarray], np.ndarray]  # the cotangent of a result to that of one operand
 
 
@@ -110,21 +112,33 @@ def _elementwise(function: Callable[[np.ndarray], np.ndarray], slope: Callable[[
     return operation
 
 
-tanh = _elementwise(np.tanh, lambda x, y: 1 - y * y)
+def _tanh(x: np.ndarray) -> np.ndarray:
+    found = np.tanh(x)
+    activations.move_tanh(found)
+    return found
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    found = 0.5 * np.tanh(0.5 * x) + 0.5
+    activations.move_sigmoid(found)
+    return found
+
+
+tanh = _elementwise(_tanh, lambda x, y: 1 - y * y)
 exp = _elementwise(np.exp, lambda x, y: y)
 expm1 = _elementwise(np.expm1, lambda x, y: y + 1)
-sigmoid = _elementwise(lambda x: 0.5 * np.tanh(0.5 * x) + 0.5, lambda x, y: y * (1 - y))
-softplus = _elementwise(lambda x: np.logaddexp(x, x.dtype.type(0)), lambda x, y: 0.5 * np.tanh(0.5 * x) + 0.5)
-silu = _elementwise(lambda x: x * (0.5 * np.tanh(0.5 * x) + 0.5), lambda x, y: _silu_slope(x))
+sigmoid = _elementwise(_sigmoid, lambda x, y: y * (1 - y))
+softplus = _elementwise(lambda x: np.logaddexp(x, x.dtype.type(0)), lambda x, y: _sigmoid(x))
+silu = _elementwise(lambda x: x * _sigmoid(x), lambda x, y: _silu_slope(x))
 
 
 def _silu_slope(x: np.ndarray) -> np.ndarray:
-    gate = 0.5 * np.tanh(0.5 * x) + 0.5
+    gate = _sigmoid(x)
     return gate * (1 + x * (1 - gate))
 
 
 def _gelu_inner(x: np.ndarray) -> np.ndarray:
-    return np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    return _tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
 
 
 def _gelu_slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,29 +1,26 @@
-"""A streaming step of PyTorch's as a CUDA graph: captured once, then replayed, so that the host launches one thing a token.
+"""CUDA graphs of a network of PyTorch tensors: captured once, then replayed, so that the host launches one thing a call.
 
-A graph repeats kernels on the addresses it was captured with: the token is copied to where it reads, and the state it leaves
-lies where the next replay begins. A Transformer's step has fixed shapes once its cache is full (see `transformer.Cache`); until
-then, steps run as PyTorch launches them. Never run: no GPU has been at hand, and the tests replay by a stand-in.
+A graph repeats kernels on the addresses they were captured with. Inputs and weights are read where they lie; outputs, states
+and gradients are the same tensors after every replay; a streaming step's token is copied to where the graph reads it, and the
+state it leaves lies where the next replay begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch
-from impls.backends._torch_residual import Streaming
+from impls import Unavailable
+from impls.backend import GRAPH_OF, Phase
 
 LAUNCH = "GraphLaunch"  # cudaGraphLaunch of the runtime, cuGraphLaunch of the driver
-PREFIX = "graph of "
-WARM_UPS = 3  # what libraries allocate and choose at first, they may not do while a graph is captured
+WARM_UPS = 3  # what libraries allocate, compile and choose at first, they may not do while a graph is captured
 
-Seen = TypeVar("Seen")
+
+Answer = TypeVar("Answer")
 
 
 class Graph(Protocol):
@@ -32,136 +29,124 @@ class Graph(Protocol):
     def replay(self) -> None: ...
 
 
-Capture = Callable[[Callable[[], None], Callable[[], None]], Graph]
+class Replay(Generic[Answer]):
+    """A call that launches one graph.
+
+    body: what is captured, at the first call; returns the tensors it leaves its answer in.
+    show: what is done with them after each launch.
+    prepare: puts in place what the graph reads, before each launch.
+    undo: asked before capturing; returns what undoes one run of `body`.
+    scale: multiplies the inputs in place. While a graph is captured they are not those it will be launched on, so that what
+           is fixed then (a number that Python computed, a tensor that the graph does not write) gives a wrong answer later.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        body: Callable[[], Answer],
+        show: Callable[[Answer], None],
+        prepare: Callable[[], None] = lambda: None,
+        undo: Callable[[], Callable[[], None]] = lambda: lambda: None,
+        scale: Callable[[float], object] = lambda factor: None,
+    ) -> None:
+        self.device, self.body, self.show, self.prepare, self.undo, self.scale = device, body, show, prepare, undo, scale
+        self.graph: Graph | None = None
+        self.answer: Answer | None = None
+
+    def __call__(self) -> None:
+        self.prepare()
+        graph = self.graph
+        if graph is None:
+            graph = self.graph = self._captured()
+        graph.replay()
+        self.show(cast(Answer, self.answer))
+
+    def _captured(self) -> Graph:
+        restore = self.undo()
+
+        def body() -> None:
+            self.answer = None  # lets go of the last run's before there is another
+            self.answer = self.body()
+
+        self.scale(-2.0)
+        try:
+            graph = record(body, restore, self.device)
+        finally:
+            self.scale(-0.5)  # exact: by powers of two
+        restore()  # what Python counted while it was captured
+        return graph
 
 
-def refuses_phase(phase: Phase) -> str | None:
-    return refusals.phase(phase, "step")
+class GraphCalls:
+    """A network's calls that launch graphs, one for each phase.
+
+    make: a call of the phase, not yet captured.
+    done: told of a call after each time it was made.
+    """
+
+    def __init__(self, make: Callable[[Phase], Callable[[], None]], done: Callable[[Callable[[], None]], None]) -> None:
+        self.make, self.done = make, done
+        self.calls: dict[Phase, Callable[[], None]] = {}
+        self.captured: dict[Phase, Callable[[], None]] = {}
+
+    def of(self, phase: Phase) -> Callable[[], None]:
+        """The same function every time it is asked for."""
+
+        def call() -> None:
+            if phase not in self.captured:
+                self.captured[phase] = self.make(phase)
+            self.captured[phase]()
+            self.done(call)
+
+        return self.calls.setdefault(phase, call)
+
+    def phase_of(self, call: Callable[[], None]) -> Phase | None:
+        """The phase that this call launches a graph of, or None."""
+        return next((phase for phase, own in self.calls.items() if own is call), None)
+
+    def forget(self) -> None:
+        """What was captured reads tensors that are no longer the network's; the next call captures anew."""
+        self.captured.clear()
 
 
-def runs(eager: tuple[str, ...]) -> tuple[str, ...]:
-    """What may run, from what may run without a graph."""
-    return tuple(PREFIX + name for name in eager)
+def record(body: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Graph:
+    """The graph of what `body` launches on the device, captured as PyTorch's notes on CUDA graphs ask.
 
-
-def capture(body: Callable[[], None], restore: Callable[[], None]) -> Graph:
-    """Of what `body` launches on the device; it is run before, on a stream of its own, as capturing wants it, and undone."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    body: is run `WARM_UPS` times on a stream of its own, then captured on that stream, for which cuBLAS then has its workspace.
+    restore: undoes one run of it.
+    """
+    if device.type != "cuda":
+        raise Unavailable(f"a CUDA graph is launched on a GPU, not on {device.type}; ask for launch=eager")
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         for _ in range(WARM_UPS):
             body()
             restore()
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):
         body()
     return graph
 
 
-class Replayed:
-    """A network whose steps are replayed wherever they repeat. Knows no other phase.
-
-    capture: given a step and what undoes one; returns the step's graph.
-    """
-
-    def __init__(self, network: _torch.Network, capture: Capture = capture) -> None:
-        self.network, self.capture = network, capture
-        self.wait, self.outputs, self.final_state = network.wait, network.outputs, network.final_state
-        if network.device.type == "cuda":
-            self.cuda_stream_timed = True
-        self.graph: Graph | None = None
-        with torch.inference_mode():
-            self.token = network.tokens[0].clone()
-            self.state = tuple(value.clone() for value in network.stream)
-
-    def step(self) -> None:
-        network = self.network
-        if isinstance(network, Streaming) and network.cache.passed < network.cache.capacity:
-            network.step()
-            return
-        with torch.inference_mode():
-            self.graph = self.graph or self._captured()
-            self.token.copy_(network.tokens[network.position % len(network.tokens)])
-            self.graph.replay()
-        network.position += 1
-        if isinstance(network, Streaming):
-            network.cache.passed += 1
-
-    def prefill(self) -> None:
-        """As of `Remembers`; the state is a new one, so the graph of the old is of no use."""
-        self.network.prefill()
-        self.graph, self.state = None, tuple(value.clone() for value in self.network.stream)
-
-    def forward(self) -> None:
-        raise Unavailable(refuses_phase("forward"))
-
-    def forward_backward(self) -> None:
-        raise Unavailable(refuses_phase("forward_backward"))
-
-    def gradients(self) -> dict[str, np.ndarray]:
-        raise Unavailable(refuses_phase("forward_backward"))
-
-    def _captured(self) -> Graph:
-        network = self.network
-        if network.select:
-            network.select()
-        self.token.copy_(network.tokens[network.position % len(network.tokens)])
-        restore = self._restore()
-        graph = self.capture(self._body, restore)
-        restore()  # what Python counted while it was captured
-        network.stream = network.last = self.state
-        return graph
-
-    def _body(self) -> None:
-        """One step from the token to `network.y`, its state put where it was found."""
-        network = self.network
-        if isinstance(network, Streaming):
-            network.y = network.model.step(self.token, network.cache)
-            return
-        network.y, after = network.run(self.token, self.state)
-        for own, new in zip(self.state, after, strict=True):
-            own.copy_(new)
-
-    def _restore(self) -> Callable[[], None]:
-        """Undoes one step from here. In a cache it leaves what was written: the next step writes there before it reads."""
-        network = self.network
-        if not isinstance(network, Streaming):
-            return _copier(self.state)
-        passed, back = network.cache.passed, _copier((network.cache.position,))
-
-        def restore() -> None:
-            back()
-            network.cache.passed = passed
-
-        return restore
-
-    def provenance(self) -> dict[str, str]:
-        """What a step runs without its graph, whose replay shows no operator; a graph's if a replay is seen to launch it."""
-        launched = self.graph is not None and any(LAUNCH in name for name in self._aside(self.step, self.network.names_run))
-        found = self._aside(self.network.step, self.network.provenance)
-        return found | {"ran": (PREFIX if launched else "no graph, but ") + found["ran"]}
-
-    def _aside(self, call: Callable[[], None], look: Callable[[], Seen]) -> Seen:
-        """What `look` finds where the network's last call is `call`; it leaves no trace in the stream."""
-        network = self.network
-        position, y, last = network.position, network.y, network.last
-        with torch.inference_mode():
-            kept, restore = y.clone(), self._restore()
-            network.again = call
-            found = look()
-            restore()
-            y.copy_(kept)
-        network.position, network.y, network.last = position, y, last
-        return found
+def ran(names: Sequence[str], inside: str) -> str:
+    """For `provenance`: what a call that left these names in the profiler ran, by what its graph was captured from."""
+    return GRAPH_OF + inside if any(LAUNCH in name for name in names) else f"no graph, but {inside}"
 
 
-def _copier(values: tuple[Tensor, ...]) -> Callable[[], None]:
+def copy(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for own, new in zip(into, values, strict=True):
+        own.copy_(new)
+
+
+def copier(values: Sequence[Tensor]) -> Callable[[], None]:
     """Copies what these tensors hold now back into them."""
-    kept = [value.clone() for value in values]
+    with torch.inference_mode():
+        kept = [value.clone() for value in values]
 
     def restore() -> None:
-        for value, old in zip(values, kept, strict=True):
-            value.copy_(old)
+        with torch.inference_mode():
+            copy(values, kept)
 
     return restore

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from impls.backends import _torch, _torch_models
+from impls.backends import _torch, _torch_graph, _torch_models
 from impls.backends._torch_models.transformer import Cache, Transformer
 from impls.batch import Batch
 from impls.params import Params
@@ -76,6 +77,7 @@ class Streaming(_torch.Network):
 
     def prefill(self) -> None:
         self.cache = self._empty()
+        self.graphs.forget()  # of a step: it would go on writing to the old cache
         with torch.inference_mode():
             self.y = self.model.prefill(self.inputs, self.cache)
         self.position, self.again = len(self.tokens), self.forward
@@ -85,6 +87,35 @@ class Streaming(_torch.Network):
             self.y = self.model.step(self.tokens[self.position % len(self.tokens)], self.cache)
         self.position += 1
         self.again = self.step
+
+    def _replay_step(self) -> Callable[[], None]:
+        """A step has fixed shapes once its cache is full; until then steps are launched eagerly."""
+        cache, token = self.cache, self.tokens[0].clone()
+
+        def prepare() -> None:
+            token.copy_(self.tokens[self.position % len(self.tokens)])
+
+        def body() -> Tensor:
+            with torch.inference_mode():
+                return self.model.step(token, cache)
+
+        def undo() -> Callable[[], None]:
+            """Leaves in the cache what was written: the next step writes there before it reads."""
+            passed, back = cache.passed, _torch_graph.copier((cache.position,))
+
+            def restore() -> None:
+                back()
+                cache.passed = passed
+
+            return restore
+
+        def show(y: Tensor) -> None:
+            self.y = y
+            self.position += 1
+            cache.passed += 1
+
+        replay = _torch_graph.Replay(self.device, body, show, prepare, undo, token.mul_)
+        return lambda: replay() if cache.passed >= cache.capacity else self.step()
 
     def widen(self, streams: int, context: int) -> None:
         assert isinstance(self.spec, TransformerSpec)

@@ -19,7 +19,10 @@ from impls.params import Params, check_params
 from impls.spec import LSTMStackSpec, Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step", "stream")
+FRAMEWORK = ("torch",)
+DEVICES = ("cuda",)
 CELLS = ("lstm", "lstm_stack")
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -48,9 +51,8 @@ def load(
         tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, **room,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
-    record = driver.record if plan.design != "cluster" else None
     stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None
-    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), record, stream)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), stream)
 
 
 def stream_of(

@@ -21,8 +21,10 @@ from impls.params import Params
 from impls.spec import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
+FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm", "gru", "rnn", "lstm_stack")
+LAUNCHES = ("eager", "graph")
 OPERATOR = "aten::_cudnn_rnn"
 # Seen in published profiles: RNN_blockPersist_fp_LSTM_HMMA against LSTM_elementWise_fp and elemWiseRNNcell.
 ALGORITHMS = {"persistent": r"rnn\w*persist|persist\w*rnn", "standard": r"(lstm|gru|rnn)_elementwise|elemwisernncell"}
@@ -60,7 +62,8 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
         return network
     network = _torch.module(spec, params)
     run = within_limit(_torch.module_run(network, batch))
-    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, switch_cudnn_on)
+    weights = dict(network.named_parameters())
+    return _torch.Network(spec, weights, batch, run, what_ran, switch_cudnn_on, _torch.no_graph(batch))
 
 
 def within_limit(run: _torch.Run) -> _torch.Run:

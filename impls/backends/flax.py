@@ -21,6 +21,8 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
+FRAMEWORK = ("jax",)
+PACKAGE = "flax"
 CELLS = ("lstm",)
 
 

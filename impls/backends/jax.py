@@ -16,6 +16,7 @@ from impls.params import Params
 from impls.spec import LSTMStackSpec, Recurrent, Spec, TransformerSpec, require_recurrent
 
 RUNS = ("xla",)
+FRAMEWORK = ("jax",)
 CELLS = ("lstm", "gru", "rnn", "transformer", "lstm_stack")
 
 

@@ -21,6 +21,8 @@ PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)
 DEVICES = ("cpu",)
 CELLS = ("lstm", "gru", "rnn")
+DTYPES = ("float32",)
+PACKAGE = "onnxruntime"
 Values = dict[str, onnxruntime.OrtValue]
 
 
@@ -30,7 +32,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.cell(spec, *CELLS),
         "ONNX Runtime infers and does not train; ask for forward or step" if phase == "forward_backward" else None,
         refusals.projection(spec),
-        refusals.dtype(spec, "float32"),
+        refusals.dtype(spec, *DTYPES),
         refusals.device(spec, *DEVICES),
     )
 

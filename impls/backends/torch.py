@@ -17,6 +17,8 @@ from impls.params import Params
 from impls.spec import Recurrent, Spec
 
 RUNS = ("onednn", "aten", _torch_residual.SCAN, *_torch_residual.ATTENTION)
+FRAMEWORK = ("torch",)
+LAUNCHES = ("eager", "graph")
 TELLTALES = {"aten::mkldnn_rnn_layer": "onednn", "aten::_cudnn_rnn": "cudnn", "aten::miopen_rnn": "miopen"}
 
 
@@ -31,7 +33,7 @@ def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
     _torch.check(spec, params, batch)
     network = _torch.module(spec, params)
     run = _torch.module_run(network, batch)
-    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, select)
+    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, select, _torch.no_graph(batch))
 
 
 def switch_cudnn_off() -> None:

@@ -22,7 +22,9 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("inductor",)
+FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:

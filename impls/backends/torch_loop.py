@@ -10,7 +10,9 @@ from impls.params import Params
 from impls.spec import Spec
 
 RUNS = ("eager",)
+FRAMEWORK = ("torch",)
 CELLS = ("lstm",)
+LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:

@@ -42,6 +42,7 @@ class Synthetic:
     samples: int = 12
     turns: int = 3
     device: str = "cpu"
+    launches: tuple[str, ...] = ()  # () as records were before there were launch modes
     protocol: int = 1
     seed: int = 0
     memory: bool = True
@@ -78,7 +79,7 @@ def counts(values: dict[str, Any]) -> dict[str, float]:
 
 def case_key(values: dict[str, Any]) -> str:
     sizes = "lstm-I{input_size}-H{hidden_size}-T{steps}-B{batch}-{phase}-{dtype}-{device}"
-    return sizes.format(**values)
+    return sizes.format(**values) + ("-graph" if values.get("launch") == "graph" else "")
 
 
 def seconds(values: dict[str, Any], backend: str) -> float:
@@ -87,6 +88,7 @@ def seconds(values: dict[str, Any], backend: str) -> float:
     steps = 1 if values["phase"] == "step" else values["steps"]
     rate = 6e10 * min(1.0, (values["batch"] + 2) / 34)
     launch = {"jax": 3e-5, "numpy": 6e-6}.get(backend, 1e-5)
+    launch = {"graph": 0.0, "eager": 2e-3}.get(values.get("launch", ""), launch)
     return (flops / rate + steps * 2e-6) / speed + launch
 
 
@@ -98,7 +100,7 @@ def cases(what: Synthetic) -> list[dict[str, Any]]:
     for phase in what.phases:
         sizes = [(1, batch, hidden) for batch in (1, 8) for hidden in what.hiddens] if phase == "step" else grid
         found += [parameters(steps, batch, hidden, phase, what.device) for steps, batch, hidden in sizes]
-    return found
+    return [values | {"launch": launch} for launch in what.launches for values in found] or found
 
 
 def records(what: Synthetic) -> list[Record]:
@@ -128,12 +130,14 @@ def _timed(what: Synthetic, values: dict[str, Any], backend: str, replicate: int
     samples = typical * np.exp(np.abs(random.normal(0, what.noise, what.samples)))
     per_turn = (what.samples // what.turns,) * what.turns
     notes = ("no_steady_state",) if random.random() < 0.03 else ()
+    notes += ("host_bound",) if values.get("launch") == "eager" else ()
     measurements = [
         Measurement("time", "s", tuple(samples), per_turn if sum(per_turn) == what.samples else (), notes),
         Measurement("first_call", "s", (typical * 3 + (0.4 if backend == "jax" else 0.01),)),
     ]
     if what.device == "cuda":
-        measurements.append(Measurement("host_time", "s", tuple(samples * 0.4)))
+        share = 0.95 if values.get("launch") == "eager" else 0.4
+        measurements.append(Measurement("host_time", "s", tuple(samples * share)))
     return Record(
         **common, status="ok", measurements=tuple(measurements), counts=counts(values), provenance={"kernel": backend}
     )

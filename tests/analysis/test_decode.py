@@ -26,6 +26,7 @@ def rows(replicates: int = 3) -> pd.DataFrame:
                     bytes_ = 1000 * context if model == "attention" else 5000
                     made.append({
                         "study": "decode", "metric": "time", "model": model, "steps": context, "batch": 1, "backend": backend,
+                        "launch": "eager",
                         "replicate_key": f"r{replicate}", "samples": np.full(5, seconds), "count_state_bytes": bytes_,
                         "count_least_bytes": 10**6 + bytes_, "count_parameter_bytes": 10**6,
                     })  # fmt: skip
@@ -86,7 +87,8 @@ def beside(metric: str, value: float, context: int = 512, replicate: int = 0) ->
     own = {
         "study": "decode",
         "model": "attention",
-        "backend": "torch_graph",
+        "backend": "torch",
+        "launch": "graph",
         "steps": context,
         "batch": 1,
         "case": f"T{context}",
@@ -103,7 +105,7 @@ def test_energy_is_shown_where_it_was_measured() -> None:
     drawn = chart.draw(pd.concat([rows(), pd.DataFrame(measured)]))
     assert drawn is not None and len(drawn.figure.axes) == 4
     # 64 mJ and 4.096 J by the cube root of 1·2·3, the geometric mean over replicates.
-    assert "by torch_graph. For a context of 64 → 4096 tokens: Attention 116 mJ → 7.44 J" in drawn.caption
+    assert "by torch (CUDA graph). For a context of 64 → 4096 tokens: Attention 116 mJ → 7.44 J" in drawn.caption
 
 
 def test_a_measured_count_stands_beside_the_closed_form() -> None:

@@ -22,7 +22,7 @@ from tests.analysis.synthetic import Synthetic, write
 def draw(found: Findings, rows: slice = slice(None)) -> dict[str, Drawing | None]:
     """Every figure of a section's cpu; `rows` cuts all frames to test what is missing."""
     series, cases, times = found.section.series.iloc[rows], found.cases.iloc[rows], timings(found.section).iloc[rows]
-    rankings = {phase: ranking for (_, phase), ranking in found.rankings.items()} if rows == slice(None) else {}
+    rankings = {phase: ranking for (_, phase, _), ranking in found.rankings.items()} if rows == slice(None) else {}
     return {
         "batch": throughput.draw(cases, "batch"),
         "hidden_size": throughput.draw(cases, "hidden_size"),

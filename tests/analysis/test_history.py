@@ -56,11 +56,13 @@ def test_points_follow_the_commits_whatever_the_clock_says(tmp_path: Path):
     assert some[0].points[0].standard_error == pytest.approx(0.005 / 5**0.5, rel=0.9)
 
 
-def test_a_dirty_run_is_no_point(tmp_path: Path):
+@pytest.mark.parametrize("said", ["true", "null"], ids=["dirty", "not known to be clean"])
+def test_a_run_that_is_not_the_code_of_a_commit_is_no_point(tmp_path: Path, said: str):
     write(tmp_path, ("flat",))
     for path in tmp_path.rglob("*.jsonl"):
-        path.write_text(path.read_text().replace('"dirty":false', '"dirty":true'))
-    assert history.series(history.read(tmp_path), COMMITS) == []
+        path.write_text(path.read_text().replace('"dirty":false', f'"dirty":{said}'))
+    runs = history.read(tmp_path)
+    assert history.series(runs, COMMITS) == [] and history.left_out(runs, COMMITS) == {"dirty": 100}
 
 
 def test_an_unfinished_run_is_no_point(tmp_path: Path):

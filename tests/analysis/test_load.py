@@ -47,7 +47,7 @@ def test_runs_of_the_same_kind_add_replicates(tmp_path: Path) -> None:
     write(replace(SMALL, run="b", seed=1), tmp_path)
     (section,) = load([tmp_path])
     assert section.records["replicate_key"].nunique() == 4
-    ratio = find_out(section).rankings["cpu", "forward"].ratios["jax"]
+    ratio = find_out(section).rankings["cpu", "forward", "eager"].ratios["jax"]
     assert ratio.replicates == 4
 
 
@@ -98,3 +98,10 @@ def test_an_older_record_without_later_fields_is_read(tmp_path: Path) -> None:
 def test_importing_analysis_imports_nothing_heavy() -> None:
     code = "import sys, analysis; print([name for name in ('pandas', 'numpy', 'matplotlib', 'scipy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_run_of_no_known_commit_says_why(tmp_path: Path) -> None:
+    state = {"commit": None, "committed": None, "dirty": None, "reason": "git is not installed"}
+    write(replace(SMALL, environment=ENVIRONMENT | {"git": state}), tmp_path)
+    (section,) = load([tmp_path])
+    assert any(remark.endswith("is not known to be the code of a commit: git is not installed.") for remark in section.remarks)

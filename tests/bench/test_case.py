@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import study
+from bench import filters, study
 from bench.case import Case, InvalidCase
 from impls import GRUSpec, LSTMSpec
 
@@ -30,6 +30,7 @@ def test_key_is_readable_and_leaves_defaults_out():
         replace(BASE, ragged=True),
         replace(BASE, initial_state=True),
         replace(BASE, seed=1),
+        replace(BASE, launch="graph"),
         replace(BASE, spec=GRUSpec(4, 5)),
         *(replace(BASE, spec=replace(BASE.spec, **change)) for change in (
             {"input_size": 5}, {"hidden_size": 6}, {"num_layers": 2}, {"bias": False}, {"bidirectional": True},
@@ -41,6 +42,22 @@ def test_key_is_readable_and_leaves_defaults_out():
 def test_every_parameter_changes_the_key_and_survives_the_way_back(other: Case):
     assert other.key != BASE.key
     assert Case.from_dict(other.to_dict()) == other
+
+
+def test_the_launch_mode_stands_in_records_and_in_the_key_of_a_graph_alone():
+    on_cuda = replace(BASE, spec=replace(BASE.spec, device="cuda"), ragged=True)
+    graph = replace(on_cuda, launch="graph")
+    assert (on_cuda.to_dict()["launch"], graph.to_dict()["launch"]) == ("eager", "graph")
+    assert on_cuda.key == "lstm-I4-H5-T6-B2-forward-float32-cuda-ragged"
+    assert graph.key == "lstm-I4-H5-T6-B2-forward-float32-cuda-graph-ragged"
+    assert filters.choose([on_cuda, graph], ["launch=graph"]) == (graph,)
+    assert filters.choose([on_cuda, graph], ["launch=eager"]) == (on_cuda,)
+
+
+def test_a_record_from_before_there_were_launch_modes_is_eager():
+    case = Case(GRUSpec(4, 5), 6, 2, factors=(("init", "chrono"),))
+    before = {name: value for name, value in case.to_dict().items() if name != "launch"}
+    assert Case.from_dict(before) == case and Case.from_dict(before).launch == "eager"
 
 
 def test_keys_are_unique_within_every_study_and_scale():
@@ -70,6 +87,7 @@ def test_ragged_lengths_reach_from_one_to_all_steps():
     ({"steps": 0}, "steps must be a whole number of at least 1; got 0"),
     ({"batch": "many"}, "batch must be a whole number of at least 1; got 'many'"),
     ({"phase": "backward"}, "phase must be one of forward, forward_backward, step; got 'backward'"),
+    ({"launch": "stream"}, "launch must be one of eager, graph; got 'stream'"),
 ])  # fmt: skip
 def test_impossible_cases_are_refused_in_a_sentence(change: dict, message: str):
     with pytest.raises(InvalidCase, match=message):

@@ -20,7 +20,7 @@ def test_every_lstm_has_an_rnn_as_wide_and_as_large_and_a_gru_as_wide(scale):
             large = [
                 case for case in alike if abs(case.spec.parameter_count() / parameters - 1) < 0.03 and case.spec.cell == cell
             ]
-            assert len(large) == (1 if cell == "rnn" or scale == "gpu" else 0)
+            assert len(large) == (1 if cell == "rnn" else 0)
 
 
 def test_an_rnn_of_the_same_width_has_a_quarter_of_parameters_and_flops():

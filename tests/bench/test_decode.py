@@ -142,9 +142,12 @@ def test_on_a_gpu_energy_is_replicated_and_graphs_are_asked() -> None:
     for model in ("attention", "lstm"):
         assert len({case.steps for case in energy if case.factor("model") == model}) == 3
     assert {decode.STUDY.times_alone(case) for case in energy} == {3} and all(map(decode.STUDY.measures_alone, energy))
-    assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch_graph",), ("cudnn_graph",)}
+    assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
+    assert {case.launch for case in energy} == {"graph"}
     timed = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "time"]
-    assert {"torch_graph", "cudnn_graph"} <= {name for case in timed for name in decode.measured_on(case, impls.names())}
+    assert {(case.launch, decode.measured_on(case, impls.names())) for case in timed} == {
+        (launch, names) for launch in ("eager", "graph") for names in (("torch",), ("cuda", "cudnn"))
+    }
     assert all(decode.sweep(case) == "time" for scale in ("smoke", "cpu") for case in decode.CASES[scale])
     assert (forecast.seconds(plan.make("decode", scale="gpu")) or 1e9) <= 9 * 60
 
@@ -164,5 +167,5 @@ def test_the_energy_of_a_token_is_what_the_counter_says(monkeypatch: pytest.Monk
     monkeypatch.setattr(prepare, "load", lambda case, backend: token)
     monkeypatch.setattr(prepare, "verify", lambda prepared: looked.append(prepared) or prepared)
     case = next(case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy")
-    found = {each.metric: each.samples[0] for each in decode.measure("torch_graph", case)}
+    found = {each.metric: each.samples[0] for each in decode.measure("torch", case)}
     assert found["energy"] == pytest.approx(2.0) and looked == [token]

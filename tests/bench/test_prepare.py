@@ -8,7 +8,7 @@ import pytest
 
 import impls
 from bench.case import Case
-from bench.prepare import Rejected, Skip, prepare
+from bench.prepare import Rejected, Skip, prepare, validated_in_full
 from impls import LSTMSpec
 
 
@@ -27,6 +27,32 @@ def test_a_right_backend_comes_in_ready(case: Case):
 def test_a_misbehaving_backend_is_never_timed(misbehaving: None, case: Case, backend: str, phase: str, message: str):
     with pytest.raises(Rejected, match=message):
         prepare(replace(case, phase=phase), backend)
+
+
+@pytest.mark.parametrize(("backend", "phase", "message"), [
+    ("slightly_wrong", "forward_backward", "gradient of weight_hh_l0 is off by"),
+    ("late_error", "forward", "outputs is off by"),
+    ("late_error", "step", "outputs is off by"),
+])  # fmt: skip
+def test_what_only_the_loaded_case_gets_wrong_is_found(misbehaving: None, backend: str, phase: str, message: str):
+    """`late_error` is wrong after 12 steps: the reduced case and the prefix would let it pass."""
+    long = Case(LSTMSpec(4, 5), steps=32, batch=3, phase=phase)
+    assert validated_in_full(long)
+    with pytest.raises(Rejected, match=message):
+        prepare(long, backend)
+
+
+def test_a_case_too_large_to_compute_in_full_is_validated_by_its_reduced_case(misbehaving: None, monkeypatch):
+    large = Case(LSTMSpec(4, 5), steps=32, batch=3, phase="forward_backward")
+    monkeypatch.setattr("bench.prepare.IN_FULL_FLOPS", 0)
+    assert not validated_in_full(large)
+    with pytest.raises(Rejected, match=r"T12-B3-forward_backward.*gradient of weight_hh_l0 is off by"):
+        prepare(large, "slightly_wrong")
+
+
+@pytest.mark.parametrize("spec", [LSTMSpec(4, 5, dtype="bfloat16"), LSTMSpec(4, 5, dtype="tensorfloat32")])
+def test_what_numpy_computes_slowly_is_not_validated_in_full(spec: LSTMSpec):
+    assert not validated_in_full(Case(spec, 4, 2))
 
 
 def test_a_slow_but_right_backend_comes_in(misbehaving: None, case: Case):

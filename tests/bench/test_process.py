@@ -16,7 +16,7 @@ from bench import processors, turns
 from bench.case import Case
 from bench.code import Code
 from bench.pace import LEAST_ROUNDS, Pace
-from bench.process import WorkerProcess
+from bench.process import WorkerFailed, WorkerProcess, first_to_answer
 from bench.workers import Workers
 
 CPUS = processors.usable()[:1]
@@ -48,6 +48,44 @@ def test_a_hanging_backend_is_killed_and_typed(misbehaving, tmp_path, case, monk
     assert replies["hanging"]["kind"] == "timeout"
     assert "no answer within 2 s" in replies["hanging"]["reason"]
     assert replies["numpy"]["status"] == "ok"
+
+
+def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_no_other(monkeypatch):
+    """Workers that answer after a while, on a clock of their own; the second is the slowest."""
+    takes, now, busy, most = {"a": 1.0, "b": 5.0, "c": 1.0, "d": 1.0}, [0.0], {}, [0]
+
+    class Table(turns._Table):
+        def send(self, backend: str, operation: str, /, **_: object) -> bool:
+            busy[backend] = now[0] + takes[backend]
+            most[0] = max(most[0], len(busy))
+            return True
+
+        def receive(self, backend: str, timeout: float) -> turns.Reply:
+            return {"status": "ok", "ended": busy.pop(backend)}
+
+    def first(workers: dict[str, object], _: float) -> str:
+        chosen = min(workers, key=busy.__getitem__)
+        now[0] = busy[chosen]
+        return chosen
+
+    monkeypatch.setattr(turns, "first_to_answer", first)
+    for at_once, expected in ((1, [1, 6, 7, 8]), (2, [1, 5, 2, 3])):
+        now[0], most[0] = 0.0, 0
+        replies = turns._ask_each(Table(dict.fromkeys(takes)), list(takes), "prepare", 60, at_once)  # type: ignore[arg-type]
+        assert [reply["ended"] for reply in replies.values()] == expected and most[0] == at_once
+
+
+def test_the_worker_that_answers_first_is_found_and_one_that_hangs_is_timed_from_its_own_question(misbehaving, tmp_path, case):
+    with Workers(CPUS, tmp_path) as workers:
+        ready, _ = workers.get(["hanging", "numpy"])
+        for worker in ready.values():
+            worker.send("prepare", case=case.to_dict(), check_answers=True)
+        assert first_to_answer(ready, time.monotonic() + 60) == "numpy"
+        assert ready["numpy"].receive(60)["status"] == "ok"
+        asked = ready["hanging"]._asked
+        with pytest.raises(WorkerFailed, match="no answer within 2 s"):
+            ready["hanging"].receive(2.0)
+        assert time.monotonic() - asked < 10
 
 
 def test_what_a_backend_prints_is_not_taken_for_a_reply(misbehaving, tmp_path, case):
@@ -150,7 +188,7 @@ def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_
         clock = {"now": 0.0}
         monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
         sides = {"base": Fake(), "new": Fake()}
-        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
+        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None, at_once=1)  # type: ignore[arg-type]
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan, session, study, turns
+from bench import alone, plan, session, study, turns
 from bench.lock import DeviceBusy, device_lock
 from bench.session import NothingToResume
+from lstm_bench import ending
 from results import store
 from results.record import HOST_PEAK
 from results.store import StoreError
@@ -63,6 +65,27 @@ def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time
     found = {record.task for record in store.read(path).records if record.study == "memory"}
     assert footer.complete and found == {("memory", case.key, "numpy", n) for case in chosen.cases("memory") for n in range(3)}
     assert collector.expected == len(found)
+
+
+def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collector, monkeypatch):
+    """Two cases of memory and three replicates: the second and third begin with one each, and no worker is started for them."""
+    two = tuple(dataclasses.replace(case, batch=batch) for case in study.get("memory").cases["smoke"] for batch in (2, 4))
+    monkeypatch.setattr("bench.studies.memory.STUDY", dataclasses.replace(study.get("memory"), cases={"smoke": two}))
+    monkeypatch.setattr(alone, "measure", lambda jobs, *_: pytest.fail("a worker of its own") if jobs else (_ for _ in ()))
+    path, footer = session.start(smoke("numpy", replicates=3, where=["phase=forward_backward"]), tmp_path, collector)
+    order = [
+        (record.study, record.replicate) for record in store.read(path).records if record.study in ("memory", "throughput")
+    ]
+    assert order == [("throughput", 0), ("memory", 0), ("throughput", 1), ("memory", 0), ("throughput", 2)]
+    assert footer.complete and collector.expected == len(order)
+
+
+def test_a_run_says_what_of_its_time_was_samples_and_what_warm_up(tmp_path, collector):
+    path, footer = session.start(smoke(), tmp_path, collector)
+    assert footer.warm_up_seconds and 0 < footer.warm_up_seconds < footer.measuring_seconds < footer.seconds
+    said = next(line for line in ending.lines(store.read(path), footer) if line.startswith("time: "))
+    shares = [int(share) for share in re.findall(r"(\d+)%", said)]
+    assert len(shares) == 3 and abs(sum(shares) - 100) <= 1
 
 
 def test_every_worker_says_what_memory_it_held_at_most(tmp_path, collector):

@@ -132,3 +132,26 @@ def test_steadiness_needs_two_blocks():
     assert not is_steady([1.0] * 19)
     assert is_steady([1.0] * 20)
     assert not is_steady([1.0] * 10 + [1.02] * 10)
+
+
+class Enqueuing:
+    """A clock that, as CUDA's does, keeps the host's seconds of every sample; each differs from the last."""
+
+    def __init__(self, fake: FakeTime) -> None:
+        self.wall, self.host_seconds, self.taken = WallClock(fake.call, fake.wait, fake.now), [], 0
+
+    def sample(self, calls: int) -> float:
+        self.taken += 1
+        self.host_seconds.append(float(self.taken))
+        return self.wall.sample(calls) + self.taken
+
+
+def test_the_host_s_times_are_those_of_the_samples_one_by_one():
+    fake = FakeTime(lambda _: 0.01)
+    clock = Enqueuing(fake)
+    sampler = Sampler(clock, now=fake.now)
+    sampler.warm_up(0.1)
+    for _ in range(3):
+        sampler.turn(0.05)
+    assert len(clock.host_seconds) == len(sampler.samples) < clock.taken
+    assert clock.host_seconds == pytest.approx([sample - 0.01 for sample in sampler.samples])

@@ -13,10 +13,11 @@ from bench.process import WorkerFailed
 
 
 class Pretended:
-    """A worker without a process; it dies of a case whose init is in `deadly`."""
+    """A worker without a process; it dies of a case whose init is in `deadly`, and its context of one in `corrupting`."""
 
     started: list[Pretended]
     deadly: set[str]
+    corrupting: set[str]
 
     def __init__(self, backend, cpus, cache, code):
         self.backend, self.cases, self.closed = backend, [], False
@@ -27,6 +28,8 @@ class Pretended:
         self.cases.append(case["init"])
         if case["init"] in Pretended.deadly:
             raise WorkerFailed("crash", "the worker was killed by SIGKILL")
+        if case["init"] in Pretended.corrupting:  # as bench.process answers then
+            return {"status": "failed", "kind": "crash", "reason": "CUDA_ERROR_LAUNCH_FAILED", "died": True}
         return {"status": "ok", "measurements": []}
 
     def kill(self):
@@ -37,7 +40,7 @@ class Pretended:
 
 @pytest.fixture(autouse=True)
 def pretended(monkeypatch):
-    Pretended.started, Pretended.deadly = [], set()
+    Pretended.started, Pretended.deadly, Pretended.corrupting = [], set(), set()
     monkeypatch.setattr(alone, "WorkerProcess", Pretended)
 
 
@@ -62,6 +65,13 @@ def test_a_worker_that_dies_costs_one_case_and_the_next_begins_afresh():
     found = {each.task.case.factor("init"): each.reply for each in outcomes(jobs())}
     assert [found[init]["status"] for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
     assert "SIGKILL" in found["orthogonal"]["reason"] and [len(each.cases) for each in Pretended.started] == [2, 2]
+
+
+def test_a_corrupted_context_costs_one_case_too():
+    Pretended.corrupting = {"orthogonal"}
+    found = {each.task.case.factor("init"): each.reply["status"] for each in outcomes(jobs())}
+    assert [found[init] for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
+    assert [len(each.cases) for each in Pretended.started] == [2, 2]
 
 
 def test_a_backend_never_shares_and_never_runs_beside_a_kept_worker():

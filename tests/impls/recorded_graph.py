@@ -7,28 +7,41 @@ was, and a tensor that no operator writes to is read as it is. What was captured
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
+
+from impls.backends._cuda.kernels import Launch, Launcher
 
 
 class Graph(TorchDispatchMode):
     """launches: whether a replay shows itself to the profiler, as CUDA's does."""
 
-    def __init__(self, body: Callable[[], None], restore: Callable[[], None], launches: bool = True) -> None:
+    capturing: ClassVar[Graph | None] = None
+
+    def __init__(
+        self, body: Callable[[], None], restore: Callable[[], None], device: torch.device, launches: bool = True
+    ) -> None:
         super().__init__()
+        assert device.type == "cpu"
         for _ in range(3):
             body()
             restore()
         self.launches, self.recorded, self.replays = launches, [], 0
         self.before: list[tuple[Tensor, Tensor]] = []
-        with self:
-            body()
-        for written, value in reversed(self.before):
-            written.copy_(value)
+        Graph.capturing = self
+        try:
+            with self:
+                body()
+        finally:
+            Graph.capturing = None
+        with torch.inference_mode():
+            for written, value in reversed(self.before):
+                written.copy_(value)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -36,8 +49,11 @@ class Graph(TorchDispatchMode):
         places = [index for index, each in enumerate(func._schema.arguments) if each.name in names]
         self.before += [(args[place], args[place].clone()) for place in places if place < len(args)]
         found = func(*args, **kwargs)
-        self.recorded.append((func, args, kwargs, found))
+        self.keep(func, args, kwargs, found)
         return found
+
+    def keep(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
+        self.recorded.append((func, args, kwargs, found, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
 
     def replay(self) -> None:
         self.replays += 1
@@ -48,8 +64,49 @@ class Graph(TorchDispatchMode):
             self._replay()
 
     def _replay(self) -> None:
-        for func, args, kwargs, found in self.recorded:
-            again = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
+        for func, args, kwargs, found, infers, differentiates in self.recorded:
+            # Below autograd, as when it was recorded. Some operators keep less for a backward pass that nobody wants.
+            with torch.inference_mode(infers), torch.set_grad_enabled(differentiates), torch._C._AutoDispatchBelowAutograd():
+                again = func(*args, **kwargs)
+                self._put(found, again)
+
+    @staticmethod
+    def _put(found: Any, again: Any) -> None:
+        for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
+            if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                old.copy_(new)
+
+
+class Recorded:
+    """A launcher whose launches are part of the graph that is captured, with the arguments as they were then."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+
+    def __call__(self, launch: Launch) -> None:
+        graph = Graph.capturing
+        with _disable_current_modes():
+            if graph is not None:
+                graph.before += [(tensor, tensor.clone()) for tensor in launch.writes]
+            self.launcher(launch)
+        if graph is not None:
+            kept = replace(launch, arguments=type(launch.arguments).from_buffer_copy(launch.arguments))
+            graph.keep(self.launcher, (kept,), {}, None)
+
+
+class Repeated:
+    """For compiled functions, which Dynamo does not call while operators are recorded: a replay runs Python again.
+
+    It hides what a graph may get wrong and shows only that a call is captured, launched and told of.
+    """
+
+    def __init__(self, body: Callable[[], None], restore: Callable[[], None], device: torch.device) -> None:
+        for _ in range(3):
+            body()
+            restore()
+        self.body, self.replays = body, 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        with torch.profiler.record_function("cudaGraphLaunch"):
+            self.body()

@@ -132,8 +132,9 @@ def test_attention_that_is_not_flash_where_it_could_be_is_rejected(
 ) -> None:
     spec = replace(BASE, **changed)
     network, phase = Profiled(spec, [*operators, "aten::mm"], last), cast(impls.Phase, last)
+    case = Case(spec, 128, 2, phase)
     prepared = prepare.Prepared(
-        Case(spec, 128, 2, phase), "torch", cast(impls.Loaded, network), network.forward, network.wait, 0, 0, {}
+        case, "torch", case.data(), cast(impls.Loaded, network), network.forward, network.wait, 0, 0, {}
     )
     said = re.escape(
         f"torch fell back: '{ran}, though heads of {spec.head_size} in bfloat16 have flash and cudnn_attention' ran"
@@ -198,4 +199,5 @@ def test_what_is_unsupported_is_a_typed_outcome() -> None:
     def refuses() -> dict:
         raise Unsupported("unsupported: 6 steps; ask for 5")
 
-    assert worker._answer(refuses, {}) == {"status": "skipped", "reason": "unsupported: 6 steps; ask for 5"}
+    reply, _ = worker._answer(refuses, {})
+    assert reply == {"status": "skipped", "reason": "unsupported: 6 steps; ask for 5"}

@@ -20,8 +20,8 @@ NAMES = impls.names()
 
 
 def test_names_are_the_files() -> None:
-    expected = {"cudnn", "cudnn_graph", "flax", "jax", "jax_cudnn", "null", "numpy", "onnxruntime", "torch", "torch_compile"}
-    expected |= {"torch_graph", "torch_loop"}
+    expected = {"cudnn", "flax", "jax", "jax_cudnn", "null", "numpy", "onnxruntime", "torch", "torch_compile"}
+    expected |= {"torch_loop"}
     assert expected <= set(NAMES)
     assert sorted(NAMES) == NAMES
     assert not any(name.startswith("_") for name in NAMES)

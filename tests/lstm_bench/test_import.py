@@ -103,10 +103,11 @@ def test_files_become_points_once_and_share_no_line_with_ours(tmp_path: Path):
     assert len(asv_files.export(series, history.read(root), dates, tmp_path / "asv")) == 12
 
 
-def test_an_uncommitted_measurement_is_kept_and_is_no_point(tmp_path: Path):
+@pytest.mark.parametrize("state", [{"dirty": True}, {}], ids=["uncommitted", "not known to be committed"])
+def test_an_uncommitted_measurement_is_kept_and_is_no_point(tmp_path: Path, state: dict[str, bool]):
     made = History(tmp_path / "project")
     name = made.commit("only")
-    (tmp_path / "dirty.json").write_text(json.dumps(file(None, commit_info={"id": name, "dirty": True})))
+    (tmp_path / "dirty.json").write_text(json.dumps(file(None, commit_info={"id": name} | state)))
     command = [sys.executable, "-m", "lstm_bench", "import", tmp_path / "dirty.json", "--out", tmp_path / "history"]
     answer = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0 and "kept and is no point" in answer.stderr
@@ -119,6 +120,7 @@ def test_an_uncommitted_measurement_is_kept_and_is_no_point(tmp_path: Path):
     (json.dumps({"some": "JSON"}), "is no file of pytest-benchmark: 'commit_info' is missing"),
     (json.dumps([1]), "is no file of pytest-benchmark"),
     (json.dumps(file(None)), "belong to no commit"),
+    (json.dumps(file(None, commit_info={"id": "unknown", "dirty": False})), "belong to no commit"),
     (json.dumps(file("a" * 40, math.nan)), r"test_sort\[9\] has a time of nan s"),
     (json.dumps(file("a" * 40, -1.0)), "has a time of -1.0 s"),
     (json.dumps(file("a" * 40, datetime="yesterday")), "is no file of pytest-benchmark"),

@@ -15,6 +15,8 @@ from impls.backends._cuda.kernels import FOLDER, HEADERS, Kernel
 
 ARCHITECTURES = {(8, 0): "sm_80", (9, 0): "sm_90a", (10, 0): "sm_100"}
 REMEDY = "pip install cuda-bindings nvidia-cuda-nvrtc (version 13)"
+# In PTX: what is illegal in a kernel that was launched without a cluster, and the registers that mean nothing there.
+CLUSTER_INSTRUCTIONS = re.compile(r"barrier\.cluster|\bmapa\b|%cluster\w*|shared::cluster|\bst\.async")
 
 
 class CompilationFailed(RuntimeError):
@@ -23,9 +25,10 @@ class CompilationFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Machine code, and what ptxas reports of it."""
+    """Machine code, the PTX it was made from, and what ptxas reports of it."""
 
     code: bytes
+    assembly: str
     registers: int
     spill_bytes: int
 
@@ -64,11 +67,16 @@ def compiler_version() -> str:
 def cubin(kernel: Kernel, target: str) -> Path:
     """The machine code of a kernel, from the disk or compiled now. Raises `Unavailable` or `CompilationFailed`."""
     inputs = [kernel.text(), *(_header(name) for name in HEADERS), *_options(kernel, target), compiler_version()]
+    inputs.append(f"clusters: {kernel.cluster is not None}")  # checked below, when compiled
     return Artifacts().get("cubin", inputs, ".cubin", lambda: compile_kernel(kernel, target).code)
 
 
 def compile_kernel(kernel: Kernel, target: str) -> Compiled:
-    """Compile now, whatever the disk holds. Raises `Unavailable` or `CompilationFailed`."""
+    """Compile now, whatever the disk holds. Raises `Unavailable` or `CompilationFailed`.
+
+    A kernel with cluster instructions that says of itself that it has none (`Kernel.cluster`) is rejected here: launched so, it
+    ends in an illegal instruction, after which nothing else works in the process.
+    """
     compiler_version()
     library = nvrtc()
     headers = [_header(name).encode() for name in HEADERS]
@@ -81,10 +89,13 @@ def compile_kernel(kernel: Kernel, target: str) -> Compiled:
     if failed.value:
         raise CompilationFailed(f"{kernel.source} for {target} with {' '.join(kernel.options())}:\n{log}")
     code = _filled(library, library.nvrtcGetCUBINSize, library.nvrtcGetCUBIN, program)
+    assembly = _filled(library, library.nvrtcGetPTXSize, library.nvrtcGetPTX, program).decode(errors="replace")
     _require(library, library.nvrtcDestroyProgram(program)[0])
+    if kernel.cluster is None and (used := sorted(set(CLUSTER_INSTRUCTIONS.findall(assembly)))):
+        raise CompilationFailed(f"{kernel.function} uses {', '.join(used)}, so it has to say how many blocks its cluster has")
     registers = _reported(r"Used (\d+) registers", log)
     spilled = _reported(r"(\d+) bytes spill stores", log) + _reported(r"(\d+) bytes spill loads", log)
-    return Compiled(code, registers, spilled)
+    return Compiled(code, assembly, registers, spilled)
 
 
 def _options(kernel: Kernel, target: str) -> list[str]:

@@ -1,15 +1,16 @@
 """Launches on a GPU through the CUDA driver, on PyTorch's current stream: no host synchronisation, fit for a CUDA graph.
 
-Not yet run on any GPU.
+First ran on an H100 (driver 580, CUDA 13.0) on 2026-11-26, which asked for the cluster attribute and the context below.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import torch
 
@@ -94,29 +95,9 @@ class Driver:
     def __call__(self, launch: Launch) -> None:
         device = launch.writes[0].device
         with torch.cuda.device(device):
+            enter_context(device.index)
             function = _function(launch.kernel, device.index)
             start(launch, function, torch.cuda.current_stream(device).cuda_stream)
-
-
-Answer = TypeVar("Answer")
-
-
-def record(compute: Callable[[], Answer]) -> Callable[[], Answer]:
-    """`compute` as a CUDA graph: each later call replays its launches and returns the same tensors, filled anew."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        compute()  # compiles and loads what must not be loaded while a graph is captured
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = compute()
-
-    def replay() -> Answer:
-        graph.replay()
-        return kept
-
-    return replay
 
 
 def room() -> Room:
@@ -139,7 +120,7 @@ def resident_clusters(kernel: Kernel) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
     if kernel.shared_bytes > shared_limit(device.index):
         return 0
-    if kernel.cluster == 1:
+    if kernel.cluster_blocks == 1:
         return torch.cuda.get_device_properties(device).multi_processor_count
     try:
         return occupancy(kernel, device)
@@ -152,9 +133,10 @@ def occupancy(kernel: Kernel, device: torch.device) -> int:
     """How many clusters (blocks where there are none) of this kernel the device holds at once."""
     driver = bindings()
     with torch.cuda.device(device):
+        enter_context(torch.cuda.current_device())
         function = _function(kernel, torch.cuda.current_device())
-        if kernel.cluster > 1:
-            config = configuration(kernel, (kernel.cluster, 1, 1), 0)
+        if kernel.cluster_blocks > 1:
+            config = configuration(kernel, (kernel.cluster_blocks, 1, 1), 0)
             return require("cuOccupancyMaxActiveClusters", driver.cuOccupancyMaxActiveClusters(function, config))
         asked = driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, kernel.threads, kernel.shared_bytes)
         blocks = require("cuOccupancyMaxActiveBlocksPerMultiprocessor", asked)
@@ -175,16 +157,19 @@ def configuration(kernel: Kernel, grid: tuple[int, int, int], stream: int) -> An
     config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = kernel.threads, 1, 1
     config.sharedMemBytes, config.hStream = kernel.shared_bytes, stream
+    attributes = []
     if kernel.cooperative:
         attribute = driver.CUlaunchAttribute()
         attribute.id, attribute.value.cooperative = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE, 1
-        config.attrs, config.numAttrs = [attribute], 1
-    if kernel.cluster > 1:
+        attributes.append(attribute)
+    if kernel.cluster is not None:
         attribute = driver.CUlaunchAttribute()
         attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
         size = attribute.value.clusterDim
         size.x, size.y, size.z = kernel.cluster, 1, 1
-        config.attrs, config.numAttrs = [attribute], 1
+        attributes.append(attribute)
+    if attributes:
+        config.attrs, config.numAttrs = attributes, len(attributes)
     return config
 
 
@@ -195,14 +180,39 @@ def allow(kernel: Kernel, function: Any) -> None:
     if kernel.shared_bytes > DEFAULT_SHARED_LIMIT:
         wanted = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, kernel.shared_bytes))
-    if kernel.cluster > PORTABLE_CLUSTER:
+    if kernel.cluster_blocks > PORTABLE_CLUSTER:
         wanted = names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
         require("cuFuncSetAttribute", driver.cuFuncSetAttribute(function, wanted, 1))
 
 
+_entered = threading.local()
+
+
+def enter_context(device: int) -> None:
+    """Make the device's primary context current in this thread, creating it where nothing has yet.
+
+    A process that has only asked PyTorch for properties has no context, nor has a thread that has not yet called the runtime;
+    without one, every driver call that loads or launches fails. The primary context is the one that PyTorch uses. Once entered,
+    PyTorch's own changes of the device keep it right, so that later calls for the same device do nothing.
+    """
+    devices = _entered.__dict__.setdefault("devices", set())
+    if device not in devices:
+        require("cuCtxSetCurrent", bindings().cuCtxSetCurrent(_primary_context(device)))
+        devices.add(device)
+
+
+@cache
+def _primary_context(device: int) -> Any:
+    """Created if need be, and kept for the process."""
+    driver = bindings()
+    handle = require("cuDeviceGet", driver.cuDeviceGet(device))
+    return require("cuDevicePrimaryCtxRetain", driver.cuDevicePrimaryCtxRetain(handle))
+
+
 @cache
 def _function(kernel: Kernel, device: int) -> Any:
-    """The kernel loaded into the device's primary context, which is PyTorch's and current here. Kept for the process."""
+    """The kernel loaded into the device's primary context, which is PyTorch's and current here (`enter_context`). Kept for the
+    process."""
     driver = bindings()
     code = cubin(kernel, architecture(torch.cuda.get_device_capability(device))).read_bytes()
     module = require("cuModuleLoadData", driver.cuModuleLoadData(code))

@@ -43,7 +43,7 @@ def run(launch: Launch, path: Path, seed: int) -> None:
     ranges = [bound for tensor in launch.reads for bound in _range(tensor, writable=False)]
     ranges += [bound for tensor in launch.writes for bound in _range(tensor, writable=True)]
     kernel = launch.kernel
-    together = launch.grid[0] if kernel.cooperative else kernel.cluster
+    together = launch.grid[0] if kernel.cooperative else kernel.cluster_blocks
     complaint = emulate(
         (ctypes.c_int * 3)(*launch.grid), together, kernel.threads, kernel.shared_bytes, ctypes.c_uint64(seed),
         ctypes.byref(launch.arguments), (ctypes.c_int64 * len(ranges))(*ranges), len(ranges) // 3,

@@ -22,7 +22,8 @@ class Refused(ValueError):
 class Kernel:
     """One function of one source file with its compile-time constants fixed.
 
-    cluster       blocks of a thread-block cluster along x; 1 where there is none
+    cluster       blocks of the thread-block cluster along x as which it is launched. None: its code has no cluster instruction.
+                  One block is a cluster too: cluster instructions are illegal in a kernel that was launched without any.
     shared_bytes  dynamic shared memory of a block
     cooperative   its blocks wait for each other through global memory: launched only if all are resident at once
     """
@@ -32,8 +33,13 @@ class Kernel:
     defines: tuple[tuple[str, str], ...]
     threads: int
     shared_bytes: int
-    cluster: int = 1
+    cluster: int | None = None
     cooperative: bool = False
+
+    @property
+    def cluster_blocks(self) -> int:
+        """Blocks that are launched together: 1 where there is no cluster."""
+        return self.cluster or 1
 
     def options(self) -> list[str]:
         """The constants as compiler options, the same for NVRTC and g++."""
@@ -46,13 +52,23 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel, its grid in blocks, its one argument, and every tensor the argument points into."""
+    """A kernel, its grid in blocks, its one argument, and every tensor the argument points into.
+
+    Raises a ValueError for a grid that is no whole number of the kernel's clusters; the driver refuses such a launch.
+    """
 
     kernel: Kernel
     grid: tuple[int, int, int]
     arguments: ctypes.Structure
     reads: Sequence[Tensor]
     writes: Sequence[Tensor]
+
+    def __post_init__(self) -> None:
+        if self.grid[0] % self.kernel.cluster_blocks:
+            raise ValueError(
+                f"{self.kernel.function}: a grid of {self.grid[0]} blocks along x is no whole number of clusters of "
+                f"{self.kernel.cluster_blocks}"
+            )
 
 
 class Launcher(Protocol):

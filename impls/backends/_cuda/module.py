@@ -13,6 +13,7 @@ from impls.backends._cuda.precision import tf32_for
 from impls.backends._cuda.streaming import Layer, Streaming
 
 State = tuple[Tensor, Tensor]
+KERNEL_DEVICES = ("cuda", "cpu")  # where the operators run; on any other they refuse, or (meta) give shapes
 
 
 class LSTM(torch.nn.RNNBase):
@@ -22,7 +23,8 @@ class LSTM(torch.nn.RNNBase):
     Float32 is multiplied in TF32 where `torch.backends.cudnn.rnn.fp32_precision` says so, as `torch.nn.LSTM` does on a GPU.
     """
 
-    # Not a subclass of nn.LSTM: torch.compile breaks the graph at those.
+    # Not a subclass of nn.LSTM: torch.compile breaks the graph at those. Nothing in `forward` may be beyond what the oldest
+    # PyTorch that is supported traces, and nothing may read a switch of `torch.backends`: the operators do, when they run.
 
     def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
@@ -78,7 +80,7 @@ class LSTM(torch.nn.RNNBase):
         return PackedSequence(rows, sizes, sorted_indices, unsorted_indices), last
 
     def _layers(self, x: Tensor, hx: State | None, lengths: Tensor) -> tuple[Tensor, State]:
-        directions, tf32 = 2 if self.bidirectional else 1, tf32_for(x)
+        directions = 2 if self.bidirectional else 1
         outer = self.num_layers * directions, x.shape[1]
         sizes = (*outer, self.proj_size or self.hidden_size), (*outer, self.hidden_size)
         if hx is None:
@@ -90,7 +92,7 @@ class LSTM(torch.nn.RNNBase):
         for depth in range(self.num_layers):
             states = [state[depth * directions : (depth + 1) * directions] for state in hx]
             values = _autocast(x, *self._weights(depth), *states, self._projection(depth))
-            x, h_n, c_n = self._layer(*values, lengths, training, self.design, self.memory, tf32)
+            x, h_n, c_n = self._layer(*values, lengths, training, self.design, self.memory, None)  # TF32 by PyTorch's switch
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
@@ -121,7 +123,7 @@ class LSTM(torch.nn.RNNBase):
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
     """As autocast would cast them for `torch.nn.LSTM`: float64 stays as it is."""
     kind = x.device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+    if kind not in KERNEL_DEVICES or not torch.is_autocast_enabled(kind):  # it raises for a device that knows no autocast
         return [x, *others]
     dtype = torch.get_autocast_dtype(kind)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in (x, *others)]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from impls.backend import Phase
+from impls.backends import _torch_graph, _torch_profile
 from impls.backends._cuda import layer, recurrence
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.plan import Plan
 from impls.backends._cuda.projection import Layer, fold, fold_weights
 from impls.backends._cuda.stack import run
 from impls.backends._cuda.stream import Stream
+from impls.backends._torch import placed
 from impls.batch import Batch, filled
+from impls.draw import Draw
 from impls.params import Params
 from impls.spec import Recurrent
 
@@ -27,22 +32,17 @@ class Answer:
     gradients: dict[str, Tensor]
 
 
-Compute = Callable[[], Answer]
-Record = Callable[[Compute], Compute]
-
-
 class Network:
-    """`record` turns a computation into one that replays its launches, where there is one for every time step.
-    `stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
+    """`stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
 
     Weights are put into the kernels' order once when loaded and again by every `forward_backward`, where in training
     they would have changed."""
 
     def __init__(
         self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
-        record: Record | None = None, stream: Stream | None = None,
+        stream: Stream | None = None,
     ) -> None:  # fmt: skip
-        self.spec, self.plan, self.launcher, self.device, self.record = spec, plan, launcher, device, record
+        self.spec, self.plan, self.launcher, self.device = spec, plan, launcher, device
         self.cuda_stream_timed = device.type == "cuda"
         full = filled(spec, batch)
         self.x, self.grad_y = self._put(full.x), self._put(full.grad_y)
@@ -57,21 +57,57 @@ class Network:
         self.weights = self._packed()
         self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
         self.stream, self.stream_weights = stream, None
-        self.recorded: dict[Compute, Compute] = {}
         self.latest = Answer(self.x, (self.h0, self.c0), {})
+        self.again: Callable[[], None] = self.forward
+        self.graphs = _torch_graph.GraphCalls(self._replay, self._called)
 
     def forward(self) -> None:
-        self.latest = self._call(self._forward)
+        self.latest = self._forward()
+        self._called(self.forward)
 
     def forward_backward(self) -> None:
-        self.latest = self._call(self._forward_backward)
+        self.latest = self._forward_backward()
+        self._called(self.forward_backward)
 
-    def _call(self, compute: Compute) -> Answer:
-        if self.record is None:
-            return compute()
-        if compute not in self.recorded:
-            self.recorded[compute] = self.record(compute)
-        return self.recorded[compute]()
+    def capture(self, phase: Phase) -> Callable[[], None]:
+        """As of `SupportsGraph`."""
+        return self.graphs.of(phase)
+
+    def _called(self, call: Callable[[], None]) -> None:
+        self.again = call
+
+    def _replay(self, phase: Phase) -> Callable[[], None]:
+        """A call whose graph is yet to be captured."""
+        if phase == "step":
+            return self._replay_step()
+        body = self._forward if phase == "forward" else self._forward_backward
+        return _torch_graph.Replay(self.device, body, self._show, scale=self.x.mul_)
+
+    def _show(self, answer: Answer) -> None:
+        self.latest = answer
+
+    def _replay_step(self) -> Callable[[], None]:
+        """The token is copied to where the graph reads it; the state lies in the same tensors before and after."""
+        token, state = self.x[:1].clone(), (self.state[0].clone(), self.state[1].clone())
+
+        def prepare() -> None:
+            token.copy_(self._token())
+            if self.state is not state:  # set meanwhile by an eager step
+                _torch_graph.copy(state, self.state)
+                self.state = state
+
+        def body() -> Answer:
+            answer = self._step(token, state)
+            if answer.state is not state:
+                _torch_graph.copy(state, answer.state)
+            return Answer(answer.y, state, {})
+
+        def show(answer: Answer) -> None:
+            self.latest = answer
+            self.position += 1
+
+        undo = partial(_torch_graph.copier, state)
+        return _torch_graph.Replay(self.device, body, show, prepare, undo, token.mul_)
 
     def _forward(self) -> Answer:
         return self._run(self.weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=False)[0]
@@ -91,18 +127,23 @@ class Network:
         return answer
 
     def step(self) -> None:
-        at = self.position % len(self.x)
-        x = self.x[at : at + 1]
-        if self.stream is None:
-            self.latest, _, _ = self._run(self.weights, x, *self.state, self.one_step, training=False)
-            self.state = self.latest.state
-        else:
-            if self.stream_weights is None:
-                layers = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias in self.stacked]
-                self.stream_weights = self.stream.pack(layers)
-            y = self.stream.advance(self.launcher, *self.stream_weights, x, *self.state)  # changes the state in place
-            self.latest = Answer(y, self.state, {})
+        self.latest = self._step(self._token(), self.state)
+        self.state = self.latest.state
         self.position += 1
+        self._called(self.step)
+
+    def _token(self) -> Tensor:
+        at = self.position % len(self.x)
+        return self.x[at : at + 1]
+
+    def _step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Answer:
+        """With a stream the state is changed in place, else the answer's is a new one."""
+        if self.stream is None:
+            return self._run(self.weights, x, *state, self.one_step, training=False)[0]
+        if self.stream_weights is None:
+            layers = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias in self.stacked]
+            self.stream_weights = self.stream.pack(layers)
+        return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
 
     def advance(self, tokens: int) -> None:
         """As so many calls of `step`, by the kernels for whole sequences. Raises `ValueError` unless `tokens` divides T."""
@@ -128,9 +169,20 @@ class Network:
         return {name: _on_host(value) for name, value in self.latest.gradients.items()}
 
     def provenance(self) -> dict[str, str]:
-        return {
+        found = {
             "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
         } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
+        phase = self.graphs.phase_of(self.again)
+        return found if phase is None else found | {"ran": _torch_graph.ran(self._names_run(phase), found["ran"])}
+
+    def _names_run(self, phase: Phase) -> list[str]:
+        """Of the last call, which launched a graph, made once more; it leaves no trace in the answer and the stream."""
+        restore = _torch_graph.copier((self.latest.y, *self.state) if phase == "step" else ())
+        position = self.position
+        names = _torch_profile.names_of(self.again, self.device)
+        restore()
+        self.position = position
+        return names
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
         """All layers; c0 wide. The recurrences' results, and each layer's output."""
@@ -201,8 +253,9 @@ class Network:
     def _part(self, depth: int) -> slice:
         return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)
 
-    def _put(self, value: np.ndarray | None) -> Tensor:
-        return torch.tensor(value, dtype=getattr(torch, self.spec.stored_dtype), device=self.device)
+    def _put(self, value: np.ndarray | Draw | None) -> Tensor:
+        assert value is not None  # `filled` leaves no gap for an LSTM
+        return placed(value, getattr(torch, self.spec.stored_dtype), self.device)
 
     def _wide(self, value: Tensor) -> Tensor:
         return value.to(recurrence.wide(value.dtype))

@@ -21,7 +21,7 @@ from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launcher
 from impls.backends._cuda.operands import check_backward, check_layer
 from impls.backends._cuda.plan import Design, Memory, Plan, choose
-from impls.backends._cuda.precision import products
+from impls.backends._cuda.precision import products, tf32_for
 
 EMULATE = "LSTM_BENCH_EMULATE"
 EMULATED_CAPABILITY = (9, 0)
@@ -39,9 +39,12 @@ def launcher_for(device: torch.device) -> Launcher:
     )
 
 
-def plan_for(x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool = False) -> Plan:
+def plan_for(
+    x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool | None = False
+) -> Plan:  # fmt: skip
+    """`tf32` None: as PyTorch's switch says now."""
     directions, _, hidden = weight_hh.shape
-    return planned(hidden, x.shape[1], directions, x.dtype, x.device, design, memory, tf32)
+    return planned(hidden, x.shape[1], directions, x.dtype, x.device, design, memory, tf32_for(x, tf32))
 
 
 @lru_cache(maxsize=1024)
@@ -68,13 +71,14 @@ def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
 @torch.library.custom_op("lstm_bench::lstm_layer", mutates_args=())
 def lstm_layer(
     x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
-    training: bool, design: str, memory: str, tf32: bool,
+    training: bool, design: str, memory: str, tf32: bool | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
     x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
-    device; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt; `tf32` lets
-    float32 be multiplied so. Raises a RuntimeError for tensors that do not fit together.
+    device; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt. `tf32` lets
+    float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
+    Raises a RuntimeError for tensors that do not fit together.
     """
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
     launcher = launcher_for(x.device)
@@ -102,7 +106,8 @@ def _(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, 
 @torch.library.custom_op("lstm_bench::lstm_layer_backward", mutates_args=())
 def lstm_layer_backward(
     grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None,
-    h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str, tf32: bool,
+    h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str,
+    tf32: bool | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
     check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)

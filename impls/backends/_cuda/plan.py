@@ -180,7 +180,7 @@ def _tiles(batch: int) -> int:
 
 
 def _resident(kernel: Kernel, resident: Resident | None) -> int:
-    return RESIDENT_CLUSTERS[kernel.cluster] if resident is None else resident(kernel)
+    return RESIDENT_CLUSTERS[kernel.cluster_blocks] if resident is None else resident(kernel)
 
 
 def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int, resident: int) -> float:

@@ -12,9 +12,12 @@ from torch import Tensor
 ONE_AT_A_TIME = threading.RLock()
 
 
-def tf32_for(x: Tensor) -> bool:
-    """Whether a module multiplies `x` in TF32: on a GPU, where `torch.nn.LSTM` would."""
-    return x.is_cuda and tf32_allowed()
+def tf32_for(x: Tensor, asked: bool | None = None) -> bool:
+    """Whether `x` is multiplied in TF32: as asked, or where nothing is, on a GPU where `torch.nn.LSTM` would.
+
+    Not for code that torch.compile traces: a switch that is read there is a constant of the graph, if it can be read at all.
+    """
+    return asked if asked is not None else x.is_cuda and tf32_allowed()
 
 
 def tf32_allowed() -> bool:

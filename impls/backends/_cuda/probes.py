@@ -52,7 +52,8 @@ def latency_kernel(cluster: int) -> Kernel:
 def latency(bench: Bench, cluster: int, trips: int) -> float:
     """Cycles one `send` takes from the first to the last block of a cluster, the wait for it included."""
     cycles, token = bench.zeros(1, dtype=torch.int64), bench.zeros(1)
-    _launch(bench, latency_kernel(cluster), 1, {"cycles": cycles, "token": token}, {"trips": trips}, [], [cycles, token])
+    arrays = {"cycles": cycles, "token": token}
+    _launch(bench, latency_kernel(cluster), cluster, arrays, {"trips": trips}, [], [cycles, token])
     if token.item() != 2 * trips:
         raise WrongExchange(f"the token came back as {token.item()} after {trips} trips; it must be {2 * trips}")
     return cycles.item() / (2 * (trips - 1))

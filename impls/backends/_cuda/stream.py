@@ -69,7 +69,8 @@ class Stream:
     def kernel(self) -> Kernel:
         defines = (("STORAGE", EXACT_STORAGE[self.dtype]), ("CLUSTER", str(self.cluster)), ("COLUMNS", str(self.columns)))
         shared_bytes = next(size for size in SHARED_BYTES if size >= self.needed_bytes)
-        return Kernel("stream.cu", "lstm_stream", defines, THREADS, shared_bytes, self.cluster)
+        cluster = self.cluster if self.cluster > 1 else None  # stream.cu leaves cluster instructions out for one block
+        return Kernel("stream.cu", "lstm_stream", defines, THREADS, shared_bytes, cluster)
 
     def words(self) -> str:
         return f"stream: one launch a step of all layers, C{self.cluster} N{self.columns}"

@@ -71,21 +71,6 @@ def test_provenance_names_the_plan_and_why():
         assert not network.cuda_stream_timed
 
 
-def test_recorded_calls_give_their_own_answers_when_replayed():
-    def record(compute):
-        kept = compute()
-        replayed.append(compute)
-        return lambda: kept
-
-    replayed, case = [], Case(LSTMSpec(4, 8), 3, 2, phase="forward_backward")
-    network = Network(case.spec, *case.data(), step_plan("float32"), emulate.Emulation(), torch.device("cpu"), record)
-    for _ in range(2):
-        network.forward()
-        assert not network.gradients()
-        agreement.check_against(agreement.answer(network, case), case)
-    assert replayed == [network._forward, network._forward_backward]
-
-
 def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
     asked = {}
     monkeypatch.setattr(cuda.driver, "missing", lambda: None)

@@ -1,12 +1,12 @@
-"""Launches, and questions to the driver, on two devices that do not exist: a driver that writes down what it is asked."""
+"""Launches, and questions to the driver, on two devices that do not exist (fake_driver.py)."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,73 +17,18 @@ from impls.backends._cuda import driver
 from impls.backends._cuda.kernels import Kernel, Launch, Refused
 from impls.backends._cuda.plan import choose
 from impls.backends._cuda.stream import choose_stream
+from tests.impls.cuda.fake_driver import SUCCESS, Devices, install, real
 
-real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
-
-SUCCESS = real.CUresult.CUDA_SUCCESS
-LARGE = Kernel("", "function", (), threads=64, shared_bytes=100_000, cluster=16)
+LARGE = Kernel("code", "function", (), threads=64, shared_bytes=100_000, cluster=16)
 
 
 class Arguments(ctypes.Structure):
     _fields_ = [("number", ctypes.c_int)]
 
 
-class Devices:
-    """Two of them. `events` is what happened, with the device that was current then."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.current, self.events, self.active, self.shared_limit, self.version = 0, [], 6, 227 << 10, 13000
-        self.refused: dict[str, str] = {}
-        self.bindings = SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name.startswith("CU")})
-        for call in ("cuModuleLoadData", "cuModuleGetFunction", "cuFuncSetAttribute", "cuLaunchKernelEx",
-                     "cuOccupancyMaxActiveClusters", "cuDeviceGet", "cuDeviceGetAttribute", "cuDriverGetVersion"):  # fmt: skip
-            setattr(self.bindings, call, lambda *arguments, call=call: self.answer(call, arguments))
-        self.code = tmp_path / "code.cubin"
-        self.code.write_bytes(b"code")
-
-    def answer(self, call: str, arguments: tuple) -> tuple:
-        self.events.append((call, self.current, *arguments))
-        if call in self.refused:
-            return (getattr(real.CUresult, self.refused[call]),)
-        function = real.CUfunction(50 + self.current)
-        given = {
-            "cuModuleLoadData": (self.current,), "cuModuleGetFunction": (function,), "cuDeviceGet": (self.current,),
-            "cuOccupancyMaxActiveClusters": (self.active,), "cuDeviceGetAttribute": (self.shared_limit,),
-            "cuDriverGetVersion": (self.version,),
-        }  # fmt: skip
-        return SUCCESS, *given.get(call, ())
-
-    @contextlib.contextmanager
-    def device(self, device: torch.device) -> Iterator[None]:
-        before, self.current = self.current, torch.device(device).index
-        yield
-        self.current = before
-
-    def launches(self) -> list[tuple[int, int, int]]:
-        """Of each: the device that was current, the function, the stream."""
-        return [(at, int(function), int(config.hStream)) for call, at, config, function, *_ in
-                (event for event in self.events if event[0] == "cuLaunchKernelEx")]  # fmt: skip
-
-    def count(self, call: str) -> int:
-        return sum(event[0] == call for event in self.events)
-
-
 @pytest.fixture
-def devices(monkeypatch, tmp_path) -> Devices:
-    made = Devices(tmp_path)
-    for cached in (driver._function, driver.occupancy, driver.shared_limit):
-        cached.cache_clear()
-    monkeypatch.setattr(driver, "bindings", lambda: made.bindings)
-    monkeypatch.setattr(driver, "cubin", lambda kernel, target: made.code)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device", made.device)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: made.current)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=100 + device.index))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=0: (9, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=78))
-    yield made
-    for cached in (driver._function, driver.occupancy, driver.shared_limit):
-        cached.cache_clear()
+def devices(monkeypatch, tmp_path) -> Iterator[Devices]:
+    yield from install(monkeypatch, tmp_path)
 
 
 def launch_on(index: int, kernel: Kernel = LARGE) -> Launch:
@@ -95,7 +40,7 @@ def test_a_launch_runs_on_its_tensors_device_and_that_devices_stream(devices):
     for index in (1, 0, 1, 1):
         launcher(launch_on(index))
         assert devices.current == 0
-    assert devices.launches() == [(1, 51, 101), (0, 50, 100), (1, 51, 101), (1, 51, 101)]
+    assert devices.launches() == [(1, 1, 101), (0, 0, 100), (1, 1, 101), (1, 1, 101)]
     loads = [event[:3] for event in devices.events if event[0] == "cuModuleLoadData"]
     assert loads == [("cuModuleLoadData", 1, b"code"), ("cuModuleLoadData", 0, b"code")]  # once a device, and kept
 
@@ -114,37 +59,78 @@ def test_a_launch_tells_the_driver_its_sizes_and_cluster(devices):
     assert parameters > 0
 
 
-def test_recording_runs_once_aside_before_the_capture(monkeypatch):
-    events, streams = [], []
+def cluster_sizes(config) -> list[int]:
+    kinds = real.CUlaunchAttributeID
+    found = config.attrs[: config.numAttrs] if config.numAttrs else []
+    return [one.value.clusterDim.x for one in found if one.id == kinds.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION]
 
-    class Stream:
-        def __init__(self, name="side"):
-            self.name = name
 
-        def wait_stream(self, other):
-            events.append(f"{self.name} waits for {other.name}")
+@pytest.mark.parametrize("cluster, said", [(None, []), (1, [1]), (4, [4])])
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_a_launch_says_its_cluster_also_of_one_block_and_also_where_it_is_cooperative(cluster, said, cooperative):
+    kernel = Kernel("code", "function", (), 64, 0, cluster, cooperative)
+    config = driver.configuration(kernel, (8, 1, 1), 0)
+    assert cluster_sizes(config) == said and config.numAttrs == len(said) + cooperative
+    found = config.attrs[: config.numAttrs] if config.numAttrs else []
+    kinds = real.CUlaunchAttributeID
+    assert [one.value.cooperative for one in found if one.id == kinds.CU_LAUNCH_ATTRIBUTE_COOPERATIVE] == [1] * cooperative
 
-    @contextlib.contextmanager
-    def inside(name):
-        streams.append(name)
-        yield
-        streams.pop()
 
-    main = Stream("main")
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: main)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside(stream.name))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: events.append("replay")))
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: inside("capture"))
+def test_cluster_instructions_launched_without_a_cluster_corrupt_the_context(devices):
+    """What the fake driver refuses, and that it refuses everything from then on, as the real one did."""
+    launcher, right = driver.Driver(), Kernel("barrier.cluster", "function", (), 64, 0, 1)
+    launcher(launch_on(0, right))
+    with pytest.raises(driver.DriverError, match="cuLaunchKernelEx failed: CUDA_ERROR_ILLEGAL_INSTRUCTION"):
+        launcher(launch_on(0, replace(right, cluster=None)))
+    with pytest.raises(driver.DriverError, match="cuLaunchKernelEx failed: CUDA_ERROR_ILLEGAL_INSTRUCTION"):
+        launcher(launch_on(0, right))
 
-    def compute():
-        events.append(f"compute in {streams}")
-        return "answer"
 
-    replay = driver.record(compute)
-    assert events == ["side waits for main", "compute in ['side']", "main waits for side", "compute in ['capture']"]
-    assert replay() == replay() == "answer"
-    assert events[4:] == ["replay", "replay"]
+def test_a_grid_that_is_no_whole_number_of_clusters_is_not_launched(devices):
+    with pytest.raises(ValueError, match="a grid of 1 blocks along x is no whole number of clusters of 16"):
+        replace(launch_on(0), grid=(1, 1, 1))
+    launcher = driver.Driver()
+    launcher(launch_on(0))
+    config, function = driver.configuration(LARGE, (1, 1, 1), 0), driver._function(LARGE, 0)
+    with pytest.raises(driver.DriverError, match="CUDA_ERROR_INVALID_CLUSTER_SIZE"):
+        driver.require("cuLaunchKernelEx", devices.bindings.cuLaunchKernelEx(config, function, 0, 0))
+    launcher(launch_on(0))  # that error is not sticky
+
+
+@pytest.mark.parametrize("first", [
+    lambda: driver.Driver()(launch_on(0)), lambda: driver.Driver()(launch_on(1)),
+    lambda: driver.resident_clusters(LARGE), lambda: driver.occupancy(LARGE, torch.device("cuda", 0)),
+    lambda: driver.occupancy(replace(LARGE, cluster=None), torch.device("cuda", 0)),
+    lambda: choose(256, 8, 1, torch.bfloat16, (9, 0), **driver.room()),
+    lambda: choose_stream(torch.float32, 64, 256, 2, 1, (9, 0), **driver.room()),
+], ids=["launch", "launch on another device", "resident", "occupancy", "blocks", "plan", "stream"])  # fmt: skip
+def test_the_first_use_of_a_process_makes_the_primary_context(devices, first):
+    assert not devices.contexts
+    first()
+    assert devices.contexts and devices.current == 0
+
+
+def test_without_a_context_the_fake_driver_loads_nothing(devices, monkeypatch):
+    monkeypatch.setattr(driver, "enter_context", lambda device: None)
+    with pytest.raises(driver.DriverError, match="cuModuleLoadData failed: CUDA_ERROR_INVALID_CONTEXT"):
+        driver.Driver()(launch_on(0))
+    with pytest.raises(driver.DriverError, match="cuModuleLoadData failed: CUDA_ERROR_INVALID_CONTEXT"):
+        driver.resident_clusters(LARGE)
+
+
+def test_every_thread_enters_the_one_context(devices):
+    """Autograd and JAX call from threads of their own, where a kernel that is loaded already has no context."""
+    launcher = driver.Driver()
+    launcher(launch_on(0))
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            pool.submit(launcher, launch_on(0)).result()
+    calls = [event[0] for event in devices.events]
+    assert (calls.count("cuDevicePrimaryCtxRetain"), calls.count("cuCtxSetCurrent"), calls.count("cuModuleLoadData")) == (
+        1,
+        2,
+        1,
+    )
 
 
 def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
@@ -152,7 +138,7 @@ def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
     asked = [config for call, _, _, config in (e for e in devices.events if e[0] == "cuOccupancyMaxActiveClusters")]
     assert {config.attrs[0].value.clusterDim.x for config in asked} == {4, 8, 16}
     assert "asked of the driver" in plan.reason
-    assert driver.resident_clusters(Kernel("", "", (), 64, 0)) == 78
+    assert driver.resident_clusters(Kernel("code", "", (), 64, 0)) == 78
 
 
 @pytest.mark.parametrize("call, name", [
@@ -178,7 +164,7 @@ def test_any_other_error_is_not_taken_for_a_lack_of_room(devices, call, name):
 def test_a_device_with_less_shared_memory_gets_what_fits_it(devices):
     devices.shared_limit = 99 << 10
     assert driver.resident_clusters(LARGE) == 6
-    assert driver.resident_clusters(Kernel("", "", (), 64, 100 << 10)) == 0
+    assert driver.resident_clusters(Kernel("code", "", (), 64, 100 << 10)) == 0
     for hidden in (64, 256, 512, 768):
         plan = choose(hidden, 8, 1, torch.bfloat16, (12, 0), **driver.room())
         for shape in (plan.forward, plan.backward):

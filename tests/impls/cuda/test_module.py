@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +94,30 @@ def test_compiles_as_one_graph(options, autocast, compiler):
     assert answers[1][0].dtype == (torch.bfloat16 if autocast else torch.float32)
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if autocast else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(answers[1], answers[0], **tolerance)
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory) -> dict[str, dict]:
+    program = Path(__file__).with_name("traced_on_fake_cuda.py")
+    command = [sys.executable, str(program), str(tmp_path_factory.mktemp("guard"))]
+    root = Path(__file__).parents[3]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    assert not ran.returncode, ran.stderr
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    return {line.pop("name"): line for line in lines}
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("options", ["plain", "deep", "projected", "autocast"])
+def test_on_a_gpu_it_compiles_as_one_graph_that_reads_no_switch(traced, options, backend):
+    """With fake tensors of a GPU: Dynamo sees the module as it does on a real one."""
+    dtype = "torch.bfloat16" if options == "autocast" else "torch.float32"
+    assert traced[f"{options}, {backend}"] == {"devices": ["cuda:0"], "dtype": dtype, "read": []}
+
+
+def test_a_module_that_reads_a_switch_or_does_what_pytorch_2_11_cannot_trace_would_be_seen(traced):
+    assert "torch.backends.cudnn.rnn" in traced["reading_a_switch"]["read"]
+    assert "graph_break" in traced["asking_what_is_available"]["failed"]
 
 
 @pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
@@ -210,15 +239,14 @@ def test_indices_of_a_pack_are_sent_without_waiting():
     assert asked == ["pinned", (torch.device("cuda", 1), True)]
 
 
-@pytest.mark.parametrize("allowed", [False, True])
-def test_tf32_is_decided_by_pytorchs_switch(allowed, monkeypatch):
+def test_tf32_is_left_to_the_operators(monkeypatch):
+    """Which read PyTorch's switch when they run: see test_precision.py."""
     seen = []
-    monkeypatch.setattr("impls.backends._cuda.module.tf32_for", lambda x: allowed)
     monkeypatch.setattr(
         "impls.backends._cuda.module.lstm_layer", lambda *given: seen.append(given[-1]) or (given[0], *given[4:6])
     )
     LSTM(4, 7)(torch.randn(2, 1, 4))
-    assert seen == [allowed]
+    assert seen == [None]
 
 
 def test_design_and_memory_can_be_chosen(monkeypatch):

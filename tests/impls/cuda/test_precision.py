@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from impls.backends._cuda import layer
+from impls.backends._cuda import layer, ops
+from impls.backends._cuda.module import LSTM
 from impls.backends._cuda.ops import lstm_layer
-from impls.backends._cuda.precision import products, tf32_allowed
+from impls.backends._cuda.precision import products, tf32_allowed, tf32_for
 from tests.impls.cuda.test_ops import TENSORS, arguments
 
 BACKENDS = torch.backends
@@ -40,14 +43,34 @@ def old_switch(value):
 
 
 @pytest.mark.parametrize("switch", [switch_of_everything, switch_of_cudnn, switch_of_rnns, old_switch])
-def test_every_switch_is_understood_also_in_a_compiled_graph(switch):
-    compiled = torch.compile(lambda x: x + tf32_allowed(), backend="eager", fullgraph=True)
+def test_every_switch_is_understood_also_by_a_compiled_module(switch, monkeypatch):
+    """Forward and backward read it when they run, so that a graph that was compiled under one value follows another."""
+    seen, traces = [], []
+    monkeypatch.setattr(ops, "tf32_for", lambda x, asked: seen.append(asked is None and tf32_allowed()) or False)
+
+    def compiler(graph, inputs):
+        traces.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(LSTM(4, 3), backend=compiler, fullgraph=True)
     for value in ("ieee", "tf32", "ieee"):
         if switch in (switch_of_everything, switch_of_cudnn):
             BACKENDS.cudnn.rnn.fp32_precision = "none"
         switch(value)
         assert tf32_allowed() == (value == "tf32")
-        assert compiled(torch.zeros(())) == (value == "tf32")
+        seen.clear()
+        compiled(torch.zeros(2, 1, 4))[0].sum().backward()
+        assert seen == [value == "tf32"] * 2 and len(traces) == 1
+
+
+@pytest.mark.parametrize("asked, switch, on_gpu, expected", [
+    (None, "tf32", True, True), (None, "ieee", True, False), (None, "tf32", False, False),
+    (True, "ieee", True, True), (True, "ieee", False, True), (False, "tf32", True, False),
+])  # fmt: skip
+def test_who_decides(asked, switch, on_gpu, expected):
+    BACKENDS.cudnn.rnn.fp32_precision = switch
+    assert tf32_for(SimpleNamespace(is_cuda=on_gpu), asked) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("around", ["none", "ieee", "tf32"])

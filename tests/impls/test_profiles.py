@@ -1,0 +1,56 @@
+"""Profiler passes kept within a run: made once for a backend and case, read by later processes, and nothing else is."""
+
+from __future__ import annotations
+
+import torch
+
+from bench import agreement, prepare
+from bench.case import Case
+from impls import LSTMSpec, profiles
+from impls.backends import _torch_profile
+
+CASE = Case(LSTMSpec(4, 5), 6, 2)
+
+
+def test_a_pass_is_made_once_in_a_run_and_by_everybody_outside_of_one(tmp_path):
+    made = []
+
+    def look() -> list[str]:
+        made.append("pass")
+        return [f"kernel {len(made)}"]
+
+    def twice(folder: str | None, name: str) -> list[list[str]]:
+        with profiles.kept(folder, name):
+            return [profiles.names(look), profiles.names(look)]
+
+    first = twice(str(tmp_path), "torch a")
+    assert twice(str(tmp_path), "torch a") == first == [["kernel 1"], ["kernel 2"]]
+    assert len(made) == 2
+    assert twice(str(tmp_path), "torch b") == [["kernel 3"], ["kernel 4"]], "another case"
+    assert twice(None, "torch a") == [["kernel 5"], ["kernel 6"]], "outside of a run"
+
+
+def test_a_look_that_failed_keeps_nothing(tmp_path):
+    try:
+        with profiles.kept(str(tmp_path), "torch a"):
+            profiles.names(lambda: ["half"])
+            raise RuntimeError("the second pass failed")
+    except RuntimeError:
+        pass
+    with profiles.kept(str(tmp_path), "torch a"):
+        assert profiles.names(lambda: ["whole"]) == ["whole"]
+
+
+def test_a_second_worker_reads_what_ran_from_the_first_ones_pass(tmp_path, monkeypatch):
+    monkeypatch.setenv(agreement.REFERENCES, str(tmp_path))
+    first = prepare.prepare(CASE, "torch").provenance
+    monkeypatch.setattr(_torch_profile, "_seen", lambda call, device: ["aten::_cudnn_rnn"])
+    assert prepare.prepare(CASE, "torch").provenance == first
+    monkeypatch.delenv(agreement.REFERENCES)
+    try:
+        prepare.prepare(CASE, "torch")
+    except prepare.Rejected as reason:
+        assert "torch fell back: 'cudnn' ran" in str(reason)
+    else:
+        raise AssertionError("without the pass that is kept, the other kernel is seen")
+    assert torch.backends.cudnn.enabled
