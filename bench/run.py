@@ -192,9 +192,8 @@ class Run:
         replies = _refused(task, wanted)
         ready, unready = workers.get([name for name in wanted if name not in replies])
         replies |= unready
-        at_once = 1 if self.plan.device == "cuda" else turns.PREPARED_AT_ONCE  # GPU memory is counted for the whole device
         with Watch(task.case.spec.device) as conditions:
-            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), at_once, alone.TIMEOUT_SECONDS)
+            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), alone.TIMEOUT_SECONDS)
         self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
@@ -217,7 +216,7 @@ class Run:
             limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
             slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
             replies |= turns.measure(
-                ready, task.case.to_dict(), self.plan.pace, first, watch, slowest=slowest, prepare_seconds=limit
+                ready, task.case.to_dict(), self.plan.pace, first, watch, turns.PREPARED_AT_ONCE if first else 1, slowest, limit
             )
         for name in replies:
             if "load_seconds" in replies[name]:

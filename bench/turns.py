@@ -16,8 +16,8 @@ from impls.backend import GRAPH_OF
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
 TURN_SECONDS = 60.0
-# Two keep two processors busy: most of preparing is Python or a compiler in one thread. More only wait for each other's
-# spinning threads: seven at a time took longer than one after the other, on two processors.
+# In the first replicate, where one compiles while others load and validate. Later ones find everything compiled, and two that
+# compute side by side wait for each other's spinning threads: two such trainings took 15 times as long together as in turn.
 PREPARED_AT_ONCE = 2
 BESIDE = "another backend was being prepared at the same time"  # the note of such a first call
 
@@ -31,7 +31,7 @@ def measure(
     pace: Pace,
     first: bool,
     watch: Callable[[str], None],
-    at_once: int = PREPARED_AT_ONCE,
+    at_once: int = 1,
     slowest: Sequence[str] = (),
     prepare_seconds: float | None = None,
     after_turn: Callable[[str], None] = lambda backend: None,
@@ -77,11 +77,11 @@ def _as_launched(reply: Reply, case: Mapping[str, Any]) -> Reply:
 
 
 def ask_alone(
-    workers: Mapping[str, WorkerProcess], study_name: str, case: Mapping[str, Any], at_once: int, seconds: float
+    workers: Mapping[str, WorkerProcess], study_name: str, case: Mapping[str, Any], seconds: float
 ) -> dict[str, Reply]:
-    """Each worker's reply about a case that the study measures by itself."""
+    """Each worker's reply about a case that the study measures by itself, one worker after the other."""
     table = _Table(workers)
-    measured = _ask_each(table, list(workers), "alone", seconds, at_once, study_name=study_name, case=case)
+    measured = _ask_each(table, list(workers), "alone", seconds, 1, study_name=study_name, case=case)
     return table.out | measured
 
 

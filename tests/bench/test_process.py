@@ -188,7 +188,7 @@ def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_
         clock = {"now": 0.0}
         monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
         sides = {"base": Fake(), "new": Fake()}
-        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None, at_once=1)  # type: ignore[arg-type]
+        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 
