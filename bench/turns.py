@@ -6,9 +6,10 @@ Turn k of two backends lie next to each other in time; the order of turns is rev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import impls
 from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess, first_to_answer
 from impls.backend import GRAPH_OF
@@ -88,11 +89,14 @@ def ask_alone(
 def _ask_each(
     table: _Table, order: Sequence[str], operation: str, limit: float, at_once: int, **arguments: Any
 ) -> dict[str, Reply]:
-    """The `ok` replies of all workers, asked in this order, of which at most `at_once` compute at a time."""
+    """The `ok` replies of all workers, asked in this order, of which at most `at_once` compute at a time.
+
+    No two of them by one framework: their threads would spin against each other.
+    """
     waiting, asked, found = [name for name in order if name in table.workers], dict[str, float](), dict[str, Reply]()
     while waiting or asked:
-        while waiting and len(asked) < at_once:
-            backend = waiting.pop(0)
+        while len(asked) < at_once and (backend := _next(waiting, asked)):
+            waiting.remove(backend)
             if table.send(backend, operation, **arguments):
                 asked[backend] = time.monotonic() + limit
         if asked:
@@ -101,6 +105,12 @@ def _ask_each(
             if reply := table.receive(backend, limit):
                 found[backend] = reply
     return {backend: found[backend] for backend in table.workers if backend in found}
+
+
+def _next(waiting: Sequence[str], asked: Iterable[str]) -> str | None:
+    """The first backend whose framework is not at work."""
+    busy = {impls.framework(name) for name in asked}
+    return next((name for name in waiting if impls.framework(name) not in busy), None)
 
 
 def _turn(

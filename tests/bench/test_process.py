@@ -211,3 +211,9 @@ def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, t
         replies = turns.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
     numpy, slowed = (min(replies[name]["measurements"][0]["samples"]) for name in ("numpy", "slowed"))
     assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"]["measurements"][0]["samples"])
+
+
+def test_two_backends_of_one_framework_are_never_prepared_at_the_same_time():
+    assert turns._next(["torch_loop", "jax", "numpy"], ["torch"]) == "jax"
+    assert turns._next(["torch_loop", "flax"], ["torch", "jax"]) is None
+    assert turns._next(["torch_loop"], []) == "torch_loop"
