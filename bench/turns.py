@@ -95,7 +95,7 @@ def _ask_each(
     """
     waiting, asked, found = [name for name in order if name in table.workers], dict[str, float](), dict[str, Reply]()
     while waiting or asked:
-        while len(asked) < at_once and (backend := _next(waiting, asked)):
+        while len(asked) < at_once and (backend := _next(table.workers, waiting, asked)):
             waiting.remove(backend)
             if table.send(backend, operation, **arguments):
                 asked[backend] = time.monotonic() + limit
@@ -107,10 +107,10 @@ def _ask_each(
     return {backend: found[backend] for backend in table.workers if backend in found}
 
 
-def _next(waiting: Sequence[str], asked: Iterable[str]) -> str | None:
-    """The first backend whose framework is not at work."""
-    busy = {impls.framework(name) for name in asked}
-    return next((name for name in waiting if impls.framework(name) not in busy), None)
+def _next(workers: Mapping[str, WorkerProcess], waiting: Sequence[str], asked: Iterable[str]) -> str | None:
+    """The first of those waiting whose framework is not at work."""
+    busy = {impls.framework(workers[name].backend) for name in asked}
+    return next((name for name in waiting if not busy or impls.framework(workers[name].backend) not in busy), None)
 
 
 def _turn(

@@ -187,7 +187,7 @@ def test_no_naive_answer_is_computed_where_the_error_is_small_without_one(monkey
     with pytest.raises(RuntimeError, match="a naive answer in float32"):
         agreement.validate(wrong, CASE)
     monkeypatch.undo()
-    with pytest.raises(Disagreement, match="outputs is off by 0.0001"):
+    with pytest.raises(Disagreement, match=r"outputs is off by 0\.0001"):
         agreement.validate(wrong, CASE)
 
 
