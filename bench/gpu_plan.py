@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench import items, processors
+from bench import gpu_costs, items, processors
 from bench.gpu.emulated import BACKEND
 from bench.gpu.items import ITEMS, Source
 from bench.plan import SUITES, Plan
@@ -16,9 +16,6 @@ SECONDS = 480.0
 BACKENDS = ("cuda", "cudnn")
 FILTERS = ("dtype=bfloat16", "launch=graph")  # the other data types, eager launches and baselines: lstm-bench run goal
 EMULATED_BACKENDS = (BACKEND, "torch")
-# Of a case and backend on one H100 (2026-11-26, 14 cases of study `throughput`): about 1.3 s, and 0.03 s for each million of
-# weights and inputs. The workers' start, the peak of one data type and the harness's own overhead are measured there too.
-CASE_SECONDS, MILLION_SECONDS, START_SECONDS = 1.3, 0.03, 25.0
 
 
 class Row(NamedTuple):
@@ -67,6 +64,7 @@ def predicted(plan: Plan) -> list[Row]:
 
 
 def grid_seconds(plan: Plan) -> float:
-    cases = plan.cases("goal")
-    millions = sum(8 * case.spec.hidden_size**2 + case.tokens * 2 * case.spec.hidden_size for case in cases) / 1e6
-    return START_SECONDS + len(plan.compared()) * (CASE_SECONDS * len(cases) + MILLION_SECONDS * millions)
+    """From the costs of a case that were recorded on an H100; both workers start side by side."""
+    cases = [(case, backend) for case in plan.cases("goal") for backend in plan.compared()]
+    once = gpu_costs.START_SECONDS + gpu_costs.CEILINGS_SECONDS * len(plan.dtypes())
+    return once + sum(gpu_costs.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)

@@ -24,8 +24,8 @@ LIST = "parts"  # the key of the record that says why an item's parts are not ev
 
 
 def reserved(names: Sequence[str]) -> float:
-    """Seconds that the items measured after the grid of sizes may take."""
-    return sum(ITEMS[name].budget for name in names if not ITEMS[name].first)
+    """Seconds that the items measured after the grid are predicted to take; where they take longer, the last give way."""
+    return sum(ITEMS[name].predicted for name in names if not ITEMS[name].first)
 
 
 @dataclass(slots=True)

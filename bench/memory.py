@@ -96,14 +96,16 @@ def _kibibytes(status: Path, name: str) -> int:
 
 @contextmanager
 def _device_peaks() -> Iterator[Peaks]:
-    """What NVML says is used, sampled at 200 Hz, less what was before loading (the context is up by then); and PyTorch's own
-    two."""
-    torch = sys.modules.get("torch")
+    """What NVML says is used, sampled at 200 Hz, less what was before loading, when the framework's context is up; and
+    PyTorch's own two."""
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.init()
         torch.zeros(1, device="cuda")  # the context, which NVML counts from here on
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    if jax is not None:
+        jax.block_until_ready(jax.device_put(0.0))  # likewise
     used = Gauge()
     baseline = used.read()
     highest, stop = [baseline], threading.Event()

@@ -17,7 +17,8 @@ def outcome(
     """`marks` are added to the provenance, whatever the status. Of an emulated run no metric keeps its name."""
     measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
     if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
-        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
+        notes = tuple(reply.get("first_call_notes", ()))
+        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],), notes=notes))
     if "emulated" in marks:
         measurements = [
             replace(item, metric=EMULATED_METRIC + item.metric.removeprefix(EMULATED_METRIC)) for item in measurements

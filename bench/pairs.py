@@ -166,7 +166,7 @@ class Pairs:
         with Watch(question.case.spec.device) as conditions:
             pace = PACES[self.plan.suite]
             note = conditions.note_turn
-            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, apart=True, after_turn=note)
+            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, after_turn=note)
         invalid = conditions.invalid()
         seconds = (time.monotonic() - clock) / len(crews)
         records = {}

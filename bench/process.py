@@ -95,11 +95,14 @@ class WorkerProcess:
         return self.receive(timeout)
 
     def kill(self) -> None:
-        """With whatever it started, such as Inductor's compilers: each worker leads a process group of its own."""
+        self.end()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Kill it with whatever it started, such as Inductor's compilers, and wait for nothing: it leads a process group."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def close(self) -> None:
         """End the worker at once: it has nothing to save, and PyTorch takes up to two seconds to say good-bye."""

@@ -58,6 +58,7 @@ class Run:
     out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
     busy_seconds: float = 0.0
     warm_up_seconds: float = 0.0
+    preparing: dict[str, float] = field(default_factory=dict)  # seconds that each backend's last case took to load and call
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
@@ -191,9 +192,8 @@ class Run:
         replies = _refused(task, wanted)
         ready, unready = workers.get([name for name in wanted if name not in replies])
         replies |= unready
-        at_once = 1 if self.plan.device == "cuda" else turns.PREPARED_AT_ONCE  # GPU memory is counted for the whole device
         with Watch(task.case.spec.device) as conditions:
-            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), at_once, alone.TIMEOUT_SECONDS)
+            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), alone.TIMEOUT_SECONDS)
         self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
@@ -214,7 +214,13 @@ class Run:
         with Watch(task.case.spec.device) as conditions:
             first = task.replicate == 0
             limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
-            replies |= turns.measure(ready, task.case.to_dict(), self.plan.pace, first, watch, prepare_seconds=limit)
+            slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
+            replies |= turns.measure(
+                ready, task.case.to_dict(), self.plan.pace, first, watch, turns.PREPARED_AT_ONCE if first else 1, slowest, limit
+            )
+        for name in replies:
+            if "load_seconds" in replies[name]:
+                self.preparing[name] = replies[name]["load_seconds"] + replies[name]["first_call_seconds"]
         self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
 
     def _finish(

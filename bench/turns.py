@@ -6,9 +6,10 @@ Turn k of two backends lie next to each other in time; the order of turns is rev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import impls
 from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess, first_to_answer
 from impls.backend import GRAPH_OF
@@ -16,9 +17,10 @@ from impls.backend import GRAPH_OF
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
 TURN_SECONDS = 60.0
-# Where no first call is timed. Two keep two processors busy: most of preparing is Python in one thread. More only wait for each
-# other's spinning threads: seven at a time took longer than one after the other, on two processors.
+# In the first replicate, where one compiles while others load and validate. Later ones find everything compiled, and two that
+# compute side by side wait for each other's spinning threads: two such trainings took 15 times as long together as in turn.
 PREPARED_AT_ONCE = 2
+BESIDE = "another backend was being prepared at the same time"  # the note of such a first call
 
 
 Reply = dict[str, Any]
@@ -30,20 +32,24 @@ def measure(
     pace: Pace,
     first: bool,
     watch: Callable[[str], None],
-    apart: bool | None = None,
+    at_once: int = 1,
+    slowest: Sequence[str] = (),
     prepare_seconds: float | None = None,
     after_turn: Callable[[str], None] = lambda backend: None,
 ) -> dict[str, Reply]:
     """Ask every worker for the same case in turns; returns each backend's reply.
 
-    In the `first` replicate answers are checked against the oracle. `apart`: prepare one after the other, as is needed
-    where first calls are timed; by default in the first replicate only. Otherwise two at a time. `prepare_seconds`: after
-    which preparing counts as hanging. A reply is `ok` with measurements, provenance and first-call time, or the typed outcome
-    that took its backend out.
+    In the `first` replicate answers are checked against the oracle. `at_once`: how many prepare at a time; 1 where first calls
+    are compared. `slowest`: backends that begin, since they take longest. `prepare_seconds`: after which preparing counts as
+    hanging. A reply is `ok` with measurements, provenance and first-call time, or the typed outcome that took its backend out.
     """
     table = _Table(workers)
     limit = PREPARE_SECONDS if prepare_seconds is None else prepare_seconds
-    prepared = _prepare(table, case, first, first if apart is None else apart, watch, limit)
+    watch("preparing")
+    order = [*slowest, *(name for name in workers if name not in slowest)]
+    prepared = _ask_each(table, order, "prepare", limit, at_once, case=case, check_answers=first)
+    if at_once > 1 and len(workers) > 1:
+        prepared = {name: reply | {"first_call_notes": [BESIDE]} for name, reply in prepared.items()}
     for backend in list(prepared):
         watch(f"{backend}: warming up")
         if not table.ask(backend, "warm_up", WARM_SECONDS, seconds=pace.warm_seconds):
@@ -71,30 +77,26 @@ def _as_launched(reply: Reply, case: Mapping[str, Any]) -> Reply:
     return reply
 
 
-def _prepare(
-    table: _Table, case: Mapping[str, Any], first: bool, apart: bool, watch: Callable[[str], None], limit: float
-) -> dict[str, Reply]:
-    """One after the other where first calls are timed, else a few at a time."""
-    watch("preparing")
-    arguments = {"case": case, "check_answers": first}
-    return _ask_each(table, "prepare", limit, 1 if apart else PREPARED_AT_ONCE, **arguments)
-
-
 def ask_alone(
-    workers: Mapping[str, WorkerProcess], study_name: str, case: Mapping[str, Any], at_once: int, seconds: float
+    workers: Mapping[str, WorkerProcess], study_name: str, case: Mapping[str, Any], seconds: float
 ) -> dict[str, Reply]:
-    """Each worker's reply about a case that the study measures by itself."""
+    """Each worker's reply about a case that the study measures by itself, one worker after the other."""
     table = _Table(workers)
-    measured = _ask_each(table, "alone", seconds, at_once, study_name=study_name, case=case)
+    measured = _ask_each(table, list(workers), "alone", seconds, 1, study_name=study_name, case=case)
     return table.out | measured
 
 
-def _ask_each(table: _Table, operation: str, limit: float, at_once: int, **arguments: Any) -> dict[str, Reply]:
-    """The `ok` replies of all workers, of which at most `at_once` compute at a time."""
-    waiting, asked, found = list(table.workers), dict[str, float](), dict[str, Reply]()
+def _ask_each(
+    table: _Table, order: Sequence[str], operation: str, limit: float, at_once: int, **arguments: Any
+) -> dict[str, Reply]:
+    """The `ok` replies of all workers, asked in this order, of which at most `at_once` compute at a time.
+
+    No two of them by one framework: their threads would spin against each other.
+    """
+    waiting, asked, found = [name for name in order if name in table.workers], dict[str, float](), dict[str, Reply]()
     while waiting or asked:
-        while waiting and len(asked) < at_once:
-            backend = waiting.pop(0)
+        while len(asked) < at_once and (backend := _next(table.workers, waiting, asked)):
+            waiting.remove(backend)
             if table.send(backend, operation, **arguments):
                 asked[backend] = time.monotonic() + limit
         if asked:
@@ -103,6 +105,12 @@ def _ask_each(table: _Table, operation: str, limit: float, at_once: int, **argum
             if reply := table.receive(backend, limit):
                 found[backend] = reply
     return {backend: found[backend] for backend in table.workers if backend in found}
+
+
+def _next(workers: Mapping[str, WorkerProcess], waiting: Sequence[str], asked: Iterable[str]) -> str | None:
+    """The first of those waiting whose framework is not at work."""
+    busy = {impls.framework(workers[name].backend) for name in asked}
+    return next((name for name in waiting if not busy or impls.framework(workers[name].backend) not in busy), None)
 
 
 def _turn(

@@ -22,6 +22,8 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for worker in self.live.values():
+            worker.end()  # all of them before any is waited for
         for backend in list(self.live):
             self.drop(backend)
 

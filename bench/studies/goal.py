@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from bench import gpu_costs
 from bench.case import Case
 from bench.study import Study
 from impls import Launch, LSTMSpec, Phase
@@ -37,8 +38,14 @@ def _emulated() -> Iterator[Case]:
         yield Case(LSTMSpec(16, 16, dtype=dtype), 3, 2, phase)
 
 
+def forecast(case: Case) -> float | None:
+    """As long as cuDNN takes, which is longer than ours; None under the emulation."""
+    return gpu_costs.case_seconds(case, cudnn=True) if case.spec.device == "cuda" else None
+
+
 STUDY = Study(
     question="Is our kernel faster than every peer, at every size and dtype, forward and in training?",
     claim="Cluster-persistent kernels beat cuDNN, FlashRNN, JAX and torch.compile at every point of the grid.",
     cases={"grid": tuple(_cases()), "emulated": tuple(_emulated())},
+    forecast=forecast,
 )

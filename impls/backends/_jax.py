@@ -19,6 +19,7 @@ from impls.spec import Spec
 Weights = Any  # a backend's own tree of arrays
 State = tuple[Array, ...]  # h [L·D, B, R], and for an LSTM c [L·D, B, H]; empty for a Transformer
 # Weights, x [T, B, I], the first state and the lengths [B] or None, to y [T, B, D·R] and the last state; traced by JAX.
+# With `batch_first`, x is [B, T, I] and y [B, T, D·R].
 Run = Callable[[Weights, Array, State, Array | None], tuple[Array, State]]
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 
@@ -76,6 +77,7 @@ class Network:
 
     unpack      turns the gradients of `weights`, the same tree in NumPy, into canonical names and shapes
     recognise   names what runs from the text of a compiled program
+    batch_first whether `run` has the batch before the time; arrays then lie so on the device, and no program transposes them
     """
 
     def __init__(
@@ -86,15 +88,17 @@ class Network:
         run: Run,
         unpack: Callable[[Weights], Mapping[str, np.ndarray]],
         recognise: Callable[[str], str] = lambda program: "xla",
+        batch_first: bool = False,
     ) -> None:
         self.spec, self.weights, self.run, self.unpack, self.recognise = spec, weights, run, unpack, recognise
         full = filled(spec, batch)
         self.names = [f"{letter}0" for letter in spec.state_shapes(batch.batch)]
-        self.x = on_device(spec, full.x)
+        self.time_axis = 1 if batch_first else 0
+        self.x = self._turned(on_device(spec, full.x))
         self.first: State = tuple(on_device(spec, getattr(full, name)) for name in self.names)
         values = (full.grad_y, full.grad_h_n, full.grad_c_n)[: 1 + len(self.names)]
         grad_y, *grad_last = (on_device(spec, value) for value in values if value is not None)
-        self.cotangents = grad_y, tuple(grad_last)
+        self.cotangents = self._turned(grad_y), tuple(grad_last)
         device = self.x.device
         self.lengths = None if batch.lengths is None else jax.device_put(batch.lengths.astype(np.int32), device)
         # Copies, because every step gives the buffers of the state before back to XLA.
@@ -127,8 +131,8 @@ class Network:
 
     def _step(self, weights: Weights, x: Array, stream: tuple[Array, State]) -> tuple[Array, tuple[Array, State]]:
         position, state = stream
-        y, state = self.run(weights, lax.dynamic_slice_in_dim(x, position, 1), state, None)
-        return y, ((position + 1) % len(x), state)
+        y, state = self.run(weights, lax.dynamic_slice_in_dim(x, position, 1, self.time_axis), state, None)
+        return y, ((position + 1) % x.shape[self.time_axis], state)
 
     def _call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         compiled = self.compiled.get(name)
@@ -147,14 +151,18 @@ class Network:
         jax.block_until_ready((self.y, self.last, self.found, self.stream))
 
     def outputs(self) -> np.ndarray:
-        return on_host(self.y)
+        return self._turned(on_host(self.y))
 
     def final_state(self) -> dict[str, np.ndarray]:
         return dict(zip(("h_n", "c_n"), map(on_host, self.last), strict=False))
 
     def gradients(self) -> dict[str, np.ndarray]:
         weights, x, first = jax.tree.map(on_host, self.found)
-        return {**self.unpack(weights), "x": x, **dict(zip(self.names, first, strict=True))}
+        return {**self.unpack(weights), "x": self._turned(x), **dict(zip(self.names, first, strict=True))}
+
+    def _turned(self, value: Any) -> Any:
+        """Time first as `run` has it, or back again; a new array, JAX's or NumPy's."""
+        return value.swapaxes(0, 1).copy() if self.time_axis else value
 
     def provenance(self) -> dict[str, str]:
         platforms = {device.platform for device in self.y.devices()}

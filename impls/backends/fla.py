@@ -1,8 +1,8 @@
-"""flash-linear-attention (fla-org/flash-linear-attention), an optional peer: a minLSTM's recurrence in one fused Triton kernel.
+"""flash-linear-attention (fla-org/flash-linear-attention), an optional baseline: a minLSTM's recurrence in one Triton kernel.
 
 Its HGRN kernel computes h' = exp(g)·h + x, which is a minLSTM's with g = ln f/(f+i) and x = i/(f+i) times the candidate.
-Written after its source (commit 2523d40: `fused_recurrent_hgrn(x, g, initial_state, output_final_state)`), tested against a
-stand-in; never run here on a GPU.
+Read: release 0.6.0. Checked with that release's own `naive_recurrent_hgrn` on a CPU, and here with a stub of its signature; its
+kernels have not run. How it is installed, and what it takes: docs/baselines.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
-        return "flash-linear-attention is not installed; pip install flash-linear-attention (it needs Triton and a GPU)"
+        return (
+            "flash-linear-attention is not installed; pip install 'fla-core[cuda]', which has its kernels (or "
+            "flash-linear-attention, which adds models and needs transformers); it needs Triton and a GPU"
+        )
     return None
 
 

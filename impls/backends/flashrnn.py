@@ -1,7 +1,7 @@
-"""FlashRNN (NX-AI/flashrnn), an optional peer: its fused CUDA kernel for one layer, the input product by PyTorch.
+"""FlashRNN (NX-AI/flashrnn), an optional baseline: its fused CUDA kernel for one layer, the input product by PyTorch.
 
-The package compiles each size with nvcc when first asked, which takes minutes, and keeps c in 16 bits. Written after its source
-(commit 4dda86e: `flashrnn(Wx, R, b, states, function, backend, dtype)`), tested against a stand-in; never run here on a GPU.
+Read: release 1.0.8. Checked with that release's own `vanilla` implementation on a CPU, and here with a stub of its signature;
+its kernels have not run. How it is built, and what it takes: docs/baselines.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PACKAGE = "flashrnn"
 KERNEL = "flashrnn"  # its fused kernels are FLASHRNNCellFusedForward and FLASHRNNCellFusedBackward
 CELLS = ("lstm",)
 DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "tensorfloat32": "float32"}  # its float32 is multiplied in TF32
+HIDDEN_MULTIPLE = 16  # of its matrix tiles; where B, rounded up to 8, is no multiple of 16, it needs 32
 # [B, T, 4, heads, H], [4, heads, H new, H before], [4, heads, H], [2, B, 1, heads, H] to h and c [2, B, T, heads, H], and
 # the last of them.
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,20 +45,32 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.device(spec, *DEVICES),
         _missing(),
         _torch.no_cuda(spec),
+        _no_tiles(spec.hidden_size, HIDDEN_MULTIPLE),
+    )
+
+
+def _no_tiles(hidden: int, multiple: int, where: str = "") -> str | None:
+    if hidden % multiple == 0:
+        return None
+    return (
+        f"FlashRNN's fused kernel takes hidden sizes that are multiples of {multiple}{where}, not {hidden}; ask for such a one"
     )
 
 
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return (
-            "FlashRNN is not installed; pip install flashrnn (source: github.com/NX-AI/flashrnn; mind its licence), and "
-            "install nvcc and g++, with which it compiles each size"
+            "FlashRNN is not installed; pip install flashrnn (source: github.com/NX-AI/flashrnn, Apache-2.0), and install "
+            "g++ and an nvcc of PyTorch's CUDA version, with which it compiles each size"
         )
     return None
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
     if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+        raise Unavailable(reason)
+    multiple = HIDDEN_MULTIPLE if spec.dtype == "tensorfloat32" or -(-batch.batch // 8) % 2 == 0 else 2 * HIDDEN_MULTIPLE
+    if reason := _no_tiles(spec.hidden_size, multiple, f" for a batch of {batch.batch}"):
         raise Unavailable(reason)
     _torch.check(spec, params, batch)
     call: Any = importlib.import_module("flashrnn.flashrnn").flashrnn

@@ -1,11 +1,16 @@
 """JAX's own binding of cuDNN's LSTM, `jax.experimental.rnn`: float32 or TF32, always cuDNN's STANDARD algorithm.
 
-The binding is batch-first and copies the lengths to the host on every call (jaxlib/gpu/rnn_kernels.cc); both are in the time.
+The binding copies the lengths to the host on every call (jaxlib/gpu/rnn_kernels.cc), which is in the time. It is batch-first,
+and so are the arrays here from the first: its lowering (jaxlib/gpu_rnn.py, the same in jax 0.10.2 and 0.11.2) asks for no
+layout of its operands and results, so XLA turns a transposition next to the call into a layout, of which cuDNN is not told.
+With `swapaxes` in the program an H100 answered off by 0.25; github.com/jax-ml/jax/issues/19177 reports the same of `moveaxis`
+under jit.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from typing import cast
 
@@ -26,6 +31,8 @@ FRAMEWORK = ("jax",)
 DEVICES = ("cuda",)
 CELLS = ("lstm",)
 DTYPES = ("float32", "tensorfloat32")
+BATCH_FIRST = True
+LAYOUT = re.compile(r"\]\{([\d,]+)")  # of an array in XLA's text, its last axis first where it is row-major
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -46,22 +53,30 @@ def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
     spec = require_recurrent(spec)
     _jax.check(spec, params, batch)
     weights = _jax.on_device(spec, pack(spec, params))
-    return _jax.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs)
+    return _jax.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs, BATCH_FIRST)
 
 
 def what_runs(program: str) -> str:
-    return "cudnn" if "cudnn_rnn" in program else "xla"
+    """From the text of a compiled program: "cudnn" if its results lie row-major, as cuDNN writes them whatever XLA expects."""
+    calls = [line for line in program.splitlines() if 'custom_call_target="cudnn_rnn' in line]
+    if not calls:
+        return "xla"
+    layouts = [
+        list(map(int, found.split(","))) for line in calls for found in LAYOUT.findall(line.partition("custom-call(")[0])
+    ]
+    return "cudnn" if all(found == sorted(found, reverse=True) for found in layouts) else "cudnn on transposed arrays"
 
 
 def run(spec: Recurrent, weights: Array, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+    """x [B, T, I] to y [B, T, D·H]: not to be transposed in the same program, see above."""
     if lengths is None:
-        lengths = jnp.full(x.shape[1], len(x), jnp.int32)
+        lengths = jnp.full(len(x), x.shape[1], jnp.int32)
     found = rnn.lstm(
-        x.swapaxes(0, 1), *first, weights, lengths, spec.input_size, spec.hidden_size, spec.num_layers,
+        x, *first, weights, lengths, spec.input_size, spec.hidden_size, spec.num_layers,
         0.0, spec.bidirectional, lax.Precision.HIGH if spec.dtype == "tensorfloat32" else lax.Precision.HIGHEST,
     )  # fmt: skip
     y, h_n, c_n = cast(tuple[Array, Array, Array], found)
-    return y.swapaxes(0, 1), (h_n, c_n)
+    return y, (h_n, c_n)
 
 
 def order(spec: Recurrent) -> list[str]:

@@ -1,7 +1,8 @@
-"""xLSTM's library (NX-AI/xlstm), an optional peer: its CUDA cell for an LSTM (`function="lstm"`), the input product by PyTorch.
+"""xLSTM's library (NX-AI/xlstm), an optional baseline: its CUDA cell with `function="lstm"`, the input product by PyTorch.
 
-The package compiles each size with nvcc when first asked, which takes minutes. Written after its source (commit 18d6ded, whose
-kernel multiplies by cuBLAS and applies the gates a step at a time), tested against a stand-in; never run here on a GPU.
+Read: release 2.0.6. Its kernel multiplies by cuBLAS and applies the gates a step at a time, and waits for the device before
+and after every pass. Checked with that release's own `vanilla` cell on a CPU, and here with a stub of its cell; its kernels
+have not run. How it is built, and what it takes: docs/baselines.md.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return (
-            "xlstm is not installed; pip install xlstm (source: github.com/NX-AI/xlstm; mind its licence), and install nvcc "
-            "and g++, with which it compiles each size"
+            "xlstm is not installed; pip install xlstm (source: github.com/NX-AI/xlstm, Apache-2.0), and install g++ and an "
+            "nvcc of PyTorch's CUDA version, with which it compiles each size"
         )
     return None
 

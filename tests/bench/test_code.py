@@ -61,10 +61,18 @@ def test_every_change_of_the_code_has_a_hash_of_its_own_and_nothing_else_has(mad
     found = [environment.code_hash(root)]
     assert found[0] == environment.code_hash(made.folder) == Code(made.folder).introduce(1).environment["code"]
     stray = root / "impls" / "stray.py"
-    for path, text in ((root / "bench" / "run.py", "2\n"), (root / "bench" / "run.py", "3\n"), (stray, ""), (stray, "5\n")):
+    table = root / "impls" / "table.json"
+    edits = (
+        (root / "bench" / "run.py", "2\n"),
+        (root / "bench" / "run.py", "3\n"),
+        (stray, ""),
+        (stray, "5\n"),
+        (table, "1\n"),
+    )
+    for path, text in edits:
         path.write_text(text)
         found.append(environment.code_hash(root))
-    assert len(set(found)) == 5
+    assert len(set(found)) == 6
     (root / "README.md").write_text("written about it")
     for name in ("runs", "reference"):
         (root / "results" / name).mkdir(parents=True)

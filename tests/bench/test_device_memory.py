@@ -55,13 +55,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch):
             nvml.held = OWN
             nvml.foreign = FOREIGN + foreign_grows
 
-        def load(case: Case, backend: str) -> SimpleNamespace:
+        def load(case: Case, backend: str, data: object) -> SimpleNamespace:
             nvml.held = OWN
             return SimpleNamespace(call=call, wait=lambda: None)
 
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         monkeypatch.setattr(prepare, "load", load)
-        monkeypatch.setattr(prepare, "verify", lambda prepared: prepared)
+        monkeypatch.setattr(prepare, "verify", lambda prepared, in_full: prepared)
         monkeypatch.setattr(room, "require", lambda case: None)
 
     return put
@@ -90,6 +90,31 @@ def test_of_the_whole_device_another_process_counts(loaded) -> None:
     loaded(FakeNVML(listed=False), foreign_grows=5 << 30)
     found, note = device_peak()
     assert found > 2 * OWN and note == memory.OF_DEVICE
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_frameworks_context_is_up_before_the_first_look(loaded, framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would count as the case's, or NVML would not list the process when that is asked."""
+    nvml = FakeNVML(listed=False)
+    loaded(nvml)
+
+    def start(*_: object, **__: object) -> None:
+        nvml.listed = True
+
+    nothing = SimpleNamespace(
+        is_available=lambda: True, init=lambda: None, empty_cache=lambda: None, reset_peak_memory_stats=lambda: None,
+        max_memory_allocated=lambda: 0, max_memory_reserved=lambda: 0,
+    )  # fmt: skip
+    fakes = {
+        "torch": SimpleNamespace(cuda=nothing, zeros=start),
+        "jax": SimpleNamespace(device_put=start, block_until_ready=id),
+    }
+    for name in ("torch", "jax"):
+        if name == framework:
+            monkeypatch.setitem(sys.modules, name, fakes[name])
+        else:
+            monkeypatch.delitem(sys.modules, name, raising=False)
+    assert device_peak() == (2 * OWN, memory.OF_PROCESS)
 
 
 def test_a_gauge_keeps_to_what_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:

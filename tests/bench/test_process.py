@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,7 +72,11 @@ def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_
     monkeypatch.setattr(turns, "first_to_answer", first)
     for at_once, expected in ((1, [1, 6, 7, 8]), (2, [1, 5, 2, 3])):
         now[0], most[0] = 0.0, 0
-        replies = turns._ask_each(Table(dict.fromkeys(takes)), "prepare", 60, at_once)  # type: ignore[arg-type]
+        named = {
+            name: SimpleNamespace(backend=backend)
+            for name, backend in zip(takes, ("numpy", "torch", "jax", "null"), strict=True)
+        }
+        replies = turns._ask_each(Table(named), list(takes), "prepare", 60, at_once)  # type: ignore[arg-type]
         assert [reply["ended"] for reply in replies.values()] == expected and most[0] == at_once
 
 
@@ -188,7 +193,7 @@ def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_
         clock = {"now": 0.0}
         monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
         sides = {"base": Fake(), "new": Fake()}
-        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None, apart=True)  # type: ignore[arg-type]
+        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 
@@ -211,3 +216,11 @@ def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, t
         replies = turns.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
     numpy, slowed = (min(replies[name]["measurements"][0]["samples"]) for name in ("numpy", "slowed"))
     assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"]["measurements"][0]["samples"])
+
+
+def test_two_backends_of_one_framework_are_never_prepared_at_the_same_time():
+    names = ("torch", "torch_loop", "jax", "flax", "numpy")
+    workers = {name: SimpleNamespace(backend=name) for name in names}
+    assert turns._next(workers, ["torch_loop", "jax", "numpy"], ["torch"]) == "jax"  # type: ignore[arg-type]
+    assert turns._next(workers, ["torch_loop", "flax"], ["torch", "jax"]) is None  # type: ignore[arg-type]
+    assert turns._next(workers, ["torch_loop"], []) == "torch_loop"  # type: ignore[arg-type]

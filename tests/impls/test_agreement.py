@@ -169,3 +169,34 @@ def test_the_workers_of_a_run_compute_the_reference_once(tmp_path, monkeypatch) 
         assert found.keys() == expected.keys()
         assert all(np.array_equal(found[name], expected[name].astype(np.float64)) for name in expected)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_naive_answer_is_computed_where_the_error_is_small_without_one(monkeypatch) -> None:
+    right_answer = agreement.reference(CASE, "float64")
+    agreement.validate(right_answer, CASE)
+    reference = agreement.reference
+
+    def only_float64(case: Case, dtype: str) -> agreement.Answer:
+        if dtype != "float64":
+            raise RuntimeError(f"a naive answer in {dtype}")
+        return reference(case, dtype)
+
+    monkeypatch.setattr(agreement, "reference", only_float64)
+    agreement.validate(right_answer, CASE)
+    wrong = right_answer | {"outputs": right_answer["outputs"] + 1e-4}
+    with pytest.raises(RuntimeError, match="a naive answer in float32"):
+        agreement.validate(wrong, CASE)
+    monkeypatch.undo()
+    with pytest.raises(Disagreement, match=r"outputs is off by 0\.0001"):
+        agreement.validate(wrong, CASE)
+
+
+@pytest.mark.parametrize("changed", ["shape", "nan", "missing"])
+def test_what_cannot_be_compared_is_not_surely_within(changed: str) -> None:
+    found = dict(agreement.reference(CASE, "float64"))
+    if changed == "missing":
+        del found["h_n"]
+    else:
+        found["h_n"] = found["h_n"][..., :1] if changed == "shape" else found["h_n"] * np.nan
+    with pytest.raises(Disagreement):
+        agreement.validate(found, CASE)

@@ -1,9 +1,14 @@
-"""The layouts of xLSTM's CUDA cell, against a stand-in with its parameters; and its refusals. Nobody runs its kernels here."""
+"""What the adapter assumes of xLSTM 2.0.6's CUDA cell, against a stub of its configuration and parameters; and its refusals.
+
+Where the package is installed, its own implementation in PyTorch is asked too. Its kernels do not run here.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from types import SimpleNamespace
+import sys
+from dataclasses import dataclass, fields
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +42,79 @@ class Cell(nn.Module):
             h = o.sigmoid() * c.tanh()
             found.append(h)
         return torch.stack(found), torch.stack([h, c])
+
+
+@dataclass
+class Config:
+    """The fields of release 2.0.6's `sLSTMCellConfig` that are set here, with its defaults."""
+
+    hidden_size: int = -1
+    num_heads: int = 4
+    backend: str = "cuda"
+    function: str = "slstm"
+    batch_size: int = 8
+    input_shape: str = "BSGNH"
+    output_shape: str = "BNSH"
+    dtype: str = "bfloat16"
+    dtype_b: str | None = "float32"
+    enable_automatic_mixed_precision: bool = True
+
+
+class OfConfig(Cell):
+    """`sLSTMCell(config)`, and what its kernel refuses: other dtypes, and another batch than it was compiled for."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.hidden_size)
+        assert (config.num_heads, config.backend, config.function) == (1, "cuda", "lstm")
+        assert (config.input_shape, config.output_shape) == ("SBGNH", "SBH") and not config.enable_automatic_mixed_precision
+        self._recurrent_kernel_ = nn.Parameter(self._recurrent_kernel_.to(getattr(torch, config.dtype)))
+        self.config = config
+
+    def product(self, h: Tensor) -> Tensor:
+        return (h.to(self._recurrent_kernel_.dtype) @ self._recurrent_kernel_[0]).float()
+
+    def forward(self, input: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        dtypes = {input.dtype, state.dtype, self._recurrent_kernel_.dtype}
+        assert dtypes == {getattr(torch, self.config.dtype)} and self._bias_.dtype == getattr(torch, str(self.config.dtype_b))
+        assert input.shape[1:] == (self.config.batch_size, 4 * self.config.hidden_size)
+        y, last = super().forward(input, state)
+        return y.to(input.dtype), last.to(input.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("phase", ["forward", "forward_backward", "step"])
+def test_it_is_built_and_called_as_its_release_is(phase, dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("xlstm.blocks.slstm.cell")
+    module.sLSTMCellConfig, module.sLSTMCell = Config, OfConfig  # type: ignore[attr-defined]
+    for name in ("xlstm", "xlstm.blocks", "xlstm.blocks.slstm"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(xlstm, "DEVICES", ("cpu",))
+    monkeypatch.setattr(xlstm, "_missing", lambda: None)
+    case = Case(LSTMSpec(5, 7, dtype=dtype), 4, 3, phase, initial_state=True)
+    agreement.check_against(agreement.answer(xlstm.load(case.spec, *case.data()), case), case)
+
+
+@pytest.mark.parametrize("phase", ["forward", "forward_backward", "step"])
+def test_its_own_implementation_agrees(phase) -> None:
+    """Its `vanilla` cell with weights in the layout of its CUDA cell, turned by the package's own functions."""
+    cells = pytest.importorskip("xlstm.blocks.slstm.cell", reason="xlstm is not installed: pip install xlstm")
+    forward = importlib.import_module("xlstm.blocks.slstm.src.vanilla").slstm_forward
+
+    class Vanilla(cells.sLSTMCell_vanilla):
+        def _impl(self, training, input, state):
+            of_cuda = cells.sLSTMCell_cuda
+            kernel = self._recurrent_kernel_ext2int(of_cuda._recurrent_kernel_int2ext(self, self._recurrent_kernel_))
+            bias = self._bias_ext2int(of_cuda._bias_int2ext(self, self._bias_))
+            return forward(input, state, kernel, bias, self.pointwise, constants=self.config.constants)[0]
+
+    assert {field.name for field in fields(Config)} <= {field.name for field in fields(cells.sLSTMCellConfig)}
+    case = Case(LSTMSpec(5, 7), 6, 3, phase, initial_state=True)
+    asked = cells.sLSTMCellConfig(**xlstm.configuration(case.spec, 3))
+    shapes = {name: tuple(p.shape) for name, p in cells.sLSTMCell_cuda(asked, skip_backend_init=True).named_parameters()}
+    assert shapes == {name: tuple(p.shape) for name, p in Cell(7).named_parameters()}
+    network = xlstm.network(case.spec, *case.data(), Vanilla(asked))
+    agreement.check_against(agreement.answer(network, case), case)
 
 
 class Transposed(Cell):

@@ -169,14 +169,14 @@ def test_without_a_limit_every_part_is_measured_by_one_worker(slow):
     assert len(slow.started) == 1
 
 
-def test_the_grid_leaves_the_time_that_the_probes_may_take(tmp_path):
+def test_the_grid_leaves_the_time_that_the_probes_are_predicted_to_take(tmp_path):
     plan = gpu_plan.make()
     run = Run(plan, Writer(tmp_path / "a.jsonl"), Collector(), started=time.monotonic())
-    probes = sum(item.budget for item in ITEMS.values() if not item.first)
+    probes = sum(item.predicted for item in ITEMS.values() if not item.first)
     assert run._seconds_left() == pytest.approx(480 - probes, abs=5) and probes > 100
-    # As though outputs and gradients had taken all they may: the grid has two minutes and a half still.
+    # As though outputs and gradients had taken all they may.
     run.started -= sum(item.budget for item in ITEMS.values() if item.first)
-    assert run._seconds_left() > 150
+    assert run._seconds_left() > 200
 
 
 def test_an_item_that_cannot_begin_is_one_record(tmp_path):
@@ -206,7 +206,8 @@ def test_the_plan_fits_eight_minutes_and_its_order_is_the_stated_one():
     plan = gpu_plan.make()
     assert plan == Plan.from_dict(plan.to_dict())
     assert plan.time_budget == 480 and plan.backends == ("cuda", "cudnn")
-    assert sum(item.budget for item in ITEMS.values()) + 150 < plan.time_budget
+    assert sum(item.budget if item.first else item.predicted for item in ITEMS.values()) + 200 < plan.time_budget
+    assert all(item.predicted < item.budget for item in ITEMS.values())
     rows = gpu_plan.predicted(plan)
     names = [row.name for row in rows]
     assert names[:4] == ["correctness", "operators", "grid", "sends"] and set(names) == {*ITEMS, "grid"}
