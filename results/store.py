@@ -15,10 +15,13 @@ from pathlib import Path
 
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
-ROOT = Path(__file__).parent / "runs"
-COMPARISONS = Path(__file__).parent / "comparisons"
-HISTORY = Path(__file__).parent / "history"
-CERTIFICATES = Path(__file__).parent / "certificates"
+FOLDER_VARIABLE = "LSTM_BENCH_RESULTS"
+# Relative to the current folder, and never beside the code, which may be installed: in a checkout's root they are its own.
+FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or "results")
+ROOT = FOLDER / "runs"
+COMPARISONS = FOLDER / "comparisons"
+HISTORY = FOLDER / "history"
+CERTIFICATES = FOLDER / "certificates"
 
 
 class StoreError(RuntimeError):
