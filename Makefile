@@ -1,11 +1,17 @@
-# make bench   set up, measure on this machine (about 3 minutes), write and name the report
-# make test    set up, run every test
+# make bench   set up what running needs, measure on this machine (about 3 minutes), write and name the report
+# make test    set up that and the tools of development, run every test
 # make check   formatting, lint, types, import directions
+#
+# make bench PYTHON=python3.12                  another interpreter
+# make bench TORCH_CPU_INDEX=https://mirror/cpu a mirror of PyTorch's index of CPU builds
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
+
+export TORCH_CPU_INDEX
 
 .PHONY: bench test check clean
 
@@ -13,21 +19,25 @@ bench: $(READY)
 	$(BIN)/lstm-bench run quick || test $$? -eq 1
 	$(BIN)/lstm-bench report --to report
 
-test: $(READY)
+test: $(DEV_READY)
 	$(BIN)/pytest
 
-check: $(READY)
+check: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda,peers,dev]'
-	$(BIN)/pip install --quiet --no-deps apache-otava==0.8.0 # asks for NumPy 2.2.0 exactly and does not need it
+	$(BIN)/python install.py $(BIN)/pip
 	touch $(READY)
+
+$(DEV_READY): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda,torch,jax,baselines,dev]'
+	$(BIN)/pip install --quiet --no-deps apache-otava==0.8.0 # asks for older NumPy and SciPy and does not need them
+	touch $(DEV_READY)
 
 clean:
 	rm -rf $(VENV) .asv .pytest_cache .ruff_cache report

@@ -19,16 +19,17 @@ import pandas as pd
 from analysis import cost_page, gradients_page, horizon_page
 from analysis.beside_pilot import NOT_EXPLAINED
 from analysis.load import series_frame
-from results.store import ROOT, Run, find, read
+from results.store import Run, find, read
 
 DOCS = Path(__file__).parent.parent / "docs" / "studies"
+RUNS = Path(__file__).parent.parent / "results" / "runs"
 STUDIES: dict[str, dict[str, Callable[[pd.DataFrame], str]]] = {
     "gradients": gradients_page.TABLES, "horizon": horizon_page.TABLES, "cost": cost_page.TABLES,
 }  # fmt: skip
 _BLOCK = re.compile(r"(<!-- measured: (\w+)\.(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def newest(study: str, root: Path = ROOT) -> tuple[Path, Run] | None:
+def newest(study: str, root: Path = RUNS) -> tuple[Path, Run] | None:
     """The newest finished run of a study at its CPU scale that measured anything of it."""
     for path in reversed(find(root)):
         run = read(path)
@@ -38,7 +39,7 @@ def newest(study: str, root: Path = ROOT) -> tuple[Path, Run] | None:
     return None
 
 
-def renewed(study: str, page: str, root: Path = ROOT) -> str:
+def renewed(study: str, page: str, root: Path = RUNS) -> str:
     """The page's text with its blocks filled from the newest run. Raises `KeyError` for a block that nobody knows."""
     found = newest(study, root)
     if found is None:
@@ -53,7 +54,7 @@ def renewed(study: str, page: str, root: Path = ROOT) -> str:
     return _BLOCK.sub(fill, page)
 
 
-def stale(docs: Path = DOCS, root: Path = ROOT) -> list[str]:
+def stale(docs: Path = DOCS, root: Path = RUNS) -> list[str]:
     """A sentence for each page that is not what the newest run says, or leaves a difference from the pilot unexplained."""
     said = []
     for study in STUDIES:
@@ -70,7 +71,7 @@ def stale(docs: Path = DOCS, root: Path = ROOT) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.pages", description="Renew the measured cells of docs/studies.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is not up to date")
-    parser.add_argument("--runs", type=Path, default=ROOT, help="folder of the runs (default: the project's own)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (default: the project's own)")
     asked = parser.parse_args()
     if not asked.check:
         for study in STUDIES:

@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: results/runs of the checkout).")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")]
 Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]
 
 RunsOfStudies = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: each study's newest run.")]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def gpu_check(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of results (default: results/runs).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")] = None,
     item: Annotated[list[str] | None, typer.Option("--item", help="Only this item, without a limit of time.")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="Prove the command on a CPU; measures nothing of a GPU.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the newest interrupted run instead.")] = False,

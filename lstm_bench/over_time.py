@@ -22,7 +22,7 @@ Location = Annotated[
     str | None,
     typer.Option(help="What stands for a side of a pair: median, lower_quartile, minimum (default: the certificate's)."),
 ]
-Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: results/certificates).")]
+Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: ./results/certificates).")]
 RepositoryFolder = Annotated[
     Path | None, typer.Option("--repository", help="Git repository of the revisions (default: this checkout's).")
 ]
@@ -37,7 +37,7 @@ def compare(
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: results/comparisons).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: ./results/comparisons).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the same comparison where it was interrupted.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write Markdown for a pull request to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
@@ -86,7 +86,7 @@ def certify(
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of certificates (default: results/certificates).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of certificates (default: ./results/certificates).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the same certificate where it was interrupted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     threads: Threads = None,
@@ -115,7 +115,7 @@ def bisect(
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: results/comparisons).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: ./results/comparisons).")] = None,
     most_pairs: Annotated[int, typer.Option("--most-pairs", help="Pairs after which an undecided commit is skipped.")] = 80,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     location: Location = None,
@@ -178,7 +178,7 @@ def _named(*names: str) -> list[str]:
     return [name.removeprefix(BACKEND) for name in names if name.startswith(BACKEND)]
 
 
-HistoryFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the history (default: results/history).")]
+HistoryFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the history (default: ./results/history).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 

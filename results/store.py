@@ -16,11 +16,14 @@ from pathlib import Path
 from results import exclusions
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
-ROOT = Path(__file__).parent / "runs"
-REFERENCE = Path(__file__).parent / "reference"
-COMPARISONS = Path(__file__).parent / "comparisons"
-HISTORY = Path(__file__).parent / "history"
-CERTIFICATES = Path(__file__).parent / "certificates"
+FOLDER_VARIABLE = "LSTM_BENCH_RESULTS"
+# Relative to the current folder, and never beside the code, which may be installed: in a checkout's root they are its own.
+FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or "results")
+ROOT = FOLDER / "runs"
+REFERENCE = FOLDER / "reference"
+COMPARISONS = FOLDER / "comparisons"
+HISTORY = FOLDER / "history"
+CERTIFICATES = FOLDER / "certificates"
 
 
 class StoreError(RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,8 @@ from impls import LSTMStackSpec, SSMSpec, TransformerSpec
 from impls.backends import _torch_models
 from impls.params import random_params
 from results import store
+
+STORED = Path(__file__).parents[2] / "results/runs"
 
 
 def test_a_case_beyond_what_is_free_is_not_tried(monkeypatch):
@@ -43,8 +46,8 @@ def test_at_cpu_scale_every_case_stays_below_the_hosts_limit(name: str):
 
 
 def test_the_prediction_bounds_what_was_measured_from_above_and_the_bound_from_below():
-    """Stored at `results/runs`, of one worker's peak above what it held before the network was loaded."""
-    runs = [store.read(path) for path in store.find(store.ROOT)]
+    """In the checkout's `results/runs`, of one worker's peak above what it held before the network was loaded."""
+    runs = [store.read(path) for path in store.find(STORED)]
     found = [(record, one) for run in runs for record in run.records for one in record.measurements if one.metric == "rss_peak"]
     assert found, "the stored runs of memory and scaling are gone"
     for record, one in found:

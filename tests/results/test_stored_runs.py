@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from results import store
 from results.store import Run
 
 ARCHITECTURES = ("scaling", "decode", "stream", "quality", "context")
+STORED = Path(__file__).parents[2] / "results/runs"
 LEARNING = ("gradients", "horizon", "cost")
 
 
 def newest(study: str) -> Run:
     """The newest finished run of one study at cpu scale. Skips where none is stored: nothing was claimed."""
-    runs = [store.read(path) for path in store.find(store.ROOT)]
+    runs = [store.read(path) for path in store.find(STORED)]
     found = [run for run in runs if run.finished and (run.header.plan["suite"], run.header.plan["studies"]) == ("cpu", [study])]
     whole = [run for run in found if not run.header.plan["filters"]]
     if not whole:
-        pytest.skip(f"no finished run of all of {study} at cpu scale is stored below {store.ROOT}")
+        pytest.skip(f"no finished run of all of {study} at cpu scale is stored below {STORED}")
     return max(whole, key=lambda run: run.header.started)
 
 
