@@ -26,7 +26,7 @@ def test_a_case_beyond_what_is_free_is_not_tried(monkeypatch):
     case = Case(TransformerSpec(64, 72), 4096, 1, "forward_backward")
     monkeypatch.setattr(room, "free_bytes", lambda device: 1_000_000)
     monkeypatch.setattr(Case, "data", lambda self: pytest.fail("it was tried"))
-    reply = _answer(lambda: prepare.load(case, "torch") and {}, {})
+    reply, _ = _answer(lambda: prepare.load(case, "torch") and {}, {})
     assert reply["status"] == "failed" and reply["kind"] == "out_of_memory"
     assert "1000000 bytes" in reply["reason"] and f"({room.least_host_bytes(case)} bytes)" in reply["reason"]
 
