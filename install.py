@@ -1,8 +1,8 @@
 """What `make` installs with: picks the build of PyTorch, says how large the download is, then runs pip.
 
 `python install.py PIP` installs this checkout with what running needs, `python install.py PIP dev` adds the tools of
-development. With an NVIDIA driver, and on macOS, PyTorch comes from the configured index (PyPI's build for Linux is the one with
-CUDA); without a driver from PyTorch's index of CPU builds; where that does not answer, from the configured index after all.
+development. With an NVIDIA driver, and on macOS, PyTorch comes from the configured index (PyPI's build for Linux is the one
+with CUDA); without a driver from PyTorch's index of CPU builds; where that does not answer, from the configured index.
 """
 
 from __future__ import annotations
