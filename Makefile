@@ -35,8 +35,7 @@ $(READY): pyproject.toml constraints.txt install.py
 	touch $(READY)
 
 $(DEV_READY): $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[cuda,torch,jax,baselines,dev]'
-	$(BIN)/pip install --quiet --no-deps apache-otava==0.8.0 # asks for older NumPy and SciPy and does not need them
+	$(BIN)/python install.py $(BIN)/pip dev
 	touch $(DEV_READY)
 
 clean:

@@ -67,7 +67,9 @@ def otava(values: Sequence[float]) -> list[int]:
     try:
         from otava.analysis import compute_change_points
     except ImportError as error:
-        raise AnalysisError("change points need Apache Otava; install it with: pip install apache-otava") from error
+        raise AnalysisError(
+            "change points need Apache Otava; install it with: pip install --no-deps apache-otava==0.8.0"
+        ) from error
     # Lists, not arrays: of an array Otava 0.8 asks whether it is true as soon as there is a step, and raises ValueError.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a level without any spread divides by zero inside

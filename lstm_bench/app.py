@@ -18,6 +18,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"lstm-bench {version('lstm-bench')}")
+        except PackageNotFoundError:
+            print("lstm-bench, from a checkout that is not installed")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")]
 Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]

@@ -81,7 +81,7 @@ def no_driver() -> None:
 def test_with_a_driver_comes_the_configured_indexs_build_with_cuda(checkout: Path, index: str):
     script(checkout / "bin" / "nvidia-smi", "exit 0\n")
     said, calls = made(checkout, index)
-    assert calls == [f"{FROM} --editable .[torch,jax,baselines,cuda]"]
+    assert calls == [f"{FROM} --editable .[torch,jax,baselines,cuda]", f"install --quiet --no-deps {install.NVRTC}"]
     assert "An NVIDIA driver is here" in said and "about 3 GB" in said
 
 
@@ -108,9 +108,10 @@ def test_where_pytorchs_index_is_silent_comes_what_the_configured_index_has(chec
 
 def test_the_tools_of_development_come_on_top(checkout: Path, index: str):
     _, calls = made(checkout, index, ".venv/.ready-dev")
-    assert calls[-2:] == [
-        f"{FROM} --editable .[cuda,torch,jax,baselines,dev]", "install --quiet --no-deps apache-otava==0.8.0"
-    ]  # fmt: skip
+    last = [
+        f"install --quiet --no-deps {package}" for package in (install.OTAVA, install.NVRTC)[: 1 + (sys.platform == "linux")]
+    ]
+    assert calls[-1 - len(last) :] == [f"{FROM} --editable .[torch,jax,baselines,cuda,dev]", *last]
     assert (checkout / ".venv/.ready").exists() and (checkout / ".venv/.ready-dev").exists()
 
 

@@ -28,7 +28,7 @@ STEPS = {
 VARIABLES = {
     "BASE": "v1", "HEAD": "v2", "SUITE": "quick", "BACKENDS": "--backend torch --backend numpy",
     "BRANCH": "benchmark-history-cpu", "NUMBER": "7", "MARK": "<!-- lstm-bench cpu -->",
-    "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": "abc", "HOME": "/home/a",
+    "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": "abc", "GH_TOKEN": "secret", "HOME": "/home/a",
 }  # fmt: skip
 LINES = [
     os.path.expandvars(line.replace("\\\n", " ").strip())
@@ -94,7 +94,7 @@ def test_hosted_runners_count_as_one_host_and_ours_as_itself():
 def test_the_comment_is_written_once_and_then_edited(tmp_path: Path, existing: str):
     (tmp_path / "comment.md").write_text("### found\n")
     stub(tmp_path, "bin/gh", f'echo "$@" >> calls; if [ "$2" = --paginate ]; then printf "{existing}"; fi\n')
-    answer = run("compare: Comment", tmp_path, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    answer = run("comment: Comment", tmp_path, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "body.md").read_text() == "<!-- lstm-bench cpu -->\n### found\n"
     last = (tmp_path / "calls").read_text().splitlines()[-1]
@@ -120,6 +120,25 @@ def test_the_history_outlives_the_runner(tmp_path: Path):
 
 def test_each_kind_of_runner_has_its_job():
     runners = {job: content["runs-on"] for job, content in WORKFLOW["jobs"].items()}
-    assert set(runners) == {"compare", "track"}
+    assert set(runners) == {"compare", "comment", "track"} and runners.pop("comment") == "ubuntu-24.04"
     assert all('["self-hosted", "gpu"]' in text and '["ubuntu-24.04"]' in text for text in runners.values())
     assert WORKFLOW[True]["schedule"] and "pull_request" in WORKFLOW[True]  # YAML reads `on` as true
+
+
+def test_no_pull_requests_code_runs_where_a_token_may_write():
+    """The comment's job checks nothing out; jobs that do keep no credentials and give none to what they run."""
+    assert WORKFLOW["permissions"] == {"contents": "read"} and "permissions" not in WORKFLOW["jobs"]["compare"]
+    assert WORKFLOW["jobs"]["comment"]["permissions"] == {"pull-requests": "write"}
+    assert not any("checkout" in step.get("uses", "") for step in WORKFLOW["jobs"]["comment"]["steps"])
+    for job in ("compare", "track"):
+        steps = WORKFLOW["jobs"][job]["steps"]
+        (checkout,) = [step for step in steps if "checkout" in step.get("uses", "")]
+        assert checkout["with"]["persist-credentials"] is False
+        told = [step["run"] for step in steps if "GH_TOKEN" in step.get("env", {})]
+        assert not any(".venv/" in text or "make " in text for text in told)
+        assert "GH_TOKEN" not in WORKFLOW["jobs"][job]["env"]
+
+
+def test_actions_are_pinned_by_hash():
+    used = [step["uses"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used and all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", name) for name in used), used
