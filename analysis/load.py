@@ -78,7 +78,7 @@ def studies_with_claims(header: Header) -> list[str]:
 
 def weight(header: Header) -> int:
     """What a run's numbers count for beside newer or older ones."""
-    return int(header.plan.get("suite") != "smoke")
+    return int(header.plan.get("suite") not in ("smoke", "every"))
 
 
 def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:

@@ -9,8 +9,10 @@ from typing import Annotated, cast
 import typer
 
 from lstm_bench import exit_codes, gpu_check, over_time
+from lstm_bench.command_groups import Commands
 
 app = typer.Typer(
+    cls=Commands,
     name="lstm-bench",
     help="Compare LSTM implementations on this machine, honestly measured.",
     no_args_is_help=True,
@@ -73,19 +75,24 @@ def run(
     from results import store
 
     root = out or store.ROOT
-    with progress.for_terminal() as display:
-        if resume:
-            path, footer = session.resume(root, display, corpus)
-        else:
-            budget = duration.seconds(time_budget) if time_budget else None
-            chosen = plan.make(
-                what, backend or [], where or [],
-                threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
-                corpus=corpus_name(corpus) if corpus else "",
-            )  # fmt: skip
-            for line in forecast.statement(chosen):
-                print(line, file=sys.stderr)
-            path, footer = session.start(chosen, root, display, corpus=corpus)
+    try:
+        with progress.for_terminal() as display:
+            if resume:
+                path, footer = session.resume(root, display, corpus)
+            else:
+                budget = duration.seconds(time_budget) if time_budget else None
+                chosen = plan.make(
+                    what, backend or [], where or [],
+                    threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
+                    corpus=corpus_name(corpus) if corpus else "",
+                )  # fmt: skip
+                plan.require_device(chosen)
+                for line in forecast.statement(chosen):
+                    print(line, file=sys.stderr)
+                path, footer = session.start(chosen, root, display, corpus=corpus)
+    except session.Interrupted as stop:
+        print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+        sys.exit(exit_codes.INTERRUPTED)
     ended = store.read(path)
     print(f"{path}")
     for line in ending.lines(ended, footer):

@@ -54,7 +54,7 @@ def names(as_json: bool) -> None:
     import impls
     from bench import plan, study
 
-    suites = {name: suite.question for name, suite in plan.SUITES.items()}
+    suites = {name: plan.SUITES[name].question for name in plan.offered()}
     studies = {name: study.get(name).question for name in study.names()}
     backends = {name: _first_line(name) for name in impls.names()}
     if as_json:

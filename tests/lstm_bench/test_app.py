@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import study
+from bench import plan, session, study
 from impls import names
+from lstm_bench import ending, progress
 from results import store
 
 
@@ -26,7 +27,7 @@ def lstm_bench(*arguments: object, **variables: str) -> subprocess.CompletedProc
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the NumPy backend, measured once for this file."""
     root = tmp_path_factory.mktemp("results")
-    run = lstm_bench("run", "smoke", "--backend", "numpy", "--threads", 1, "--out", root, TMPDIR=str(root))
+    run = lstm_bench("run", "every", "--backend", "numpy", "--threads", 1, "--out", root, TMPDIR=str(root))
     assert run.returncode == 0, run.stderr
     return root
 
@@ -57,7 +58,7 @@ def test_no_framework_is_imported_before_it_is_needed(arguments: tuple[str, ...]
 
 def test_list_names_suites_studies_and_backends():
     listed = json.loads(lstm_bench("list", "--json").stdout)
-    assert set(listed["suites"]) == {"smoke", "quick", "cpu", "gpu", "grid", "many", "emulated"}
+    assert set(listed["suites"]) == {"smoke", "quick", "cpu", "gpu"}, "internal suites are hidden"
     assert set(listed["studies"]) == set(study.names()) > {"throughput", "memory", "gradients"}
     assert set(listed["backends"]) == set(names())
     assert all(listed["backends"].values()), "a backend's file says in its first line what it is"
@@ -117,23 +118,51 @@ def test_a_run_with_failures_exits_with_one(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "where"), [("quality", "size=small"), ("scaling", "sweep=single")])
-def test_without_a_gpu_a_run_at_gpu_scale_skips_with_the_reason(name: str, where: str, tmp_path: Path):
-    """One study trained by its own code, one by a backend; the machine's own ceilings are skipped too."""
-    run = lstm_bench(
-        "run", name, "--scale", "gpu", "--where", where, "--where", "cell=lstm_stack", "--replicates", 1, "--out", tmp_path,
-        TMPDIR=str(tmp_path), CUDA_VISIBLE_DEVICES="",
-    )  # fmt: skip
-    assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
-    last = run.stderr.splitlines()[-1]
+def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
+    name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As where NVML lists a GPU that CUDA cannot see: one study trained by its own code, one by a backend, and ceilings."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    chosen = plan.make(name, where=[where, "cell=lstm_stack"], scale="gpu", replicates=1)
+    path, footer = session.start(chosen, tmp_path, progress.PlainDisplay())
+    last = list(ending.lines(store.read(path), footer))[-1]
     assert last.startswith("no case was measured: "), last
     assert "orch finds no CUDA device here; run on a machine with an NVIDIA GPU" in last
-    records = [record for record in store.read(Path(run.stdout.strip())).records if record.study != "overhead"]
+    records = [record for record in store.read(path).records if record.study != "overhead"]
     assert {record.status for record in records} == {"skipped"} and {record.study for record in records} >= {name}
+
+
+@pytest.mark.parametrize("arguments", [
+    ("run", "gpu"), ("run", "quality", "--scale", "gpu"), ("certify", "--suite", "gpu"),
+    ("compare", "backend:torch", "backend:cudnn", "--suite", "gpu"),
+])  # fmt: skip
+def test_what_is_for_a_gpu_is_refused_without_one_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path):
+    program = (
+        "import sys; sys.argv = ['lstm-bench', *sys.argv[1:]]\n"
+        "from bench import environment; environment.gpu_list = lambda: []\n"
+        "from lstm_bench.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--out", str(tmp_path / "out")]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert (answer.returncode, answer.stdout) == (2, "False\n"), answer.stderr
+    assert len(answer.stderr.splitlines()) == 1 and "lstm-bench run quick" in answer.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_smoke_is_the_quickest_suite():
+    smoke, *others = (plan.make(name) for name in plan.offered())
+    for other in (one for one in others if one.device == "cpu"):
+        assert set(smoke.studies) <= set(other.studies) and smoke.replicates < other.replicates
+        assert sum(map(len, map(smoke.cases, smoke.studies))) < sum(map(len, map(other.cases, other.studies)))
+        assert smoke.pace.rounds < other.pace.rounds
 
 
 def test_show_report_and_export_read_the_newest_run(results: Path, tmp_path: Path):
     shown = json.loads(lstm_bench("show", "--out", results, "--json").stdout)
-    assert {row["backend"] for row in shown} == {"numpy", "reference"}, "what needs no backend stands under the reference"
+    assert {row["backend"] for row in shown} == {"numpy", "reference"}, "what needs no backend is under the reference"
     page = Path(lstm_bench("report", "--out", results, "--to", tmp_path / "report").stdout.strip())
     assert "numpy" in page.read_text()
     for name in ("samples.parquet", "samples.csv"):
