@@ -9,17 +9,22 @@ from typing import Annotated, cast
 import typer
 
 from lstm_bench import exit_codes, gpu_check, over_time
-from lstm_bench.command_groups import Commands
+from lstm_bench.command_groups import Commands, placed
 
 app = typer.Typer(
     cls=Commands,
     name="lstm-bench",
     help="Compare LSTM implementations on this machine, honestly measured.",
+    epilog="All options of a command: lstm-bench COMMAND --help",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+SUITE_OR_STUDY = (
+    "A suite, which is how much to measure (smoke, quick, cpu, gpu), or one study, which is what to find out (throughput, "
+    "memory, gradients ...); see both with: lstm-bench list."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: results/runs of the checkout).")]
 Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]
@@ -27,7 +32,7 @@ Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; d
 RunsOfStudies = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: each study's newest run.")]
 
 
-@app.command()
+@app.command(**placed("doctor"))
 def doctor(as_json: AsJson = False) -> None:
     """Say which backends run here, why the others do not and what to install, and how quiet this machine is."""
     from lstm_bench import views
@@ -35,7 +40,7 @@ def doctor(as_json: AsJson = False) -> None:
     views.doctor(as_json)
 
 
-@app.command("list")
+@app.command(**placed("list"))
 def list_(
     what: Annotated[str, typer.Argument(help="A suite or study whose cases to list; default: all names.")] = "",
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
@@ -50,9 +55,9 @@ def list_(
         views.names(as_json)
 
 
-@app.command()
+@app.command(**placed("run"))
 def run(
-    what: Annotated[str, typer.Argument(help="A suite (smoke, quick, cpu, gpu) or one study; see: lstm-bench list.")] = "quick",
+    what: Annotated[str, typer.Argument(help=SUITE_OR_STUDY)] = "quick",
     backend: Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
     out: OutFolder = None,
@@ -62,7 +67,9 @@ def run(
     ] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")] = None,
     replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
-    scale: Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="For a study: the suite at whose scale to measure it (default: quick).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
     corpus: Annotated[
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
@@ -101,7 +108,7 @@ def run(
         sys.exit(1)
 
 
-@app.command()
+@app.command(**placed("show"))
 def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
     """Show a run's results in the terminal."""
     from lstm_bench import views
@@ -109,7 +116,7 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
     views.show(runs or (), out, as_json)
 
 
-@app.command()
+@app.command(**placed("claims"))
 def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = False) -> None:
     """Show the claims that runs tested: verdict, our number with its interval, the number in print.
 
@@ -121,7 +128,7 @@ def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = 
     views.claims(runs or (), out, as_json)
 
 
-@app.command()
+@app.command(**placed("report"))
 def report(
     runs: Runs = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),
@@ -138,7 +145,7 @@ def report(
     print(reports.build(runs or (), to, baseline, cast(Location, location), out or store.ROOT).html)
 
 
-@app.command()
+@app.command(**placed("export"))
 def export(
     to: Annotated[Path, typer.Argument(help="File to write, ending in .parquet or .csv.")],
     runs: Runs = None,
@@ -151,7 +158,7 @@ def export(
     print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
-app.command()(gpu_check.gpu_check)
+app.command(**placed("gpu-check"))(gpu_check.gpu_check)
 for command in (over_time.compare, over_time.certify, over_time.bisect, over_time.track, over_time.history):
-    app.command(epilog=exit_codes.epilog())(command)
-app.command("import")(over_time.import_)
+    app.command(**placed(command.__name__, exit_codes.epilog()))(command)
+app.command(**placed("import"))(over_time.import_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from lstm_bench.duration import spoken
@@ -17,6 +20,8 @@ from lstm_bench.duration import spoken
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
 
+FASTEST = "*"
+WIDE = 100  # columns from which a table of one case has room for every column
 PLAIN_WIDTH = 200  # columns where the output is no terminal
 
 
@@ -92,14 +97,53 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     rows = shown.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
+    screen, marked, machine = console(), False, ""
     measured = [row for row in rows if row["measured"] != "skipped"]
-    columns = list(rows[0])
-    table(columns, [[row[column] for column in columns] for row in measured])
-    skipped: dict[tuple[str, str], int] = Counter(
-        (row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped"
-    )
+    for (place, *_), of_case in itertools.groupby(measured, key=lambda row: (row["machine"], row["study"], row["case"])):
+        if place != machine:
+            machine = place
+            screen.print(f"[bold]{escape(place)}[/]\n")
+        marked |= _show_case(screen, list(of_case))
+    if marked:
+        screen.print(f"{FASTEST} fastest of its case; \\[a, b]: interval of a ratio, where replicates give one")
+    skipped = Counter((row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped")
+    alike: dict[tuple[str, int], list[str]] = {}
     for (backend, reason), count in skipped.items():
-        console().print(f"skipped {backend} in {count} case{'s'[: count > 1]}: {reason}")
+        alike.setdefault((reason, count), []).append(backend)
+    for (reason, count), backends in alike.items():
+        screen.print(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}")
+        screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
+
+
+def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
+    """One case as a small table under its parameters, what is to be noted below it. Returns whether it marks a fastest one."""
+    times = [row for row in rows if row["metric"] == "time"]
+    fastest = times[0] if len(times) > 1 else None
+    baseline = next((row["baseline"] for row in times), "")
+    # The columns after the name, as far as any row fills them; where the host's time is shown, tokens/s gives it its place.
+    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"times as fast as {baseline}", "host": "host"}
+    names |= {} if "host" in rows[0] and screen.width < WIDE else {"tokens/s": "tokens/s"}
+    shown = {name: title for name, title in names.items() if any(row.get(name) for row in rows)}
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "backend"):
+        drawn.add_column(column, no_wrap=True)
+    for column in shown.values():
+        drawn.add_column(column, no_wrap=True, justify="left" if "fast" in column else "right")
+    for row in rows:
+        first = FASTEST if row is fastest else " "
+        drawn.add_row(
+            first, row["backend"], *(escape(row.get(name, "")) for name in shown), style="bold" if row is fastest else None
+        )
+    screen.print(f"[bold]{escape(rows[0]['title'])}[/]")
+    screen.print(drawn)
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        if row["notes"]:
+            noted.setdefault(row["notes"], []).append(row["backend"])
+    for note, backends in noted.items():
+        screen.print(Padding(f"{', '.join(backends)}: {escape(note)}", (0, 0, 0, 3), expand=False))
+    screen.print()
+    return fastest is not None
 
 
 def print_json(value: object) -> None:
