@@ -46,7 +46,7 @@ def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     if not paths:
         found = find(root)
         if not found:
-            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick")
+            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {root}")
         return found[-1:]
     chosen: dict[Path, None] = {}
     for path in paths:

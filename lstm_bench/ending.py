@@ -32,7 +32,7 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     if of_studies and all(record.status == "skipped" for record in of_studies):
         reasons = Counter(record.reason for record in of_studies)
         (reason, _), *others = reasons.most_common()
-        more = f" ({len(others)} other reasons: lstm-bench show)" if others else ""
+        more = f" ({len(others)} other reasons: lstm-bench show {shlex.quote(str(run.path))})" if others else ""
         yield f"no case was measured: {reason}{more}"
 
 

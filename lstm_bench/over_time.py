@@ -73,10 +73,7 @@ def compare(
     if as_json:
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
-        rows = comparison_view.texts(outcome.rows)
-        if rows:
-            columns = list(rows[0])
-            views.table(columns, [[row[column] for column in columns] for row in rows])
+        views.comparison(comparison_view.texts(outcome.rows))
         print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
     sys.exit(outcome.exit_code)
 

@@ -64,8 +64,14 @@ def names(as_json: bool) -> None:
     backends = {name: _first_line(name) for name in impls.names()}
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})
-    for title, entries in (("suite", suites), ("study", studies), ("backend", backends)):
-        table((title, "what it is"), list(entries.items()))
+    for title, entries in (
+        ("Suites: how much to measure", suites),
+        ("Studies: what to find out", studies),
+        ("Backends: what is compared", backends),
+    ):
+        console().print(f"[bold]{title}[/]")
+        table(("name", "what it is"), list(entries.items()))
+        console().print()
 
 
 def _first_line(backend: str) -> str:
@@ -144,6 +150,26 @@ def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
         screen.print(Padding(f"{', '.join(backends)}: {escape(note)}", (0, 0, 0, 3), expand=False))
     screen.print()
     return fastest is not None
+
+
+def comparison(rows: Sequence[dict[str, str]], screen: Console | None = None) -> None:
+    """Each case as a small table under its name, with what is to be noted of its rows below it."""
+    screen = screen or console()
+    for case, of_case in itertools.groupby(rows, key=lambda row: row["case"]):
+        drawn, notes = Table(box=None, pad_edge=False, header_style="dim"), dict[str, list[str]]()
+        drawn.add_column("backend")
+        for column in ("verdict", "base", "new", "change", "pairs"):
+            drawn.add_column(column, no_wrap=True)
+        for row in of_case:
+            name = row["backend"] if row["metric"] == "time" else f"{row['backend']}, {row['metric']}"
+            drawn.add_row(escape(name), *(escape(row[column]) for column in ("verdict", "base", "new", "change", "pairs")))
+            if row["note"]:
+                notes.setdefault(row["note"], []).append(name)
+        screen.print(f"[bold]{escape(case)}[/]")
+        screen.print(drawn)
+        for note, names in notes.items():
+            screen.print(Padding(escape(f"{', '.join(names)}: {note}"), (0, 0, 0, 3), expand=False))
+        screen.print()
 
 
 def print_json(value: object) -> None:

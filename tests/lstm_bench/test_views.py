@@ -43,6 +43,20 @@ def test_a_case_is_a_table_with_its_parameters_above_ratio_and_interval_on_one_l
     assert said[-2] == "   torch_compile, onnxruntime, slow: no steady state", "what is noted of several is said once"
 
 
+def test_a_comparison_fits_with_its_verdict_and_interval_whole():
+    screen = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    values = {"case": "lstm-I512-H512-T32-B32-forward_backward-float32-cpu", "metric": "time", "base": "39.0 µs", "pairs": "12"}
+    change = {"new": "39.1 µs", "change": "+12.3 % [−14.1 %, +16.0 %]", "verdict": "UNDECIDED", "note": "not side by side " * 5}
+    views.comparison([values | change | {"backend": name} for name in ("torch_compile", "onnxruntime")], screen)
+    said = screen.file.getvalue()
+    assert isinstance(said, str) and max(map(len, said.splitlines())) <= 80 and "…" not in said
+    assert said.splitlines()[0] == values["case"]
+    for name in ("torch_compile", "onnxruntime"):
+        (line,) = (line for line in said.splitlines() if line.startswith(f"{name} "))
+        assert all(part in line for part in ("UNDECIDED", "39.0 µs", "39.1 µs", change["change"], "12"))
+    assert " ".join(said.split()).count("not side by side") == 5, "said once for both"
+
+
 def test_nothing_is_called_the_fastest_of_one_or_of_what_is_no_time():
     assert "*" not in shown(row("torch"))
     assert "*" not in shown(row("a", metric="memory"), row("b", metric="memory"))
