@@ -53,7 +53,7 @@ def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     if not paths:
         found = find(root)
         if not found:
-            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick")
+            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {root}")
         return found[-1:]
     chosen: dict[Path, None] = {}
     for path in paths:
@@ -85,7 +85,7 @@ def studies_with_claims(header: Header) -> list[str]:
 
 def weight(header: Header) -> int:
     """What a run's numbers count for beside newer or older ones."""
-    return int(header.plan.get("suite") != "smoke")
+    return int(header.plan.get("suite") not in ("smoke", "every"))
 
 
 def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:

@@ -57,13 +57,27 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     shown: list[Values] = []
     for row in rows_of(records.drop_duplicates(["study", "case", "backend"]).sort_values(CASE_ORDER, key=_throughput_first)):
         key = (row["study"], row["case"], row["backend"])
-        start: Values = {"machine": section.title} | {
-            name: row[name] for name in ("study", "case", "backend", "launch", "status")
-        }
+        start: Values = (
+            {"machine": section.title}
+            | {name: row[name] for name in ("study", "case", "backend", "launch", "status")}
+            | {"title": title(row)}
+        )
         measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
         shown.append(start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {}))
     for _, of_case in itertools.groupby(shown, key=lambda value: (value["study"], value["case"])):
         yield from sorted(of_case, key=_fastest_first)
+
+
+def title(row: dict[str, Any]) -> str:
+    """A case by its parameters: its study, phase, sizes, data type, device and factors."""
+    phase, device = str(row.get("phase") or ""), str(row.get("device") or "")
+    cell = str(row.get("cell") or "").replace("_", " ")
+    network = " ".join(filter(None, [cell if len(cell) > 5 else cell.upper(), words.sizes(row, ("cell", "launch"))]))
+    launch = words.LAUNCHES.get(str(row["launch"]), "") if row.get("launch") == "graph" else ""
+    where = " on ".join(filter(None, [str(row.get("dtype") or ""), device]))
+    factors = str(row["case"]).partition(f"-{device}-")[2] if device else str(row["case"])
+    parts = [words.PHASES.get(phase, phase), network, where, launch, *(part for part in factors.split("-") if "=" in part)]
+    return f"{row['study']}: " + (", ".join(filter(None, parts)) or str(row["case"]))
 
 
 def _throughput_first(column: pd.Series) -> pd.Series:
@@ -115,7 +129,12 @@ def _text(value: Values, hosts: bool) -> Row:
     host = _number(value["host_seconds"])
     interval = "" if None in bounds else f" [{', '.join(words.digits(bound) for bound in bounds if bound is not None)}]"
     return {
+        "machine": str(value["machine"]),
+        "study": str(value["study"]),
         "case": str(value["case"]),
+        "title": str(value["title"]),
+        "metric": str(value["metric"]),
+        "baseline": str(value["baseline"] or ""),
         "backend": str(value["backend"]),
         "measured": str(value["status"]) if number is None else words.scaled(number, str(value["unit"])),
         "±": spread,

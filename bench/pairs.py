@@ -40,6 +40,7 @@ TRIES = 3  # at a pair that the machine disturbs
 BUSY_SECONDS = 2.0
 PACES: dict[str, Pace] = {
     "smoke": Pace(10, 0.0, 0.02, BUSY_SECONDS),
+    "every": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "many": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "quick": Pace(40, 0.0, 0.05, BUSY_SECONDS),
     "cpu": Pace(60, 0.0, 0.2, BUSY_SECONDS),

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import impls
-from bench import filters, processors, study
+from bench import environment, filters, processors, study
 from bench.case import Case
 from bench.pace import Pace
 from bench.prepare import NULL
 from bench.study import Scale
-from impls import UnknownName
+from impls import Unavailable, UnknownName
 
 TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
@@ -25,7 +25,7 @@ class Suite:
     """A scale, and the pace at which its cases are measured.
 
     studies: those it consists of; all that have cases at this scale if empty. backends: those compared where none is named; all
-    if empty.
+    if empty. internal: for the project's own checks, and shown in no list of choices.
     """
 
     scale: Scale
@@ -36,10 +36,20 @@ class Suite:
     stage: int | None = None  # so many cases are measured on all backends before the next begin; all at once if None
     studies: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    internal: bool = False
 
+
+_SMOKE_PACE = Pace(4, 0.01, 0.02)
 
 SUITES: dict[str, Suite] = {
-    "smoke": Suite("smoke", "cpu", 1, Pace(4, 0.01, 0.02), "does everything run? (seconds; its numbers mean little)"),
+    "smoke": Suite(
+        "smoke",
+        "cpu",
+        1,
+        _SMOKE_PACE,
+        "does it run? one small case a phase, the quickest suite (its numbers mean little)",
+        studies=("throughput",),
+    ),
     "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite(
@@ -51,9 +61,16 @@ SUITES: dict[str, Suite] = {
         studies=("throughput",),
         backends=("cuda", "cudnn", "torch_compile", "jax", "jax_cudnn", "null"),
     ),
-    "grid": Suite("grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36),
-    "many": Suite("many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts"),
-    "emulated": Suite("emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU"),
+    "every": Suite("smoke", "cpu", 1, _SMOKE_PACE, "does every study run? all of them at the scale of smoke", internal=True),
+    "grid": Suite(
+        "grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36, internal=True
+    ),
+    "many": Suite(
+        "many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts", internal=True
+    ),
+    "emulated": Suite(
+        "emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU", internal=True
+    ),
 }
 
 
@@ -238,11 +255,28 @@ def studies_of(suite: str) -> tuple[str, ...]:
 def suite_of(what: str, scale: str | None = None) -> str:
     """The suite that is meant by its name, or by a study's at a suite's scale. Raises `UnknownName`."""
     if what not in SUITES and what not in study.names():
-        raise UnknownName("suite or study", what, [*SUITES, *study.names()])
+        raise UnknownName("suite or study", what, [*offered(), *study.names()])
     suite = what if what in SUITES else scale or _default_scale(what)
     if suite not in SUITES:
-        raise UnknownName("suite", suite, SUITES)
+        raise UnknownName("suite", suite, offered())
     return suite
+
+
+def offered() -> list[str]:
+    """The suites for a user to choose from."""
+    return [name for name, suite in SUITES.items() if not suite.internal]
+
+
+def require_device(plan: Plan) -> None:
+    """Raise `Unavailable` where a plan is for a GPU and this machine has none; no framework is imported to find out."""
+    if plan.device == "cuda" and not environment.gpu_list():
+        what = (
+            plan.suite if plan.studies == studies_of(plan.suite) else f"{', '.join(plan.studies)} at the scale of {plan.suite}"
+        )
+        raise Unavailable(
+            f"{what} is for a GPU, and this machine has no NVIDIA GPU (NVML lists none); run it on a machine with one, or "
+            "measure this CPU with: lstm-bench run quick"
+        )
 
 
 def _on(case: Case, corpus: str) -> Case:

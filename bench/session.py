@@ -23,6 +23,14 @@ class NothingToResume(RuntimeError):
     """No interrupted run of this machine was found."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; what it had measured is kept at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"interrupted: {path}")
+        self.path = path
+
+
 class ClockWentBackwards(RuntimeError):
     """A run would seem older than one that was made before it."""
 
@@ -62,6 +70,8 @@ def start(
         writer = store.create(root, header)
         try:
             return writer.path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(writer.path) from stop
         finally:
             writer.close()
 
@@ -116,6 +126,8 @@ def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus
         writer = store.Writer(path)
         try:
             return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(path) from stop
         finally:
             writer.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import impls
 from bench import processors, study, turns
 from bench.case import Case
-from bench.plan import SUITES, Suite
+from bench.plan import SUITES, Suite, offered
 from bench.prepare import NULL
 from bench.workers import Workers
 from impls import UnknownName
@@ -22,7 +22,7 @@ def suite() -> Suite:
     """The suite named by LSTM_BENCH_SCALE, `smoke` if it is not set."""
     name = os.environ.get(SCALE_VARIABLE, "smoke")
     if name not in SUITES:
-        raise UnknownName(f"suite (in the variable {SCALE_VARIABLE})", name, SUITES)
+        raise UnknownName(f"suite (in the variable {SCALE_VARIABLE})", name, offered())
     return SUITES[name]
 
 

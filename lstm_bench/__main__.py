@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 import traceback
 import warnings
 from typing import TextIO
 
-from lstm_bench import exit_codes
+from lstm_bench import exit_codes, import_paths, terminal
 
-GO_ON = {"track": "", "bisect": ""} | dict.fromkeys(("run", "gpu-check", "compare", "certify"), " with --resume")
+# What is added to a command that was interrupted and goes on. The others keep nothing, or say themselves what they keep.
+GO_ON = {"track": "", "bisect": "", "compare": " --resume", "certify": " --resume"}
 
 
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
@@ -21,28 +23,61 @@ REQUIRED = {
 
 
 def main() -> None:
+    terminal.write_any_encoding()
     warnings.showwarning = _show
     try:
+        with terminal.closed_output_told():
+            code = _carry_out()
+            _flush()
+    except terminal.OutputClosed:
+        terminal.discard_unread()
+        code = exit_codes.OUTPUT_CLOSED
+    sys.exit(code)
+
+
+def _carry_out() -> int | str | None:
+    """The command's exit code, with what is said of an error on standard error."""
+    try:
+        import_paths.prefer_own()
         from lstm_bench.app import app
 
-        app()
-    except KeyboardInterrupt:
-        how = GO_ON.get("".join(sys.argv[1:2]))
-        said = "" if how is None else f"; what was measured is on disk. Finish it by the same command{how}"
-        print(f"interrupted{said}", file=sys.stderr)
-        sys.exit(exit_codes.INTERRUPTED)
+        with terminal.closed_output_told():
+            app()
+    except SystemExit as stop:
+        return stop.code
+    except (KeyboardInterrupt, terminal.Interrupted):
+        print(_interrupted(), file=sys.stderr)
+        return exit_codes.INTERRUPTED
+    except (BrokenPipeError, terminal.OutputClosed):
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or (said := _missing(error.name.partition(".")[0])) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
-        sys.exit(exit_codes.USAGE)
+        return exit_codes.USAGE
     except Exception as error:
         code = exit_codes.of(error)
         if code == exit_codes.DEFECT:
             traceback.print_exc()
         else:
             print(f"error: {error}", file=sys.stderr)
-        sys.exit(code)
+        return code
+    return exit_codes.NOTHING
+
+
+def _interrupted() -> str:
+    """What was kept, and the command that goes on."""
+    how = GO_ON.get("".join(sys.argv[1:2]))
+    if how is None:
+        return "interrupted"
+    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--resume")
+    return f"interrupted; what was measured is kept. Finish it with: lstm-bench {given}{how}"
+
+
+def _flush() -> None:
+    """Write out here what is left, while an error of it is still ours to tell: Python's own code for it is 120."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
 
 
 def _missing(module: str) -> str | None:

@@ -9,10 +9,13 @@ from typing import Annotated, cast
 import typer
 
 from lstm_bench import exit_codes, gpu_check, over_time
+from lstm_bench.command_groups import Commands, placed
 
 app = typer.Typer(
+    cls=Commands,
     name="lstm-bench",
     help="Compare LSTM implementations on this machine, honestly measured.",
+    epilog="All options of a command: lstm-bench COMMAND --help",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +42,10 @@ def _options(
     pass
 
 
+SUITE_OR_STUDY = (
+    "A suite, which is how much to measure (smoke, quick, cpu, gpu), or one study, which is what to find out (throughput, "
+    "memory, gradients ...); see both with: lstm-bench list."
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")]
 Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: the newest run.")]
@@ -46,7 +53,7 @@ Runs = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; d
 RunsOfStudies = Annotated[list[Path] | None, typer.Argument(help="Run files or folders; default: each study's newest run.")]
 
 
-@app.command()
+@app.command(**placed("doctor"))
 def doctor(as_json: AsJson = False) -> None:
     """Say which backends run here, why the others do not and what to install, and how quiet this machine is."""
     from lstm_bench import views
@@ -54,7 +61,7 @@ def doctor(as_json: AsJson = False) -> None:
     views.doctor(as_json)
 
 
-@app.command("list")
+@app.command(**placed("list"))
 def list_(
     what: Annotated[str, typer.Argument(help="A suite or study whose cases to list; default: all names.")] = "",
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
@@ -69,9 +76,9 @@ def list_(
         views.names(as_json)
 
 
-@app.command()
+@app.command(**placed("run"))
 def run(
-    what: Annotated[str, typer.Argument(help="A suite (smoke, quick, cpu, gpu) or one study; see: lstm-bench list.")] = "quick",
+    what: Annotated[str, typer.Argument(help=SUITE_OR_STUDY)] = "quick",
     backend: Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
     out: OutFolder = None,
@@ -81,7 +88,9 @@ def run(
     ] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")] = None,
     replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
-    scale: Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="For a study: the suite at whose scale to measure it (default: quick).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
     corpus: Annotated[
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
@@ -94,19 +103,24 @@ def run(
     from results import store
 
     root = out or store.ROOT
-    with progress.for_terminal() as display:
-        if resume:
-            path, footer = session.resume(root, display, corpus)
-        else:
-            budget = duration.seconds(time_budget) if time_budget else None
-            chosen = plan.make(
-                what, backend or [], where or [],
-                threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
-                corpus=corpus_name(corpus) if corpus else "",
-            )  # fmt: skip
-            for line in forecast.statement(chosen):
-                print(line, file=sys.stderr)
-            path, footer = session.start(chosen, root, display, corpus=corpus)
+    try:
+        with progress.for_terminal() as display:
+            if resume:
+                path, footer = session.resume(root, display, corpus)
+            else:
+                budget = duration.seconds(time_budget) if time_budget else None
+                chosen = plan.make(
+                    what, backend or [], where or [],
+                    threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
+                    corpus=corpus_name(corpus) if corpus else "",
+                )  # fmt: skip
+                plan.require_device(chosen)
+                for line in forecast.statement(chosen):
+                    print(line, file=sys.stderr)
+                path, footer = session.start(chosen, root, display, corpus=corpus)
+    except session.Interrupted as stop:
+        print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+        sys.exit(exit_codes.INTERRUPTED)
     ended = store.read(path)
     print(f"{path}")
     for line in ending.lines(ended, footer):
@@ -115,7 +129,7 @@ def run(
         sys.exit(1)
 
 
-@app.command()
+@app.command(**placed("show"))
 def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
     """Show a run's results in the terminal."""
     from lstm_bench import views
@@ -123,7 +137,7 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
     views.show(runs or (), out, as_json)
 
 
-@app.command()
+@app.command(**placed("claims"))
 def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = False) -> None:
     """Show the claims that runs tested: verdict, our number with its interval, the number in print.
 
@@ -135,7 +149,7 @@ def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = 
     views.claims(runs or (), out, as_json)
 
 
-@app.command()
+@app.command(**placed("report"))
 def report(
     runs: Runs = None,
     to: Annotated[Path, typer.Option("--to", help="Folder to write report.html, report.md and figures to.")] = Path("report"),
@@ -155,7 +169,7 @@ def report(
     print(reports.build(runs or (), to, baseline, cast(Location, location), out or store.ROOT).html)
 
 
-@app.command()
+@app.command(**placed("export"))
 def export(
     to: Annotated[Path, typer.Argument(help="File to write, ending in .parquet or .csv.")],
     runs: Runs = None,
@@ -168,7 +182,7 @@ def export(
     print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
-app.command()(gpu_check.gpu_check)
+app.command(**placed("gpu-check"))(gpu_check.gpu_check)
 for command in (over_time.compare, over_time.certify, over_time.bisect, over_time.track, over_time.history):
-    app.command(epilog=exit_codes.epilog())(command)
-app.command("import")(over_time.import_)
+    app.command(**placed(command.__name__, exit_codes.epilog()))(command)
+app.command(**placed("import"))(over_time.import_)

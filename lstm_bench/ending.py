@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from lstm_bench.duration import spoken
+from results import store
 from results.record import HOST_PEAK, Footer
 from results.store import Run
 
@@ -29,5 +32,13 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     if of_studies and all(record.status == "skipped" for record in of_studies):
         reasons = Counter(record.reason for record in of_studies)
         (reason, _), *others = reasons.most_common()
-        more = f" ({len(others)} other reasons: lstm-bench show)" if others else ""
+        more = f" ({len(others)} other reasons: lstm-bench show {shlex.quote(str(run.path))})" if others else ""
         yield f"no case was measured: {reason}{more}"
+
+
+def interrupted(path: Path, command: str, **options: Path | None) -> str:
+    """What an interrupted run has kept, and the command that finishes it. options: those it needs to find it again."""
+    given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    outcomes = len(store.read(path).records)
+    kept = f"{outcomes} outcome{'s'[: outcomes != 1]}" if outcomes else "no outcome yet"
+    return f"interrupted; {kept} kept in {path}\nfinish it with: lstm-bench {command} --resume{given}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 NOTHING, SLOWER, USAGE, UNDECIDED = 0, 1, 2, 3
 DOES_NOT_RUN, BUILD_FAILS, CORRUPT = 14, 15, 20
-DEFECT, INTERRUPTED = 70, 130
+DEFECT, INTERRUPTED, OUTPUT_CLOSED = 70, 130, 141
 
 
 class Kind(NamedTuple):
@@ -22,6 +22,7 @@ KINDS = (
         "impls:UnknownName", "impls:Unavailable", "impls.sizes:InvalidSpec", "bench.case:InvalidCase",
         "bench.filters:InvalidFilter", "bench.language.text:InvalidCorpus", "bench.session:NothingToResume",
         "bench.matching:Unmatched", "lstm_bench.compare:UnclearSides", "lstm_bench.duration:InvalidDuration",
+        "lstm_bench.import_paths:ForeignPackage",
         "results.store:StoreError", "analysis:AnalysisError", "bench.revisions:RevisionError",
     )),
     Kind(UNDECIDED, "nothing could be decided", ("analysis.comparison:NotComparable",)),
@@ -50,4 +51,7 @@ def of(error: BaseException) -> int:
 def epilog() -> str:
     """For `--help`: the codes that are not told by the command itself."""
     kinds = [f"{kind.code} {kind.meaning}" for kind in KINDS if kind.code > UNDECIDED]
-    return f"Other exit codes: {'; '.join(kinds)}; {DEFECT} a defect of lstm-bench; {INTERRUPTED} interrupted."
+    return (
+        f"Other exit codes: {'; '.join(kinds)}; {DEFECT} a defect of lstm-bench; {INTERRUPTED} interrupted; "
+        f"{OUTPUT_CLOSED} nobody reads the output any more."
+    )

@@ -25,7 +25,7 @@ def gpu_check(
     """
     from bench import environment, gpu_plan, session
     from impls import Unavailable
-    from lstm_bench import duration, gpu_table, progress
+    from lstm_bench import duration, ending, exit_codes, gpu_table, progress
     from results import store
 
     if not (emulate or resume) and not environment.gpu_list():
@@ -34,13 +34,17 @@ def gpu_check(
             "--emulate, which measures nothing of a GPU"
         )
     root = out or store.ROOT
-    with progress.for_terminal() as display:
-        if resume:
-            path, footer = session.resume(root, display)
-        else:
-            plan = gpu_plan.make(item or (), emulate)
-            announce(plan)
-            path, footer = session.start(plan, root, display)
+    try:
+        with progress.for_terminal() as display:
+            if resume:
+                path, footer = session.resume(root, display)
+            else:
+                plan = gpu_plan.make(item or (), emulate)
+                announce(plan)
+                path, footer = session.start(plan, root, display)
+    except session.Interrupted as stop:
+        print(ending.interrupted(stop.path, "gpu-check", out=out), file=sys.stderr)
+        sys.exit(exit_codes.INTERRUPTED)
     run = store.read(path)
     print("\n".join(gpu_table.lines(run)))
     print(path)

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
+    from bench.plan import Plan
     from lstm_bench.compare import Options
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
@@ -52,7 +53,6 @@ def compare(
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
-    from bench import plan
     from lstm_bench import compare as comparing
     from lstm_bench import progress, views
     from results import store
@@ -64,7 +64,7 @@ def compare(
     with progress.for_terminal() as display:
         outcome = comparing.compare(
             base, new,
-            lambda: plan.make(suite, backend or _named(base, new), where or [], threads=threads, scale=scale, seed=seed),
+            lambda: _plan(suite, backend or _named(base, new), where, threads=threads, scale=scale, seed=seed),
             out or store.COMPARISONS, display, options, resume,
         )  # fmt: skip
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
@@ -73,10 +73,7 @@ def compare(
     if as_json:
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
-        rows = comparison_view.texts(outcome.rows)
-        if rows:
-            columns = list(rows[0])
-            views.table(columns, [[row[column] for column in columns] for row in rows])
+        views.comparison(comparison_view.texts(outcome.rows))
         print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
     sys.exit(outcome.exit_code)
 
@@ -93,13 +90,12 @@ def certify(
     scale: Scale = None,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
-    from bench import plan
     from lstm_bench import certify as certifying
     from lstm_bench import compare as comparing
     from lstm_bench import progress, views
     from results import store
 
-    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     with progress.for_terminal() as display:
         made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, comparing.Options(), resume)
     if as_json:
@@ -129,13 +125,12 @@ def bisect(
 
     A search that was interrupted goes on by the same command.
     """
-    from bench import plan
     from lstm_bench import bisect_view, bisecting, progress
     from results import store
 
     certificate = _certificate(certificates, threads, suite, scale)
     options = _options(repository, build_environments, False, location, certificate)
-    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     with progress.for_terminal() as display:
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
@@ -143,6 +138,15 @@ def bisect(
     else:
         print("\n".join(bisect_view.sentences(found, options.repository)))
     sys.exit(found.exit_code)
+
+
+def _plan(what: str, backends: list[str], where: list[str] | None, **options: Any) -> Plan:
+    """The plan for what will be measured here. Raises `Unavailable` where that needs a GPU and there is none."""
+    from bench import plan
+
+    chosen = plan.make(what, backends, where or [], **options)
+    plan.require_device(chosen)
+    return chosen
 
 
 def _certificate(folder: Path | None, threads: int | None, what: str, scale: str | None, base: str = "") -> Certificate | None:
@@ -200,13 +204,12 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    from bench import plan
     from bench.code import ROOT
     from bench.revisions import Repository
     from lstm_bench import progress, tracking
     from results import store
 
-    chosen = plan.make(suite, backend or [], where or [], threads=threads, scale=scale)
+    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     with progress.for_terminal() as display:
         done = tracking.track(
             revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), not again, build_environments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -122,12 +123,19 @@ class LiveDisplay:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         self.forecast = Forecast()
-        columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[remaining]}"))
-        self.progress = Progress(
-            *columns, TextColumn("[dim]{task.description}"), console=Console(stderr=True), transient=True, auto_refresh=False
+        whole = Column(no_wrap=True)  # a narrow terminal cuts what runs now, and never the count or the time to finish
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns = (
+            BarColumn(20, table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("{task.fields[remaining]}", table_column=whole),
+            TextColumn("[dim]{task.description}", table_column=rest),
         )
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False, expand=True)
         self.task = self.progress.add_task("starting", total=None, remaining="estimating")
         self.shown = 0.0
 
@@ -142,9 +150,11 @@ class LiveDisplay:
         self.forecast.expect(study, records)
 
     def doing(self, text: str) -> None:
+        from rich.markup import escape
+
         if time.monotonic() - self.shown > 0.2:  # the display must not cost what is being measured
             self.shown = time.monotonic()
-            self.progress.update(self.task, description=text, refresh=True)
+            self.progress.update(self.task, description=escape(text), refresh=True)
 
     def recorded(self, records: Sequence[Record]) -> None:
         from rich.markup import escape
@@ -157,5 +167,5 @@ class LiveDisplay:
 
 
 def for_terminal() -> Display:
-    """A live display where standard error is a terminal, else plain lines."""
-    return LiveDisplay() if sys.stderr.isatty() else PlainDisplay()
+    """A live display where standard error is a terminal that can redraw a line, else plain lines."""
+    return LiveDisplay() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else PlainDisplay()

@@ -6,23 +6,23 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from lstm_bench.duration import spoken
 
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
 
+FASTEST = "*"
+WIDE = 100  # columns from which a table of one case has room for every column
 PLAIN_WIDTH = 200  # columns where the output is no terminal
-NARROW_CELL = 12  # a cell's width on a screen that is too narrow for the table; a longer text runs on
 
 
 def doctor(as_json: bool) -> None:
@@ -59,13 +59,19 @@ def names(as_json: bool) -> None:
     import impls
     from bench import plan, study
 
-    suites = {name: suite.question for name, suite in plan.SUITES.items()}
+    suites = {name: plan.SUITES[name].question for name in plan.offered()}
     studies = {name: study.get(name).question for name in study.names()}
     backends = {name: _first_line(name) for name in impls.names()}
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})
-    for title, entries in (("suite", suites), ("study", studies), ("backend", backends)):
-        table((title, "what it is"), list(entries.items()))
+    for title, entries in (
+        ("Suites: how much to measure", suites),
+        ("Studies: what to find out", studies),
+        ("Backends: what is compared", backends),
+    ):
+        console().print(f"[bold]{title}[/]")
+        table(("name", "what it is"), list(entries.items()))
+        console().print()
 
 
 def _first_line(backend: str) -> str:
@@ -97,44 +103,75 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     rows = shown.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
+    screen, marked, machine = console(), False, ""
     measured = [row for row in rows if row["measured"] != "skipped"]
-    columns = list(rows[0])
-    widths = {
-        column: max(cell_len(row[column]) for row in [dict(zip(columns, columns, strict=True)), *measured])
-        for column in columns
-    }
-    if sum(widths.values()) + 2 * len(columns) <= console().width:
-        table(columns, [[row[column] for column in columns] for row in measured])
-    else:
-        _by_case(columns, widths, measured)
-    skipped: dict[tuple[str, str], int] = Counter(
-        (row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped"
-    )
+    for (place, *_), of_case in itertools.groupby(measured, key=lambda row: (row["machine"], row["study"], row["case"])):
+        if place != machine:
+            machine = place
+            screen.print(f"[bold]{escape(place)}[/]\n")
+        marked |= _show_case(screen, list(of_case))
+    if marked:
+        screen.print(f"{FASTEST} fastest of its case; \\[a, b]: interval of a ratio, where replicates give one")
+    skipped = Counter((row["backend"], row["notes"]) for row in rows if row["measured"] == "skipped")
+    alike: dict[tuple[str, int], list[str]] = {}
     for (backend, reason), count in skipped.items():
-        console().print(f"skipped {backend} in {count} case{'s'[: count > 1]}: {reason}")
+        alike.setdefault((reason, count), []).append(backend)
+    for (reason, count), backends in alike.items():
+        screen.print(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}")
+        screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
     for sentence in shown.remarks(runs, root):
-        console().print(sentence)
+        screen.print(escape(sentence))
 
 
-def _by_case(columns: Sequence[str], widths: Mapping[str, int], rows: Sequence[Mapping[str, str]]) -> None:
-    """For a narrow screen: each case on a line of its own, its backends below, notes under what they are of."""
-    screen, aligned = console(), [column for column in columns if column not in ("case", "notes")]
-    narrow = {column: min(widths[column], NARROW_CELL) for column in aligned}
+def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
+    """One case as a small table under its parameters, what is to be noted below it. Returns whether it marks a fastest one."""
+    times = [row for row in rows if row["metric"] == "time"]
+    fastest = times[0] if len(times) > 1 else None
+    baseline = next((row["baseline"] for row in times), "")
+    # The columns after the name, as far as any row fills them; where the host's time is shown, tokens/s gives it its place.
+    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"times as fast as {baseline}", "host": "host"}
+    names |= {} if "host" in rows[0] and screen.width < WIDE else {"tokens/s": "tokens/s"}
+    shown = {name: title for name, title in names.items() if any(row.get(name) for row in rows)}
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "backend"):
+        drawn.add_column(column, no_wrap=True)
+    for column in shown.values():
+        drawn.add_column(column, no_wrap=True, justify="left" if "fast" in column else "right")
+    for row in rows:
+        first = FASTEST if row is fastest else " "
+        drawn.add_row(
+            first, row["backend"], *(escape(row.get(name, "")) for name in shown), style="bold" if row is fastest else None
+        )
+    screen.print(f"[bold]{escape(rows[0]['title'])}[/]")
+    screen.print(drawn)
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        if row["notes"]:
+            noted.setdefault(row["notes"], []).append(row["backend"])
+    for note, backends in noted.items():
+        screen.print(Padding(f"{', '.join(backends)}: {escape(note)}", (0, 0, 0, 3), expand=False))
+    screen.print()
+    return fastest is not None
 
-    def line(cells: Mapping[str, str]) -> str:
-        padded = [cells[column] + " " * (narrow[column] - cell_len(cells[column])) for column in aligned]
-        return "  " + "  ".join(padded).rstrip()
 
-    screen.print(Text(line({column: column for column in columns}), "bold"))
+def comparison(rows: Sequence[dict[str, str]], screen: Console | None = None) -> None:
+    """Each case as a small table under its name, with what is to be noted of its rows below it."""
+    screen = screen or console()
     for case, of_case in itertools.groupby(rows, key=lambda row: row["case"]):
-        screen.print(Text(case))
+        drawn, notes = Table(box=None, pad_edge=False, header_style="dim"), dict[str, list[str]]()
+        drawn.add_column("backend")
+        for column in ("verdict", "base", "new", "change", "pairs"):
+            drawn.add_column(column, no_wrap=True)
         for row in of_case:
-            text, notes = line(row), row["notes"]
-            if notes and cell_len(text) + 2 + cell_len(notes) <= screen.width:
-                text, notes = f"{text}  {notes}", ""
-            screen.print(Text(text))
-            if notes:
-                screen.print(Padding(Text(notes), (0, 0, 0, 4)))
+            name = row["backend"] if row["metric"] == "time" else f"{row['backend']}, {row['metric']}"
+            drawn.add_row(escape(name), *(escape(row[column]) for column in ("verdict", "base", "new", "change", "pairs")))
+            if row["note"]:
+                notes.setdefault(row["note"], []).append(name)
+        screen.print(f"[bold]{escape(case)}[/]")
+        screen.print(drawn)
+        for note, names in notes.items():
+            screen.print(Padding(escape(f"{', '.join(names)}: {note}"), (0, 0, 0, 3), expand=False))
+        screen.print()
 
 
 def print_json(value: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lstm_bench.progress import Forecast, in_unit, result
+import pytest
+
+from lstm_bench.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, result
 from results.record import Measurement, Record
 
 
@@ -40,3 +42,10 @@ def test_a_pair_keeps_its_order_whichever_is_faster():
 
 def test_units_are_those_people_read():
     assert [in_unit(2.5e-7, "s"), in_unit(3e-5, "s"), in_unit(4.56e7, "B")] == ["250 ns", "30 µs", "45.6 MB"]
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [("xterm", LiveDisplay), ("dumb", PlainDisplay)])
+def test_a_terminal_that_redraws_nothing_gets_plain_lines(terminal: str, kind: type, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert isinstance(for_terminal(), kind)

@@ -1,0 +1,42 @@
+"""Whose packages are imported: `impls`, `bench`, `analysis` and `results` are common words, and a user may have their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+OWN = ("impls", "bench", "analysis", "results")
+HOME = Path(__file__).resolve().parent.parent  # the folder that holds `lstm_bench`, and so the others
+
+
+class ForeignPackage(RuntimeError):
+    """A package of ours that Python would take from elsewhere; the message gives both paths."""
+
+
+def prefer_own() -> None:
+    """Put the folder that holds `lstm_bench` first, so that files of the current folder do not stand in for our packages.
+
+    Raises:
+        ForeignPackage: One of them still comes from elsewhere.
+    """
+    if sys.path[:1] != [str(HOME)]:
+        sys.path.insert(0, str(HOME))
+    for name in OWN:
+        found, own = _found(name), HOME / name
+        if found is None or own not in (found, *found.parents):
+            place = "nowhere" if found is None else str(found)
+            raise ForeignPackage(
+                f"Python takes the package {name} from {place}, and lstm-bench needs its own at {own}; rename the other one, "
+                "take it off Python's path, or install lstm-bench into an environment of its own"
+            )
+
+
+def _found(name: str) -> Path | None:
+    """Where Python would take a package from, or has taken it from; nothing is imported."""
+    if name in sys.modules:
+        place = getattr(sys.modules[name], "__file__", None)
+    else:
+        found = importlib.util.find_spec(name)
+        place = None if found is None else found.origin or next(iter(found.submodule_search_locations or ()), None)
+    return None if place is None else Path(place).resolve()

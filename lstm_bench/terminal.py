@@ -1,0 +1,91 @@
+"""Standard output and error as they are: any encoding, and a reader that may leave before the end."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import select
+import sys
+import unicodedata
+from collections.abc import Iterator
+
+READABLE = "lstm-bench-readable"  # the name of the error handler that `write_any_encoding` registers
+IN_ASCII = {"×": "x", "±": "+-", "µ": "u", "μ": "u", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "·": "*", "≤": "<=",
+            "≥": ">=", "∞": "inf", "λ": "lambda", "σ": "sigma", "★": "*", "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
+
+
+class OutputClosed(Exception):
+    """Nobody reads standard output or error any more, as after `| head -1`."""
+
+
+def write_any_encoding() -> None:
+    """Let a character that the terminal's encoding lacks be written as the nearest ASCII, and not end the command."""
+    codecs.register_error(READABLE, _readable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=READABLE)
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
+
+
+def _in_ascii(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return IN_ASCII.get(character) or plain or "?"
+
+
+class Interrupted(Exception):
+    """Ctrl-C, as an exception that Typer passes on; it would turn `KeyboardInterrupt` into a silent exit."""
+
+
+@contextlib.contextmanager
+def passed_through_typer() -> Iterator[None]:
+    """Raise what Typer passes on where it would answer itself: Ctrl-C with silence, a closed pipe with exit code 1."""
+    try:
+        with closed_output_told():
+            yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted from stop
+
+
+@contextlib.contextmanager
+def closed_output_told() -> Iterator[None]:
+    """Raise `OutputClosed` for a `BrokenPipeError` of standard output or error, also where Rich has made it an exit.
+
+    That of another pipe becomes a `RuntimeError`, lest Typer take it for one of these.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        if not any(map(_unread, _outputs())):
+            raise RuntimeError(f"a pipe to another process is broken: {error}") from error
+        raise OutputClosed from error
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):
+            raise OutputClosed from stop
+        raise
+
+
+def discard_unread() -> None:
+    """Send what is still buffered for a reader that has left to the null device, lest Python complain of it at exit."""
+    for stream in filter(_unread, _outputs()):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _outputs() -> list[io.TextIOWrapper]:
+    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+
+
+def _unread(stream: io.TextIOWrapper) -> bool:
+    if not hasattr(select, "poll"):  # Windows tells it by an error of another kind
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))

@@ -1,0 +1,65 @@
+"""Output reaches any terminal: every encoding, no colour where none is wanted, and a reader that leaves early."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstm_bench import terminal
+
+
+def lstm_bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "lstm_bench", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=60, env=os.environ | variables)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "utf-8"])
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("compare", "--help"), ("run", "×µ…→\udcff")], ids=" ".join)
+def test_a_terminal_of_any_encoding_gets_all_of_it(arguments: tuple[str, ...], encoding: str):
+    command = os.fsencode(sys.executable), b"-m", b"lstm_bench", *(os.fsencode(one) for one in arguments)
+    answer = subprocess.run(command, capture_output=True, timeout=60, env=os.environ | {"PYTHONIOENCODING": encoding})
+    said = answer.stdout.decode(encoding) + answer.stderr.decode(encoding)
+    assert answer.returncode == (2 if arguments[0] == "run" else 0) and "Traceback" not in said, said
+    assert len(said) > 50
+
+
+def test_characters_that_an_encoding_lacks_are_written_readably():
+    terminal.write_any_encoding()
+    assert "3 ±2 % 1.5× 7 µs – é ☃".encode("ascii", terminal.READABLE) == b"3 +-2 % 1.5x 7 us - e ?"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("list", "--json"), ("run", "nowhere"), ("run", "--nonsense"),
+                                       ("compare", "nowhere", "nowhere", "--nonsense")], ids=" ".join)  # fmt: skip
+def test_a_reader_that_has_left_is_no_verdict_and_no_traceback(arguments: tuple[str, ...], tmp_path: Path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    errors = arguments[0] != "list" and arguments != ("--help",)
+    with (tmp_path / "said").open("wb") as said:
+        streams = {"stdout": said, "stderr": writing} if errors else {"stdout": writing, "stderr": said}
+        command = [sys.executable, "-m", "lstm_bench", *arguments]
+        answer = subprocess.run(command, timeout=60, **streams)
+    os.close(writing)
+    assert answer.returncode == 141
+    assert (tmp_path / "said").read_text(encoding="utf-8") == ""
+
+
+def test_another_broken_pipe_is_told_as_a_defect():
+    """Typer would make exit code 1 of it, which says that something is slower."""
+    program = (
+        "import sys; from lstm_bench import command_groups, __main__\n"
+        "def fail(*_, **__): raise BrokenPipeError('of a worker')\n"
+        "command_groups.TyperGroup.invoke = fail; sys.argv = ['lstm-bench', 'list']; __main__.main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 70 and "a pipe to another process is broken: of a worker" in answer.stderr
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_no_colour_where_none_is_wanted(variables: dict[str, str], coloured: bool):
+    asked = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color"} | variables
+    output = lstm_bench("--help", **asked).stdout
+    assert any(code in output for code in (b"\x1b[3", b"\x1b[1;3", b"\x1b[2;3")) is coloured

@@ -1,0 +1,86 @@
+"""What commands show fits 80 columns, with nothing cut off that a reader needs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from analysis.show import title
+from lstm_bench import views
+from lstm_bench.progress import LiveDisplay
+
+RATIO = "1 234× [1 200, 1 270]"
+
+
+def row(backend: str, **changes: str) -> dict[str, str]:
+    values = {
+        "machine": "m", "study": "throughput", "case": "key", "title": "throughput: inference, LSTM H32 T8 B4",
+        "metric": "time", "baseline": "torch_compile", "backend": backend, "measured": "13.0 µs", "±": "±0.88 %",
+        "tokens/s": "2.46 M", "ratio": RATIO, "notes": "no steady state",
+    }  # fmt: skip
+    return values | changes
+
+
+def shown(*rows: dict[str, str]) -> str:
+    screen = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    views._show_case(screen, rows)
+    said = screen.file.getvalue()
+    assert isinstance(said, str) and max(map(len, said.splitlines())) <= 80
+    return said
+
+
+@pytest.mark.parametrize("host", [{}, {"host": "1.23 ms"}], ids=["", "host"])
+def test_a_case_is_a_table_with_its_parameters_above_ratio_and_interval_on_one_line_and_the_fastest_marked(host):
+    rows = [row("torch_compile", **host), row("onnxruntime", **host), row("slow", ratio="", notes="no steady state", **host)]
+    said = shown(*rows).splitlines()
+    assert said[0] == rows[0]["title"]
+    first, second = said[2:4]
+    assert first.startswith("*  torch_compile") and second.startswith("   onnxruntime")
+    assert RATIO in first and RATIO in second and "…" not in "".join(said)
+    assert ("1.23 ms" in first) == bool(host)
+    assert said[-2] == "   torch_compile, onnxruntime, slow: no steady state", "what is noted of several is said once"
+
+
+def test_a_comparison_fits_with_its_verdict_and_interval_whole():
+    screen = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
+    values = {"case": "lstm-I512-H512-T32-B32-forward_backward-float32-cpu", "metric": "time", "base": "39.0 µs", "pairs": "12"}
+    change = {"new": "39.1 µs", "change": "+12.3 % [−14.1 %, +16.0 %]", "verdict": "UNDECIDED", "note": "not side by side " * 5}
+    views.comparison([values | change | {"backend": name} for name in ("torch_compile", "onnxruntime")], screen)
+    said = screen.file.getvalue()
+    assert isinstance(said, str) and max(map(len, said.splitlines())) <= 80 and "…" not in said
+    assert said.splitlines()[0] == values["case"]
+    for name in ("torch_compile", "onnxruntime"):
+        (line,) = (line for line in said.splitlines() if line.startswith(f"{name} "))
+        assert all(part in line for part in ("UNDECIDED", "39.0 µs", "39.1 µs", change["change"], "12"))
+    assert " ".join(said.split()).count("not side by side") == 5, "said once for both"
+
+
+def test_nothing_is_called_the_fastest_of_one_or_of_what_is_no_time():
+    assert "*" not in shown(row("torch"))
+    assert "*" not in shown(row("a", metric="memory"), row("b", metric="memory"))
+
+
+def test_brackets_in_a_reason_are_no_style():
+    assert "[above 104]" in shown(row("a", measured="failed", notes="out of range [above 104]"))
+
+
+def test_a_case_is_named_by_its_parameters():
+    values = {"study": "horizon", "phase": "forward_backward", "cell": "rnn", "hidden_size": 8, "steps": 5, "batch": 4,
+              "dtype": "float32", "device": "cpu", "launch": "eager",
+              "case": "rnn-I8-H8-T5-B4-cpu-probe=learning-lags=2/3"}  # fmt: skip
+    assert title(values) == "horizon: training, RNN H8 T5 B4, float32 on cpu, probe=learning, lags=2/3"
+
+
+@pytest.mark.parametrize(("done", "total", "remaining"), [(3, 12, "estimating"), (1033, 1440, "about 2 h 14 min left")])
+def test_progress_keeps_bar_count_and_time_to_finish_on_one_line(done: int, total: int, remaining: str):
+    display = LiveDisplay()
+    what = "replicate 3  lstm-I10-H8-T5-B8-forward_backward-float32-cpu-probe=learning-task=recall  torch 12 ms"
+    display.progress.update(display.task, completed=done, total=total, remaining=remaining, description=what)
+    screen = Console(file=io.StringIO(), width=80, color_system=None)
+    screen.print(display.progress.get_renderable())
+    said = screen.file.getvalue()
+    assert isinstance(said, str)
+    (line,) = said.splitlines()
+    assert line.startswith("━") and f"{done}/{total}" in line and remaining in line and len(line) <= 80
