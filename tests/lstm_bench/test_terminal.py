@@ -51,11 +51,11 @@ def test_another_broken_pipe_is_told_as_a_defect():
     """Typer would make exit code 1 of it, which says that something is slower."""
     program = (
         "import sys; from lstm_bench import command_groups, __main__\n"
-        "def fail(*_, **__): raise BrokenPipeError('of a worker')\n"
+        "def fail(*_, **__): raise BrokenPipeError(32, 'of a worker')\n"
         "command_groups.TyperGroup.invoke = fail; sys.argv = ['lstm-bench', 'list']; __main__.main()"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert answer.returncode == 70 and "a pipe to another process is broken: of a worker" in answer.stderr
+    assert answer.returncode == 70 and "a pipe to another process is broken: [Errno 32] of a worker" in answer.stderr
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
