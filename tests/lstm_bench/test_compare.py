@@ -118,7 +118,7 @@ def test_two_backends_of_one_checkout(tmp_path: Path, misbehaving: None):
 
 
 def test_peak_memory_is_compared_twice_in_workers_of_its_own(history: History, tmp_path: Path):
-    asked = plan.make("smoke", ["numpy"], ["steps=64"], threads=1)
+    asked = plan.make("memory", ["numpy"], scale="smoke", threads=1)
     outcome = compare.compare("base", "base", lambda: asked, tmp_path, Collector(), options(history, memory=True))
     (row,) = outcome.rows
     assert (row.metric, row.unit, row.decision.verdict, row.decision.pairs) == ("rss_peak", "B", "SAME", 2)
