@@ -58,7 +58,8 @@ def pypi() -> None:
 def resolve(extras: tuple[str, ...], platform: str, python: str, constraints: Path = CONSTRAINTS) -> tuple[int, str]:
     """uv's exit status, and the pinned packages or its reason."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
-    certificates = os.environ.get("PIP_CERT")  # where a proxy signs; names no index
+    # The system's certificates, which `pypi` trusts too, or pip's where a proxy signs; neither names an index.
+    certificates = os.environ.get("PIP_CERT")
     variables = kept | {"MACOSX_DEPLOYMENT_TARGET": "14.0"} | ({"SSL_CERT_FILE": certificates} if certificates else {})
     # asv has no wheel for Linux on aarch64: `make test` needs a C compiler there, `make bench` does not install it.
     built = ["--no-binary", "asv"] if "dev" in extras and platform == "aarch64-manylinux_2_28" else []
@@ -66,7 +67,7 @@ def resolve(extras: tuple[str, ...], platform: str, python: str, constraints: Pa
         uv.find_uv_bin(), "pip", "compile", "pyproject.toml", "--no-config", "--default-index", PYPI,
         "--constraint", constraints, "--only-binary", ":all:", *built, "--python-platform", platform,
         "--python-version", python, "--python", sys.executable, "--no-python-downloads", "--no-header", "--no-annotate",
-        "--quiet", *(f"--extra={extra}" for extra in extras),
+        "--quiet", "--system-certs", *(f"--extra={extra}" for extra in extras),
     ]  # fmt: skip
     answer = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=SECONDS)
     return answer.returncode, answer.stdout if answer.returncode == 0 else answer.stderr
