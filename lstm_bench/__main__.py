@@ -39,7 +39,7 @@ def _carry_out() -> int | str | None:
     """The command's exit code, with what is said of an error on standard error."""
     try:
         import_paths.prefer_own()
-        from lstm_bench.app import app
+        from lstm_bench.commands.app import app
 
         with terminal.closed_output_told():
             app()

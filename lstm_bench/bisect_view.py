@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.comparison_view import interval
 from bench.revisions import Repository
-from lstm_bench.bisecting import Bisected
+from lstm_bench.commands.bisecting import Bisected
 
 
 def sentences(found: Bisected, repository: Repository) -> list[str]:

@@ -10,7 +10,7 @@ from analysis.history import Series
 from analysis.words import scaled
 from bench.revisions import Repository
 from lstm_bench import views
-from lstm_bench.tracking import Finding
+from lstm_bench.commands.tracking import Finding
 
 
 def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from bench import environment, git
 from bench.code import Code, CodeFails
 from bench.environment import git_state
 from bench.revisions import Repository
-from lstm_bench import tracking
+from lstm_bench.commands import tracking
 from tests.lstm_bench.history_repository import ROOMS, History
 
 GIT = shutil.which("git")

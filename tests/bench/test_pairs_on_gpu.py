@@ -14,8 +14,8 @@ from bench import pairs as module
 from bench.case import Case
 from bench.pace import Pace
 from impls import LSTMSpec
-from lstm_bench import compare
-from lstm_bench.compare import Options, Outcome
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options, Outcome
 from results import store
 from tests.bench.conftest import Collector
 

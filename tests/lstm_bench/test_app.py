@@ -17,8 +17,8 @@ import typer
 from bench import plan, session, study
 from impls import names
 from lstm_bench import ending, progress
-from lstm_bench.app import app
-from lstm_bench.command_groups import GROUPS
+from lstm_bench.commands.app import app
+from lstm_bench.commands.command_groups import GROUPS
 from results import store
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bench.revisions import Repository
-from lstm_bench import publish
+from lstm_bench.commands import publish
 from tests.analysis import history_synthetic
 from tests.analysis.test_browser import BROWSER, FLAGS
 from tests.lstm_bench.history_repository import hundred_commits

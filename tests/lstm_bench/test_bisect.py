@@ -16,9 +16,10 @@ from analysis.decision import Decision, Verdict
 from bench import plan
 from bench.plan import Plan
 from bench.revisions import Repository, RevisionError
-from lstm_bench import bisect_view, bisecting, compare
-from lstm_bench.bisecting import Bisected, stages
-from lstm_bench.compare import Options, Outcome, UnclearSides
+from lstm_bench import bisect_view
+from lstm_bench.commands import bisecting, compare
+from lstm_bench.commands.bisecting import Bisected, stages
+from lstm_bench.commands.compare import Options, Outcome, UnclearSides
 from tests.bench.conftest import Collector
 from tests.lstm_bench.history_repository import History
 

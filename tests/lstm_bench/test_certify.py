@@ -11,8 +11,8 @@ import pytest
 
 from analysis import certificate
 from bench import plan
-from lstm_bench import certify, compare
-from lstm_bench.compare import Options
+from lstm_bench.commands import certify, compare
+from lstm_bench.commands.compare import Options
 from tests.bench.conftest import Collector
 
 

@@ -15,8 +15,8 @@ from bench import plan
 from bench.code import Code
 from bench.plan import Plan
 from bench.revisions import Repository, RevisionError
-from lstm_bench import compare
-from lstm_bench.compare import Options, UnclearSides
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options, UnclearSides
 from results import store
 from tests.analysis.synthetic import Synthetic, write
 from tests.bench.conftest import Collector

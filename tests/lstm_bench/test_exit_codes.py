@@ -155,7 +155,7 @@ def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: Hist
 def test_an_interruption_names_what_each_command_can_do(tmp_path: Path, command: str, said: str):
     """Through Typer, which would turn it into a silent exit."""
     program = (
-        "import sys; from lstm_bench import app, command_groups, __main__\n"
+        "import sys; from lstm_bench import __main__; from lstm_bench.commands import app, command_groups\n"
         "def stop(*_, **__): raise KeyboardInterrupt\n"
         f"command_groups.TyperGroup.invoke = stop; sys.argv = ['lstm-bench', *{command!r}.split()]; __main__.main()"
     )

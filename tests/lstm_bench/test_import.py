@@ -15,7 +15,7 @@ import pytest
 from analysis import asv_files, history
 from bench.code import ROOT
 from bench.revisions import Repository
-from lstm_bench import tracking
+from lstm_bench.commands import tracking
 from results import pytest_benchmark, store
 from results.store import StoreError
 from tests.analysis import history_synthetic

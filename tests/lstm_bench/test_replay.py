@@ -13,8 +13,8 @@ import pytest
 from analysis import certificate
 from analysis.certificate import Certificate
 from analysis.comparison import Sides, by_key
-from lstm_bench import compare
-from lstm_bench.compare import Options, Outcome
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options, Outcome
 from results import store
 from results.record import Footer, Header, Measurement, Record
 from tests.bench.conftest import Collector

@@ -50,7 +50,7 @@ def test_a_reader_that_has_left_is_no_verdict_and_no_traceback(arguments: tuple[
 def test_another_broken_pipe_is_told_as_a_defect():
     """Typer would make exit code 1 of it, which says that something is slower."""
     program = (
-        "import sys; from lstm_bench import command_groups, __main__\n"
+        "import sys; from lstm_bench import __main__; from lstm_bench.commands import command_groups\n"
         "def fail(*_, **__): raise BrokenPipeError(32, 'of a worker')\n"
         "command_groups.TyperGroup.invoke = fail; sys.argv = ['lstm-bench', 'list']; __main__.main()"
     )

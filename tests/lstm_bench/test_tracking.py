@@ -17,7 +17,8 @@ from analysis import certificate
 from analysis.ratios import UnknownLocation
 from bench import plan
 from bench.revisions import NoSpan, Repository
-from lstm_bench import history_view, publish, tracking
+from lstm_bench import history_view
+from lstm_bench.commands import publish, tracking
 from results import store
 from results.store import StoreError
 from tests.analysis import history_synthetic

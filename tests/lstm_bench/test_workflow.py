@@ -15,7 +15,7 @@ import yaml
 
 from bench.code import ROOT
 from bench.environment import HOST_VARIABLE
-from lstm_bench.app import app
+from lstm_bench.commands.app import app
 from tests.lstm_bench.history_repository import History
 
 WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/benchmark.yml").read_text())

@@ -27,8 +27,8 @@ from scipy import stats
 from analysis.ratios import LOCATIONS
 from bench import environment, plan, processors
 from bench.code import ROOT
-from lstm_bench import compare
-from lstm_bench.compare import Options
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options
 
 BACKEND, PAIRS = "torch", 5
 NOTES = ROOT / "tests" / "perf" / "side_by_side.jsonl"

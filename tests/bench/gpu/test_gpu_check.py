@@ -291,7 +291,7 @@ def test_an_emulated_number_never_answers_a_constant(made):
 
 def test_without_a_gpu_it_says_so(monkeypatch):
     from impls import Unavailable
-    from lstm_bench import gpu_check
+    from lstm_bench.commands import gpu_check
 
     monkeypatch.setattr("bench.environment.gpu_list", list)
     with pytest.raises(Unavailable, match=r"found no NVIDIA GPU .* --emulate"):

@@ -8,8 +8,9 @@ from typing import Annotated, cast
 
 import typer
 
-from lstm_bench import exit_codes, gpu_check, over_time
-from lstm_bench.command_groups import Commands, placed
+from lstm_bench import exit_codes
+from lstm_bench.commands import gpu_check, over_time
+from lstm_bench.commands.command_groups import Commands, placed
 
 app = typer.Typer(
     cls=Commands,

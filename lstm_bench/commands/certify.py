@@ -11,8 +11,8 @@ from analysis.certificate import Certificate
 from bench import comparison, environment
 from bench.plan import Plan
 from bench.run import Listener
-from lstm_bench import compare
-from lstm_bench.compare import HERE, Options
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import HERE, Options
 
 
 def certify(

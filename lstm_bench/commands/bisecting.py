@@ -18,8 +18,8 @@ from bench.comparison import Contender
 from bench.plan import Plan
 from bench.revisions import Repository, RevisionError
 from bench.run import Listener
-from lstm_bench import compare
-from lstm_bench.compare import Options, UnclearSides
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options, UnclearSides
 
 MOST_PAIRS = 80
 WORDS: dict[Verdict, Word] = {"SLOWER": "bad", "SAME": "good", "FASTER": "good"}  # the other two are no judgement

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
     from bench.plan import Plan
-    from lstm_bench.compare import Options
+    from lstm_bench.commands.compare import Options
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")]
@@ -53,8 +53,8 @@ def compare(
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
-    from lstm_bench import compare as comparing
     from lstm_bench import progress, views
+    from lstm_bench.commands import compare as comparing
     from results import store
 
     certificate = _certificate(certificates, threads, suite, scale, base)
@@ -90,9 +90,9 @@ def certify(
     scale: Scale = None,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
-    from lstm_bench import certify as certifying
-    from lstm_bench import compare as comparing
     from lstm_bench import progress, views
+    from lstm_bench.commands import certify as certifying
+    from lstm_bench.commands import compare as comparing
     from results import store
 
     chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
@@ -125,7 +125,8 @@ def bisect(
 
     A search that was interrupted goes on by the same command.
     """
-    from lstm_bench import bisect_view, bisecting, progress
+    from lstm_bench import bisect_view, progress
+    from lstm_bench.commands import bisecting
     from results import store
 
     certificate = _certificate(certificates, threads, suite, scale)
@@ -153,7 +154,7 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
     """The one for what will be measured here or, where `base` is a run on disk, for what was measured then."""
     from analysis import certificate
     from bench import plan, processors
-    from lstm_bench import certify, compare
+    from lstm_bench.commands import certify, compare
     from results import store
 
     root, usable = folder or store.CERTIFICATES, len(processors.usable())
@@ -168,7 +169,7 @@ def _options(
     from analysis.ratios import check_location
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench.compare import Options
+    from lstm_bench.commands.compare import Options
 
     if location is not None:
         check_location(location)
@@ -177,7 +178,7 @@ def _options(
 
 def _named(*names: str) -> list[str]:
     """Backends that the sides themselves name."""
-    from lstm_bench.compare import BACKEND
+    from lstm_bench.commands.compare import BACKEND
 
     return [name.removeprefix(BACKEND) for name in names if name.startswith(BACKEND)]
 
@@ -206,7 +207,8 @@ def track(
     """
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench import progress, tracking
+    from lstm_bench import progress
+    from lstm_bench.commands import tracking
     from results import store
 
     chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
@@ -224,7 +226,7 @@ def import_(
     out: HistoryFolder = None,
 ) -> None:
     """Take pytest-benchmark's files into the history, as points of the commits they name; never mixed with our own numbers."""
-    from lstm_bench import tracking
+    from lstm_bench.commands import tracking
     from results import store
 
     for path, stored in tracking.take_in(files, out or store.HISTORY):
@@ -254,7 +256,8 @@ def history(
     """
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench import exit_codes, history_view, publish, tracking
+    from lstm_bench import exit_codes, history_view
+    from lstm_bench.commands import publish, tracking
     from results import store
 
     root, source = out or store.HISTORY, Repository(repository or ROOT)
