@@ -111,7 +111,7 @@ class Certificate:
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
         half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(self.to_dict(), indent=1))
+        half.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
         half.replace(path)
         return path
 
@@ -158,7 +158,7 @@ def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: 
 
 
 def read(path: Path) -> Certificate:
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     cases = {}
     for case in values.pop("cases"):
         key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))

@@ -58,7 +58,7 @@ def stale(docs: Path = DOCS, root: Path = RUNS) -> list[str]:
     """A sentence for each page that is not what the newest run says, or leaves a difference from the pilot unexplained."""
     said = []
     for study in STUDIES:
-        text = (docs / f"{study}.md").read_text()
+        text = (docs / f"{study}.md").read_text(encoding="utf-8")
         if renewed(study, text, root) != text:
             said.append(f"docs/studies/{study}.md is not what the newest run says; renew it with: python -m analysis.pages")
         elif NOT_EXPLAINED in text:
@@ -76,7 +76,7 @@ def main() -> int:
     if not asked.check:
         for study in STUDIES:
             page = DOCS / f"{study}.md"
-            page.write_text(renewed(study, page.read_text(), asked.runs))
+            page.write_text(renewed(study, page.read_text(encoding="utf-8"), asked.runs), encoding="utf-8")
     said = stale(root=asked.runs)
     print("\n".join(said) or "every page is what the newest runs say", file=sys.stderr if said else sys.stdout)
     return 1 if said else 0

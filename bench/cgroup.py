@@ -17,7 +17,7 @@ def free_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self
 
 def _groups(root: Path, own: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
     """Folders of this process's groups that account for memory, and of those above them."""
-    for line in own.read_text().splitlines() if own.exists() else ():
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -29,8 +29,12 @@ def _groups(root: Path, own: Path) -> Iterator[tuple[Path, tuple[str, str, str]]
 
 def _left(folder: Path, limit: str, used: str, reclaimable: str) -> int | None:
     try:
-        allowed, taken = (folder / limit).read_text().strip(), int((folder / used).read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        allowed, taken = _text(folder / limit), int(_text(folder / used))
+        stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
     except OSError:  # the root has no such files, and a group need not account for memory
         return None
     return None if allowed == "max" else max(0, int(allowed) - taken + int(stat.get(reclaimable, 0)))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()

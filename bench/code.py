@@ -55,7 +55,9 @@ class Code:
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
         variables = git.variables() | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            said = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=INTRODUCTION_SECONDS)
+            said = subprocess.run(
+                command, env=variables, capture_output=True, encoding="utf-8", errors="replace", timeout=INTRODUCTION_SECONDS
+            )
         except subprocess.TimeoutExpired:
             raise CodeFails(f"said nothing within {INTRODUCTION_SECONDS:.0f} s") from None
         if said.returncode:

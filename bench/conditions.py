@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import nvml
+from bench import nvml, processors
 
 SAMPLE_SECONDS = 0.1
 
@@ -39,7 +39,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         after = _processor_ticks()
         total = sum(after) - sum(self._before)
-        self.summary["load_average"] = os.getloadavg()[0]
+        self.summary["load_average"] = processors.load_average()
         if total > 0 and len(after) > 7:
             self.summary["stolen_share"] = (after[7] - self._before[7]) / total  # column `steal` of proc_stat(5)
         if self._gpu is not None:
@@ -119,7 +119,7 @@ class GpuWatch(threading.Thread):
 def _is_ours(pid: int) -> bool:
     """Whether a process is a worker of this run: a child of ours, or one already gone (its pid says nothing any more)."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return True
     parent = int(text.rpartition(")")[2].split()[1])
@@ -128,7 +128,7 @@ def _is_ours(pid: int) -> bool:
 
 def _processor_ticks() -> list[int]:
     try:
-        first = Path("/proc/stat").read_text().splitlines()[0]
+        first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0]
     except OSError:
         return []
     return [int(value) for value in first.split()[1:]]

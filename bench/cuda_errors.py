@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -149,7 +150,7 @@ def _name_of(driver: ctypes.CDLL, status: int) -> str:
 
 def _loaded_driver() -> ctypes.CDLL | None:
     """NVIDIA's driver, if a framework of this process has loaded it."""
-    if not hasattr(os, "RTLD_NOLOAD"):
+    if sys.platform == "win32":  # whose driver has another name, and where nothing is measured
         return None
     try:
         return ctypes.CDLL(DRIVER, mode=os.RTLD_NOLOAD | os.RTLD_NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
+import sys
 
 import numpy as np
 
@@ -15,7 +16,7 @@ _FLUSH_AND_ZERO = 0x1F80 | 0x8000 | 0x0040  # default exception masks, flush-to-
 
 def flush() -> bool:
     """Switch flushing on; returns whether denormals really are flushed now, found out by trying."""
-    if platform.machine() == "x86_64" and platform.system() == "Linux":
+    if sys.platform == "linux" and platform.machine() == "x86_64":
         with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
             page.write(_LOAD_MXCSR)
             view = ctypes.c_char.from_buffer(page)

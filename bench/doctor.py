@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import statistics
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import get_args
 import numpy as np
 
 import impls
-from bench import processors
+from bench import processors, systems
 from bench.case import Case
 from bench.process import WorkerFailed, WorkerProcess
 from impls.spec import CELLS, Device, DType
@@ -47,7 +46,13 @@ class Finding:
 
 
 def examine(devices: tuple[Device, ...] = get_args(Device)) -> Iterator[Finding]:
-    """Ask every backend, in a process of its own, for a small network on each device that it is made for."""
+    """Ask every backend, in a process of its own, for a small network on each device that it is made for.
+
+    Where nothing is measured none is asked: each is found not to run, and why.
+    """
+    if not systems.MEASURES:
+        yield from (_refused(name, device) for name in impls.names() for device in devices if device in impls.devices(name))
+        return
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
         examined = [_Examined(name, Path(cache)) for name in impls.names()]
         try:
@@ -57,6 +62,11 @@ def examine(devices: tuple[Device, ...] = get_args(Device)) -> Iterator[Finding]
         finally:
             for one in examined:
                 one.close()
+
+
+def _refused(backend: str, device: Device) -> Finding:
+    spec = case_for(backend, device).spec
+    return Finding(backend, device, spec.cell, spec.dtype, False, systems.WHAT_TO_DO)
 
 
 def case_for(backend: str, device: Device) -> Case:
@@ -109,7 +119,7 @@ class Quietness:
 
     median_over_fastest: float
     worst_tenth_over_fastest: float
-    load_average: float
+    load_average: float | None
 
     @property
     def verdict(self) -> str:
@@ -132,4 +142,4 @@ def quietness() -> Quietness:
         times.append(time.perf_counter() - started)
     fastest = min(times)
     deciles = statistics.quantiles(times, n=10)
-    return Quietness(statistics.median(times) / fastest, deciles[-1] / fastest, os.getloadavg()[0])
+    return Quietness(statistics.median(times) / fastest, deciles[-1] / fastest, processors.load_average())

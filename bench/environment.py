@@ -8,13 +8,15 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import git, processors
+from bench import git, processors, systems
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
@@ -23,6 +25,7 @@ MEASURED = ("runs", "reference", "comparisons", "certificates", "history", "asv"
 ROOMS = ("impls", "bench", "results")  # what a worker runs
 SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".json")
 GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow
+SYSCTL_SECONDS = 10.0
 HOST_VARIABLE = "LSTM_BENCH_HOST"
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
@@ -32,7 +35,9 @@ VARIABLES = re.compile(
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """Everything a reader needs to judge or repeat a run; plain values."""
+    """Everything a reader needs to judge or repeat a run; plain values. Raises `UnsupportedSystem` on Windows."""
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
     gpus = gpu_list()
     return {
         "cpu": {
@@ -83,7 +88,18 @@ def continues(environment: dict[str, Any]) -> dict[str, Any]:
 
 def cpu_model() -> str:
     names = re.findall(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), flags=re.MULTILINE)
-    return names[0].strip() if names else platform.processor() or platform.machine()
+    return names[0].strip() if names else _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
+
+
+def _sysctl(name: str) -> str:
+    """What macOS says of itself under this name; Python's own `platform` calls every processor of Apple's `arm`."""
+    if sys.platform != "darwin":
+        return ""
+    try:
+        said = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", timeout=SYSCTL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stdout.strip()
 
 
 def packages() -> dict[str, str]:
@@ -172,6 +188,6 @@ def _blas() -> str:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""

@@ -39,7 +39,7 @@ def ask(folder: Path, *arguments: str, seconds: float) -> Answer:
     """Call git in a folder. A failure, git's absence, and an answer that takes too long are answers too."""
     try:
         run = subprocess.run(
-            command(folder, *arguments), capture_output=True, text=True, errors="replace", timeout=seconds,
+            command(folder, *arguments), capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
             env=variables() | {"LC_ALL": "C"},
         )  # fmt: skip
     except FileNotFoundError:

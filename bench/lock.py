@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bench import systems
 
 
 class DeviceBusy(RuntimeError):
@@ -22,6 +25,8 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
 
     inner: be content if this process holds it already, as what measures is inside of what made the results' file.
     """
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
     import fcntl
 
     path = (folder or Path(tempfile.gettempdir())) / f"lstm-bench-{device}.lock"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import nvml, prepare, room
+from bench import nvml, prepare, room, systems
 from bench.case import Case
 from results.record import Measurement
 
@@ -62,7 +61,7 @@ def _resident_peak() -> Iterator[Peaks]:
         raise prepare.Skip("peak resident memory needs Linux: /proc/self/clear_refs is not there")
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # hand freed memory back, lest the call reuse it unseen
-    clear.write_text("5")  # resets the peak (proc(5))
+    clear.write_text("5", encoding="utf-8")  # resets the peak (proc(5))
     baseline = _kibibytes(status, "VmRSS")
     peaks = Peaks()
     yield peaks
@@ -86,11 +85,15 @@ def host_peak() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * _kibibytes(status, "VmHWM")
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kibibytes(status: Path, name: str) -> int:
-    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
     return int(line.split()[1])
 
 

@@ -9,13 +9,14 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bench import agreement, cuda_errors
+from bench import agreement, cuda_errors, systems
 from bench.code import HERE, Code
 from results.record import FailureKind
 
@@ -34,6 +35,7 @@ class WorkerProcess:
     """A running worker for one backend, of this code or another. Its frameworks see the processors `cpus` and no others."""
 
     def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0, code: Code = HERE) -> None:
+        systems.require_measuring()
         self.backend = backend
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -101,8 +103,7 @@ class WorkerProcess:
     def end(self) -> None:
         """Kill it with whatever it started, such as Inductor's compilers, and wait for nothing: it leads a process group."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_group(self._process.pid)
 
     def close(self) -> None:
         """End the worker at once: it has nothing to save, and PyTorch takes up to two seconds to say good-bye."""
@@ -132,14 +133,24 @@ class WorkerProcess:
         text = self._stderr.read()[-LAST_WORDS:].decode(errors="replace").strip()
         last = text[-600:]
         if code < 0:
-            cause = f"killed by {signal.Signals(-code).name}"
-            if code == -signal.SIGKILL:
+            name = signal.Signals(-code).name
+            cause = f"killed by {name}"
+            if name == "SIGKILL":
                 cause += " (the kernel's out-of-memory killer does this)"
         else:
             cause = f"exited with code {code}"
         if name := cuda_errors.named_in(text):  # PyTorch and XLA abort where they free memory of a corrupted context
             cause += f" after {name}"
         return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
+
+
+def _kill_group(leader: int) -> None:
+    """Kill a process group that was started here. One that has ended by itself is left alone."""
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
+    # Of a group whose members have all ended and are not yet waited for, Linux says nothing and macOS that it is not permitted.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:

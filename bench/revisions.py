@@ -59,7 +59,9 @@ class Repository:
         """What git prints. Raises `RevisionError` with git's own complaint."""
         command = git.command(self.folder, *arguments)
         try:
-            run = subprocess.run(command, capture_output=True, text=True, env=git.variables() | {"LC_ALL": "C"})
+            run = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="surrogateescape", env=git.variables() | {"LC_ALL": "C"}
+            )
         except FileNotFoundError:
             raise NotARepository("git is not installed, and revisions cannot be had without it") from None
         if run.returncode:
@@ -144,7 +146,7 @@ def build(worktree: Path, folder: Path, commit: str | None = None) -> Code:
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *limits, f"{worktree}[peers]"]
     try:
         venv.create(folder, with_pip=True)
-        run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired:
         raise BuildFails(f"revision {worktree.name} cannot be installed: pip took over {INSTALL_SECONDS:.0f} s") from None
     except (OSError, subprocess.CalledProcessError) as error:

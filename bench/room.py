@@ -68,7 +68,7 @@ def free_bytes(device: str) -> int | None:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
-    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    line = next(line for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable"))
     available, allowed = 1024 * int(line.split()[1]), cgroup.free_bytes()
     return available if allowed is None else min(available, allowed)
 

@@ -71,5 +71,5 @@ def _resident_bytes() -> float:
     status = Path("/proc/self/status")
     if not status.exists():
         raise prepare.Skip("the memory of a process is read from /proc, which is Linux's; run there")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS"))
     return 1024.0 * int(line.split()[1])

@@ -212,7 +212,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # never outlive a killed parent
     # Replies go to a private copy of stdout, so that a backend's prints cannot be taken for one.
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    replies = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     serve(backend, {int(cpu) for cpu in numbers.split(",")}, sys.stdin, replies)
 

@@ -104,7 +104,7 @@ def source(name: str) -> ast.Module:
 @cache
 def _parsed(path: Path, modified: int) -> ast.Module:
     """A file as it was at that time; a run asks each backend's facts for every case."""
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def devices(name: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def _opened(folder: str | None, name: str) -> Passes:
     if not folder:
         return Passes()
     path = Path(folder) / f"profile-{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-    return Passes(path, json.loads(path.read_text()) if path.exists() else [])
+    return Passes(path, json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])
 
 
 def _save(passes: Passes) -> None:
@@ -63,5 +63,5 @@ def _save(passes: Passes) -> None:
         return
     passes.path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = passes.path.with_name(f"{os.getpid()}-{passes.path.name}")
-    unfinished.write_text(json.dumps(passes.made))
+    unfinished.write_text(json.dumps(passes.made), encoding="utf-8")
     os.replace(unfinished, passes.path)  # others see all of it or nothing

@@ -22,7 +22,7 @@ KINDS = (
         "impls:UnknownName", "impls:Unavailable", "impls.sizes:InvalidSpec", "bench.case:InvalidCase",
         "bench.filters:InvalidFilter", "bench.language.text:InvalidCorpus", "bench.session:NothingToResume",
         "bench.matching:Unmatched", "lstm_bench.commands.compare:UnclearSides", "lstm_bench.duration:InvalidDuration",
-        "lstm_bench.import_paths:ForeignPackage",
+        "lstm_bench.import_paths:ForeignPackage", "bench.systems:UnsupportedSystem",
         "results.store:StoreError", "analysis:AnalysisError", "bench.revisions:RevisionError",
     )),
     Kind(UNDECIDED, "nothing could be decided", ("analysis.comparison:NotComparable",)),

@@ -84,7 +84,7 @@ def _outputs() -> list[io.TextIOWrapper]:
 
 
 def _unread(stream: io.TextIOWrapper) -> bool:
-    if not hasattr(select, "poll"):  # Windows tells it by an error of another kind
+    if sys.platform == "win32":  # tells it by an error of another kind
         return False
     poll = select.poll()
     poll.register(stream.fileno(), 0)

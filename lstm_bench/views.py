@@ -48,10 +48,11 @@ def doctor(as_json: bool) -> None:
         if reasons:
             screen.print()
             table(columns, [("\n".join(who), why) for why, who in reasons.items()])
+    load = "" if quiet.load_average is None else f"; load average {quiet.load_average:.1f}"
     screen.print(
         f"\nThis machine is {quiet.verdict}.\n"
         f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the median, "
-        f"{quiet.worst_tenth_over_fastest:.2f}× at p90; load average {quiet.load_average:.1f}."
+        f"{quiet.worst_tenth_over_fastest:.2f}× at p90{load}."
     )
 
 

@@ -24,6 +24,7 @@ REFERENCE = FOLDER / "reference"
 COMPARISONS = FOLDER / "comparisons"
 HISTORY = FOLDER / "history"
 CERTIFICATES = FOLDER / "certificates"
+BINARY: int = getattr(os, "O_BINARY", 0)  # without it Windows ends a line with two characters
 
 
 class StoreError(RuntimeError):
@@ -53,7 +54,7 @@ class Writer:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
         except OSError as error:
             raise StoreError(f"cannot write results to {path}: {error.strerror}; choose a folder with --out") from error
         self._end_half_written_line()
@@ -83,7 +84,10 @@ class Writer:
 
     def _end_half_written_line(self) -> None:
         size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
+        if not size:
+            return
+        os.lseek(self._file, -1, os.SEEK_END)
+        if os.read(self._file, 1) != b"\n":
             os.write(self._file, b"\n")
 
 
@@ -145,15 +149,13 @@ def _born(path: Path, header: Header) -> Writer:
         writer = Writer(part)
         try:
             writer.append(header)
-            part.replace(path)
-        except BaseException:
-            writer.close()
-            raise
+        finally:
+            writer.close()  # Windows renames no open file
+        part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    writer.path = path
-    return writer
+    return Writer(path)
 
 
 def check_writable(path: Path) -> None:

@@ -33,7 +33,7 @@ def measure(station: Station, key: str) -> Found:
         raise Skip("not measured: compute-sanitizer is not on the PATH; it comes with the CUDA toolkit, install that")
     command = [TOOL, "--tool", key, "--error-exitcode", str(FOUND), sys.executable, "-m", "bench.gpu.sanitizer"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise Skip(f"not measured: {key} took longer than the {SECONDS:.0f} s it has") from None
     said = (done.stdout + done.stderr)[-1500:]

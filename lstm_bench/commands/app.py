@@ -98,11 +98,12 @@ def run(
     ] = None,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
-    from bench import forecast, plan, session
+    from bench import forecast, plan, session, systems
     from bench.language.text import corpus_name
     from lstm_bench import duration, ending, progress
     from results import store
 
+    systems.require_measuring()
     root = out or store.ROOT
     try:
         with progress.for_terminal() as display:

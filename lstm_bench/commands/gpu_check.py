@@ -23,11 +23,12 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
-    from bench import environment, gpu_plan, session
+    from bench import environment, gpu_plan, session, systems
     from impls import Unavailable
     from lstm_bench import duration, ending, exit_codes, gpu_table, progress
     from results import store
 
+    systems.require_measuring()
     if not (emulate or resume) and not environment.gpu_list():
         raise Unavailable(
             "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "

@@ -53,10 +53,13 @@ def compare(
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
+    from bench import systems
     from lstm_bench import progress, views
     from lstm_bench.commands import compare as comparing
     from results import store
 
+    if {comparing.kind(base), comparing.kind(new)} != {"run"}:
+        systems.require_measuring()
     certificate = _certificate(certificates, threads, suite, scale, base)
     options = _options(repository, build_environments, memory, location, certificate)
     if markdown:
@@ -129,9 +132,9 @@ def bisect(
     from lstm_bench.commands import bisecting
     from results import store
 
+    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     certificate = _certificate(certificates, threads, suite, scale)
     options = _options(repository, build_environments, False, location, certificate)
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     with progress.for_terminal() as display:
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
@@ -142,9 +145,13 @@ def bisect(
 
 
 def _plan(what: str, backends: list[str], where: list[str] | None, **options: Any) -> Plan:
-    """The plan for what will be measured here. Raises `Unavailable` where that needs a GPU and there is none."""
-    from bench import plan
+    """The plan for what will be measured here.
 
+    Raises `UnsupportedSystem` on Windows, `Unavailable` where it needs a GPU and there is none.
+    """
+    from bench import plan, systems
+
+    systems.require_measuring()
     chosen = plan.make(what, backends, where or [], **options)
     plan.require_device(chosen)
     return chosen

@@ -45,9 +45,9 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="lstm-bench-") as folder:
         configuration = Path(folder) / "asv.conf.json"
-        configuration.write_text(json.dumps(settings))
+        configuration.write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=git.variables())
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=git.variables())
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")

@@ -103,7 +103,7 @@ def _options(kernel: Kernel, target: str) -> list[str]:
 
 
 def _header(name: str) -> str:
-    return (FOLDER / name).read_text()
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def _filled(library: Any, size_of: Any, read: Any, program: Any) -> bytes:

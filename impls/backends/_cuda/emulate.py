@@ -78,7 +78,7 @@ def _build(text: str, options: tuple[str, ...]) -> bytes:
         runtime.append(Artifacts().get("emulation", inputs, ".o", lambda name=name: _compile_runtime(name)))
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
-        source.write_text(text)
+        source.write_text(text, encoding="utf-8")
         objects = [str(path) for path in runtime]
         _gcc("-shared", f"-I{FOLDER}", *options, "-o", str(built), str(source), *objects)
         return built.read_bytes()
@@ -92,20 +92,20 @@ def _compile_runtime(name: str) -> bytes:
 
 
 def _gcc(*arguments: str) -> None:
-    done = subprocess.run([COMPILER, *OPTIONS, *arguments], capture_output=True, text=True)
+    done = subprocess.run([COMPILER, *OPTIONS, *arguments], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{COMPILER} could not build the emulation:\n{done.stderr}")
 
 
 def _source(name: str) -> str:
-    return (FOLDER / name).read_text()
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 @cache
 def compiler_version() -> str:
     if shutil.which(COMPILER) is None:
         raise Unavailable(f"the emulation of the CUDA kernels needs {COMPILER}; install it, or use a tensor on a GPU")
-    return subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return subprocess.run([COMPILER, "--version"], capture_output=True, encoding="utf-8", check=True).stdout.splitlines()[0]
 
 
 def build(kernel: Kernel) -> Path:

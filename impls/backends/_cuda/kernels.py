@@ -47,7 +47,7 @@ class Kernel:
         return [f"-D{name}={value}" for name, value in (*self.defines, *own)]
 
     def text(self) -> str:
-        return (FOLDER / self.source).read_text()
+        return (FOLDER / self.source).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
