@@ -25,7 +25,9 @@ test: $(DEV_READY)
 check: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Linux
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Darwin
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Windows
 	$(BIN)/lint-imports
 
 $(READY): pyproject.toml constraints.txt install.py

@@ -103,7 +103,11 @@ class WorkerProcess:
     def end(self) -> None:
         """Kill it with whatever it started, such as Inductor's compilers, and wait for nothing: it leads a process group."""
         if self._process.returncode is None:
-            _kill_group(self._process.pid)
+            try:
+                _kill_group(self._process.pid)
+            except PermissionError:  # macOS says so of a group whose members have all ended and are not yet waited for
+                if self._process.poll() is None:
+                    raise
 
     def close(self) -> None:
         """End the worker at once: it has nothing to save, and PyTorch takes up to two seconds to say good-bye."""
@@ -145,11 +149,10 @@ class WorkerProcess:
 
 
 def _kill_group(leader: int) -> None:
-    """Kill a process group that was started here. One that has ended by itself is left alone."""
+    """Kill a process group that was started here; nothing where it is gone."""
     if sys.platform == "win32":
         raise systems.UnsupportedSystem
-    # Of a group whose members have all ended and are not yet waited for, Linux says nothing and macOS that it is not permitted.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 

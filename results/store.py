@@ -162,7 +162,7 @@ def check_writable(path: Path) -> None:
     """Before what will be written there costs time. Raises `StoreError`; leaves no file that was not there."""
     new = not path.exists()
     try:
-        path.open("a").close()
+        path.open("ab").close()
         if new:
             path.unlink()
     except OSError as error:
