@@ -1,10 +1,14 @@
-"""The workflow's commands: every option exists, exit codes become the check's status, the history outlives the runner."""
+"""The measuring workflow: its commands exist, exit codes become the check's status, the history outlives the runner.
+
+What holds for every workflow is in tests/test_workflows.py.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -110,9 +114,13 @@ def test_the_history_outlives_the_runner(tmp_path: Path):
         clone = tmp_path / f"clone-{night}"
         origin.git("clone", "--quiet", f"file://{origin.folder}", str(clone))
         stub(clone, ".venv/bin/lstm-bench", 'mkdir -p history/runs; echo "$1" >> history/runs/run.jsonl; echo series\n')
-        for step in ("Fetch the history", "Track", "Show", "Keep"):
+        for step in ("Fetch the history", "Track", "Show"):
             answer = run(f"track: {step}", clone, HOME=os.environ["HOME"])
             assert answer.returncode == 0, answer.stderr
+        another = tmp_path / f"keep-{night}"  # another machine, to which the runs come as an artifact
+        shutil.copytree(clone / "history" / "runs", another / "runs")
+        answer = run("keep: Keep", another, GITHUB_SERVER_URL=f"file://{tmp_path}", GITHUB_REPOSITORY="origin")
+        assert answer.returncode == 0, answer.stderr
     assert origin.git("show", "benchmark-history-cpu:runs/run.jsonl").split() == ["track", "history"] * 2
     assert origin.git("ls-tree", "-r", "--name-only", "benchmark-history-cpu") == "runs/run.jsonl", "and no code"
     assert (clone / "changes.txt").read_text() == "series\n"
@@ -120,25 +128,23 @@ def test_the_history_outlives_the_runner(tmp_path: Path):
 
 def test_each_kind_of_runner_has_its_job():
     runners = {job: content["runs-on"] for job, content in WORKFLOW["jobs"].items()}
-    assert set(runners) == {"compare", "comment", "track"} and runners.pop("comment") == "ubuntu-24.04"
+    assert set(runners) == {"compare", "comment", "track", "keep"}
+    assert runners.pop("comment") == runners.pop("keep") == "ubuntu-24.04", "never on a machine of ours"
     assert all('["self-hosted", "gpu"]' in text and '["ubuntu-24.04"]' in text for text in runners.values())
     assert WORKFLOW[True]["schedule"] and "pull_request" in WORKFLOW[True]  # YAML reads `on` as true
 
 
-def test_no_pull_requests_code_runs_where_a_token_may_write():
-    """The comment's job checks nothing out; jobs that do keep no credentials and give none to what they run."""
-    assert WORKFLOW["permissions"] == {"contents": "read"} and "permissions" not in WORKFLOW["jobs"]["compare"]
-    assert WORKFLOW["jobs"]["comment"]["permissions"] == {"pull-requests": "write"}
-    assert not any("checkout" in step.get("uses", "") for step in WORKFLOW["jobs"]["comment"]["steps"])
+def test_nothing_measured_or_installed_runs_where_a_token_may_write():
+    """The jobs that may write check nothing out and run neither our code nor Python; the others may only read."""
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    writing = {job: content["permissions"] for job, content in WORKFLOW["jobs"].items() if "permissions" in content}
+    assert writing == {"comment": {"pull-requests": "write"}, "keep": {"contents": "write"}}
+    for job in writing:
+        steps = WORKFLOW["jobs"][job]["steps"]
+        assert not any("checkout" in step.get("uses", "") or "setup-" in step.get("uses", "") for step in steps)
+        assert not any(re.search(r"\.venv/|\bmake\b|python|pip\b|\./", step.get("run", "")) for step in steps)
     for job in ("compare", "track"):
         steps = WORKFLOW["jobs"][job]["steps"]
-        (checkout,) = [step for step in steps if "checkout" in step.get("uses", "")]
-        assert checkout["with"]["persist-credentials"] is False
-        told = [step["run"] for step in steps if "GH_TOKEN" in step.get("env", {})]
-        assert not any(".venv/" in text or "make " in text for text in told)
-        assert "GH_TOKEN" not in WORKFLOW["jobs"][job]["env"]
-
-
-def test_actions_are_pinned_by_hash():
-    used = [step["uses"] for job in WORKFLOW["jobs"].values() for step in job["steps"] if "uses" in step]
-    assert used and all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", name) for name in used), used
+        told = [place for place, step in enumerate(steps) if "token" in str(step)]
+        foreign = [place for place, step in enumerate(steps) if re.search(r"\.venv/|\bmake\b|setup-", str(step))]
+        assert "GH_TOKEN" not in WORKFLOW["jobs"][job]["env"] and max(told, default=-1) < min(foreign)
