@@ -27,6 +27,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYPI = "https://pypi.org/simple"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+WINDOWS = "x86_64-pc-windows-msvc"  # where stored runs are read
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 RUNNING = (*install.EXTRAS, "cuda")  # what `make bench` installs, the last where there is a driver
 EVERYTHING = (*RUNNING, "dev")
@@ -87,6 +88,12 @@ def test_it_resolves_from_wheels_and_everything_is_pinned(pypi: None, platform: 
     assert_resolves_and_is_pinned(extras, platform, python)
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_bare_installation_resolves_on_windows(pypi: None, python: str):
+    assert_resolves_and_is_pinned((), WINDOWS, python)
+    assert "colorama" in pins(resolve((), WINDOWS, python)[1]), "as on Windows"
+
+
 @pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]])
 @pytest.mark.parametrize("extras", ALONE, ids=lambda extras: "+".join(extras) or "bare")
 def test_each_extra_resolves_alone(pypi: None, extras: tuple[str, ...], python: str):
@@ -95,6 +102,7 @@ def test_each_extra_resolves_alone(pypi: None, extras: tuple[str, ...], python: 
 
 def test_nothing_is_pinned_that_nothing_installs(pypi: None):
     answers = [resolve(EVERYTHING, *where) for where in product(PLATFORMS, PYTHONS)]
+    answers += [resolve((), WINDOWS, python) for python in PYTHONS]
     assert all(status == 0 for status, _ in answers)
     assert set(pins(CONSTRAINTS.read_text())) == {name for _, said in answers for name in pins(said)}
 
