@@ -11,8 +11,8 @@ from typing import TextIO
 
 from lstm_bench import exit_codes, import_paths, terminal
 
-# What is added to a command that was interrupted and goes on. The others keep nothing, or say themselves what they keep.
-GO_ON = {"track": "", "bisect": "", "compare": " --resume", "certify": " --resume"}
+# Commands that measure. What they add to go on where a run was interrupted: some go on by the same command.
+GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "certify": "--resume", "track": "", "bisect": ""}
 
 
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
@@ -45,8 +45,8 @@ def _carry_out() -> int | str | None:
             app()
     except SystemExit as stop:
         return stop.code
-    except (KeyboardInterrupt, terminal.Interrupted):
-        print(_interrupted(), file=sys.stderr)
+    except (KeyboardInterrupt, terminal.Interrupted) as stop:
+        print(_interrupted(stop), file=sys.stderr)
         return exit_codes.INTERRUPTED
     except (BrokenPipeError, terminal.OutputClosed):
         raise
@@ -65,13 +65,20 @@ def _carry_out() -> int | str | None:
     return exit_codes.NOTHING
 
 
-def _interrupted() -> str:
+def _interrupted(stop: BaseException) -> str:
     """What was kept, and the command that goes on."""
     how = GO_ON.get("".join(sys.argv[1:2]))
     if how is None:
         return "interrupted"
-    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--resume")
-    return f"interrupted; what was measured is kept. Finish it with: lstm-bench {given}{how}"
+    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.session.Interrupted`, where a run had begun
+    given = shlex.join(["lstm-bench", *sys.argv[1:]])
+    if path is None and how:
+        return f"interrupted before anything was measured\nstart again with: {given}"
+    if path is None:
+        return f"interrupted; what was measured before is kept\ngo on with: {given}"
+    from lstm_bench import ending
+
+    return f"interrupted; {ending.kept(path)}\nfinish it with: {given}{f' {how}' * (bool(how) and how not in sys.argv)}"
 
 
 def _flush() -> None:

@@ -71,6 +71,11 @@ def closed_output_told() -> Iterator[None]:
         raise
 
 
+def redraws() -> bool:
+    """Whether standard error is a terminal on which a line can be drawn again."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def discard_unread() -> None:
     """Send what is still buffered for a reader that has left to the null device, lest Python complain of it at exit."""
     for stream in filter(_unread, _outputs()):

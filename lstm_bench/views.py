@@ -25,36 +25,6 @@ WIDE = 100  # columns from which a table of one case has room for every column
 PLAIN_WIDTH = 200  # columns where the output is no terminal
 
 
-def doctor(as_json: bool) -> None:
-    from bench import doctor, environment
-
-    findings = [finding for finding in doctor.examine() if finding.backend != "null"]
-    quiet = doctor.quietness()
-    if as_json:
-        machine = {"cpu": environment.cpu_model(), "gpus": environment.gpu_list(), "packages": environment.packages()}
-        quietness = {name: getattr(quiet, name) for name in quiet.__slots__} | {"verdict": quiet.verdict}
-        rows = [{name: getattr(finding, name) for name in finding.__slots__} for finding in findings]
-        return print_json({"machine": machine, "backends": rows, "quietness": quietness})
-    gpus = ", ".join(gpu["name"] for gpu in environment.gpu_list()) or "no NVIDIA GPU found"
-    screen = console()
-    screen.print(f"[bold]{environment.cpu_model()}[/], {gpus}\n")
-    running = [finding for finding in findings if finding.runs]
-    table(("runs here", "on", "in", "what ran"), [(one.backend, one.device, one.dtype, one.detail) for one in running])
-    for columns, absent in ((("does not run here", "why"), False), (("not installed", "how to install it"), True)):
-        reasons: dict[str, list[str]] = {}
-        for one in findings:
-            if not one.runs and (one.absent is not None) == absent:
-                reasons.setdefault(one.detail, []).append(f"{one.backend} on {one.device}, {one.cell} in {one.dtype}")
-        if reasons:
-            screen.print()
-            table(columns, [("\n".join(who), why) for why, who in reasons.items()])
-    screen.print(
-        f"\nThis machine is {quiet.verdict}.\n"
-        f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the median, "
-        f"{quiet.worst_tenth_over_fastest:.2f}× at p90; load average {quiet.load_average:.1f}."
-    )
-
-
 def names(as_json: bool) -> None:
     import impls
     from bench import plan, study

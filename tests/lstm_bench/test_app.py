@@ -211,4 +211,5 @@ def test_doctor_says_for_every_backend_what_runs_or_why_not():
     assert {row["backend"] for row in found["backends"]} == set(names()) - {"null"}
     assert all(row["detail"] for row in found["backends"])
     assert any(row["runs"] for row in found["backends"] if row["backend"] == "numpy")
-    assert found["quietness"]["median_over_fastest"] >= 1
+    assert found["noise"]["median_over_fastest"] >= 1 and found["noise"]["level"] in ("quiet", "somewhat noisy", "noisy")
+    assert set(found) == {"machine", "thorough", "backends", "noise", "certificate"} and found["thorough"] is False
