@@ -166,7 +166,7 @@ def earlier(
 
 def _unfinished(root: Path, key: Mapping[str, Any]) -> dict[Side, store.Run]:
     """The newest unfinished comparison that asks the same."""
-    for found in _same(root, key):
+    for found in _same(root, key) if root.is_dir() else ():
         if not all(run.finished for run in found.values()):
             return found
     raise StoreError(f"no unfinished comparison of {' and '.join(key['sides'])} below {root}; start one without --resume")

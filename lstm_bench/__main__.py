@@ -27,12 +27,32 @@ def main() -> None:
     warnings.showwarning = _show
     try:
         with terminal.closed_output_told():
-            code = _carry_out()
-            _flush()
+            try:
+                code = _carry_out()
+                _flush()
+            except (BrokenPipeError, terminal.OutputClosed):
+                raise
+            except BaseException as error:  # as where the disk behind standard output is full; Python's code is 1, a verdict
+                code = _told(error)
     except terminal.OutputClosed:
-        terminal.discard_unread()
         code = exit_codes.OUTPUT_CLOSED
+    terminal.discard_unwritten()
     sys.exit(code)
+
+
+def _told(error: BaseException) -> int:
+    """The code of an error, once it is said on standard error, if that can be written to."""
+    code = exit_codes.of(error)
+    try:
+        if code == exit_codes.DEFECT:
+            traceback.print_exception(error)
+        else:
+            print(f"error: {exit_codes.sentence(error)}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # the code alone says it
+        pass
+    return code
 
 
 def _carry_out() -> int | str | None:
@@ -56,12 +76,7 @@ def _carry_out() -> int | str | None:
         print(f"error: {said}", file=sys.stderr)
         return exit_codes.USAGE
     except Exception as error:
-        code = exit_codes.of(error)
-        if code == exit_codes.DEFECT:
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return code
+        return _told(error)
     return exit_codes.NOTHING
 
 

@@ -45,12 +45,15 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def passed_through_typer() -> Iterator[None]:
-    """Raise what Typer passes on where it would answer itself: Ctrl-C with silence, a closed pipe with exit code 1."""
+    """Raise what Typer passes on where it would answer itself: Ctrl-C with silence, a closed pipe or an `EOFError` with exit
+    code 1, which is a verdict."""
     try:
         with closed_output_told():
             yield
     except KeyboardInterrupt as stop:
         raise Interrupted from stop
+    except EOFError as error:
+        raise RuntimeError(f"a file or pipe ended too early: {error}") from error
 
 
 @contextlib.contextmanager
@@ -76,9 +79,15 @@ def redraws() -> bool:
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def discard_unread() -> None:
-    """Send what is still buffered for a reader that has left to the null device, lest Python complain of it at exit."""
-    for stream in filter(_unread, _outputs()):
+def discard_unwritten() -> None:
+    """Send what standard output and error still hold and cannot write to the null device, lest Python fail on it at exit."""
+    for stream in _outputs():
+        try:
+            if not _unread(stream):
+                stream.flush()
+                continue
+        except OSError:
+            pass
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
