@@ -121,7 +121,7 @@ def sentence(reading: Reading) -> str | None:
     """One line for before a run on a noisy machine; None where it is not noisy."""
     if not (reasons := reading.reasons()):
         return None
-    return f"noisy machine: {' and '.join(reasons)}. Trust speedups, not absolute times; see: lstm-bench doctor"
+    return f"noisy machine: {' and '.join(reasons)} (lstm-bench doctor)"
 
 
 def sentence_after(records: Sequence[Record]) -> str | None:

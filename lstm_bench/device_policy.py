@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_bench import terminal
+
 if TYPE_CHECKING:
     from bench.noise import Reading
 
@@ -48,4 +50,4 @@ def say_noise_of(paths: Sequence[Path]) -> None:
 
 
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    print(terminal.wrapped(sentence, sys.stderr), file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from bench.units import in_unit
 from lstm_bench import terminal
 from lstm_bench.duration import spoken
 from results.record import Record
@@ -85,19 +86,6 @@ def result(records: Sequence[Record]) -> str:
     return "  ".join(parts)
 
 
-def in_unit(value: float, unit: str) -> str:
-    """Three digits and a prefix people read: 1.23 ms, 45.6 MB, 280 GFLOP/s."""
-    if unit == "s":
-        for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-            if value >= factor:
-                return f"{value / factor:.3g} {name}"
-        return f"{value * 1e9:.3g} ns"
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
 class PlainDisplay:
     """One line a case on standard error, for logs and pipes."""
 
@@ -156,6 +144,7 @@ class LiveDisplay:
         self.progress = TwoLines(*columns, console=self.screen, transient=True, auto_refresh=False, expand=True)
         self.task = self.progress.add_task("", total=None, remaining="estimating")
         self.shown = 0.0
+        self.cases = 0
 
     def __enter__(self) -> LiveDisplay:
         self.progress.start()
@@ -174,16 +163,21 @@ class LiveDisplay:
             self.progress.refresh()
 
     def recorded(self, records: Sequence[Record]) -> None:
-        from rich.markup import escape
+        from rich.console import Group
         from rich.padding import Padding
+        from rich.text import Text
 
         self.forecast.recorded(records)
-        remaining = self.forecast.remaining()
-        if self.screen.width < ROOM_FOR_ELAPSED:
+        self.cases += 1
+        done, total, remaining = self.forecast.done, self.forecast.total or None, self.forecast.remaining()
+        if total is None:  # pairs are measured until their cases are decided, and nobody knows how many that takes
+            done, remaining = self.cases, "until decided"
+        elif self.screen.width < ROOM_FOR_ELAPSED:
             remaining = remaining.removeprefix("about ")
-        self.progress.update(self.task, completed=self.forecast.done, total=self.forecast.total, remaining=remaining)
-        self.screen.print(f"[cyan]{escape(records[0].case)}[/]", highlight=False)
-        self.screen.print(Padding(escape(result(records)), (0, 0, 0, 2), expand=False), highlight=False)
+        self.progress.update(self.task, completed=done, total=total, remaining=remaining)
+        self.screen.print(
+            Group(Text(records[0].case, style="cyan"), Padding(Text(result(records)), (0, 0, 0, 2), expand=False))
+        )
 
 
 def shortened(text: str, width: int) -> str:

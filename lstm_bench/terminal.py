@@ -7,9 +7,12 @@ import contextlib
 import io
 import os
 import select
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterator
+from typing import TextIO
 
 READABLE = "lstm-bench-readable"  # the name of the error handler that `write_any_encoding` registers
 IN_ASCII = {"×": "x", "±": "+-", "µ": "u", "μ": "u", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "·": "*", "≤": "<=",
@@ -77,6 +80,14 @@ def closed_output_told() -> Iterator[None]:
 def redraws() -> bool:
     """Whether standard error is a terminal on which a line can be drawn again."""
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Text whose lines break at words where `stream` is a terminal; a line that names a command stays whole, to be copied."""
+    if not stream.isatty():
+        return text
+    lines = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if "lstm-bench " in line else lines.fill(line) for line in text.splitlines())
 
 
 def discard_unwritten() -> None:

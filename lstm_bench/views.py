@@ -35,13 +35,14 @@ def names(as_json: bool) -> None:
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})
     for title, entries in (
-        ("Suites: how much to measure", suites),
-        ("Studies: what to find out", studies),
-        ("Backends: what is compared", backends),
+        ("Suites: how much to measure, as in: lstm-bench run quick", suites),
+        ("Studies: what to find out, as in: lstm-bench run gradients", studies),
+        ("Backends: what is compared, as in: lstm-bench run quick --backend torch", backends),
     ):
         console().print(f"[bold]{title}[/]")
         table(("name", "what it is"), list(entries.items()))
         console().print()
+    console().print("The cases of one of them: lstm-bench list quick")
 
 
 def _first_line(backend: str) -> str:
@@ -99,14 +100,14 @@ def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
     fastest = times[0] if len(times) > 1 else None
     baseline = next((row["baseline"] for row in times), "")
     # The columns after the name, as far as any row fills them; where the host's time is shown, tokens/s gives it its place.
-    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"times as fast as {baseline}", "host": "host"}
+    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"speedup over {baseline}", "host": "host"}
     names |= {} if "host" in rows[0] and screen.width < WIDE else {"tokens/s": "tokens/s"}
     shown = {name: title for name, title in names.items() if any(row.get(name) for row in rows)}
     drawn = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "backend"):
         drawn.add_column(column, no_wrap=True)
     for column in shown.values():
-        drawn.add_column(column, no_wrap=True, justify="left" if "fast" in column else "right")
+        drawn.add_column(column, no_wrap=True, justify="left" if "speedup" in column else "right")
     for row in rows:
         first = FASTEST if row is fastest else " "
         drawn.add_row(

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from lstm_bench import exit_codes
+from lstm_bench import exit_codes, terminal
 from lstm_bench.commands import gpu_check, over_time
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import Wait
@@ -124,7 +124,7 @@ def run(
                 )  # fmt: skip
                 plan.require_device(chosen)
                 for line in forecast.statement(chosen):
-                    print(line, file=sys.stderr)
+                    print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
                 path, footer = session.start(chosen, root, display, corpus=corpus)
     except session.Interrupted as stop:
         print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
@@ -132,7 +132,7 @@ def run(
     ended = store.read(path)
     print(f"{path}")
     for line in ending.lines(ended, footer):
-        print(line, file=sys.stderr)
+        print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from lstm_bench import terminal
 from lstm_bench.device_policy import Wait
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def compare(
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
         views.comparison(comparison_view.texts(outcome.rows))
-        print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
+        summary = "\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks])
+        print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
 
 

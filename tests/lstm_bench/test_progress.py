@@ -118,3 +118,14 @@ def test_a_real_terminal_of_80_columns_gets_lines_that_fit(tmp_path: Path):
     drawn = [line for line in lines if "━" in line]
     assert drawn and max(map(len, drawn)) <= 80 and any(re.search(r"[━╸╺ ] *[0-9]+/[0-9]+ [0-9:]+ ", line) for line in drawn)
     assert any(line == "lstm-I32-H32-T8-B4-forward_backward-float32-cpu" for line in lines), lines
+
+
+def test_pairs_that_are_measured_until_they_decide_are_counted():
+    screen = Console(file=io.StringIO(), width=80, color_system=None, record=True)
+    display = LiveDisplay(screen)
+    for _ in range(3):
+        display.recorded([record("numpy"), record("torch")])
+    screen.export_text()
+    screen.print(display.progress.get_renderable())
+    first = screen.export_text().splitlines()[0]
+    assert " 3/? " in first and first.rstrip().endswith("until decided")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -114,3 +115,14 @@ def test_what_breaks_at_import_or_in_a_command_is_no_verdict(where: str, fails: 
         said = "EOFError: short file"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert answer.returncode == code and said in answer.stderr, answer.stderr
+
+
+def test_sentences_break_at_words_on_a_terminal_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    sentence = "predicted peak of host memory: " + "about " * 20
+    command = "finish it with: lstm-bench run --resume --out '/a folder/of results/with a long name'"
+    stream = io.StringIO()
+    assert terminal.wrapped(f"{sentence}\n{command}", stream) == f"{sentence}\n{command}"
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    *lines, last = terminal.wrapped(f"{sentence}\n{command}", stream).splitlines()
+    assert last == command and max(map(len, lines)) <= 40 and " ".join(lines).split() == sentence.split()
