@@ -130,7 +130,10 @@ def sentence_after(records: Sequence[Record]) -> str | None:
     if not reasons:
         return None
     said = " and ".join(reasons).replace(" use ", " used ").replace(" take ", " took ")
-    return f"noisy while measuring: {said}. Speedups still compare, absolute times may not; close other programs and repeat"
+    return (
+        f"noisy while measuring: {said}. Speedups within this run still hold, absolute times may not. Close other programs and "
+        "measure again"
+    )
 
 
 def _mean(records: Sequence[Record], name: str) -> float | None:

@@ -176,8 +176,20 @@ class LiveDisplay:
             remaining = remaining.removeprefix("about ")
         self.progress.update(self.task, completed=done, total=total, remaining=remaining)
         self.screen.print(
-            Group(Text(records[0].case, style="cyan"), Padding(Text(result(records)), (0, 0, 0, 2), expand=False))
+            Group(
+                Text(records[0].case, style="cyan"),
+                Padding(Text(packed(result(records), self.screen.width - 2)), (0, 0, 0, 2), expand=False),
+            )
         )
+
+
+def packed(text: str, width: int) -> str:
+    """Text of parts that two spaces keep apart, in lines of so many columns that break between parts where they can."""
+    lines = [""]
+    for part in text.split("  "):
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        lines = [*lines[:-1], longer] if len(longer) <= width or not lines[-1] else [*lines, part]
+    return "\n".join(lines)
 
 
 def shortened(text: str, width: int) -> str:

@@ -138,7 +138,7 @@ def said_after(*records: Record) -> list[str]:
 def test_after_a_run_its_conditions_say_it_too():
     assert said_after(record(), record(others_share=0.05, stolen_share=0.001)) == []
     (line,) = said_after(record(others_share=0.3), record(seconds=3.0, others_share=0.5))
-    assert "other processes used 45 % of the processors" in line and "close other programs and repeat" in line
+    assert "other processes used 45 % of the processors" in line and "Close other programs and measure again" in line
     (line,) = said_after(record(others_share=0.01, stolen_share=0.2))
     assert "other virtual machines took 20 % of the processors' time" in line
 

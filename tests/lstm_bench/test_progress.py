@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstm_bench.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, result, shortened
+from lstm_bench.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, packed, result, shortened
 from results.record import Measurement, Record
 
 
@@ -88,6 +88,11 @@ def test_a_result_stands_below_its_case_and_wraps_at_words():
     LiveDisplay(screen).recorded([record(name) for name in ("torch_compile", "onnxruntime", "numpy")])
     case, *results = screen.export_text().splitlines()
     assert case == "case" and len(results) == 2 and all(line.startswith("  ") and len(line) <= 40 for line in results)
+
+
+def test_a_line_of_results_breaks_between_backends_and_not_before_a_unit():
+    lines = packed("torch_compile 1.23 ms  numpy 624 µs  a very long reason why something failed  2 skipped", 34).splitlines()
+    assert lines == ["torch_compile 1.23 ms", "numpy 624 µs", "a very long reason why something failed", "2 skipped"]
 
 
 def test_what_runs_now_loses_its_middle_and_no_more_than_it_must():
