@@ -53,7 +53,10 @@ def test_a_run_that_is_interrupted_says_what_it_kept_and_the_command_that_finish
     assert found is not None and shlex.split(found[1])[-1] == str(out)
     again = start(tmp_path, *shlex.split(found[1]))
     assert again.stderr is not None
-    assert re.match(rf"\[|predicted|interrupted|{re.escape(str(path))}", again.stderr.readline()), "it goes on"
+    line = again.stderr.readline()
+    if line.startswith("noisy machine"):
+        line = again.stderr.readline()
+    assert re.match(rf"\[|predicted|interrupted|{re.escape(str(path))}", line), "it goes on"
     interrupt(again)
     assert store.find(out) == [path], "the same run goes on"
 
