@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     if not paths:
         found = find(root)
         if not found:
-            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {root}")
+            out = shlex.quote(str(root))
+            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {out}")
         return found[-1:]
     chosen: dict[Path, None] = {}
     for path in paths:

@@ -21,6 +21,7 @@ from bench.lock import device_lock
 from bench.pairs import SIDES, Pairs, Question, Side
 from bench.plan import Plan
 from bench.run import Listener
+from bench.session import Interrupted
 from results import store
 from results.record import Footer, Header
 from results.store import StoreError
@@ -89,9 +90,9 @@ def opened(
         try:
             yield Comparison({side: writer.path for side, writer in writers.items()}, pairs)
             complete, note = True, ""
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             note = "interrupted"
-            raise
+            raise Interrupted(writers["base"].path) from stop
         finally:
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             for writer in writers.values():
@@ -165,7 +166,7 @@ def earlier(
 
 def _unfinished(root: Path, key: Mapping[str, Any]) -> dict[Side, store.Run]:
     """The newest unfinished comparison that asks the same."""
-    for found in _same(root, key):
+    for found in _same(root, key) if root.is_dir() else ():
         if not all(run.finished for run in found.values()):
             return found
     raise StoreError(f"no unfinished comparison of {' and '.join(key['sides'])} below {root}; start one without --resume")

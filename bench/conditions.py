@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import nvml, processors
+from bench import noise, nvml, processors
 
 SAMPLE_SECONDS = 0.1
 
@@ -22,11 +22,12 @@ class Watch:
 
     device: str
     _before: list[int] = field(default_factory=list)
+    _time_before: noise.ProcessorTime | None = None
     _gpu: GpuWatch | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Watch:
-        self._before = _processor_ticks()
+        self._before, self._time_before = _processor_ticks(), noise.processor_time()
         if self.device == "cuda":
             try:
                 self._gpu = GpuWatch()
@@ -40,6 +41,9 @@ class Watch:
         after = _processor_ticks()
         total = sum(after) - sum(self._before)
         self.summary["load_average"] = processors.load_average()
+        others = noise.shares_between(self._time_before, noise.processor_time())[0]
+        if others is not None:
+            self.summary["others_share"] = others  # of the usable processors' time, what processes other than this run took
         if total > 0 and len(after) > 7:
             self.summary["stolen_share"] = (after[7] - self._before[7]) / total  # column `steal` of proc_stat(5)
         if self._gpu is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -104,7 +105,8 @@ def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[
     """
     unfinished = [run for run in map(store.read, reversed(store.find(root))) if not run.finished]
     if not unfinished:
-        raise NothingToResume(f"no unfinished run below {root}; start one with: lstm-bench run quick --out {root}")
+        out = shlex.quote(str(root))
+        raise NothingToResume(f"no unfinished run below {root}; start one with: lstm-bench run quick --out {out}")
     run = unfinished[0]
     plan = Plan.from_dict(run.header.plan)
     here, there = _identity(_introduction(plan)), _identity(run.header)

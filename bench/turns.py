@@ -12,6 +12,7 @@ from typing import Any
 import impls
 from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess, first_to_answer
+from bench.units import in_unit
 from impls.backend import GRAPH_OF
 
 PREPARE_SECONDS = 300.0  # compiling counts
@@ -119,7 +120,7 @@ def _turn(
     reply = table.ask(backend, "turn", TURN_SECONDS, seconds=pace.turn_seconds)
     if reply:
         after_turn(backend)
-        watch(f"{backend}: {reply['latest'] * 1e3:.3g} ms")
+        watch(f"{backend}: {in_unit(reply['latest'], 's')}")
     return reply
 
 

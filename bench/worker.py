@@ -54,6 +54,11 @@ class Worker:
             None  # holds what must not be freed in a corrupted context: that may abort the process
         )
 
+    def admit(self, case: dict[str, Any]) -> dict[str, Any]:
+        """Import the backend and ask whether it supports the case; nothing is loaded or computed."""
+        prepare.admit(Case.from_dict(case), self.backend, check_answers=False)
+        return {}
+
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
         """Ready for `warm_up`, once validated: in full, or by its reduced case once a process (see `bench.prepare`)."""
         self.release()
@@ -155,7 +160,7 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
     pin(cpus)
     operations: dict[str, Callable[..., dict[str, Any]]] = {
         name: getattr(worker, name)
-        for name in ("prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
+        for name in ("admit", "prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
     }
     replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
     highest = 0

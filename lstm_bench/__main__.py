@@ -11,8 +11,8 @@ from typing import TextIO
 
 from lstm_bench import exit_codes, import_paths, terminal
 
-# What is added to a command that was interrupted and goes on. The others keep nothing, or say themselves what they keep.
-GO_ON = {"track": "", "bisect": "", "compare": " --resume", "certify": " --resume"}
+# Commands that measure. What they add to go on where a run was interrupted: some go on by the same command.
+GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "certify": "--resume", "track": "", "bisect": ""}
 
 
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
@@ -27,12 +27,32 @@ def main() -> None:
     warnings.showwarning = _show
     try:
         with terminal.closed_output_told():
-            code = _carry_out()
-            _flush()
+            try:
+                code = _carry_out()
+                _flush()
+            except (BrokenPipeError, terminal.OutputClosed):
+                raise
+            except BaseException as error:  # as where the disk behind standard output is full; Python's code is 1, a verdict
+                code = _told(error)
     except terminal.OutputClosed:
-        terminal.discard_unread()
         code = exit_codes.OUTPUT_CLOSED
+    terminal.discard_unwritten()
     sys.exit(code)
+
+
+def _told(error: BaseException) -> int:
+    """The code of an error, once it is said on standard error, if that can be written to."""
+    code = exit_codes.of(error)
+    try:
+        if code == exit_codes.DEFECT:
+            traceback.print_exception(error)
+        else:
+            print(f"error: {exit_codes.sentence(error)}", file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # the code alone says it
+        pass
+    return code
 
 
 def _carry_out() -> int | str | None:
@@ -45,8 +65,8 @@ def _carry_out() -> int | str | None:
             app()
     except SystemExit as stop:
         return stop.code
-    except (KeyboardInterrupt, terminal.Interrupted):
-        print(_interrupted(), file=sys.stderr)
+    except (KeyboardInterrupt, terminal.Interrupted) as stop:
+        print(_interrupted(stop), file=sys.stderr)
         return exit_codes.INTERRUPTED
     except (BrokenPipeError, terminal.OutputClosed):
         raise
@@ -56,22 +76,24 @@ def _carry_out() -> int | str | None:
         print(f"error: {said}", file=sys.stderr)
         return exit_codes.USAGE
     except Exception as error:
-        code = exit_codes.of(error)
-        if code == exit_codes.DEFECT:
-            traceback.print_exc()
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        return code
+        return _told(error)
     return exit_codes.NOTHING
 
 
-def _interrupted() -> str:
+def _interrupted(stop: BaseException) -> str:
     """What was kept, and the command that goes on."""
     how = GO_ON.get("".join(sys.argv[1:2]))
     if how is None:
         return "interrupted"
-    given = shlex.join(argument for argument in sys.argv[1:] if argument != "--resume")
-    return f"interrupted; what was measured is kept. Finish it with: lstm-bench {given}{how}"
+    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.session.Interrupted`, where a run had begun
+    given = shlex.join(["lstm-bench", *sys.argv[1:]])
+    if path is None and how:
+        return f"interrupted before anything was measured\nstart again with: {given}"
+    if path is None:
+        return f"interrupted; what was measured before is kept\ngo on with: {given}"
+    from lstm_bench import ending
+
+    return f"interrupted; {ending.kept(path)}\nfinish it with: {given}{f' {how}' * (bool(how) and how not in sys.argv)}"
 
 
 def _flush() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import noise
 from lstm_bench.duration import spoken
 from results import store
 from results.record import HOST_PEAK, Footer
@@ -28,6 +29,8 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9
         yield f"largest host memory of a worker: {gigabytes:.2g} GB ({worst.study} {worst.case}, {worst.backend})"
+    if said := noise.sentence_after(run.records):
+        yield said
     of_studies = [record for record in run.records if record.study in run.header.plan["studies"]]
     if of_studies and all(record.status == "skipped" for record in of_studies):
         reasons = Counter(record.reason for record in of_studies)
@@ -39,6 +42,10 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
 def interrupted(path: Path, command: str, **options: Path | None) -> str:
     """What an interrupted run has kept, and the command that finishes it. options: those it needs to find it again."""
     given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    return f"interrupted; {kept(path)}\nfinish it with: lstm-bench {command} --resume{given}"
+
+
+def kept(path: Path) -> str:
+    """How much of a run is on disk."""
     outcomes = len(store.read(path).records)
-    kept = f"{outcomes} outcome{'s'[: outcomes != 1]}" if outcomes else "no outcome yet"
-    return f"interrupted; {kept} kept in {path}\nfinish it with: lstm-bench {command} --resume{given}"
+    return f"{outcomes} outcome{'s'[: outcomes != 1]} kept in {path}" if outcomes else f"no outcome yet in {path}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 NOTHING, SLOWER, USAGE, UNDECIDED = 0, 1, 2, 3
-DOES_NOT_RUN, BUILD_FAILS, CORRUPT = 14, 15, 20
+DOES_NOT_RUN, BUILD_FAILS, CORRUPT, DISK_FULL = 14, 15, 20, 21
 DEFECT, INTERRUPTED, OUTPUT_CLOSED = 70, 130, 141
 
 
@@ -35,7 +36,7 @@ KINDS = (
     Kind(16, "other machine, host, protocol or threads", ("analysis.comparison:OtherMachine",)),
     Kind(17, "no case and backend in common", ("analysis.comparison:NothingInCommon",)),
     Kind(CORRUPT, "a corrupt file of results", ("results.store:Corrupt",)),
-    Kind(21, "the disk took no more", ("results.store:WriteFailed",)),
+    Kind(DISK_FULL, "the disk took no more", ("results.store:WriteFailed",)),
     Kind(22, "the clock went backwards", ("bench.session:ClockWentBackwards",)),
     Kind(23, "the device is busy with another run", ("bench.lock:DeviceBusy",)),
 )  # fmt: skip
@@ -44,8 +45,22 @@ _BY_ERROR = {error: kind.code for kind in KINDS for error in kind.errors}
 
 def of(error: BaseException) -> int:
     """The code of an error that tells a user what to do; `DEFECT` for every other, which keeps its traceback."""
+    if _disk_is_full(error):
+        return DISK_FULL
     names = (f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__)
     return next((_BY_ERROR[name] for name in names if name in _BY_ERROR), DEFECT)
+
+
+def sentence(error: BaseException) -> str:
+    """What is said of an error that is no defect."""
+    if _disk_is_full(error) and isinstance(error, OSError):
+        return f"cannot write{f' to {error.filename}' * bool(error.filename)}: {error.strerror}; make room and run it again"
+    return str(error)
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether the system refused to write, to any file or to standard output."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def epilog() -> str:

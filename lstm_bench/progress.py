@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from bench.units import in_unit
+from lstm_bench import terminal
 from lstm_bench.duration import spoken
 from results.record import Record
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
 SHOWN_BACKENDS = 4
+LEAST_BAR = 10  # columns
+ROOM_FOR_ELAPSED = 60  # columns of a terminal from which on the time so far is shown too
+KEPT_OF_THE_END = 30  # characters of what runs now
 
 
 class Display(Protocol):
@@ -79,19 +86,6 @@ def result(records: Sequence[Record]) -> str:
     return "  ".join(parts)
 
 
-def in_unit(value: float, unit: str) -> str:
-    """Three digits and a prefix people read: 1.23 ms, 45.6 MB, 280 GFLOP/s."""
-    if unit == "s":
-        for factor, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-            if value >= factor:
-                return f"{value / factor:.3g} {name}"
-        return f"{value * 1e9:.3g} ns"
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
 class PlainDisplay:
     """One line a case on standard error, for logs and pipes."""
 
@@ -118,26 +112,39 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A bar with an honest time to finish, what runs now and its running result; results scroll above it."""
+    """A bar with its count and the time to finish, and below it what runs now; results scroll above.
 
-    def __init__(self) -> None:
+    screen: where to draw; standard error if None.
+    """
+
+    def __init__(self, screen: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
         self.forecast = Forecast()
-        whole = Column(no_wrap=True)  # a narrow terminal cuts what runs now, and never the count or the time to finish
-        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        columns = (
-            BarColumn(20, table_column=whole),
-            MofNCompleteColumn(table_column=whole),
-            TimeElapsedColumn(table_column=whole),
-            TextColumn("{task.fields[remaining]}", table_column=whole),
-            TextColumn("[dim]{task.description}", table_column=rest),
-        )
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False, expand=True)
-        self.task = self.progress.add_task("starting", total=None, remaining="estimating")
+        self.screen = screen or Console(stderr=True)
+        whole = Column(no_wrap=True)
+        columns = [BarColumn(None, table_column=Column(ratio=1, min_width=LEAST_BAR)), MofNCompleteColumn(table_column=whole)]
+        if self.screen.width >= ROOM_FOR_ELAPSED:
+            columns.append(TimeElapsedColumn(table_column=whole))
+        columns.append(TextColumn("{task.fields[remaining]}", table_column=whole))
+        display = self
+
+        class TwoLines(Progress):
+            """The bar's line, and below it what runs now, shortened to one line."""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                from rich.text import Text
+
+                yield from super().get_renderables()
+                yield Text(shortened(display.now, display.screen.width), style="dim", no_wrap=True)
+
+        self.now = "starting"
+        self.progress = TwoLines(*columns, console=self.screen, transient=True, auto_refresh=False, expand=True)
+        self.task = self.progress.add_task("", total=None, remaining="estimating")
         self.shown = 0.0
+        self.cases = 0
 
     def __enter__(self) -> LiveDisplay:
         self.progress.start()
@@ -150,22 +157,49 @@ class LiveDisplay:
         self.forecast.expect(study, records)
 
     def doing(self, text: str) -> None:
-        from rich.markup import escape
-
+        self.now = text
         if time.monotonic() - self.shown > 0.2:  # the display must not cost what is being measured
             self.shown = time.monotonic()
-            self.progress.update(self.task, description=escape(text), refresh=True)
+            self.progress.refresh()
 
     def recorded(self, records: Sequence[Record]) -> None:
-        from rich.markup import escape
+        from rich.console import Group
+        from rich.padding import Padding
+        from rich.text import Text
 
         self.forecast.recorded(records)
-        self.progress.update(
-            self.task, completed=self.forecast.done, total=self.forecast.total, remaining=self.forecast.remaining()
+        self.cases += 1
+        done, total, remaining = self.forecast.done, self.forecast.total or None, self.forecast.remaining()
+        if total is None:  # pairs are measured until their cases are decided, and nobody knows how many that takes
+            done, remaining = self.cases, "until decided"
+        elif self.screen.width < ROOM_FOR_ELAPSED:
+            remaining = remaining.removeprefix("about ")
+        self.progress.update(self.task, completed=done, total=total, remaining=remaining)
+        self.screen.print(
+            Group(
+                Text(records[0].case, style="cyan"),
+                Padding(Text(packed(result(records), self.screen.width - 2)), (0, 0, 0, 2), expand=False),
+            )
         )
-        self.progress.console.print(f"[cyan]{escape(records[0].case)}[/] {escape(result(records))}", highlight=False)
+
+
+def packed(text: str, width: int) -> str:
+    """Text of parts that two spaces keep apart, in lines of so many columns that break between parts where they can."""
+    lines = [""]
+    for part in text.split("  "):
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        lines = [*lines[:-1], longer] if len(longer) <= width or not lines[-1] else [*lines, part]
+    return "\n".join(lines)
+
+
+def shortened(text: str, width: int) -> str:
+    """Text on one line of so many columns: its middle, the end of a case's name, gives way to an ellipsis."""
+    if len(text) <= width:
+        return text
+    tail = min(KEPT_OF_THE_END, (width - 1) // 2)  # the backend and its running result
+    return f"{text[: width - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
 
 
 def for_terminal() -> Display:
     """A live display where standard error is a terminal that can redraw a line, else plain lines."""
-    return LiveDisplay() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else PlainDisplay()
+    return LiveDisplay() if terminal.redraws() else PlainDisplay()

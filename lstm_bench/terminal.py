@@ -7,9 +7,12 @@ import contextlib
 import io
 import os
 import select
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterator
+from typing import TextIO
 
 READABLE = "lstm-bench-readable"  # the name of the error handler that `write_any_encoding` registers
 IN_ASCII = {"×": "x", "±": "+-", "µ": "u", "μ": "u", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "·": "*", "≤": "<=",
@@ -45,12 +48,15 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def passed_through_typer() -> Iterator[None]:
-    """Raise what Typer passes on where it would answer itself: Ctrl-C with silence, a closed pipe with exit code 1."""
+    """Raise what Typer passes on where it would answer itself: Ctrl-C with silence, a closed pipe or an `EOFError` with exit
+    code 1, which is a verdict."""
     try:
         with closed_output_told():
             yield
     except KeyboardInterrupt as stop:
         raise Interrupted from stop
+    except EOFError as error:
+        raise RuntimeError(f"a file or pipe ended too early: {error}") from error
 
 
 @contextlib.contextmanager
@@ -71,9 +77,28 @@ def closed_output_told() -> Iterator[None]:
         raise
 
 
-def discard_unread() -> None:
-    """Send what is still buffered for a reader that has left to the null device, lest Python complain of it at exit."""
-    for stream in filter(_unread, _outputs()):
+def redraws() -> bool:
+    """Whether standard error is a terminal on which a line can be drawn again."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Text whose lines break at words where `stream` is a terminal; a line that names a command stays whole, to be copied."""
+    if not stream.isatty():
+        return text
+    lines = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if "lstm-bench " in line else lines.fill(line) for line in text.splitlines())
+
+
+def discard_unwritten() -> None:
+    """Send what standard output and error still hold and cannot write to the null device, lest Python fail on it at exit."""
+    for stream in _outputs():
+        try:
+            if not _unread(stream):
+                stream.flush()
+                continue
+        except OSError:
+            pass
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)

@@ -25,37 +25,6 @@ WIDE = 100  # columns from which a table of one case has room for every column
 PLAIN_WIDTH = 200  # columns where the output is no terminal
 
 
-def doctor(as_json: bool) -> None:
-    from bench import doctor, environment
-
-    findings = [finding for finding in doctor.examine() if finding.backend != "null"]
-    quiet = doctor.quietness()
-    if as_json:
-        machine = {"cpu": environment.cpu_model(), "gpus": environment.gpu_list(), "packages": environment.packages()}
-        quietness = {name: getattr(quiet, name) for name in quiet.__slots__} | {"verdict": quiet.verdict}
-        rows = [{name: getattr(finding, name) for name in finding.__slots__} for finding in findings]
-        return print_json({"machine": machine, "backends": rows, "quietness": quietness})
-    gpus = ", ".join(gpu["name"] for gpu in environment.gpu_list()) or "no NVIDIA GPU found"
-    screen = console()
-    screen.print(f"[bold]{environment.cpu_model()}[/], {gpus}\n")
-    running = [finding for finding in findings if finding.runs]
-    table(("runs here", "on", "in", "what ran"), [(one.backend, one.device, one.dtype, one.detail) for one in running])
-    for columns, absent in ((("does not run here", "why"), False), (("not installed", "how to install it"), True)):
-        reasons: dict[str, list[str]] = {}
-        for one in findings:
-            if not one.runs and (one.absent is not None) == absent:
-                reasons.setdefault(one.detail, []).append(f"{one.backend} on {one.device}, {one.cell} in {one.dtype}")
-        if reasons:
-            screen.print()
-            table(columns, [("\n".join(who), why) for why, who in reasons.items()])
-    load = "" if quiet.load_average is None else f"; load average {quiet.load_average:.1f}"
-    screen.print(
-        f"\nThis machine is {quiet.verdict}.\n"
-        f"The same work took {quiet.median_over_fastest:.2f}× its fastest time in the median, "
-        f"{quiet.worst_tenth_over_fastest:.2f}× at p90{load}."
-    )
-
-
 def names(as_json: bool) -> None:
     import impls
     from bench import plan, study
@@ -66,13 +35,14 @@ def names(as_json: bool) -> None:
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})
     for title, entries in (
-        ("Suites: how much to measure", suites),
-        ("Studies: what to find out", studies),
-        ("Backends: what is compared", backends),
+        ("Suites: how much to measure, as in: lstm-bench run quick", suites),
+        ("Studies: what to find out, as in: lstm-bench run gradients", studies),
+        ("Backends: what is compared, as in: lstm-bench run quick --backend torch", backends),
     ):
         console().print(f"[bold]{title}[/]")
         table(("name", "what it is"), list(entries.items()))
         console().print()
+    console().print("The cases of one of them: lstm-bench list quick")
 
 
 def _first_line(backend: str) -> str:
@@ -130,14 +100,14 @@ def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
     fastest = times[0] if len(times) > 1 else None
     baseline = next((row["baseline"] for row in times), "")
     # The columns after the name, as far as any row fills them; where the host's time is shown, tokens/s gives it its place.
-    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"times as fast as {baseline}", "host": "host"}
+    names = {"measured": "time" if times else "measured", "±": "±", "ratio": f"speedup over {baseline}", "host": "host"}
     names |= {} if "host" in rows[0] and screen.width < WIDE else {"tokens/s": "tokens/s"}
     shown = {name: title for name, title in names.items() if any(row.get(name) for row in rows)}
     drawn = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("", "backend"):
         drawn.add_column(column, no_wrap=True)
     for column in shown.values():
-        drawn.add_column(column, no_wrap=True, justify="left" if "fast" in column else "right")
+        drawn.add_column(column, no_wrap=True, justify="left" if "speedup" in column else "right")
     for row in rows:
         first = FASTEST if row is fastest else " "
         drawn.add_row(

@@ -7,6 +7,7 @@ half-written last line is skipped with a warning, and appending after it starts 
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -230,7 +231,10 @@ def find(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.is_dir():
-        raise StoreError(f"no results at {root}: no such folder; measure first with: lstm-bench run quick --out {root}")
+        if root.suffix:
+            raise StoreError(f"no results at {root}: no such file; the newest run is shown by: lstm-bench show")
+        out = shlex.quote(str(root))
+        raise StoreError(f"no results at {root}: no such folder; measure first with: lstm-bench run quick --out {out}")
     return sorted(root.rglob("*.jsonl"), key=lambda path: (path.parts[-3:-2], path.stem))
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, cast
 
 import typer
 
-from lstm_bench import exit_codes
+from lstm_bench import exit_codes, terminal
 from lstm_bench.commands import gpu_check, over_time
 from lstm_bench.commands.command_groups import Commands, placed
+from lstm_bench.device_policy import Wait
 
 app = typer.Typer(
     cls=Commands,
@@ -55,11 +56,16 @@ RunsOfStudies = Annotated[list[Path] | None, typer.Argument(help="Run files or f
 
 
 @app.command(**placed("doctor"))
-def doctor(as_json: AsJson = False) -> None:
-    """Say which backends run here, why the others do not and what to install, and how quiet this machine is."""
-    from lstm_bench import views
+def doctor(
+    as_json: AsJson = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also compute a small network on each backend and validate its outputs.")
+    ] = False,
+) -> None:
+    """Say what runs here, what is missing and how to get it, and how noisy this machine is."""
+    from lstm_bench import doctor_view
 
-    views.doctor(as_json)
+    doctor_view.doctor(as_json, thorough)
 
 
 @app.command(**placed("list"))
@@ -96,17 +102,18 @@ def run(
     corpus: Annotated[
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
     ] = None,
+    wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench import forecast, plan, session, systems
     from bench.language.text import corpus_name
-    from lstm_bench import duration, ending, progress
+    from lstm_bench import device_policy, duration, ending, progress
     from results import store
 
     systems.require_measuring()
     root = out or store.ROOT
     try:
-        with progress.for_terminal() as display:
+        with progress.for_terminal() as display, device_policy.announced(wait):
             if resume:
                 path, footer = session.resume(root, display, corpus)
             else:
@@ -118,7 +125,7 @@ def run(
                 )  # fmt: skip
                 plan.require_device(chosen)
                 for line in forecast.statement(chosen):
-                    print(line, file=sys.stderr)
+                    print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
                 path, footer = session.start(chosen, root, display, corpus=corpus)
     except session.Interrupted as stop:
         print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
@@ -126,7 +133,7 @@ def run(
     ended = store.read(path)
     print(f"{path}")
     for line in ending.lines(ended, footer):
-        print(line, file=sys.stderr)
+        print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 

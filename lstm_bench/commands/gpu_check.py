@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lstm_bench.device_policy import Wait
+
 if TYPE_CHECKING:
     from bench.plan import Plan
 
@@ -18,6 +20,7 @@ def gpu_check(
     item: Annotated[list[str] | None, typer.Option("--item", help="Only this item, without a limit of time.")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="Prove the command on a CPU; measures nothing of a GPU.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the newest interrupted run instead.")] = False,
+    wait: Wait = False,
 ) -> None:
     """Check our CUDA kernels on a GPU: outputs and gradients, then time against cuDNN by size, then what they assume of it.
 
@@ -25,7 +28,7 @@ def gpu_check(
     """
     from bench import environment, gpu_plan, session, systems
     from impls import Unavailable
-    from lstm_bench import duration, ending, exit_codes, gpu_table, progress
+    from lstm_bench import device_policy, duration, ending, exit_codes, gpu_table, progress
     from results import store
 
     systems.require_measuring()
@@ -36,7 +39,7 @@ def gpu_check(
         )
     root = out or store.ROOT
     try:
-        with progress.for_terminal() as display:
+        with progress.for_terminal() as display, device_policy.announced(wait):
             if resume:
                 path, footer = session.resume(root, display)
             else:

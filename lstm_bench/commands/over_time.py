@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from lstm_bench import terminal
+from lstm_bench.device_policy import Wait
+
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
     from bench.plan import Plan
@@ -50,11 +53,12 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
     repository: RepositoryFolder = None,
     build_environments: Build = False,
+    wait: Wait = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
     from bench import systems
-    from lstm_bench import progress, views
+    from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import compare as comparing
     from results import store
 
@@ -64,12 +68,14 @@ def compare(
     options = _options(repository, build_environments, memory, location, certificate)
     if markdown:
         store.check_writable(markdown)
-    with progress.for_terminal() as display:
+    with progress.for_terminal() as display, device_policy.announced(wait):
         outcome = comparing.compare(
             base, new,
             lambda: _plan(suite, backend or _named(base, new), where, threads=threads, scale=scale, seed=seed),
             out or store.COMPARISONS, display, options, resume,
         )  # fmt: skip
+    if comparing.kind(base) != "run":
+        device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
         markdown.write_text(comparison_view.markdown(*said), encoding="utf-8")
@@ -77,7 +83,8 @@ def compare(
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
         views.comparison(comparison_view.texts(outcome.rows))
-        print("\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks]))
+        summary = "\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks])
+        print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
 
 
@@ -91,15 +98,16 @@ def certify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     threads: Threads = None,
     scale: Scale = None,
+    wait: Wait = False,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
-    from lstm_bench import progress, views
+    from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from results import store
 
     chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display:
+    with progress.for_terminal() as display, device_policy.announced(wait):
         made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, comparing.Options(), resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
@@ -123,19 +131,20 @@ def bisect(
     scale: Scale = None,
     repository: RepositoryFolder = None,
     build_environments: Build = False,
+    wait: Wait = False,
 ) -> None:
     """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage, 3: undecided.
 
     A search that was interrupted goes on by the same command.
     """
-    from lstm_bench import bisect_view, progress
+    from lstm_bench import bisect_view, device_policy, progress
     from lstm_bench.commands import bisecting
     from results import store
 
     chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
     certificate = _certificate(certificates, threads, suite, scale)
     options = _options(repository, build_environments, False, location, certificate)
-    with progress.for_terminal() as display:
+    with progress.for_terminal() as display, device_policy.announced(wait):
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
         print(json.dumps(bisect_view.values(found), indent=2))
@@ -205,6 +214,7 @@ def track(
     scale: Scale = None,
     repository: RepositoryFolder = None,
     build_environments: Build = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished.
@@ -214,15 +224,16 @@ def track(
     """
     from bench.code import ROOT
     from bench.revisions import Repository
-    from lstm_bench import progress
+    from lstm_bench import device_policy, progress
     from lstm_bench.commands import tracking
     from results import store
 
     chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display:
+    with progress.for_terminal() as display, device_policy.announced(wait):
         done = tracking.track(
             revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), not again, build_environments
         )
+    device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
     sys.exit(tracking.exit_code(done))

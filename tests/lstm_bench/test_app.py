@@ -133,7 +133,7 @@ def test_a_run_prints_its_file_and_nothing_else_on_standard_output(tmp_path):
     run = lstm_bench("run", "smoke", "--backend", "numpy", "--where", "phase=step", "--out", tmp_path, TMPDIR=str(tmp_path))
     assert Path(run.stdout.strip()).is_file()
     assert "\x1b" not in run.stdout + run.stderr, "no colours in a pipe"
-    assert "largest host memory of a worker: 0." in run.stderr.splitlines()[-1]
+    assert "\nlargest host memory of a worker: 0." in run.stderr
     assert "throughput lstm-I32-H32-T8-B1-step-float32-cpu #1  numpy" in run.stderr
 
 
@@ -211,4 +211,5 @@ def test_doctor_says_for_every_backend_what_runs_or_why_not():
     assert {row["backend"] for row in found["backends"]} == set(names()) - {"null"}
     assert all(row["detail"] for row in found["backends"])
     assert any(row["runs"] for row in found["backends"] if row["backend"] == "numpy")
-    assert found["quietness"]["median_over_fastest"] >= 1
+    assert found["noise"]["median_over_fastest"] >= 1 and found["noise"]["level"] in ("quiet", "somewhat noisy", "noisy")
+    assert set(found) == {"machine", "thorough", "backends", "noise", "certificate"} and found["thorough"] is False

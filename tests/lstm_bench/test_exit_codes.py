@@ -147,9 +147,9 @@ def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: Hist
 
 
 @pytest.mark.parametrize(("command", "said"), [
-    ("track main", "interrupted; what was measured is kept. Finish it with: lstm-bench track main\n"),
-    ("compare main", "interrupted; what was measured is kept. Finish it with: lstm-bench compare main --resume\n"),
-    ("compare main --resume", "interrupted; what was measured is kept. Finish it with: lstm-bench compare main --resume\n"),
+    ("track main", "interrupted; what was measured before is kept\ngo on with: lstm-bench track main\n"),
+    ("compare main", "interrupted before anything was measured\nstart again with: lstm-bench compare main\n"),
+    ("run --resume", "interrupted before anything was measured\nstart again with: lstm-bench run --resume\n"),
     ("show", "interrupted\n"),
 ])  # fmt: skip
 def test_an_interruption_names_what_each_command_can_do(tmp_path: Path, command: str, said: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -63,3 +64,65 @@ def test_no_colour_where_none_is_wanted(variables: dict[str, str], coloured: boo
     asked = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color"} | variables
     output = lstm_bench("--help", **asked).stdout
     assert any(code in output for code in (b"\x1b[3", b"\x1b[1;3", b"\x1b[2;3")) is coloured
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize(
+    "arguments", [("list", "--json"), ("list",), ("--help",), ("compare", "--help"), ("--version",)], ids=" ".join
+)
+def test_a_full_disk_behind_standard_output_is_one_line_and_no_verdict(arguments: tuple[str, ...]):
+    with FULL.open("w") as full:
+        command = [sys.executable, "-m", "lstm_bench", *arguments]
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr.count("\n")) == (21, 1)
+    assert answer.stderr.startswith("error: cannot write: No space left on device; make room")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_an_error_that_cannot_be_said_keeps_its_code():
+    with FULL.open("w") as full:
+        for arguments, code in (("run", "nowhere"), 2), (("show", "/nowhere.jsonl"), 2):
+            command = [sys.executable, "-m", "lstm_bench", *arguments]
+            assert subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60).returncode == code
+
+
+@pytest.mark.parametrize(("fails", "code", "said"), [
+    ("raise ModuleNotFoundError('no such thing', name='ours')", 70, "ModuleNotFoundError"),
+    ("raise ImportError('broken library')", 70, "ImportError"),
+    ("raise SyntaxError('broken file')", 70, "SyntaxError"),
+    ("raise EOFError('short file')", 70, "a file or pipe ended too early: short file"),
+    ("raise RecursionError", 70, "RecursionError"),
+    ("raise OSError(28, 'No space left on device', 'report.html')", 21, "error: cannot write to report.html: No space left"),
+    ("raise GeneratorExit", 70, "GeneratorExit"),
+    ("os.kill(os.getpid(), signal.SIGTERM)", -15, ""),
+])  # fmt: skip
+@pytest.mark.parametrize("where", ["import", "command"])
+def test_what_breaks_at_import_or_in_a_command_is_no_verdict(where: str, fails: str, code: int, said: str):
+    """1 says that something is slower, or failed, and Python says 1 of whatever ends it."""
+    body = {
+        "import": f"def prefer_own(): {fails}\nimport_paths.prefer_own = prefer_own",
+        "command": f"def fail(*_, **__): {fails}\ncommand_groups.TyperGroup.invoke = fail",
+    }[where]
+    program = (
+        "import os, signal, sys\nfrom lstm_bench import __main__, import_paths\n"
+        "from lstm_bench.commands import command_groups\n"
+        f"{body}\nsys.argv = ['lstm-bench', 'list']; __main__.main()"
+    )
+    if where == "import" and "EOFError" in fails:
+        said = "EOFError: short file"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == code and said in answer.stderr, answer.stderr
+
+
+def test_sentences_break_at_words_on_a_terminal_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    sentence = "predicted peak of host memory: " + "about " * 20
+    command = "finish it with: lstm-bench run --resume --out '/a folder/of results/with a long name'"
+    stream = io.StringIO()
+    assert terminal.wrapped(f"{sentence}\n{command}", stream) == f"{sentence}\n{command}"
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    *lines, last = terminal.wrapped(f"{sentence}\n{command}", stream).splitlines()
+    assert last == command and max(map(len, lines)) <= 40 and " ".join(lines).split() == sentence.split()

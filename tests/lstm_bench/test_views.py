@@ -9,7 +9,6 @@ from rich.console import Console
 
 from analysis.show import title
 from lstm_bench import views
-from lstm_bench.progress import LiveDisplay
 
 RATIO = "1 234× [1 200, 1 270]"
 
@@ -71,16 +70,3 @@ def test_a_case_is_named_by_its_parameters():
               "dtype": "float32", "device": "cpu", "launch": "eager",
               "case": "rnn-I8-H8-T5-B4-cpu-probe=learning-lags=2/3"}  # fmt: skip
     assert title(values) == "horizon: training, RNN H8 T5 B4, float32 on cpu, probe=learning, lags=2/3"
-
-
-@pytest.mark.parametrize(("done", "total", "remaining"), [(3, 12, "estimating"), (1033, 1440, "about 2 h 14 min left")])
-def test_progress_keeps_bar_count_and_time_to_finish_on_one_line(done: int, total: int, remaining: str):
-    display = LiveDisplay()
-    what = "replicate 3  lstm-I10-H8-T5-B8-forward_backward-float32-cpu-probe=learning-task=recall  torch 12 ms"
-    display.progress.update(display.task, completed=done, total=total, remaining=remaining, description=what)
-    screen = Console(file=io.StringIO(), width=80, color_system=None)
-    screen.print(display.progress.get_renderable())
-    said = screen.file.getvalue()
-    assert isinstance(said, str)
-    (line,) = said.splitlines()
-    assert line.startswith("━") and f"{done}/{total}" in line and remaining in line and len(line) <= 80

@@ -1,0 +1,53 @@
+"""What the commands say about the machine before they measure: who holds it, and that it is noisy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lstm_bench import terminal
+
+if TYPE_CHECKING:
+    from bench.noise import Reading
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait where another run is measuring here, instead of refusing.")]
+
+
+@contextmanager
+def announced(wait: bool = False, read: Callable[[], Reading] | None = None) -> Iterator[None]:
+    """Measure under this: a busy device is waited for if `wait`, and a noisy machine is said, once, when the device is ours.
+
+    Args:
+        wait: wait for a run that holds the device; without it `bench.lock.DeviceBusy` is raised.
+        read: takes the reading of the machine's noise; `bench.noise.read` if None.
+    """
+    from bench import lock, noise
+
+    said: list[str | None] = []
+
+    def on_acquired() -> None:
+        if not said:  # a command that measures several runs takes the device for each
+            said.append(noise.sentence((read or noise.read)()))
+            if said[0]:
+                _say(said[0])
+
+    with lock.policy(lock.Policy(_say if wait else None, on_acquired)):
+        yield
+
+
+def say_noise_of(paths: Sequence[Path]) -> None:
+    """Say that the machine was noisy while these runs were measured, where their conditions show it."""
+    from bench import noise
+    from results import store
+
+    if said := noise.sentence_after([record for path in paths for record in store.read(path).records]):
+        _say(said)
+
+
+def _say(sentence: str) -> None:
+    print(terminal.wrapped(sentence, sys.stderr), file=sys.stderr, flush=True)
