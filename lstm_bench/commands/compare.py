@@ -15,17 +15,17 @@ from analysis.certificate import Certificate
 from analysis.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
 from analysis.ratios import Location
-from bench import comparison, study
+from bench import comparison, study, user_repository
 from bench.code import ROOT, Code, CodeFails, Introduction
 from bench.comparison import Contender
 from bench.pairs import Pairs, Question, Side
 from bench.plan import Plan
-from bench.revisions import DoesNotRun, Repository, code_of
+from bench.revisions import DoesNotRun, Repository, code_of, working_tree
 from bench.run import Listener
 from results import store
 
 BACKEND = "backend:"
-HERE = "."  # the checkout as it is, with whatever is not committed
+HERE = user_repository.WORKING_TREE  # the checkout as it is, with whatever is not committed
 MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
 
 
@@ -237,6 +237,19 @@ def kind(name: str) -> str:
     return "run" if is_run else "revision"
 
 
+def repository_of(base: str, new: str, folder: Path | None, backends_path: str | None) -> Repository:
+    """The repository that two sides are of; of two runs on disk none is asked for."""
+    kinds = {kind(base), kind(new)}
+    if kinds == {"run"}:
+        return Repository()
+    return user_repository.find(folder, backends_path, revisions="revision" in kinds or folder is not None)
+
+
+def trees(*names: str) -> list[str]:
+    """The revisions, or `HERE`, whose backends are measured."""
+    return [HERE if name.startswith(BACKEND) else name for name in names]
+
+
 @contextmanager
 def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, Contender]]:
     """Both sides checked out, built if asked, and introduced. Raises `DoesNotRun` for one that does not."""
@@ -256,7 +269,7 @@ def contender(name: str, threads: int, options: Options) -> Iterator[Contender]:
 def _contender(
     name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, Introduction]
 ) -> Contender:
-    """`codes` by commit and what each said of itself are kept, so that nothing is built or asked twice."""
+    """`codes` by commit (or `HERE`) and what each said of itself are kept, so that nothing is built or asked twice."""
     label, code = _code(name, options, stack, codes)
     try:
         said = met[code] = met.get(code) or code.introduce(threads)
@@ -268,7 +281,10 @@ def _contender(
 def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code]) -> tuple[str, Code]:
     repository = options.repository
     if name.startswith(BACKEND) or name == HERE:
-        return ("this checkout" if name == HERE else name), Code(root_of(repository))
+        if HERE not in codes:
+            here = stack.enter_context(working_tree(repository)) if repository.backends else Code(root_of(repository))
+            codes[HERE] = here
+        return ("this checkout" if name == HERE else name), codes[HERE]
     commit = repository.resolve(name)
     if commit not in codes:
         codes[commit] = stack.enter_context(code_of(repository, commit, options.build))
@@ -278,7 +294,7 @@ def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code])
 
 def root_of(repository: Repository) -> Path:
     """The folder that holds the checkout's code; this program's own where it runs outside git."""
-    return ROOT if repository.folder == ROOT else Path(repository.git("rev-parse", "--show-toplevel"))
+    return ROOT if repository.folder == ROOT else repository.top()
 
 
 def _remarks(sides: Mapping[Side, Contender]) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
     from bench.plan import Plan
+    from bench.revisions import Repository
     from lstm_bench.commands.compare import Options
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
@@ -25,7 +26,15 @@ Location = Annotated[
 ]
 Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: ./results/certificates).")]
 RepositoryFolder = Annotated[
-    Path | None, typer.Option("--repository", help="Git repository of the revisions (default: this checkout's).")
+    Path | None, typer.Option("--repository", help="Git repository of the revisions (default: the current folder's).")
+]
+BackendsPath = Annotated[
+    str | None,
+    typer.Option(
+        "--backends-path",
+        help="In a repository of your own: the file or folder of backends, relative to its root, that is taken from each "
+        "revision (default: LSTM_BENCH_BACKENDS).",
+    ),
 ]
 Build = Annotated[
     bool, typer.Option("--build-environments", help="Install each revision with pip into an environment of its own.")
@@ -49,22 +58,25 @@ def compare(
     scale: Scale = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
+    from bench.user_repository import known_backends
     from lstm_bench import progress, views
     from lstm_bench.commands import compare as comparing
     from results import store
 
     certificate = _certificate(certificates, threads, suite, scale, base)
-    options = _options(repository, build_environments, memory, location, certificate)
+    meant = comparing.repository_of(base, new, repository, backends_path)
+    options = _options(meant, build_environments, memory, location, certificate)
     if markdown:
         store.check_writable(markdown)
-    with progress.for_terminal() as display:
+    with known_backends(meant, comparing.trees(new, base)) as own, progress.for_terminal() as display:
         outcome = comparing.compare(
             base, new,
-            lambda: _plan(suite, backend or _named(base, new), where, threads=threads, scale=scale, seed=seed),
+            lambda: _plan(suite, backend or _named(base, new) or own, where, threads=threads, scale=scale, seed=seed),
             out or store.COMPARISONS, display, options, resume,
         )  # fmt: skip
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
@@ -88,16 +100,22 @@ def certify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     threads: Threads = None,
     scale: Scale = None,
+    repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
+    from bench.user_repository import WORKING_TREE, find, known_backends
     from lstm_bench import progress, views
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from results import store
 
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display:
-        made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, comparing.Options(), resume)
+    meant = find(repository, backends_path, revisions=repository is not None)
+    with known_backends(meant, [WORKING_TREE]) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display:
+            options = comparing.Options(meant)
+            made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
@@ -119,21 +137,25 @@ def bisect(
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
 ) -> None:
     """Find the first slow commit. Exit code 0: found, 1: BAD is not slower, 2: usage, 3: undecided.
 
     A search that was interrupted goes on by the same command.
     """
+    from bench.user_repository import find, known_backends
     from lstm_bench import bisect_view, progress
     from lstm_bench.commands import bisecting
     from results import store
 
     certificate = _certificate(certificates, threads, suite, scale)
-    options = _options(repository, build_environments, False, location, certificate)
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display:
-        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+    meant = find(repository, backends_path, revisions=True)
+    options = _options(meant, build_environments, False, location, certificate)
+    with known_backends(meant, [bad, good]) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display:
+            found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
         print(json.dumps(bisect_view.values(found), indent=2))
     else:
@@ -164,16 +186,14 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
 
 
 def _options(
-    repository: Path | None, build: bool, memory: bool, location: str | None, certificate: Certificate | None
+    repository: Repository, build: bool, memory: bool, location: str | None, certificate: Certificate | None
 ) -> Options:
     from analysis.ratios import check_location
-    from bench.code import ROOT
-    from bench.revisions import Repository
     from lstm_bench.commands.compare import Options
 
     if location is not None:
         check_location(location)
-    return Options(Repository(repository or ROOT), build, memory, asked_location=cast(Any, location), certificate=certificate)
+    return Options(repository, build, memory, asked_location=cast(Any, location), certificate=certificate)
 
 
 def _named(*names: str) -> list[str]:
@@ -197,6 +217,7 @@ def track(
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,17 +226,17 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    from bench.code import ROOT
-    from bench.revisions import Repository
+    from bench.user_repository import find, known_backends
     from lstm_bench import progress
     from lstm_bench.commands import tracking
     from results import store
 
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display:
-        done = tracking.track(
-            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), not again, build_environments
-        )
+    meant = find(repository, backends_path, revisions=True)
+    newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
+    with known_backends(meant, newest_first) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display:
+            done = tracking.track(revisions, chosen, out or store.HISTORY, display, meant, not again, build_environments)
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
     sys.exit(tracking.exit_code(done))
@@ -254,13 +275,12 @@ def history(
 
     Exit code 0, also where something has changed; 2: usage, 20: a file is corrupt.
     """
-    from bench.code import ROOT
-    from bench.revisions import Repository
+    from bench.user_repository import of_history
     from lstm_bench import exit_codes, history_view
     from lstm_bench.commands import publish, tracking
     from results import store
 
-    root, source = out or store.HISTORY, Repository(repository or ROOT)
+    root, source = out or store.HISTORY, of_history(repository)
     locate = tracking.located(certificates or store.CERTIFICATES, location)
     read = tracking.read(root, source, locate)
     series, found, suspected = read.series, tracking.findings(read.series), tracking.suspicions(read.series)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
+import impls
 from analysis import certificate, history
 from analysis.changes import Change
 from analysis.history import Locate, Series
@@ -17,6 +18,7 @@ from analysis.ratios import Location, check_location
 from bench import session
 from bench.code import Code, CodeFails, Introduction
 from bench.plan import Plan
+from bench.revision_backends import RevisionBackends
 from bench.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from bench.run import Listener
 from lstm_bench import exit_codes
@@ -68,16 +70,22 @@ class Tracker:
             if said.dirty is None:
                 reason = f"git could not tell whether its checkout differs from the commit: {said.environment['git']['reason']}"
             return Tracked(commit, "not as committed", f"{reason}; it would be no point, so it is not measured")
+        if code.backends is None:
+            return self._carry_out(self.plan, commit, code, said)
+        with impls.searched(code.backends.folders()):
+            return self._carry_out(_supplied(self.plan, code.backends), commit, code, said)
+
+    def _carry_out(self, plan: Plan, commit: str, code: Code, said: Introduction) -> Tracked:
         mine = [path for path, header in self.known.items() if header.environment.get("git", {}).get("commit") == commit]
-        same = [path for path in mine if session.same(self.known[path], self.plan, said)]
+        same = [path for path in mine if session.same(self.known[path], plan, said)]
         unfinished = [path for path in same if not store.read(path).finished]
         if unfinished:
-            session.finish(unfinished[-1], self.plan, self.listener, code)
+            session.finish(unfinished[-1], plan, self.listener, code)
             return Tracked(commit, "resumed", path=unfinished[-1])
         if same and self.missing_only:
             return Tracked(commit, "already there", path=same[-1])
         self._warn_of_a_commit_from_the_future(commit, said)
-        path, _ = session.start(self.plan, self.root, self.listener, code, said, after=self.known.values())
+        path, _ = session.start(plan, self.root, self.listener, code, said, after=self.known.values())
         self.known[path] = store.header_of(path)
         return Tracked(commit, "measured", path=path)
 
@@ -87,6 +95,15 @@ class Tracker:
         if committed and datetime.fromisoformat(committed) > datetime.now(UTC):
             short = self.repository.short(commit)
             print(f"{short} was committed at {committed}, later than this machine's clock says", file=sys.stderr)
+
+
+def _supplied(plan: Plan, backends: RevisionBackends) -> Plan:
+    """The plan for the backends that a revision has. Raises `CodeFails` where none of its own was asked for."""
+    own = backends.files().keys() & set(plan.backends)
+    if not own:
+        asked = " or ".join(name for name in plan.backends if name not in impls.built_in())
+        raise CodeFails(f"it has no backend {asked} in {' and '.join(backends.paths)}")
+    return replace(plan, backends=tuple(name for name in plan.backends if name in own or name in impls.built_in()))
 
 
 def track(
