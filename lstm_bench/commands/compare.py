@@ -5,12 +5,14 @@ The only place where measuring and deciding meet: `bench` measures the pairs tha
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from analysis import history
 from analysis.certificate import Certificate
 from analysis.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
@@ -208,7 +210,8 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             for name, run in zip((base, new), runs, strict=True)
         ]
         remarks.append(
-            f"The two were not measured side by side; what looks slower is confirmed by: lstm-bench compare {' '.join(commits)}"
+            "The two were not measured side by side; what looks slower is confirmed by: "
+            + shlex.join(["lstm-bench", "compare", *commits, *_given_backends_path(runs)])
         )
     for name, run in zip((base, new), runs, strict=True):
         git = run.header.environment.get("git", {})
@@ -216,10 +219,19 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
         elif "reason" in git:
             remarks.append(f"{name} is not known to be the code of a commit: {git['reason']}.")
+    harnesses = [history.harness_of(run.header.environment) for run in runs]
+    if harnesses[0] != harnesses[1]:
+        by = " and ".join(f"lstm-bench {name}" if name else "the harness of its own commit" for name in harnesses)
+        remarks.append(f"The two runs were measured by {by}, so that a difference may be the harness's.")
     here, there = (run.header.environment.get("packages") for run in runs)
     if here != there:
         remarks.append(f"The two runs used different packages: {here} and {there}.")
     return Outcome(base, new, rows, sides.overall(), remarks, paths)
+
+
+def _given_backends_path(runs: Sequence[store.Run]) -> list[str]:
+    paths = {run.header.environment.get("backends_path") for run in runs} - {None}
+    return [user_repository.OPTION, str(paths.pop())] if len(paths) == 1 else []
 
 
 def run_file(name: str) -> Path:

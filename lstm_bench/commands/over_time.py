@@ -273,8 +273,10 @@ def history(
 ) -> None:
     """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each.
 
-    Exit code 0, also where something has changed; 2: usage, 20: a file is corrupt.
+    Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
+    changed; 2: usage, 20: a file is corrupt.
     """
+    from analysis import changes
     from bench.user_repository import of_history
     from lstm_bench import exit_codes, history_view
     from lstm_bench.commands import publish, tracking
@@ -283,14 +285,20 @@ def history(
     root, source = out or store.HISTORY, of_history(repository)
     locate = tracking.located(certificates or store.CERTIFICATES, location)
     read = tracking.read(root, source, locate)
-    series, found, suspected = read.series, tracking.findings(read.series), tracking.suspicions(read.series)
+    not_searched = None
+    try:
+        changes.require_detectors()
+        found = tracking.findings(read.series, repository)
+    except changes.NoDetector as missing:
+        found, not_searched = [], str(missing)
+    series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)
     if to_asv or html:
         site = publish.export_and_publish(root, source, to_asv, html, locate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
-        print(json.dumps(history_view.values(series, found, suspected, read.left_out), indent=2))
+        print(json.dumps(history_view.values(series, found, suspected, read.left_out, not_searched), indent=2))
     else:
-        history_view.show(series, found, suspected, source)
+        history_view.show(series, found, suspected, source, not_searched)
     if read.corrupt:
         sys.exit(exit_codes.CORRUPT)

@@ -54,6 +54,7 @@ class Tracker:
     missing_only: bool = True
     build: bool = False
     known: dict[Path, Header] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)  # of harnesses, that the history was measured by others
 
     def track(self, commit: str) -> Tracked:
         try:
@@ -85,6 +86,7 @@ class Tracker:
         if same and self.missing_only:
             return Tracked(commit, "already there", path=same[-1])
         self._warn_of_a_commit_from_the_future(commit, said)
+        self._warn_of_another_harness(said)
         path, _ = session.start(plan, self.root, self.listener, code, said, after=self.known.values())
         self.known[path] = store.header_of(path)
         return Tracked(commit, "measured", path=path)
@@ -95,6 +97,17 @@ class Tracker:
         if committed and datetime.fromisoformat(committed) > datetime.now(UTC):
             short = self.repository.short(commit)
             print(f"{short} was committed at {committed}, later than this machine's clock says", file=sys.stderr)
+
+    def _warn_of_another_harness(self, said: Introduction) -> None:
+        mine = history.harness_of(said.environment)
+        others = {name for header in self.known.values() if (name := history.harness_of(header.environment))} - {mine}
+        if mine and others and mine not in self.warned:
+            self.warned.add(mine)
+            print(
+                f"this history was measured by lstm-bench {', '.join(sorted(others))} until now, and this is {mine}: its "
+                "points begin new series; to compare with earlier commits, track these again",
+                file=sys.stderr,
+            )
 
 
 def _supplied(plan: Plan, backends: RevisionBackends) -> Plan:
@@ -154,6 +167,7 @@ class Finding:
     change: Change
     before: str
     first: str
+    repository: Path | None = None  # of the commits, where it was named
 
     @property
     def confirm(self) -> str | None:
@@ -167,6 +181,8 @@ class Finding:
         command = ["lstm-bench", "compare", self.before[:12], self.first[:12], "--suite", key.study]
         for name, option in (("suite", "--scale"), ("threads", "--threads")):
             command += [option, str(asked[name])] if name in asked else []
+        for value, option in ((self.repository, "--repository"), (asked.get("backends_path"), "--backends-path")):
+            command += [option, str(value)] if value else []
         return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
@@ -210,7 +226,7 @@ def read(root: Path, repository: Repository, locate: Locate = history.median) ->
         hint = UNSHALLOW if shallow else "measure with: lstm-bench track HEAD"
         error = ShallowClone if shallow else StoreError
         raise error(f"no commit of this branch is in the history at {root}; {hint}")
-    left_out = _left_out(history.left_out(runs, order), shallow)
+    left_out = _left_out(history.left_out(runs, order), shallow) + _kept_apart(history.harnesses(runs, order))
     return History(found, left_out, any(run.damaged for run in runs))
 
 
@@ -229,21 +245,29 @@ def _left_out(counts: Mapping[history.Reason, int], shallow: bool) -> list[str]:
     return found
 
 
-def findings(series: Sequence[Series]) -> list[Finding]:
-    """Every change of every series, the loudest first."""
-    found = [Finding(one, change, *one.blamed(change)) for one in series for change in one.changes()]
+def _kept_apart(harnesses: Mapping[str, int]) -> list[str]:
+    """A sentence where more than one version of the harness measured a repository's history."""
+    if len(harnesses) < 2:
+        return []
+    said = ", ".join(f"{count} runs by lstm-bench {name}" for name, count in harnesses.items())
+    return [f"kept apart: {said}; their numbers may differ by the harness, so each version has series of its own"]
+
+
+def findings(series: Sequence[Series], repository: Path | None = None) -> list[Finding]:
+    """Every change of every series, the loudest first. repository: what the user named, for the commands that confirm."""
+    found = [Finding(one, change, *one.blamed(change), repository) for one in series for change in one.changes()]
     loudness = {"red": 0, "amber": 1, "grey": 2}
     return sorted(found, key=lambda finding: (loudness[finding.change.mark], -abs(finding.change.change - 1)))
 
 
-def suspicions(series: Sequence[Series]) -> list[Finding]:
+def suspicions(series: Sequence[Series], repository: Path | None = None) -> list[Finding]:
     """Newest points beyond the usual, before any detector can say so."""
     found = []
     for one in series:
         change = one.suspicion()
         if change is not None:
             suspected = Change(len(one.points) - 1, change, "amber", "step")
-            found.append(Finding(one, suspected, *one.blamed(suspected)))
+            found.append(Finding(one, suspected, *one.blamed(suspected), repository))
     return found
 
 
