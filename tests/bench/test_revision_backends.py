@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,15 +111,14 @@ def test_a_backend_that_is_not_committed_yet_is_of_the_commit_and_uncommitted(tm
     assert (state["commit"], state["dirty"]) == (commit, True)
 
 
-@pytest.fixture
-def two_levels(tmp_path: Path) -> Iterator[tuple[UserProject, Repository]]:
+def two_levels(folder: Path, packages: str) -> tuple[UserProject, Repository]:
     """Two commits whose backend imports a package of the repository, which differs between them."""
-    project = UserProject(tmp_path / "project")
+    project = UserProject(folder)
     project.write("backends/mine.py", IMPORTING)
     for level in ("old", "new"):
-        project.write("src/kernels/__init__.py", f"LEVEL = {level!r}\n")
+        project.write(f"{packages}/kernels/__init__.py", f"LEVEL = {level!r}\n")
         project.commit(level)
-    yield project, Repository(project.folder, ("backends",))
+    return project, Repository(project.folder, ("backends",))
 
 
 def prepared(code: Code, cache: Path) -> dict:
@@ -131,13 +129,14 @@ def prepared(code: Code, cache: Path) -> dict:
         worker.close()
 
 
+@pytest.mark.parametrize("packages", [".", "src", "python"])
 def test_what_a_backend_imports_from_its_repository_is_the_revision_s_own(
-    two_levels: tuple[UserProject, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Also where PYTHONPATH, or an editable installation, leads to the working tree."""
-    project, repository = two_levels
-    monkeypatch.setenv("PYTHONPATH", str(project.folder / "src"))
-    project.write("src/kernels/__init__.py", "LEVEL = 'not committed'\n")
+    """In the root and in src by itself, elsewhere by PYTHONPATH, which names the working tree."""
+    project, repository = two_levels(tmp_path / "project", packages)
+    monkeypatch.setenv("PYTHONPATH", str(project.folder / packages) if packages == "python" else "")
+    project.write(f"{packages}/kernels/__init__.py", "LEVEL = 'not committed'\n")
     levels = []
     for revision in ("HEAD~1", "HEAD"):
         with code_of(repository, repository.resolve(revision)) as code:
@@ -147,13 +146,9 @@ def test_what_a_backend_imports_from_its_repository_is_the_revision_s_own(
     assert levels == ["old", "new", "not committed"]
 
 
-def test_a_module_of_the_working_tree_in_place_of_the_revision_s_is_refused(
-    two_levels: tuple[UserProject, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_module_of_the_working_tree_in_place_of_the_revision_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As by an editable installation of a package that lies neither in the root nor in src."""
-    project, repository = two_levels
-    (project.folder / "src").rename(project.folder / "python")
-    project.commit("moves it")
+    project, repository = two_levels(tmp_path / "project", "python")
     editable = tmp_path / "site"
     editable.mkdir()
     (editable / "sitecustomize.py").write_text(f"import sys\nsys.path.append({str(project.folder / 'python')!r})\n")
@@ -186,10 +181,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 """
 
 
-def test_with_build_environments_pip_installs_the_revision_s_package(
-    two_levels: tuple[UserProject, Repository], tmp_path: Path
-):
-    project, repository = two_levels
+def test_with_build_environments_pip_installs_the_revision_s_package(tmp_path: Path):
+    project, repository = two_levels(tmp_path / "project", "src")
     with pytest.raises(BuildFails, match="cannot be installed: "), code_of(repository, repository.resolve("HEAD"), True):
         pass
     project.write("builds.py", INSTALLS)

@@ -122,6 +122,8 @@ def test_a_commit_without_the_backend_is_told_and_the_others_are_measured(harnes
     for revision, reason in (("HEAD~3", "it has no backends"), ("HEAD~1", "the name of the built-in backend numpy; rename")):
         answer = command(harness, made.folder, "track", revision, *options, temporary=tmp_path)
         assert answer.returncode == 2 and reason in answer.stderr, answer.stderr
+    answer = command(harness, made.folder, "compare", "HEAD~3", "HEAD~2", *options, temporary=tmp_path)
+    assert answer.returncode == 14 and "does not run here: it has no backends" in answer.stderr, answer.stderr
     answer = command(harness, made.folder, "track", "HEAD~3..HEAD", *options, temporary=tmp_path)
     assert answer.returncode == 14, answer.stderr
     found = json.loads(answer.stdout)
