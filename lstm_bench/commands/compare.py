@@ -5,6 +5,7 @@ The only place where measuring and deciding meet: `bench` measures the pairs tha
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -70,10 +71,9 @@ class Options:
         """Which location stands for a side, and what is known of this machine's noise."""
         said = [f"Each side of a pair is its {self.location.replace('_', ' ')}."]
         if self.certificate is None:
-            return [
-                *said,
-                "This machine is not certified: what it can tell apart is not known. Find out with: lstm-bench certify",
-            ]
+            paths = os.pathsep.join(self.repository.backends)
+            command = shlex.join(["lstm-bench", "certify", *([user_repository.OPTION, paths] if paths else [])])
+            return [*said, f"This machine is not certified: what it can tell apart is not known. Find out with: {command}"]
         if not self.certified:
             return [
                 *said,

@@ -219,6 +219,8 @@ class History:
 def read(root: Path, repository: Repository, locate: Locate = history.median) -> History:
     """The history along this repository's first parents. Raises `StoreError` where none of it is a point."""
     order = repository.order()
+    if not root.exists():
+        raise StoreError(f"no history at {root}: no such folder; measure with: lstm-bench track HEAD, or name it with --out")
     runs = history.read(root)
     found = history.series(runs, order, locate)
     shallow = repository.shallow()

@@ -74,6 +74,8 @@ def test_a_history_without_points_says_what_to_do(tmp_path: Path):
     history_synthetic.write(tmp_path / "history", ("flat",))
     with pytest.raises(StoreError, match="measure with: lstm-bench track HEAD"):
         tracking.read(tmp_path / "history", Repository(made.folder))
+    with pytest.raises(StoreError, match="no such folder; measure with: lstm-bench track HEAD"):
+        tracking.read(tmp_path / "nowhere", Repository(made.folder))
 
 
 BACKEND = """
