@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import AnalysisError
+from analysis.changes import INSTALL_ASV
 from analysis.history import Series
 from results.store import Run
 
@@ -29,7 +30,7 @@ def export(series: Sequence[Series], runs: Iterable[Run], dates: Mapping[str, in
         from asv.results import Results
         from asv.runner import BenchmarkResult
     except ImportError as error:
-        raise AnalysisError("asv's files need asv; install it with: pip install asv==0.6.6 asv_runner==0.3.2") from error
+        raise AnalysisError(f"asv's files need asv; install it with: {INSTALL_ASV}") from error
     described = {run.header.machine: _machine(run) for run in runs}
     benchmarks = {name: _benchmark(name, chosen) for name, chosen in _by_study(series).items()}
     for machine, values in described.items():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from types import ModuleType
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,10 +43,45 @@ class Change:
         return self.change > 1
 
 
+class _Detector(NamedTuple):
+    """A package that finds change points. It is no dependency of lstm-bench, and is looked for when it is needed."""
+
+    name: str
+    module: str
+    install: str
+
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+
+INSTALL_ASV = "pip install asv==0.6.6 asv_runner==0.3.2"
+_OTAVA = _Detector("Apache Otava", "otava.analysis", "pip install --no-deps apache-otava==0.8.0")  # asks for older NumPy, SciPy
+_ASV = _Detector("asv", "asv.step_detect", INSTALL_ASV)
+
+
+class NoDetector(AnalysisError):
+    """A package that finds change points is not there; the message says which, and how to get it."""
+
+
+def require_detectors() -> None:
+    """Raise `NoDetector` where a package that finds change points is not there, with one sentence on all that is missing."""
+    reasons, commands = [], []
+    for detector in (_OTAVA, _ASV):
+        try:
+            detector.load()
+        except ImportError as error:
+            absent = isinstance(error, ModuleNotFoundError) and error.name == detector.module.partition(".")[0]
+            reasons.append(f"{detector.name} {'is not installed' if absent else f'cannot be imported ({error})'}")
+            commands.append(detector.install)
+    if reasons:
+        raise NoDetector(f"change points are not searched: {' and '.join(reasons)}; get it with: {' && '.join(commands)}")
+
+
 def find(values: Sequence[float]) -> list[Change]:
-    """Changes of level, in order. Values are times, one a commit, of one fingerprint."""
+    """Changes of level, in order. Values are times, one a commit, of one fingerprint. Raises `NoDetector`."""
     if len(values) < LEAST_POINTS:
         return []
+    require_detectors()
     by_otava, by_asv = otava(values), asv(values)
     both = {index: _near(index, by_asv) for index in by_otava}
     alone = [index for index in by_asv if _near(index, by_otava) is None]
@@ -64,16 +101,10 @@ def find(values: Sequence[float]) -> list[Change]:
 
 def otava(values: Sequence[float]) -> list[int]:
     """Change points by Apache Otava (Hunter, https://doi.org/10.1145/3578244.3583719)."""
-    try:
-        from otava.analysis import compute_change_points
-    except ImportError as error:
-        raise AnalysisError(
-            "change points need Apache Otava; install it with: pip install --no-deps apache-otava==0.8.0"
-        ) from error
     # Lists, not arrays: of an array Otava 0.8 asks whether it is true as soon as there is a step, and raises ValueError.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a level without any spread divides by zero inside
-        points, _ = compute_change_points(
+        points, _ = _OTAVA.load().compute_change_points(
             [float(value) for value in values],
             window_len=OTAVA_WINDOW,
             max_pvalue=OTAVA_P,
@@ -84,11 +115,7 @@ def otava(values: Sequence[float]) -> list[int]:
 
 def asv(values: Sequence[float]) -> list[int]:
     """First points of new levels by asv's detector (a piecewise constant fit), those of at least 2 %."""
-    try:
-        from asv.step_detect import detect_steps
-    except ImportError as error:
-        raise AnalysisError("change points need asv; install it with: pip install asv==0.6.6 asv_runner==0.3.2") from error
-    steps = detect_steps([float(value) for value in values])
+    steps = _ASV.load().detect_steps([float(value) for value in values])
     return [int(new[0]) for old, new in pairwise(steps) if abs(new[2] / old[2] - 1) >= LEAST_MAGNITUDE]
 
 

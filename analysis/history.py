@@ -51,7 +51,7 @@ class Point:
 class Series:
     """Points in the order of the commits, all of one fingerprint of machine, software and protocol.
 
-    asked: of the newest run's plan, what it takes to ask the same again: its suite and threads.
+    asked: of the newest run, what it takes to ask the same again: its plan, and from where it took the revision's backends.
     """
 
     key: Key
@@ -108,6 +108,21 @@ def left_out(runs: Iterable[Run], order: Sequence[str]) -> dict[Reason, int]:
     return found
 
 
+def harnesses(runs: Iterable[Run], order: Sequence[str]) -> dict[str, int]:
+    """The versions of lstm-bench that measured points of a repository of the user's, and how many runs each."""
+    place, found = frozenset(order), dict[str, int]()
+    for run in runs:
+        if (name := harness_of(run.header.environment)) and reason_left_out(run, place) is None:
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def harness_of(environment: Mapping[str, Any]) -> str | None:
+    """The version of lstm-bench that measured in a repository of the user's, down to its code."""
+    harness = environment.get("harness")
+    return f"{harness['version']} (code {harness['code'][:8]})" if harness else None
+
+
 def _clock(run: Run) -> Reason | None:
     committed = run.header.environment.get("git", {}).get("committed")
     try:
@@ -138,7 +153,7 @@ def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median)
             if (seconds := _seconds(record, chosen)) is not None:
                 name = Key(record.study, record.case, record.backend), run.header.machine, mark
                 found.setdefault(name, {}).setdefault(commit, []).append(seconds)
-                asked[name] = run.header.plan
+                asked[name] = run.header.plan | {"backends_path": run.header.environment.get("backends_path")}
     return [
         Series(
             *name, tuple(Point(commit, tuple(points[commit])) for commit in sorted(points, key=place.__getitem__)), asked[name]

@@ -20,7 +20,8 @@ from results.store import ROOT, Run, StoreError, find, read, read_header
 MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
 # Parts of the environment that change what is measured. Load, uptime, variables and the like are shown, not compared.
-COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "host", "git.commit")
+# harness: of a run in a repository of the user's, lstm-bench's own version and code, which no commit there tells.
+COMPARABLE = ("python", "packages", "blas", "cuda", "cudnn", "gpus", "cpu", "host", "git.commit", "harness")
 # Of `results.exclusions`: what is counted, and what is said behind it.
 LEFT_OUT: dict[Reason, tuple[str, str]] = {
     "invalid_context": ("outcome", " of an invalid CUDA context"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment, git
+from bench.revision_backends import RevisionBackends
 
 ROOT = Path(__file__).resolve().parent.parent
 INTRODUCTION_SECONDS = 120.0
@@ -33,17 +34,26 @@ class CodeFails(RuntimeError):
 class Code:
     """The folder that holds `impls`, `bench` and `results`, and the interpreter to run them with.
 
-    commit: whose code it must be, where it is a revision's.
+    commit: whose code it must be, where it is a revision's. backends: where a revision supplies backends and no harness.
     """
 
     root: Path = ROOT
     python: str = sys.executable
     commit: str | None = None
+    backends: RevisionBackends | None = None
 
     @property
     def python_path(self) -> str:
         """This code first, so that it wins over an installed copy and over the checkout one stands in."""
+        if self.backends is not None:
+            return os.pathsep.join(self.backends.python_path())
         return os.pathsep.join([str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables by which a process runs this code."""
+        own = {} if self.backends is None else self.backends.variables()
+        return own | {"PYTHONPATH": self.python_path}
 
     def introduce(self, threads: int) -> Introduction:
         """What the code says of itself and of the machine, in a process of its own.
@@ -51,9 +61,11 @@ class Code:
         Raises `CodeFails`, also where what would run is another's code. Which host this is and which code, by its commit and
         down to what is not committed, is found here, lest it depend on the revision.
         """
+        if self.backends is not None and (problem := self.backends.problem()):
+            raise CodeFails(problem)
         command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.ROOMS]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
-        variables = git.variables() | {"PYTHONPATH": self.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
+        variables = git.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
             said = subprocess.run(
                 command, env=variables, capture_output=True, encoding="utf-8", errors="replace", timeout=INTRODUCTION_SECONDS
@@ -65,11 +77,20 @@ class Code:
         values = json.loads(said.stdout.splitlines()[-1])
         self._check_places(values.pop("places"))
         described = values["environment"]
-        described |= {
-            "host": environment.host(), "code": environment.code_hash(self.root), "git": environment.git_state(self.root)
-        }  # fmt: skip
+        described |= {"host": environment.host()} | self._identity(described)
         self._check_commit(described["git"])
         return Introduction(**values)
+
+    def _identity(self, described: dict[str, Any]) -> dict[str, Any]:
+        """Which code was measured, and by which harness where that is not the same."""
+        code = environment.code_hash(self.root)
+        if self.backends is None:
+            return {"code": code, "git": environment.git_state(self.root)}
+        version = described["packages"].get("lstm-bench", "not installed")
+        return {
+            "code": self.backends.state_hash(code), "git": self.backends.git_state(),
+            "harness": {"version": version, "code": code}, "backends_path": os.pathsep.join(self.backends.paths),
+        }  # fmt: skip
 
     def _check_places(self, places: dict[str, str]) -> None:
         """Python takes a room that is missing here from wherever else it finds one, such as an installed copy."""

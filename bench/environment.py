@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", 
 MEASURED = ("runs", "reference", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
 ROOMS = ("impls", "bench", "results")  # what a worker runs
 SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".json")
+# Of a repository's status: what is measured there, and what Python writes beside the code that it runs.
+NOT_CODE = (*(f":!results/{name}" for name in MEASURED), ":(exclude,glob)**/__pycache__/**")
 GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow
 SYSCTL_SECONDS = 10.0
 HOST_VARIABLE = "LSTM_BENCH_HOST"
@@ -136,16 +138,20 @@ def gpu_list() -> list[dict[str, Any]]:
     ]
 
 
-def git_state(root: Path = ROOT) -> dict[str, Any]:
+def git_state(root: Path = ROOT, code: Sequence[Path] | None = None) -> dict[str, Any]:
     """The commit that holds the code below `root`, its date, and whether the code differs from it (measured data aside).
+
+    code: the files that count as the code, relative to `root`, in a repository that is known to be its own; else they are the
+    sources of this project, and the repository may be another's.
 
     None stands for what is not known, and `reason` says why: `commit` where no repository tracks the code, be it that the tree
     was copied into another project's repository or that git refuses to answer; `dirty` where git could not compare.
     """
-    listed = git.ask(root, "ls-files", "-z", "--", *ROOMS, seconds=GIT_SECONDS)
-    tracked, sources = set(listed.text.split("\0")), {path.relative_to(root).as_posix() for path in _sources(root)}
-    reason = listed.failure
-    if reason is None and not tracked & sources:
+    sources = {path.as_posix() for path in (code or (path.relative_to(root) for path in _sources(root)))}
+    where = ROOMS if code is None else [f":(literal){path}" for path in sorted(sources)]
+    listed = git.ask(root, "ls-files", "-z", "--", *where, seconds=GIT_SECONDS)
+    tracked, reason = set(listed.text.split("\0")), listed.failure
+    if code is None and reason is None and not tracked & sources:
         reason = f"the repository that {root} lies in does not track its code"
     named = git.ask(root, "show", "-s", "--format=%H %cI", "HEAD", seconds=GIT_SECONDS)
     if reason is None:
@@ -154,8 +160,7 @@ def git_state(root: Path = ROOT) -> dict[str, Any]:
         return {"commit": None, "committed": None, "dirty": None, "reason": reason}
     commit, committed = named.text.split()
     changes = git.ask(
-        root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *(f":!results/{name}" for name in MEASURED),
-        seconds=GIT_SECONDS,
+        root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *NOT_CODE, seconds=GIT_SECONDS,
     )  # fmt: skip
     if sources - tracked:  # also what the repository ignores, which its status does not say
         return {"commit": commit, "committed": committed, "dirty": True}

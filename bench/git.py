@@ -17,6 +17,9 @@ CHOOSING = (
 )  # fmt: skip
 
 
+_QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What git printed, or, where it did not succeed, why."""
@@ -31,8 +34,11 @@ def variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
-    """The command line. Optional locks are not taken: one may be held by the `git commit` whose hook this runs in."""
-    return ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    """The command line. Optional locks are not taken: one may be held by the `git commit` whose hook this runs in.
+
+    Hooks of the repository and its monitor of files are not started: a checkout made to be measured is no concern of theirs.
+    """
+    return ["git", "--no-optional-locks", *_QUIET, "-C", str(folder), *arguments]
 
 
 def ask(folder: Path, *arguments: str, seconds: float) -> Answer:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bench import agreement, cuda_errors, systems
+from bench import agreement, cuda_errors, git, systems
 from bench.code import HERE, Code
 from results.record import FailureKind
 
@@ -168,11 +168,13 @@ def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:
 
 
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
-    """Variables that pin every framework to the same number of threads and give it a fresh compilation cache."""
+    """Variables that pin every framework to the same number of threads and give it a fresh compilation cache.
+
+    Those by which git names a repository to its hooks are left out: a backend may call git, or build by something that does.
+    """
     count = str(threads)
     pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
-    return os.environ | pins | {
-        "PYTHONPATH": code.python_path,
+    return git.variables() | pins | code.variables | {
         "PYTHONWARNINGS": "ignore",
         agreement.REFERENCES: str(cache / f"references-{hashlib.sha256(code.python_path.encode()).hexdigest()[:8]}"),
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import venv
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from bench import git
 from bench.code import ROOT, Code
+from bench.environment import GIT_SECONDS
+from bench.revision_backends import RevisionBackends, link_harness
 
 INSTALL_SECONDS = 3600.0
 WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
@@ -51,9 +54,14 @@ class BuildFails(RevisionError):
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A git repository, by any folder inside it."""
+    """A git repository, by any folder inside it.
+
+    backends: the files and folders from which each revision's backends are taken, to be measured by the installed harness,
+    relative to the repository's root; empty where each revision is one of lstm-bench and is measured by its own harness.
+    """
 
     folder: Path = ROOT
+    backends: tuple[str, ...] = ()
 
     def git(self, *arguments: str) -> str:
         """What git prints. Raises `RevisionError` with git's own complaint."""
@@ -71,6 +79,14 @@ class Repository:
                 )
             raise RevisionError(run.stderr.strip() or f"git {arguments[0]} exited with code {run.returncode}")
         return run.stdout.strip()
+
+    def top(self) -> Path:
+        """The root of the working tree."""
+        return Path(self.git("rev-parse", "--show-toplevel"))
+
+    def has(self, commit: str, path: str) -> bool:
+        """Whether a commit holds a file or folder, by its path from the root."""
+        return git.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
 
     def resolve(self, name: str) -> str:
         """The full hash of a revision, a branch or a tag."""
@@ -143,30 +159,71 @@ def build(worktree: Path, folder: Path, commit: str | None = None) -> Code:
     python = str(folder / "bin" / "python")
     constraints = worktree / "constraints.txt"
     limits = ["--constraint", str(constraints)] if constraints.exists() else []
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *limits, f"{worktree}[peers]"]
-    try:
+    with _failures_told(worktree):
         venv.create(folder, with_pip=True)
-        run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise BuildFails(f"revision {worktree.name} cannot be installed: pip took over {INSTALL_SECONDS:.0f} s") from None
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildFails(
-            f"revision {worktree.name} cannot be installed: no environment for it could be made: {error}"
-        ) from error
-    if run.returncode:
-        said = [line for line in run.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if "error" in line.lower()]
-        last = (errors or said or ["pip gave no reason"])[-1].strip()
-        raise BuildFails(f"revision {worktree.name} cannot be installed: {last}")
+        _pip(python, [*limits, f"{worktree}[peers]"])
     return Code(worktree, python, commit)
+
+
+def install(worktree: Path, folder: Path) -> Path:
+    """What pip makes of a revision of a user's repository, in `folder`. Its dependencies are those of this environment.
+
+    Raises `BuildFails`.
+    """
+    with _failures_told(worktree):
+        _pip(sys.executable, ["--no-deps", "--target", str(folder), str(worktree)])
+    return folder
+
+
+def _pip(python: str, arguments: list[str]) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS, check=True,
+        env=git.variables(),
+    )  # fmt: skip
+
+
+@contextmanager
+def _failures_told(worktree: Path) -> Iterator[None]:
+    """Raises `BuildFails` with the reason where an environment cannot be made or pip fails."""
+    failed = f"revision {worktree.name} cannot be installed"
+    try:
+        yield
+    except subprocess.TimeoutExpired:
+        raise BuildFails(f"{failed}: pip took over {INSTALL_SECONDS:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        if "install" not in error.cmd:
+            raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
+        said = [line for line in error.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if "error" in line.lower()]
+        raise BuildFails(f"{failed}: {(errors or said or ['pip gave no reason'])[-1].strip()}") from error
+    except OSError as error:
+        raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
 
 
 @contextmanager
 def code_of(repository: Repository, commit: str, build_environment: bool = False) -> Iterator[Code]:
-    """A commit's code checked out, and installed if asked, gone again afterwards."""
+    """A commit's code checked out, and installed if asked, gone again afterwards.
+
+    Where the repository supplies backends, these are what is checked out, and the code is the installed harness's.
+    """
     with repository.checkout(commit) as worktree:
+        if repository.backends:
+            harness, installed = link_harness(ROOT, worktree.parent / "harness"), None
+            if build_environment:
+                installed = install(worktree, worktree.parent / "installed")
+            supplied = RevisionBackends(worktree, repository.backends, harness, repository.top(), installed)
+            yield Code(commit=commit, backends=supplied)
+            return
         if not build_environment:
             yield Code(worktree, commit=commit)
             return
         with tempfile.TemporaryDirectory(prefix="lstm-bench-environment-") as folder:
             yield build(worktree, Path(folder), commit)
+
+
+@contextmanager
+def working_tree(repository: Repository) -> Iterator[Code]:
+    """The backends of the working tree as it is, with whatever is not committed, and the installed harness."""
+    with tempfile.TemporaryDirectory(prefix="lstm-bench-harness-") as folder:
+        yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, Path(folder))))

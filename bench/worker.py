@@ -19,7 +19,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench import agreement, ceilings, cuda_errors, denormals, memory, prepare, room, study
+from bench import agreement, ceilings, cuda_errors, denormals, memory, prepare, revision_backends, room, study
 from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
@@ -70,6 +70,7 @@ class Worker:
         if by_reduced_case:
             self.validated.add(reduced)
         self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
+        revision_backends.require_own_modules()
         self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
@@ -116,7 +117,9 @@ class Worker:
             prepare.require_device(opened.spec.device)
         else:
             prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
-        return {"measurements": [asdict(item) for item in chosen.alone(self.backend, opened)]}
+        measured = [asdict(item) for item in chosen.alone(self.backend, opened)]
+        revision_backends.require_own_modules()
+        return {"measurements": measured}
 
     def parts(self, item: str, emulated: bool) -> dict[str, Any]:
         """What a GPU item has to measure here."""

@@ -7,7 +7,8 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import cast, get_args
@@ -55,6 +56,7 @@ __all__ = [
     "UnknownName",
     "Unsupported",
     "Widens",
+    "built_in",
     "cells",
     "devices",
     "dtypes",
@@ -64,8 +66,12 @@ __all__ = [
     "names",
     "packages",
     "phases",
+    "searched",
     "source",
 ]
+
+
+_BUILT_IN = [str(Path(__file__).parent / "backends")]
 
 
 class Unavailable(RuntimeError):
@@ -89,7 +95,28 @@ class UnknownName(ValueError):
 
 def names() -> list[str]:
     """Every backend's name, read from the folder `impls/backends`; imports none of them."""
-    return sorted(module.name for module in pkgutil.iter_modules(backends.__path__) if not module.name.startswith("_"))
+    return _modules(backends.__path__)
+
+
+def _modules(folders: Iterable[str]) -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
+
+
+def built_in() -> list[str]:
+    """The names of the backends that come with lstm-bench."""
+    return _modules(_BUILT_IN)
+
+
+@contextmanager
+def searched(folders: Iterable[Path]) -> Iterator[None]:
+    """Within the block the backends of these folders are known beside the built-in ones, and no others; the first one of a
+    name counts."""
+    before = list(backends.__path__)
+    backends.__path__[:] = [*_BUILT_IN, *map(str, folders)]
+    try:
+        yield
+    finally:
+        backends.__path__[:] = before
 
 
 def source(name: str) -> ast.Module:

@@ -29,9 +29,17 @@ def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str
     ]
 
 
-def show(series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding], repository: Repository) -> None:
-    """Everything for a person to read."""
+def show(
+    series: Sequence[Series],
+    found: Sequence[Finding],
+    suspected: Sequence[Finding],
+    repository: Repository,
+    not_searched: str | None = None,
+) -> None:
+    """Everything for a person to read. not_searched: why change points were not searched, where they were not."""
     print(summary(series))
+    if not_searched:
+        print(f"\n{not_searched}")
     for title, some in (("Changes:", found), ("Newest points beyond the usual:", suspected)):
         if some:
             print(f"\n{title}")
@@ -43,16 +51,21 @@ def show(series: Sequence[Series], found: Sequence[Finding], suspected: Sequence
 
 
 def values(
-    series: Sequence[Series], found: Sequence[Finding], suspected: Sequence[Finding], left_out: Sequence[str] = ()
+    series: Sequence[Series],
+    found: Sequence[Finding],
+    suspected: Sequence[Finding],
+    left_out: Sequence[str] = (),
+    not_searched: str | None = None,
 ) -> dict[str, Any]:
-    """Everything for a program to read; seconds, and changes as new over old."""
+    """Everything for a program to read; seconds, and changes as new over old. `changes` is None where none were searched."""
     return {
         "series": [
             {**one.key._asdict(), "machine": one.machine, "fingerprint": one.fingerprint}
             | {"points": [{"commit": p.commit, "seconds": p.seconds, "standard_error": p.standard_error} for p in one.points]}
             for one in series
         ],
-        "changes": [_finding(finding) for finding in found],
+        "changes": None if not_searched else [_finding(finding) for finding in found],
+        "changes_not_searched": not_searched,
         "suspicions": [_finding(finding) for finding in suspected],
         "left_out": list(left_out),
     }

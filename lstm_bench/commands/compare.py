@@ -5,27 +5,30 @@ The only place where measuring and deciding meet: `bench` measures the pairs tha
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from analysis import history
 from analysis.certificate import Certificate
 from analysis.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
 from analysis.ratios import Location
-from bench import comparison, study
+from bench import comparison, study, user_repository
 from bench.code import ROOT, Code, CodeFails, Introduction
 from bench.comparison import Contender
 from bench.pairs import Pairs, Question, Side
 from bench.plan import Plan
-from bench.revisions import DoesNotRun, Repository, code_of
+from bench.revisions import DoesNotRun, Repository, code_of, working_tree
 from bench.run import Listener
 from results import store
 
 BACKEND = "backend:"
-HERE = "."  # the checkout as it is, with whatever is not committed
+HERE = user_repository.WORKING_TREE  # the checkout as it is, with whatever is not committed
 MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
 
 
@@ -68,10 +71,9 @@ class Options:
         """Which location stands for a side, and what is known of this machine's noise."""
         said = [f"Each side of a pair is its {self.location.replace('_', ' ')}."]
         if self.certificate is None:
-            return [
-                *said,
-                "This machine is not certified: what it can tell apart is not known. Find out with: lstm-bench certify",
-            ]
+            paths = os.pathsep.join(self.repository.backends)
+            command = shlex.join(["lstm-bench", "certify", *([user_repository.OPTION, paths] if paths else [])])
+            return [*said, f"This machine is not certified: what it can tell apart is not known. Find out with: {command}"]
         if not self.certified:
             return [
                 *said,
@@ -208,7 +210,8 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             for name, run in zip((base, new), runs, strict=True)
         ]
         remarks.append(
-            f"The two were not measured side by side; what looks slower is confirmed by: lstm-bench compare {' '.join(commits)}"
+            "The two were not measured side by side; what looks slower is confirmed by: "
+            + shlex.join(["lstm-bench", "compare", *commits, *_given_backends_path(runs)])
         )
     for name, run in zip((base, new), runs, strict=True):
         git = run.header.environment.get("git", {})
@@ -216,10 +219,19 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
         elif "reason" in git:
             remarks.append(f"{name} is not known to be the code of a commit: {git['reason']}.")
+    harnesses = [history.harness_of(run.header.environment) for run in runs]
+    if harnesses[0] != harnesses[1]:
+        by = " and ".join(f"lstm-bench {name}" if name else "the harness of its own commit" for name in harnesses)
+        remarks.append(f"The two runs were measured by {by}, so that a difference may be the harness's.")
     here, there = (run.header.environment.get("packages") for run in runs)
     if here != there:
         remarks.append(f"The two runs used different packages: {here} and {there}.")
     return Outcome(base, new, rows, sides.overall(), remarks, paths)
+
+
+def _given_backends_path(runs: Sequence[store.Run]) -> list[str]:
+    paths = {run.header.environment.get("backends_path") for run in runs} - {None}
+    return [user_repository.OPTION, str(paths.pop())] if len(paths) == 1 else []
 
 
 def run_file(name: str) -> Path:
@@ -235,6 +247,19 @@ def kind(name: str) -> str:
     path = Path(name)
     is_run = path.suffix == ".jsonl" or (name != HERE and path.is_dir() and any(path.rglob("*.jsonl")))
     return "run" if is_run else "revision"
+
+
+def repository_of(base: str, new: str, folder: Path | None, backends_path: str | None) -> Repository:
+    """The repository that two sides are of; of two runs on disk none is asked for."""
+    kinds = {kind(base), kind(new)}
+    if kinds == {"run"}:
+        return Repository()
+    return user_repository.find(folder, backends_path, revisions="revision" in kinds or folder is not None)
+
+
+def trees(*names: str) -> list[str]:
+    """The revisions, or `HERE`, whose backends are measured."""
+    return [HERE if name.startswith(BACKEND) else name for name in names]
 
 
 @contextmanager
@@ -256,7 +281,7 @@ def contender(name: str, threads: int, options: Options) -> Iterator[Contender]:
 def _contender(
     name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, Introduction]
 ) -> Contender:
-    """`codes` by commit and what each said of itself are kept, so that nothing is built or asked twice."""
+    """`codes` by commit (or `HERE`) and what each said of itself are kept, so that nothing is built or asked twice."""
     label, code = _code(name, options, stack, codes)
     try:
         said = met[code] = met.get(code) or code.introduce(threads)
@@ -268,7 +293,10 @@ def _contender(
 def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code]) -> tuple[str, Code]:
     repository = options.repository
     if name.startswith(BACKEND) or name == HERE:
-        return ("this checkout" if name == HERE else name), Code(root_of(repository))
+        if HERE not in codes:
+            here = stack.enter_context(working_tree(repository)) if repository.backends else Code(root_of(repository))
+            codes[HERE] = here
+        return ("this checkout" if name == HERE else name), codes[HERE]
     commit = repository.resolve(name)
     if commit not in codes:
         codes[commit] = stack.enter_context(code_of(repository, commit, options.build))
@@ -278,7 +306,7 @@ def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code])
 
 def root_of(repository: Repository) -> Path:
     """The folder that holds the checkout's code; this program's own where it runs outside git."""
-    return ROOT if repository.folder == ROOT else Path(repository.git("rev-parse", "--show-toplevel"))
+    return ROOT if repository.folder == ROOT else repository.top()
 
 
 def _remarks(sides: Mapping[Side, Contender]) -> list[str]:

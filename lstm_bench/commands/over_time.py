@@ -15,6 +15,7 @@ from lstm_bench.device_policy import Wait
 if TYPE_CHECKING:
     from analysis.certificate import Certificate
     from bench.plan import Plan
+    from bench.revisions import Repository
     from lstm_bench.commands.compare import Options
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
@@ -28,7 +29,15 @@ Location = Annotated[
 ]
 Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: ./results/certificates).")]
 RepositoryFolder = Annotated[
-    Path | None, typer.Option("--repository", help="Git repository of the revisions (default: this checkout's).")
+    Path | None, typer.Option("--repository", help="Git repository of the revisions (default: the current folder's).")
+]
+BackendsPath = Annotated[
+    str | None,
+    typer.Option(
+        "--backends-path",
+        help="In a repository of your own: the file or folder of backends, relative to its root, that is taken from each "
+        "revision (default: LSTM_BENCH_BACKENDS).",
+    ),
 ]
 Build = Annotated[
     bool, typer.Option("--build-environments", help="Install each revision with pip into an environment of its own.")
@@ -52,12 +61,14 @@ def compare(
     scale: Scale = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
     wait: Wait = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
     from bench import systems
+    from bench.user_repository import known_backends
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import compare as comparing
     from results import store
@@ -65,13 +76,15 @@ def compare(
     if {comparing.kind(base), comparing.kind(new)} != {"run"}:
         systems.require_measuring()
     certificate = _certificate(certificates, threads, suite, scale, base)
-    options = _options(repository, build_environments, memory, location, certificate)
+    meant = comparing.repository_of(base, new, repository, backends_path)
+    options = _options(meant, build_environments, memory, location, certificate)
     if markdown:
         store.check_writable(markdown)
-    with progress.for_terminal() as display, device_policy.announced(wait):
+    known = known_backends(meant, comparing.trees(new, base))
+    with known as own, progress.for_terminal() as display, device_policy.announced(wait):
         outcome = comparing.compare(
             base, new,
-            lambda: _plan(suite, backend or _named(base, new), where, threads=threads, scale=scale, seed=seed),
+            lambda: _plan(suite, backend or _named(base, new) or own, where, threads=threads, scale=scale, seed=seed),
             out or store.COMPARISONS, display, options, resume,
         )  # fmt: skip
     if comparing.kind(base) != "run":
@@ -98,17 +111,23 @@ def certify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     threads: Threads = None,
     scale: Scale = None,
+    repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     wait: Wait = False,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
+    from bench.user_repository import WORKING_TREE, find, known_backends
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from results import store
 
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display, device_policy.announced(wait):
-        made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, comparing.Options(), resume)
+    meant = find(repository, backends_path, revisions=repository is not None)
+    with known_backends(meant, [WORKING_TREE]) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display, device_policy.announced(wait):
+            options = comparing.Options(meant)
+            made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
@@ -130,6 +149,7 @@ def bisect(
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
     wait: Wait = False,
 ) -> None:
@@ -137,15 +157,20 @@ def bisect(
 
     A search that was interrupted goes on by the same command.
     """
+    from bench import systems
+    from bench.user_repository import find, known_backends
     from lstm_bench import bisect_view, device_policy, progress
     from lstm_bench.commands import bisecting
     from results import store
 
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
+    systems.require_measuring()
     certificate = _certificate(certificates, threads, suite, scale)
-    options = _options(repository, build_environments, False, location, certificate)
-    with progress.for_terminal() as display, device_policy.announced(wait):
-        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+    meant = find(repository, backends_path, revisions=True)
+    options = _options(meant, build_environments, False, location, certificate)
+    with known_backends(meant, [bad, good]) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display, device_policy.announced(wait):
+            found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
         print(json.dumps(bisect_view.values(found), indent=2))
     else:
@@ -180,16 +205,14 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
 
 
 def _options(
-    repository: Path | None, build: bool, memory: bool, location: str | None, certificate: Certificate | None
+    repository: Repository, build: bool, memory: bool, location: str | None, certificate: Certificate | None
 ) -> Options:
     from analysis.ratios import check_location
-    from bench.code import ROOT
-    from bench.revisions import Repository
     from lstm_bench.commands.compare import Options
 
     if location is not None:
         check_location(location)
-    return Options(Repository(repository or ROOT), build, memory, asked_location=cast(Any, location), certificate=certificate)
+    return Options(repository, build, memory, asked_location=cast(Any, location), certificate=certificate)
 
 
 def _named(*names: str) -> list[str]:
@@ -213,6 +236,7 @@ def track(
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
+    backends_path: BackendsPath = None,
     build_environments: Build = False,
     wait: Wait = False,
     as_json: AsJson = False,
@@ -222,17 +246,17 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    from bench.code import ROOT
-    from bench.revisions import Repository
+    from bench.user_repository import find, known_backends
     from lstm_bench import device_policy, progress
     from lstm_bench.commands import tracking
     from results import store
 
-    chosen = _plan(suite, backend or [], where, threads=threads, scale=scale)
-    with progress.for_terminal() as display, device_policy.announced(wait):
-        done = tracking.track(
-            revisions, chosen, out or store.HISTORY, display, Repository(repository or ROOT), not again, build_environments
-        )
+    meant = find(repository, backends_path, revisions=True)
+    newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
+    with known_backends(meant, newest_first) as own:
+        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display, device_policy.announced(wait):
+            done = tracking.track(revisions, chosen, out or store.HISTORY, display, meant, not again, build_environments)
     device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
@@ -270,25 +294,32 @@ def history(
 ) -> None:
     """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each.
 
-    Exit code 0, also where something has changed; 2: usage, 20: a file is corrupt.
+    Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
+    changed; 2: usage, 20: a file is corrupt.
     """
-    from bench.code import ROOT
-    from bench.revisions import Repository
+    from analysis import changes
+    from bench.user_repository import of_history
     from lstm_bench import exit_codes, history_view
     from lstm_bench.commands import publish, tracking
     from results import store
 
-    root, source = out or store.HISTORY, Repository(repository or ROOT)
+    root, source = out or store.HISTORY, of_history(repository)
     locate = tracking.located(certificates or store.CERTIFICATES, location)
     read = tracking.read(root, source, locate)
-    series, found, suspected = read.series, tracking.findings(read.series), tracking.suspicions(read.series)
+    not_searched = None
+    try:
+        changes.require_detectors()
+        found = tracking.findings(read.series, repository)
+    except changes.NoDetector as missing:
+        found, not_searched = [], str(missing)
+    series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)
     if to_asv or html:
         site = publish.export_and_publish(root, source, to_asv, html, locate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
-        print(json.dumps(history_view.values(series, found, suspected, read.left_out), indent=2))
+        print(json.dumps(history_view.values(series, found, suspected, read.left_out, not_searched), indent=2))
     else:
-        history_view.show(series, found, suspected, source)
+        history_view.show(series, found, suspected, source, not_searched)
     if read.corrupt:
         sys.exit(exit_codes.CORRUPT)

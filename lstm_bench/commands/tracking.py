@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
+import impls
 from analysis import certificate, history
 from analysis.changes import Change
 from analysis.history import Locate, Series
@@ -17,6 +18,7 @@ from analysis.ratios import Location, check_location
 from bench import session
 from bench.code import Code, CodeFails, Introduction
 from bench.plan import Plan
+from bench.revision_backends import RevisionBackends
 from bench.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from bench.run import Listener
 from lstm_bench import exit_codes
@@ -52,6 +54,7 @@ class Tracker:
     missing_only: bool = True
     build: bool = False
     known: dict[Path, Header] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)  # of harnesses, that the history was measured by others
 
     def track(self, commit: str) -> Tracked:
         try:
@@ -68,16 +71,23 @@ class Tracker:
             if said.dirty is None:
                 reason = f"git could not tell whether its checkout differs from the commit: {said.environment['git']['reason']}"
             return Tracked(commit, "not as committed", f"{reason}; it would be no point, so it is not measured")
+        if code.backends is None:
+            return self._carry_out(self.plan, commit, code, said)
+        with impls.searched(code.backends.folders()):
+            return self._carry_out(_supplied(self.plan, code.backends), commit, code, said)
+
+    def _carry_out(self, plan: Plan, commit: str, code: Code, said: Introduction) -> Tracked:
         mine = [path for path, header in self.known.items() if header.environment.get("git", {}).get("commit") == commit]
-        same = [path for path in mine if session.same(self.known[path], self.plan, said)]
+        same = [path for path in mine if session.same(self.known[path], plan, said)]
         unfinished = [path for path in same if not store.read(path).finished]
         if unfinished:
-            session.finish(unfinished[-1], self.plan, self.listener, code)
+            session.finish(unfinished[-1], plan, self.listener, code)
             return Tracked(commit, "resumed", path=unfinished[-1])
         if same and self.missing_only:
             return Tracked(commit, "already there", path=same[-1])
         self._warn_of_a_commit_from_the_future(commit, said)
-        path, _ = session.start(self.plan, self.root, self.listener, code, said, after=self.known.values())
+        self._warn_of_another_harness(said)
+        path, _ = session.start(plan, self.root, self.listener, code, said, after=self.known.values())
         self.known[path] = store.header_of(path)
         return Tracked(commit, "measured", path=path)
 
@@ -87,6 +97,26 @@ class Tracker:
         if committed and datetime.fromisoformat(committed) > datetime.now(UTC):
             short = self.repository.short(commit)
             print(f"{short} was committed at {committed}, later than this machine's clock says", file=sys.stderr)
+
+    def _warn_of_another_harness(self, said: Introduction) -> None:
+        mine = history.harness_of(said.environment)
+        others = {name for header in self.known.values() if (name := history.harness_of(header.environment))} - {mine}
+        if mine and others and mine not in self.warned:
+            self.warned.add(mine)
+            print(
+                f"this history was measured by lstm-bench {', '.join(sorted(others))} until now, and this is {mine}: its "
+                "points begin new series; to compare with earlier commits, track these again",
+                file=sys.stderr,
+            )
+
+
+def _supplied(plan: Plan, backends: RevisionBackends) -> Plan:
+    """The plan for the backends that a revision has. Raises `CodeFails` where none of its own was asked for."""
+    own = backends.files().keys() & set(plan.backends)
+    if not own:
+        asked = " or ".join(name for name in plan.backends if name not in impls.built_in())
+        raise CodeFails(f"it has no backend {asked} in {' and '.join(backends.paths)}")
+    return replace(plan, backends=tuple(name for name in plan.backends if name in own or name in impls.built_in()))
 
 
 def track(
@@ -137,6 +167,7 @@ class Finding:
     change: Change
     before: str
     first: str
+    repository: Path | None = None  # of the commits, where it was named
 
     @property
     def confirm(self) -> str | None:
@@ -150,6 +181,8 @@ class Finding:
         command = ["lstm-bench", "compare", self.before[:12], self.first[:12], "--suite", key.study]
         for name, option in (("suite", "--scale"), ("threads", "--threads")):
             command += [option, str(asked[name])] if name in asked else []
+        for value, option in ((self.repository, "--repository"), (asked.get("backends_path"), "--backends-path")):
+            command += [option, str(value)] if value else []
         return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
@@ -187,7 +220,8 @@ def read(root: Path, repository: Repository, locate: Locate = history.median) ->
     """The history along this repository's first parents. Raises `StoreError` where none of it is a point."""
     order = repository.order()
     if not root.exists():
-        raise StoreError(f"no history at {root}; measure with: lstm-bench track HEAD --out {shlex.quote(str(root))}")
+        out = shlex.quote(str(root))
+        raise StoreError(f"no history at {root}: no such folder; measure with: lstm-bench track HEAD --out {out}")
     runs = history.read(root)
     found = history.series(runs, order, locate)
     shallow = repository.shallow()
@@ -195,7 +229,7 @@ def read(root: Path, repository: Repository, locate: Locate = history.median) ->
         hint = UNSHALLOW if shallow else "measure with: lstm-bench track HEAD"
         error = ShallowClone if shallow else StoreError
         raise error(f"no commit of this branch is in the history at {root}; {hint}")
-    left_out = _left_out(history.left_out(runs, order), shallow)
+    left_out = _left_out(history.left_out(runs, order), shallow) + _kept_apart(history.harnesses(runs, order))
     return History(found, left_out, any(run.damaged for run in runs))
 
 
@@ -214,21 +248,29 @@ def _left_out(counts: Mapping[history.Reason, int], shallow: bool) -> list[str]:
     return found
 
 
-def findings(series: Sequence[Series]) -> list[Finding]:
-    """Every change of every series, the loudest first."""
-    found = [Finding(one, change, *one.blamed(change)) for one in series for change in one.changes()]
+def _kept_apart(harnesses: Mapping[str, int]) -> list[str]:
+    """A sentence where more than one version of the harness measured a repository's history."""
+    if len(harnesses) < 2:
+        return []
+    said = ", ".join(f"{count} runs by lstm-bench {name}" for name, count in harnesses.items())
+    return [f"kept apart: {said}; their numbers may differ by the harness, so each version has series of its own"]
+
+
+def findings(series: Sequence[Series], repository: Path | None = None) -> list[Finding]:
+    """Every change of every series, the loudest first. repository: what the user named, for the commands that confirm."""
+    found = [Finding(one, change, *one.blamed(change), repository) for one in series for change in one.changes()]
     loudness = {"red": 0, "amber": 1, "grey": 2}
     return sorted(found, key=lambda finding: (loudness[finding.change.mark], -abs(finding.change.change - 1)))
 
 
-def suspicions(series: Sequence[Series]) -> list[Finding]:
+def suspicions(series: Sequence[Series], repository: Path | None = None) -> list[Finding]:
     """Newest points beyond the usual, before any detector can say so."""
     found = []
     for one in series:
         change = one.suspicion()
         if change is not None:
             suspected = Change(len(one.points) - 1, change, "amber", "step")
-            found.append(Finding(one, suspected, *one.blamed(suspected)))
+            found.append(Finding(one, suspected, *one.blamed(suspected), repository))
     return found
 
 

@@ -191,7 +191,7 @@ def test_a_real_search_resumes_skips_what_does_not_run_and_measures_nothing_twic
 
 
 def test_from_the_command_line_a_mistake_is_a_sentence(tmp_path: Path):
-    made = History(tmp_path / "project")
+    made = History(tmp_path / "project").with_code()
     made.commit("only")
     command = [sys.executable, "-m", "lstm_bench", "bisect", "nowhere", "main", "--repository", str(made.folder)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from analysis import certificate
+from analysis import certificate, changes
 from analysis.ratios import UnknownLocation
 from bench import plan
+from bench.code import ROOT
 from bench.revisions import NoSpan, Repository
 from lstm_bench import history_view
 from lstm_bench.commands import publish, tracking
@@ -72,6 +74,8 @@ def test_a_history_without_points_says_what_to_do(tmp_path: Path):
     history_synthetic.write(tmp_path / "history", ("flat",))
     with pytest.raises(StoreError, match="measure with: lstm-bench track HEAD"):
         tracking.read(tmp_path / "history", Repository(made.folder))
+    with pytest.raises(StoreError, match="no such folder; measure with: lstm-bench track HEAD"):
+        tracking.read(tmp_path / "nowhere", Repository(made.folder))
 
 
 BACKEND = """
@@ -197,9 +201,59 @@ def test_asv_publishes_the_exported_history_and_lists_the_regressions(hundred: t
     assert {"machine", "gpu", "driver", "cuda", "software"} <= set(index["params"])
 
 
-def shown(*arguments: object) -> subprocess.CompletedProcess[str]:
+def shown(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lstm_bench", "history", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | variables)
+
+
+def standing_in(folder: Path, module: str, text: str) -> dict[str, str]:
+    """Variables with which Python takes a package from `folder`."""
+    file = folder / f"{module.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (file.parent / "__init__.py").touch()
+    file.write_text(text)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+@pytest.mark.parametrize(("module", "text", "said"), [
+    ("otava.__init__", "raise ModuleNotFoundError('No module named otava', name='otava')", "Apache Otava is not installed"),
+    ("asv.__init__", "raise ModuleNotFoundError('No module named asv', name='asv')", "asv is not installed"),
+    ("otava.analysis", "import no_such_package", "Apache Otava cannot be imported (No module named 'no_such_package')"),
+])  # fmt: skip
+def test_without_a_detector_the_series_are_shown_and_it_is_said_that_changes_are_not_searched(
+    hundred: tuple[Path, Repository], tmp_path: Path, module: str, text: str, said: str
+):
+    root, repository = hundred
+    where = ("--out", root, "--repository", repository.folder)
+    variables = standing_in(tmp_path, module, text)
+    answer = shown(*where, **variables)
+    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    (sentence,) = [line for line in answer.stdout.splitlines() if line.startswith("change points are not searched: ")]
+    package = "apache-otava==0.8.0" if module.startswith("otava") else "asv==0.6.6"
+    assert said in sentence and "pip install" in sentence and package in sentence
+    assert "100 commits" in answer.stdout and "Changes:" not in answer.stdout
+    found = json.loads(shown(*where, "--json", **variables).stdout)
+    assert found["changes"] is None and found["changes_not_searched"] == sentence and len(found["series"]) == 6
+
+
+def test_otava_is_found_when_it_is_needed(hundred: tuple[Path, Repository], tmp_path: Path):
+    """A package of that name on Python's path, installed or not, is what is asked."""
+    root, repository = hundred
+    text = (
+        "from types import SimpleNamespace\n\n\ndef compute_change_points(values, **options):\n"
+        "    return [SimpleNamespace(index=50)], None\n"
+    )
+    where = ("--out", root, "--repository", repository.folder, "--json")
+    found = json.loads(shown(*where, **standing_in(tmp_path, "otava.analysis", text)).stdout)
+    assert found["changes_not_searched"] is None
+    assert repository.order()[50] in {change["first"] for change in found["changes"]}
+
+
+def test_every_place_names_the_same_version_of_otava():
+    page, installer = ((ROOT / name).read_text() for name in ("docs/history.md", "install.py"))
+    command = changes._OTAVA.install
+    assert command in page and changes.INSTALL_ASV in page
+    assert f'OTAVA = "{command.rpartition(" ")[2]}"' in installer
 
 
 def changed(root: Path, number: int, old: str, new: str) -> None:
