@@ -81,6 +81,8 @@ def lstm_layer(
     Raises a RuntimeError for tensors that do not fit together.
     """
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    if plain.has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
+        raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
     launcher = launcher_for(x.device)
     if not x.shape[1]:
         return _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32)

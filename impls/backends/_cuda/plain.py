@@ -25,6 +25,12 @@ def is_transformed(*tensors: Tensor | None) -> bool:
     """Whether `torch.func` or forward-mode differentiation follows these tensors."""
     if torch._C._are_functorch_transforms_active():
         return True
+    # Compiled code does not look for tangents: the operator does, when it runs.
+    return not torch.compiler.is_compiling() and has_tangent(*tensors)
+
+
+def has_tangent(*tensors: Tensor | None) -> bool:
+    """Whether any of these is a dual tensor of `torch.autograd.forward_ad`."""
     return any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 

@@ -20,6 +20,12 @@ OPTIONS = [{}, {"num_layers": 2, "bidirectional": True, "proj_size": 3}, {"bias"
 Y = 0  # of a module's answer
 
 
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    """Dynamo leaves code alone for good once it met it inside of a transform."""
+    torch._dynamo.reset()
+
+
 def modules(**options) -> tuple[nn.LSTM, LSTM]:
     torch.manual_seed(0)
     theirs = nn.LSTM(4, 7, dtype=torch.float64, **options)
@@ -176,6 +182,22 @@ def test_a_transform_of_a_compiled_module_is_right_or_an_error(fullgraph):
         assert "functorch" in str(error) or "no compiled frames" in str(error)
     else:
         torch.testing.assert_close(found, by_differences(lambda x: ours(x)[Y], x, tangent), rtol=1e-6, atol=1e-7)
+
+
+def test_a_dual_tensor_in_compiled_code_is_an_error():
+    """Not a tangent of None, which counts as zero."""
+    _, ours = modules()
+    compiled = torch.compile(ours.requires_grad_(False), fullgraph=True, backend="aot_eager")
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="call the module uncompiled"):
+        compiled(forward_ad.make_dual(drawn(), drawn(2)))
+
+
+def test_a_second_derivative_of_a_compiled_module_is_an_error():
+    _, ours = modules()
+    compiled, x = torch.compile(ours, fullgraph=True, backend="aot_eager"), drawn().requires_grad_()
+    (grad,) = torch.autograd.grad(compiled(x)[Y].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        grad.square().sum().backward()
 
 
 def test_the_plain_way_is_named_by_the_profiler_as_provenance_reads_it():
