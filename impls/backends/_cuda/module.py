@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from impls.backends._cuda import projection
-from impls.backends._cuda.ops import lstm_layer
+from impls.backends._cuda import plain, projection
+from impls.backends._cuda.ops import lstm_layer, sum_biases
 from impls.backends._cuda.plan import Design, Memory
 from impls.backends._cuda.precision import tf32_for
 from impls.backends._cuda.streaming import Layer, Streaming
@@ -37,6 +37,7 @@ class LSTM(torch.nn.RNNBase):
         if input.dim() not in (2, 3):
             raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
+        hx = _pair(hx, batched)
         if hx is not None and any(state.dim() != input.dim() for state in hx):
             raise RuntimeError(f"LSTM: expected h_0 and c_0 to be {input.dim()}D like the input; got {[s.dim() for s in hx]}")
         x = input if batched else input.unsqueeze(1)
@@ -50,6 +51,13 @@ class LSTM(torch.nn.RNNBase):
         if not batched:
             return y.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
         return y.transpose(0, 1) if self.batch_first else y, (h_n, c_n)
+
+    def to_torch(self) -> torch.nn.LSTM:
+        """A `torch.nn.LSTM` on these very parameters, for tools that look for one: quantization, ONNX export, `isinstance`."""
+        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size")
+        twin = torch.nn.LSTM(**{name: getattr(self, name) for name in names}, device="meta")
+        twin.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        return twin.train(self.training)
 
     def stream(self, batch: int) -> Streaming:
         """These layers, with the weights as they are now, for input that arrives bit by bit: see streaming.py.
@@ -70,11 +78,11 @@ class LSTM(torch.nn.RNNBase):
         data, sizes, sorted_indices, unsorted_indices = packed
         self.check_input(data, sizes)
         steps, batch = len(sizes), int(sizes[0])
-        live = torch.arange(batch) < sizes[:, None]
+        live = torch.arange(batch, device=sizes.device) < sizes[:, None]
         places = _sent(live.flatten().nonzero().squeeze(1), data.device)
         lengths = _sent(live.sum(0, dtype=torch.int32), data.device)
         x = data.new_zeros(steps * batch, data.shape[1]).index_copy(0, places, data).view(steps, batch, -1)
-        y, (h_n, c_n) = self._layers(x, _permuted(hx, sorted_indices), lengths)
+        y, (h_n, c_n) = self._layers(x, _permuted(_pair(hx, True), sorted_indices), lengths)
         rows = y.flatten(0, 1).index_select(0, places)
         last = _permuted((h_n, c_n), unsorted_indices)
         return PackedSequence(rows, sizes, sorted_indices, unsorted_indices), last
@@ -87,12 +95,11 @@ class LSTM(torch.nn.RNNBase):
             hx = x.new_zeros(sizes[0]), x.new_zeros(sizes[1])
         for index, (state, size) in enumerate(zip(hx, sizes, strict=True)):
             self.check_hidden_size(state, size, f"LSTM: expected hx[{index}] of size {{}}, got {{}}")
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *hx, *self.parameters()))
         last_h, last_c = [], []
         for depth in range(self.num_layers):
             states = [state[depth * directions : (depth + 1) * directions] for state in hx]
             values = _autocast(x, *self._weights(depth), *states, self._projection(depth))
-            x, h_n, c_n = self._layer(*values, lengths, training, self.design, self.memory, None)  # TF32 by PyTorch's switch
+            x, h_n, c_n = self._layer(*values, lengths, self.design, self.memory, None)  # TF32 by PyTorch's switch
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
@@ -101,15 +108,21 @@ class LSTM(torch.nn.RNNBase):
 
     @staticmethod
     def _layer(x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
+        given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr)
+        if plain.is_transformed(*given):
+            plain.warn("transforms of torch.func and forward-mode derivatives")
+            return plain.lstm_layer(*given[:-1], lengths, weight_hr)
+        # By what is used and not by `self.parameters()`: a replica's weights, or those of another network, are none.
+        training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:
-            return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, *choice)[:3]
+            return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, *choice)[:3]
         folded = projection.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
-        m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, *choice)
+        m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, training, *choice)
         y, h_n = projection.unfold(m, m_n, weight_hr, h0, lengths)
         return y, h_n, c_n
 
     def _weights(self, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        bias = self._stacked("bias_ih", depth) + self._stacked("bias_hh", depth) if self.bias else None
+        bias = _sum_of(self._stacked("bias_ih", depth), self._stacked("bias_hh", depth)) if self.bias else None
         return self._stacked("weight_ih", depth), self._stacked("weight_hh", depth), bias
 
     def _projection(self, depth: int) -> Tensor | None:
@@ -118,6 +131,23 @@ class LSTM(torch.nn.RNNBase):
     def _stacked(self, name: str, depth: int) -> Tensor:
         endings = [f"l{depth}", f"l{depth}_reverse"][: 2 if self.bidirectional else 1]
         return torch.stack([getattr(self, f"{name}_{ending}") for ending in endings])
+
+
+def _sum_of(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
+    return bias_ih + bias_hh if plain.is_transformed(bias_ih, bias_hh) else sum_biases(bias_ih, bias_hh)
+
+
+def _pair(hx, batched: bool) -> State | None:
+    """h_0 and c_0 of a tuple or list, or of one tensor where PyTorch takes that; with PyTorch's kinds of errors."""
+    if hx is None:
+        return None
+    if len(hx) < 2:
+        raise IndexError(f"LSTM: expected hx to be a pair (h_0, c_0); got {len(hx)} of them")
+    if isinstance(hx, Tensor) and batched:
+        raise TypeError("LSTM: expected hx to be a pair (h_0, c_0); got one tensor: give (hx[0], hx[1])")
+    if len(hx) > 2:
+        raise RuntimeError(f"LSTM: expected hx to be a pair (h_0, c_0); got {len(hx)} tensors")
+    return hx[0], hx[1]
 
 
 def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:

@@ -21,8 +21,8 @@ def check_layer(
     operator: str = "lstm_layer",
 ) -> None:  # fmt: skip
     """Raise a RuntimeError with a sentence for what `lstm_layer` cannot take."""
-    if x.dim() != 3 or 0 in x.shape:
-        raise RuntimeError(f"{operator}: x must be [T, B, I] with no empty axis; got shape {list(x.shape)}")
+    if x.dim() != 3 or not x.shape[0] or not x.shape[2]:
+        raise RuntimeError(f"{operator}: x must be [T, B, I], T and I at least 1; got shape {list(x.shape)}")
     if x.dtype not in DTYPES:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         raise RuntimeError(f"{operator}: x must be {known}; got {x.dtype}")

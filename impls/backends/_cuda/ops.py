@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from impls.backends._cuda import layer, recurrence
+from impls.backends._cuda import layer, plain, recurrence
 from impls.backends._cuda.driver import Driver, room
 from impls.backends._cuda.emulate import Emulation
 from impls.backends._cuda.kernels import Launcher
@@ -76,12 +76,16 @@ def lstm_layer(
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
     x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
-    device; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt. `tf32` lets
-    float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
+    device; B may be 0; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt.
+    `tf32` lets float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
     Raises a RuntimeError for tensors that do not fit together.
     """
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    if plain.has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
+        raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
     launcher = launcher_for(x.device)
+    if not x.shape[1]:
+        return _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32)
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
     wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
     with as_planned(plan, x):
@@ -93,7 +97,7 @@ def lstm_layer(
 
 
 @lstm_layer.register_fake
-def _(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
+def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
     steps, batch, _ = x.shape
     directions, _, hidden = weight_hh.shape
@@ -112,6 +116,8 @@ def lstm_layer_backward(
     """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
     check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
     launcher = launcher_for(x.device)
+    if not x.shape[1]:
+        return tuple(map(torch.zeros_like, (x, weight_ih, weight_hh, weight_ih[..., 0], h0, c0)))  # type: ignore[return-value]
     plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]
     wide, lengths = recurrence.wide(x.dtype), lengths.clamp(0, len(x)).contiguous()
     result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
@@ -143,6 +149,8 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
     if not ctx.training:
         raise RuntimeError("lstm_layer was called for inference (training=False) and kept nothing for a backward pass")
     x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells = ctx.saved_tensors
+    if torch.is_grad_enabled() or plain.is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
+        return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, (grad_y, grad_h_n, grad_c_n)), *[None] * 5
     found = lstm_layer_backward(
         grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, *ctx.choice
     )
@@ -150,7 +158,46 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
     return grad_x, grad_ih, grad_hh, None if bias is None else grad_bias, grad_h0, grad_c0, *[None] * 5
 
 
+def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, grads) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again."""
+    plain.warn("second derivatives")
+    biases = () if bias is None else (bias,)
+
+    def layer_of(x, weight_ih, weight_hh, h0, c0, *biases):
+        return plain.lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths)
+
+    back = torch.func.vjp(layer_of, x, weight_ih, weight_hh, h0, c0, *biases)[1]
+    grad_x, grad_ih, grad_hh, grad_h0, grad_c0, *grad_bias = back(grads)
+    return grad_x, grad_ih, grad_hh, grad_bias[0] if grad_bias else None, grad_h0, grad_c0
+
+
 lstm_layer.register_autograd(_send_back, setup_context=_keep)
+
+
+@torch.library.custom_op("lstm_bench::sum_biases", mutates_args=())
+def sum_biases(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
+    """b_ih + b_hh. Its gradients are equal and never one buffer, which `+` does not promise for leaves of a compiled graph."""
+    return bias_ih + bias_hh
+
+
+@sum_biases.register_fake
+def _(bias_ih, bias_hh):
+    return torch.empty_like(bias_ih)
+
+
+@torch.library.custom_op("lstm_bench::copy", mutates_args=())
+def _copy(tensor: Tensor) -> Tensor:
+    """A copy that no compiler takes for the tensor itself."""
+    return tensor.clone()
+
+
+@_copy.register_fake
+def _(tensor):
+    return torch.empty_like(tensor)
+
+
+_copy.register_autograd(lambda ctx, grad: grad)
+sum_biases.register_autograd(lambda ctx, grad: (grad, _copy(grad)))
 
 
 def _or(tensor: Tensor | None, otherwise: Tensor) -> Tensor:

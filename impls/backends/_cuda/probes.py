@@ -142,7 +142,7 @@ def _fragments(storage: Storage, a: np.ndarray, b: np.ndarray) -> tuple[Tensor, 
     per_word = storage.per_word
     left = a.reshape(2, 8, 2, 4, per_word).transpose(1, 3, 2, 0, 4)  # row, pair | half of k, half of rows
     right = b.reshape(2, 4, per_word, 8).transpose(0, 3, 1, 2)  # half of k | column, pair
-    words = (torch.tensor(np.ascontiguousarray(value), dtype=storage.dtype).view(torch.int32) for value in (left, right))
+    words = (torch.from_numpy(np.ascontiguousarray(value)).to(storage.dtype).view(torch.int32) for value in (left, right))
     lanes, halves = words
     return lanes.reshape(WARP, 4).contiguous(), halves.reshape(2, WARP).contiguous()
 

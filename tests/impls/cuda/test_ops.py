@@ -80,8 +80,9 @@ def test_strided_arguments_give_the_same():
 @pytest.mark.parametrize(
     "name, value, complaint",
     [
-        ("x", torch.zeros(0, BATCH, INPUTS), "no empty axis"),
-        ("x", torch.zeros(STEPS, 0, INPUTS), "no empty axis"),
+        ("x", torch.zeros(0, BATCH, INPUTS), "T and I at least 1"),
+        ("x", torch.zeros(STEPS, BATCH, 0), "T and I at least 1"),
+        ("x", torch.zeros(STEPS, 0, INPUTS), "h0 must have shape"),
         ("x", torch.zeros(STEPS, BATCH, INPUTS + 1), "weight_ih must have shape"),
         ("x", torch.zeros(STEPS, BATCH, INPUTS, dtype=torch.float64), "must be torch.float64 where x is"),
         (
