@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import get_args
 import numpy as np
 
 import impls
-from bench import processors, systems
+from bench import processors, scratch, systems
 from bench.case import Case
 from bench.process import WorkerFailed, WorkerProcess
 from impls.spec import CELLS, Device, DType
@@ -53,8 +52,8 @@ def examine(devices: tuple[Device, ...] = get_args(Device)) -> Iterator[Finding]
     if not systems.MEASURES:
         yield from (_refused(name, device) for name in impls.names() for device in devices if device in impls.devices(name))
         return
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
-        examined = [_Examined(name, Path(cache)) for name in impls.names()]
+    with scratch.folder() as cache:
+        examined = [_Examined(name, cache) for name in impls.names()]
         try:
             with ThreadPoolExecutor() as asking:  # nothing is timed, so all may answer at once
                 for findings in asking.map(lambda one: one.ask_each(devices), examined):

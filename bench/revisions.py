@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import git
+from bench import git, scratch
 from bench.code import ROOT, Code
 
 INSTALL_SECONDS = 3600.0
@@ -168,5 +168,5 @@ def code_of(repository: Repository, commit: str, build_environment: bool = False
         if not build_environment:
             yield Code(worktree, commit=commit)
             return
-        with tempfile.TemporaryDirectory(prefix="lstm-bench-environment-") as folder:
-            yield build(worktree, Path(folder), commit)
+        with scratch.folder("environment") as folder:
+            yield build(worktree, folder, commit)

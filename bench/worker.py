@@ -157,18 +157,22 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
         name: getattr(worker, name)
         for name in ("prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
     }
-    replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
+    own = os.getpid()
+    replies.write(json.dumps({"status": "ok", "pid": own, "numbered": True}) + "\n")
     highest = 0
     for line in requests:
         request = json.loads(line)
-        started = time.perf_counter()
+        started, number = time.perf_counter(), request.pop("number", None)
         reply, error = _answer(operations[request.pop("operation")], request)
+        if os.getpid() != own:  # a backend has forked and come back twice
+            os._exit(1)
         if cuda_errors.CORRUPTED in reply:
             worker.kept = error
         elif reply["status"] != "ok":
             worker.release()
         highest = max(highest, memory.host_peak())  # a study of memory sets the system's own mark back
-        replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started, HOST_PEAK: highest}) + "\n")
+        own_words = {"number": number, "seconds": time.perf_counter() - started, HOST_PEAK: highest}
+        replies.write(json.dumps(reply | own_words) + "\n")
 
 
 def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> tuple[dict[str, Any], BaseException | None]:
@@ -187,11 +191,19 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        return {"status": "skipped", "reason": str(error)}
+        return {"status": "skipped", "reason": _words(error)}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
-        return {"status": "failed", "kind": "wrong", "reason": str(error)}
+        return {"status": "failed", "kind": "wrong", "reason": _words(error)}
     kind = "out_of_memory" if room.ran_out(error) else "error"
-    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {error}"[:2000]}
+    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {_words(error)}"}
+
+
+def _words(error: Exception) -> str:
+    """An error's message, of which a backend may have made anything."""
+    try:
+        return str(error)[:2000]
+    except Exception as another:
+        return f"its message cannot be read ({type(another).__name__})"
 
 
 def _corrupted(name: str, reason: str) -> dict[str, Any]:
