@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
 PINNED_LATE = ("torch", "torch_loop")
+TEXT = 2000  # characters of a message that are kept
 TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -182,7 +183,8 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
         reply = {"status": "ok"} | operation(**request)
     except Exception as error:
         # The boundary of isolation: whatever a backend raises becomes a typed outcome, never a lost case.
-        raised, reply = error, _failure(error)
+        raised = _readable(error)
+        reply = _failure(raised)
     foreign = raised if not isinstance(raised, TYPED) else raised.__cause__ or raised.__context__
     if name := cuda_errors.corrupted(foreign):
         reply = _corrupted(name, reply.get("reason", "found when the GPU was synchronised afterwards"))
@@ -191,19 +193,20 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        return {"status": "skipped", "reason": _words(error)}
+        return {"status": "skipped", "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
-        return {"status": "failed", "kind": "wrong", "reason": _words(error)}
+        return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}
     kind = "out_of_memory" if room.ran_out(error) else "error"
-    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {_words(error)}"}
+    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {str(error)[:TEXT]}"}
 
 
-def _words(error: Exception) -> str:
-    """An error's message, of which a backend may have made anything."""
+def _readable(error: Exception) -> Exception:
+    """The error, or one that can be asked for its message: a backend's own may raise there."""
     try:
-        return str(error)[:2000]
+        str(error)
     except Exception as another:
-        return f"its message cannot be read ({type(another).__name__})"
+        return RuntimeError(f"{type(error).__name__}, whose message cannot be read ({type(another).__name__})")
+    return error
 
 
 def _corrupted(name: str, reason: str) -> dict[str, Any]:
