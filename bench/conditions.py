@@ -121,13 +121,16 @@ class GpuWatch(threading.Thread):
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether a process is a worker of this run: a child of ours, or one already gone (its pid says nothing any more)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return True
-    parent = int(text.rpartition(")")[2].split()[1])
-    return pid == os.getpid() or parent == os.getpid()
+    """Whether a process is this one or below it, as workers are; one already gone counts, for its pid says nothing any more."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return True
+        pid = int(text.rpartition(")")[2].split()[1])
+    return False
 
 
 def _processor_ticks() -> list[int]:

@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import re
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 import impls
-from bench import processors, systems
+from bench import processors, scratch, systems
 from bench.case import Case
 from bench.process import WorkerFailed, WorkerProcess
 from impls.spec import CELLS, Device, DType
@@ -68,9 +67,9 @@ def examine(devices: tuple[Device, ...] = get_args(Device), thorough: bool = Fal
     if not systems.MEASURES:
         yield from (_refused(name, device) for name in impls.names() for device in devices if device in impls.devices(name))
         return
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
+    with scratch.folder() as cache:
         cpus = processors.usable()
-        examined = [_Examined(name, cpus[n % len(cpus)], Path(cache), thorough) for n, name in enumerate(impls.names())]
+        examined = [_Examined(name, cpus[n % len(cpus)], cache, thorough) for n, name in enumerate(impls.names())]
         asking = ThreadPoolExecutor(min(len(cpus), MOST_AT_ONCE))  # nothing is timed, so all processors may be busy
         try:
             for findings in asking.map(lambda one: one.ask_each(devices), examined):

@@ -155,7 +155,7 @@ class ProcessorTime(NamedTuple):
 def processor_time(read_stat: Callable[[], str] | None = None) -> ProcessorTime | None:
     """None where the system has no /proc/stat. read_stat: gives its text."""
     try:
-        text = read_stat() if read_stat else Path("/proc/stat").read_text()
+        text = read_stat() if read_stat else Path("/proc/stat").read_text(encoding="utf-8")
         own = _own_seconds()
     except OSError:
         return None
@@ -185,7 +185,7 @@ def _own_seconds() -> float:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                values = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                values = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             except OSError:  # it has ended meanwhile
                 continue
             pid = int(entry.name)

@@ -7,7 +7,6 @@ other's memory as its own. Who begins alternates from pair to pair (ABBA), so th
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import impls
-from bench import alone, processors, room, study, turns
+from bench import alone, processors, room, scratch, study, turns
 from bench.case import Case
 from bench.code import Code
 from bench.conditions import Watch
@@ -113,8 +112,8 @@ class Pairs:
     def _one_after_the_other(self, questions: Sequence[Question], number: int) -> None:
         """One pair of workers for questions that share their backends."""
         order = SIDES[:: 1 if number % 2 == 0 else -1]
-        with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
-            folders: dict[Side, Path] = {side: Path(cache) / side for side in SIDES}
+        with scratch.folder() as cache:
+            folders: dict[Side, Path] = {side: cache / side for side in SIDES}
             timed = [question for question in questions if not study.get(question.study).measures_alone(question.case)]
             for question in questions:
                 if question not in timed:

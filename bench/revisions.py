@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import git
+from bench import git, scratch
 from bench.code import ROOT, Code
 from bench.environment import GIT_SECONDS
 from bench.revision_backends import RevisionBackends, link_harness
@@ -218,12 +218,12 @@ def code_of(repository: Repository, commit: str, build_environment: bool = False
         if not build_environment:
             yield Code(worktree, commit=commit)
             return
-        with tempfile.TemporaryDirectory(prefix="lstm-bench-environment-") as folder:
-            yield build(worktree, Path(folder), commit)
+        with scratch.folder("environment") as folder:
+            yield build(worktree, folder, commit)
 
 
 @contextmanager
 def working_tree(repository: Repository) -> Iterator[Code]:
     """The backends of the working tree as it is, with whatever is not committed, and the installed harness."""
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-harness-") as folder:
-        yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, Path(folder))))
+    with scratch.folder("harness") as folder:
+        yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, folder)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import alone, budget, items, prepare, processors, room, study, turns
+from bench import alone, budget, items, prepare, processors, room, scratch, study, turns
 from bench.case import Case
 from bench.code import HERE, Code
 from bench.conditions import Watch
@@ -82,8 +81,8 @@ class Run:
         self._announce()
         complete, note = False, "ended by an error"
         try:
-            with device_lock(self.plan.device, inner=True), tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache:
-                note = self._all(Path(cache))
+            with device_lock(self.plan.device, inner=True), scratch.folder() as cache:
+                note = self._all(cache)
                 complete = True
                 shutil.rmtree(self.checkpoints, ignore_errors=True)
         except KeyboardInterrupt:

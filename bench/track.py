@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
-from pathlib import Path
 
 import impls
-from bench import processors, study, turns
+from bench import processors, scratch, study, turns
 from bench.case import Case
 from bench.plan import SUITES, Suite, offered
 from bench.prepare import NULL
@@ -47,7 +45,7 @@ def median_seconds(study_name: str, key: str, backend: str) -> float:
     where it fails.
     """
     case = cases(study_name)[key]
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as cache, Workers(processors.usable(), Path(cache)) as workers:
+    with scratch.folder() as cache, Workers(processors.usable(), cache) as workers:
         ready, replies = workers.get([backend])
         replies |= turns.measure(ready, case.to_dict(), suite().pace, True, lambda _: None)
     reply = replies[backend]

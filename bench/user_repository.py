@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import impls
+from bench import scratch
 from bench.code import ROOT
 from bench.revision_backends import VARIABLE, RevisionBackends
 from bench.revisions import NotARepository, Repository, RevisionError
@@ -132,7 +132,7 @@ def known_backends(repository: Repository, revisions: Sequence[str]) -> Iterator
         yield []
         return
     problems: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-backends-") as folder:
+    with scratch.folder("backends") as folder:
         for revision in dict.fromkeys(revisions):
             with _only_backends(repository, revision) as tree:
                 supplied = RevisionBackends(tree, repository.backends, tree)
@@ -140,9 +140,9 @@ def known_backends(repository: Repository, revisions: Sequence[str]) -> Iterator
                     problems[revision] = problem
                     continue
                 for name, file in supplied.files().items():
-                    if not (copy := Path(folder) / f"{name}.py").exists():
+                    if not (copy := folder / f"{name}.py").exists():
                         shutil.copyfile(file, copy)
-        with impls.searched([Path(folder)]):
+        with impls.searched([folder]):
             names = sorted(set(impls.names()) - set(impls.built_in()))
             if not names:
                 raise NoBackends(_nothing_found(repository, problems))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
 PINNED_LATE = ("torch", "torch_loop")
+TEXT = 2000  # characters of a message that are kept
 TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -165,18 +166,22 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
         name: getattr(worker, name)
         for name in ("admit", "prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
     }
-    replies.write(json.dumps({"status": "ok", "pid": os.getpid()}) + "\n")
+    own = os.getpid()
+    replies.write(json.dumps({"status": "ok", "pid": own, "numbered": True}) + "\n")
     highest = 0
     for line in requests:
         request = json.loads(line)
-        started = time.perf_counter()
+        started, number = time.perf_counter(), request.pop("number", None)
         reply, error = _answer(operations[request.pop("operation")], request)
+        if os.getpid() != own:  # a backend has forked and come back twice
+            os._exit(1)
         if cuda_errors.CORRUPTED in reply:
             worker.kept = error
         elif reply["status"] != "ok":
             worker.release()
         highest = max(highest, memory.host_peak())  # a study of memory sets the system's own mark back
-        replies.write(json.dumps(reply | {"seconds": time.perf_counter() - started, HOST_PEAK: highest}) + "\n")
+        own_words = {"number": number, "seconds": time.perf_counter() - started, HOST_PEAK: highest}
+        replies.write(json.dumps(reply | own_words) + "\n")
 
 
 def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -> tuple[dict[str, Any], BaseException | None]:
@@ -186,7 +191,8 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
         reply = {"status": "ok"} | operation(**request)
     except Exception as error:
         # The boundary of isolation: whatever a backend raises becomes a typed outcome, never a lost case.
-        raised, reply = error, _failure(error)
+        raised = _readable(error)
+        reply = _failure(raised)
     foreign = raised if not isinstance(raised, TYPED) else raised.__cause__ or raised.__context__
     if name := cuda_errors.corrupted(foreign):
         reply = _corrupted(name, reply.get("reason", "found when the GPU was synchronised afterwards"))
@@ -195,11 +201,20 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        return {"status": "skipped", "reason": str(error)}
+        return {"status": "skipped", "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
-        return {"status": "failed", "kind": "wrong", "reason": str(error)}
+        return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}
     kind = "out_of_memory" if room.ran_out(error) else "error"
-    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {error}"[:2000]}
+    return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {str(error)[:TEXT]}"}
+
+
+def _readable(error: Exception) -> Exception:
+    """The error, or one that can be asked for its message: a backend's own may raise there."""
+    try:
+        str(error)
+    except Exception as another:
+        return RuntimeError(f"{type(error).__name__}, whose message cannot be read ({type(another).__name__})")
+    return error
 
 
 def _corrupted(name: str, reason: str) -> dict[str, Any]:

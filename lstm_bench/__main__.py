@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import signal
 import sys
 import traceback
 import warnings
@@ -15,6 +16,8 @@ from lstm_bench import exit_codes, import_paths, terminal
 GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "certify": "--resume", "track": "", "bisect": ""}
 
 
+MEASURING = ("run", "compare", "track", "bisect", "certify", "gpu-check")
+
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
 REQUIRED = {
     "jinja2": "jinja2", "ml_dtypes": "ml-dtypes", "numpy": "numpy", "pynvml": "nvidia-ml-py", "pandas": "pandas",
@@ -22,9 +25,13 @@ REQUIRED = {
 }  # fmt: skip
 
 
+_ended_by: list[int] = []  # the signal that asks this process to end
+
+
 def main() -> None:
     terminal.write_any_encoding()
     warnings.showwarning = _show
+    _end_as_ctrl_c_does()
     try:
         with terminal.closed_output_told():
             try:
@@ -37,7 +44,21 @@ def main() -> None:
     except terminal.OutputClosed:
         code = exit_codes.OUTPUT_CLOSED
     terminal.discard_unwritten()
-    sys.exit(code)
+    sys.exit(128 + _ended_by[0] if _ended_by else code)
+
+
+def _end_as_ctrl_c_does() -> None:
+    """Where SIGTERM, or the SIGHUP of a closed terminal, would end the process at once: a run is ended as by Ctrl-C instead."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _: object) -> None:
+    if not _ended_by:  # once: the second one would stop what cleans up
+        _ended_by.append(number)
+        raise KeyboardInterrupt
 
 
 def _told(error: BaseException) -> int:
@@ -61,6 +82,11 @@ def _carry_out() -> int | str | None:
         import_paths.prefer_own()
         from lstm_bench.commands.app import app
 
+        if sys.argv[1:2] and sys.argv[1] in MEASURING:
+            from bench import scratch
+
+            for place in scratch.sweep():
+                print(f"removed {place}, which a run that was killed had left behind", file=sys.stderr)
         with terminal.closed_output_told():
             app()
     except SystemExit as stop:

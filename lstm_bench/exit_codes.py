@@ -67,6 +67,6 @@ def epilog() -> str:
     """For `--help`: the codes that are not told by the command itself."""
     kinds = [f"{kind.code} {kind.meaning}" for kind in KINDS if kind.code > UNDECIDED]
     return (
-        f"Other exit codes: {'; '.join(kinds)}; {DEFECT} a defect of lstm-bench; {INTERRUPTED} interrupted; "
-        f"{OUTPUT_CLOSED} nobody reads the output any more."
+        f"Other exit codes: {'; '.join(kinds)}; {DEFECT} a defect of lstm-bench; {INTERRUPTED} interrupted "
+        f"(129, 143: by SIGHUP, SIGTERM); {OUTPUT_CLOSED} nobody reads the output any more."
     )

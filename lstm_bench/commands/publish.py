@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from analysis import AnalysisError, asv_files, history
 from analysis.history import Locate
-from bench import git
+from bench import git, scratch
 from bench.revisions import Repository
 
 THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
@@ -29,8 +28,8 @@ def export_and_publish(
     root: Path, repository: Repository, to: Path | None, html: Path | None, locate: Locate = history.median
 ) -> Path | None:
     """asv's files in `to`, its site of them in `html`, either if it is named; returns the site's first page."""
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as folder:
-        results = to or Path(folder)
+    with scratch.folder() as folder:
+        results = to or folder
         export(root, repository, results, locate)
         return publish(results, repository, html) if html else None
 
@@ -43,8 +42,8 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         "branches": [branch], "results_dir": str(results.resolve()), "html_dir": str(html.resolve()),
         "benchmark_dir": "bench/asv_suite", "show_commit_url": "#", "regressions_thresholds": {".*": THRESHOLD},
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="lstm-bench-") as folder:
-        configuration = Path(folder) / "asv.conf.json"
+    with scratch.folder() as folder:
+        configuration = folder / "asv.conf.json"
         configuration.write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
         run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=git.variables())
