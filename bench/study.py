@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
 from bench.case import Case
 from bench.pace import Pace
+from bench.suites import Scale
+from bench.suites import studies as names
 from impls import UnknownName
 from results.claims import Claim
 from results.record import Measurement
 
-STUDIES = Path(__file__).parent / "studies"
 REFERENCE = "reference"  # stands in the place of a backend where a study's own float64 code measures, once for all backends
-Scale = Literal["smoke", "quick", "cpu", "gpu", "grid", "many", "emulated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +56,6 @@ class Study:
 
     def times_alone(self, case: Case) -> int:
         return 1 if self.times is None else self.times(case)
-
-
-def names() -> list[str]:
-    """Every study's name, read from the folder `bench/studies`."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(STUDIES)]))
 
 
 def get(name: str) -> Study:

@@ -8,8 +8,8 @@ import statistics
 import impls
 from bench import processors, scratch, study, turns
 from bench.case import Case
-from bench.plan import SUITES, Suite, offered
 from bench.prepare import NULL
+from bench.suites import SUITES, Suite, offered
 from bench.workers import Workers
 from impls import UnknownName
 

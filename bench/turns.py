@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import impls
+from bench import pace as pacing
 from bench.pace import LEAST_ROUNDS, Pace
 from bench.process import WorkerFailed, WorkerProcess, first_to_answer
 from bench.units import in_unit
@@ -59,7 +60,7 @@ def measure(
     for number in range(pace.rounds):
         if number >= LEAST_ROUNDS and time.monotonic() - started >= pace.busy_seconds:
             break
-        order = [name for name in prepared if name not in table.out][:: 1 if number % 2 == 0 else -1]
+        order = pacing.order([name for name in prepared if name not in table.out], number)
         replies = [_turn(table, name, pace, watch, after_turn) for name in order]
         if all(reply["finished"] for reply in replies if reply):
             break

@@ -1,4 +1,4 @@
-"""WHAT can be run: specs, the backend interface, and one file per backend. Imports NumPy and no framework."""
+"""WHAT can be run: specs, the backend interface, and one file per backend. Imports no framework, and NumPy when needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from impls import backends
 from impls.backend import Advances as Advances
@@ -22,8 +22,6 @@ from impls.backend import Phase as Phase
 from impls.backend import Remembers as Remembers
 from impls.backend import SupportsGraph as SupportsGraph
 from impls.backend import Widens as Widens
-from impls.batch import Batch as Batch
-from impls.params import Params as Params
 from impls.spec import CELLS, Device, DType
 from impls.spec import GRUSpec as GRUSpec
 from impls.spec import LSTMSpec as LSTMSpec
@@ -33,6 +31,10 @@ from impls.spec import RNNSpec as RNNSpec
 from impls.spec import Spec as Spec
 from impls.spec import SSMSpec as SSMSpec
 from impls.spec import TransformerSpec as TransformerSpec
+
+if TYPE_CHECKING:
+    from impls.batch import Batch as Batch
+    from impls.params import Params as Params
 
 __all__ = [
     "Advances",
@@ -69,6 +71,13 @@ __all__ = [
     "searched",
     "source",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Batch` and `Params`, whose modules import NumPy."""
+    if name in ("Batch", "Params"):
+        return getattr(importlib.import_module(f"impls.{name.lower()}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 _BUILT_IN = [str(Path(__file__).parent / "backends")]

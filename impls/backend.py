@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
-
-from impls.batch import Batch
-from impls.params import Params
 from impls.spec import Spec
+
+if TYPE_CHECKING:  # so that what only names backends imports no NumPy
+    import numpy as np
+
+    from impls.batch import Batch
+    from impls.params import Params
 
 Phase = Literal["forward", "forward_backward", "step"]
 Launch = Literal["eager", "graph"]  # how a call's kernels are launched: one by one, or all by one CUDA graph

@@ -1,1 +1,47 @@
-"""The face: the command line, the only room that knows both what measures and what draws."""
+"""The command line and the public Python API. Importing it imports no framework: each name is loaded when it is first used.
+
+import lstm_bench
+
+table = lstm_bench.measure({"mine": f, "theirs": g})     # your own callables, interleaved, with intervals
+run = lstm_bench.run("smoke")                            # as `lstm-bench run smoke`
+run = lstm_bench.load()                                  # the newest run on disk
+outcome = lstm_bench.compare("main", ".")                # as `lstm-bench compare main`
+layer = lstm_bench.LSTM(256, 512)                        # a drop-in for torch.nn.LSTM on our CUDA kernels
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from impls.backends._cuda.module import LSTM
+    from lstm_bench.api import compare, load, run
+    from lstm_bench.measuring import measure
+
+    __version__: str
+
+__all__ = ["LSTM", "__version__", "compare", "load", "measure", "run"]
+
+_PLACES = {
+    "LSTM": "impls.backends._cuda.module",
+    "compare": "lstm_bench.api", "load": "lstm_bench.api", "run": "lstm_bench.api",
+    "measure": "lstm_bench.measuring",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from lstm_bench.version import version
+
+        return version()
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lstm_bench import import_paths
+
+    import_paths.prefer_own()
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,10 +27,10 @@ PLAIN_WIDTH = 200  # columns where the output is no terminal
 
 def names(as_json: bool) -> None:
     import impls
-    from bench import plan, study
+    from bench import suites as asked
 
-    suites = {name: plan.SUITES[name].question for name in plan.offered()}
-    studies = {name: study.get(name).question for name in study.names()}
+    suites = {name: asked.SUITES[name].question for name in asked.offered()}
+    studies = {name: asked.question_of(name) for name in asked.studies()}
     backends = {name: _first_line(name) for name in impls.names()}
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})

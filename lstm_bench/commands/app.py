@@ -26,12 +26,10 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from lstm_bench.version import UNINSTALLED, version
 
-        try:
-            print(f"lstm-bench {version('lstm-bench')}")
-        except PackageNotFoundError:
-            print("lstm-bench, from a checkout that is not installed")
+        found = version()
+        print("lstm-bench, from a checkout that is not installed" if found == UNINSTALLED else f"lstm-bench {found}")
         raise typer.Exit()
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from analysis.certificate import Certificate
     from bench.plan import Plan
     from bench.revisions import Repository
-    from lstm_bench.commands.compare import Options
+    from bench.run import Listener
+    from lstm_bench.commands.compare import Options, Outcome
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
 Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")]
@@ -67,25 +68,18 @@ def compare(
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
     from analysis import comparison_view
-    from bench import systems
-    from bench.user_repository import known_backends
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import compare as comparing
     from results import store
 
-    if {comparing.kind(base), comparing.kind(new)} != {"run"}:
-        systems.require_measuring()
-    certificate = _certificate(certificates, threads, suite, scale, base)
-    meant = comparing.repository_of(base, new, repository, backends_path)
-    options = _options(meant, build_environments, memory, location, certificate)
     if markdown:
         store.check_writable(markdown)
-    known = known_backends(meant, comparing.trees(new, base))
-    with known as own, progress.for_terminal() as display, device_policy.announced(wait):
-        outcome = comparing.compare(
-            base, new,
-            lambda: _plan(suite, backend or _named(base, new) or own, where, threads=threads, scale=scale, seed=seed),
-            out or store.COMPARISONS, display, options, resume,
+    with progress.for_terminal() as display, device_policy.announced(wait):
+        outcome = compared(
+            base, new, display,
+            suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory, location=location,
+            certificates=certificates, threads=threads, scale=scale, seed=seed, repository=repository,
+            backends_path=backends_path, build_environments=build_environments,
         )  # fmt: skip
     if comparing.kind(base) != "run":
         device_policy.say_noise_of(outcome.paths)
@@ -99,6 +93,31 @@ def compare(
         summary = "\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks])
         print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
+
+
+def compared(
+    base: str, new: str, listener: Listener, *, suite: str = "quick", backend: list[str] | None = None,
+    where: list[str] | None = None, out: Path | None = None, resume: bool = False, memory: bool = True,
+    location: str | None = None, certificates: Path | None = None, threads: int | None = None, scale: str | None = None,
+    seed: int = 0, repository: Path | None = None, backends_path: str | None = None, build_environments: bool = False,
+) -> Outcome:  # fmt: skip
+    """What `compare` shows; its options are those of the command."""
+    from bench import systems
+    from bench.user_repository import known_backends
+    from lstm_bench.commands import compare as comparing
+    from results import store
+
+    if {comparing.kind(base), comparing.kind(new)} != {"run"}:
+        systems.require_measuring()
+    certificate = _certificate(certificates, threads, suite, scale, base)
+    meant = comparing.repository_of(base, new, repository, backends_path)
+    options = _options(meant, build_environments, memory, location, certificate)
+    with known_backends(meant, comparing.trees(new, base)) as own:
+        return comparing.compare(
+            base, new,
+            lambda: _plan(suite, backend or _named(base, new) or own, where, threads=threads, scale=scale, seed=seed),
+            out or store.COMPARISONS, listener, options, resume,
+        )  # fmt: skip
 
 
 def certify(
