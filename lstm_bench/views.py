@@ -88,7 +88,7 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     for (backend, reason), count in skipped.items():
         alike.setdefault((reason, count), []).append(backend)
     for (reason, count), backends in alike.items():
-        screen.print(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}")
+        screen.print(escape(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}"))
         screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
     for sentence in shown.remarks(runs, root):
         screen.print(escape(sentence))
@@ -111,7 +111,10 @@ def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
     for row in rows:
         first = FASTEST if row is fastest else " "
         drawn.add_row(
-            first, row["backend"], *(escape(row.get(name, "")) for name in shown), style="bold" if row is fastest else None
+            first,
+            escape(row["backend"]),
+            *(escape(row.get(name, "")) for name in shown),
+            style="bold" if row is fastest else None,
         )
     screen.print(f"[bold]{escape(rows[0]['title'])}[/]")
     screen.print(drawn)
@@ -120,7 +123,7 @@ def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:
         if row["notes"]:
             noted.setdefault(row["notes"], []).append(row["backend"])
     for note, backends in noted.items():
-        screen.print(Padding(f"{', '.join(backends)}: {escape(note)}", (0, 0, 0, 3), expand=False))
+        screen.print(Padding(escape(f"{', '.join(backends)}: {note}"), (0, 0, 0, 3), expand=False))
     screen.print()
     return fastest is not None
 
@@ -183,18 +186,18 @@ def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     for place, row in enumerate(rows):
         of = row["study"], row["machine"], row["run"]
         if not place or of != tuple(rows[place - 1][name] for name in ("study", "machine", "run")):
-            console().print(f"[bold]{row['study']}[/], {row['run']} on {row['machine']}\n")
-        console().print(f"[bold]{row['claim']}[/]  {row['statement']}")
-        console().print(f"  {row['verdict']}. {row['conditions']}".rstrip())
+            console().print(f"[bold]{escape(row['study'])}[/], {escape(row['run'])} on {escape(row['machine'])}\n")
+        console().print(f"[bold]{escape(row['claim'])}[/]  {escape(row['statement'])}")
+        console().print(escape(f"  {row['verdict']}. {row['conditions']}".rstrip()))
         for number in row["measured"].split("; "):
             console().print(f"    {number}", markup=False)  # [above 104] is an interval, not a style
-        console().print(f"  in print: {row['published']}\n")
+        console().print(escape(f"  in print: {row['published']}\n"))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        drawn.add_row(*("" if value is None else str(value) for value in row))
+        drawn.add_row(*("" if value is None else escape(str(value)) for value in row))
     console().print(drawn)
 
 

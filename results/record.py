@@ -13,7 +13,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from results import fields
 from results.claims import Claim, claim_from_dict
+from results.text import SUSPECT, visible_in
 
 SCHEMA = 1
 
@@ -109,6 +111,7 @@ class Footer:
 
 Line = Header | Record | Footer
 _TYPES: dict[str, type[Header] | type[Record] | type[Footer]] = {"run": Header, "record": Record, "end": Footer}
+_CHECKS = {Header: fields.HEADER, Record: fields.RECORD, Footer: fields.FOOTER}
 _NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
@@ -124,20 +127,27 @@ def encode(line: Line) -> str:
 def decode(text: str) -> Line:
     """The inverse of `encode`. Fields a newer schema added are ignored; a missing one raises `InvalidRecord`."""
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refuse)
+        if SUSPECT.search(text):
+            values = visible_in(values)
         kind = _TYPES[values.pop("line")]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InvalidRecord(f"not a line of a run: {text[:60]!r}") from error
     known = {name.name for name in dataclasses.fields(kind)}
     values = {name: value for name, value in values.items() if name in known}
     try:
+        fields.check(values, _CHECKS[kind])
         if kind is Record:
             values["measurements"] = tuple(measurement_from_dict(item) for item in values.get("measurements", ()))
         if kind is Header:
             values["claims"] = tuple(claim_from_dict(item) for item in values.get("claims", ()))
         return kind(**values)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, fields.WrongField) as error:
         raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def torn(text: str) -> bool:

@@ -176,9 +176,11 @@ def read(path: Path) -> Run:
     header, footer = None, None
     records: dict[exclusions.Task, Record] = {}
     damaged: list[int] = []
-    for line in _lines(path, damaged):
+    for number, line in _lines(path, damaged):
         if isinstance(line, Header):
             header = header or line
+        elif isinstance(line, Record) and line.task in records:
+            _skip(path, number, "it repeats an outcome; the first one counts", damaged)
         elif isinstance(line, Record):
             records[line.task] = line
         else:
@@ -197,7 +199,7 @@ def read(path: Path) -> Run:
 
 def written(path: Path) -> dict[exclusions.Task, Record]:
     """Every record of a run by task, as written, also those that `read` leaves out."""
-    return {line.task: line for line in _lines(path) if isinstance(line, Record)}
+    return {line.task: line for _, line in _lines(path) if isinstance(line, Record)}
 
 
 def header_of(path: Path) -> Header:
@@ -238,23 +240,27 @@ def find(root: Path) -> list[Path]:
     return sorted(root.rglob("*.jsonl"), key=lambda path: (path.parts[-3:-2], path.stem))
 
 
-def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[Line]:
-    """What can be read; the numbers of lines that are not merely half-written are added to `damaged`."""
+def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[tuple[int, Line]]:
+    """What can be read, with its line's number; the numbers of lines that are not merely half-written go to `damaged`."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            yield decode(line)
+            yield number, decode(line)
         except InvalidRecord as error:
             if number == 1:
                 raise _no_run(path) from error
-            what = "it was half-written when the run was interrupted"
-            if not torn(line):
-                what = f"it is damaged ({error}); restore the file from a copy of it"
-                if damaged is not None:
-                    damaged.append(number)
-            warnings.warn(f"{path}, line {number} skipped: {what}", DamagedLine, stacklevel=3)
+            if torn(line):
+                _skip(path, number, "it was half-written when the run was interrupted", None)
+            else:
+                _skip(path, number, f"it is damaged ({error}); restore the file from a copy of it", damaged)
+
+
+def _skip(path: Path, number: int, why: str, damaged: list[int] | None) -> None:
+    if damaged is not None:
+        damaged.append(number)
+    warnings.warn(f"{path}, line {number} skipped: {why}", DamagedLine, stacklevel=4)

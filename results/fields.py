@@ -1,0 +1,96 @@
+"""Of which type and range each field of a line of a run is, so that what is read can be relied on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+NEVER_NEGATIVE = ("s",)  # a clock that ran backwards, or was replaced, gives times below zero
+Check = Callable[[Any], bool]
+
+
+class WrongField(ValueError):
+    """A field whose value cannot be right; the message names it."""
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_amount(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_moment(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value) is not None
+    except ValueError:
+        return False
+
+
+def is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def is_table_of(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def is_list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def is_measurement(value: Any) -> bool:
+    if not (isinstance(value, dict) and is_text(value.get("metric")) and is_text(value.get("unit"))):
+        return False
+    samples, blocks, notes = value.get("samples"), value.get("blocks", []), value.get("notes", [])
+    number = is_amount if value["unit"] in NEVER_NEGATIVE else is_number
+    return is_list_of(number)(samples) and is_list_of(is_count)(blocks) and is_list_of(is_text)(notes)
+
+
+def is_environment(value: Any) -> bool:
+    """The parts that are looked into are tables, where they are there at all."""
+    if not is_table(value):
+        return False
+    tables = ("cpu", "git", "packages", "os", "variables")
+    return all(is_table(value.get(name, {})) for name in tables if value.get(name) is not None)
+
+
+RECORD: Mapping[str, Check] = {
+    "study": is_text, "case": is_text, "backend": is_text, "replicate": is_count, "status": is_text, "parameters": is_table,
+    "reason": is_text, "kind": or_none(is_text), "measurements": is_list_of(is_measurement), "counts": is_table_of(is_number),
+    "provenance": is_table_of(is_text), "conditions": is_table, "started": is_amount, "seconds": is_amount,
+}  # fmt: skip
+HEADER: Mapping[str, Check] = {
+    "run": is_text, "started": is_moment, "protocol": is_count, "machine": is_text, "environment": is_environment,
+    "plan": is_table, "schema": is_count, "claims": is_list_of(is_table),
+}  # fmt: skip
+FOOTER: Mapping[str, Check] = {
+    "finished": is_moment, "complete": is_flag, "seconds": is_number, "measuring_seconds": is_number, "note": is_text,
+    "warm_up_seconds": or_none(is_number),
+}  # fmt: skip
+
+
+def check(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    """Raise `WrongField` for the first field that is there and not right."""
+    for name, is_right in checks.items():
+        if name in values and not is_right(values[name]):
+            raise WrongField(f"{name} cannot be {str(values[name])[:60]!r}")

@@ -1,0 +1,27 @@
+"""Text from elsewhere (a backend's message, a host's name, a file) as text that any terminal and file can hold."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Control characters but tab and newline, lone surrogates, and what changes the direction of the text around it.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+# The same in a line of JSON, as escapes of which there may be any, or as they are.
+SUSPECT = re.compile(rf"\\u(?:00[01789]|061|20[026]|d[89a-f]|fef)|{_UNSEEN.pattern}", re.IGNORECASE)
+
+
+def visible(text: str) -> str:
+    """The text with every unseen character written as Python would escape it, such as \\x1b."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def visible_in(value: Any) -> Any:
+    """The same for every text in a value of JSON, keys included."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(name): visible_in(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [visible_in(item) for item in value]
+    return value
