@@ -11,27 +11,26 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import sys
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
-_WATCHED = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD}
 
 
 def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
+    watched = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD}
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # Held back from here on and fetched by `sigwait`; the worker starts without.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     if os.getppid() != parent:  # it ended before it could be told
         sys.exit(1)
     worker = os.posix_spawn(command[0], command, os.environ, setsigmask=())
     _let_go_of_pipes()
     status = None
-    while status is None and signal.sigwait(_WATCHED) == signal.SIGCHLD:
+    while status is None and signal.sigwait(watched) == signal.SIGCHLD:
         status = _reaped().get(worker)
     while below := _below():
         for number in (signal.SIGSTOP, signal.SIGKILL):  # one that is stopped starts nothing meanwhile
@@ -80,6 +79,8 @@ def _below() -> list[int]:
 
 def _end_as(status: int) -> None:
     if os.WIFSIGNALED(status):
+        import resource  # Windows, which reads this file and does not run it, has none
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker has left one, if it was to
         number = os.WTERMSIG(status)
         if number not in (signal.SIGKILL, signal.SIGSTOP):

@@ -1,4 +1,4 @@
-"""Which version of lstm-bench this is."""
+"""The version of this package."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def is_environment(value: Any) -> bool:
     """The parts that are looked into are tables, where they are there at all."""
     if not is_table(value):
         return False
-    tables = ("cpu", "git", "packages", "os", "variables")
+    tables = ("cpu", "git", "packages", "variables")
     return all(is_table(value.get(name, {})) for name in tables if value.get(name) is not None)
 
 

@@ -135,12 +135,14 @@ def certify(
     wait: Wait = False,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
+    from bench import systems
     from bench.user_repository import WORKING_TREE, find, known_backends
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from results import store
 
+    systems.require_measuring()
     meant = find(repository, backends_path, revisions=repository is not None)
     with known_backends(meant, [WORKING_TREE]) as own:
         chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
@@ -265,11 +267,13 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
+    from bench import systems
     from bench.user_repository import find, known_backends
     from lstm_bench import device_policy, progress
     from lstm_bench.commands import tracking
     from results import store
 
+    systems.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
     with known_backends(meant, newest_first) as own:

@@ -97,7 +97,7 @@ def test_an_error_that_cannot_be_said_keeps_its_code():
     ("raise RecursionError", 70, "RecursionError"),
     ("raise OSError(28, 'No space left on device', 'report.html')", 21, "error: cannot write to report.html: No space left"),
     ("raise GeneratorExit", 70, "GeneratorExit"),
-    ("os.kill(os.getpid(), signal.SIGTERM)", -15, ""),
+    ("os.kill(os.getpid(), signal.SIGTERM)", 143, "interrupted"),
 ])  # fmt: skip
 @pytest.mark.parametrize("where", ["import", "command"])
 def test_what_breaks_at_import_or_in_a_command_is_no_verdict(where: str, fails: str, code: int, said: str):

@@ -85,7 +85,7 @@ def read_stored_runs(scratch: Path) -> list[str]:
         ((0,), "samples.parquet", "export", str(scratch / "samples.parquet"), RUN),
         ((0, 1, 3), "torch", "compare", OTHER_RUN, RUN, "--markdown", str(scratch / "comparison.md")),
         ((0,), "numpy", "doctor"),
-        ((0,), "quietness", "doctor", "--json"),
+        ((0,), "noise", "doctor", "--json"),
     ):
         code, out, errors = called(*arguments)
         print(f"{' '.join(arguments)}: exit code {code}")
