@@ -70,7 +70,7 @@ def compare(
     from analysis import comparison_view
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import compare as comparing
-    from results import store
+    from results import files, store
 
     if markdown:
         store.check_writable(markdown)
@@ -85,7 +85,7 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        markdown.write_text(comparison_view.markdown(*said), encoding="utf-8")
+        files.write_text(markdown, comparison_view.markdown(*said))
     if as_json:
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
