@@ -172,6 +172,7 @@ RECORD_COLUMNS = (
     "status",
     "kind",
     "reason",
+    "cell",
     "phase",
     "launch",
     "device",
