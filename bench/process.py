@@ -189,12 +189,13 @@ class _Lines:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         self._process, self._pipe = process, process.stdout.fileno()
-        os.set_blocking(self._pipe, False)
+        if sys.platform != "win32":  # where no worker is started
+            os.set_blocking(self._pipe, False)
         self._buffer = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
         # A child that the worker has left behind may hold the pipe open when the worker is gone.
-        self._end = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._end = os.pidfd_open(process.pid) if sys.platform == "linux" else None
         if self._end is not None:
             self._selector.register(self._end, selectors.EVENT_READ)
 
