@@ -195,7 +195,10 @@ class _Lines:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
         # A child that the worker has left behind may hold the pipe open when the worker is gone.
-        self._end = os.pidfd_open(process.pid) if sys.platform == "linux" else None
+        self._end = None
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # Linux before 5.3 has none
+                self._end = os.pidfd_open(process.pid)
         if self._end is not None:
             self._selector.register(self._end, selectors.EVENT_READ)
 
