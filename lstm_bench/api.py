@@ -54,7 +54,7 @@ def run(
     Example:
         >>> run = lstm_bench.run("smoke", backends=["numpy", "torch"])  # doctest: +SKIP
     """
-    import_paths.prefer_own()
+    import_paths.require_own()
     from bench import plan, session, systems
     from results import store
 
@@ -81,7 +81,7 @@ def load(path: Path | str | None = None, *, out: Path | str | None = None) -> Ru
     Raises:
         results.store.StoreError: there is none, or the file is damaged.
     """
-    import_paths.prefer_own()
+    import_paths.require_own()
     from results import store
 
     if path is not None:
@@ -125,7 +125,7 @@ def compare(
         analysis.comparison.NotComparable: runs of different machines or of nothing in common.
         And what `run` raises.
     """
-    import_paths.prefer_own()
+    import_paths.require_own()
     from lstm_bench.commands.over_time import compared
 
     return compared(

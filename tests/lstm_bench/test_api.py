@@ -110,12 +110,60 @@ def test_compare_decides_as_the_command_does():
     assert len(json.loads(said.stdout)["rows"]) == len(outcome.rows) > 0
 
 
-def test_files_of_the_current_folder_that_stand_in_for_ours_are_named(tmp_path):
-    """Where they were imported first: later ones are not found before ours."""
-    (tmp_path / "results.py").write_text("mine = 1\n")
-    program = "import sys, results; sys.path.append(sys.argv[1]); import lstm_bench; lstm_bench.run('smoke')"
-    answer = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+@pytest.mark.parametrize("theirs", ["results/__init__.py", "analysis.py"])
+@pytest.mark.parametrize("imported", [False, True], ids=["not imported", "imported before"])
+@pytest.mark.parametrize("call", ["run('smoke')", "load()", "compare('HEAD')", "measure({'f': int})", "LSTM(1, 1)"])
+def test_files_that_stand_in_for_our_packages_are_named_with_both_paths(tmp_path, theirs, imported, call):
+    """As in a script of the user's beside a `results` of their own, whose folder Python searches first."""
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("mine = 1\n")
+    name = Path(theirs).parts[0].removesuffix(".py")
+    answer = in_folder(tmp_path, f"import {name}\n" * imported + f"import lstm_bench; lstm_bench.{call}")
+    assert answer.returncode == 1, answer.stderr
+    said = answer.stderr.splitlines()[-1]
+    assert said.startswith("lstm_bench.import_paths.ForeignPackage: "), answer.stderr
+    assert str(tmp_path / theirs) in said and str(ROOT / name) in said
+
+
+def test_the_api_does_not_change_pythons_path(tmp_path):
+    program = (
+        "import sys; before = list(sys.path); import lstm_bench\n"
+        "lstm_bench.measure; lstm_bench.compare\n"
+        "try: lstm_bench.load('nowhere')\n"
+        "except RuntimeError: pass\n"
+        "assert sys.path == before, sys.path"
     )
-    assert answer.returncode == 1 and "ForeignPackage" in answer.stderr
-    assert str(tmp_path / "results.py") in answer.stderr and str(ROOT / "results") in answer.stderr
+    answer = in_folder(tmp_path, program)
+    assert answer.returncode == 0, answer.stderr
+
+
+def in_folder(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """A program of a user's, run as a file of that folder."""
+    (folder / "program.py").write_text(program + "\n")
+    command = [sys.executable, "program.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_environment(), timeout=60)
+
+
+WITHOUT_TORCH = (
+    "import importlib.machinery as machinery\n"
+    "usual = machinery.PathFinder.find_spec\n"
+    "def find_spec(name, path=None, target=None):\n"
+    "    return None if name.partition('.')[0] == 'torch' else usual(name, path, target)\n"
+    "machinery.PathFinder.find_spec = find_spec\n"
+)
+
+
+def test_without_pytorch_everything_but_lstm_is_there_and_lstm_says_what_to_install(tmp_path):
+    program = (
+        "from lstm_bench import *\n"
+        "import lstm_bench\n"
+        "print(sorted(name for name in ('run', 'load', 'compare', 'measure', '__version__', 'LSTM') if name in globals()))\n"
+        "lstm_bench.LSTM"
+    )
+    answer = in_folder(tmp_path, WITHOUT_TORCH + program)
+    assert answer.stdout == "['__version__', 'compare', 'load', 'measure', 'run']\n"
+    assert answer.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: lstm_bench.LSTM needs PyTorch, which is not installed here; install it with: pip install torch"
+    )
+    with_torch = in_folder(tmp_path, "from lstm_bench import *; print(LSTM)")
+    assert with_torch.stdout == "<class 'impls.backends._cuda.module.LSTM'>\n", with_torch.stderr
