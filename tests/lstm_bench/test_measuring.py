@@ -20,6 +20,12 @@ from lstm_bench.measuring import CallableFailed, InvalidMeasurement
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def a_lock_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Whoever else is measuring on this machine: the lock lies in the folder of temporary files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("lock")))
+
+
 class World:
     """Time that passes only while something is sampled, with noise of each sample and a drift that hits all alike.
 
