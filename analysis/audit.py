@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import quantities, verdicts
 from analysis.figures import inits
-from analysis.load import Section, weight
+from analysis.load import Section, identity, weight
 from analysis.seeds import Estimate
 from analysis.tables import Cell, Column, Table
 
@@ -46,8 +46,9 @@ def of_machine(sections: Sequence[Section]) -> Table:
     parts = []
     for selection in (FADED, CAROUSEL, LEARNT):
         rows = [quantities.select(section.series, selection) for section in sections if "probe" in section.series]
-        named = [run.header.run for run in newest_first if any((part["run"] == run.header.run).any() for part in rows)]
-        parts += [part[part["run"] == named[0]] for part in rows] if named else []
+        keys = [identity(run.header) for run in newest_first]
+        named = [key for key in keys if any((part["run_key"] == key).any() for part in rows)]
+        parts += [part[part["run_key"] == named[0]] for part in rows] if named else []
     return table(pd.concat(parts)) if parts else Table("audit", (), ())
 
 

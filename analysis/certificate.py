@@ -17,6 +17,7 @@ from analysis.decision import ALPHA, POWER, STAGES, Rule, detectable
 from analysis.intervals import bounds
 from analysis.ratios import LOCATIONS, Location
 from analysis.suite_alarms import SuiteAlarms, alarms, suite_false_alarms
+from results import fields
 from results.record import Header
 
 SUFFIX = ".certificate.json"
@@ -146,25 +147,49 @@ def newest_for(root: Path, header: Header) -> Certificate | None:
 def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Certificate | None:
     """The latest certificate below `root` that holds for this machine and suite; None where there is none."""
     for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
-        try:
-            found = read(path)
-        except (ValueError, KeyError, TypeError) as error:
-            raise AnalysisError(
-                f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
-            ) from error
+        found = read(path)
         if (found.machine, found.protocol, found.threads, found.suite) == (machine, protocol, threads, suite):
             return found
     return None
 
 
 def read(path: Path) -> Certificate:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    cases = {}
-    for case in values.pop("cases"):
-        key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))
-        cases[key] = Certified(**case)
-    counted = values.pop("alarms")
-    return Certificate(**values, cases=cases, alarms=SuiteAlarms(**counted) if counted else None)
+    """Raises `AnalysisError` for a file that is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        fields.check(values, FIELDS)
+        cases = {}
+        for case in values.pop("cases"):
+            key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))
+            cases[key] = Certified(**case)
+        counted = values.pop("alarms")
+        return Certificate(**values, cases=cases, alarms=SuiteAlarms(**counted) if counted else None)
+    except OSError as error:
+        raise AnalysisError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AnalysisError(
+            f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
+        ) from error
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _is_case(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    numbers = {name: item for name, item in value.items() if name not in _TEXTS}
+    return all(map(fields.is_text, map(value.get, _TEXTS))) and all(map(fields.or_none(fields.is_number), numbers.values()))
+
+
+_TEXTS = ("study", "case", "backend")
+FIELDS: dict[str, fields.Check] = {
+    "machine": fields.is_text, "protocol": fields.is_count, "threads": fields.is_count, "suite": fields.is_text,
+    "made": fields.is_moment, "location": lambda value: value in LOCATIONS, "within": fields.is_table_of(fields.is_number),
+    "repeats": fields.is_table_of(fields.is_number), "cases": fields.is_list_of(_is_case),
+    "alarms": fields.or_none(fields.is_table_of(fields.is_number)),
+}  # fmt: skip
 
 
 def _changes(sides: Sides) -> dict[Key, np.ndarray]:

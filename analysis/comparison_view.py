@@ -11,6 +11,7 @@ from typing import Any
 from analysis.comparison import Row
 from analysis.decision import Decision
 from analysis.words import digits, scaled
+from results.text import in_markdown
 
 MARKS = {"SLOWER": "🔴", "FASTER": "🟢", "SAME": "⚪", "UNDECIDED": "🟡", "UNCOMPARABLE": "⚫"}
 # A verdict is about time; the other metrics have words of their own.
@@ -103,7 +104,7 @@ def _table(found: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _cell(text: dict[str, str], column: str) -> str:
-    value = text[column].replace("|", "\\|").replace("\n", " ")
+    value = in_markdown(text[column])
     return f"{MARKS[value]} {value}" if column == "verdict" and value in MARKS else value
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 from analysis import AnalysisError
 from analysis.load import choose, records_frame, series_frame
 from analysis.ratios import turns
+from results import files
 from results.store import ROOT, Run, StoreError, read
+from results.text import in_csv
 
 FORMATS = ("parquet", "csv")
 
@@ -29,10 +31,11 @@ def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Pa
     table = samples([read(path) for path in choose(paths, root)])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if chosen == "csv":
-            table.to_csv(out, index=False)
-        else:
-            table.to_parquet(out, index=False)
+        with files.replacing(out) as part:
+            if chosen == "csv":
+                _guarded(table).to_csv(part, index=False)
+            else:
+                table.to_parquet(part, index=False)
     except OSError as error:
         raise StoreError(f"cannot export to {out}: {error.strerror or error}; choose another file") from error
     return out
@@ -50,3 +53,11 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
     records = records_frame(runs)
     table = pd.concat([table, records[records["status"] != "ok"]], ignore_index=True)
     return table.infer_objects().convert_dtypes()
+
+
+def _guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """Text that a spreadsheet would take for a formula begins with an apostrophe."""
+    texts = table.select_dtypes(include=["object", "string"]).columns
+    return table.assign(
+        **{name: table[name].map(lambda value: in_csv(value) if isinstance(value, str) else value) for name in texts}
+    )

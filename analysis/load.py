@@ -30,7 +30,7 @@ LEFT_OUT: dict[Reason, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Runs that may be read together. `replicate_key` in both frames names one fresh worker process: run and replicate.
+    """Runs that may be read together. `replicate_key` in both frames names one fresh worker process: `identity` and replicate.
 
     records: one row per outcome; the case's parameters under their own names, its counts as `count_<name>`.
     series: one row per measured metric of an ok record, `samples` an array in `unit`; else the columns of `records`.
@@ -160,10 +160,12 @@ RECORD_COLUMNS = (
     "case",
     "backend",
     "replicate",
+    "run_key",
     "replicate_key",
     "status",
     "kind",
     "reason",
+    "cell",
     "phase",
     "launch",
     "device",
@@ -172,6 +174,12 @@ RECORD_COLUMNS = (
     "batch",
     "hidden_size",
 )
+
+
+def identity(header: Header) -> str:
+    """What no two runs share: moment, machine, host and name. A name alone is a time of some day."""
+    host = header.environment.get("host") or header.environment.get("node") or ""
+    return "/".join((header.started, header.machine, str(host), header.run))
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -192,7 +200,8 @@ def _row(run: Run, record: Record) -> dict[str, object]:
         "case": record.case,
         "backend": record.backend,
         "replicate": record.replicate,
-        "replicate_key": f"{run.header.run}/{record.replicate}",
+        "run_key": identity(run.header),
+        "replicate_key": f"{identity(run.header)}/{record.replicate}",
         "status": record.status,
         "kind": record.kind or "",
         "reason": record.reason,

@@ -20,7 +20,9 @@ from analysis.series import Modes
 from analysis.style import colour
 from analysis.summary import Answer
 from analysis.tables import Table
+from results import files
 from results.store import ROOT, StoreError
+from results.text import in_markdown, without_html
 
 FOLDER = Path("report")
 MOST_MODES = 8  # told one by one
@@ -76,6 +78,8 @@ def build(
         loader=PackageLoader("analysis"), autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    plain = templates.overlay(finalize=lambda value: without_html(value) if isinstance(value, str) else value)
+    plain.filters = templates.filters | {"cell": in_markdown}
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machines = list(dict.fromkeys(section.title for section in sections))
     title = f"LSTM backends, measured on {words.listed(machines)}"
@@ -89,11 +93,11 @@ def build(
     try:
         out.mkdir(parents=True, exist_ok=True)
         page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
-        report.html.write_text(page, encoding="utf-8")
+        files.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
-                (out / picture.file).write_text(picture.alone, encoding="utf-8")
-        report.markdown.write_text(templates.get_template("report.md.j2").render(shared), encoding="utf-8")
+                files.write_text(out / picture.file, picture.alone)
+        files.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report

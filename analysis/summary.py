@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis import words
 from analysis.findings import PHASES, Findings, timings
-from analysis.load import Section, rows_of
+from analysis.load import Section, identity, rows_of
 from analysis.ratios import NOT_COMPARED, Ranking, Ratio, locate
 
 
@@ -37,7 +37,8 @@ def asked(section: Section) -> str:
     parts += [f"backends {words.listed(names)}"] if names else []
     repeated = timings(section)
     replicates = repeated["replicate_key"].nunique()
-    planned = sum(run.header.plan.get("replicates") or 0 for run in section.runs if run.header.run in set(repeated["run"]))
+    timed_runs = set(repeated["run_key"])
+    planned = sum(run.header.plan.get("replicates") or 0 for run in section.runs if identity(run.header) in timed_runs)
     if replicates:
         parts.append(words.count(replicates, "replicate") + (f" of the {planned} planned" if planned > replicates else ""))
     what = "; ".join(parts)

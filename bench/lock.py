@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shlex
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +23,10 @@ HOLDER_BYTES = 200  # of the line that says who holds the lock
 
 class DeviceBusy(RuntimeError):
     """Another run holds the device; the message names its process."""
+
+
+class NotOurs(RuntimeError):
+    """Something else lies where the lock's file belongs; the message says what to do."""
 
 
 class StoppedWaiting(KeyboardInterrupt):
@@ -88,10 +95,26 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
 
 
 def _open(path: Path) -> int:
-    """The lock's file, which every user of the machine may lock."""
+    """The lock's file, which every user of the machine may lock. Raises `NotOurs` for anything else of that name."""
+    try:
+        handle = _opened(path)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotOurs(f"{path} is a symbolic link and not lstm-bench's lock; remove it and measure again") from None
+    found = os.fstat(handle)
+    regular = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    if not regular or not re.fullmatch(rb"(\d+[^\n]*\n?)?", os.pread(handle, HOLDER_BYTES + 1, 0)):
+        os.close(handle)
+        raise NotOurs(f"{path} is not lstm-bench's lock: nothing in it is touched; move it away and measure again")
+    return handle
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDWR)  # without O_CREAT, which Linux refuses for another user's file in a shared folder
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return os.open(path, flags)  # without O_CREAT, which Linux refuses for another user's file in a shared folder
+    handle = os.open(path, flags | os.O_CREAT, 0o666)
     with contextlib.suppress(PermissionError):  # made by another user in this moment
         os.fchmod(handle, 0o666)
     return handle

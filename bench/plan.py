@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -85,10 +86,10 @@ class Plan:
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
-        cases = study.get(study_name).cases.get(self.scale, ())
-        if self.corpus:
-            cases = tuple(_on(case, self.corpus) if TEXT in case.factors else case for case in cases)
-        return filters.choose(cases, self.filters)
+        cases = _all_cases(study_name, self.scale, self.corpus)
+        if not self.filters:
+            return cases
+        return filters.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
@@ -228,6 +229,17 @@ def require_device(plan: Plan) -> None:
             f"{what} is for a GPU, and this machine has no NVIDIA GPU (NVML lists none); run it on a machine with one, or "
             "measure this CPU with: lstm-bench run quick"
         )
+
+
+def _all_cases(study_name: str, scale: Scale, corpus: str) -> tuple[Case, ...]:
+    cases = study.get(study_name).cases.get(scale, ())
+    return tuple(_on(case, corpus) if TEXT in case.factors else case for case in cases) if corpus else cases
+
+
+@functools.lru_cache(maxsize=8)
+def _parameters(studies: tuple[str, ...], scale: Scale, corpus: str) -> filters.Known:
+    """What a filter may name: a parameter of any study that is asked."""
+    return filters.parameters(case for name in studies for case in _all_cases(name, scale, corpus))
 
 
 def _on(case: Case, corpus: str) -> Case:

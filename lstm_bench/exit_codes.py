@@ -39,7 +39,7 @@ KINDS = (
     Kind(CORRUPT, "a corrupt file of results", ("results.store:Corrupt",)),
     Kind(DISK_FULL, "the disk took no more", ("results.store:WriteFailed",)),
     Kind(22, "the clock went backwards", ("bench.session:ClockWentBackwards",)),
-    Kind(23, "the device is busy with another run", ("bench.lock:DeviceBusy",)),
+    Kind(23, "the device is busy with another run", ("bench.lock:DeviceBusy", "bench.lock:NotOurs")),
 )  # fmt: skip
 _BY_ERROR = {error: kind.code for kind in KINDS for error in kind.errors}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 NEVER_NEGATIVE = ("s",)  # a clock that ran backwards, or was replaced, gives times below zero
+LARGEST = 1e300  # of whatever unit; an int beyond it is no float either
 Check = Callable[[Any], bool]
 
 
@@ -16,7 +16,7 @@ class WrongField(ValueError):
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 def is_amount(value: Any) -> bool:

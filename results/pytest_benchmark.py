@@ -11,38 +11,74 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from results import store
-from results.record import Footer, Header, Measurement, Record
+from results.fields import is_amount
+from results.record import Footer, Header, Measurement, Record, decode, encode
 from results.store import StoreError
 
 PROTOCOL = 0  # no protocol of ours
 STUDY = BACKEND = "pytest-benchmark"
 HOW = "write one with: pytest --benchmark-json=FILE"
 
-Imported = tuple[Header, tuple[Record, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A file as a run. left_out: its benchmarks that could not be used, each with its reason."""
+
+    header: Header
+    records: tuple[Record, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Imported:
     """A file's benchmarks as records of one replicate: every round where the file has them, else their median.
 
-    Raises `StoreError` for a file that is none of pytest-benchmark's, or that says nothing of its commit.
+    A benchmark that cannot be used is left out and named. Raises `StoreError` for a file that is none of pytest-benchmark's,
+    that says nothing of its commit, or of which nothing can be used.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = json.loads(text)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # also bytes that are no text
+    except (ValueError, RecursionError) as error:  # also bytes that are no text
         raise StoreError(f"{path} is damaged or no JSON ({error}); {HOW}") from error
     try:
-        return _header(values, text), tuple(map(_record, values["benchmarks"]))
+        header, benchmarks = _header(values, text), list(values["benchmarks"])
+        decode(encode(header))  # what would be written can be read
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise StoreError(f"{path} is no file of pytest-benchmark: {what}; {HOW}") from error
+        raise StoreError(f"{path} is no file of pytest-benchmark: {_reason(error)}; {HOW}") from error
+    records: dict[str, Record] = {}
+    left_out: list[str] = []
+    for place, benchmark in enumerate(benchmarks, 1):
+        try:
+            record = _record(benchmark)
+            decode(encode(record))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left_out.append(f"benchmark {place} of {path}: {_reason(error)}")
+            continue
+        while record.case in records:  # two of one name are two benchmarks
+            record = replace(record, case=_next_name(record.case))
+        records[record.case] = record
+    if not records:
+        why = left_out[0] if left_out else "it holds no benchmark, as with --benchmark-disable"
+        raise StoreError(f"nothing in {path} can be used: {why}; {HOW}")
+    return Imported(header, tuple(records.values()), tuple(left_out))
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _next_name(name: str) -> str:
+    """`name #2` after `name`, `name #3` after that."""
+    bare, _, number = name.rpartition(" #")
+    return f"{bare} #{int(number) + 1}" if bare and number.isdecimal() else f"{name} #2"
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -52,38 +88,46 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 def write(imported: Imported, root: Path) -> Path | None:
     """Store a run below `root`; None where the same file is there already."""
-    header, records = imported
+    header = imported.header
     path = store.new_path(root, header)
     if path.exists():
         return None
     half = path.with_suffix(".part")  # no run as long as it may be half written
     half.unlink(missing_ok=True)
-    writer = store.Writer(half)
     try:
-        writer.append(header, *records, Footer(header.started, True, 0.0, 0.0, "read from a file of pytest-benchmark"))
+        writer = store.Writer(half)
+        try:
+            note = "read from a file of pytest-benchmark"
+            writer.append(header, *imported.records, Footer(header.started, True, 0.0, 0.0, note))
+        finally:
+            writer.close()
+        return half.replace(path)
     finally:
-        writer.close()
-    return half.replace(path)
+        half.unlink(missing_ok=True)
 
 
 def _header(values: dict[str, Any], text: str) -> Header:
-    commit, machine, cpu = values["commit_info"], values["machine_info"], values["machine_info"].get("cpu") or {}
+    commit, machine = values["commit_info"], values.get("machine_info") or {}  # which its users may replace
+    if not isinstance(machine, dict):
+        raise TypeError("machine_info is no table")
+    cpu = machine["cpu"] if isinstance(machine.get("cpu"), dict) else {}
     if not commit.get("id") or commit["id"] in ("unversioned", "unknown"):
         raise ValueError("it was written outside a repository, so its times belong to no commit")
     started = datetime.fromisoformat(values["datetime"])
     started = (started.replace(tzinfo=UTC) if started.tzinfo is None else started).astimezone(UTC)
-    model = cpu.get("brand_raw") or cpu.get("brand") or machine["processor"] or machine["machine"]
+    named = (cpu.get("brand_raw"), cpu.get("brand"), machine.get("processor"), machine.get("machine"))
+    model = str(next(filter(None, named), "unknown"))
     environment = {
         "cpu": {"model": model, "cores": cpu.get("count")},
-        "os": f"{machine['system']} {machine['release']}",
-        "python": machine["python_version"],
+        "os": f"{machine.get('system', 'unknown')} {machine.get('release', '')}".strip(),
+        "python": machine.get("python_version"),
         "git": {"commit": commit["id"], "committed": commit.get("time"), "dirty": commit.get("dirty")},
-        "node": machine["node"],
+        "node": machine.get("node"),
     }
     return Header(
         run=f"{started:%H%M%S}-pytest-benchmark-{hashlib.sha256(text.encode()).hexdigest()[:8]}",
         started=started.isoformat(timespec="seconds"), protocol=PROTOCOL, machine=_machine(model, cpu.get("count")),
-        environment=environment, plan={"suite": STUDY, "version": values["version"]},
+        environment=environment, plan={"suite": STUDY, "version": values.get("version")},
     )  # fmt: skip
 
 
@@ -96,17 +140,29 @@ def _machine(model: str, cores: int | None) -> str:
 def _record(benchmark: dict[str, Any]) -> Record:
     name, stats = str(benchmark["fullname"]), benchmark["stats"]
     samples = tuple(_seconds(stats.get("data") or [stats["median"]], name))
-    parameters = {key: value for key, value in (benchmark.get("params") or {}).items() if isinstance(value, str | int | float)}
-    notes = () if stats.get("data") else (f"the median of {stats['rounds']} rounds",)
+    usable = tuple(value for value in samples if value)
+    if not usable:
+        raise ValueError(f"{name} has no time above 0 s")
+    notes = [] if stats.get("data") else [f"the median of {stats.get('rounds', 'unknown')} rounds"]
+    if coarse := len(samples) - len(usable):
+        notes.append(f"{coarse} rounds of 0 s left out: shorter than the clock can tell")
     return Record(
         study=STUDY, case=name, backend=BACKEND, replicate=0, status="ok",
-        parameters=parameters,
-        measurements=(Measurement("time", "s", samples, notes=notes),),
+        parameters=dict(_parameters(benchmark.get("params") or {})),
+        measurements=(Measurement("time", "s", usable, notes=tuple(notes)),),
     )  # fmt: skip
+
+
+def _parameters(given: dict[str, Any]) -> Iterator[tuple[str, str | int | float]]:
+    for key, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield key, str(value)  # JSON has no such numbers
+        elif isinstance(value, str | int | float):
+            yield key, value
 
 
 def _seconds(samples: Sequence[Any], name: str) -> Iterator[float]:
     for value in samples:
-        if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        if not is_amount(value):
             raise ValueError(f"{name} has a time of {value!r} s")
         yield float(value)

@@ -8,7 +8,7 @@ from typing import Any
 # Control characters but tab and newline, lone surrogates, and what changes the direction of the text around it.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 # The same in a line of JSON, as escapes of which there may be any, or as they are.
-SUSPECT = re.compile(rf"\\u(?:00[01789]|061|20[026]|d[89a-f]|fef)|{_UNSEEN.pattern}", re.IGNORECASE)
+SUSPECT = re.compile(rf"\\[bfr]|\\u(?:00[01789]|061|20[026]|d[89a-f]|fef)|{_UNSEEN.pattern}", re.IGNORECASE)
 
 
 def visible(text: str) -> str:
@@ -25,3 +25,18 @@ def visible_in(value: Any) -> Any:
     if isinstance(value, list):
         return [visible_in(item) for item in value]
     return value
+
+
+def without_html(text: str) -> str:
+    """As text of a Markdown page, which may hold HTML; once more changes nothing."""
+    return text.replace("<", "&lt;")
+
+
+def in_markdown(text: str) -> str:
+    """As a cell of a Markdown table: one line, no column of its own, no HTML."""
+    return without_html(text).replace("|", "\\|").replace("\r", " ").replace("\n", " ")
+
+
+def in_csv(text: str) -> str:
+    """As a cell of a CSV file, which a spreadsheet must not take for a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

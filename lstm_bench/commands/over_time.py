@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from lstm_bench import terminal
+from lstm_bench import exit_codes, terminal
 from lstm_bench.device_policy import Wait
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def compare(
     from analysis import comparison_view
     from lstm_bench import device_policy, progress, views
     from lstm_bench.commands import compare as comparing
-    from results import store
+    from results import files, store
 
     if markdown:
         store.check_writable(markdown)
@@ -85,7 +85,7 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        markdown.write_text(comparison_view.markdown(*said), encoding="utf-8")
+        files.write_text(markdown, comparison_view.markdown(*said))
     if as_json:
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
@@ -294,16 +294,21 @@ def import_(
     from lstm_bench.commands import tracking
     from results import store
 
-    for path, stored in tracking.take_in(files, out or store.HISTORY):
-        if stored is None:
+    taken = tracking.take_in(files, out or store.HISTORY)
+    for path, stored, problem, left_out in taken:
+        for sentence in (*left_out, *filter(None, [problem])):
+            print(f"left out: {sentence}", file=sys.stderr)
+        if problem is None and stored is None:
             print(f"{path}: already there", file=sys.stderr)
-        else:
+        elif stored is not None:
             print(stored)
             if store.read(stored).header.environment["git"]["dirty"] is not False:
                 print(
                     f"{path}: measured with uncommitted changes, or not known to be without, so it is kept and is no point",
                     file=sys.stderr,
                 )
+    if any(one.problem for one in taken):
+        sys.exit(exit_codes.CORRUPT)
 
 
 def history(
@@ -322,7 +327,7 @@ def history(
     """
     from analysis import changes
     from bench.user_repository import of_history
-    from lstm_bench import exit_codes, history_view
+    from lstm_bench import history_view
     from lstm_bench.commands import publish, tracking
     from results import store
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import impls
 from analysis import certificate, history
@@ -274,13 +274,31 @@ def suspicions(series: Sequence[Series], repository: Path | None = None) -> list
     return found
 
 
-def take_in(paths: Sequence[Path], root: Path) -> list[tuple[Path, Path | None]]:
-    """Add pytest-benchmark's files to the history, each once: where each was put, None for what was there already.
+class Taken(NamedTuple):
+    """What became of a file: where it was put (None where it was there already), or the problem with it; what was left out."""
 
-    All are read before anything is written.
-    """
+    path: Path
+    stored: Path | None
+    problem: str | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def take_in(paths: Sequence[Path], root: Path) -> list[Taken]:
+    """Add pytest-benchmark's files to the history, each once and by itself. Raises `StoreError` where none can be used."""
     files = pytest_benchmark.find(paths)
     if not files:
         raise StoreError(f"no .json file below {' or '.join(map(str, paths))}; name pytest-benchmark's files or their folder")
-    imported = [(path, pytest_benchmark.read(path)) for path in files]
-    return [(path, pytest_benchmark.write(one, root)) for path, one in imported]
+    taken = [_taken(path, root) for path in files]
+    problems = [one.problem for one in taken if one.problem is not None]
+    if len(problems) == len(taken):
+        more = f" ({len(problems) - 1} more files like it)" if len(problems) > 1 else ""
+        raise StoreError(f"{problems[0]}{more}")
+    return taken
+
+
+def _taken(path: Path, root: Path) -> Taken:
+    try:
+        imported = pytest_benchmark.read(path)
+        return Taken(path, pytest_benchmark.write(imported, root), None, imported.left_out)
+    except StoreError as error:
+        return Taken(path, None, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from analysis.report import build
 from results.store import DamagedLine, StoreError
 from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
 
+QUICK = Path(__file__).parents[2] / "results/runs/2026-11-22/intel-xeon-2c-0833fe/111709-quick.jsonl"
 SMALL = Synthetic(phases=("forward",), batches=(1, 8), hiddens=(64,), lengths=(64,), replicates=2, backends=("torch", "jax"))
 
 
@@ -85,7 +87,10 @@ def test_a_run_of_a_few_lines_makes_a_page(tmp_path: Path, kept: int) -> None:
 
 def test_an_older_record_without_later_fields_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
-    header = '{"line":"run","run":"old","started":"2026","protocol":1,"machine":"m","environment":{},"plan":{},"schema":1}'
+    header = (
+        '{"line":"run","run":"old","started":"2026-01-01T00:00:00+00:00","protocol":1,"machine":"m","environment":{},"plan":{},'
+        '"schema":1}'
+    )
     record = (
         '{"line":"record","study":"throughput","case":"c","backend":"torch","replicate":0,"status":"ok",'
         '"parameters":{"phase":"forward","device":"cpu"},'
@@ -105,3 +110,15 @@ def test_a_run_of_no_known_commit_says_why(tmp_path: Path) -> None:
     write(replace(SMALL, environment=ENVIRONMENT | {"git": state}), tmp_path)
     (section,) = load([tmp_path])
     assert any(remark.endswith("is not known to be the code of a commit: git is not installed.") for remark in section.remarks)
+
+
+def test_runs_of_the_same_second_of_other_days_are_other_replicates(tmp_path):
+    lines = [json.loads(line) for line in QUICK.read_text(encoding="utf-8").splitlines()]
+    for day in (10, 11, 12):
+        lines[0] |= {"started": f"2026-11-{day}T03:00:01+00:00", "run": "030001-quick"}
+        path = tmp_path / f"2026-11-{day}" / "m" / "030001-quick.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    (section,) = load([tmp_path])
+    assert section.series["run_key"].nunique() == 3
+    assert section.series["replicate_key"].nunique() == 3 * lines[0]["plan"]["replicates"]

@@ -131,3 +131,40 @@ def test_the_lock_of_another_user_can_be_taken(tmp_path: Path):
             assert (tmp_path / "lstm-bench-cpu.lock").stat().st_mode & 0o777 == 0o666
     finally:
         os.umask(umask)
+
+
+def a_link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def a_hard_link(path: Path, victim: Path) -> None:
+    path.hardlink_to(victim)
+
+
+def somebody_elses_file(path: Path, victim: Path) -> None:
+    path.write_bytes(victim.read_bytes())
+
+
+def a_pipe(path: Path, victim: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("put", [a_link, a_hard_link, somebody_elses_file, a_pipe], ids=lambda put: put.__name__)
+def test_what_is_not_our_lock_is_named_and_not_touched(tmp_path: Path, put):
+    victim, path = tmp_path / "precious", tmp_path / "lstm-bench-cpu.lock"
+    victim.write_text("my thesis\n")
+    put(path, victim)
+    with (
+        pytest.raises(lock.NotOurs, match=r"lstm-bench-cpu\.lock is (a symbolic link|not lstm-bench's lock)"),
+        lock.device_lock("cpu", tmp_path),
+    ):
+        pass
+    assert victim.read_text() == "my thesis\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"123\n", b"4711 lstm-bench run quick\n", b"99 x"])
+def test_what_an_earlier_run_left_in_the_lock_is_harmless(tmp_path: Path, content: bytes):
+    path = tmp_path / "lstm-bench-cpu.lock"
+    path.write_bytes(content)
+    with lock.device_lock("cpu", tmp_path):
+        assert path.read_bytes().startswith(f"{os.getpid()} ".encode())

@@ -149,7 +149,7 @@ def _command(*arguments: object) -> list[str]:
 
 def _every_record(path: Path):
     """Records as they lie in the file: `read` would hide one measured twice."""
-    return [line for line in store._lines(path) if isinstance(line, store.Record)]
+    return [line for _, line in store._lines(path) if isinstance(line, store.Record)]
 
 
 def test_ctrl_c_leaves_a_valid_run_that_resume_finishes(tmp_path, collector):

@@ -102,7 +102,7 @@ def test_list_shows_the_cases_that_pass_a_filter():
 @pytest.mark.parametrize(("arguments", "message"), [
     (("run", "quik"), "no suite or study 'quik' (did you mean 'quick'?)"),
     (("run", "quick", "--backend", "trch"), "no backend 'trch' (did you mean 'torch'?)"),
-    (("run", "quick", "--where", "hidden_size=wide"), "expected a whole number; got 'wide'"),
+    (("run", "quick", "--where", "hidden_size=wide"), "hidden_size is a number, and 'wide' is not"),
     (("run", "quick", "--time-budget", "soon"), "cannot read 'soon' as a length of time; write it as 90s, 10m or 1h30m"),
     (("run", "smoke", "--out", "/proc/nowhere"), "choose a folder with --out"),
     (("show", "/nowhere"), "no results at /nowhere"),

@@ -93,7 +93,7 @@ def test_an_interrupted_comparison_resumes_and_measures_nothing_twice(history: H
     outcome = compare.compare(*asked, listener, some, resume=True)
     assert len(listener.records) == 4, "two pairs were left"
     for path in outcome.paths:
-        lines = [line for line in store._lines(path) if isinstance(line, store.Record)]
+        lines = [line for _, line in store._lines(path) if isinstance(line, store.Record)]
         assert Counter(line.replicate for line in lines) == Counter(range(4))
         assert store.read(path).finished
     with pytest.raises(store.StoreError, match="no unfinished comparison of base"):

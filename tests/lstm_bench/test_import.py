@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_its_compare_commands_work_on_our_suite(saved: Path, tmp_path: Path):
 
 def test_what_our_suite_saves_is_taken_in_with_its_commit_and_every_round(saved: Path, tmp_path: Path):
     found = tracking.take_in([saved], tmp_path)
-    runs = [store.read(stored) for _, stored in found if stored]
+    runs = [store.read(one.stored) for one in found if one.stored]
     commit = Repository(ROOT).resolve("HEAD")
     assert [run.header.environment["git"]["commit"] for run in runs] == [commit] * 2
     assert [run.header.protocol for run in runs] == [pytest_benchmark.PROTOCOL] * 2
@@ -87,8 +88,8 @@ def test_files_become_points_once_and_share_no_line_with_ours(tmp_path: Path):
     for number, name in enumerate(names):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(file(name, 0.010 if number < 6 else 0.011)))
-    assert all(stored for _, stored in tracking.take_in(files, root))
-    assert not any(stored for _, stored in tracking.take_in(files[:3], root)), "the same file is no second replicate"
+    assert all(one.stored for one in tracking.take_in(files, root))
+    assert not any(one.stored for one in tracking.take_in(files[:3], root)), "the same file is no second replicate"
     history_synthetic.write(root, ("flat",))
     repository = Repository(made.folder)
     series = tracking.read(root, repository).series
@@ -125,12 +126,49 @@ def test_an_uncommitted_measurement_is_kept_and_is_no_point(tmp_path: Path, stat
     (json.dumps(file("a" * 40, -1.0)), "has a time of -1.0 s"),
     (json.dumps(file("a" * 40, datetime="yesterday")), "is no file of pytest-benchmark"),
 ])  # fmt: skip
-def test_a_corrupt_or_foreign_file_is_a_sentence_and_nothing_is_written(tmp_path: Path, text: str, message: str):
+def test_a_corrupt_or_foreign_file_is_left_out_and_named_and_the_others_are_taken(tmp_path: Path, text: str, message: str):
     (tmp_path / "right.json").write_text(json.dumps(file("a" * 40)))
     (tmp_path / "wrong.json").write_text(text)
+    right, wrong = tracking.take_in([tmp_path / "right.json", tmp_path / "wrong.json"], tmp_path / "history")
+    assert right.stored is not None and right.problem is None
+    assert wrong.stored is None and wrong.problem is not None and re.search(message, wrong.problem)
+    assert [path.suffix for path in (tmp_path / "history").rglob("*") if path.is_file()] == [".jsonl"]
     with pytest.raises(StoreError, match=message):
-        tracking.take_in([tmp_path / "right.json", tmp_path / "wrong.json"], tmp_path / "history")
-    assert not (tmp_path / "history").exists()
+        tracking.take_in([tmp_path / "wrong.json"], tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def benchmark(name: str, *times: float, **changes: object) -> dict[str, object]:
+    stats = {"data": list(times), "median": times[0], "rounds": len(times)}
+    return {"fullname": name, "stats": stats, "params": None} | changes
+
+
+@pytest.mark.parametrize(("changes", "cases", "left_out"), [
+    ({"machine_info": {"owner": "somebody"}}, ["a"], []),
+    ({"machine_info": None}, ["a"], []),
+    ({"benchmarks": [benchmark("a", 1.0, 0.0, 2.0)]}, ["a"], []),
+    ({"benchmarks": [benchmark("a", 1.0), benchmark("b", 0.0)]}, ["a"], ["b has no time above 0 s"]),
+    ({"benchmarks": [benchmark("a", 1.0), benchmark("a", 2.0), benchmark("a", 3.0)]}, ["a", "a #2", "a #3"], []),
+    ({"benchmarks": [benchmark("a", 1.0, params={"x": math.nan, "y": math.inf, "z": 1})]}, ["a"], []),
+    ({"benchmarks": [benchmark("a", 1.0), {"fullname": "b"}, 7]}, ["a"], ["'stats' is missing", "benchmark 3"]),
+])  # fmt: skip
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
+def test_what_can_be_used_of_a_file_is(
+    tmp_path: Path, changes: dict[str, object], cases: list[str], left_out: list[str], mark: str
+):
+    whole = file("a" * 40) | {"benchmarks": [benchmark("a", 1.0, 2.0)]} | changes
+    (tmp_path / "one.json").write_text(mark + json.dumps(whole), encoding="utf-8")
+    (taken,) = tracking.take_in([tmp_path / "one.json"], tmp_path / "history")
+    assert taken.stored is not None
+    assert [record.case for record in store.read(taken.stored).records] == cases
+    assert len(taken.left_out) == len(left_out)
+    assert all(part in said for part, said in zip(left_out, taken.left_out, strict=True))
+
+
+def test_a_file_without_benchmarks_is_named(tmp_path: Path):
+    (tmp_path / "one.json").write_text(json.dumps(file("a" * 40) | {"benchmarks": []}))
+    with pytest.raises(StoreError, match="holds no benchmark, as with --benchmark-disable"):
+        tracking.take_in([tmp_path / "one.json"], tmp_path / "history")
 
 
 def test_a_folder_without_files_is_a_sentence(tmp_path: Path):
