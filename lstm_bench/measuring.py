@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,6 +18,7 @@ from bench.clock import Clock, CudaEventClock, WallClock
 from bench.sampling import HOST_BOUND, Sampler, is_host_bound
 from impls import Unavailable
 from impls.spec import Device
+from lstm_bench import device_policy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +139,7 @@ def measure(
         rounds: so many instead, whatever time they take; an odd number is raised by one.
         device: `cpu` takes the monotonic clock, `cuda` CUDA events on PyTorch's current stream.
         wait: called once after the calls of each sample, such as a synchronisation, within the time that is taken on the CPU.
-        show: print the table.
+        show: print the table; say on standard error if the machine is noisy.
 
     Returns:
         A row for each callable: median in seconds, speedup with its interval, verdict, samples in seconds.
@@ -158,7 +160,8 @@ def measure(
     """
     systems.require_measuring()
     _check(callables, baseline, seconds, rounds, device, wait)
-    with lock.device_lock(device, inner=True):
+    announced = device_policy.announced() if show else nullcontext()  # a noisy machine is said
+    with announced, lock.device_lock(device, inner=True):
         clocks = {name: _clock(function, device, wait) for name, function in callables.items()}
         table = measured(clocks, baseline, seconds, time.perf_counter, rounds)
     if show:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_bench
-from bench import lock, pace
+from bench import lock, noise, pace
 from impls import Unavailable
 from lstm_bench import measuring
 from lstm_bench.measuring import CallableFailed, InvalidMeasurement
@@ -217,6 +217,15 @@ def test_on_cuda_the_events_are_the_clock_and_a_device_that_waits_for_the_host_i
     row = lstm_bench.measure({"kernel": kernel}, device="cuda", seconds=0.1, rounds=2, show=False)["kernel"]
     assert row.seconds == pytest.approx(Event.device_seconds) and set(row.samples) == {row.samples[0]}
     assert tuple(note for note in row.notes if note == "host_bound") == notes
+
+
+def test_a_noisy_machine_is_said_where_the_table_is_shown(monkeypatch, capsys):
+    noisy = noise.Reading(median_over_fastest=2.0, p90_over_fastest=3.0)
+    monkeypatch.setattr(noise, "read", lambda: noisy)
+    for show in (True, False):
+        lstm_bench.measure({"nothing": lambda: None}, seconds=0.05, show=show)
+        said = capsys.readouterr().err
+        assert said == f"{noise.sentence(noisy)}\n" * show
 
 
 def test_it_holds_the_device_while_it_measures():
