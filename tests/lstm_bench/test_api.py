@@ -152,7 +152,7 @@ def test_compare_and_its_command_take_the_same_options(monkeypatch):
     (lambda out: lstm_bench.run("nothing", out=out), UnknownName, "nothing"),
     (lambda out: lstm_bench.run("gpu", out=out), Unavailable, "GPU"),
     (lambda out: lstm_bench.run("smoke", out=out, backends="trch"), UnknownName, "did you mean 'torch'"),
-    (lambda out: lstm_bench.run("smoke", out=out, where="hidden_size=wide"), InvalidFilter, "expected a whole number"),
+    (lambda out: lstm_bench.run("smoke", out=out, where="hidden_size=wide"), InvalidFilter, "hidden_size is a number"),
     (lambda out: lstm_bench.run("memory", out=out, scale="nowhere"), UnknownName, "no suite 'nowhere'"),
     (lambda out: lstm_bench.run("smoke", out=out, threads=0), InvalidPlan, "threads must be .* at least 1; got 0"),
     (lambda out: lstm_bench.run("smoke", out=out, replicates=-1), InvalidPlan, "replicates must be .* at least 1; got -1"),
