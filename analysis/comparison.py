@@ -259,7 +259,7 @@ def _metrics(records: Mapping[int, Record]) -> dict[str, list[Measurement]]:
 
 def _clock(records: Iterable[Record]) -> float | None:
     measured = [record.conditions for record in records if record.status == "ok"]
-    clocks = [conditions["sm_clock_mhz"] for conditions in measured if "sm_clock_mhz" in conditions]
+    clocks = [conditions["sm_clock_mhz"] for conditions in measured if conditions.get("sm_clock_mhz") is not None]
     return statistics.median(clocks) if clocks else None
 
 

@@ -234,7 +234,9 @@ def _said_of(run: Run) -> Iterator[tuple[str, str, str]]:
     git = run.header.environment.get("git")
     if isinstance(git, Mapping) and (git.get("commit") is None or "reason" in git):
         yield "is", "are", "not known to be the code of a commit" + (f": {git['reason']}" if git.get("reason") else "")
-    elif isinstance(git, Mapping) and git.get("dirty"):
+    elif isinstance(git, Mapping) and git.get("dirty") is None:
+        yield "is", "are", "not known to be measured without uncommitted changes"
+    elif isinstance(git, Mapping) and git["dirty"]:
         yield "was", "were", "measured with uncommitted changes in the working tree"
 
 

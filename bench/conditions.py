@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import noise, nvml, processors
 
 SAMPLE_SECONDS = 0.1
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -69,7 +71,11 @@ class Watch:
 
 
 class GpuWatch(threading.Thread):
-    """Samples GPU 0 through NVML ten times a second. Raises `nvml.NoNVML`."""
+    """Samples GPU 0 through NVML ten times a second. Raises `nvml.NoNVML`.
+
+    What NVML does not tell, all the time or from some sample on, is None in the summary, with why in `gpu_unknown`: whether the
+    GPU slowed down or another process used it is not known then.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -80,24 +86,51 @@ class GpuWatch(threading.Thread):
         self.watts: list[float] = []
         self.celsius: list[int] = []
         self.reasons = 0
-        self.processes: set[int] = set()
+        self.processes: dict[int, bool | None] = {}  # whether it is ours; None where that cannot be told
         self.turns: dict[str, list[int]] = {}
+        self.failures: dict[str, str] = {}
+
+    def _ask(self, what: str, call: Callable[[], T]) -> T | None:
+        try:
+            return call()
+        except self.nvml.NVMLError as error:
+            self.failures.setdefault(what, str(error))
+            return None
 
     def note_turn(self, name: str) -> None:
         """The SM clock at the end of a turn."""
-        self.turns.setdefault(name, []).append(self.nvml.nvmlDeviceGetClockInfo(self.handle, self.nvml.NVML_CLOCK_SM))
+        watched = self.nvml
+        clock = self._ask("sm_clock_mhz", lambda: watched.nvmlDeviceGetClockInfo(self.handle, watched.NVML_CLOCK_SM))
+        if clock is not None:
+            self.turns.setdefault(name, []).append(clock)
 
     def run(self) -> None:
         watched, handle = self.nvml, self.handle
+        clock = watched.nvmlDeviceGetClockInfo
+        probes: tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...] = (
+            ("sm_clock_mhz", lambda: clock(handle, watched.NVML_CLOCK_SM), self.sm_clocks.append),
+            ("memory_clock_mhz", lambda: clock(handle, watched.NVML_CLOCK_MEM), self.memory_clocks.append),
+            ("watts", lambda: watched.nvmlDeviceGetPowerUsage(handle) / 1e3, self.watts.append),
+            ("celsius", lambda: watched.nvmlDeviceGetTemperature(handle, watched.NVML_TEMPERATURE_GPU), self.celsius.append),
+            ("slowdown", lambda: watched.nvmlDeviceGetCurrentClocksEventReasons(handle), self._slowed),
+            ("processes", lambda: [one.pid for one in watched.nvmlDeviceGetComputeRunningProcesses(handle)], self._seen),
+        )  # fmt: skip
         while True:
-            self.sm_clocks.append(watched.nvmlDeviceGetClockInfo(handle, watched.NVML_CLOCK_SM))
-            self.memory_clocks.append(watched.nvmlDeviceGetClockInfo(handle, watched.NVML_CLOCK_MEM))
-            self.watts.append(watched.nvmlDeviceGetPowerUsage(handle) / 1e3)
-            self.celsius.append(watched.nvmlDeviceGetTemperature(handle, watched.NVML_TEMPERATURE_GPU))
-            self.reasons |= watched.nvmlDeviceGetCurrentClocksEventReasons(handle)
-            self.processes |= {process.pid for process in watched.nvmlDeviceGetComputeRunningProcesses(handle)}
+            for what, call, take in probes:
+                self._take(what, call, take)
             if self.finished.wait(SAMPLE_SECONDS):
                 return
+
+    def _take(self, what: str, call: Callable[[], Any], take: Callable[[Any], object]) -> None:
+        if (value := self._ask(what, call)) is not None:
+            take(value)
+
+    def _slowed(self, reasons: int) -> None:
+        self.reasons |= reasons
+
+    def _seen(self, pids: Sequence[int]) -> None:
+        """Asked at once, as long as they run."""
+        self.processes |= {pid: _is_ours(pid) for pid in pids if self.processes.get(pid) is None}
 
     def stop(self) -> dict[str, Any]:
         self.finished.set()
@@ -109,26 +142,40 @@ class GpuWatch(threading.Thread):
             | watched.nvmlClocksEventReasonHwPowerBrakeSlowdown
             | watched.nvmlClocksEventReasonSwThermalSlowdown
         )
+        foreign, unidentified = (
+            sorted(pid for pid, ours in self.processes.items() if ours is state) for state in (False, None)
+        )
+        slowed = "slowdown" not in self.failures
         return {
-            "sm_clock_mhz": sorted(self.sm_clocks)[len(self.sm_clocks) // 2],
-            "memory_clock_mhz": sorted(self.memory_clocks)[len(self.memory_clocks) // 2],
-            "watts": max(self.watts),
-            "celsius": max(self.celsius),
-            "power_capped": bool(self.reasons & watched.nvmlClocksEventReasonSwPowerCap),
-            "hardware_slowdown": bool(self.reasons & slowdown),
-            "foreign_processes": sorted(pid for pid in self.processes if not _is_ours(pid)),
+            "sm_clock_mhz": _median(self.sm_clocks),
+            "memory_clock_mhz": _median(self.memory_clocks),
+            "watts": max(self.watts, default=None),
+            "celsius": max(self.celsius, default=None),
+            # What was seen counts, although some samples failed; that nothing was seen counts only where none did.
+            "power_capped": bool(self.reasons & watched.nvmlClocksEventReasonSwPowerCap) or (False if slowed else None),
+            "hardware_slowdown": bool(self.reasons & slowdown) or (False if slowed else None),
+            "foreign_processes": foreign or ([] if "processes" not in self.failures else None),
+            **({"unidentified_processes": unidentified} if unidentified else {}),
+            **({"gpu_unknown": dict(self.failures)} if self.failures else {}),
         }
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether a process is this one or below it, as workers are; one already gone counts, for its pid says nothing any more."""
+def _median(values: Sequence[int]) -> int | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _is_ours(pid: int) -> bool | None:
+    """Whether a process is this one or below it, as workers are.
+
+    None where the system does not tell: it has ended, or NVML knows it by a number of another namespace, as in a container.
+    """
     while pid > 1:
         if pid == os.getpid():
             return True
         try:
             text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return True
+            return None
         pid = int(text.rpartition(")")[2].split()[1])
     return False
 

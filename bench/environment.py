@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ NOT_CODE = (*(f":!results/{name}" for name in MEASURED), ":(exclude,glob)**/__py
 GIT_SECONDS = 60.0  # once a run; `git status` of a large tree on a network disk is slow
 SYSCTL_SECONDS = 10.0
 HOST_VARIABLE = "LSTM_BENCH_HOST"
+DRIVER_DEVICE = Path("/dev/nvidiactl")  # is there where NVIDIA's driver is loaded
 # Variables that change speed or results and that people forget they have set.
 VARIABLES = re.compile(
     r"^(OMP_|KMP_|GOMP_|MKL_|OPENBLAS_|BLIS_|XLA_|JAX_|TORCH_|TORCHINDUCTOR_|PYTORCH_|CUDA_|CUBLAS_|CUDNN_|NVIDIA_)"
@@ -65,9 +66,10 @@ def describe(threads: int) -> dict[str, Any]:
 def machine_name(environment: dict[str, Any]) -> str:
     """Short and stable for one kind of machine: readable processor, cores, and a hash of what makes it comparable."""
     cpu, gpus = environment["cpu"], environment["gpus"]
-    identity = [cpu["model"], cpu["cores"], round(environment["memory_bytes"] / 2**30), [gpu["name"] for gpu in gpus]]
+    names = None if gpus is None else [gpu["name"] for gpu in gpus]  # not known is another machine than without one
+    identity = [cpu["model"], cpu["cores"], round(environment["memory_bytes"] / 2**30), names]
     digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:6]
-    what = gpus[0]["name"] if gpus else f"{cpu['model']}-{cpu['cores']}c"
+    what = gpus[0]["name"] if gpus else f"{cpu['model']}-{cpu['cores']}c" + "-gpus-unknown" * (gpus is None)
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)|processor|cpu|nvidia", "", what, flags=re.IGNORECASE).lower())
     return f"{slug.strip('-')}-{digest}"
 
@@ -115,27 +117,43 @@ def packages() -> dict[str, str]:
     return found
 
 
-def gpu_list() -> list[dict[str, Any]]:
-    """GPUs by NVML, with driver and CUDA version; empty where there is no NVIDIA driver."""
+def gpu_list() -> list[dict[str, Any]] | None:
+    """GPUs by NVML, with driver and CUDA version; empty where there is no NVIDIA driver.
+
+    None where it is not known: there is a driver, and NVML is not here or does not answer. A single value that NVML does not
+    tell is None.
+    """
     try:
         import pynvml
     except ImportError:
-        return []
+        return None if DRIVER_DEVICE.exists() else []
     try:
         pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):  # pyright: ignore[reportAttributeAccessIssue]
+        return None if DRIVER_DEVICE.exists() else []
     except pynvml.NVMLError:
-        return []
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    return [
-        {
-            "name": pynvml.nvmlDeviceGetName(handle),
-            "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(handle).total,
-            "power_limit_watts": pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1e3,
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "cuda": pynvml.nvmlSystemGetCudaDriverVersion(),
-        }
-        for handle in handles
-    ]
+        return None
+
+    def asked(call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except pynvml.NVMLError:  # as of a card that does not support it
+            return None
+
+    found = []
+    for handle in handles:
+        memory, limit = (
+            asked(call, handle) for call in (pynvml.nvmlDeviceGetMemoryInfo, pynvml.nvmlDeviceGetPowerManagementLimit)
+        )
+        found.append({
+            "name": asked(pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU",
+            "memory_bytes": None if memory is None else memory.total,
+            "power_limit_watts": None if limit is None else limit / 1e3,
+            "driver": asked(pynvml.nvmlSystemGetDriverVersion),
+            "cuda": asked(pynvml.nvmlSystemGetCudaDriverVersion),
+        })  # fmt: skip
+    return found
 
 
 def git_state(root: Path = ROOT, code: Sequence[Path] | None = None) -> dict[str, Any]:

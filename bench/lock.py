@@ -96,6 +96,8 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
 
 def _open(path: Path) -> int:
     """The lock's file, which every user of the machine may lock. Raises `NotOurs` for anything else of that name."""
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
     try:
         handle = _opened(path)
     except OSError as error:
@@ -111,6 +113,8 @@ def _open(path: Path) -> int:
 
 
 def _opened(path: Path) -> int:
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(FileNotFoundError):
         return os.open(path, flags)  # without O_CREAT, which Linux refuses for another user's file in a shared folder
@@ -121,6 +125,8 @@ def _opened(path: Path) -> int:
 
 
 def _acquire(handle: int, device: str) -> None:
+    if sys.platform == "win32":
+        raise systems.UnsupportedSystem
     import fcntl
 
     try:

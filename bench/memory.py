@@ -112,10 +112,15 @@ def _device_peaks() -> Iterator[Peaks]:
     used = Gauge()
     baseline = used.read()
     highest, stop = [baseline], threading.Event()
+    failures: list[nvml.NoNVML] = []
 
     def watch() -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            highest.append(used.read())
+            try:
+                highest.append(used.read())
+            except nvml.NoNVML as error:  # in a thread of its own nobody would hear of it
+                failures.append(error)
+                return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -126,6 +131,8 @@ def _device_peaks() -> Iterator[Peaks]:
     finally:
         stop.set()
         watcher.join()
+    if failures:
+        raise failures[0]  # a peak between the samples that failed is not known
     peaks.found["device_peak"] = max(highest) - baseline
     peaks.notes["device_peak"] = (used.whose,)
     if torch is not None and torch.cuda.is_available():
@@ -148,8 +155,13 @@ class Gauge:
         self.whose = OF_PROCESS if self.own else OF_DEVICE
 
     def read(self) -> int:
-        """Bytes. Of a process that NVML no longer lists, 0."""
-        return self._of_process() or 0 if self.own else device_bytes()
+        """Bytes. Raises `nvml.NoNVML` where NVML no longer tells."""
+        if not self.own:
+            return device_bytes()
+        used = self._of_process()
+        if used is None:
+            raise nvml.NoNVML("NVML does not tell any more what this process uses")
+        return used
 
     def _of_process(self) -> int | None:
         """None where NVML does not list this process, or not what it uses (as under Windows' driver model)."""
@@ -164,4 +176,7 @@ class Gauge:
 def device_bytes() -> int:
     """Memory in use on GPU 0, by NVML, whoever uses it."""
     module, gpu = nvml.first_gpu()
-    return int(module.nvmlDeviceGetMemoryInfo(gpu).used)
+    try:
+        return int(module.nvmlDeviceGetMemoryInfo(gpu).used)
+    except module.NVMLError as error:
+        raise nvml.NoNVML(f"NVML does not tell what memory is used: {error}") from error

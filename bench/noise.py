@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ class ProcessorTime(NamedTuple):
 
 def processor_time(read_stat: Callable[[], str] | None = None) -> ProcessorTime | None:
     """None where the system has no /proc/stat. read_stat: gives its text."""
+    if sys.platform == "win32":
+        return None
     try:
         text = read_stat() if read_stat else Path("/proc/stat").read_text(encoding="utf-8")
         own = _own_seconds()
@@ -179,6 +182,8 @@ def shares_between(before: ProcessorTime | None, after: ProcessorTime | None) ->
 
 def _own_seconds() -> float:
     """Processor time of this process and of all its descendants, those that have ended included."""
+    if sys.platform == "win32":
+        raise OSError
     hertz = os.sysconf("SC_CLK_TCK")
     spent: dict[int, float] = {}
     children: dict[int, list[int]] = {}

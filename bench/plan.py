@@ -221,7 +221,7 @@ def suite_of(what: str, scale: str | None = None) -> str:
 
 def require_device(plan: Plan) -> None:
     """Raise `Unavailable` where a plan is for a GPU and this machine has none; no framework is imported to find out."""
-    if plan.device == "cuda" and not environment.gpu_list():
+    if plan.device == "cuda" and environment.gpu_list() == []:  # where that is not known a worker will say
         what = (
             plan.suite if plan.studies == studies_of(plan.suite) else f"{', '.join(plan.studies)} at the scale of {plan.suite}"
         )

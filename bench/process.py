@@ -189,12 +189,13 @@ class _Lines:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         self._process, self._pipe = process, process.stdout.fileno()
-        os.set_blocking(self._pipe, False)
+        if sys.platform != "win32":  # where no worker is started
+            os.set_blocking(self._pipe, False)
         self._buffer = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
         # A child that the worker has left behind may hold the pipe open when the worker is gone.
-        self._end = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._end = os.pidfd_open(process.pid) if sys.platform == "linux" else None
         if self._end is not None:
             self._selector.register(self._end, selectors.EVENT_READ)
 
@@ -304,12 +305,11 @@ def temporary_folder(cache: Path) -> Path:
     return cache / "temporary"
 
 
-# Of the caller's environment: Python's switches that change how a program runs, and JAX's choice of device.
-UNWANTED = (
-    "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONDEBUG", "PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME",
-    "PYTHONBREAKPOINT", "PYTHONHASHSEED", "PYTHONTRACEMALLOC", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONASYNCIODEBUG",
-    "PYTHONSAFEPATH", "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE", "LANG", "LANGUAGE",
-)  # fmt: skip
+# Of the caller's environment: JAX's choice of device, its language, other names of the folder for temporary files.
+UNWANTED = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE", "LANG", "LANGUAGE", "TEMP", "TMP")
+UNWANTED_KINDS = ("GIT_", "LC_", "PYTHON")
+# Of Python's, which are switches that change how a program runs: those that say where it has its packages from.
+WANTED = ("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
 
 
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
@@ -321,7 +321,9 @@ def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     count = str(threads)
     pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
     kept = {
-        name: value for name, value in git.variables().items() if name not in UNWANTED and not name.startswith(("GIT_", "LC_"))
+        name: value
+        for name, value in git.variables().items()
+        if name in WANTED or not (name in UNWANTED or name.startswith(UNWANTED_KINDS))
     }
     return kept | pins | code.variables | {
         "PYTHONWARNINGS": "ignore",

@@ -14,7 +14,10 @@ def usable() -> tuple[int, ...]:
 
 
 def load_average() -> float | None:
-    """Processes that ran or waited to run, averaged over the last minute; None on Windows, which does not count them."""
+    """Processes that ran or waited to run, averaged over the last minute; None where nothing tells, as on Windows."""
     if sys.platform == "win32":
         return None
-    return os.getloadavg()[0]
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None

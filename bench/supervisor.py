@@ -6,6 +6,9 @@ A file on its own, of the standard library alone, so that it costs little and se
 orphan below it (PR_SET_CHILD_SUBREAPER), so a daemon that left the worker's session is still found. It ends as the worker did.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# What is checked as on Windows and macOS, too, has less in `os` and `signal`; this runs on Linux alone.
+
 from __future__ import annotations
 
 import contextlib

@@ -39,11 +39,13 @@ def doctor(as_json: bool, thorough: bool) -> None:
             {"machine": machine, "thorough": thorough, "backends": rows, "noise": noisiness, "certificate": certified}
         )
     screen = views.console()
-    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no NVIDIA GPU"
+    gpus = "GPUs unknown (there is a driver, and NVML does not answer)"
+    if machine["gpus"] is not None:
+        gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no NVIDIA GPU"
     count = machine["processors"]
     screen.print(escape(f"{machine['cpu']}, {count} processor{'s'[: count != 1]}, {gpus}"))
     _show_running(screen, [one for one in findings if one.runs], thorough)
-    _show_missing(screen, [one for one in findings if not one.runs], bool(machine["gpus"]))
+    _show_missing(screen, [one for one in findings if not one.runs], machine["gpus"] != [])
     _show_noise(screen, reading, certified)
 
 
@@ -121,6 +123,8 @@ def _show_noise(screen: Console, reading: Reading, certified: str | None) -> Non
             f"Differences from {100 * reading.detectable:.2g} % on can be told apart by 20 pairs within one process; between "
             "processes, which comparisons use, only larger ones can."
         )
+    if reading.others_share is None:
+        screen.print("What other processes take of the processors is not known here.")
     if certified:
         screen.print(f"Noise calibration of suite quick: {certified}")
     else:

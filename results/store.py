@@ -59,11 +59,17 @@ class Writer:
         except OSError as error:
             raise StoreError(f"cannot write results to {path}: {error.strerror}; choose a folder with --out") from error
         self._end_half_written_line()
+        self._size = os.fstat(self._file).st_size  # as it was left
 
     def append(self, *lines: Line) -> None:
-        """Write lines together and wait until the disk has them; on failure the file is as before."""
+        """Write lines together and wait until the disk has them; on failure the file is as before.
+
+        Raises `WriteFailed` where the disk takes no more, and where the file is no longer there or as long as it was left:
+        what is written to a removed file is lost, and a file that shrank has lost what was measured.
+        """
         text = "".join(encode(line) + "\n" for line in lines).encode()
-        size = os.fstat(self._file).st_size
+        self._require_as_left()
+        size = self._size
         try:
             while text:
                 text = text[os.write(self._file, text) :]
@@ -74,6 +80,25 @@ class Writer:
                 f"cannot write to {self.path}: {error.strerror}. What was measured before is safe; "
                 "make room and go on by the same command, with --resume where it has that"
             ) from error
+        self._size = os.fstat(self._file).st_size
+
+    def _require_as_left(self) -> None:
+        """Raises `WriteFailed` unless the file at the path is the one that is open, and no shorter than it was left."""
+        open_one = os.fstat(self._file)
+        try:
+            there = self.path.stat()
+        except OSError as error:
+            raise WriteFailed(
+                f"{self.path} can no longer be found ({error.strerror}): it or its folder was removed or moved while it was "
+                "written. Put it back and go on by the same command, with --resume where it has that; else measure again"
+            ) from error
+        if (there.st_dev, there.st_ino) != (open_one.st_dev, open_one.st_ino):
+            raise WriteFailed(f"{self.path} was replaced by another file while it was written; measure again in another folder")
+        if open_one.st_size < self._size:
+            raise WriteFailed(
+                f"{self.path} shrank from {self._size} to {open_one.st_size} bytes while it was written: what was measured is "
+                "no longer in it. Restore it from a copy and go on by the same command, with --resume where it has that"
+            )
 
     def close(self) -> None:
         os.close(self._file)

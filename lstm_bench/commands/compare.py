@@ -219,6 +219,8 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
             remarks.append(f"{name} was measured with uncommitted changes in the working tree.")
         elif "reason" in git:
             remarks.append(f"{name} is not known to be the code of a commit: {git['reason']}.")
+        elif git.get("dirty") is None:
+            remarks.append(f"{name} is not known to be measured without uncommitted changes.")
     harnesses = [history.harness_of(run.header.environment) for run in runs]
     if harnesses[0] != harnesses[1]:
         by = " and ".join(f"lstm-bench {name}" if name else "the harness of its own commit" for name in harnesses)

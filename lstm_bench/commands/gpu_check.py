@@ -32,7 +32,7 @@ def gpu_check(
     from results import store
 
     systems.require_measuring()
-    if not (emulate or resume) and not environment.gpu_list():
+    if not (emulate or resume) and environment.gpu_list() == []:
         raise Unavailable(
             "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "
             "--emulate, which measures nothing of a GPU"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench import memory, prepare, room
+from bench import nvml as nvml_module
 from bench.case import Case
 from impls import LSTMSpec
 
@@ -124,4 +125,5 @@ def test_a_gauge_keeps_to_what_it_began_with(monkeypatch: pytest.MonkeyPatch) ->
     gauge = memory.Gauge()
     assert gauge.read() == CONTEXT
     nvml.listed = False
-    assert gauge.read() == 0
+    with pytest.raises(nvml_module.NoNVML, match="does not tell any more"):
+        gauge.read()

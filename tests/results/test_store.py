@@ -177,3 +177,17 @@ def test_outcomes_are_a_closed_set(change, message):
 def test_not_a_number_is_never_written():
     with pytest.raises(InvalidRecord, match="Out of range float"):
         encode(Record("s", "c", "b", 0, "ok", {}, measurements=(Measurement("time", "s", (math.nan,)),)))
+
+
+@pytest.mark.parametrize(("harm", "said"), [
+    (lambda path: path.unlink(), "can no longer be found"),
+    (lambda path: path.parent.rename(path.parent.with_name("moved")), "can no longer be found"),
+    (lambda path: path.write_bytes(b""), "shrank from"),
+    (lambda path: path.rename(path.with_name("other")) and path.write_bytes(b"x" * 9999), "was replaced by another file"),
+], ids=["removed", "moved", "emptied", "replaced"])  # fmt: skip
+def test_a_file_that_vanishes_or_shrinks_is_noticed_at_the_next_write(tmp_path, harm, said):
+    writer = store.create(tmp_path, HEADER)
+    writer.append(RECORD)
+    harm(writer.path)
+    with pytest.raises(WriteFailed, match=said):
+        writer.append(RECORD)
