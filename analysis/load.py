@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pandas as pd
 from analysis import words
 from results.exclusions import Reason
 from results.record import Header, Record
-from results.store import ROOT, Run, StoreError, find, read, read_header
+from results.store import ROOT, Run, at, find, newest, read, read_header
 
 MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
@@ -53,17 +52,10 @@ class Section:
 def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     """The run files meant by `paths` (files or folders); without any, the latest run below `root`."""
     if not paths:
-        found = find(root)
-        if not found:
-            out = shlex.quote(str(root))
-            raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {out}")
-        return found[-1:]
+        return [newest(root)]
     chosen: dict[Path, None] = {}
     for path in paths:
-        found = find(Path(path))
-        if not found:
-            raise StoreError(f"no run below {path}: the folder holds no .jsonl file; name a run or measure one first")
-        chosen |= dict.fromkeys(found)
+        chosen |= dict.fromkeys(at(Path(path)))
     return list(chosen)
 
 

@@ -22,6 +22,10 @@ TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
 
 
+class InvalidPlan(ValueError):
+    """A number that no plan can have; the message says what was asked and what is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One case for several backends in one replicate."""
@@ -167,8 +171,13 @@ def make(
 ) -> Plan:
     """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
 
-    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them.
+    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them, `InvalidPlan` for numbers.
     """
+    for name, value in (("threads", threads), ("replicates", replicates)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidPlan(f"{name} must be a whole number of at least 1; got {value!r}")
+    if time_budget is not None and (not isinstance(time_budget, int | float) or not time_budget > 0):
+        raise InvalidPlan(f"a time budget must be a number of seconds of more than 0; got {time_budget!r}")
     for name in backends:
         if name not in impls.names():
             raise UnknownName("backend", name, impls.names())

@@ -21,6 +21,8 @@ LEAST_SAMPLES = 20
 PRECISION = 0.005  # half-width of the 95 % interval of the median, relative to it
 SAMPLES_LIMIT = 1000
 SECONDS_LIMIT = 2.0
+HOST_BOUND = "host_bound"
+HOST_SHARE = 0.9  # of the device's time, from which the host is what is measured
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Sampler:
     clock: Clock
     now: Callable[[], float] = time.perf_counter
     settle_seconds: float = SETTLE_SECONDS
+    most_samples: float = SAMPLES_LIMIT
     calls: int = 1
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
@@ -63,7 +66,7 @@ class Sampler:
         before = len(self.samples)
         while True:
             self.samples.append(self.clock.sample(self.calls))
-            if self.now() - started >= seconds or len(self.samples) >= SAMPLES_LIMIT:
+            if self.now() - started >= seconds or len(self.samples) >= self.most_samples:
                 break
         self.blocks.append(len(self.samples) - before)
         self.busy_seconds += self.now() - entered
@@ -77,9 +80,14 @@ class Sampler:
     @property
     def finished(self) -> bool:
         """Enough samples, and the median known to 0.5 %; or the limits of samples and seconds reached."""
-        if len(self.samples) >= SAMPLES_LIMIT or sum(self.samples) * self.calls >= SECONDS_LIMIT:
+        if len(self.samples) >= self.most_samples or sum(self.samples) * self.calls >= SECONDS_LIMIT:
             return True
         return len(self.samples) >= LEAST_SAMPLES and half_width(self.samples) <= PRECISION
+
+
+def is_host_bound(host: Sequence[float], samples: Sequence[float]) -> bool:
+    """Whether enqueueing the calls of these samples took so long that the host was measured, and not the device."""
+    return bool(host) and sum(host) >= HOST_SHARE * sum(samples)
 
 
 def is_steady(samples: Sequence[float]) -> bool:

@@ -24,7 +24,7 @@ from bench.case import Case
 from bench.clock import clock_for
 from bench.gpu import items
 from bench.places import Places, settle
-from bench.sampling import SETTLE_SECONDS, Sampler
+from bench.sampling import HOST_BOUND, SETTLE_SECONDS, Sampler, is_host_bound
 from impls.sizes import Device
 from results.record import HOST_PEAK, Measurement
 
@@ -98,8 +98,8 @@ class Worker:
         host = getattr(sampler.clock, "host_seconds", [])[-len(sampler.samples) :]
         if host:
             measured.append(Measurement("host_time", "s", tuple(host)))
-            if sum(host) >= 0.9 * sum(sampler.samples):
-                notes.append("host_bound")
+            if is_host_bound(host, sampler.samples):
+                notes.append(HOST_BOUND)
         measured[0] = Measurement("time", "s", measured[0].samples, measured[0].blocks, tuple(notes))
         self.release()
         return {

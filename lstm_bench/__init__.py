@@ -12,6 +12,7 @@ layer = lstm_bench.LSTM(256, 512)                        # a drop-in for torch.n
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = ["LSTM", "__version__", "compare", "load", "measure", "run"]
+if not TYPE_CHECKING and importlib.util.find_spec("torch") is None:
+    __all__.remove("LSTM")  # lest `from lstm_bench import *` fail where PyTorch is not installed
 
 _PLACES = {
     "LSTM": "impls.backends._cuda.module",
@@ -39,8 +42,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lstm_bench import import_paths
 
-    import_paths.prefer_own()
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    import_paths.require_own()
+    try:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError(
+            f"lstm_bench.{name} needs PyTorch, which is not installed here; install it with: pip install torch", name="torch"
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from lstm_bench import import_paths
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.run import Listener
     from lstm_bench.commands.compare import Outcome
     from results.record import Record
     from results.store import Run
@@ -19,119 +23,193 @@ __all__ = ["compare", "load", "run"]
 def run(
     what: str = "quick",
     *,
-    backends: Sequence[str] = (),
-    where: Sequence[str] = (),
+    backends: str | Sequence[str] = (),
+    where: str | Sequence[str] = (),
     out: Path | str | None = None,
+    resume: bool = False,
     threads: int | None = None,
     replicates: int | None = None,
     scale: str | None = None,
     time_budget: float | None = None,
     seed: int = 0,
+    corpus: Path | str | None = None,
+    wait: bool = False,
+    show: bool = True,
 ) -> Run:
-    """Measure a suite or a study, as `lstm-bench run` does. Every outcome is on disk as soon as it exists.
+    """Measure a suite or a study, as `lstm-bench run` does: in fresh processes, every outcome on disk as soon as it exists.
 
     Args:
         what: a suite (smoke, quick, cpu, gpu) or a study (throughput, memory, ...).
-        backends: only these; all that the suite has if empty.
-        where: only cases like `hidden_size=256` or `batch<=8`.
+        backends: only this one, or these; all that the suite has if empty.
+        where: only cases that pass this filter, or these, as `hidden_size=256` or `batch<=8`.
         out: folder of results; `./results/runs` if None.
+        resume: finish the newest interrupted run in `out` instead; of the others only `corpus` and `wait` count then.
         threads: processors that every backend may use; all if None.
         replicates: fresh processes a case; the suite's number if None.
         scale: for a study, the suite at whose scale it is measured.
         time_budget: total seconds, spent where the intervals are widest.
         seed: of the order in which cases run.
+        corpus: file of text or any bytes to train on, instead of Python's own source.
+        wait: wait where another run is measuring here, instead of raising `DeviceBusy`.
+        show: tell on standard error how far it is, and what it has measured.
 
     Returns:
         The run: `records` with samples in seconds and bytes, `header` with plan and environment, `path`.
 
     Raises:
-        impls.UnknownName, bench.case.InvalidCase, bench.filters.InvalidFilter: something is asked for that is not there.
+        impls.UnknownName: no such suite, study, backend or parameter.
+        bench.filters.InvalidFilter: a filter that cannot be read, or that no case passes.
+        bench.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
+        bench.language.text.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.
+        bench.systems.UnsupportedSystem: on Windows.
         bench.lock.DeviceBusy: another run is measuring here.
-        bench.session.Interrupted: Ctrl-C; its `path` is the run as far as it went.
+        bench.session.NothingToResume: there is no interrupted run.
+        bench.session.Interrupted: Ctrl-C, as a `KeyboardInterrupt`; its `path` is the run as far as it went.
+        results.store.StoreError: results cannot be written or read there.
         lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
 
     Example:
         >>> run = lstm_bench.run("smoke", backends=["numpy", "torch"])  # doctest: +SKIP
+        >>> [record.backend for record in run.records if record.status == "ok"]  # doctest: +SKIP
     """
-    import_paths.prefer_own()
-    from bench import plan, session, systems
-    from results import store
+    import_paths.require_own()
+    from bench import systems
+    from lstm_bench import ending, running, terminal
 
     systems.require_measuring()
-    chosen = plan.make(
-        what, list(backends), list(where),
-        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed,
-    )  # fmt: skip
-    plan.require_device(chosen)
-    path, _ = session.start(chosen, Path(out) if out else store.ROOT, Quiet())
-    return store.read(path)
+    with _listening(show, wait) as listener:
+        measured, footer = running.measured(
+            listener, terminal.say if show else lambda _: None, what,
+            backends=_several(backends), where=_several(where), out=_path(out), resume=resume, time_budget=time_budget,
+            threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
+        )  # fmt: skip
+    if show:
+        for line in ending.lines(measured, footer):
+            terminal.say(line)
+    return measured
 
 
-def load(path: Path | str | None = None, *, out: Path | str | None = None) -> Run:
+@overload
+def load(path: Path | str | None = None, *, out: Path | str | None = None, as_frame: Literal[False] = False) -> Run: ...
+@overload
+def load(path: Path | str | None = None, *, out: Path | str | None = None, as_frame: Literal[True]) -> pd.DataFrame: ...
+def load(path: Path | str | None = None, *, out: Path | str | None = None, as_frame: bool = False) -> Run | pd.DataFrame:
     """Read a run from disk.
 
     Args:
-        path: its file; the newest below `out` if None.
+        path: its file, or a folder that holds no other; the newest run in `out` if None.
         out: folder of results; `./results/runs` if None.
+        as_frame: return its samples as a table of pandas.
 
     Returns:
-        The run: `records`, `header`, `footer`; `lstm-bench export` writes every sample of it as a table.
+        The run: `records` with samples in seconds and bytes, `header`, `footer`, `path`. With `as_frame` one row a sample, as
+        `lstm-bench export` writes them: study, case and its parameters, backend, replicate, metric, unit, value and so on; what
+        was skipped or failed has one row with its reason and no value.
 
     Raises:
-        results.store.StoreError: there is none, or the file is damaged.
+        results.store.StoreError: there is none, or more than one.
+        results.store.Corrupt: the file is no run.
+        lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
+
+    Example:
+        >>> samples = lstm_bench.load(as_frame=True)  # doctest: +SKIP
+        >>> samples[samples["metric"] == "time"].groupby(["case", "backend"])["value"].median()  # doctest: +SKIP
     """
-    import_paths.prefer_own()
+    import_paths.require_own()
     from results import store
 
-    if path is not None:
-        return store.read(Path(path))
-    root = Path(out) if out else store.ROOT
-    found = store.find(root)
-    if not found:
-        raise store.StoreError(f"no run below {root}; measure first with: lstm-bench run quick")
-    return store.read(found[-1])
+    read = store.read(store.newest(_path(out) or store.ROOT) if path is None else store.only(Path(path)))
+    if not as_frame:
+        return read
+    from analysis import export
+
+    return export.samples([read])
 
 
 def compare(
-    base: str,
-    new: str = ".",
+    base: str | Path,
+    new: str | Path = ".",
     *,
     suite: str = "quick",
-    backends: Sequence[str] = (),
-    where: Sequence[str] = (),
+    backends: str | Sequence[str] = (),
+    where: str | Sequence[str] = (),
     out: Path | str | None = None,
+    resume: bool = False,
+    memory: bool = True,
+    location: str | None = None,
+    certificates: Path | str | None = None,
     threads: int | None = None,
     scale: str | None = None,
+    seed: int = 0,
     repository: Path | str | None = None,
     backends_path: str | None = None,
+    build_environments: bool = False,
+    wait: bool = False,
+    show: bool = True,
 ) -> Outcome:
-    """Decide whether one side is slower than another, as `lstm-bench compare` does.
+    """Decide whether one side is slower than another, as `lstm-bench compare` does: pairs of fresh processes, interleaved.
 
     Args:
         base, new: two git revisions, two runs on disk, or two backends as `backend:torch`; `.` is the checkout as it is.
         suite: suite or study whose cases are compared.
-        backends, where, threads, scale: as of `run`.
+        backends, where, threads, scale, seed, wait, show: as of `run`.
         out: folder of comparisons; `./results/comparisons` if None.
+        resume: finish the same comparison where it was interrupted.
+        memory: compare peak memory too.
+        location: what stands for a side of a pair (median, lower_quartile, minimum); the certificate's if None.
+        certificates: folder of certificates; `./results/certificates` if None.
         repository: git repository of the revisions; the current folder's if None.
         backends_path: in a repository of your own, the file or folder of backends that is taken from each revision.
+        build_environments: install each revision with pip into an environment of its own.
 
     Returns:
-        `rows`, one for each case, backend and metric, with the decision, ratio and interval; `overall`; `exit_code` 1 where
-        something is slower.
+        `rows`, one for each case, backend and metric: base and new in `unit`, and the `decision`, whose `verdict` is SLOWER,
+        FASTER, SAME, UNDECIDED or UNCOMPARABLE, and whose `change` is new over base with its bounds `low` and `high`. `overall`
+        is the decision on their geometric mean; `paths` are the two runs; `exit_code` is 1 where something is slower, 0 where
+        nothing is, 3 where nothing was decided.
 
     Raises:
         lstm_bench.commands.compare.UnclearSides, bench.revisions.RevisionError: the sides cannot be compared as asked.
         analysis.comparison.NotComparable: runs of different machines or of nothing in common.
+        analysis.ratios.UnknownLocation: no such location.
         And what `run` raises.
+
+    Example:
+        >>> outcome = lstm_bench.compare("backend:torch", "backend:jax", suite="smoke")  # doctest: +SKIP
+        >>> [(row.key.case, row.decision.verdict) for row in outcome.rows if row.metric == "time"]  # doctest: +SKIP
     """
-    import_paths.prefer_own()
+    import_paths.require_own()
+    from lstm_bench import device_policy
+    from lstm_bench.commands.compare import kind
     from lstm_bench.commands.over_time import compared
 
-    return compared(
-        base, new, Quiet(), suite=suite, backend=list(backends), where=list(where), out=Path(out) if out else None,
-        threads=threads, scale=scale, repository=Path(repository) if repository else None, backends_path=backends_path,
-    )  # fmt: skip
+    with _listening(show, wait) as listener:
+        outcome = compared(
+            str(base), str(new), listener,
+            suite=suite, backend=_several(backends), where=_several(where), out=_path(out), resume=resume, memory=memory,
+            location=location, certificates=_path(certificates), threads=threads, scale=scale, seed=seed,
+            repository=_path(repository), backends_path=backends_path, build_environments=build_environments,
+        )  # fmt: skip
+    if show and kind(str(base)) != "run":
+        device_policy.say_noise_of(outcome.paths)
+    return outcome
+
+
+@contextmanager
+def _listening(show: bool, wait: bool) -> Iterator[Listener]:
+    """What a command shows while it measures, or nothing; under it a busy device is waited for if `wait`."""
+    from bench import lock
+    from lstm_bench import device_policy, progress
+
+    with ExitStack() as stack:
+        if show:
+            display = stack.enter_context(progress.for_terminal())
+            stack.enter_context(device_policy.announced(wait))
+            yield display
+        else:
+            stack.enter_context(lock.policy(lock.Policy((lambda _: None) if wait else None)))
+            yield Quiet()
 
 
 class Quiet:
@@ -145,3 +223,12 @@ class Quiet:
 
     def recorded(self, records: Sequence[Record]) -> None:
         pass
+
+
+def _several(given: str | Sequence[str]) -> list[str]:
+    """One string is one name, and not its letters."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else Path(given)

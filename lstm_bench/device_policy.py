@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_bench import terminal
+from lstm_bench.terminal import say
 
 if TYPE_CHECKING:
     from bench.noise import Reading
@@ -34,9 +33,9 @@ def announced(wait: bool = False, read: Callable[[], Reading] | None = None) -> 
         if not said:  # a command that measures several runs takes the device for each
             said.append(noise.sentence((read or noise.read)()))
             if said[0]:
-                _say(said[0])
+                say(said[0])
 
-    with lock.policy(lock.Policy(_say if wait else None, on_acquired)):
+    with lock.policy(lock.Policy(say if wait else None, on_acquired)):
         yield
 
 
@@ -46,8 +45,4 @@ def say_noise_of(paths: Sequence[Path]) -> None:
     from results import store
 
     if said := noise.sentence_after([record for path in paths for record in store.read(path).records]):
-        _say(said)
-
-
-def _say(sentence: str) -> None:
-    print(terminal.wrapped(sentence, sys.stderr), file=sys.stderr, flush=True)
+        say(said)

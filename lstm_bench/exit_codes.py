@@ -22,7 +22,8 @@ KINDS = (
     Kind(USAGE, "usage: something is named that is not there, or cannot be written to", (
         "impls:UnknownName", "impls:Unavailable", "impls.sizes:InvalidSpec", "bench.case:InvalidCase",
         "bench.filters:InvalidFilter", "bench.language.text:InvalidCorpus", "bench.session:NothingToResume",
-        "bench.matching:Unmatched", "lstm_bench.commands.compare:UnclearSides", "lstm_bench.duration:InvalidDuration",
+        "bench.matching:Unmatched", "bench.plan:InvalidPlan",
+        "lstm_bench.commands.compare:UnclearSides", "lstm_bench.duration:InvalidDuration",
         "lstm_bench.import_paths:ForeignPackage", "bench.systems:UnsupportedSystem",
         "results.store:StoreError", "analysis:AnalysisError", "bench.revisions:RevisionError",
     )),

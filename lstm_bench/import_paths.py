@@ -17,11 +17,22 @@ class ForeignPackage(RuntimeError):
 def prefer_own() -> None:
     """Put the folder that holds `lstm_bench` first, so that files of the current folder do not stand in for our packages.
 
+    For the command line alone: in a program that imports `lstm_bench` Python's path is not ours to change.
+
     Raises:
         ForeignPackage: One of them still comes from elsewhere.
     """
     if sys.path[:1] != [str(HOME)]:
         sys.path.insert(0, str(HOME))
+    require_own()
+
+
+def require_own() -> None:
+    """Check where Python takes our packages from; nothing is imported, and no path is changed.
+
+    Raises:
+        ForeignPackage: One of them comes from elsewhere.
+    """
     for name in OWN:
         found, own = _found(name), HOME / name
         if found is None or own not in (found, *found.parents):

@@ -90,6 +90,11 @@ def wrapped(text: str, stream: TextIO) -> str:
     return "\n".join(line if "lstm-bench " in line else lines.fill(line) for line in text.splitlines())
 
 
+def say(sentence: str) -> None:
+    """Tell a sentence on standard error, beside what a command prints."""
+    print(wrapped(sentence, sys.stderr), file=sys.stderr, flush=True)
+
+
 def discard_unwritten() -> None:
     """Send what standard output and error still hold and cannot write to the null device, lest Python fail on it at exit."""
     for stream in _outputs():

@@ -265,6 +265,30 @@ def find(root: Path) -> list[Path]:
     return sorted(root.rglob("*.jsonl"), key=lambda path: (path.parts[-3:-2], path.stem))
 
 
+def only(path: Path) -> Path:
+    """The one run that is at `path`, its file or a folder that holds no other. Raises `StoreError` where there is not one."""
+    found = at(path)
+    if len(found) != 1:
+        raise StoreError(f"{path} holds {len(found)} runs; name one of them")
+    return found[0]
+
+
+def at(path: Path) -> list[Path]:
+    """The runs that a user has named: a file, or all in a folder. Raises `StoreError` where it holds none."""
+    found = find(path)
+    if not found:
+        raise StoreError(f"no run below {path}: the folder holds no .jsonl file; name a run or measure one first")
+    return found
+
+
+def newest(root: Path) -> Path:
+    """The latest run below `root`. Raises `StoreError` where there is none."""
+    found = find(root)
+    if not found:
+        raise StoreError(f"no run below {root}; measure first with: lstm-bench run quick --out {shlex.quote(str(root))}")
+    return found[-1]
+
+
 def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[tuple[int, Line]]:
     """What can be read, with its line's number; the numbers of lines that are not merely half-written go to `damaged`."""
     try:

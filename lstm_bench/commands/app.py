@@ -103,35 +103,24 @@ def run(
     wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
-    from bench import forecast, plan, session, systems
-    from bench.language.text import corpus_name
-    from lstm_bench import device_policy, duration, ending, progress
-    from results import store
+    from bench import session, systems
+    from lstm_bench import device_policy, duration, ending, progress, running
 
     systems.require_measuring()
-    root = out or store.ROOT
+    budget = duration.seconds(time_budget) if time_budget else None
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
-            if resume:
-                path, footer = session.resume(root, display, corpus)
-            else:
-                budget = duration.seconds(time_budget) if time_budget else None
-                chosen = plan.make(
-                    what, backend or [], where or [],
-                    threads=threads, replicates=replicates, time_budget=budget, scale=scale, seed=seed,
-                    corpus=corpus_name(corpus) if corpus else "",
-                )  # fmt: skip
-                plan.require_device(chosen)
-                for line in forecast.statement(chosen):
-                    print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
-                path, footer = session.start(chosen, root, display, corpus=corpus)
+            ended, footer = running.measured(
+                display, terminal.say, what,
+                backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
+                replicates=replicates, scale=scale, seed=seed, corpus=corpus,
+            )  # fmt: skip
     except session.Interrupted as stop:
         print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
         sys.exit(exit_codes.INTERRUPTED)
-    ended = store.read(path)
-    print(f"{path}")
+    print(f"{ended.path}")
     for line in ending.lines(ended, footer):
-        print(terminal.wrapped(line, sys.stderr), file=sys.stderr)
+        terminal.say(line)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 

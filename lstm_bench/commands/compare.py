@@ -197,7 +197,7 @@ def found(pairs: Pairs, sides: Mapping[Side, Contender], options: Options) -> Si
 
 
 def _runs(base: str, new: str, options: Options) -> Outcome:
-    paths = [run_file(base), run_file(new)]
+    paths = [store.only(Path(base)), store.only(Path(new))]
     runs = [store.read(path) for path in paths]
     if options.certificate and not options.certificate.holds_for(runs[0].header):
         options = replace(options, certificate=None)
@@ -234,13 +234,6 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
 def _given_backends_path(runs: Sequence[store.Run]) -> list[str]:
     paths = {run.header.environment.get("backends_path") for run in runs} - {None}
     return [user_repository.OPTION, str(paths.pop())] if len(paths) == 1 else []
-
-
-def run_file(name: str) -> Path:
-    files = store.find(Path(name))
-    if len(files) != 1:
-        raise UnclearSides(f"{name} holds {len(files)} runs; name one of them")
-    return files[0]
 
 
 def kind(name: str) -> str:

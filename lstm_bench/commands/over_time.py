@@ -221,7 +221,7 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
 
     root, usable = folder or store.CERTIFICATES, len(processors.usable())
     if base and compare.kind(base) == "run":
-        return certificate.newest_for(root, store.read(compare.run_file(base)).header)
+        return certificate.newest_for(root, store.read(store.only(Path(base))).header)
     return certify.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -12,10 +14,23 @@ from pathlib import Path
 import pytest
 
 import lstm_bench
+from analysis.ratios import UnknownLocation
+from bench.filters import InvalidFilter
+from bench.plan import InvalidPlan
+from bench.session import NothingToResume
 from impls import Unavailable, UnknownName
-from lstm_bench import api
+from lstm_bench import api, running
+from lstm_bench.commands import over_time
+from lstm_bench.commands.app import app
 from results import store
-from results.store import StoreError
+from results.store import Corrupt, StoreError
+
+
+@pytest.fixture(autouse=True)
+def a_lock_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Whoever else is measuring on this machine: the lock lies in the folder of temporary files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("lock")))
+
 
 HEAVY = ("numpy", "pandas", "torch", "jax", "matplotlib", "scipy", "seaborn", "pyarrow")
 ROOT = Path(__file__).parents[2]
@@ -34,8 +49,6 @@ def imported_by(program: str, folder: Path) -> set[str]:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -43,7 +56,9 @@ COMMAND = "from lstm_bench.__main__ import main; sys.argv = ['lstm-bench', *{arg
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["list"], ["run", "--help"], ["list", "--json"]], ids=" ".join
+    "arguments",
+    [["--help"], ["--version"], ["list"], ["list", "--json"], ["doctor", "--help"], ["run", "--help"], ["compare", "--help"]],
+    ids=" ".join,
 )
 def test_commands_that_only_tell_import_nothing_heavy(tmp_path, arguments):
     assert imported_by(COMMAND.format(arguments=arguments), tmp_path) == set()
@@ -78,17 +93,78 @@ def test_a_star_import_brings_the_names():
     assert set(lstm_bench.__all__) <= names.keys()
 
 
-def test_run_measures_as_the_command_does_and_load_reads_it(tmp_path):
-    run = lstm_bench.run("smoke", backends=["numpy"], out=tmp_path, where=["phase=forward"], replicates=1)
+def test_run_measures_as_the_command_does_and_load_reads_it(tmp_path, capsys):
+    run = lstm_bench.run("smoke", backends="numpy", out=tmp_path, where="phase=forward", replicates=1)
     assert run.finished and run.path.is_relative_to(tmp_path)
     assert {record.backend for record in run.records if record.study == "throughput"} == {"numpy"}
     assert lstm_bench.load(out=tmp_path).records == run.records
     assert lstm_bench.load(run.path).header == run.header == store.read(run.path).header
+    assert lstm_bench.load(run.path.parent) == run
+    samples = lstm_bench.load(run.path, as_frame=True)
+    (time,) = (
+        item for record in run.records for item in record.measurements if (record.backend, item.metric) == ("numpy", "time")
+    )
+    of_time = samples[(samples["backend"] == "numpy") & (samples["metric"] == "time")]
+    assert of_time["value"].tolist() == list(time.samples) and set(of_time["unit"]) == {"s"}
+    said = capsys.readouterr()
+    (case,) = {record.case for record in run.records if record.study == "throughput"}
+    assert " 0 failed in " in said.err and case in said.err and said.out == ""
+    again = lstm_bench.run("smoke", backends="null", out=tmp_path, where="phase=step", show=False)
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(StoreError, match="holds 2 runs; name one of them"):
+        lstm_bench.load(tmp_path)
+    assert lstm_bench.load(out=tmp_path) == again
+
+
+def test_run_and_its_command_measure_by_the_same_function_with_the_same_arguments(tmp_path, monkeypatch):
+    heard = []
+
+    def measured(listener, say, what, **options):
+        heard.append((what, options | {name: list(options[name]) for name in ("backends", "where")}))
+        raise UnknownName("suite", "nothing", [])
+
+    monkeypatch.setattr(running, "measured", measured)
+    given = dict(threads=2, replicates=3, scale="cpu", seed=4, corpus=tmp_path / "text", resume=True)
+    with pytest.raises(UnknownName):
+        lstm_bench.run("memory", backends=["numpy"], where=["batch=1"], out=str(tmp_path), time_budget=90.0, **given)
+    line = ["memory", "--backend", "numpy", "--where", "batch=1", "--out", str(tmp_path), "--time-budget", "90s", "--resume"]
+    line += ["--threads", "2", "--replicates", "3", "--scale", "cpu", "--seed", "4", "--corpus", str(tmp_path / "text")]
+    with pytest.raises(UnknownName):
+        app(["run", *line], standalone_mode=False)
+    assert heard[0] == heard[1] and len(heard[0][1]) == 10
+
+
+def test_compare_and_its_command_take_the_same_options(monkeypatch):
+    """Whatever the command can be told, the function can; but for what it prints."""
+    spelled = {"backend": "backends"}
+    command = {spelled.get(name, name) for name in inspect.signature(over_time.compare).parameters}
+    assert command - {"markdown", "as_json"} == inspect.signature(api.compare).parameters.keys() - {"show"}
+    heard = []
+    monkeypatch.setattr(over_time, "compared", lambda *sides, **options: heard.append((sides[:2], options)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lstm_bench.compare("main", Path("there"), backends="numpy", where=["batch=1"], location="minimum", seed=3, memory=False)
+    (sides, options), *_ = heard
+    assert sides == ("main", "there") and options["backend"] == ["numpy"] and options["where"] == ["batch=1"]
+    assert (options["location"], options["seed"], options["memory"]) == ("minimum", 3, False)
 
 
 @pytest.mark.parametrize(("call", "error", "said"), [
     (lambda out: lstm_bench.run("nothing", out=out), UnknownName, "nothing"),
     (lambda out: lstm_bench.run("gpu", out=out), Unavailable, "GPU"),
+    (lambda out: lstm_bench.run("smoke", out=out, backends="trch"), UnknownName, "did you mean 'torch'"),
+    (lambda out: lstm_bench.run("smoke", out=out, where="hidden_size=wide"), InvalidFilter, "hidden_size is a number"),
+    (lambda out: lstm_bench.run("memory", out=out, scale="nowhere"), UnknownName, "no suite 'nowhere'"),
+    (lambda out: lstm_bench.run("smoke", out=out, threads=0), InvalidPlan, "threads must be .* at least 1; got 0"),
+    (lambda out: lstm_bench.run("smoke", out=out, replicates=-1), InvalidPlan, "replicates must be .* at least 1; got -1"),
+    (lambda out: lstm_bench.run("smoke", out=out, replicates=1.5), InvalidPlan, "got 1.5"),
+    (lambda out: lstm_bench.run("smoke", out=out, time_budget=0), InvalidPlan, "of more than 0; got 0"),
+    (lambda out: lstm_bench.run("smoke", out=out, time_budget="10m"), InvalidPlan, "of seconds of more than 0; got '10m'"),
+    (lambda out: lstm_bench.run(resume=True, out=out), NothingToResume, "no unfinished run"),
+    (lambda out: lstm_bench.load(out), StoreError, "holds no .jsonl file"),
+    (lambda out: lstm_bench.load(ROOT / "README.md"), Corrupt, "README.md is no run"),
+    (lambda out: lstm_bench.compare("backend:numpy", "backend:trch", out=out), UnknownName, "did you mean 'torch'"),
+    (lambda out: lstm_bench.compare("HEAD", out=out, location="mean"), UnknownLocation, "no location 'mean'"),
+    (lambda out: lstm_bench.compare("HEAD", out=out, threads=0), InvalidPlan, "threads"),
     (lambda out: lstm_bench.load(out=out / "nowhere"), StoreError, "nowhere"),
     (lambda out: lstm_bench.load(out / "no.jsonl"), StoreError, "no.jsonl"),
     (lambda out: lstm_bench.compare("backend:numpy", "main", out=out), ValueError, "cannot compare"),
@@ -103,19 +179,67 @@ def test_compare_decides_as_the_command_does():
     """Two stored runs, so that nothing is measured."""
     folder = next(path for path in sorted(store.COMPARISONS.iterdir()) if path.name == "slow-down")
     base, new = (str(path) for path in sorted(folder.rglob("*.jsonl"))[:2])
-    outcome = lstm_bench.compare(base, new)
+    outcome = lstm_bench.compare(Path(base), new)
     command = [sys.executable, "-m", "lstm_bench", "compare", base, new, "--json"]
     said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert said.returncode == outcome.exit_code
     assert len(json.loads(said.stdout)["rows"]) == len(outcome.rows) > 0
 
 
-def test_files_of_the_current_folder_that_stand_in_for_ours_are_named(tmp_path):
-    """Where they were imported first: later ones are not found before ours."""
-    (tmp_path / "results.py").write_text("mine = 1\n")
-    program = "import sys, results; sys.path.append(sys.argv[1]); import lstm_bench; lstm_bench.run('smoke')"
-    answer = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+@pytest.mark.parametrize("theirs", ["results/__init__.py", "analysis.py"])
+@pytest.mark.parametrize("imported", [False, True], ids=["not imported", "imported before"])
+@pytest.mark.parametrize("call", ["run('smoke')", "load()", "compare('HEAD')", "measure({'f': int})", "LSTM(1, 1)"])
+def test_files_that_stand_in_for_our_packages_are_named_with_both_paths(tmp_path, theirs, imported, call):
+    """As in a script of the user's beside a `results` of their own, whose folder Python searches first."""
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("mine = 1\n")
+    name = Path(theirs).parts[0].removesuffix(".py")
+    answer = in_folder(tmp_path, f"import {name}\n" * imported + f"import lstm_bench; lstm_bench.{call}")
+    assert answer.returncode == 1, answer.stderr
+    said = answer.stderr.splitlines()[-1]
+    assert said.startswith("lstm_bench.import_paths.ForeignPackage: "), answer.stderr
+    assert str(tmp_path / theirs) in said and str(ROOT / name) in said
+
+
+def test_the_api_does_not_change_pythons_path(tmp_path):
+    program = (
+        "import sys; before = list(sys.path); import lstm_bench\n"
+        "lstm_bench.measure; lstm_bench.compare\n"
+        "try: lstm_bench.load('nowhere')\n"
+        "except RuntimeError: pass\n"
+        "assert sys.path == before, sys.path"
     )
-    assert answer.returncode == 1 and "ForeignPackage" in answer.stderr
-    assert str(tmp_path / "results.py") in answer.stderr and str(ROOT / "results") in answer.stderr
+    answer = in_folder(tmp_path, program)
+    assert answer.returncode == 0, answer.stderr
+
+
+def in_folder(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """A program of a user's, run as a file of that folder."""
+    (folder / "program.py").write_text(program + "\n")
+    command = [sys.executable, "program.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=_environment(), timeout=60)
+
+
+WITHOUT_TORCH = (
+    "import importlib.machinery as machinery\n"
+    "usual = machinery.PathFinder.find_spec\n"
+    "def find_spec(name, path=None, target=None):\n"
+    "    return None if name.partition('.')[0] == 'torch' else usual(name, path, target)\n"
+    "machinery.PathFinder.find_spec = find_spec\n"
+)
+
+
+def test_without_pytorch_everything_but_lstm_is_there_and_lstm_says_what_to_install(tmp_path):
+    program = (
+        "from lstm_bench import *\n"
+        "import lstm_bench\n"
+        "print(sorted(name for name in ('run', 'load', 'compare', 'measure', '__version__', 'LSTM') if name in globals()))\n"
+        "lstm_bench.LSTM"
+    )
+    answer = in_folder(tmp_path, WITHOUT_TORCH + program)
+    assert answer.stdout == "['__version__', 'compare', 'load', 'measure', 'run']\n"
+    assert answer.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: lstm_bench.LSTM needs PyTorch, which is not installed here; install it with: pip install torch"
+    )
+    with_torch = in_folder(tmp_path, "from lstm_bench import *; print(LSTM)")
+    assert with_torch.stdout == "<class 'impls.backends._cuda.module.LSTM'>\n", with_torch.stderr

@@ -173,7 +173,7 @@ def test_sides_of_different_kinds_are_refused(history: History, tmp_path: Path):
     (tmp_path / "runs").mkdir()
     for name in "ab":
         (tmp_path / "runs" / f"{name}.jsonl").write_text("")
-    with pytest.raises(UnclearSides, match="holds 2 runs"):
+    with pytest.raises(store.StoreError, match="holds 2 runs"):
         compare.compare(str(tmp_path / "runs"), str(tmp_path / "runs"), smoke, tmp_path, Collector(), options(history))
 
 

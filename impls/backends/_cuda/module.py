@@ -17,10 +17,27 @@ KERNEL_DEVICES = ("cuda", "cpu")  # where the operators run; on any other they r
 
 
 class LSTM(torch.nn.RNNBase):
-    """`torch.nn.LSTM`; it takes a PackedSequence too, and compiles as one graph.
+    """A drop-in for `torch.nn.LSTM` on this project's CUDA kernels; it takes a PackedSequence too, and compiles as one graph.
 
-    design, memory   how its layers run; see plan.py. May be set at any time.
     Float32 is multiplied in TF32 where `torch.backends.cudnn.rnn.fp32_precision` says so, as `torch.nn.LSTM` does on a GPU.
+
+    Args:
+        args, kwargs: those of `torch.nn.LSTM`, whose `state_dict` it also has: input_size, hidden_size, num_layers, bias,
+            batch_first, dropout, bidirectional, proj_size, device, dtype.
+        design: the kernels that its layers run on (`auto`, `cluster`, `tensor_step`, `step`; see plan.py). May be set any time.
+        memory: what is kept for the backward pass: `saved` keeps the gates, `rebuilt` computes them again. Likewise.
+
+    Returns:
+        Called as `torch.nn.LSTM` is, with x [T, B, I] ([B, T, I] if batch_first, [T, I] without a batch) and (h0 [L·D, B, R],
+        c0 [L·D, B, H]) or None: outputs [T, B, D·R] and (h_n, c_n), shaped as the states.
+
+    Raises:
+        RuntimeError: the tensors are not on a CUDA device, which is told when it is called; shapes that do not fit.
+        ValueError: arguments that `torch.nn.LSTM` refuses.
+
+    Example:
+        >>> layer = LSTM(256, 512, device="cuda", dtype=torch.bfloat16)  # doctest: +SKIP
+        >>> y, (h_n, c_n) = layer(torch.randn(128, 32, 256, device="cuda", dtype=torch.bfloat16))  # doctest: +SKIP
     """
 
     # Not a subclass of nn.LSTM: torch.compile breaks the graph at those. Nothing in `forward` may be beyond what the oldest
