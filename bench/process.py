@@ -311,7 +311,7 @@ def temporary_folder(cache: Path) -> Path:
 # Of the caller's environment: JAX's choice of device, its language, other names of the folder for temporary files.
 UNWANTED = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE", "LANG", "LANGUAGE", "TEMP", "TMP")
 UNWANTED_KINDS = ("GIT_", "LC_", "PYTHON")
-# Of Python's, which are switches that change how a program runs: those that say where it has its packages, and whether it leaves bytecode.
+# Of Python's, which are switches that change how a program runs: where its packages are, and whether it leaves bytecode.
 WANTED = (
     "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE",
 )  # fmt: skip
