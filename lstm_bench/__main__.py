@@ -73,6 +73,7 @@ def _told(error: BaseException) -> int:
         raise
     except OSError:  # the code alone says it
         pass
+    terminal.discard_unwritten()  # lest what could not be written fails once more, and is told again
     return code
 
 

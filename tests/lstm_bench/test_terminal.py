@@ -67,26 +67,32 @@ def test_no_colour_where_none_is_wanted(variables: dict[str, str], coloured: boo
 
 
 FULL = Path("/dev/full")
+# Python's output is buffered unless this is set, as in many containers; a write then fails at once, and else at a flush.
+BUFFERED = {"PYTHONUNBUFFERED": ""}
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("variables", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
     "arguments", [("list", "--json"), ("list",), ("--help",), ("compare", "--help"), ("--version",)], ids=" ".join
 )
-def test_a_full_disk_behind_standard_output_is_one_line_and_no_verdict(arguments: tuple[str, ...]):
+def test_a_full_disk_behind_standard_output_is_one_line_and_no_verdict(arguments: tuple[str, ...], variables: dict[str, str]):
     with FULL.open("w") as full:
         command = [sys.executable, "-m", "lstm_bench", *arguments]
-        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=os.environ | variables)
     assert (answer.returncode, answer.stderr.count("\n")) == (21, 1)
     assert answer.stderr.startswith("error: cannot write: No space left on device; make room")
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
-def test_an_error_that_cannot_be_said_keeps_its_code():
+@pytest.mark.parametrize("variables", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
+def test_an_error_that_cannot_be_said_keeps_its_code(variables: dict[str, str]):
     with FULL.open("w") as full:
         for arguments, code in (("run", "nowhere"), 2), (("show", "/nowhere.jsonl"), 2):
             command = [sys.executable, "-m", "lstm_bench", *arguments]
-            assert subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60).returncode == code
+            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60, env=os.environ | variables)
+            assert answer.returncode == code
 
 
 @pytest.mark.parametrize(("fails", "code", "said"), [
