@@ -17,7 +17,7 @@ from analysis.decision import ALPHA, POWER, STAGES, Rule, detectable
 from analysis.intervals import bounds
 from analysis.ratios import LOCATIONS, Location
 from analysis.suite_alarms import SuiteAlarms, alarms, suite_false_alarms
-from results import fields
+from results import fields, files
 from results.record import Header
 
 SUFFIX = ".certificate.json"
@@ -111,9 +111,7 @@ class Certificate:
 
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
-        half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
-        half.replace(path)
+        files.write_text(path, json.dumps(self.to_dict(), indent=1))
         return path
 
 
@@ -156,7 +154,7 @@ def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: 
 def read(path: Path) -> Certificate:
     """Raises `AnalysisError` for a file that is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = fields.from_json(path.read_text(encoding="utf-8"))
         fields.check(values, FIELDS)
         cases = {}
         for case in values.pop("cases"):
@@ -170,10 +168,6 @@ def read(path: Path) -> Certificate:
         raise AnalysisError(
             f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
         ) from error
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _is_case(value: object) -> bool:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from results import store
+from results import files, store
 from results.fields import is_amount
 from results.record import Footer, Header, Measurement, Record, decode, encode
 from results.store import StoreError
@@ -92,18 +92,14 @@ def write(imported: Imported, root: Path) -> Path | None:
     path = store.new_path(root, header)
     if path.exists():
         return None
-    half = path.with_suffix(".part")  # no run as long as it may be half written
-    half.unlink(missing_ok=True)
-    try:
-        writer = store.Writer(half)
+    with files.replacing(path) as part:  # no run as long as it may be half written
+        writer = store.Writer(part)
         try:
             note = "read from a file of pytest-benchmark"
             writer.append(header, *imported.records, Footer(header.started, True, 0.0, 0.0, note))
         finally:
             writer.close()
-        return half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    return path
 
 
 def _header(values: dict[str, Any], text: str) -> Header:

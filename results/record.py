@@ -127,7 +127,7 @@ def encode(line: Line) -> str:
 def decode(text: str) -> Line:
     """The inverse of `encode`. Fields a newer schema added are ignored; a missing one raises `InvalidRecord`."""
     try:
-        values = json.loads(text, parse_constant=_refuse)
+        values = fields.from_json(text)
         if SUSPECT.search(text):
             values = visible_in(values)
         kind = _TYPES[values.pop("line")]
@@ -144,10 +144,6 @@ def decode(text: str) -> Line:
         return kind(**values)
     except (TypeError, KeyError, fields.WrongField) as error:
         raise InvalidRecord(f"a {_NAMES[kind]} line does not fit schema {SCHEMA}: {error}") from error
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def torn(text: str) -> bool:

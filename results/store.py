@@ -68,8 +68,7 @@ class Writer:
         what is written to a removed file is lost, and a file that shrank has lost what was measured.
         """
         text = "".join(encode(line) + "\n" for line in lines).encode()
-        self._require_as_left()
-        size = self._size
+        size = self._require_as_left()
         try:
             while text:
                 text = text[os.write(self._file, text) :]
@@ -82,8 +81,8 @@ class Writer:
             ) from error
         self._size = os.fstat(self._file).st_size
 
-    def _require_as_left(self) -> None:
-        """Raises `WriteFailed` unless the file at the path is the one that is open, and no shorter than it was left."""
+    def _require_as_left(self) -> int:
+        """The file's size. Raises `WriteFailed` unless the one at the path is open here, and no shorter than it was left."""
         open_one = os.fstat(self._file)
         try:
             there = self.path.stat()
@@ -99,6 +98,7 @@ class Writer:
                 f"{self.path} shrank from {self._size} to {open_one.st_size} bytes while it was written: what was measured is "
                 "no longer in it. Restore it from a copy and go on by the same command, with --resume where it has that"
             )
+        return open_one.st_size
 
     def close(self) -> None:
         os.close(self._file)
