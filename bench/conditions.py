@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import noise, nvml, processors
+from bench import noise, nvml, proc_stat, processors
 
 SAMPLE_SECONDS = 0.1
 T = TypeVar("T")
@@ -173,10 +173,9 @@ def _is_ours(pid: int) -> bool | None:
         if pid == os.getpid():
             return True
         try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            pid = int(proc_stat.fields(pid)[proc_stat.PARENT])
         except OSError:
             return None
-        pid = int(text.rpartition(")")[2].split()[1])
     return False
 
 

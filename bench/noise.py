@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bench import processors
+from bench import proc_stat, processors
 from results.record import Record
 
 Level = Literal["quiet", "somewhat noisy", "noisy"]
@@ -190,12 +190,12 @@ def _own_seconds() -> float:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                values = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                values = proc_stat.fields(entry.name)
             except OSError:  # it has ended meanwhile
                 continue
             pid = int(entry.name)
-            children.setdefault(int(values[1]), []).append(pid)
-            spent[pid] = sum(map(int, values[11:15])) / hertz  # utime stime cutime cstime of proc_pid_stat(5)
+            children.setdefault(int(values[proc_stat.PARENT]), []).append(pid)
+            spent[pid] = sum(map(int, values[proc_stat.TIMES])) / hertz
     total, waiting = 0.0, [os.getpid()]
     while waiting:
         pid = waiting.pop()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+Side = TypeVar("Side")
 LEAST_ROUNDS = 10
 
 
@@ -22,6 +24,6 @@ class Pace:
     busy_seconds: float = math.inf
 
 
-def order(backends: Sequence[str], number: int) -> list[str]:
-    """Who has a turn when, in a round: as given, and reversed in every second one (ABBA), so that drift hits all alike."""
-    return list(backends[:: 1 if number % 2 == 0 else -1])
+def order(sides: Sequence[Side], number: int) -> list[Side]:
+    """Who is when, in a round or replicate: as given, and reversed in every second one (ABBA), so that drift hits all alike."""
+    return list(sides[:: 1 if number % 2 == 0 else -1])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import impls
-from bench import alone, processors, room, scratch, study, turns
+from bench import alone, pace, processors, room, scratch, study, turns
 from bench.case import Case
 from bench.code import Code
 from bench.conditions import Watch
@@ -111,7 +111,7 @@ class Pairs:
 
     def _one_after_the_other(self, questions: Sequence[Question], number: int) -> None:
         """One pair of workers for questions that share their backends."""
-        order = SIDES[:: 1 if number % 2 == 0 else -1]
+        order = pace.order(SIDES, number)
         with scratch.folder() as cache:
             folders: dict[Side, Path] = {side: cache / side for side in SIDES}
             timed = [question for question in questions if not study.get(question.study).measures_alone(question.case)]

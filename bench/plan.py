@@ -12,7 +12,7 @@ from typing import Any
 import impls
 from bench import environment, filters, processors, study
 from bench.case import Case
-from bench.pace import Pace
+from bench.pace import Pace, order
 from bench.prepare import NULL
 from bench.study import Scale
 from bench.suites import SUITES, offered
@@ -140,8 +140,7 @@ class Plan:
         found: dict[str, list[str]] = {}
         for name in self.compared():
             found.setdefault(impls.framework(name), []).append(name)
-        groups = [tuple(names) for names in found.values()]
-        return groups[:: -1 if number % 2 else 1]
+        return order([tuple(names) for names in found.values()], number)
 
     def begins_with(self, number: int) -> list[Task]:
         """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.

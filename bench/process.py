@@ -312,9 +312,7 @@ def temporary_folder(cache: Path) -> Path:
 UNWANTED = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_DEFAULT_DEVICE", "LANG", "LANGUAGE", "TEMP", "TMP")
 UNWANTED_KINDS = ("GIT_", "LC_", "PYTHON")
 # Of Python's, which are switches that change how a program runs: where its packages are, and whether it leaves bytecode.
-WANTED = (
-    "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE",
-)  # fmt: skip
+WANTED = ("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE")
 
 
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:

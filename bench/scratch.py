@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import proc_stat
+
 PREFIX = "lstm-bench-"
 NOTE = "owner.json"
 
@@ -52,7 +54,7 @@ def _is_gone(pid: int, started: str | None) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks after the system did (proc(5)); None where the system does not say."""
+    """When a process started, in clock ticks after the system did; None where the system does not say."""
     if sys.platform != "linux":
         return None
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    return proc_stat.fields(pid)[proc_stat.STARTED]
