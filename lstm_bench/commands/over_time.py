@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -136,19 +138,17 @@ def certify(
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
     from bench import systems
-    from bench.user_repository import WORKING_TREE, find, known_backends
-    from lstm_bench import device_policy, progress, views
+    from bench.user_repository import WORKING_TREE, find
+    from lstm_bench import views
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from results import store
 
     systems.require_measuring()
     meant = find(repository, backends_path, revisions=repository is not None)
-    with known_backends(meant, [WORKING_TREE]) as own:
-        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
-        with progress.for_terminal() as display, device_policy.announced(wait):
-            options = comparing.Options(meant)
-            made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
+    with _measuring(meant, [WORKING_TREE], suite, backend, where, threads, scale, wait) as (chosen, display):
+        options = comparing.Options(meant)
+        made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
@@ -179,8 +179,8 @@ def bisect(
     A search that was interrupted goes on by the same command.
     """
     from bench import systems
-    from bench.user_repository import find, known_backends
-    from lstm_bench import bisect_view, device_policy, progress
+    from bench.user_repository import find
+    from lstm_bench import bisect_view
     from lstm_bench.commands import bisecting
     from results import store
 
@@ -188,15 +188,28 @@ def bisect(
     certificate = _certificate(certificates, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
     options = _options(meant, build_environments, False, location, certificate)
-    with known_backends(meant, [bad, good]) as own:
-        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
-        with progress.for_terminal() as display, device_policy.announced(wait):
-            found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+    with _measuring(meant, [bad, good], suite, backend, where, threads, scale, wait) as (chosen, display):
+        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
         print(json.dumps(bisect_view.values(found), indent=2))
     else:
         print("\n".join(bisect_view.sentences(found, options.repository)))
     sys.exit(found.exit_code)
+
+
+@contextmanager
+def _measuring(
+    meant: Repository, revisions: Sequence[str], suite: str, backends: list[str] | None, where: list[str] | None,
+    threads: int | None, scale: str | None, wait: bool,
+) -> Iterator[tuple[Plan, Listener]]:  # fmt: skip
+    """What will be measured of these revisions, whose own backends are known meanwhile, and who shows how far it is."""
+    from bench.user_repository import known_backends
+    from lstm_bench import device_policy, progress
+
+    with known_backends(meant, revisions) as own:
+        chosen = _plan(suite, backends or own, where, threads=threads, scale=scale)
+        with progress.for_terminal() as display, device_policy.announced(wait):
+            yield chosen, display
 
 
 def _plan(what: str, backends: list[str], where: list[str] | None, **options: Any) -> Plan:
@@ -268,18 +281,16 @@ def track(
     be installed.
     """
     from bench import systems
-    from bench.user_repository import find, known_backends
-    from lstm_bench import device_policy, progress
+    from bench.user_repository import find
+    from lstm_bench import device_policy
     from lstm_bench.commands import tracking
     from results import store
 
     systems.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
-    with known_backends(meant, newest_first) as own:
-        chosen = _plan(suite, backend or own, where, threads=threads, scale=scale)
-        with progress.for_terminal() as display, device_policy.announced(wait):
-            done = tracking.track(revisions, chosen, out or store.HISTORY, display, meant, not again, build_environments)
+    with _measuring(meant, newest_first, suite, backend, where, threads, scale, wait) as (chosen, display):
+        done = tracking.track(revisions, chosen, out or store.HISTORY, display, meant, not again, build_environments)
     device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
