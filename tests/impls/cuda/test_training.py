@@ -12,19 +12,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from impls.backends._cuda.module import LSTM
+from tests.impls.cuda.twins import modules
 
 OPTIONS = [{}, {"num_layers": 2, "bidirectional": True}, {"proj_size": 3}, {"bias": False}]
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 HOOKED = 3.0
-
-
-def modules(**options) -> tuple[nn.LSTM, LSTM]:
-    torch.manual_seed(0)
-    theirs = nn.LSTM(4, 7, dtype=torch.float64, **options)
-    ours = LSTM(4, 7, dtype=torch.float64, **options)
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
 
 
 def inputs(count: int = 2) -> list[Tensor]:

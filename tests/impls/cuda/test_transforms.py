@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from impls.backends._cuda import plain
 from impls.backends._cuda.module import LSTM
 from impls.backends._cuda.ops import lstm_layer
+from tests.impls.cuda.twins import modules
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
@@ -24,14 +25,6 @@ Y = 0  # of a module's answer
 def fresh_dynamo():
     """Dynamo leaves code alone for good once it met it inside of a transform."""
     torch._dynamo.reset()
-
-
-def modules(**options) -> tuple[nn.LSTM, LSTM]:
-    torch.manual_seed(0)
-    theirs = nn.LSTM(4, 7, dtype=torch.float64, **options)
-    ours = LSTM(4, 7, dtype=torch.float64, **options)
-    ours.load_state_dict(theirs.state_dict())
-    return theirs, ours
 
 
 def drawn(seed: int = 1, *shape: int) -> Tensor:
