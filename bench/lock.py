@@ -1,4 +1,7 @@
-"""One run at a time on a device: two would measure each other."""
+"""One run at a time on a device: two would measure each other.
+
+The lock is a file in one place for all users of a machine, whatever their TMPDIR.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import re
 import shlex
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +21,8 @@ from pathlib import Path
 from bench import systems
 
 HOLDER_BYTES = 200  # of the line that says who holds the lock
+FOLDER_VARIABLE = "LSTM_BENCH_LOCKS"
+FOLDER = "/tmp"  # which every POSIX system has and every user may write to
 
 
 class DeviceBusy(RuntimeError):
@@ -26,7 +30,7 @@ class DeviceBusy(RuntimeError):
 
 
 class NotOurs(RuntimeError):
-    """Something else lies where the lock's file belongs; the message says what to do."""
+    """The lock's file cannot be opened, or something else lies in its place; the message says what to do."""
 
 
 class StoppedWaiting(KeyboardInterrupt):
@@ -67,16 +71,17 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
 
     Args:
         device: cpu or cuda.
-        folder: where the lock's file is; the system's folder for temporary files if None.
+        folder: where the lock's file is; if None, the folder named by LSTM_BENCH_LOCKS, or /tmp.
         inner: be content if this process holds it already, as what measures is inside of what made the results' file.
 
     Raises:
         DeviceBusy: another process holds it, and the policy is not to wait.
+        NotOurs: its file is no lock of lstm-bench's, or cannot be opened.
         StoppedWaiting: Ctrl-C while it was waited for.
     """
     if sys.platform == "win32":
         raise systems.UnsupportedSystem
-    path = (folder or Path(tempfile.gettempdir())) / f"lstm-bench-{device}.lock"
+    path = (folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)) / f"lstm-bench-{device}.lock"
     if inner and path in _held:
         yield
         return
@@ -102,7 +107,10 @@ def _open(path: Path) -> int:
         handle = _opened(path)
     except OSError as error:
         if error.errno != errno.ELOOP:
-            raise
+            raise NotOurs(
+                f"cannot open the lock {path}: {error.strerror}; name a folder that everybody who measures on this machine "
+                f"may write to by {FOLDER_VARIABLE}"
+            ) from error
         raise NotOurs(f"{path} is a symbolic link and not lstm-bench's lock; remove it and measure again") from None
     found = os.fstat(handle)
     regular = stat.S_ISREG(found.st_mode) and found.st_nlink == 1

@@ -25,6 +25,8 @@ LAST_WORDS_SECONDS = 1.0
 END_SECONDS = 10.0  # in which a worker that was told to end, or seems to have, does
 POLL_SECONDS = 0.2  # how often a worker's end is looked for where the system cannot tell
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
+# Where Linux counts processes that ran out of memory and were killed: of this container (cgroup v2), or of the whole machine.
+KILL_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
 class WorkerFailed(RuntimeError):
@@ -41,6 +43,7 @@ class WorkerProcess:
     def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0, code: Code = HERE) -> None:
         systems.require_measuring()
         self.backend = backend
+        self._memory_kills = memory_kills()
         temporary_folder(cache).mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [*_supervised(), code.python, "-P", "-m", "bench.worker", backend, ",".join(map(str, cpus))],
@@ -77,6 +80,7 @@ class WorkerProcess:
                 raise self._kill_for("crash", "it wrote to its parent without being asked")
         except EOFError:
             raise self._death() from None
+        self._memory_kills = memory_kills()
         self._number += 1
         number = {"number": self._number} if self._numbered else {}
         assert self._process.stdin is not None
@@ -171,16 +175,32 @@ class WorkerProcess:
             return self._kill_for("crash", "it closed its pipe to its parent and went on")
         text = self._last_words.text()
         last = text[-600:]
+        kind: FailureKind = "crash"
         if code < 0:
             name = signal.Signals(-code).name
             cause = f"killed by {name}"
-            if name == "SIGKILL":
-                cause += " (the kernel's out-of-memory killer does this)"
+            if name == "SIGKILL" and self._memory_kills is not None and memory_kills() != self._memory_kills:
+                kind = "out_of_memory"
+                cause += " while the kernel killed a process for lack of memory"
+            elif name == "SIGKILL":
+                cause += (
+                    " from outside" if self._memory_kills is not None else " (the kernel does this for lack of memory, too)"
+                )
         else:
             cause = f"exited with code {code}"
         if name := cuda_errors.named_in(text):  # PyTorch and XLA abort where they free memory of a corrupted context
             cause += f" after {name}"
-        return WorkerFailed("crash", f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
+        return WorkerFailed(kind, f"the worker was {cause}" + (f"; last words: {last}" if last else ""))
+
+
+def memory_kills() -> int | None:
+    """How many processes the kernel has killed for lack of memory, by the first of `KILL_COUNTERS`; None where none tells."""
+    for counter in KILL_COUNTERS:
+        with contextlib.suppress(OSError):
+            counts = dict(line.split() for line in counter.read_text(encoding="utf-8").splitlines())
+            if "oom_kill" in counts:
+                return int(counts["oom_kill"])
+    return None
 
 
 class _Lines:

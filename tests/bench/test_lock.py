@@ -162,6 +162,26 @@ def test_what_is_not_our_lock_is_named_and_not_touched(tmp_path: Path, put):
     assert victim.read_text() == "my thesis\n"
 
 
+def test_the_lock_is_in_one_place_whatever_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    assert lock.FOLDER == "/tmp"
+    with lock.device_lock("cpu"):
+        assert (tmp_path / "lstm-bench-cpu.lock").is_file(), "where LSTM_BENCH_LOCKS says"
+    monkeypatch.delenv(lock.FOLDER_VARIABLE)
+    monkeypatch.setattr(lock, "FOLDER", str(tmp_path / "common"))
+    (tmp_path / "common").mkdir()
+    with lock.device_lock("cpu"):
+        assert (tmp_path / "common" / "lstm-bench-cpu.lock").is_file()
+
+
+def test_a_folder_that_takes_no_lock_is_named_with_the_way_out(tmp_path: Path):
+    with (
+        pytest.raises(lock.NotOurs, match=r"cannot open the lock .*absent.*LSTM_BENCH_LOCKS"),
+        device_lock("cpu", tmp_path / "absent"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"123\n", b"4711 lstm-bench run quick\n", b"99 x"])
 def test_what_an_earlier_run_left_in_the_lock_is_harmless(tmp_path: Path, content: bytes):
     path = tmp_path / "lstm-bench-cpu.lock"

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import processors, turns
+from bench import process, processors, turns
 from bench.case import Case
 from bench.code import Code
 from bench.pace import LEAST_ROUNDS, Pace
@@ -104,7 +104,30 @@ def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
         ready["numpy"]._process.wait()  # dead before it is asked
         reply = turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)["numpy"]
     assert reply["kind"] == "crash"
-    assert "out-of-memory killer" in reply["reason"]
+    assert "killed by SIGKILL from outside" in reply["reason"]
+
+
+@pytest.mark.parametrize("before, after, kind, said", [
+    ("oom 1\noom_kill 2\n", "oom 1\noom_kill 3\n", "out_of_memory", "for lack of memory"),
+    ("oom 1\noom_kill 2\n", "oom 9\noom_kill 2\n", "crash", "from outside"),
+    (None, None, "crash", "the kernel does this for lack of memory, too"),
+])  # fmt: skip
+def test_a_kill_by_the_kernel_for_lack_of_memory_is_told_from_others(
+    tmp_path, monkeypatch, before: str | None, after: str | None, kind: str, said: str
+):
+    counter = tmp_path / "memory.events"
+    monkeypatch.setattr(process, "KILL_COUNTERS", (tmp_path / "absent", counter))
+    if before is not None:
+        counter.write_text(before)
+    with Workers(CPUS, tmp_path) as workers:
+        ready, _ = workers.get(["numpy"])
+        if after is not None:
+            counter.write_text(after)
+        os.kill(ready["numpy"].pid, signal.SIGKILL)
+        ready["numpy"]._process.wait()
+        with pytest.raises(WorkerFailed, match=said) as failure:
+            ready["numpy"].request("prepare", 60)
+    assert failure.value.kind == kind
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
