@@ -138,10 +138,13 @@ def _cases(
     first = {
         tuple(map(str, key)): float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]
     }
+    # Made for all cases at once: for one case it costs far more than all that is computed of it.
+    plain = rows_of(times.drop_duplicates(CASE).drop(columns=["samples", "blocks", "notes"]))
+    own = {tuple(str(row[name]) for name in CASE): row for row in plain}
     rows: list[dict[str, Any]] = []
     for (study, case, backend), part in times.groupby(CASE, sort=False):
         key = (str(study), str(case), str(backend))
-        row = rows_of(part.drop(columns=["samples", "blocks", "notes"])[:1])[0]
+        row = own[key]
         row |= _time(part, location)
         seconds = float(row["seconds"])
         row |= {

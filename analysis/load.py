@@ -128,14 +128,14 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 
 def records_frame(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per record. Columns every record has come first and are there even when there is no record."""
-    rows = [_row(run, record) for run in runs for record in run.records]
+    rows = [row(run.header, record) for run in runs for record in run.records]
     return pd.DataFrame(rows, columns=_columns(rows, RECORD_COLUMNS))
 
 
 def series_frame(runs: Iterable[Run]) -> pd.DataFrame:
     """One row per metric of an ok record that has samples."""
     rows = [
-        _row(run, record)
+        row(run.header, record)
         | {
             "metric": measurement.metric,
             "unit": measurement.unit,
@@ -191,17 +191,18 @@ def _columns(rows: list[dict[str, object]], first: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
 
 
-def _row(run: Run, record: Record) -> dict[str, object]:
+def row(header: Header, record: Record) -> dict[str, object]:
+    """The columns of one record, without its measurements."""
     own = {
-        "run": run.header.run,
-        "machine": run.header.machine,
-        "protocol": run.header.protocol,
+        "run": header.run,
+        "machine": header.machine,
+        "protocol": header.protocol,
         "study": record.study,
         "case": record.case,
         "backend": record.backend,
         "replicate": record.replicate,
-        "run_key": identity(run.header),
-        "replicate_key": f"{identity(run.header)}/{record.replicate}",
+        "run_key": identity(header),
+        "replicate_key": f"{identity(header)}/{record.replicate}",
         "status": record.status,
         "kind": record.kind or "",
         "reason": record.reason,

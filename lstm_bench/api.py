@@ -119,12 +119,12 @@ def load(path: Path | str | None = None, *, out: Path | str | None = None, as_fr
     import_paths.require_own()
     from results import store
 
-    read = store.read(store.newest(_path(out) or store.ROOT) if path is None else store.only(Path(path)))
+    run = store.newest(_path(out) or store.ROOT) if path is None else store.only(Path(path))
     if not as_frame:
-        return read
+        return store.read(run)
     from analysis import export
 
-    return export.samples([read])
+    return export.samples([run])
 
 
 def compare(

@@ -52,12 +52,17 @@ def split(run: Path, records: Mapping[Task, Record]) -> tuple[tuple[Record, ...]
     """
     excluded = beside(run)
     for task in excluded:
-        if task not in records or records[task].status != "failed":
-            raise InvalidExclusions(
-                f"{run.with_name(FILE)}: {task} is no failed record of {run.name}; make it again with: "
-                f"python -m bench.exclusions {run.parent}"
-            )
+        require_failed(run, task, records.get(task))
     return tuple(record for task, record in records.items() if task not in excluded), excluded
+
+
+def require_failed(run: Path, task: Task, record: Record | None) -> None:
+    """Raise `InvalidExclusions` unless the record that the file names is one that failed."""
+    if record is None or record.status != "failed":
+        raise InvalidExclusions(
+            f"{run.with_name(FILE)}: {task} is no failed record of {run.name}; make it again with: "
+            f"python -m bench.exclusions {run.parent}"
+        )
 
 
 def encode(found: Mapping[str, Mapping[Task, Reason]]) -> str:

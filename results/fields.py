@@ -73,7 +73,21 @@ def is_measurement(value: Any) -> bool:
         return False
     samples, blocks, notes = value.get("samples"), value.get("blocks", []), value.get("notes", [])
     number = is_amount if value["unit"] in NEVER_NEGATIVE else is_number
-    return is_list_of(number)(samples) and is_list_of(is_count)(blocks) and is_list_of(is_text)(notes)
+    if not (is_list_of(number)(samples) and is_list_of(is_count)(blocks) and is_list_of(is_text)(notes)):
+        return False
+    return not blocks or sum(blocks) == len(samples)
+
+
+def is_scalar(value: Any) -> bool:
+    return value is None or is_text(value) or is_flag(value) or is_number(value)
+
+
+def is_parameters(value: Any) -> bool:
+    return is_table_of(is_scalar)(value) and fits(value, PARAMETERS)
+
+
+def is_plan(value: Any) -> bool:
+    return is_table(value) and fits(value, PLAN)
 
 
 def is_environment(value: Any) -> bool:
@@ -84,19 +98,35 @@ def is_environment(value: Any) -> bool:
     return all(is_table(value.get(name, {})) for name in tables if value.get(name) is not None)
 
 
+PARAMETERS: Mapping[str, Check] = {
+    **dict.fromkeys(("cell", "phase", "launch", "device", "dtype"), is_text),
+    **dict.fromkeys(("steps", "batch", "hidden_size", "input_size", "layers"), is_count),
+}
+PLAN: Mapping[str, Check] = {
+    **dict.fromkeys(("suite", "comparison", "side", "corpus"), or_none(is_text)),
+    **dict.fromkeys(("studies", "backends", "filters", "sides", "commits"), or_none(is_list_of(is_text))),
+    **dict.fromkeys(("replicates", "threads", "seed"), or_none(is_count)),
+    "unavailable": or_none(is_table_of(is_text)), "time_budget": or_none(is_amount),
+}  # fmt: skip
 RECORD: Mapping[str, Check] = {
-    "study": is_text, "case": is_text, "backend": is_text, "replicate": is_count, "status": is_text, "parameters": is_table,
-    "reason": is_text, "kind": or_none(is_text), "measurements": is_list_of(is_measurement), "counts": is_table_of(is_number),
+    **dict.fromkeys(("study", "case", "backend", "status", "reason"), is_text),
+    "replicate": is_count, "parameters": is_parameters,
+    "kind": or_none(is_text), "measurements": is_list_of(is_measurement), "counts": is_table_of(is_number),
     "provenance": is_table_of(is_text), "conditions": is_table, "started": is_amount, "seconds": is_amount,
 }  # fmt: skip
 HEADER: Mapping[str, Check] = {
     "run": is_text, "started": is_moment, "protocol": is_count, "machine": is_text, "environment": is_environment,
-    "plan": is_table, "schema": is_count, "claims": is_list_of(is_table),
+    "plan": is_plan, "schema": is_count, "claims": is_list_of(is_table),
 }  # fmt: skip
 FOOTER: Mapping[str, Check] = {
     "finished": is_moment, "complete": is_flag, "seconds": is_number, "measuring_seconds": is_number, "note": is_text,
     "warm_up_seconds": or_none(is_number),
 }  # fmt: skip
+
+
+def fits(values: Mapping[str, Any], checks: Mapping[str, Check]) -> bool:
+    """Whether every field that is there is right."""
+    return all(is_right(values[name]) for name, is_right in checks.items() if name in values)
 
 
 def check(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:

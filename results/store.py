@@ -201,11 +201,9 @@ def read(path: Path) -> Run:
     header, footer = None, None
     records: dict[exclusions.Task, Record] = {}
     damaged: list[int] = []
-    for number, line in _lines(path, damaged):
+    for line in _lines_once(path, damaged):
         if isinstance(line, Header):
             header = header or line
-        elif isinstance(line, Record) and line.task in records:
-            _skip(path, number, "it repeats an outcome; the first one counts", damaged)
         elif isinstance(line, Record):
             records[line.task] = line
         else:
@@ -220,6 +218,31 @@ def read(path: Path) -> Run:
     except exclusions.InvalidExclusions as error:
         raise StoreError(str(error)) from error
     return Run(path, header, kept, footer, tuple(damaged), left_out)
+
+
+def stream(path: Path) -> Iterator[tuple[Header, Record]]:
+    """The records of a run that `read` gives, one at a time and each with the run's header: for files larger than memory.
+
+    Raises `StoreError` as `read` does, where the file of exclusions is wrong only at the end.
+    """
+    header = None
+    try:
+        excluded = exclusions.beside(path)
+        absent = set(excluded)
+        for line in _lines_once(path):
+            if isinstance(line, Header):
+                header = header or line
+            elif isinstance(line, Record) and line.task in excluded:
+                exclusions.require_failed(path, line.task, line)
+                absent.remove(line.task)
+            elif isinstance(line, Record) and header is not None:
+                yield header, line
+        for task in absent:
+            exclusions.require_failed(path, task, None)
+    except exclusions.InvalidExclusions as error:
+        raise StoreError(str(error)) from error
+    if header is None:
+        raise _no_run(path)
 
 
 def written(path: Path) -> dict[exclusions.Task, Record]:
@@ -291,11 +314,7 @@ def newest(root: Path) -> Path:
 
 def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[tuple[int, Line]]:
     """What can be read, with its line's number; the numbers of lines that are not merely half-written go to `damaged`."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in _text_lines(path):
         if not line.strip():
             continue
         try:
@@ -307,6 +326,28 @@ def _lines(path: Path, damaged: list[int] | None = None) -> Iterator[tuple[int, 
                 _skip(path, number, "it was half-written when the run was interrupted", None)
             else:
                 _skip(path, number, f"it is damaged ({error}); restore the file from a copy of it", damaged)
+
+
+def _lines_once(path: Path, damaged: list[int] | None = None) -> Iterator[Line]:
+    """What can be read; of two records of one task the first."""
+    tasks: set[exclusions.Task] = set()
+    for number, line in _lines(path, damaged):
+        if isinstance(line, Record):
+            if line.task in tasks:
+                _skip(path, number, "it repeats an outcome; the first one counts", damaged)
+                continue
+            tasks.add(line.task)
+        yield line
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """One at a time, so that a file of any size is read in the memory of its longest line."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                yield number, line.removesuffix("\n")
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _skip(path: Path, number: int, why: str, damaged: list[int] | None) -> None:

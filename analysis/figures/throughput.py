@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -21,7 +22,9 @@ ROOM = 2.0  # beyond the outermost points: an interval that is wider runs out of
 
 
 def draw(cases: pd.DataFrame, over: Over) -> Drawing | None:
-    """Curves of every backend over one size. cases: as in `Findings.cases`, of one device."""
+    """Curves of every backend over one size. cases: as in `Findings.cases`, of one device; without a rate they are left out."""
+    rates = cases["tokens_per_second"].astype(float)
+    cases = cases[(rates > 0) & np.isfinite(rates)]
     phases = {phase: sweeps(cases[cases["phase"] == phase], [over]) for phase in words.PHASES}
     phases = {phase: found for phase, found in phases.items() if found}
     if not phases:

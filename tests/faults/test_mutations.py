@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import certificate, export, load, show
+from analysis import certificate, export, load, report, show
 from bench.language import checkpoint
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
@@ -91,9 +91,12 @@ def read_run(path: Path) -> None:
     run = store.read(path)
     show.rows([path])
     show.values([path])
-    export.samples([run])
+    export.export([path], path.with_suffix(".csv"))
+    export.samples([path])
     load.load([path])
     certificate.newest_for(path.parent, run.header)
+    if is_full():
+        report.build([path], path.parent / "report")
 
 
 def a_certificate(folder: Path) -> bytes:
