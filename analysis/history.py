@@ -163,10 +163,10 @@ def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median)
 
 
 def read(root: Path) -> list[Run]:
-    """Every run of the history. A damaged line is skipped with a warning; a file without its first line is refused."""
+    """Every run of the history. A damaged line is skipped with a warning, and a file that is no run."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", store.DamagedLine)
-        return [store.read(path) for path in store.find(root)]
+        return [store.read(path) for path in store.readable(store.find(root))]
 
 
 def _seconds(record: Record, location: Location) -> float | None:

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis import words
 from results.exclusions import Reason
 from results.record import Header, Record
-from results.store import ROOT, Run, at, find, newest, read, read_header
+from results.store import ROOT, Run, at, find, newest, read, read_header, readable
 
 MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
@@ -50,13 +50,13 @@ class Section:
 
 
 def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
-    """The run files meant by `paths` (files or folders); without any, the latest run below `root`."""
+    """The runs meant by `paths` (files or folders), without the files that are no runs; the latest one below `root` if empty."""
     if not paths:
         return [newest(root)]
     chosen: dict[Path, None] = {}
     for path in paths:
         chosen |= dict.fromkeys(at(Path(path)))
-    return list(chosen)
+    return readable(list(chosen))
 
 
 def newest_of_each_study(root: Path = ROOT) -> list[Path]:

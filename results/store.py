@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -255,6 +255,19 @@ def header_of(path: Path) -> Header:
     if (header := read_header(path)) is None:
         raise _no_run(path)
     return header
+
+
+def readable(paths: Sequence[Path]) -> list[Path]:
+    """Those of the files that are runs; the others are left out with a `DamagedLine` warning each.
+
+    Raises `Corrupt`, of the first of them, where none is a run.
+    """
+    errors = {path: _no_run(path) for path in paths if read_header(path) is None}
+    if errors and len(errors) == len(paths):
+        raise errors[paths[0]]
+    for error in errors.values():
+        warnings.warn(f"left out: {error}", DamagedLine, stacklevel=2)
+    return [path for path in paths if path not in errors]
 
 
 def _no_run(path: Path) -> Corrupt:

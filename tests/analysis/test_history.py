@@ -10,7 +10,7 @@ import pytest
 
 from analysis import changes, history
 from results.record import Measurement, Record
-from results.store import Corrupt
+from results.store import Corrupt, DamagedLine
 from tests.analysis.history_synthetic import COMMITS, MACHINE_CHANGED, STEPS, times, write
 
 
@@ -97,11 +97,15 @@ def _three(record: Record) -> Record:
     return replace(record, measurements=(Measurement("time", "s", (1.0, 2.0, 3.0)),))
 
 
-def test_a_corrupt_file_is_named(tmp_path: Path):
+def test_a_corrupt_file_is_named_and_left_out(tmp_path: Path):
     write(tmp_path, ("flat",))
-    bad = next(tmp_path.rglob("*.jsonl"))
-    bad.write_text("no JSON\n")
-    with pytest.raises(Corrupt, match=r"is no run: its first line.*restore the file from a copy"):
+    first, *others = sorted(tmp_path.rglob("*.jsonl"))
+    first.write_text("no JSON\n")
+    with pytest.warns(DamagedLine, match=rf"left out: {first} is no run: its first line.*restore the file from a copy"):
+        assert len(history.read(tmp_path)) == len(others) > 0
+    for other in others:
+        other.unlink()
+    with pytest.raises(Corrupt, match=rf"{first} is no run"):
         history.read(tmp_path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from analysis.findings import find_out
 from analysis.load import choose, load
 from analysis.report import build
-from results.store import DamagedLine, StoreError
+from results.store import Corrupt, DamagedLine, StoreError
 from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
 
 QUICK = Path(__file__).parents[2] / "results/runs/2026-11-22/intel-xeon-2c-0833fe/111709-quick.jsonl"
@@ -122,3 +122,18 @@ def test_runs_of_the_same_second_of_other_days_are_other_replicates(tmp_path):
     (section,) = load([tmp_path])
     assert section.series["run_key"].nunique() == 3
     assert section.series["replicate_key"].nunique() == 3 * lines[0]["plan"]["replicates"]
+
+
+@pytest.mark.parametrize(
+    "harm", [b"", b"{}\n", b"\xff\xfe\x00", b'{"line":"end"}\n'], ids=["empty", "no line", "no text", "no header"]
+)
+def test_a_file_that_is_no_run_is_named_and_left_out_and_the_others_are_read(tmp_path: Path, harm: bytes) -> None:
+    write(SMALL, tmp_path)
+    bad = tmp_path / "2020-01-01" / "m0" / "000000-quick.jsonl"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(harm)
+    with pytest.warns(DamagedLine, match=rf"left out: {bad} is no run"):
+        sections = load([tmp_path])
+    assert [section.machine for section in sections] == ["imaginary-cpu"]
+    with pytest.raises(Corrupt, match=rf"{bad} is no run"):
+        load([bad])
