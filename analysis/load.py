@@ -50,7 +50,7 @@ class Section:
 
 
 def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
-    """The runs meant by `paths` (files or folders), without the files that are no runs; the latest one below `root` if empty."""
+    """The runs meant by `paths` (files or folders), without files that are no runs; the latest below `root` where empty."""
     if not paths:
         return [newest(root)]
     chosen: dict[Path, None] = {}
