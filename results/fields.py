@@ -75,7 +75,7 @@ def is_measurement(value: Any) -> bool:
     number = is_amount if value["unit"] in NEVER_NEGATIVE else is_number
     if not (is_list_of(number)(samples) and is_list_of(is_count)(blocks) and is_list_of(is_text)(notes)):
         return False
-    return not blocks or sum(blocks) == len(samples)
+    return not blocks or sum(blocks) == len(value["samples"])
 
 
 def is_scalar(value: Any) -> bool:
