@@ -14,9 +14,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import agreement
-from bench.case import Case
-from bench.cuda_errors import named_in
+from bench.harness.case import Case
+from bench.worker import agreement
+from bench.worker.cuda_errors import named_in
 from results import exclusions, store
 from results.exclusions import Reason, Task
 from results.record import Record

@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from impls import backends
-from impls.backend import Advances as Advances
-from impls.backend import Backend as Backend
-from impls.backend import Launch as Launch
-from impls.backend import Loaded as Loaded
-from impls.backend import Phase as Phase
-from impls.backend import Remembers as Remembers
-from impls.backend import SupportsGraph as SupportsGraph
-from impls.backend import Widens as Widens
-from impls.spec import CELLS, Device, DType
-from impls.spec import GRUSpec as GRUSpec
-from impls.spec import LSTMSpec as LSTMSpec
-from impls.spec import LSTMStackSpec as LSTMStackSpec
-from impls.spec import MinLSTMSpec as MinLSTMSpec
-from impls.spec import RNNSpec as RNNSpec
-from impls.spec import Spec as Spec
-from impls.spec import SSMSpec as SSMSpec
-from impls.spec import TransformerSpec as TransformerSpec
+from impls.interface import Advances as Advances
+from impls.interface import Backend as Backend
+from impls.interface import Launch as Launch
+from impls.interface import Loaded as Loaded
+from impls.interface import Phase as Phase
+from impls.interface import Remembers as Remembers
+from impls.interface import SupportsGraph as SupportsGraph
+from impls.interface import Widens as Widens
+from impls.specs.recurrent import CELLS, Device, DType
+from impls.specs.recurrent import GRUSpec as GRUSpec
+from impls.specs.recurrent import LSTMSpec as LSTMSpec
+from impls.specs.recurrent import LSTMStackSpec as LSTMStackSpec
+from impls.specs.recurrent import MinLSTMSpec as MinLSTMSpec
+from impls.specs.recurrent import RNNSpec as RNNSpec
+from impls.specs.recurrent import Spec as Spec
+from impls.specs.recurrent import SSMSpec as SSMSpec
+from impls.specs.recurrent import TransformerSpec as TransformerSpec
 
 if TYPE_CHECKING:
     from impls.batch import Batch as Batch

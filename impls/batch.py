@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from impls.draw import Draw
-from impls.spec import Recurrent, Spec
+from impls.specs.recurrent import Recurrent, Spec
 
 
 class InvalidBatch(ValueError):

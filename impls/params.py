@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from impls import init
-from impls.model_spec import ModelSpec
-from impls.spec import Spec
+from impls.specs.model import ModelSpec
+from impls.specs.recurrent import Spec
 
 Params = Mapping[str, np.ndarray]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from impls.backend import Launch, Phase
-from impls.spec import Recurrent, Spec
+from impls.interface import Launch, Phase
+from impls.specs.recurrent import Recurrent, Spec
 
 
 def first(*reasons: str | None) -> str | None:

@@ -16,7 +16,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from impls.backends._cuda.module import LSTM
+    from impls.cuda.torch.module import LSTM
     from lstm_bench.api import compare, load, run
     from lstm_bench.measuring import measure
 
@@ -27,7 +27,7 @@ if not TYPE_CHECKING and importlib.util.find_spec("torch") is None:
     __all__.remove("LSTM")  # lest `from lstm_bench import *` fail where PyTorch is not installed
 
 _PLACES = {
-    "LSTM": "impls.backends._cuda.module",
+    "LSTM": "impls.cuda.torch.module",
     "compare": "lstm_bench.api", "load": "lstm_bench.api", "run": "lstm_bench.api",
     "measure": "lstm_bench.measuring",
 }  # fmt: skip

@@ -84,7 +84,7 @@ def _carry_out() -> int | str | None:
         from lstm_bench.commands.app import app
 
         if sys.argv[1:2] and sys.argv[1] in MEASURING:
-            from bench import scratch
+            from bench.processes import scratch
 
             for place in scratch.sweep():
                 print(f"removed {place}, which a run that was killed had left behind", file=sys.stderr)
@@ -112,15 +112,15 @@ def _interrupted(stop: BaseException) -> str:
     how = GO_ON.get("".join(sys.argv[1:2]))
     if how is None:
         return "interrupted"
-    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.session.Interrupted`, where a run had begun
+    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.harness.session.Interrupted`, where a run had begun
     given = shlex.join(["lstm-bench", *sys.argv[1:]])
     if path is None and how:
         return f"interrupted before anything was measured\nstart again with: {given}"
     if path is None:
         return f"interrupted; what was measured before is kept\ngo on with: {given}"
-    from lstm_bench import ending
+    from lstm_bench.views import run_summary
 
-    return f"interrupted; {ending.kept(path)}\nfinish it with: {given}{f' {how}' * (bool(how) and how not in sys.argv)}"
+    return f"interrupted; {run_summary.kept(path)}\nfinish it with: {given}{f' {how}' * (bool(how) and how not in sys.argv)}"
 
 
 def _flush() -> None:

@@ -12,7 +12,7 @@ from lstm_bench import import_paths
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.run import Listener
+    from bench.harness.run import Listener
     from lstm_bench.commands.compare import Outcome
     from results.record import Record
     from results.store import Run
@@ -58,14 +58,14 @@ def run(
 
     Raises:
         impls.UnknownName: no such suite, study, backend or parameter.
-        bench.filters.InvalidFilter: a filter that cannot be read, or that no case passes.
-        bench.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
-        bench.language.text.InvalidCorpus: the corpus is too short, or nothing reads it.
+        bench.harness.filters.InvalidFilter: a filter that cannot be read, or that no case passes.
+        bench.harness.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
+        bench.studies.quality.text.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.
-        bench.systems.UnsupportedSystem: on Windows.
-        bench.lock.DeviceBusy: another run is measuring here.
-        bench.session.NothingToResume: there is no interrupted run.
-        bench.session.Interrupted: Ctrl-C, as a `KeyboardInterrupt`; its `path` is the run as far as it went.
+        bench.machine.systems.UnsupportedSystem: on Windows.
+        bench.machine.lock.DeviceBusy: another run is measuring here.
+        bench.harness.session.NothingToResume: there is no interrupted run.
+        bench.harness.session.Interrupted: Ctrl-C, as a `KeyboardInterrupt`; its `path` is the run as far as it went.
         results.store.StoreError: results cannot be written or read there.
         lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
 
@@ -74,8 +74,9 @@ def run(
         >>> [record.backend for record in run.records if record.status == "ok"]  # doctest: +SKIP
     """
     import_paths.require_own()
-    from bench import systems
-    from lstm_bench import ending, running, terminal
+    from bench.machine import systems
+    from lstm_bench import running, terminal
+    from lstm_bench.views import run_summary
 
     systems.require_measuring()
     with _listening(show, wait) as listener:
@@ -85,7 +86,7 @@ def run(
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip
     if show:
-        for line in ending.lines(measured, footer):
+        for line in run_summary.lines(measured, footer):
             terminal.say(line)
     return measured
 
@@ -122,7 +123,7 @@ def load(path: Path | str | None = None, *, out: Path | str | None = None, as_fr
     run = store.newest(_path(out) or store.ROOT) if path is None else store.only(Path(path))
     if not as_frame:
         return store.read(run)
-    from analysis import export
+    from analysis.report import export
 
     return export.samples([run])
 
@@ -170,9 +171,10 @@ def compare(
         nothing is, 3 where nothing was decided.
 
     Raises:
-        lstm_bench.commands.compare.UnclearSides, bench.revisions.RevisionError: the sides cannot be compared as asked.
-        analysis.comparison.NotComparable: runs of different machines or of nothing in common.
-        analysis.ratios.UnknownLocation: no such location.
+        lstm_bench.commands.compare.UnclearSides, bench.regression.revisions.RevisionError: the sides cannot be compared as
+            asked.
+        analysis.regression.comparison.NotComparable: runs of different machines or of nothing in common.
+        analysis.statistics.ratios.UnknownLocation: no such location.
         And what `run` raises.
 
     Example:
@@ -199,8 +201,9 @@ def compare(
 @contextmanager
 def _listening(show: bool, wait: bool) -> Iterator[Listener]:
     """What a command shows while it measures, or nothing; under it a busy device is waited for if `wait`."""
-    from bench import lock
-    from lstm_bench import device_policy, progress
+    from bench.machine import lock
+    from lstm_bench import device_policy
+    from lstm_bench.views import progress
 
     with ExitStack() as stack:
         if show:

@@ -12,7 +12,7 @@ import typer
 from lstm_bench.terminal import say
 
 if TYPE_CHECKING:
-    from bench.noise import Reading
+    from bench.machine.noise import Reading
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait where another run is measuring here, instead of refusing.")]
 
@@ -22,10 +22,10 @@ def announced(wait: bool = False, read: Callable[[], Reading] | None = None) -> 
     """Measure under this: a busy device is waited for if `wait`, and a noisy machine is said, once, when the device is ours.
 
     Args:
-        wait: wait for a run that holds the device; without it `bench.lock.DeviceBusy` is raised.
-        read: takes the reading of the machine's noise; `bench.noise.read` if None.
+        wait: wait for a run that holds the device; without it `bench.machine.lock.DeviceBusy` is raised.
+        read: takes the reading of the machine's noise; `bench.machine.noise.read` if None.
     """
-    from bench import lock, noise
+    from bench.machine import lock, noise
 
     said: list[str | None] = []
 
@@ -41,7 +41,7 @@ def announced(wait: bool = False, read: Callable[[], Reading] | None = None) -> 
 
 def say_noise_of(paths: Sequence[Path]) -> None:
     """Say that the machine was noisy while these runs were measured, where their conditions show it."""
-    from bench import noise
+    from bench.machine import noise
     from results import store
 
     if said := noise.sentence_after([record for path in paths for record in store.read(path).records]):

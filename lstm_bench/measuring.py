@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from analysis import words
-from analysis.ratios import Ratio, log_ratio, over_replicates
-from bench import lock, pace, systems
-from bench.clock import Clock, CudaEventClock, WallClock
-from bench.sampling import HOST_BOUND, Sampler, is_host_bound
+from analysis.report import words
+from analysis.statistics.ratios import Ratio, log_ratio, over_replicates
+from bench.harness import pace
+from bench.machine import lock, systems
+from bench.worker.clock import Clock, CudaEventClock, WallClock
+from bench.worker.sampling import HOST_BOUND, Sampler, is_host_bound
 from impls import Unavailable
-from impls.spec import Device
+from impls.specs.recurrent import Device
 from lstm_bench import device_policy
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def measure(
     Raises:
         InvalidMeasurement: there is nothing to compare, no such baseline or device, or a number that none can be.
         CallableFailed: one of them raised; its exception is the cause.
-        bench.lock.DeviceBusy: another run is measuring on this device.
-        bench.systems.UnsupportedSystem: on Windows.
+        bench.machine.lock.DeviceBusy: another run is measuring on this device.
+        bench.machine.systems.UnsupportedSystem: on Windows.
         impls.Unavailable: there is no CUDA device.
         lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
 

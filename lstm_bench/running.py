@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.run import Listener
+    from bench.harness.run import Listener
     from results.record import Footer
     from results.store import Run
 
@@ -37,8 +37,8 @@ def measured(
     Returns:
         The run as it is on disk, and its last line.
     """
-    from bench import forecast, plan, session
-    from bench.language.text import corpus_name
+    from bench.harness import forecast, plan, session
+    from bench.studies.quality.text import corpus_name
     from results import store
 
     root = out or store.ROOT

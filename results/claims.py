@@ -15,7 +15,7 @@ INFINITE = 1e300  # stands for no bound: JSON has no infinity
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """The 95 % interval of `quantity` (a name of `analysis.quantities`) must lie within [low, high]."""
+    """The 95 % interval of `quantity` (a name of `analysis.statistics.quantities`) must lie within [low, high]."""
 
     __test__ = False  # no test of pytest's
 

@@ -48,7 +48,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One outcome. `case` is the readable key, `parameters` the same case as plain values (see `bench.case.Case.to_dict`).
+    """One outcome. `case` is the readable key, `parameters` the same case as plain values (see `Case.to_dict`).
 
     counts: closed-form numbers (tokens, flops, bytes …), so that rates need nothing but the record.
     provenance: what really ran. conditions: load, clocks and the like, sampled beside the measurement.

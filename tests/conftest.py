@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import lock
+from bench.machine import lock
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan, track
+from bench.harness import plan
+from bench.regression import track
 from tests.lstm_bench.history_repository import History
 
 ROOT = Path(__file__).parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from bench import plan, study
-from bench.code import ROOT
+from bench.harness import plan, study
+from bench.processes.code import ROOT
 from lstm_bench.commands.app import app
 
 PACKAGES = ("impls", "bench", "results", "analysis", "lstm_bench")
@@ -25,7 +25,8 @@ SENTENCES = {"needs", "runs", "from", "into", "does", "is", "and", "measures", "
 END = re.compile(r"\n|`|;|\)|\"|\||&&| > |,(?:\s|$)|:(?:\s|$)|\.(?:\s|$)|\s#|\s{2,}")
 # A command known only then, with a test of its own; the version of lstm-bench.
 MADE = {
-    "lstm_bench/ending.py", "lstm_bench/commands/app.py", "lstm_bench/commands/compare.py", "lstm_bench/commands/tracking.py",
+    "lstm_bench/views/run_summary.py", "lstm_bench/commands/app.py", "lstm_bench/commands/compare.py",
+    "lstm_bench/commands/tracking.py",
 }  # fmt: skip
 
 
@@ -112,9 +113,9 @@ HINTS = found()
 def test_hints_are_found_in_messages_pages_and_scripts():
     sources = {path for path, _ in HINTS}
     assert {
-        "bench/session.py",
+        "bench/harness/session.py",
         "results/store.py",
-        "lstm_bench/doctor_view.py",
+        "lstm_bench/views/doctor.py",
         "README.md",
         "docs/history.md",
         "Makefile",

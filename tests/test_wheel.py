@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
-from bench.code import ROOT
+from bench.machine import environment
+from bench.processes.code import ROOT
 from results import store
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

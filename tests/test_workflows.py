@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 
 PATHS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 WORKFLOWS: dict[str, dict[Any, Any]] = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in PATHS}

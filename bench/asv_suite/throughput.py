@@ -3,7 +3,7 @@
 asv run --python=same --launch-method=spawn
 """
 
-from bench import track
+from bench.regression import track
 
 
 class Throughput:

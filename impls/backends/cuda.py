@@ -1,22 +1,23 @@
-"""This project's own CUDA kernels (impls/backends/_cuda, docs/cuda.md). Proved by emulation and, once, on an H100."""
+"""This project's own CUDA kernels (impls/cuda, docs/cuda.md). Proved by emulation and, once, on an H100."""
 
 from __future__ import annotations
 
 import torch
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch
-from impls.backends._cuda import driver, residual
-from impls.backends._cuda.cluster import SHARED_LIMIT
-from impls.backends._cuda.kernels import Refused
-from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import Design, Memory, Resident, choose
-from impls.backends._cuda.stream import Stream, choose_stream
-from impls.backends._torch import multiply_in
 from impls.batch import Batch, check_batch
+from impls.cuda.runtime import driver
+from impls.cuda.runtime.kernels import Refused
+from impls.cuda.select.cluster import SHARED_LIMIT
+from impls.cuda.select.plan import Design, Memory, Resident, choose
+from impls.cuda.torch import residual
+from impls.cuda.torch.network import Network
+from impls.cuda.torch.stream import Stream, choose_stream
+from impls.frameworks.torch import network
+from impls.frameworks.torch.network import multiply_in
+from impls.interface import Phase
 from impls.params import Params, check_params
-from impls.spec import LSTMStackSpec, Spec, require_recurrent
+from impls.specs.recurrent import LSTMStackSpec, Spec, require_recurrent
 
 RUNS = ("cluster", "tensor_step", "step", "stream")
 FRAMEWORK = ("torch",)
@@ -36,7 +37,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 
 def load(
     spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved"
-) -> Network | _torch.Network:
+) -> Network | network.Network:
     """`design` and `memory` override the chooser: a backend of one's own may hand them on; see docs/cuda.md."""
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from impls import Unavailable, Unsupported, refusals
-from impls.backend import Phase
-from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
+from impls.frameworks.torch import network as torch_network
+from impls.frameworks.torch import residual
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import LSTMStackSpec, Spec
+from impls.specs.recurrent import LSTMStackSpec, Spec
 
 RUNS = ("cudnn",)
 FRAMEWORK = ("torch",)
@@ -38,7 +39,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.in_principle(spec, phase, ragged),
         refusals.cell(spec, *CELLS),
         refusals.device(spec, *DEVICES),
-        _torch.no_cuda(spec),
+        torch_network.no_cuda(spec),
         _no_cudnn(spec),
     )
 
@@ -52,24 +53,24 @@ def _no_cudnn(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _no_cudnn(spec)):
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), torch_network.no_cuda(spec), _no_cudnn(spec)):
         raise Unavailable(reason)
-    _torch.check(spec, params, batch)
+    torch_network.check(spec, params, batch)
     if isinstance(spec, LSTMStackSpec):
-        network = _torch_residual.load(spec, params, batch, switch_cudnn_on)
+        network = residual.load(spec, params, batch, switch_cudnn_on)
         network.run = within_limit(network.run)
         return network
-    network = _torch.module(spec, params)
-    run = within_limit(_torch.module_run(network, batch))
+    network = torch_network.module(spec, params)
+    run = within_limit(torch_network.module_run(network, batch))
     weights = dict(network.named_parameters())
-    return _torch.Network(spec, weights, batch, run, what_ran, switch_cudnn_on, _torch.no_graph(batch))
+    return torch_network.Network(spec, weights, batch, run, what_ran, switch_cudnn_on, torch_network.no_graph(batch))
 
 
-def within_limit(run: _torch.Run) -> _torch.Run:
+def within_limit(run: torch_network.Run) -> torch_network.Run:
     """Raises `Unsupported` for a sequence that is too long for cuDNN. A stream may be as long as it likes."""
 
-    def checked(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:
+    def checked(x: Tensor, state: torch_network.State) -> tuple[Tensor, torch_network.State]:
         if len(x) > LONGEST:
             raise Unsupported(
                 f"unsupported: cuDNN runs sequences of at most {LONGEST} steps; got {len(x)} (pytorch/pytorch#133751); ask for "
@@ -84,7 +85,7 @@ def switch_cudnn_on() -> None:
     torch.backends.cudnn.enabled = True
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     names = network.names_run()
     version = str(torch.backends.cudnn.version())
     return {"ran": "cudnn" if OPERATOR in names else "aten", "algorithm": algorithm(names), "cudnn": version}

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch
-from impls.backends._torch_models import build, minlstm
 from impls.batch import Batch
+from impls.frameworks.torch import network as torch_network
+from impls.frameworks.torch.models import build, minlstm
+from impls.interface import Phase
 from impls.params import Params
-from impls.residual_specs import MinLSTMSpec
-from impls.spec import Spec
+from impls.specs.recurrent import Spec
+from impls.specs.residual import MinLSTMSpec
 
 RUNS = ("hgrn",)
 FRAMEWORK = ("torch",)
@@ -42,7 +42,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.dtype(spec, *DTYPES),
         refusals.device(spec, *DEVICES),
         _missing(),
-        _torch.no_cuda(spec),
+        torch_network.no_cuda(spec),
     )
 
 
@@ -55,20 +55,20 @@ def _missing() -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), torch_network.no_cuda(spec), _missing()):
         raise Unavailable(reason)
     return network(spec, params, batch, importlib.import_module("fla.ops.hgrn").fused_recurrent_hgrn)
 
 
-def network(spec: Spec, params: Params, batch: Batch, kernel: Kernel) -> _torch.Network:
+def network(spec: Spec, params: Params, batch: Batch, kernel: Kernel) -> torch_network.Network:
     assert isinstance(spec, MinLSTMSpec)
-    _torch.check(spec, params, batch)
+    torch_network.check(spec, params, batch)
     model = build(spec, params)
     for block in model.layers:
         assert isinstance(block, minlstm.Block)
         block.states = partial(states, kernel)
-    return _torch.Network(spec, dict(model.named_parameters()), batch, model, what_ran)
+    return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran)
 
 
 def states(kernel: Kernel, forget: Tensor, write: Tensor, candidate: Tensor, h: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def states(kernel: Kernel, forget: Tensor, write: Tensor, candidate: Tensor, h: 
     return found.transpose(0, 1)
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     ours = any(name.startswith(KERNEL) for name in network.names_run())
     return {
         "ran": "hgrn" if ours else f"no kernel named {KERNEL}",

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch
 from impls.batch import Batch
+from impls.frameworks.torch import network as torch_network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Spec, require_recurrent
+from impls.specs.recurrent import Spec, require_recurrent
 
 RUNS = ("flashrnn",)
 FRAMEWORK = ("torch",)
@@ -44,7 +44,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.one_plain_layer(spec, ragged, "FlashRNN"),
         refusals.device(spec, *DEVICES),
         _missing(),
-        _torch.no_cuda(spec),
+        torch_network.no_cuda(spec),
         _no_tiles(spec.hidden_size, HIDDEN_MULTIPLE),
     )
 
@@ -66,25 +66,25 @@ def _missing() -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), torch_network.no_cuda(spec), _missing()):
         raise Unavailable(reason)
     multiple = HIDDEN_MULTIPLE if spec.dtype == "tensorfloat32" or -(-batch.batch // 8) % 2 == 0 else 2 * HIDDEN_MULTIPLE
     if reason := _no_tiles(spec.hidden_size, multiple, f" for a batch of {batch.batch}"):
         raise Unavailable(reason)
-    _torch.check(spec, params, batch)
+    torch_network.check(spec, params, batch)
     call: Any = importlib.import_module("flashrnn.flashrnn").flashrnn
     kernel = partial(call, function="lstm", backend="cuda_fused", dtype=DTYPES[spec.dtype])
     return network(spec, params, batch, kernel, what_ran)
 
 
 def network(
-    spec: Spec, params: Params, batch: Batch, kernel: Kernel, what_ran: Callable[[_torch.Network], dict[str, str]]
-) -> _torch.Network:
+    spec: Spec, params: Params, batch: Batch, kernel: Kernel, what_ran: Callable[[torch_network.Network], dict[str, str]]
+) -> torch_network.Network:
     spec = require_recurrent(spec)
-    weights = _torch.leaves(spec, params)
+    weights = torch_network.leaves(spec, params)
 
-    def run(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:
+    def run(x: Tensor, state: torch_network.State) -> tuple[Tensor, torch_network.State]:
         steps, rows, hidden = len(x), x.shape[1], spec.hidden_size
         projected = torch.nn.functional.linear(x.transpose(0, 1), weights["weight_ih_l0"]).view(rows, steps, 4, 1, hidden)
         recurrent = weights["weight_hh_l0"].view(4, 1, hidden, hidden)
@@ -94,9 +94,9 @@ def network(
         h_n, c_n = last[:, :, 0, 0][:, None].unbind(0)
         return states[0, :, :, 0].transpose(0, 1), (h_n, c_n)
 
-    return _torch.Network(spec, weights, batch, run, what_ran)
+    return torch_network.Network(spec, weights, batch, run, what_ran)
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     ours = any(KERNEL in name.lower() for name in network.names_run())
     return {"ran": "flashrnn" if ours else "no kernel named flashrnn", "input GEMM": "PyTorch's, inside the time"}

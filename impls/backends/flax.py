@@ -14,11 +14,11 @@ from flax import nnx
 from jax import Array
 
 from impls import refusals
-from impls.backend import Phase
-from impls.backends import _jax
 from impls.batch import Batch
+from impls.frameworks.jax import network as jax_network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Recurrent, Spec, require_recurrent
+from impls.specs.recurrent import Recurrent, Spec, require_recurrent
 
 RUNS = ("xla",)
 FRAMEWORK = ("jax",)
@@ -32,25 +32,25 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.cell(spec, *CELLS),
         refusals.projection(spec),
         refusals.bias(spec, "Flax's OptimizedLSTMCell"),
-        _jax.no_cuda(spec),
+        jax_network.no_cuda(spec),
     )
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
+def load(spec: Spec, params: Params, batch: Batch) -> jax_network.Network:
     spec = require_recurrent(spec)
-    _jax.check(spec, params, batch)
-    with _jax.wide(spec):
+    jax_network.check(spec, params, batch)
+    with jax_network.wide(spec):
         network = Stack(spec)
         for suffix, cell in zip(spec.suffixes(), network.cells(), strict=True):
-            cell.dense_i.kernel[...] = _jax.on_device(spec, params[f"weight_ih_{suffix}"].T)
-            cell.dense_h.kernel[...] = _jax.on_device(spec, params[f"weight_hh_{suffix}"].T)
+            cell.dense_i.kernel[...] = jax_network.on_device(spec, params[f"weight_ih_{suffix}"].T)
+            cell.dense_h.kernel[...] = jax_network.on_device(spec, params[f"weight_hh_{suffix}"].T)
             assert cell.dense_h.bias is not None
-            cell.dense_h.bias[...] = _jax.on_device(spec, params[f"bias_ih_{suffix}"] + params[f"bias_hh_{suffix}"])
+            cell.dense_h.bias[...] = jax_network.on_device(spec, params[f"bias_ih_{suffix}"] + params[f"bias_hh_{suffix}"])
     definition, weights = nnx.split(network)
-    return _jax.Network(spec, weights, batch, partial(run, definition), partial(unpack, spec, definition))
+    return jax_network.Network(spec, weights, batch, partial(run, definition), partial(unpack, spec, definition))
 
 
-def run(definition, weights, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+def run(definition, weights, x: Array, first: jax_network.State, lengths: Array | None) -> tuple[Array, jax_network.State]:
     return nnx.merge(definition, weights)(x, first, lengths)
 
 
@@ -83,7 +83,7 @@ class Stack(nnx.Module):
         for layer in self.layers:
             yield from [layer.forward_rnn.cell, layer.backward_rnn.cell] if self.bidirectional else [layer.cell]
 
-    def __call__(self, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+    def __call__(self, x: Array, first: jax_network.State, lengths: Array | None) -> tuple[Array, jax_network.State]:
         carries = list(zip(first[1], first[0], strict=True))  # Flax puts c before h.
         last, y = [], x
         for depth, layer in enumerate(self.layers):

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from impls import refusals
-from impls.backend import Phase
-from impls.backends import _jax, _jax_models
-from impls.backends._jax_recurrence import layer
 from impls.batch import Batch
+from impls.frameworks.jax import models, network
+from impls.frameworks.jax.recurrence import layer
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import LSTMStackSpec, Recurrent, Spec, TransformerSpec, require_recurrent
+from impls.specs.recurrent import LSTMStackSpec, Recurrent, Spec, TransformerSpec, require_recurrent
 
 RUNS = ("xla",)
 FRAMEWORK = ("jax",)
@@ -21,21 +21,21 @@ CELLS = ("lstm", "gru", "rnn", "transformer", "lstm_stack")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _jax.no_cuda(spec))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), network.no_cuda(spec))
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
+def load(spec: Spec, params: Params, batch: Batch) -> network.Network:
     if isinstance(spec, (TransformerSpec, LSTMStackSpec)):
-        return _jax_models.load(spec, params, batch)
+        return models.load(spec, params, batch)
     spec = require_recurrent(spec)
-    _jax.check(spec, params, batch)
-    weights, unpack = _jax.transposed(spec, params)
-    return _jax.Network(spec, weights, batch, partial(run, spec), unpack)
+    network.check(spec, params, batch)
+    weights, unpack = network.transposed(spec, params)
+    return network.Network(spec, weights, batch, partial(run, spec), unpack)
 
 
 def run(
-    spec: Recurrent, weights: dict[str, Array], x: Array, first: _jax.State, lengths: Array | None
-) -> tuple[Array, _jax.State]:
+    spec: Recurrent, weights: dict[str, Array], x: Array, first: network.State, lengths: Array | None
+) -> tuple[Array, network.State]:
     """Every layer and direction; `weights` are canonical but transposed, so that products read them as they lie."""
     live = None if lengths is None else jnp.arange(len(x))[:, None] < lengths
     y, last = x, []

@@ -20,11 +20,11 @@ from jax import Array, lax
 from jax.experimental import rnn
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _jax
 from impls.batch import Batch
+from impls.frameworks.jax import network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Recurrent, Spec, require_recurrent
+from impls.specs.recurrent import Recurrent, Spec, require_recurrent
 
 RUNS = ("cudnn",)
 FRAMEWORK = ("jax",)
@@ -43,17 +43,17 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.dtype(spec, *DTYPES),
         refusals.bias(spec, "JAX's binding of cuDNN"),
         refusals.device(spec, *DEVICES),
-        _jax.no_cuda(spec),
+        network.no_cuda(spec),
     )
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _jax.Network:
-    if reason := refusals.first(refusals.device(spec, *DEVICES), _jax.no_cuda(spec)):
+def load(spec: Spec, params: Params, batch: Batch) -> network.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), network.no_cuda(spec)):
         raise Unavailable(reason)
     spec = require_recurrent(spec)
-    _jax.check(spec, params, batch)
-    weights = _jax.on_device(spec, pack(spec, params))
-    return _jax.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs, BATCH_FIRST)
+    network.check(spec, params, batch)
+    weights = network.on_device(spec, pack(spec, params))
+    return network.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs, BATCH_FIRST)
 
 
 def what_runs(program: str) -> str:
@@ -67,7 +67,7 @@ def what_runs(program: str) -> str:
     return "cudnn" if all(found == sorted(found, reverse=True) for found in layouts) else "cudnn on transposed arrays"
 
 
-def run(spec: Recurrent, weights: Array, x: Array, first: _jax.State, lengths: Array | None) -> tuple[Array, _jax.State]:
+def run(spec: Recurrent, weights: Array, x: Array, first: network.State, lengths: Array | None) -> tuple[Array, network.State]:
     """x [B, T, I] to y [B, T, D·H]: not to be transposed in the same program, see above."""
     if lengths is None:
         lengths = jnp.full(len(x), x.shape[1], jnp.int32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from impls.backend import Phase
 from impls.batch import Batch, check_batch
+from impls.interface import Phase
 from impls.params import Params, check_params
-from impls.spec import Spec
+from impls.specs.recurrent import Spec
 
 RUNS = ("nothing",)
 

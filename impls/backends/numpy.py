@@ -10,12 +10,12 @@ import contextlib
 import numpy as np
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _numpy_gru, _numpy_lstm, _numpy_residual, _numpy_rnn
-from impls.backends._numpy_tensorfloat32 import TensorFloat32
 from impls.batch import Batch, check_batch, filled
+from impls.frameworks.numpy import gru, lstm, residual, rnn
+from impls.frameworks.numpy.tensorfloat32 import TensorFloat32
+from impls.interface import Phase
 from impls.params import Params, check_params
-from impls.spec import Recurrent, Spec
+from impls.specs.recurrent import Recurrent, Spec
 
 # Importing ml_dtypes is what teaches NumPy the name bfloat16; without it there is one dtype less.
 with contextlib.suppress(ImportError):
@@ -23,7 +23,7 @@ with contextlib.suppress(ImportError):
 
 RUNS = ("numpy",)
 DEVICES = ("cpu",)
-LAYERS = {"lstm": _numpy_lstm.Layer, "gru": _numpy_gru.Layer, "rnn": _numpy_rnn.Layer}
+LAYERS = {"lstm": lstm.Layer, "gru": gru.Layer, "rnn": rnn.Layer}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -36,12 +36,12 @@ def _no_bfloat16(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> Network | _numpy_residual.Network:
+def load(spec: Spec, params: Params, batch: Batch) -> Network | residual.Network:
     if reason := _no_bfloat16(spec):
         raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
-    return Network(spec, params, batch) if isinstance(spec, Recurrent) else _numpy_residual.Network(spec, params, batch)
+    return Network(spec, params, batch) if isinstance(spec, Recurrent) else residual.Network(spec, params, batch)
 
 
 class Network:

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 
 from impls import refusals
-from impls.backend import Phase
-from impls.backends._onnx import onnx_model
 from impls.batch import Batch, check_batch, filled
+from impls.frameworks.onnx import onnx_model
+from impls.interface import Phase
 from impls.params import Params, check_params
-from impls.spec import Recurrent, Spec, require_recurrent
+from impls.specs.recurrent import Recurrent, Spec, require_recurrent
 
 PROVIDER = "CPUExecutionProvider"
 RUNS = (PROVIDER,)

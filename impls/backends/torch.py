@@ -10,36 +10,39 @@ from __future__ import annotations
 import torch
 
 from impls import refusals
-from impls.backend import Phase
-from impls.backends import _torch, _torch_residual
 from impls.batch import Batch
+from impls.frameworks.torch import network as torch_network
+from impls.frameworks.torch import residual
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Recurrent, Spec
+from impls.specs.recurrent import Recurrent, Spec
 
-RUNS = ("onednn", "aten", _torch_residual.SCAN, *_torch_residual.ATTENTION)
+RUNS = ("onednn", "aten", residual.SCAN, *residual.ATTENTION)
 FRAMEWORK = ("torch",)
 LAUNCHES = ("eager", "graph")
 TELLTALES = {"aten::mkldnn_rnn_layer": "onednn", "aten::_cudnn_rnn": "cudnn", "aten::miopen_rnn": "miopen"}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), _torch.no_cuda(spec))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), torch_network.no_cuda(spec))
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
     select = switch_cudnn_off if spec.device == "cuda" else None
     if not isinstance(spec, Recurrent):
-        return _torch_residual.load(spec, params, batch, select)
-    _torch.check(spec, params, batch)
-    network = _torch.module(spec, params)
-    run = _torch.module_run(network, batch)
-    return _torch.Network(spec, dict(network.named_parameters()), batch, run, what_ran, select, _torch.no_graph(batch))
+        return residual.load(spec, params, batch, select)
+    torch_network.check(spec, params, batch)
+    network = torch_network.module(spec, params)
+    run = torch_network.module_run(network, batch)
+    return torch_network.Network(
+        spec, dict(network.named_parameters()), batch, run, what_ran, select, torch_network.no_graph(batch)
+    )
 
 
 def switch_cudnn_off() -> None:
     torch.backends.cudnn.enabled = False
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     ran = {TELLTALES[name] for name in network.names_run() if name in TELLTALES}
     return {"ran": "+".join(sorted(ran)) or "aten"}

@@ -15,11 +15,12 @@ import torch
 from torch._dynamo.utils import counters
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch, _torch_loop
 from impls.batch import Batch
+from impls.frameworks.torch import loop
+from impls.frameworks.torch import network as torch_network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Spec
+from impls.specs.recurrent import Spec
 
 RUNS = ("inductor",)
 FRAMEWORK = ("torch",)
@@ -29,7 +30,7 @@ LAUNCHES = ("eager", "graph")
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _torch.no_cuda(spec), _no_compiler(spec)
+        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), torch_network.no_cuda(spec), _no_compiler(spec)
     )
 
 
@@ -41,17 +42,17 @@ def _no_compiler(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    _torch.check(spec, params, batch)
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    torch_network.check(spec, params, batch)
     if reason := _no_compiler(spec):
         raise Unavailable(reason)
-    weights = _torch.leaves(spec, params)
-    own = types.FunctionType(_torch_loop.step.__code__.replace(), _torch_loop.step.__globals__)
+    weights = torch_network.leaves(spec, params)
+    own = types.FunctionType(loop.step.__code__.replace(), loop.step.__globals__)
     compiled = torch.compile(own, fullgraph=True, dynamic=False)
-    return _torch.Network(spec, weights, batch, _torch_loop.loop_run(spec, weights, batch, compiled), what_ran)
+    return torch_network.Network(spec, weights, batch, loop.loop_run(spec, weights, batch, compiled), what_ran)
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     """`inductor` only if every step of the last call, made once more, ran a compiled graph and nothing was compiled for it."""
     before = counters["stats"]["unique_graphs"]
     graphs = sum(name.startswith("## Call CompiledFxGraph") for name in network.names_run())

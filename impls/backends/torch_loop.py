@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from impls import refusals
-from impls.backend import Phase
-from impls.backends import _torch, _torch_loop
 from impls.batch import Batch
+from impls.frameworks.torch import loop
+from impls.frameworks.torch import network as torch_network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Spec
+from impls.specs.recurrent import Spec
 
 RUNS = ("eager",)
 FRAMEWORK = ("torch",)
@@ -16,11 +17,11 @@ LAUNCHES = ("eager", "graph")
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
-    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), _torch.no_cuda(spec))
+    return refusals.first(refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), torch_network.no_cuda(spec))
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    _torch.check(spec, params, batch)
-    weights = _torch.leaves(spec, params)
-    run = _torch_loop.loop_run(spec, weights, batch, _torch_loop.step)
-    return _torch.Network(spec, weights, batch, run, lambda network: {"ran": "eager"})
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    torch_network.check(spec, params, batch)
+    weights = torch_network.leaves(spec, params)
+    run = loop.loop_run(spec, weights, batch, loop.step)
+    return torch_network.Network(spec, weights, batch, run, lambda network: {"ran": "eager"})

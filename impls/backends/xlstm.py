@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from impls import Unavailable, refusals
-from impls.backend import Phase
-from impls.backends import _torch
 from impls.batch import Batch
+from impls.frameworks.torch import network as torch_network
+from impls.interface import Phase
 from impls.params import Params
-from impls.spec import Spec, require_recurrent
+from impls.specs.recurrent import Spec, require_recurrent
 
 RUNS = ("xlstm",)
 FRAMEWORK = ("torch",)
@@ -39,7 +39,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.one_plain_layer(spec, ragged, "xLSTM's cell"),
         refusals.device(spec, *DEVICES),
         _missing(),
-        _torch.no_cuda(spec),
+        torch_network.no_cuda(spec),
     )
 
 
@@ -52,10 +52,10 @@ def _missing() -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> _torch.Network:
-    if reason := refusals.first(refusals.device(spec, *DEVICES), _torch.no_cuda(spec), _missing()):
+def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), torch_network.no_cuda(spec), _missing()):
         raise Unavailable(reason)
-    _torch.check(spec, params, batch)
+    torch_network.check(spec, params, batch)
     found: Any = importlib.import_module("xlstm.blocks.slstm.cell")
     cell = found.sLSTMCell(found.sLSTMCellConfig(**configuration(spec, batch.batch)))
     return network(spec, params, batch, cell.to(spec.device))
@@ -70,13 +70,13 @@ def configuration(spec: Spec, batch: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def network(spec: Spec, params: Params, batch: Batch, cell: nn.Module) -> _torch.Network:
+def network(spec: Spec, params: Params, batch: Batch, cell: nn.Module) -> torch_network.Network:
     """cell: called with the projected input [T, B, 4·H] and the state h, c [2, B, H]; gives y [T, B, H] and the last state. Its
     parameters, in its own layout, are R [1, H before, 4·H new] and b [4·H]."""
     spec = require_recurrent(spec)
-    weights = _torch.leaves(spec, params)
+    weights = torch_network.leaves(spec, params)
 
-    def run(x: Tensor, state: _torch.State) -> tuple[Tensor, _torch.State]:
+    def run(x: Tensor, state: torch_network.State) -> tuple[Tensor, torch_network.State]:
         projected = torch.nn.functional.linear(x, weights["weight_ih_l0"])
         both = (weights["bias_ih_l0"] + weights["bias_hh_l0"]) if spec.bias else x.new_zeros(4 * spec.hidden_size)
         own = {"_recurrent_kernel_": weights["weight_hh_l0"].T[None], "_bias_": both.float()}
@@ -85,9 +85,9 @@ def network(spec: Spec, params: Params, batch: Batch, cell: nn.Module) -> _torch
         y, last = torch.func.functional_call(cell, own, (projected, first))
         return y, (last[:1], last[1:])
 
-    return _torch.Network(spec, weights, batch, run, what_ran)
+    return torch_network.Network(spec, weights, batch, run, what_ran)
 
 
-def what_ran(network: _torch.Network) -> dict[str, str]:
+def what_ran(network: torch_network.Network) -> dict[str, str]:
     ours = any(KERNEL in name.lower() for name in network.names_run())
     return {"ran": "xlstm" if ours else f"no kernel named {KERNEL}", "input GEMM": "PyTorch's, inside the time"}

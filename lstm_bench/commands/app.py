@@ -61,9 +61,9 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what runs here, what is missing and how to get it, and how noisy this machine is."""
-    from lstm_bench import doctor_view
+    from lstm_bench.views import doctor as views_doctor
 
-    doctor_view.doctor(as_json, thorough)
+    views_doctor.doctor(as_json, thorough)
 
 
 @app.command(**placed("list"))
@@ -73,12 +73,12 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List suites, studies and backends, or the cases of one suite or study."""
-    from lstm_bench import views
+    from lstm_bench.views import tables
 
     if what:
-        views.cases(what, where or [], as_json)
+        tables.cases(what, where or [], as_json)
     else:
-        views.names(as_json)
+        tables.names(as_json)
 
 
 @app.command(**placed("run"))
@@ -103,8 +103,10 @@ def run(
     wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
-    from bench import session, systems
-    from lstm_bench import device_policy, duration, ending, progress, running
+    from bench.harness import session
+    from bench.machine import systems
+    from lstm_bench import device_policy, running
+    from lstm_bench.views import duration, progress, run_summary
 
     systems.require_measuring()
     budget = duration.seconds(time_budget) if time_budget else None
@@ -116,10 +118,10 @@ def run(
                 replicates=replicates, scale=scale, seed=seed, corpus=corpus,
             )  # fmt: skip
     except session.Interrupted as stop:
-        print(ending.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+        print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
         sys.exit(exit_codes.INTERRUPTED)
     print(f"{ended.path}")
-    for line in ending.lines(ended, footer):
+    for line in run_summary.lines(ended, footer):
         terminal.say(line)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
@@ -128,9 +130,9 @@ def run(
 @app.command(**placed("show"))
 def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> None:
     """Show a run's results in the terminal."""
-    from lstm_bench import views
+    from lstm_bench.views import tables
 
-    views.show(runs or (), out, as_json)
+    tables.show(runs or (), out, as_json)
 
 
 @app.command(**placed("claims"))
@@ -140,9 +142,9 @@ def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = 
     Without RUNS: of each study its newest run on the machine that measured last (a smoke run only where there is no other).
     With several runs a claim stands once a machine, as the newest run says that measured anything of it.
     """
-    from lstm_bench import views
+    from lstm_bench.views import tables
 
-    views.claims(runs or (), out, as_json)
+    tables.claims(runs or (), out, as_json)
 
 
 @app.command(**placed("report"))
@@ -157,8 +159,8 @@ def report(
     out: OutFolder = None,
 ) -> None:
     """Write a self-contained HTML page and its Markdown twin."""
-    from analysis import report as reports
-    from analysis.ratios import Location
+    from analysis.report import page as reports
+    from analysis.statistics.ratios import Location
     from results import store
 
     # A name that is no location is refused where locations are defined.
@@ -172,7 +174,7 @@ def export(
     out: OutFolder = None,
 ) -> None:
     """Write every sample of the runs to one table, one row a sample."""
-    from analysis import export as exports
+    from analysis.report import export as exports
     from results import store
 
     print(exports.export(runs or (), to, root=out or store.ROOT))

@@ -6,11 +6,12 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis import certificate
-from analysis.certificate import Certificate
-from bench import comparison, environment
-from bench.plan import Plan
-from bench.run import Listener
+from analysis.regression import certificate
+from analysis.regression.certificate import Certificate
+from bench.harness.plan import Plan
+from bench.harness.run import Listener
+from bench.machine import environment
+from bench.regression import comparison
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import HERE, Options
 

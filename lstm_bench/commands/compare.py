@@ -13,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis import history
-from analysis.certificate import Certificate
-from analysis.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
-from analysis.decision import CONFIRMING, STAGES, Decision, Rule, decide
-from analysis.ratios import Location
-from bench import comparison, study, user_repository
-from bench.code import ROOT, Code, CodeFails, Introduction
-from bench.comparison import Contender
-from bench.pairs import Pairs, Question, Side
-from bench.plan import Plan
-from bench.revisions import DoesNotRun, Repository, code_of, working_tree
-from bench.run import Listener
+from analysis.regression import history
+from analysis.regression.certificate import Certificate
+from analysis.regression.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
+from analysis.statistics.decision import CONFIRMING, STAGES, Decision, Rule, decide
+from analysis.statistics.ratios import Location
+from bench.harness import study
+from bench.harness.plan import Plan
+from bench.harness.run import Listener
+from bench.processes.code import ROOT, Code, CodeFails, Introduction
+from bench.regression import comparison, user_repository
+from bench.regression.comparison import Contender
+from bench.regression.pairs import Pairs, Question, Side
+from bench.regression.revisions import DoesNotRun, Repository, code_of, working_tree
 from results import store
 
 BACKEND = "backend:"

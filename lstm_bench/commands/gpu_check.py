@@ -12,7 +12,7 @@ import typer
 from lstm_bench.device_policy import Wait
 
 if TYPE_CHECKING:
-    from bench.plan import Plan
+    from bench.harness.plan import Plan
 
 
 def gpu_check(
@@ -26,9 +26,13 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
-    from bench import environment, gpu_plan, session, systems
+    from bench.harness import gpu_plan as gpu_check_plan
+    from bench.harness import session
+    from bench.machine import environment, systems
     from impls import Unavailable
-    from lstm_bench import device_policy, duration, ending, exit_codes, gpu_table, progress
+    from lstm_bench import device_policy, exit_codes
+    from lstm_bench.views import duration, progress, run_summary
+    from lstm_bench.views import gpu_check as views_gpu_check
     from results import store
 
     systems.require_measuring()
@@ -43,14 +47,14 @@ def gpu_check(
             if resume:
                 path, footer = session.resume(root, display)
             else:
-                plan = gpu_plan.make(item or (), emulate)
+                plan = gpu_check_plan.make(item or (), emulate)
                 announce(plan)
                 path, footer = session.start(plan, root, display)
     except session.Interrupted as stop:
-        print(ending.interrupted(stop.path, "gpu-check", out=out), file=sys.stderr)
+        print(run_summary.interrupted(stop.path, "gpu-check", out=out), file=sys.stderr)
         sys.exit(exit_codes.INTERRUPTED)
     run = store.read(path)
-    print("\n".join(gpu_table.lines(run)))
+    print("\n".join(views_gpu_check.lines(run)))
     print(path)
     counted = Counter(record.status for record in run.records)
     said = f"{counted['ok']} measured, {counted['skipped']} skipped, {counted['failed']} failed"
@@ -62,18 +66,18 @@ def gpu_check(
 
 def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
-    from bench import gpu_plan
-    from lstm_bench import views
-    from lstm_bench.duration import spoken
+    from bench.harness import gpu_plan as gpu_check_plan
+    from lstm_bench.views import tables
+    from lstm_bench.views.duration import spoken
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")
         return
-    rows, shown = gpu_plan.predicted(plan), []
+    rows, shown = gpu_check_plan.predicted(plan), []
     for row in rows:
         at_most = "no limit" if row.at_most is None else f"{row.at_most:.0f} s"
         shown.append((row.name, row.question, f"{row.predicted:.0f} s ({row.source})", at_most))
-    views.table(("item", "question", "predicted", "at most"), shown)
+    tables.table(("item", "question", "predicted", "at most"), shown)
     total = sum(row.predicted if row.at_most is None else min(row.predicted, row.at_most) for row in rows)
     limit = "" if plan.time_budget is None else f"; ends after {spoken(plan.time_budget)}, and says what was not reached"
     print(f"predicted {spoken(total)} in all, by what was measured on one H100 or modelled{limit}")

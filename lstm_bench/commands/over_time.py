@@ -15,10 +15,10 @@ from lstm_bench import exit_codes, terminal
 from lstm_bench.device_policy import Wait
 
 if TYPE_CHECKING:
-    from analysis.certificate import Certificate
-    from bench.plan import Plan
-    from bench.revisions import Repository
-    from bench.run import Listener
+    from analysis.regression.certificate import Certificate
+    from bench.harness.plan import Plan
+    from bench.harness.run import Listener
+    from bench.regression.revisions import Repository
     from lstm_bench.commands.compare import Options, Outcome
 
 Suite = Annotated[str, typer.Option("--suite", help="Suite or study whose cases to compare; see: lstm-bench list.")]
@@ -69,9 +69,10 @@ def compare(
     wait: Wait = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
-    from analysis import comparison_view
-    from lstm_bench import device_policy, progress, views
+    from analysis.regression import comparison_view
+    from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
+    from lstm_bench.views import progress, tables
     from results import files, store
 
     if markdown:
@@ -91,7 +92,7 @@ def compare(
     if as_json:
         print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
-        views.comparison(comparison_view.texts(outcome.rows))
+        tables.comparison(comparison_view.texts(outcome.rows))
         summary = "\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks])
         print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
@@ -104,8 +105,8 @@ def compared(
     seed: int = 0, repository: Path | None = None, backends_path: str | None = None, build_environments: bool = False,
 ) -> Outcome:  # fmt: skip
     """What `compare` shows; its options are those of the command."""
-    from bench import systems
-    from bench.user_repository import known_backends
+    from bench.machine import systems
+    from bench.regression.user_repository import known_backends
     from lstm_bench.commands import compare as comparing
     from results import store
 
@@ -137,11 +138,11 @@ def certify(
     wait: Wait = False,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
-    from bench import systems
-    from bench.user_repository import WORKING_TREE, find
-    from lstm_bench import views
+    from bench.machine import systems
+    from bench.regression.user_repository import WORKING_TREE, find
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
+    from lstm_bench.views import tables
     from results import store
 
     systems.require_measuring()
@@ -152,7 +153,7 @@ def certify(
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
-        views.certificate(made)
+        tables.certificate(made)
         print(path)
 
 
@@ -178,10 +179,10 @@ def bisect(
 
     A search that was interrupted goes on by the same command.
     """
-    from bench import systems
-    from bench.user_repository import find
-    from lstm_bench import bisect_view
+    from bench.machine import systems
+    from bench.regression.user_repository import find
     from lstm_bench.commands import bisecting
+    from lstm_bench.views import bisection
     from results import store
 
     systems.require_measuring()
@@ -191,9 +192,9 @@ def bisect(
     with _measuring(meant, [bad, good], suite, backend, where, threads, scale, wait) as (chosen, display):
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
     if as_json:
-        print(json.dumps(bisect_view.values(found), indent=2))
+        print(json.dumps(bisection.values(found), indent=2))
     else:
-        print("\n".join(bisect_view.sentences(found, options.repository)))
+        print("\n".join(bisection.sentences(found, options.repository)))
     sys.exit(found.exit_code)
 
 
@@ -203,8 +204,9 @@ def _measuring(
     threads: int | None, scale: str | None, wait: bool,
 ) -> Iterator[tuple[Plan, Listener]]:  # fmt: skip
     """What will be measured of these revisions, whose own backends are known meanwhile, and who shows how far it is."""
-    from bench.user_repository import known_backends
-    from lstm_bench import device_policy, progress
+    from bench.regression.user_repository import known_backends
+    from lstm_bench import device_policy
+    from lstm_bench.views import progress
 
     with known_backends(meant, revisions) as own:
         chosen = _plan(suite, backends or own, where, threads=threads, scale=scale)
@@ -217,7 +219,8 @@ def _plan(what: str, backends: list[str], where: list[str] | None, **options: An
 
     Raises `UnsupportedSystem` on Windows, `Unavailable` where it needs a GPU and there is none.
     """
-    from bench import plan, systems
+    from bench.harness import plan
+    from bench.machine import systems
 
     systems.require_measuring()
     chosen = plan.make(what, backends, where or [], **options)
@@ -227,8 +230,9 @@ def _plan(what: str, backends: list[str], where: list[str] | None, **options: An
 
 def _certificate(folder: Path | None, threads: int | None, what: str, scale: str | None, base: str = "") -> Certificate | None:
     """The one for what will be measured here or, where `base` is a run on disk, for what was measured then."""
-    from analysis import certificate
-    from bench import plan, processors
+    from analysis.regression import certificate
+    from bench.harness import plan
+    from bench.machine import processors
     from lstm_bench.commands import certify, compare
     from results import store
 
@@ -241,7 +245,7 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
 def _options(
     repository: Repository, build: bool, memory: bool, location: str | None, certificate: Certificate | None
 ) -> Options:
-    from analysis.ratios import check_location
+    from analysis.statistics.ratios import check_location
     from lstm_bench.commands.compare import Options
 
     if location is not None:
@@ -280,8 +284,8 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    from bench import systems
-    from bench.user_repository import find
+    from bench.machine import systems
+    from bench.regression.user_repository import find
     from lstm_bench import device_policy
     from lstm_bench.commands import tracking
     from results import store
@@ -336,10 +340,10 @@ def history(
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
     """
-    from analysis import changes
-    from bench.user_repository import of_history
-    from lstm_bench import history_view
+    from analysis.statistics import changes
+    from bench.regression.user_repository import of_history
     from lstm_bench.commands import publish, tracking
+    from lstm_bench.views import history as views_history
     from results import store
 
     root, source = out or store.HISTORY, of_history(repository)
@@ -357,8 +361,8 @@ def history(
         site = publish.export_and_publish(root, source, to_asv, html, locate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
-        print(json.dumps(history_view.values(series, found, suspected, read.left_out, not_searched), indent=2))
+        print(json.dumps(views_history.values(series, found, suspected, read.left_out, not_searched), indent=2))
     else:
-        history_view.show(series, found, suspected, source, not_searched)
+        views_history.show(series, found, suspected, source, not_searched)
     if read.corrupt:
         sys.exit(exit_codes.CORRUPT)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from analysis import AnalysisError, asv_files, history
-from analysis.history import Locate
-from bench import git, scratch
-from bench.revisions import Repository
+from analysis import AnalysisError
+from analysis.regression import asv_files, history
+from analysis.regression.history import Locate
+from bench.machine import git
+from bench.processes import scratch
+from bench.regression.revisions import Repository
 
 THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import impls
-from analysis import certificate, history
-from analysis.changes import Change
-from analysis.history import Locate, Series
-from analysis.ratios import Location, check_location
-from bench import session
-from bench.code import Code, CodeFails, Introduction
-from bench.plan import Plan
-from bench.revision_backends import RevisionBackends
-from bench.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
-from bench.run import Listener
+from analysis.regression import certificate, history
+from analysis.regression.history import Locate, Series
+from analysis.statistics.changes import Change
+from analysis.statistics.ratios import Location, check_location
+from bench.harness import session
+from bench.harness.plan import Plan
+from bench.harness.run import Listener
+from bench.processes.code import Code, CodeFails, Introduction
+from bench.regression.revision_backends import RevisionBackends
+from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
 from results.record import Header

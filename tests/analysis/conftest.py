@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.findings import Findings, find_out
-from analysis.load import Section, load
-from analysis.report import Report, build
+from analysis.report.findings import Findings, find_out
+from analysis.report.load import Section, load
+from analysis.report.page import Report, build
 from tests.analysis.synthetic import Synthetic, write
 
 

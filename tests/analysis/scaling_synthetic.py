@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.load import series_frame
-from bench.case import Case
-from bench.studies import scaling
-from bench.study import Scale
+from analysis.report.load import series_frame
+from bench.harness.case import Case
+from bench.harness.study import Scale
+from bench.studies.scaling import study as scaling
 from results.record import Header, Measurement, Record
 from results.store import Run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Case
+from bench.harness.case import Case
 from impls import LSTMSpec, backends
 from results.record import Record
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bench import exclusions
-from bench.case import Case
-from impls.spec import LSTMSpec
+from bench.harness.case import Case
+from impls.specs.recurrent import LSTMSpec
 from results.exclusions import FILE, encode
 from results.record import Record
 from results.store import REFERENCE

@@ -7,12 +7,13 @@ import uuid
 
 import pytest
 
-from bench import processors, turns
-from bench.case import Case
-from bench.pace import Pace
-from bench.workers import Workers
+from bench.harness.case import Case
+from bench.harness.pace import Pace
+from bench.machine import processors
+from bench.processes import turns
+from bench.processes.workers import Workers
 from impls import backends
-from impls.spec import LSTMSpec
+from impls.specs.recurrent import LSTMSpec
 from tests.faults import hostile, processes
 from tests.faults.dose import dose
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import certificate, export, load, report, show
-from bench.language import checkpoint
+from analysis.regression import certificate
+from analysis.report import export, load, show
+from analysis.report import page as report
+from bench.studies.quality import checkpoint
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
 from tests.faults.dose import is_full

@@ -20,7 +20,7 @@ from jax.interpreters import mlir
 from impls import Batch
 from impls.backends import jax_cudnn
 from impls.backends import numpy as numpy_backend
-from impls.spec import Recurrent
+from impls.specs.recurrent import Recurrent
 
 SOURCE = """
 #include "xla/ffi/api/ffi.h"

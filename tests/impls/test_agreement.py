@@ -8,13 +8,13 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from bench import agreement
-from bench.agreement import Disagreement, check, naive_errors, reference
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
+from bench.worker.agreement import Disagreement, check, naive_errors, reference
 from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, RNNSpec, Spec
 from impls.backends import numpy as right
-from impls.backends._numpy_tensorfloat32 import rounded
-from impls.spec import DType
+from impls.frameworks.numpy.tensorfloat32 import rounded
+from impls.specs.recurrent import DType
 
 CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_state=True)
 

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import impls
-from bench.case import PHASES, Case
+from bench.harness.case import PHASES, Case
 from impls import LSTMSpec
 
 # Dynamo looks at .grad of whatever it is given.

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import impls
-from bench.agreement import answer, check_against, compare
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker.agreement import answer, check_against, compare
 from impls import Backend, GRUSpec, LSTMSpec, RNNSpec, Spec
-from impls.spec import DType
+from impls.specs.recurrent import DType
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import agreement
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
 from impls import LSTMSpec
-from impls.backends import _jax, _torch
 from impls.draw import Draw, keyed
+from impls.frameworks.jax import network as jax_network
+from impls.frameworks.torch import network as torch_network
 
 SHAPE = (40, 30, 70)
 
@@ -20,9 +21,9 @@ SHAPE = (40, 30, 70)
 def test_host_pytorch_and_jax_draw_the_same_bits(dtype, monkeypatch):
     draw = Draw(SHAPE, keyed(3, 2))
     on_host = torch.tensor(np.asarray(draw)).to(getattr(torch, dtype))
-    monkeypatch.setattr(_torch, "DRAWN_AT_ONCE", 1 << 10)  # many pieces, the last one shorter
-    assert torch.equal(_torch.drawn(draw, getattr(torch, dtype), torch.device("cpu")), on_host)
-    by_jax = _jax.on_device(LSTMSpec(4, 5, dtype=dtype), draw)  # type: ignore[arg-type]
+    monkeypatch.setattr(torch_network, "DRAWN_AT_ONCE", 1 << 10)  # many pieces, the last one shorter
+    assert torch.equal(torch_network.drawn(draw, getattr(torch, dtype), torch.device("cpu")), on_host)
+    by_jax = jax_network.on_device(LSTMSpec(4, 5, dtype=dtype), draw)  # type: ignore[arg-type]
     assert np.array_equal(np.asarray(by_jax.astype(jnp.float32)), on_host.float().numpy())
 
 

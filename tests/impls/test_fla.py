@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import agreement
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
 from impls import LSTMSpec, MinLSTMSpec
 from impls.backends import fla
 

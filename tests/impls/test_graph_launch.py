@@ -14,11 +14,12 @@ import pytest
 import torch
 
 import impls
-from bench import agreement, prepare
-from bench.case import PHASES, Case
+from bench.harness.case import PHASES, Case
+from bench.worker import agreement, prepare
 from impls import GRUSpec, LSTMSpec, LSTMStackSpec, MinLSTMSpec, RNNSpec, Spec, SSMSpec, TransformerSpec
-from impls.backends import _torch, _torch_graph
 from impls.backends import torch as eager
+from impls.frameworks.torch import graph as torch_graph
+from impls.frameworks.torch import network as torch_network
 from tests.impls.recorded_graph import Graph, Repeated
 
 SPECS: list[Spec] = [
@@ -43,7 +44,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         made.append(Graph(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(_torch_graph, "record", record)
+    monkeypatch.setattr(torch_graph, "record", record)
     return made
 
 
@@ -51,9 +52,9 @@ def case_of(spec: Spec, phase: impls.Phase = "step", **more: Any) -> Case:
     return Case(spec, 6, 3, phase, initial_state=bool(spec.state_shapes(1)), launch="graph", **more)
 
 
-def loaded(case: Case, backend: str = "torch") -> _torch.Network:
+def loaded(case: Case, backend: str = "torch") -> torch_network.Network:
     network = impls.get(backend).load(case.spec, *case.data())
-    assert isinstance(network, _torch.Network)
+    assert isinstance(network, torch_network.Network)
     return network
 
 
@@ -130,7 +131,7 @@ def test_packed_sequences_are_refused() -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_compiled_loop_is_captured_without_compiling_again(phase: impls.Phase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch_graph, "record", Repeated)
+    monkeypatch.setattr(torch_graph, "record", Repeated)
     case = Case(LSTMSpec(3, 4), 2, 2, phase, launch="graph")
     network = loaded(case, "torch_compile")
     agreement.check_against(agreement.answer(network, case), case)
@@ -166,21 +167,21 @@ def test_eager_steps_and_replayed_ones_are_one_stream() -> None:
 
 def keep_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph reads a token that nobody writes to."""
-    run = _torch.Network.capture
+    run = torch_network.Network.capture
 
-    def capture(self: _torch.Network, phase: impls.Phase) -> Any:
+    def capture(self: torch_network.Network, phase: impls.Phase) -> Any:
         inner, self.run = self.run, lambda x, state: inner(torch.tensor(x.tolist(), dtype=x.dtype), state)
         return run(self, phase)
 
-    monkeypatch.setattr(_torch.Network, "capture", capture)
+    monkeypatch.setattr(torch_network.Network, "capture", capture)
 
 
 def forget_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch_graph, "copy", lambda into, values: None)
+    monkeypatch.setattr(torch_graph, "copy", lambda into, values: None)
 
 
 def leave_warming_up_in_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_torch_graph, "copier", lambda values: lambda: None)
+    monkeypatch.setattr(torch_graph, "copier", lambda values: lambda: None)
 
 
 @pytest.mark.parametrize("trap", [keep_the_first_token, forget_the_state, leave_warming_up_in_the_state])
@@ -218,10 +219,10 @@ def test_a_graph_of_a_cache_that_still_grows_is_seen() -> None:
 class AllocatesAnew:
     """Keeps of each run its answer in a tensor of its own that no replay writes to, as `.tolist()` and back does."""
 
-    def __init__(self, run: _torch.Run) -> None:
+    def __init__(self, run: torch_network.Run) -> None:
         self.run = run
 
-    def __call__(self, x: torch.Tensor, state: _torch.State) -> tuple[torch.Tensor, _torch.State]:
+    def __call__(self, x: torch.Tensor, state: torch_network.State) -> tuple[torch.Tensor, torch_network.State]:
         y, last = self.run(x, state)
         fresh = torch.tensor(y.tolist(), dtype=y.dtype)
         return y + (fresh - y.detach()), last
@@ -230,10 +231,10 @@ class AllocatesAnew:
 class ComputesInPython:
     """Scales by a number of Python's, right when it was captured."""
 
-    def __init__(self, run: _torch.Run) -> None:
+    def __init__(self, run: torch_network.Run) -> None:
         self.run = run
 
-    def __call__(self, x: torch.Tensor, state: _torch.State) -> tuple[torch.Tensor, _torch.State]:
+    def __call__(self, x: torch.Tensor, state: torch_network.State) -> tuple[torch.Tensor, torch_network.State]:
         largest = x.detach().abs().max()
         return self.run(x * (float(largest) / largest), state)
 
@@ -259,7 +260,7 @@ def test_what_ran_is_told_and_looking_leaves_no_trace(spec: Spec, phase: impls.P
     for each, call in zip((network, undisturbed), calls, strict=True):
         each.prefill()
         call()
-    assert network.provenance()["ran"] in impls.backend.allowed_runs(eager, "graph")
+    assert network.provenance()["ran"] in impls.interface.allowed_runs(eager, "graph")
     for again in range(3):
         if again:
             for call in calls:
@@ -273,7 +274,7 @@ def test_what_ran_is_told_and_looking_leaves_no_trace(spec: Spec, phase: impls.P
 def test_a_graph_that_is_never_launched_is_a_fall_back(phase: impls.Phase, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(LSTM, phase)
     assert prepare.verify(prepare.load(case, "torch")).provenance["ran"] == "graph of onednn"
-    monkeypatch.setattr(_torch_graph, "record", partial(Graph, launches=False))
+    monkeypatch.setattr(torch_graph, "record", partial(Graph, launches=False))
     with pytest.raises(prepare.Rejected, match="fell back: 'no graph, but onednn' ran where it promises graph of onednn or "):
         prepare.verify(prepare.load(case, "torch"))
 
@@ -339,9 +340,9 @@ def test_a_graph_is_captured_on_the_stream_on_which_it_was_warmed_up(monkeypatch
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: within(stream.name))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: events.append("replay")))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: within(f"capture on {stream.name}"))
-    graph = _torch_graph.record(
+    graph = torch_graph.record(
         lambda: events.append(f"body {inside}"), lambda: events.append(f"restore {inside}"), torch.device("cuda")
     )
     graph.replay()
-    warm_up = ["body ['side']", "restore ['side']"] * _torch_graph.WARM_UPS
+    warm_up = ["body ['side']", "restore ['side']"] * torch_graph.WARM_UPS
     assert events == ["side waits for main", *warm_up, "main waits for side", "body ['capture on side']", "replay"]

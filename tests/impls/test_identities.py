@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import verdicts
-from bench import identities
-from bench.case import Case
-from bench.studies.identities import CASES, CLAIMS
+from analysis.statistics import verdicts
+from bench.harness.case import Case
+from bench.studies.identities import residuals
+from bench.studies.identities.study import CASES, CLAIMS
 from impls import LSTMSpec
 
 
-@pytest.mark.parametrize("name", identities.IDENTITIES)
+@pytest.mark.parametrize("name", residuals.IDENTITIES)
 def test_it_holds_and_can_fail(name: str) -> None:
     case = Case(LSTMSpec(5, 8), 50, 3, factors=(("identity", name), ("seeds", 3)))
-    found = {item.metric: item.samples for item in identities.measure(case)}
+    found = {item.metric: item.samples for item in residuals.measure(case)}
     assert len(found["identity_error"]) == 3 and max(found["identity_error"]) < 1e-6
     assert min(found["identity_contrast"]) > 1e-2
 
@@ -35,5 +35,5 @@ def test_the_claim_is_judged_by_both(error: float, contrast: float, outcome: str
 
 
 def test_each_is_on_the_board() -> None:
-    assert {str(case.factor("identity")) for case in CASES["cpu"]} == set(identities.IDENTITIES)
-    assert len(CLAIMS) == len(identities.IDENTITIES) and all(claim.name.startswith("j-") for claim in CLAIMS)
+    assert {str(case.factor("identity")) for case in CASES["cpu"]} == set(residuals.IDENTITIES)
+    assert len(CLAIMS) == len(residuals.IDENTITIES) and all(claim.name.startswith("j-") for claim in CLAIMS)

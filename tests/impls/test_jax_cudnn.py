@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import agreement
-from bench.agreement import answer
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
+from bench.worker.agreement import answer
 from impls import LSTMSpec
 
 rnn = pytest.importorskip("jax.experimental.rnn")
@@ -62,12 +62,13 @@ def built(tmp_path_factory):
 
 @pytest.fixture
 def fake(built, monkeypatch) -> Iterator:
-    from impls.backends import _jax, jax_cudnn
+    from impls.backends import jax_cudnn
+    from impls.frameworks.jax import network as jax_network
 
     built.install(monkeypatch)
     built.calls.clear()
     monkeypatch.setattr(jax_cudnn, "DEVICES", ("cpu",))
-    monkeypatch.setattr(_jax, "no_cuda", lambda spec: None)
+    monkeypatch.setattr(jax_network, "no_cuda", lambda spec: None)
     yield built
     assert not built.raised
 

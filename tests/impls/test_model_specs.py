@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.case import Case, InvalidCase
+from bench.harness.case import Case, InvalidCase
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 from impls.batch import InvalidBatch, check_batch
 from impls.params import random_params
-from impls.spec import InvalidSpec, spec_from_dict, spec_to_dict
+from impls.specs.recurrent import InvalidSpec, spec_from_dict, spec_to_dict
 
 WIDTH, LAYERS = 64, 3
 MODELS: list[Spec] = [
@@ -27,7 +27,7 @@ ids = [spec.cell for spec in MODELS]
 
 @pytest.mark.parametrize("spec", MODELS, ids=ids)
 def test_parameters_are_those_of_the_module(spec: Any) -> None:
-    from impls.backends._torch_models import build
+    from impls.frameworks.torch.models import build
 
     params = random_params(spec)
     module = build(spec, params)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import impls
-from bench.agreement import Disagreement, answer, check, check_against
-from bench.case import Case
-from bench.prepare import Skip, prepare
+from bench.harness.case import Case
+from bench.worker.agreement import Disagreement, answer, check, check_against
+from bench.worker.prepare import Skip, prepare
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
-from impls.backends._torch_models import scan
 from impls.batch import InvalidBatch
-from impls.sizes import InvalidSpec
+from impls.frameworks.torch.models import scan
+from impls.specs.sizes import InvalidSpec
 from tests.impls.test_conformance import backend_for
 from tests.impls.test_oracle import nudged
 
@@ -186,7 +186,7 @@ def test_jax_tells_apart_the_positions_of_a_long_stream() -> None:
     """Angles in float32 would be off by 0.06 at the millionth token."""
     import jax
 
-    from impls.backends._jax_models import transformer
+    from impls.frameworks.jax.models import transformer
 
     positions = np.array([1_000_003, 2_000_000_011])
     with jax.enable_x64(True):
@@ -227,7 +227,7 @@ def test_the_one_door_opens_for_models(phase: impls.Phase) -> None:
 
 def test_attention_to_the_future_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate bites: a Transformer whose mask was forgotten is a wrong answer."""
-    from impls.backends._torch_models import transformer
+    from impls.frameworks.torch.models import transformer
 
     right = transformer.attend
     monkeypatch.setattr(transformer, "attend", lambda query, key, value, causal: right(query, key, value, False))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import impls
-from bench.agreement import answer
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker.agreement import answer
 from impls import Batch, GRUSpec, LSTMSpec, Params, RNNSpec, Spec
 from impls.batch import filled
 

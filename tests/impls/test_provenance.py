@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import impls
-from bench import prepare
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import prepare
 from impls import GRUSpec, LSTMSpec, LSTMStackSpec, TransformerSpec, Unsupported
-from impls.backends import _torch_residual
+from impls.frameworks.torch import residual
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
@@ -92,7 +92,7 @@ class Profiled:
         return np.zeros((128, 2, 512))
 
     def provenance(self) -> dict[str, str]:
-        return _torch_residual.what_ran(self)  # pyright: ignore[reportArgumentType]
+        return residual.what_ran(self)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_cudnn_refuses_a_sequence_that_is_longer_than_it_runs_and_steps_through_
     from impls.backends import cudnn
 
     monkeypatch.setattr(cudnn, "LONGEST", 5)
-    monkeypatch.setattr(cudnn._torch, "no_cuda", lambda spec: None)
+    monkeypatch.setattr(cudnn.torch_network, "no_cuda", lambda spec: None)
     monkeypatch.setattr(cudnn, "_no_cudnn", lambda spec: None)
     monkeypatch.setattr(cudnn, "DEVICES", ("cpu",))
     for spec in (LSTMSpec(3, 4), GRUSpec(3, 4), LSTMStackSpec(3, 4, 2)):
@@ -194,7 +194,7 @@ def test_cudnn_refuses_a_sequence_that_is_longer_than_it_runs_and_steps_through_
 
 def test_what_is_unsupported_is_a_typed_outcome() -> None:
     """A worker says `skipped` with the reason, as where a backend cannot run at all."""
-    from bench import worker
+    from bench.worker import __main__ as worker
 
     def refuses() -> dict:
         raise Unsupported("unsupported: 6 steps; ask for 5")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import impls
-from bench.case import PHASES, Case
+from bench.harness.case import PHASES, Case
 from impls import GRUSpec, LSTMSpec, RNNSpec
-from impls.spec import DType
+from impls.specs.recurrent import DType
 
 NAMES = impls.names()
 

@@ -1,8 +1,8 @@
 """Both margins of the float32 tolerance: a GPU library's approximations are allowed, TF32 is not, array by array.
 
 The library is emulated: NumPy's layers with sigmoids and tanhs that are off by as much as an H100's cuDNN was seen to be, and
-with products that add one term after another. That is not the naive implementation of `bench.agreement`: sigmoids and tanhs
-are off by the same amount, in every combination of signs, or by random amounts.
+with products that add one term after another. That is not the naive implementation of `bench.worker.agreement`: sigmoids and
+tanhs are off by the same amount, in every combination of signs, or by random amounts.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import agreement
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
 from impls import GRUSpec, LSTMSpec, LSTMStackSpec, RNNSpec, Spec
-from impls.backends import _numpy_activations as activations
 from impls.backends import numpy as numpy_backend
-from impls.backends._numpy_activations import Off
+from impls.frameworks.numpy import activations
+from impls.frameworks.numpy.activations import Off
 
 UNIT = 2.0**-23
 SYSTEMATIC, RANDOM = 8.0, 13.0  # units: either gives what was seen
@@ -128,7 +128,7 @@ NETWORKS: list[tuple[Spec, int]] = [
 
 @pytest.mark.parametrize("spec, steps", NETWORKS, ids=lambda value: getattr(value, "cell", str(value)))
 def test_other_networks_lie_within_it_too(spec, steps, adding_one_after_another, monkeypatch):
-    monkeypatch.setattr("impls.backends._numpy_residual.TensorFloat32", OneAfterAnother)
+    monkeypatch.setattr("impls.frameworks.numpy.residual.TensorFloat32", OneAfterAnother)
     case = Case(spec, steps, 8, "forward_backward", initial_state=True)
     oracle = agreement.reference(case, "float64")
     bounds = allowed(case, oracle)

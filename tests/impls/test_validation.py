@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import impls
-from bench.case import Case
+from bench.harness.case import Case
 from impls import Batch, GRUSpec, LSTMSpec, RNNSpec
 from impls.batch import InvalidBatch
 from impls.params import InvalidParams
-from impls.spec import InvalidSpec, spec_from_dict, spec_to_dict
+from impls.specs.recurrent import InvalidSpec, spec_from_dict, spec_to_dict
 
 CASE = Case(LSTMSpec(3, 4), 5, 2, "forward_backward")
 PARAMS, BATCH = CASE.data()

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.code import ROOT
-from bench.revisions import Repository
+from bench.processes.code import ROOT
+from bench.regression.revisions import Repository
 from tests.analysis import history_synthetic
 
 ROOMS = ("impls", "bench", "results")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import lstm_bench
-from analysis.ratios import UnknownLocation
-from bench.filters import InvalidFilter
-from bench.plan import InvalidPlan
-from bench.session import NothingToResume
+from analysis.statistics.ratios import UnknownLocation
+from bench.harness.filters import InvalidFilter
+from bench.harness.plan import InvalidPlan
+from bench.harness.session import NothingToResume
 from impls import Unavailable, UnknownName
 from lstm_bench import api, running
 from lstm_bench.commands import over_time
@@ -242,4 +242,4 @@ def test_without_pytorch_everything_but_lstm_is_there_and_lstm_says_what_to_inst
         "ModuleNotFoundError: lstm_bench.LSTM needs PyTorch, which is not installed here; install it with: pip install torch"
     )
     with_torch = in_folder(tmp_path, "from lstm_bench import *; print(LSTM)")
-    assert with_torch.stdout == "<class 'impls.backends._cuda.module.LSTM'>\n", with_torch.stderr
+    assert with_torch.stdout == "<class 'impls.cuda.torch.module.LSTM'>\n", with_torch.stderr

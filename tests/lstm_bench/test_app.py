@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from bench import plan, session, study
+from bench.harness import plan, session, study
 from impls import names
-from lstm_bench import ending, progress
 from lstm_bench.commands.app import app
 from lstm_bench.commands.command_groups import GROUPS
+from lstm_bench.views import progress, run_summary
 from results import store
 
 
@@ -156,7 +156,7 @@ def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     chosen = plan.make(name, where=[where, "cell=lstm_stack"], scale="gpu", replicates=1)
     path, footer = session.start(chosen, tmp_path, progress.PlainDisplay())
-    last = list(ending.lines(store.read(path), footer))[-1]
+    last = list(run_summary.lines(store.read(path), footer))[-1]
     assert last.startswith("no case was measured: "), last
     assert "orch finds no CUDA device here; run on a machine with an NVIDIA GPU" in last
     records = [record for record in store.read(path).records if record.study != "overhead"]

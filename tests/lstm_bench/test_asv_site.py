@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.revisions import Repository
+from bench.regression.revisions import Repository
 from lstm_bench.commands import publish
 from tests.analysis import history_synthetic
-from tests.analysis.test_browser import BROWSER, FLAGS
+from tests.analysis.report.test_browser import BROWSER, FLAGS
 from tests.lstm_bench.history_repository import hundred_commits
 
 LIBRARIES = Path(__file__).parent / "asv_libraries.zip"

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from analysis.comparison import Key, Row
-from analysis.decision import Decision, Verdict
-from bench import plan
-from bench.plan import Plan
-from bench.revisions import Repository, RevisionError
-from lstm_bench import bisect_view
+from analysis.regression.comparison import Key, Row
+from analysis.statistics.decision import Decision, Verdict
+from bench.harness import plan
+from bench.harness.plan import Plan
+from bench.regression.revisions import Repository, RevisionError
 from lstm_bench.commands import bisecting, compare
 from lstm_bench.commands.bisecting import Bisected, stages
 from lstm_bench.commands.compare import Options, Outcome, UnclearSides
+from lstm_bench.views import bisection
 from tests.bench.conftest import Collector
 from tests.lstm_bench.history_repository import History
 
@@ -94,7 +94,7 @@ def test_wherever_the_slow_commit_lies_it_is_found(history: History, monkeypatch
     assert found.first is not None and number(history, found.first.commit) == slow and found.exit_code == 0
     assert len(found.judged) <= 1 + math.ceil(math.log2(11)), "as few comparisons as a bisection takes"
     assert [row.key for row in found.also] == [OTHER]
-    said = bisect_view.sentences(found, Repository(history.folder))
+    said = bisection.sentences(found, Repository(history.folder))
     assert f"commit {slow}" in said[0] and "SLOWER +4.0 % [+3.0 %, +5.0 %], 20 pairs" in said[1] and "also slower" in said[2]
 
 
@@ -107,9 +107,9 @@ def test_what_is_undecided_or_does_not_run_is_skipped_and_never_guessed(history:
     assert found.first is None and found.exit_code == 3
     words = {number(history, one.commit): one.word for one in found.judged}
     assert words[5] == words[6] == "skip" and words.get(3, "skip") == "skip"
-    said = bisect_view.sentences(found, Repository(history.folder))
+    said = bisection.sentences(found, Repository(history.folder))
     assert "is one of these" in said[0] and [line.split()[-1] for line in said[1:4]] == ["5", "6", "7"]
-    assert json.dumps(bisect_view.values(found))
+    assert json.dumps(bisection.values(found))
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("SAME", 1), ("FASTER", 1), ("UNDECIDED", 3), ("UNCOMPARABLE", 3)])
@@ -118,7 +118,7 @@ def test_no_search_begins_before_the_end_is_shown_to_be_slower(
 ):
     found = searched(history, lambda _: verdict, monkeypatch)
     assert (found.exit_code, len(found.judged), found.candidates) == (code, 1, [])
-    assert bisect_view.sentences(found, Repository(history.folder))
+    assert bisection.sentences(found, Repository(history.folder))
 
 
 def test_the_checkout_and_its_own_bisection_are_left_alone(history: History, monkeypatch: pytest.MonkeyPatch):

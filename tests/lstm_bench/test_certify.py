@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import certificate
-from bench import plan
+from analysis.regression import certificate
+from bench.harness import plan
 from lstm_bench.commands import certify, compare
 from lstm_bench.commands.compare import Options
 from tests.bench.conftest import Collector

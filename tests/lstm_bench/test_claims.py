@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench import study
-from lstm_bench import views
+from bench.harness import study
+from lstm_bench.views import tables
 from results.record import Header
 from results.store import Writer, new_path
 from tests.analysis.learning_synthetic import record
@@ -17,5 +17,5 @@ def test_a_censored_lag_keeps_its_lower_bound(tmp_path, capsys):
     writer = Writer(path)
     writer.append(header, record("lstm", "chrono:784", [np.ones(5)] * 11, 9000.0))
     writer.close()
-    views.claims([path], None, as_json=False)
+    tables.claims([path], None, as_json=False)
     assert "LSTM chrono: L50 > 160 steps [above 15" in capsys.readouterr().out

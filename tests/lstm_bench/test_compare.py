@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan
-from bench.code import Code
-from bench.plan import Plan
-from bench.revisions import Repository, RevisionError
+from bench.harness import plan
+from bench.harness.plan import Plan
+from bench.processes.code import Code
+from bench.regression.revisions import Repository, RevisionError
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, UnclearSides
 from results import store

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
-from bench.code import ROOT
-from bench.lock import device_lock
+from bench.machine import environment
+from bench.machine.lock import device_lock
+from bench.processes.code import ROOT
 from lstm_bench import exit_codes
 from results import store
 from results.record import Header

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from analysis import asv_files, history
-from bench.code import ROOT
-from bench.revisions import Repository
+from analysis.regression import asv_files, history
+from bench.processes.code import ROOT
+from bench.regression.revisions import Repository
 from lstm_bench.commands import tracking
 from results import pytest_benchmark, store
 from results.store import StoreError

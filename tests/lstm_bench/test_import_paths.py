@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 from results import store
 
 THEIRS = ("impls.py", "bench.py", "analysis.py", "results/__init__.py")

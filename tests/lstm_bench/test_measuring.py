@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import lstm_bench
-from bench import lock, noise, pace
+from bench.harness import pace
+from bench.machine import lock, noise
 from impls import Unavailable
 from lstm_bench import measuring
 from lstm_bench.measuring import CallableFailed, InvalidMeasurement

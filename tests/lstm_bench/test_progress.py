@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstm_bench.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, packed, result, shortened
+from lstm_bench.views.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, packed, result, shortened
 from results.record import Measurement, Record
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import certificate
-from analysis.certificate import Certificate
-from analysis.comparison import Sides, by_key
+from analysis.regression import certificate
+from analysis.regression.certificate import Certificate
+from analysis.regression.comparison import Sides, by_key
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, Outcome
 from results import store

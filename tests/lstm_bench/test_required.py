@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 from lstm_bench.__main__ import REQUIRED
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

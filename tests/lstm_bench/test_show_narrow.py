@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lstm_bench import views
+from lstm_bench.views import tables
 from results.store import REFERENCE
 
 H100 = REFERENCE / "2026-11-26-h100"
@@ -15,8 +15,8 @@ H100 = REFERENCE / "2026-11-26-h100"
 
 def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
     text = io.StringIO()
-    monkeypatch.setattr(views, "console", lambda: Console(file=text, width=width, highlight=False, no_color=True))
-    views.show([H100 / "173700-throughput.jsonl", H100 / "182414-throughput.jsonl"], None, as_json=False)
+    monkeypatch.setattr(tables, "console", lambda: Console(file=text, width=width, highlight=False, no_color=True))
+    tables.show([H100 / "173700-throughput.jsonl", H100 / "182414-throughput.jsonl"], None, as_json=False)
     return text.getvalue().splitlines()
 
 

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from analysis import certificate, changes
-from analysis.ratios import UnknownLocation
-from bench import plan
-from bench.code import ROOT
-from bench.revisions import NoSpan, Repository
-from lstm_bench import history_view
+from analysis.regression import certificate
+from analysis.statistics import changes
+from analysis.statistics.ratios import UnknownLocation
+from bench.harness import plan
+from bench.processes.code import ROOT
+from bench.regression.revisions import NoSpan, Repository
 from lstm_bench.commands import publish, tracking
+from lstm_bench.views import history
 from results import store
 from results.store import StoreError
 from tests.analysis import history_synthetic
@@ -181,11 +182,11 @@ def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: 
         assert red[case].confirm == (
             f"lstm-bench compare {sides} --suite throughput --scale quick --backend torch --where case={case}"
         )
-    rows = history_view.rows(found, repository)
+    rows = history.rows(found, repository)
     assert {row["subject"] for row in rows if row["mark"] == "red"} == {
         f"commit {order.index(finding.first)}" for finding in red.values()
     }
-    assert json.dumps(history_view.values(series, found, tracking.suspicions(series)))
+    assert json.dumps(history.values(series, found, tracking.suspicions(series)))
 
 
 def test_asv_publishes_the_exported_history_and_lists_the_regressions(hundred: tuple[Path, Repository], tmp_path: Path):

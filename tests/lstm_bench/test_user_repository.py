@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import process, user_repository
-from bench.code import ROOT
-from bench.revisions import Repository
+from bench.processes import process
+from bench.processes.code import ROOT
+from bench.regression import user_repository
+from bench.regression.revisions import Repository
 from lstm_bench.commands import tracking
 from results import store
 from tests.lstm_bench.history_repository import History

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.show import title
-from lstm_bench import views
+from analysis.report.show import title
+from lstm_bench.views import tables
 
 RATIO = "1 234× [1 200, 1 270]"
 
@@ -24,7 +24,7 @@ def row(backend: str, **changes: str) -> dict[str, str]:
 
 def shown(*rows: dict[str, str]) -> str:
     screen = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
-    views._show_case(screen, rows)
+    tables._show_case(screen, rows)
     said = screen.file.getvalue()
     assert isinstance(said, str) and max(map(len, said.splitlines())) <= 80
     return said
@@ -46,7 +46,7 @@ def test_a_comparison_fits_with_its_verdict_and_interval_whole():
     screen = Console(file=io.StringIO(), width=80, color_system=None, highlight=False)
     values = {"case": "lstm-I512-H512-T32-B32-forward_backward-float32-cpu", "metric": "time", "base": "39.0 µs", "pairs": "12"}
     change = {"new": "39.1 µs", "change": "+12.3 % [−14.1 %, +16.0 %]", "verdict": "UNDECIDED", "note": "not side by side " * 5}
-    views.comparison([values | change | {"backend": name} for name in ("torch_compile", "onnxruntime")], screen)
+    tables.comparison([values | change | {"backend": name} for name in ("torch_compile", "onnxruntime")], screen)
     said = screen.file.getvalue()
     assert isinstance(said, str) and max(map(len, said.splitlines())) <= 80 and "…" not in said
     assert said.splitlines()[0] == values["case"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 
 RUN = "run throughput --scale smoke --backend numpy --where hidden_size=32 --where phase=forward --replicates 1".split()
 

@@ -17,8 +17,8 @@ import pytest
 import typer
 import yaml
 
-from bench.code import ROOT
-from bench.environment import HOST_VARIABLE
+from bench.machine.environment import HOST_VARIABLE
+from bench.processes.code import ROOT
 from lstm_bench.commands.app import app
 from tests.lstm_bench.history_repository import History
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 from tests.lstm_bench.history_repository import History
 
 INSTALLED = ("impls", "bench", "results", "analysis", "lstm_bench")

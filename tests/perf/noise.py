@@ -14,7 +14,7 @@ import sys
 import time
 from multiprocessing import get_context
 
-from bench import processors
+from bench.machine import processors
 
 NEIGHBOURS = 3
 

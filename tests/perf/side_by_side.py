@@ -24,9 +24,10 @@ from typing import Any
 
 from scipy import stats
 
-from analysis.ratios import LOCATIONS
-from bench import environment, plan, processors
-from bench.code import ROOT
+from analysis.statistics.ratios import LOCATIONS
+from bench.harness import plan
+from bench.machine import environment, processors
+from bench.processes.code import ROOT
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options
 
@@ -37,8 +38,8 @@ TIMER = """
 import json, sys
 import torch
 from torch.utils.benchmark import Timer
-from bench.case import Case
-from bench.prepare import prepare
+from bench.harness.case import Case
+from bench.worker.prepare import prepare
 torch.set_num_threads(1)
 found = {}
 for values in json.loads(sys.argv[1]):

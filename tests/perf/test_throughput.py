@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench import track
-from bench.case import Case
-from bench.prepare import Skip, prepare
+from bench.harness.case import Case
+from bench.regression import track
+from bench.worker.prepare import Skip, prepare
 
 EVERYTHING = [
     pytest.param(case, backend, id=f"{case.key}/{backend}")

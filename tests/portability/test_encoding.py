@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.code import ROOT
+from bench.processes.code import ROOT
 from tests.portability.reading import OURS
 
 SOURCES = [ROOT / "install.py", *(path for name in OURS for path in sorted((ROOT / name).rglob("*.py")))]

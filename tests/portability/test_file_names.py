@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis import certificate, report
-from bench import comparison, environment, gpu_plan, plan, study
-from bench.code import ROOT
+from analysis.regression import certificate
+from analysis.report import page as report
+from bench.harness import gpu_plan as gpu_check_plan
+from bench.harness import plan, study
+from bench.machine import environment
+from bench.processes.code import ROOT
+from bench.regression import comparison
 from results import pytest_benchmark, store
 from results.record import Header
 from tests.portability.reading import RUN, STUDIES
@@ -50,7 +54,7 @@ def header(run: str, machine: str) -> Header:
 def test_every_run_of_every_suite_and_study(model: str):
     machine = environment.machine_name({"cpu": {"model": model, "cores": 8}, "gpus": [], "memory_bytes": 1 << 34})
     made = [plan.make(name) for name in (*plan.offered(), *study.names())]
-    made += [gpu_plan.make((), emulated) for emulated in (False, True)]
+    made += [gpu_check_plan.make((), emulated) for emulated in (False, True)]
     for one in made:
         path = store.new_path(Path("results/runs"), header(f"{datetime.now(UTC):%H%M%S}-{one.name}", machine))
         assert not refused(path.as_posix())

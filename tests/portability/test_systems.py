@@ -16,8 +16,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import doctor, environment, lock, memory, process, systems
-from bench.code import ROOT
+from bench.machine import doctor, environment, lock, systems
+from bench.processes import process
+from bench.processes.code import ROOT
+from bench.worker import memory
 from lstm_bench import exit_codes
 from results import store
 
@@ -147,7 +149,9 @@ def test_pyright_finds_what_is_not_on_windows(tmp_path: Path):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for system in ("Windows", "Darwin"):
         assert f"--pythonplatform {system}" in makefile
-    changed = (ROOT / "bench/process.py").read_text(encoding="utf-8").replace('if sys.platform == "win32":', "if False:")
+    changed = (
+        (ROOT / "bench/processes/process.py").read_text(encoding="utf-8").replace('if sys.platform == "win32":', "if False:")
+    )
     (tmp_path / "changed.py").write_text(changed, encoding="utf-8")
     said = python("-m", "pyright", "--pythonplatform", "Windows", "--outputjson", str(tmp_path / "changed.py"))
     messages = [found["message"] for found in json.loads(said.stdout)["generalDiagnostics"]]

@@ -9,7 +9,8 @@ import shutil
 import pytest
 import torch
 
-from impls.backends._cuda import artifacts, ops
+from impls.cuda.runtime import artifacts
+from impls.cuda.torch import ops
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import agreement
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement
 from impls import LSTMSpec
-from impls.backends._cuda import emulate
-from impls.backends._cuda.cluster import Shape
-from impls.backends._cuda.emulate import Emulation
-from impls.backends._cuda.kernels import Launch, Launcher
-from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import Memory, Plan
-from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.emulator import emulate
+from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.runtime.kernels import Launch, Launcher
+from impls.cuda.runtime.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.select.cluster import Shape
+from impls.cuda.select.plan import Memory, Plan
+from impls.cuda.torch.network import Network
 
 STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from impls.backends._cuda import driver
-from impls.backends._cuda.compile import compile_kernel
-from impls.backends._cuda.kernels import Kernel
+from impls.cuda.runtime import driver
+from impls.cuda.runtime.compile import compile_kernel
+from impls.cuda.runtime.kernels import Kernel
 
 real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
-from impls.backends._cuda.module import LSTM
+from impls.cuda.torch.module import LSTM
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections is not supported with oneDNN", "ignore:dropout option adds dropout after all but last"

@@ -9,20 +9,21 @@ import pytest
 import torch
 
 import impls
-from bench import agreement, prepare
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker import agreement, prepare
 from impls import GRUSpec, LSTMSpec, Unavailable
 from impls.backends import cuda
-from impls.backends._cuda import compile as compiler
-from impls.backends._cuda import driver, emulate
-from impls.backends._cuda.network import Network
+from impls.cuda.emulator import emulate
+from impls.cuda.runtime import compile as compiler
+from impls.cuda.runtime import driver
+from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU, and there is one")
 
 
 def test_it_is_found_and_its_parts_are_no_backends():
-    assert "cuda" in impls.names() and "_cuda" not in impls.names()
+    assert "cuda" in impls.names()
     assert impls.get("cuda").RUNS == ("cluster", "tensor_step", "step", "stream")
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.backends._cuda import compile as compiler
-from impls.backends._cuda.cluster import Shape
-from impls.backends._cuda.compile import CompilationFailed, architecture, compile_kernel, cubin
-from impls.backends._cuda.kernels import Kernel
-from impls.backends._cuda.plan import SHIPPED, TENSOR_STEP_TILES
-from impls.backends._cuda.steps import EXACT_STORAGE, ExactSteps, TensorSteps
-from impls.backends._cuda.storage import BFLOAT16
-from impls.backends._cuda.stream import CLUSTERS, COLUMNS, Stream
+from impls.cuda.runtime import compile as compiler
+from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
+from impls.cuda.runtime.kernels import Kernel
+from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.select.cluster import Shape
+from impls.cuda.select.plan import SHIPPED, TENSOR_STEP_TILES
+from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, TensorSteps
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536

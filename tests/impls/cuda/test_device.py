@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from impls.backends._cuda.kernels import FOLDER
+from impls.cuda.emulator.emulate import EMULATOR
+from impls.cuda.runtime.kernels import FOLDER
 
-PTX, HOST = ((FOLDER / name).read_text() for name in ("device_ptx.cuh", "device_host.hpp"))
+PTX, HOST = (FOLDER / "device_ptx.cuh").read_text(), (EMULATOR / "device_host.hpp").read_text()
 # PTX manual, "Memory consistency model", "mbarrier", "barrier.cluster" and "st.async": what each promise takes.
 ORDER = {
     "cluster_barrier": ("barrier.cluster.arrive.release", "barrier.cluster.wait.acquire"),

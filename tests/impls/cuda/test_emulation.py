@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from impls.backends._cuda import emulate
-from impls.backends._cuda.emulate import RuleBroken
-from impls.backends._cuda.kernels import Kernel, Launch
+from impls.cuda.emulator import emulate
+from impls.cuda.emulator.emulate import RuleBroken
+from impls.cuda.runtime.kernels import Kernel, Launch
 
 SOURCE = """
 #include "storage.cuh"

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from bench import agreement, prepare
-from bench.case import PHASES, Case
+from bench.harness.case import PHASES, Case
+from bench.worker import agreement, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase
-from impls.backend import allowed_runs
-from impls.backends import _torch_graph, cuda
-from impls.backends._cuda import ops, residual
-from impls.backends._cuda.emulate import Emulation
-from impls.backends._cuda.kernels import Launcher
-from impls.backends._cuda.network import Network
-from impls.backends._cuda.plan import Plan
+from impls.backends import cuda
+from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.runtime.kernels import Launcher
+from impls.cuda.select.plan import Plan
+from impls.cuda.torch import ops, residual
+from impls.cuda.torch.network import Network
+from impls.frameworks.torch import graph as torch_graph
+from impls.interface import allowed_runs
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 from tests.impls.recorded_graph import Graph, Recorded
 
@@ -35,7 +36,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         made.append(Graph(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(_torch_graph, "record", record)
+    monkeypatch.setattr(torch_graph, "record", record)
     return made
 
 
@@ -122,7 +123,7 @@ def test_a_kernel_that_the_graph_does_not_launch_is_seen(phase: Phase) -> None:
 def test_a_graph_that_is_never_launched_is_a_fall_back(phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(phase)
     for launches in (True, False):
-        monkeypatch.setattr(_torch_graph, "record", partial(Graph, launches=launches))
+        monkeypatch.setattr(torch_graph, "record", partial(Graph, launches=launches))
         network = network_of(case, PLANS[0])
         call = network.capture(phase)
         call()

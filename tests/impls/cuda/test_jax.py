@@ -13,8 +13,8 @@ jax = pytest.importorskip("jax", reason="pip install jax")
 
 from torch.utils.dlpack import DLDeviceType  # noqa: E402
 
-from impls.backends._cuda import jax as module  # noqa: E402
-from impls.backends._cuda.jax import lstm  # noqa: E402
+from impls.cuda import jax as module  # noqa: E402
+from impls.cuda.jax import lstm  # noqa: E402
 
 CASES = [  # memory, design, dtype, bias, tolerance
     ("saved", "auto", "float32", True, 1e-4), ("rebuilt", "auto", "float32", True, 1e-4),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench import agreement
-from impls.backends._cuda.emulate import Emulation
-from impls.backends._cuda.network import Network
+from bench.worker import agreement
+from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import (
     STORAGES,
     Remembering,

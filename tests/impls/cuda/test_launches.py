@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import agreement
-from impls.backends._cuda import driver, probes
-from impls.backends._cuda.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
-from impls.backends._cuda.emulate import Emulation
-from impls.backends._cuda.kernels import Kernel, Launch
-from impls.backends._cuda.network import Network
-from impls.backends._cuda.storage import BFLOAT16
-from impls.backends._cuda.stream import Stream
+from bench.worker import agreement
+from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.microbenchmarks import probes
+from impls.cuda.runtime import driver
+from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
+from impls.cuda.runtime.kernels import Kernel, Launch
+from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.torch.network import Network
+from impls.cuda.torch.stream import Stream
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
 from tests.impls.cuda.fake_driver import Devices, install
 from tests.impls.cuda.test_compile import cluster_kernels, step_kernels, stream_kernels

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from impls.backends._cuda import measured, plan
-from impls.backends._cuda.cluster import Shape
-from impls.backends._cuda.plan import ROWS_16_BIT, choose
-from impls.backends._cuda.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.runtime.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.select import measured, plan
+from impls.cuda.select.cluster import Shape
+from impls.cuda.select.plan import ROWS_16_BIT, choose
 
 REFERENCE = Path(__file__).parents[3] / "results/reference/2026-11-26-h100/tables/shipped-cuts.json"
 HOPPER = (9, 0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from impls.backends._cuda.module import LSTM, _sent
+from impls.cuda.torch.module import LSTM, _sent
 
 # PyTorch says so of its own LSTM.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -242,9 +242,7 @@ def test_indices_of_a_pack_are_sent_without_waiting():
 def test_tf32_is_left_to_the_operators(monkeypatch):
     """Which read PyTorch's switch when they run: see test_precision.py."""
     seen = []
-    monkeypatch.setattr(
-        "impls.backends._cuda.module.lstm_layer", lambda *given: seen.append(given[-1]) or (given[0], *given[4:6])
-    )
+    monkeypatch.setattr("impls.cuda.torch.module.lstm_layer", lambda *given: seen.append(given[-1]) or (given[0], *given[4:6]))
     LSTM(4, 7)(torch.randn(2, 1, 4))
     assert seen == [None]
 
@@ -256,7 +254,7 @@ def test_design_and_memory_can_be_chosen(monkeypatch):
         seen.append((design, memory))
         return x, h0, c0, None, None
 
-    monkeypatch.setattr("impls.backends._cuda.module.lstm_layer", layer)
+    monkeypatch.setattr("impls.cuda.torch.module.lstm_layer", layer)
     LSTM(4, 7, design="step", memory="rebuilt")(torch.randn(2, 1, 4))
     LSTM(4, 7)(torch.randn(2, 1, 4))
     assert seen == [("step", "rebuilt"), ("auto", "saved")]

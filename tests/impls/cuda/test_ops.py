@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.backends._cuda.kernels import Refused
-from impls.backends._cuda.ops import EMULATE, lstm_layer, lstm_layer_backward
+from impls.cuda.runtime.kernels import Refused
+from impls.cuda.torch.ops import EMULATE, lstm_layer, lstm_layer_backward
 
 STEPS, BATCH, INPUTS = 3, 3, 4
 TENSORS = ("x", "weight_ih", "weight_hh", "bias", "h0", "c0", "lengths")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.backends._cuda.cluster import Shape
-from impls.backends._cuda.kernels import Refused
-from impls.backends._cuda.plan import SHIPPED, choose
-from impls.backends._cuda.storage import BFLOAT16
+from impls.cuda.runtime.kernels import Refused
+from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.select.cluster import Shape
+from impls.cuda.select.plan import SHIPPED, choose
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from impls.backends._cuda import layer, ops
-from impls.backends._cuda.module import LSTM
-from impls.backends._cuda.ops import lstm_layer
-from impls.backends._cuda.precision import products, tf32_allowed, tf32_for
+from impls.cuda.torch import layer, ops
+from impls.cuda.torch.module import LSTM
+from impls.cuda.torch.ops import lstm_layer
+from impls.cuda.torch.precision import products, tf32_allowed, tf32_for
 from tests.impls.cuda.test_ops import TENSORS, arguments
 
 BACKENDS = torch.backends

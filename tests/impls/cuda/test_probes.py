@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from impls.backends._cuda import probes
-from impls.backends._cuda.compile import compile_kernel
-from impls.backends._cuda.emulate import Emulation, RuleBroken
-from impls.backends._cuda.kernels import FOLDER, Launcher
-from impls.backends._cuda.probes import Bench, WrongExchange
-from impls.backends._cuda.storage import BFLOAT16, STORAGES
+from impls.cuda.emulator.emulate import Emulation, RuleBroken
+from impls.cuda.microbenchmarks import probes
+from impls.cuda.microbenchmarks.probes import Bench, WrongExchange
+from impls.cuda.runtime.compile import compile_kernel
+from impls.cuda.runtime.kernels import FOLDER, Launcher
+from impls.cuda.runtime.storage import BFLOAT16, STORAGES
 from tests.impls.cuda.emulated import Rewritten
 
 ORDERING = re.compile(

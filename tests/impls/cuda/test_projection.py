@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.agreement import Disagreement
-from impls.backends._cuda import stack
+from bench.worker.agreement import Disagreement
+from impls.cuda.torch import stack
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
 
 PLANS = {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.agreement import Disagreement, answer, check_against
-from bench.case import Case
+from bench.harness.case import Case
+from bench.worker.agreement import Disagreement, answer, check_against
 from impls import LSTMStackSpec
-from impls.backends._cuda import ops, residual
-from impls.backends._cuda.residual import CachedLSTM
+from impls.cuda.torch import ops, residual
+from impls.cuda.torch.residual import CachedLSTM
 
 SPECS = [LSTMStackSpec(5, 20, 2), LSTMStackSpec(32, 32), LSTMStackSpec(1, 5)]
 DTYPES = ("float32", "bfloat16", "float16", "float64")

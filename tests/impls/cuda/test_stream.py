@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import agreement
-from impls.backends._cuda.emulate import Emulation, RuleBroken
-from impls.backends._cuda.kernels import FOLDER, Launcher, Refused
-from impls.backends._cuda.stream import Stream, choose_stream
+from bench.worker import agreement
+from impls.cuda.emulator.emulate import Emulation, RuleBroken
+from impls.cuda.runtime.kernels import FOLDER, Launcher, Refused
+from impls.cuda.torch.stream import Stream, choose_stream
 from tests.impls.cuda.emulated import Rewritten, case
 from tests.impls.cuda.test_mutations import ORDERING
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from impls.backends._cuda import plain
-from impls.backends._cuda.module import LSTM
-from impls.backends._cuda.ops import lstm_layer
+from impls.cuda.torch import plain
+from impls.cuda.torch.module import LSTM
+from impls.cuda.torch.ops import lstm_layer
 from tests.impls.cuda.twins import modules
 
 pytestmark = [

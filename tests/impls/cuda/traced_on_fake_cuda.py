@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from impls.backends._cuda import module
-from impls.backends._cuda.module import LSTM
+from impls.cuda.torch import module
+from impls.cuda.torch.module import LSTM
 
 GUARD = """
 #include <c10/core/impl/DeviceGuardImplInterface.h>

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from impls.backends._cuda.module import LSTM
+from impls.cuda.torch.module import LSTM
 
 
 def modules(**options) -> tuple[nn.LSTM, LSTM]:

@@ -1,0 +1,1 @@
+"""What gpu-check measured, as constants, figures and numbers of the pages."""

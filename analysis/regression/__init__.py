@@ -1,0 +1,1 @@
+"""What a comparison and a history say."""

@@ -1,0 +1,176 @@
+"""Stored runs as series over commits: one point a commit, case and backend; fingerprints are never bridged."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.regression.comparison import Key
+from analysis.report.load import comparable
+from analysis.statistics.changes import Change, beyond_the_usual, find
+from analysis.statistics.ratios import NOT_COMPARED, Location, locate
+from results import store
+from results.record import Record
+from results.store import Run
+
+# What belongs to the commit itself; everything else that changes speed is the fingerprint's.
+OF_THE_COMMIT = ("git.commit", "packages.lstm-bench")
+
+Reason = Literal["dirty", "another branch", "unfinished", "before its commit"]
+Locate = Callable[[Run], Location]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A commit's time: the median over replicates in seconds, with the standard error of its logarithm where there are two."""
+
+    commit: str
+    replicates: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.replicates)
+
+    @property
+    def standard_error(self) -> float | None:
+        if len(self.replicates) < 2:
+            return None
+        return statistics.stdev(map(math.log, self.replicates)) / math.sqrt(len(self.replicates))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points in the order of the commits, all of one fingerprint of machine, software and protocol.
+
+    asked: of the newest run, what it takes to ask the same again: its plan, and from where it took the revision's backends.
+    """
+
+    key: Key
+    machine: str
+    fingerprint: str
+    points: tuple[Point, ...]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def changes(self) -> list[Change]:
+        return find([point.seconds for point in self.points])
+
+    def suspicion(self) -> float | None:
+        """How the newest point differs from the one before, where that is beyond the usual."""
+        return beyond_the_usual([point.seconds for point in self.points])
+
+    def blamed(self, change: Change) -> tuple[str, str]:
+        """The last commit of the old level and the first of the new one."""
+        return self.points[change.index - 1].commit, self.points[change.index].commit
+
+
+def fingerprint(run: Run) -> str:
+    """Short, and equal only for runs whose numbers may share a line: of one machine, protocol, software and suite."""
+    parts = {name: value for name, value in comparable(run).items() if name not in OF_THE_COMMIT}
+    plan = run.header.plan
+    studies = plan.get("studies", ())
+    asked = plan.get("suite"), studies[0] if len(studies) == 1 else ""  # the pace: a study alone may keep its own
+    text = repr((run.header.machine, run.header.protocol, asked, sorted(parts.items())))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def commit_of(run: Run) -> str | None:
+    """The commit a run is a point of; None for one that was not measured by the code of a commit, or not known to be."""
+    git = run.header.environment.get("git", {})
+    return git.get("commit") if git.get("dirty") is False else None
+
+
+def reason_left_out(run: Run, place: Container[str]) -> Reason | None:
+    """Why a run is no point along these commits; None where it is one."""
+    commit = commit_of(run)
+    if not commit:
+        return "dirty"
+    if commit not in place:
+        return "another branch"
+    return None if run.finished else "unfinished"
+
+
+def left_out(runs: Iterable[Run], order: Sequence[str]) -> dict[Reason, int]:
+    """How many runs are no points, by reason; and how many points began before their commit was made, which are kept."""
+    place = frozenset(order)
+    found: dict[Reason, int] = {}
+    for run in runs:
+        if reason := reason_left_out(run, place) or _clock(run):
+            found[reason] = found.get(reason, 0) + 1
+    return found
+
+
+def harnesses(runs: Iterable[Run], order: Sequence[str]) -> dict[str, int]:
+    """The versions of lstm-bench that measured points of a repository of the user's, and how many runs each."""
+    place, found = frozenset(order), dict[str, int]()
+    for run in runs:
+        if (name := harness_of(run.header.environment)) and reason_left_out(run, place) is None:
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def harness_of(environment: Mapping[str, Any]) -> str | None:
+    """The version of lstm-bench that measured in a repository of the user's, down to its code."""
+    harness = environment.get("harness")
+    return f"{harness['version']} (code {harness['code'][:8]})" if harness else None
+
+
+def _clock(run: Run) -> Reason | None:
+    committed = run.header.environment.get("git", {}).get("committed")
+    try:
+        early = bool(committed) and datetime.fromisoformat(run.header.started) < datetime.fromisoformat(committed)
+    except (TypeError, ValueError):  # a date without its zone, or none, of another program's file
+        return None
+    return "before its commit" if early else None
+
+
+def median(_: Run) -> Location:
+    return "median"
+
+
+def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median) -> list[Series]:
+    """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out.
+
+    location: what stands for a replicate of a run, which depends on nothing that a series bridges.
+    """
+    place = {commit: position for position, commit in enumerate(order)}
+    found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
+    asked: dict[tuple[Key, str, str], Mapping[str, Any]] = {}
+    for run in runs:
+        commit = commit_of(run)
+        if commit is None or reason_left_out(run, place):
+            continue
+        mark, chosen = fingerprint(run), location(run)
+        for record in run.records:
+            if (seconds := _seconds(record, chosen)) is not None:
+                name = Key(record.study, record.case, record.backend), run.header.machine, mark
+                found.setdefault(name, {}).setdefault(commit, []).append(seconds)
+                asked[name] = run.header.plan | {"backends_path": run.header.environment.get("backends_path")}
+    return [
+        Series(
+            *name, tuple(Point(commit, tuple(points[commit])) for commit in sorted(points, key=place.__getitem__)), asked[name]
+        )
+        for name, points in found.items()
+    ]
+
+
+def read(root: Path) -> list[Run]:
+    """Every run of the history. A damaged line is skipped with a warning, and a file that is no run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", store.DamagedLine)
+        return [store.read(path) for path in store.readable(store.find(root))]
+
+
+def _seconds(record: Record, location: Location) -> float | None:
+    if record.status != "ok" or record.backend in NOT_COMPARED:
+        return None
+    times = [item for item in record.measurements if item.metric == "time" and item.samples]
+    return locate(np.asarray(times[0].samples), location) if times else None

@@ -1,0 +1,169 @@
+"""The claims board: every claim the runs set out to test, its verdict, our number with its interval, the published one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from analysis.report import words
+from analysis.report.load import Section, load, newest_of_each_study, studies_with_claims, weight
+from analysis.statistics.quantities import WORDS
+from analysis.report.tables import Cell, Column, Table
+from analysis.statistics.verdicts import Verdict, Word, judge, spoken
+from results.claims import Claim
+from results.record import Header
+from results.store import ROOT
+
+TONES = {"supported": "faster", "supported with conditions": "faster", "not supported": "slower", "inconclusive": "undecided"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A claim as one section's runs judge it. section: its place among the sections; runs: the newest first."""
+
+    verdict: Verdict
+    study: str
+    machine: str
+    section: int
+    runs: tuple[Header, ...]
+    older: tuple[Header, ...] = ()  # of other sections, that tested it too
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """Highest is what the board shows: what measured anything, no smoke run, the newest."""
+        estimates = [estimate for finding in self.verdict.findings for estimate in finding.estimates]
+        measured = any(estimate.value is not None or estimate.beyond is not None for estimate in estimates)
+        return measured, weight(self.runs[0]), self.runs[0].started
+
+    @property
+    def by(self) -> str:
+        """`2026-11-24 173926-gradients`, those read with it, and those it is newer than."""
+        newest, *others = map(_named, self.runs)
+        beside = f", read with {words.listed(others)}" if others else ""
+        older = f"; counts before {words.listed(map(_named, self.older))}" if self.older else ""
+        return f"{newest}{beside}{older}"
+
+
+def _named(header: Header) -> str:
+    git = header.environment.get("git")
+    unknown = isinstance(git, Mapping) and git.get("commit") is None  # such a run is no point of a history of commits
+    return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
+
+
+def tested(sections: Sequence[Section]) -> list[Tested]:
+    """Each claim once a machine, by study. Where several sections tested it the newest counts that measured anything of it."""
+    found: dict[tuple[str, str, str], list[Tested]] = {}
+    for place, section in enumerate(sections):
+        for each in _of_section(section, place):
+            found.setdefault((each.study, each.verdict.claim.name, each.machine), []).append(each)
+    chosen = []
+    for candidates in found.values():
+        best = max(candidates, key=lambda each: each.rank)
+        older = tuple(header for each in candidates if each is not best for header in each.runs)
+        chosen.append(Tested(best.verdict, best.study, best.machine, best.section, best.runs, older))
+    studies, names = ([*dict.fromkeys(key[part] for key in found)] for part in (0, 1))
+    return sorted(chosen, key=lambda each: (studies.index(each.study), names.index(each.verdict.claim.name)))
+
+
+def _of_section(section: Section, place: int) -> list[Tested]:
+    """By the rule that stood in the newest run."""
+    claims: dict[str, tuple[Claim, str, list[Header]]] = {}
+    for run in section.runs:
+        studies = studies_with_claims(run.header)
+        for claim in run.header.claims:
+            study = claim.study or (studies[0] if len(studies) == 1 else "")
+            before = claims[claim.name][2] if claim.name in claims else []
+            claims[claim.name] = claim, study, [run.header, *before]
+    return [
+        Tested(judge(claim, section.series, section.records), study, section.title, place, tuple(headers))
+        for claim, study, headers in claims.values()
+    ]
+
+
+def verdicts(section: Section) -> list[Verdict]:
+    """One verdict for each claim of the section's runs."""
+    return [each.verdict for each in _of_section(section, 0)]
+
+
+def numbers(verdict: Verdict) -> list[str]:
+    """For each setting that was measured its numbers: `LSTM as PyTorch: n(10⁻³) 12 steps [11, 13]`."""
+    tests = verdict.claim.tests
+    return [
+        f"{finding.label}: "
+        + ", ".join(
+            f"{WORDS.get(test.quantity, test.quantity)} {spoken(test.quantity, estimate)}"
+            for test, estimate in zip(tests, finding.estimates, strict=True)
+        )
+        for finding in verdict.findings
+        if finding.measured
+    ] or [words.NOT_MEASURED]
+
+
+def in_print(claim: Claim) -> str:
+    """The published number and where it stands."""
+    if not claim.published:
+        return "no number known"
+    return f"{claim.published} ({claim.source})" if claim.source else claim.published
+
+
+def said(verdict: Verdict) -> str:
+    """What is to be known beside the word: for which settings, and which backends were missed."""
+    parts = [verdict.conditions] if len(verdict.findings) > 1 else []
+    return " ".join([*parts, verdict.without]).strip()
+
+
+def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
+    """links: for each section figure name → anchor in the page, where it was drawn; else a claim leads to its section."""
+    machines = len({each.machine for each in found}) > 1
+    columns = [
+        Column("Claim"),
+        Column("Verdict"),
+        Column("Measured", hint="mean over seeds, 95 % interval"),
+        Column("In print"),
+    ]
+    columns += [Column("Tested by")]
+    rows, headings = [], {}
+    for each in found:
+        verdict, claim = each.verdict, each.verdict.claim
+        if each.study not in headings.values():
+            headings[len(rows)] = each.study
+        word = f"{verdict.word[0].upper()}{verdict.word[1:]}"
+        where = f"{each.machine}: " if machines else ""
+        rows.append(
+            (
+                Cell(claim.statement, link=links[each.section].get(claim.figure, f"s{each.section}")),
+                Cell(f"{word}. {said(verdict)}".removesuffix(". "), tone=TONES[verdict.word]),
+                Cell("; ".join(numbers(verdict))),
+                Cell(in_print(claim)),
+                Cell(f"{where}{each.by}", link=f"s{each.section}"),
+            )
+        )
+    return Table("claims", tuple(columns), tuple(rows), headings)
+
+
+def tally(found: Sequence[Tested]) -> str:
+    """`27 claims: 9 supported, 8 supported with conditions, 2 not supported and 8 inconclusive.`"""
+    counted = Counter(each.verdict.word for each in found)
+    parts = [f"{counted[word]} {word}" for word in get_args(Word) if counted[word]]
+    return f"{words.count(len(found), 'claim')}: {words.listed(parts)}."
+
+
+def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
+    """The board as text for a terminal, one row a claim. Without paths: of `newest_of_each_study`."""
+    return [
+        {
+            "study": each.study,
+            "machine": each.machine,
+            "run": each.by,
+            "claim": each.verdict.claim.name,
+            "statement": each.verdict.claim.statement,
+            "verdict": each.verdict.word,
+            "conditions": said(each.verdict),
+            "measured": "; ".join(numbers(each.verdict)),
+            "published": in_print(each.verdict.claim),
+        }
+        for each in tested(load(paths or newest_of_each_study(root), root))
+    ]

@@ -1,0 +1,176 @@
+"""What a section says, computed once: time per case, ratios to the baseline, rankings per device, phase and launch mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import AnalysisError
+from analysis.report.load import Section, rows_of
+from analysis.statistics.ratios import (LOCATIONS, NOT_COMPARED, Location, Ranking, Ratio, UnknownLocation, case_ratios, locate, log_ratios, over_replicates, ranking)
+from analysis.statistics.series import median_interval, two_modes
+from analysis.report.style import ordered
+from analysis.report.words import LAUNCHES
+from analysis.report.words import PHASES as PHASE_WORDS
+
+DEFAULT_BASELINES = ("torch", "cudnn")  # the first of them that can be compared
+PHASES = ("forward", "forward_backward", "step")
+CASE = ["study", "case", "backend"]
+UNSTEADY = 1.25  # a ratio over turns that differs by more than this factor from the quotient of the two times
+
+
+class UnknownBaseline(AnalysisError):
+    """A baseline that no section has measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """cases: one row per study, case and backend with `seconds`, `low`, `high`, rates, `ratio` (None if not compared), `notes`;
+    `host_seconds` is what the host took to enqueue a call, NaN where it was not measured apart.
+
+    rankings: (device, phase, launch) → geometric means over shared cases, so that no ratio compares an eager call with one
+    that was launched from a CUDA graph. baseline is None where nothing was timed.
+    """
+
+    section: Section
+    baseline: str | None
+    location: Location
+    cases: pd.DataFrame
+    rankings: dict[tuple[str, str, str], Ranking]
+
+    @property
+    def launches(self) -> list[str]:
+        """The launch modes of what was asked of a backend, eager first."""
+        records = self.section.records
+        asked = set(records.loc[~records["backend"].isin(NOT_COMPARED), "launch"])
+        return [name for name in LAUNCHES if name in asked]
+
+    def named(self, device: str, phase: str, launch: str) -> str:
+        """What a ranking is of: the phase, with the device where there are several, the launch mode where any is a graph."""
+        where = f" on {device}" if len({its for its, _, _ in self.rankings}) > 1 else ""
+        how = f" ({LAUNCHES[launch]})" if "graph" in self.launches else ""
+        return PHASE_WORDS.get(phase, phase) + where + how
+
+    @property
+    def asks_for_speed(self) -> bool:
+        """Whether any backend was timed. Where nothing at all came of what was asked, its speed is what is missing."""
+        records = self.section.records
+        return not self.cases.empty or not ((records["status"] == "ok") & ~records["backend"].isin(("null", "machine"))).any()
+
+    @property
+    def compares(self) -> bool:
+        """Whether speeds of several backends stand beside each other, or should."""
+        return self.asks_for_speed and (self.cases.empty or self.cases["backend"].nunique() > 1)
+
+    @property
+    def backends(self) -> list[str]:
+        """Every backend of the records: the baseline, then the others in the order of all legends."""
+        names = [name for name in self.section.records["backend"].unique() if name not in NOT_COMPARED]
+        first = [self.baseline] if self.baseline is not None else []
+        return list(dict.fromkeys([*first, *ordered(names)]))
+
+
+def choose_baseline(section: Section, asked: str | None = None) -> str | None:
+    """The asked backend, else the one that can be compared in most cases, torch before others that can; None where nothing was
+    timed."""
+    timed = list(timings(section)["backend"].unique())
+    if asked is not None:
+        if asked in timed or not timed:
+            return asked if timed else None
+        raise UnknownBaseline(f"baseline {asked!r} was not timed on {section.title}; choose from {', '.join(sorted(timed))}")
+    times = timings(section).drop_duplicates(["study", "case", "backend"])
+    beside = times[times.duplicated(["study", "case"], keep=False)]["backend"].value_counts()
+    comparable = [name for name in timed if name in beside] or timed
+    preferred = [name for name in DEFAULT_BASELINES if name in comparable]
+    return preferred[0] if preferred else max(comparable, key=lambda name: beside.get(name, 0), default=None)
+
+
+def timings(section: Section) -> pd.DataFrame:
+    """The rows of `series` that time a backend."""
+    series = section.series
+    return series[(series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
+
+
+def find_out(section: Section, baseline: str | None = None, location: Location = "median") -> Findings:
+    """Compute everything the report says of one section."""
+    if location not in LOCATIONS:
+        raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
+    times, chosen = timings(section), choose_baseline(section, baseline)
+    ratios: dict[tuple[str, str, str], Ratio] = {}
+    rankings: dict[tuple[str, str, str], Ranking] = {}
+    if chosen is not None:
+        logs = log_ratios(times, chosen, location)
+        ratios = case_ratios(logs, location)
+        for (device, phase, launch), part in logs.groupby(["device", "phase", "launch"], sort=False):
+            if (part["backend"] == chosen).any():
+                rankings[str(device), str(phase), str(launch)] = ranking(part, chosen, location)
+    return Findings(section, chosen, location, _cases(section, times, ratios, chosen, location), rankings)
+
+
+def _cases(
+    section: Section,
+    times: pd.DataFrame,
+    ratios: dict[tuple[str, str, str], Ratio],
+    baseline: str | None,
+    location: Location,
+) -> pd.DataFrame:
+    hosts = section.series[section.series["metric"] == "host_time"]
+    host = {
+        tuple(map(str, key)): float(np.median([locate(samples, location) for samples in part]))
+        for key, part in hosts.groupby(CASE)["samples"]
+    }
+    first_calls = section.series[section.series["metric"] == "first_call"]
+    first = {
+        tuple(map(str, key)): float(np.median(np.concatenate(list(part)))) for key, part in first_calls.groupby(CASE)["samples"]
+    }
+    # Made for all cases at once: for one case it costs far more than all that is computed of it.
+    plain = rows_of(times.drop_duplicates(CASE).drop(columns=["samples", "blocks", "notes"]))
+    own = {tuple(str(row[name]) for name in CASE): row for row in plain}
+    rows: list[dict[str, Any]] = []
+    for (study, case, backend), part in times.groupby(CASE, sort=False):
+        key = (str(study), str(case), str(backend))
+        row = own[key]
+        row |= _time(part, location)
+        seconds = float(row["seconds"])
+        row |= {
+            "tokens_per_second": row.get("count_tokens", np.nan) / seconds,
+            "flops_per_second": row.get("count_flops", np.nan) / seconds,
+            "first_call": first.get(key, np.nan),
+            "host_seconds": host.get(key, np.nan),
+            "ratio": ratios.get(key),
+            "notes": tuple(sorted({note for notes in part["notes"] for note in notes})),
+            "modes": next((modes for samples in part["samples"] if (modes := two_modes(samples)) is not None), None),
+        }
+        rows.append(row)
+    _note_unsteady_ratios(rows, baseline)
+    columns = [*CASE, "phase", "launch", "device", "dtype", "steps", "batch", "hidden_size"]
+    columns += ["seconds", "low", "high", "replicates", "tokens_per_second", "flops_per_second", "host_seconds"]
+    columns += ["ratio", "notes", "modes"]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
+
+
+def _note_unsteady_ratios(rows: list[dict[str, Any]], baseline: str | None) -> None:
+    """Where the machine was so unsteady that turn by turn says another thing than all in all, the reader must know."""
+    reference = {(row["study"], row["case"]): row["seconds"] for row in rows if row["backend"] == baseline}
+    for row in rows:
+        if row["ratio"] is not None:
+            quotient = reference[row["study"], row["case"]] / row["seconds"]
+            if abs(np.log(row["ratio"].value / quotient)) > np.log(UNSTEADY):
+                row["notes"] += ("unsteady_ratio",)
+
+
+def _time(part: pd.DataFrame, location: Location) -> dict[str, object]:
+    """Seconds a call: over replicates with a t-interval; from one replicate with that of the median of its own samples."""
+    located = np.array([locate(samples, location) for samples in part["samples"]])
+    samples = sum(len(samples) for samples in part["samples"])
+    if len(part) == 1:
+        _, low, high = median_interval(part["samples"].iloc[0])
+        bounds = (low, high) if location == "median" else (None, None)
+        return {"seconds": float(located[0]), "low": bounds[0], "high": bounds[1], "replicates": 1, "sample_count": samples}
+    if (located <= 0).any():
+        return {"seconds": float(located.mean()), "low": None, "high": None, "replicates": len(part), "sample_count": samples}
+    time = over_replicates(np.log(located), location)
+    return {"seconds": time.value, "low": time.low, "high": time.high, "replicates": len(part), "sample_count": samples}

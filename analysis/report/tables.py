@@ -1,0 +1,239 @@
+"""The tables of the report as plain cells, so that HTML, Markdown and a terminal show the same numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from analysis.report import words
+from analysis.report.findings import PHASES, Findings
+from analysis.report.load import Section, rows_of
+from analysis.statistics.ratios import Ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """text as shown; sort: what orders it, where that is not the text; tone: a verdict; backend: whose colour marks it;
+    link: the id in the page that it leads to."""
+
+    text: str
+    sort: float | None = None
+    tone: str = ""
+    backend: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    label: str
+    numeric: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """name is an identifier, unique in a section. headings: what stands before a row, over it and those that follow."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    headings: Mapping[int, str] = field(default_factory=dict)
+
+
+def ratio_cell(ratio: Ratio | None, is_baseline: bool = False) -> Cell:
+    """A ratio with its interval; the baseline's own ratio says that it is one."""
+    if is_baseline:
+        return Cell("1 (baseline)", 1.0)
+    if ratio is None:
+        return Cell("not compared")
+    return Cell(words.times(ratio), ratio.value, ratio.verdict or ("undecided" if ratio.low is not None else "no-interval"))
+
+
+def backends(found: Findings) -> Table:
+    """One row per backend: cases by outcome, and its geometric-mean ratio per device, phase and launch mode."""
+    records = found.section.records
+    groups = list(found.rankings)
+    columns = [Column("Backend")]
+    for at in groups:
+        ranking = found.rankings[at]
+        hint = f"geometric mean over {ranking.shared} of {words.count(ranking.total, 'case')}"
+        columns.append(Column(words.sentence(found.named(*at)), True, hint))
+    columns += [Column("Measured", True, "of what was asked"), Column("Skipped", True), Column("Failed", True)]
+    rows = []
+    for name in found.backends:
+        own = records[records["backend"] == name]
+        outcome = own.groupby(["study", "case"])["status"].agg(
+            lambda statuses: "ok" if "ok" in set(statuses) else statuses.iloc[0]
+        )
+        tally = outcome.value_counts()
+        row = [Cell(name, backend=name), *(_ranked(found, key, name) for key in groups)]
+        row.append(Cell(f"{tally.get('ok', 0)} of {len(outcome)}", float(tally.get("ok", 0))))
+        row += [Cell(str(tally.get(status, 0)), float(tally.get(status, 0))) for status in ("skipped", "failed")]
+        rows.append(tuple(row))
+    return Table("backends", tuple(columns), tuple(rows))
+
+
+def _ranked(found: Findings, key: tuple[str, str, str], name: str) -> Cell:
+    ranking = found.rankings[key]
+    if name in ranking.left_out:
+        return Cell(f"only {ranking.left_out[name]} of {words.count(ranking.total, 'case')}")
+    if name not in ranking.ratios:
+        return Cell(words.NOT_MEASURED)
+    return ratio_cell(ranking.ratios[name], name == found.baseline)
+
+
+def cases(found: Findings) -> Table:
+    """One row per case and backend."""
+    table = found.cases
+    several = {name: table[name].nunique() > 1 for name in ("device", "dtype", "cell", "study") if name in table}
+    network = [_network(row) for row in rows_of(table)]
+    various = any(text != "plain" for text in network)
+    extra = [name for name in ("study", "cell", "dtype", "device") if several.get(name)]
+    extra += ["launch"] * ("graph" in found.launches)
+    hosts = bool(table["host_seconds"].notna().any())
+    columns = [
+        Column("Phase"),
+        *(Column(name.capitalize()) for name in extra),
+        Column("T", True, "steps"),
+        Column("B", True, "batch"),
+    ]
+    columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
+    columns += [Column("± %", True), *([Column("Host time a call", True)] * hosts)]
+    columns += [Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
+    columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
+    order = {phase: index for index, phase in enumerate(PHASES)}
+    names = {name: index for index, name in enumerate(found.backends)}
+    listed = table.assign(order=table["phase"].map(order), place=table["backend"].map(names))
+    listed = listed.sort_values(["order", *extra, "hidden_size", "steps", "batch", "case", "place"], kind="stable")
+    rows = tuple(_case_row(row, extra, various, hosts, found.baseline) for row in rows_of(listed))
+    return Table("cases", tuple(columns), rows)
+
+
+def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bool, baseline: str | None) -> tuple[Cell, ...]:
+    notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
+        ["two modes"] if row["modes"] is not None else []
+    )
+    notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
+    seconds = _number(row["seconds"]) or 0.0
+    low, high = _number(row["low"]), _number(row["high"])
+    half = (
+        Cell("–") if low is None or high is None else Cell(words.digits(50 * (high - low) / seconds, 2), (high - low) / seconds)
+    )
+    ratio = row["ratio"] if isinstance(row["ratio"], Ratio) else None
+    return (
+        Cell(words.PHASES.get(str(row["phase"]), str(row["phase"]))),
+        *(Cell(str(row[name])) for name in extra),
+        *(_plain(row.get(name)) for name in ("steps", "batch", "hidden_size")),
+        *([Cell(_network(row))] * various),
+        Cell(str(row["backend"]), backend=str(row["backend"])),
+        Cell(words.scaled(seconds, "s"), seconds),
+        half,
+        *([_scaled(row["host_seconds"], "s")] * hosts),
+        ratio_cell(ratio, row["backend"] == baseline),
+        _scaled(row.get("tokens_per_second"), ""),
+        _scaled(row.get("flops_per_second"), ""),
+        _scaled(row.get("first_call"), "s"),
+        Cell(", ".join(notes)),
+    )
+
+
+def _network(row: dict[str, object]) -> str:
+    """What sets a case apart from a plain layer with as many inputs as units."""
+    return words.sizes(row, ("hidden_size", "steps", "batch", "cell", "launch")) or "plain"
+
+
+def refusals(section: Section) -> Table:
+    """Everything skipped, failed or unavailable with its reason: one row per backend and reason, with the cases it hit."""
+    records = section.records[section.records["status"] != "ok"]
+    rows = []
+    for run in section.runs:
+        for name, reason in (run.header.plan.get("unavailable") or {}).items():
+            rows.append(
+                (
+                    Cell(str(name), backend=str(name)),
+                    Cell("unavailable", tone="skipped"),
+                    Cell(str(reason)),
+                    Cell("all"),
+                    Cell("–"),
+                )
+            )
+    rows = list(dict.fromkeys(rows))
+    groups = records.groupby(["backend", "status", "kind", "reason"], sort=True)
+    for (name, status, kind, reason), part in groups:
+        found = part.drop_duplicates(["study", "case"])
+        word = f"{status}: {kind}".replace("_", " ") if kind else str(status)
+        number = Cell(words.count(len(found), "case"), float(len(found)))
+        rows.append(
+            (
+                Cell(str(name), backend=str(name)),
+                Cell(word, tone=str(status)),
+                Cell(str(reason)),
+                number,
+                Cell(str(found["case"].iloc[0])),
+            )
+        )
+    columns = (Column("Backend"), Column("Outcome"), Column("Reason"), Column("Cases", True), Column("For example"))
+    return Table("refusals", columns, tuple(rows))
+
+
+def environment(section: Section) -> Table:
+    """Every part of every run's environment, nested names joined by points; where runs differ, each value with its run."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for run in section.runs:
+        for name, text in _definitions(run.header.environment).items():
+            values.setdefault(name, {}).setdefault(text, []).append(run.header.run)
+    rows = []
+    for name, texts in values.items():
+        everywhere = len(texts) == 1 and len(next(iter(texts.values()))) == len(section.runs)
+        text = next(iter(texts)) if everywhere else "; ".join(f"{text} ({', '.join(runs)})" for text, runs in texts.items())
+        rows.append((Cell(name), Cell(text)))
+    return Table("environment", (Column("What"), Column("Value")), tuple(rows))
+
+
+def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        label = f"{prefix}{name}".replace("_", " ") if not prefix else f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            found |= _definitions(value, f"{label} › ")
+        elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            for index, item in enumerate(value):
+                found |= _definitions(item, f"{label} {index} › ")
+        elif str(name).endswith("_bytes") and isinstance(value, int | float):
+            found[label.removesuffix("_bytes").removesuffix(" bytes")] = words.scaled(float(value), "B")
+        else:
+            found[label] = (
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value not in ([], {}) else "none"
+            )
+    return found
+
+
+def ceilings(section: Section) -> Table:
+    """The measured ceilings of this machine."""
+    rows = []
+    series = section.series[section.series["backend"] == "machine"]
+    for (metric, unit, device, dtype), part in series.groupby(["metric", "unit", "device", "dtype"], sort=False, dropna=False):
+        best = max(float(samples.max()) for samples in part["samples"])
+        rows.append((Cell(str(metric)), Cell(str(device)), Cell(str(dtype)), Cell(words.scaled(best, str(unit)), best)))
+    return Table("ceilings", (Column("Ceiling"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not pd.isna(value) else None
+
+
+def _plain(value: object) -> Cell:
+    number = _number(value)
+    return Cell("–") if number is None else Cell(f"{number:g}", number)
+
+
+def _scaled(value: object, unit: str) -> Cell:
+    number = _number(value)
+    return Cell(words.NOT_MEASURED) if number is None else Cell(words.scaled(number, unit).rstrip(), number)
+
+
+def _sequence(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()

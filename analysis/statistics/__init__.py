@@ -1,0 +1,1 @@
+"""Ratios, intervals, verdicts: statistics that no single study owns."""

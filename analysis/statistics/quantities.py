@@ -1,0 +1,287 @@
+"""Every number a verdict may be asked about, by name: from the rows of the records a setting selects to an estimate."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from analysis import AnalysisError
+from analysis.statistics import seeds  # fmt: skip
+from analysis.statistics.ratios import of_one_launch
+from analysis.statistics.seeds import Estimate, missing
+from analysis.studies.context import context
+from analysis.studies.cost import cost
+from analysis.studies.decode import decode
+from analysis.studies.decode.decode import Stream
+from analysis.studies.gradients import attenuation, precision
+from analysis.studies.gradients.attenuation import Curve
+from analysis.studies.horizon import foretelling, learnable
+from analysis.studies.quality import quality
+from analysis.studies.scaling import lengths, newton, operations, sizes
+
+Quantity = Callable[[pd.DataFrame], Estimate]
+_FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
+_OPERATORS = {"=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+OVER_BACKENDS = ("input_disagreement", "state_disagreement")  # of every backend that measured: who did not must be named
+REFERENCE = "reference"  # stands in a backend's place where the study's own code measured
+NOT_MEASURED = missing("not measured")
+
+
+class UnknownQuantity(AnalysisError):
+    """A quantity no rule may name."""
+
+
+def estimate(name: str, series: pd.DataFrame, selection: str) -> Estimate:
+    """The quantity over the records of `series` (a section's) that a selection like `cell=lstm,init=pytorch` picks.
+
+    Where it picks several cases, that with the most steps is taken, the longest look; but for quantities `OVER_LENGTHS`.
+    """
+    if name not in QUANTITIES and name not in OVER_LENGTHS:
+        raise UnknownQuantity(f"no quantity {name!r}; choose from {', '.join([*QUANTITIES, *OVER_LENGTHS])}")
+    rows = select(series, selection)
+    if name not in TELLS_LAUNCHES_APART:
+        rows = of_one_launch(rows)
+    if rows.empty:
+        return NOT_MEASURED
+    if name in OVER_LENGTHS:
+        return OVER_LENGTHS[name](rows)
+    rows = rows[rows["steps"] == rows["steps"].max()]
+    return QUANTITIES[name](rows)
+
+
+def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """The rows that pass every part of a selection; a parameter that no record has passes none.
+
+    Names may be alternatives, as `backend=reference|torch`.
+    """
+    rows = series
+    for part in selection.split(","):
+        match = _FORM.match(part)
+        if not match:
+            raise AnalysisError(f"cannot read {part!r} of the selection {selection!r}; write it as cell=lstm,steps<=512")
+        name, symbol, wanted = match.groups()
+        if name not in rows:
+            return rows.iloc[:0]
+        column = rows[name]
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            passed = _OPERATORS[symbol](column, float(wanted))
+        elif "|" in wanted:
+            if symbol != "=":
+                raise AnalysisError(f"alternatives need an equals sign; got {part!r} in the selection {selection!r}")
+            passed = column.astype(str).isin(wanted.split("|"))
+        else:
+            passed = _OPERATORS[symbol](column.astype(str), wanted)
+        rows = rows[passed]
+    return rows
+
+
+def _of_curve(what: Callable[[Curve], Estimate], metric: str = "log_gradient") -> Quantity:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        found = attenuation.curve(rows, metric)
+        return NOT_MEASURED if found is None else what(found)
+
+    return quantity
+
+
+def _passed_over_100(of: Curve) -> Estimate:
+    """A(100)/A(1); 0 where it is exactly zero in every seed."""
+    early, late = of.at(1), of.at(100)
+    if early is None or late is None:
+        return missing("fewer than 100 steps")
+    zero = int((late == -np.inf).sum())
+    if zero == len(late):
+        return Estimate(0.0, 0.0, 0.0, zero)
+    return missing(f"exactly zero at lag 100 in {zero} of {len(late)} seeds") if zero else seeds.geometric_mean(late - early)
+
+
+def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
+    found = attenuation.curve(rows, "cell_cosine", relative=False)
+    values = found.at(100) if found is not None else None
+    return NOT_MEASURED if values is None else seeds.mean(values)
+
+
+def _identity_contrast(rows: pd.DataFrame) -> Estimate:
+    """The least difference found where an identity ought to fail."""
+    found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_contrast")])
+    return Estimate(float(found.min()), float(found.min()), float(found.min()), len(found)) if len(found) else NOT_MEASURED
+
+
+def _identity_error(rows: pd.DataFrame) -> Estimate:
+    """The largest error found; nothing is estimated, so it is its own interval."""
+    found = np.concatenate([np.empty(0), *seeds.metric(rows, "identity_error")])
+    return Estimate(float(found.max()), float(found.max()), float(found.max()), len(found)) if len(found) else NOT_MEASURED
+
+
+def _disagreement(*metrics: str) -> Quantity:
+    """The largest difference in nats between any backend's curves and the reference's."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        worst, backends = 0.0, 0
+        for name in metrics:
+            found = rows[rows["metric"] == name]
+            reference = found.loc[found["backend"] == REFERENCE, "samples"]
+            others = found.loc[found["backend"] != REFERENCE, "samples"]
+            if reference.empty or others.empty:
+                return NOT_MEASURED
+            if any(len(own) != len(reference.iloc[0]) for own in others):
+                return missing("a backend's gradient is exactly zero or not finite somewhere")
+            worst = max(worst, *(float(np.abs(own - reference.iloc[0]).max()) for own in others))
+            backends = len(others)
+        return Estimate(worst, worst, worst, backends)
+
+    return quantity
+
+
+def _rate_over_shortcut(rows: pd.DataFrame) -> Estimate:
+    """Nats a layer beyond the logarithm of what the shortcut is multiplied by."""
+    found = attenuation.curve(rows)
+    shortcut = seeds.metric(rows, "shortcut")
+    if found is None or not shortcut:
+        return NOT_MEASURED
+    of, log = attenuation.rate(found), float(np.log(shortcut[0][0]))
+    value, low, high = (None if each is None else each - log for each in (of.value, of.low, of.high))
+    return replace(of, value=value, low=low, high=high)
+
+
+def _learnable_lag(rows: pd.DataFrame) -> Estimate:
+    found = learnable.trials(rows)
+    return NOT_MEASURED if found is None else learnable.learnable_lag(found)
+
+
+def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
+    """L50 in units of the steps that were backpropagated through."""
+    found, steps = _learnable_lag(rows), float(rows["truncation"].iloc[0])
+    if not steps:
+        return missing("not truncated")
+    low, high, value, beyond = (
+        None if each is None else each / steps for each in (found.low, found.high, found.value, found.beyond)
+    )
+    return replace(found, value=value, low=low, high=high, beyond=beyond)
+
+
+def _stream_drift(rows: pd.DataFrame) -> Estimate:
+    """Largest rounding error of the last half of a stream over that of the first; found, not estimated."""
+    found = [half for each in seeds.metric(rows, "state_error") for half in np.array_split(each, 2)]
+    if not found or found[0].max() == 0:
+        return NOT_MEASURED
+    value = float(found[1].max() / found[0].max())
+    return Estimate(value, value, value, 1)
+
+
+def _stream_growth(rows: pd.DataFrame) -> Estimate:
+    """Bytes by which the process, or what is used of the device, grew from the first look to the last, whichever is more."""
+    found = [each for name in ("resident", "device_used") for each in seeds.metric(rows, name)]
+    if not found:
+        return NOT_MEASURED
+    value = max(float(each[-1] - each[0]) for each in found)
+    return Estimate(value, value, value, 1)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "horizon": _of_curve(attenuation.horizon),
+    "rate": _of_curve(attenuation.rate),
+    "offset": _of_curve(attenuation.offset),
+    "half_life": _of_curve(attenuation.half_life),
+    "bic_for_exponential": _of_curve(attenuation.bic_for_exponential),
+    "passed_over_100": _of_curve(_passed_over_100),
+    "cell_cosine_at_100": _cell_cosine_at_100,
+    "identity_error": _identity_error,
+    "identity_contrast": _identity_contrast,
+    "hop_share_at_10": partial(seeds.first, name="hop_share_10"),
+    "largest_exponent": partial(seeds.first, name="lyapunov"),
+    "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
+    "input_disagreement": _disagreement("log_input"),
+    "state_disagreement": _disagreement("log_hidden", "log_cell"),
+    "time_over_rnn": cost.time_over_rnn,
+    "parameters_over_rnn": partial(cost.count_over_rnn, name="parameters"),
+    "flops_over_rnn": partial(cost.count_over_rnn, name="flops"),
+    "rate_over_shortcut": _rate_over_shortcut,
+    "zero_lag": precision.zero_lag,
+    "denormal_lag": precision.denormal_lag,
+    "learnable_lag": _learnable_lag,
+    "learnable_over_truncation": _learnable_over_truncation,
+    "horizon_rank_correlation": foretelling.rank_correlation,
+    "loss_gap": quality.loss_gap,
+    "early_gap": quality.early_gap,
+    "late_gap": quality.late_gap,
+    "loss_gap_at_equal_time": quality.gap_at_equal("curve_seconds"),
+    "loss_gap_at_equal_flops": quality.gap_at_equal("curve_flops"),
+    "context_within_percent": context.context_within_percent,
+    "context_for_nine_tenths": context.context_for_nine_tenths,
+    "nine_tenths_over_truth": context.nine_tenths_over_truth,
+    "influence_reach": context.influence_reach,
+    "lstm_relative_context": lambda rows: context.relative_context(rows, quality.LSTM),
+    "stream_drift": _stream_drift,
+    "stream_growth": _stream_growth,
+}
+
+
+def _of_stream(what: Callable[[Stream], Estimate]) -> Quantity:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        found = decode.stream(rows)
+        return NOT_MEASURED if found is None else what(found)
+
+    return quantity
+
+
+# These compare cases of different lengths, or of other sizes.
+OF_SCALING = lengths.QUANTITIES | newton.QUANTITIES | operations.QUANTITIES | sizes.QUANTITIES
+SCALING_WORDS = lengths.WORDS | newton.WORDS | operations.WORDS | sizes.WORDS
+OVER_LENGTHS: dict[str, Quantity] = OF_SCALING | {
+    "time_over_context": _of_stream(Stream.time_over_context),
+    "state_exponent": _of_stream(Stream.state_exponent),
+}
+TELLS_LAUNCHES_APART = ("time_over_context", "state_exponent")  # each of one backend and launch mode, the fastest
+# What stands beside a number of each; "" for a pure number.
+UNITS = lengths.UNITS | operations.UNITS | {
+    "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
+    "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step", "offset": "nat",
+    "rate_over_shortcut": "nat/layer",
+    "largest_exponent": "nat/step", "learnable_lag": "steps",
+    "loss_gap": "nat", "early_gap": "nat", "late_gap": "nat", "loss_gap_at_equal_time": "nat",
+    "loss_gap_at_equal_flops": "nat", "context_within_percent": "tokens", "context_for_nine_tenths": "tokens",
+    "influence_reach": "tokens", "lstm_relative_context": "tokens",
+}  # fmt: skip
+WORDS = SCALING_WORDS | {
+    "bic_for_exponential": "ΔBIC",
+    "offset": "offset",
+    "passed_over_100": "A(100)/A(1)",
+    "cell_cosine_at_100": "cosine at lag 100",
+    "identity_error": "largest error",
+    "identity_contrast": "otherwise at least",
+    "hop_share_at_10": "share that never left",
+    "largest_exponent": "λ₁",
+    "input_disagreement": "largest difference of ln‖dL/dx‖",
+    "input_passed_over_100": "A(100)/A(1)",
+    "state_disagreement": "of ln‖dL/dh‖ and ln‖dL/dc‖",
+    "time_over_rnn": "time",
+    "parameters_over_rnn": "parameters",
+    "flops_over_rnn": "FLOPs",
+    "rate_over_shortcut": "rate less ln s",
+    "zero_lag": "exactly zero from",
+    "denormal_lag": "denormal from",
+    "horizon": "n(10⁻³)",
+    "learnable_lag": "L50",
+    "learnable_over_truncation": "L50/k",
+    "horizon_rank_correlation": "ρ of n(10⁻³) and L50",
+    "stream_drift": "rounding error of the last half over the first",
+    "stream_growth": "bytes grown",
+    "time_over_context": "longest over shortest",
+    "state_exponent": "d ln bytes / d ln T",
+    "loss_gap": "gap",
+    "early_gap": "over the first ten tokens",
+    "late_gap": "over the second half",
+    "loss_gap_at_equal_time": "gap at equal time",
+    "loss_gap_at_equal_flops": "gap at equal operations",
+    "context_within_percent": "context within 1 %",
+    "context_for_nine_tenths": "c90",
+    "nine_tenths_over_truth": "c90 over the true one",
+    "influence_reach": "reach of influence",
+    "lstm_relative_context": "RECL",
+}

@@ -1,0 +1,92 @@
+"""Estimates over seeds: a value, its 95 % interval, and what is known where there is no number. The seed is the unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.report.words import NOT_MEASURED
+from analysis.statistics.ratios import CONFIDENCE
+
+FEWEST_SEEDS = 3  # below that an interval says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """low and high bound the value at 95 %. None: no number; `why` says so in a few words, beside a number what to know of it.
+
+    beyond: the value lies above this bound and is not known (censored); then `value` and `high` are None, `low` may be known.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    seeds: int = 0
+    beyond: float | None = None
+    why: str = ""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval a rule reads, a censored side taken as unbounded; None where there is no interval."""
+        if self.low is None or (self.high is None and self.beyond is None):
+            return None
+        return self.low, float("inf") if self.high is None else self.high
+
+
+def missing(why: str) -> Estimate:
+    return Estimate(None, why=why)
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """The mean of one value a seed with its t-interval; none where a seed has no number, for the others are no fair sample."""
+    without = int((~np.isfinite(values)).sum())
+    if without:
+        return missing(f"{without} of {len(values)} seeds without a number")
+    if len(values) < FEWEST_SEEDS:
+        return missing(f"{len(values)} seeds: too few for an interval")
+    middle = float(values.mean())
+    half = half_width(values[:, None])[0]
+    return Estimate(middle, middle - half, middle + half, len(values))
+
+
+def geometric_mean(logs: np.ndarray) -> Estimate:
+    """exp of the mean of logarithms."""
+    found = mean(logs)
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    return Estimate(float(np.exp(found.value)), float(np.exp(found.low)), float(np.exp(found.high)), found.seeds)
+
+
+def half_width(values: np.ndarray) -> np.ndarray:
+    """Half the t-interval of the mean over the first axis (seeds)."""
+    count = len(values)
+    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
+    return quantile * values.std(axis=0, ddof=1) / np.sqrt(count)
+
+
+def by_seed(samples: np.ndarray, blocks: tuple[int, ...]) -> list[np.ndarray]:
+    """A measurement's samples cut at its blocks: one array a seed, perhaps shorter than the others'."""
+    if not blocks or sum(blocks) != len(samples):
+        return [samples]
+    return np.split(samples, np.cumsum(blocks)[:-1])
+
+
+def metric(rows: pd.DataFrame, name: str) -> list[np.ndarray]:
+    """The seeds of the last row of a metric, the newest run's; none where it was not measured."""
+    found = rows[rows["metric"] == name]
+    return [] if found.empty else by_seed(found["samples"].iloc[-1], found["blocks"].iloc[-1])
+
+
+def first(rows: pd.DataFrame, name: str) -> Estimate:
+    """Of each seed's first value of a metric."""
+    found = metric(rows, name)
+    return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else missing(NOT_MEASURED)
+
+
+def together(seeds: list[np.ndarray]) -> np.ndarray:
+    """[S, K] with the K that all seeds have: none where one has no value, for a seed left out would not be missed."""
+    shortest = min((len(values) for values in seeds), default=0)
+    return np.array([values[:shortest] for values in seeds]).reshape(len(seeds), shortest)

@@ -1,0 +1,1 @@
+"""A folder a study: its statistics and figures."""

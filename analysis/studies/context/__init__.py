@@ -1,0 +1,1 @@
+"""Study `context`: its statistics and figures."""

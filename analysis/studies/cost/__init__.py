@@ -1,0 +1,1 @@
+"""Study `cost`: its statistics and figures."""

@@ -1,0 +1,61 @@
+"""What an LSTM or a GRU costs beside a vanilla RNN in the same backend: paired by replicate, its interval over replicates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.statistics import seeds
+from analysis.statistics.ratios import NOT_COMPARED, locate, of_one_launch
+from analysis.statistics.seeds import Estimate, missing
+
+Equal = Literal["width", "parameters"]
+PARAMETERS_WITHIN = 0.03  # relative, to count as equal
+
+
+def time_over_rnn(rows: pd.DataFrame, cell: str = "lstm") -> Estimate:
+    """Seconds a call of the cell over those of the RNN, both of one backend and one replicate's worker process.
+
+    rows: of one backend and of one network of each cell. Geometric mean over replicates with its t-interval.
+    """
+    timed = rows[rows["metric"] == "time"]
+    own, other = (timed[timed["cell"] == name] for name in (cell, "rnn"))
+    if own.empty or other.empty:
+        return missing("not measured")
+    if own["case"].nunique() > 1 or other["case"].nunique() > 1 or timed["backend"].nunique() > 1:
+        return missing("more than one network to compare")
+    own, other = (part.set_index("replicate_key")["samples"] for part in (own, other))
+    shared = [key for key in own.index if key in other.index]
+    logs = [np.log(locate(own[key], "median") / locate(other[key], "median")) for key in shared]
+    return seeds.geometric_mean(np.array(logs, float))
+
+
+def count_over_rnn(rows: pd.DataFrame, name: str) -> Estimate:
+    """A closed-form count of the LSTM over that of the RNN: exact, its own interval."""
+    own, other = (rows.loc[rows["cell"] == cell, f"count_{name}"].unique() for cell in ("lstm", "rnn"))
+    if len(own) != 1 or len(other) != 1:
+        return missing("not measured")
+    value = float(own[0] / other[0])
+    return Estimate(value, value, value, 1)
+
+
+def ratios(series: pd.DataFrame, equal: Equal, phase: str) -> pd.DataFrame:
+    """One row per backend, LSTM's hidden size and cell: its time over the RNN's that is as wide, or as large. Columns
+    backend, device, hidden_size, cell, value, low, high."""
+    rows = series[(series["study"] == "cost") & (series["metric"] == "time") & (series["phase"] == phase)]
+    rows = of_one_launch(rows[~rows["backend"].isin(NOT_COMPARED)])
+    found = []
+    for (device, backend), own in rows.groupby(["device", "backend"], sort=False):
+        lstms = own[own["cell"] == "lstm"].drop_duplicates("case").sort_values("hidden_size")
+        for hidden, parameters in zip(lstms["hidden_size"], lstms["count_parameters"], strict=True):
+            if equal == "width":
+                alike = own[own["hidden_size"] == hidden]
+            else:
+                alike = own[(own["count_parameters"] / parameters - 1).abs() <= PARAMETERS_WITHIN]
+            for cell in ("lstm", "gru"):
+                estimate = time_over_rnn(alike, cell)
+                if estimate.value is not None:
+                    found.append((backend, device, int(hidden), cell, estimate.value, estimate.low, estimate.high))
+    return pd.DataFrame(found, columns=["backend", "device", "hidden_size", "cell", "value", "low", "high"])

@@ -1,0 +1,1 @@
+"""Study `decode`: its statistics and figures."""

@@ -1,0 +1,1 @@
+"""Study `gradients`: its statistics and figures."""

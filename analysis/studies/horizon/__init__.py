@@ -1,0 +1,1 @@
+"""Study `horizon`: its statistics and figures."""

@@ -1,0 +1,84 @@
+"""The learnable lag L50: where half of the networks still learn, by a logistic fit to successes, with its interval.
+
+P(learnt at lag L) = 1 / (1 + exp(β (ln L − ln L50))), β ≥ 0, binomial. The interval holds every L50 whose profile likelihood
+is not rejected at 95 %, by Student's quantile for the networks of a lag: the normal one covers 90 % with five of them
+(tests/analysis/studies/horizon/test_learnable.py). That needs no finite β: where all learn at one lag and none at the next, any
+L50 between them fits equally well, the interval says so, and the value is the middle, their geometric mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from analysis.statistics import seeds
+from analysis.statistics.ratios import CONFIDENCE
+from analysis.statistics.seeds import Estimate, missing
+
+FEWEST_LAGS = 3
+STEEPNESS = np.geomspace(0.25, 200.0, 48)  # β: from an octave that changes little to one step between neighbouring lags
+MIDPOINTS = 600  # values of ln L50 tried
+MARGIN = float(np.log(4.0))  # how far they reach beyond the lags, so that an edge out there is noticed
+FLAT = 1e-3  # in log likelihood: midpoints this close to the best fit as well as it
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """At each of K lags: how many networks were trained, and how many of them learnt."""
+
+    lags: np.ndarray
+    learnt: np.ndarray
+    trained: np.ndarray
+
+
+def trials(rows: pd.DataFrame) -> Trials | None:
+    """Of the rows of one case; None where it has none."""
+    by_lag = seeds.metric(rows, "learnt")
+    lags = rows.loc[rows["metric"] == "trained_lag", "samples"]
+    if not by_lag or lags.empty:
+        return None
+    return Trials(lags.iloc[0], np.array([own.sum() for own in by_lag]), np.array([len(own) for own in by_lag]))
+
+
+def learnable_lag(of: Trials) -> Estimate:
+    """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
+    first, last = float(of.lags[0]), float(of.lags[-1])
+    if len(of.lags) < FEWEST_LAGS:
+        return missing(f"{len(of.lags)} lags tried: too few for a fit")
+    if of.trained.min() < seeds.FEWEST_SEEDS:
+        return missing(f"{int(of.trained.min())} networks a lag: too few for a fit")
+    if 2 * of.learnt[0] < of.trained[0]:
+        return missing(f"not learnt even at lag {first:g}, the shortest tried")
+    midpoints, profile = _profile(of)
+    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, of.trained.min() - 1))
+    inside = midpoints[2 * (profile.max() - profile) <= quantile**2]
+    best = midpoints[profile.max() - profile <= FLAT]
+    low, high, value = (float(np.exp(each)) for each in (inside[0], inside[-1], best.mean()))
+    if inside[0] == midpoints[0] and inside[-1] == midpoints[-1]:
+        return missing("success does not depend on lag: no fit")
+    count = int(of.trained.min())
+    if value > last:
+        return Estimate(None, min(low, last), None, count, beyond=last)
+    # Where the longest lag was still learnt by some, what lies beyond it was never seen to fail.
+    unbounded = inside[-1] == midpoints[-1] or (high > last and of.learnt[-1] > 0)
+    return Estimate(value, low, None if unbounded else high, count, beyond=last if unbounded else None)
+
+
+def steepness(of: Trials, lag: float) -> float:
+    """β at a given L50, for drawing the fit."""
+    return float(STEEPNESS[_likelihood(of, np.array([np.log(lag)]))[0].argmax()])
+
+
+def _profile(of: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """ln L50 and the log likelihood at the best β for each."""
+    midpoints = np.linspace(np.log(of.lags[0]) - MARGIN, np.log(of.lags[-1]) + MARGIN, MIDPOINTS)
+    return midpoints, _likelihood(of, midpoints).max(1)
+
+
+def _likelihood(of: Trials, midpoints: np.ndarray) -> np.ndarray:
+    """[midpoints, steepness]"""
+    slopes = STEEPNESS[None, :, None] * (midpoints[:, None, None] - np.log(of.lags))
+    return (of.learnt * special.log_expit(slopes) + (of.trained - of.learnt) * special.log_expit(-slopes)).sum(-1)

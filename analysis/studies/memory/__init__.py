@@ -1,0 +1,1 @@
+"""Study `memory`: its statistics and figures."""

@@ -1,0 +1,94 @@
+"""The measured cells of docs/studies/*.md, written from the newest stored run of each study: nothing on a page is typed twice.
+
+    python -m analysis.studies.pages          renews them
+    python -m analysis.studies.pages --check  says which are not those of the newest run, or differ from the pilot
+                                              without a reason
+
+A page marks where a table goes: `<!-- measured: gradients.lstm -->` up to `<!-- end -->`; what lies between is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.report.load import series_frame
+from analysis.studies.beside_pilot import NOT_EXPLAINED
+from analysis.studies.cost import page as cost_page
+from analysis.studies.gradients import page as gradients_page
+from analysis.studies.horizon import page as horizon_page
+from results.store import Run, find, read
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "studies"
+RUNS = ROOT / "results" / "runs"
+STUDIES: dict[str, dict[str, Callable[[pd.DataFrame], str]]] = {
+    "gradients": gradients_page.TABLES, "horizon": horizon_page.TABLES, "cost": cost_page.TABLES,
+}  # fmt: skip
+_BLOCK = re.compile(r"(<!-- measured: (\w+)\.(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def newest(study: str, root: Path = RUNS) -> tuple[Path, Run] | None:
+    """The newest finished run of a study at its CPU scale that measured anything of it."""
+    for path in reversed(find(root)):
+        run = read(path)
+        plan = run.header.plan
+        if plan.get("suite") == "cpu" and run.finished and any(record.study == study for record in run.records):
+            return path, run
+    return None
+
+
+def renewed(study: str, page: str, root: Path = RUNS) -> str:
+    """The page's text with its blocks filled from the newest run. Raises `KeyError` for a block that nobody knows."""
+    found = newest(study, root)
+    if found is None:
+        return _BLOCK.sub(lambda match: f"{match[1]}Not measured.\n{match[4]}", page)
+    path, run = found
+    series = series_frame([run])
+    series = series[series["study"] == study]
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}{STUDIES[match[2]][match[3]](series)}\n\nRun {path.parent.parent.name}/{path.stem}.\n{match[4]}"
+
+    return _BLOCK.sub(fill, page)
+
+
+def stale(docs: Path = DOCS, root: Path = RUNS) -> list[str]:
+    """A sentence for each page that is not what the newest run says, or leaves a difference from the pilot unexplained."""
+    said = []
+    for study in STUDIES:
+        text = (docs / f"{study}.md").read_text(encoding="utf-8")
+        if renewed(study, text, root) != text:
+            said.append(
+                f"docs/studies/{study}.md is not what the newest run says; renew it with: python -m analysis.studies.pages"
+            )
+        elif NOT_EXPLAINED in text:
+            said.append(
+                f"docs/studies/{study}.md differs from the pilot without a reason; write one in analysis/{study}_page.py"
+            )
+    return said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.studies.pages", description="Renew the measured cells of docs/studies."
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is not up to date")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (default: the project's own)")
+    asked = parser.parse_args()
+    if not asked.check:
+        for study in STUDIES:
+            page = DOCS / f"{study}.md"
+            page.write_text(renewed(study, page.read_text(encoding="utf-8"), asked.runs), encoding="utf-8")
+    said = stale(root=asked.runs)
+    print("\n".join(said) or "every page is what the newest runs say", file=sys.stderr if said else sys.stdout)
+    return 1 if said else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Study `quality`: its statistics and figures."""

@@ -1,0 +1,1 @@
+"""Study `scaling`: its statistics and figures."""

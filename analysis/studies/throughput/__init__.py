@@ -1,0 +1,1 @@
+"""Study `throughput`: its statistics and figures."""

@@ -1,0 +1,1 @@
+"""What cases cost, told before they run."""

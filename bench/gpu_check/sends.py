@@ -1,0 +1,40 @@
+"""`st.async` between the blocks of a cluster: latency to and fro, and what arrives when all send to all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.gpu_check.items import Found, Part, assumption
+from bench.gpu_check.occupancy import PLAN, require_clusters
+from bench.gpu_check.station import Station
+from impls.cuda.microbenchmarks import probes
+from impls.cuda.select.plan import EXCHANGE_CYCLES, INGRESS_BYTES
+from results.record import Measurement
+
+REPEATS, TRIPS, STEPS = 5, 1000, 1000
+
+
+def parts(station: Station) -> Iterator[Part]:
+    require_clusters(station)
+    small, large = probes.INGRESS_PAYLOADS
+    for cluster in probes.CLUSTERS[: 2 if station.emulated else None]:
+        latency = assumption("EXCHANGE_CYCLES", PLAN, EXCHANGE_CYCLES, "greatest")
+        yield Part(f"latency-C{cluster}", {"cluster": cluster, "payload": 0} | latency)
+        yield Part(f"ingress-C{cluster}-{small * 16}B", {"cluster": cluster, "payload": small // cluster})
+        ingress = assumption("INGRESS_BYTES", PLAN, INGRESS_BYTES, "least")
+        yield Part(f"ingress-C{cluster}-{large * 16}B", {"cluster": cluster, "payload": large // cluster} | ingress)
+
+
+def measure(station: Station, key: str) -> Found:
+    part = next(part for part in parts(station) if part.key == key)
+    cluster, payload = part.parameters["cluster"], part.parameters["payload"]
+    bench = station.bench
+    if not payload:
+        trips = 4 if station.emulated else TRIPS
+        cycles = tuple(probes.latency(bench, cluster, trips) for _ in range(REPEATS))
+        return Found((Measurement("send_latency", "cycle", cycles),), station.provenance())
+    steps, payload, threads = (4, 2, 64) if station.emulated else (STEPS, payload, probes.INGRESS_THREADS)
+    probes.ingress(bench, cluster, payload, steps, check=True, threads=threads)
+    cycles = [probes.ingress(bench, cluster, payload, steps, check=False, threads=threads) for _ in range(REPEATS)]
+    rates = tuple((cluster - 1) * payload * 16 / value for value in cycles)
+    return Found((Measurement("ingress", "B/cycle", rates),), station.provenance())

@@ -1,1 +1,0 @@
-"""How gradients fade with length: initialisations, linearised cells, and the sweeps that measure them."""

@@ -1,0 +1,103 @@
+"""What a plan will take, told before it starts: seconds, and the largest peak of memory beside what is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.costs import h100
+from bench.harness import study
+from bench.harness.case import Case
+from bench.harness.plan import Plan
+from bench.worker import prepare, room
+
+GIGABYTE = 1e9
+# Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
+START_SECONDS = {"cpu": 4.0, "cuda": h100.START_SECONDS}
+CEILINGS_SECONDS = {"cpu": 2.0, "cuda": h100.CEILINGS_SECONDS}  # of one dtype
+# Of a case on a GPU, in the first replicate alone. JAX's was measured on an H100 (run 182414: 1.35 s), torch.compile's is
+# assumed.
+COMPILING_SECONDS = {"torch_compile": 6.0, "jax": 1.4, "flax": 1.4, "jax_cudnn": 1.4}
+HARNESS_SECONDS = 2.0  # the harness's own price, and the run's end
+
+
+def seconds(plan: Plan) -> float | None:
+    """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
+    where a study makes no forecast."""
+    total = HARNESS_SECONDS + CEILINGS_SECONDS[plan.device] * len(plan.dtypes())
+    for name in plan.studies:
+        found = _of_study(plan, name)
+        if found is None:
+            return None
+        total += found
+    return total
+
+
+def _of_study(plan: Plan, name: str) -> float | None:
+    chosen, cases = study.get(name), plan.cases(name)
+    turns, compiling, alone, started = 0.0, 0.0, [0.0], set[str]()
+    for case in cases:
+        own = chosen.forecast(case) if chosen.forecast else None
+        if own is None:
+            return None
+        asked = _asked(plan, name, case)
+        if chosen.measures_alone(case):
+            alone += [own] * (len(asked) * chosen.times_alone(case))
+        else:
+            turns += own * len(asked)
+            compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in asked if plan.device == "cuda")
+            started |= set(asked)
+    side_by_side = plan.device == "cpu"
+    starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
+    # What is measured alone goes side by side on a CPU, a processor each (see `bench.harness.run`), and takes the time of the
+    # longest.
+    together = max(sum(alone) / plan.threads, *alone) if side_by_side else sum(alone)
+    return plan.replicates * (turns + starts) + compiling + together
+
+
+def _asked(plan: Plan, name: str, case: Case) -> list[str]:
+    """The backends that a case will be put to."""
+    backends = plan.measured_on(name, case)
+    return [each for each in backends if each == study.REFERENCE or not prepare.refusal_unasked(case, each)]
+
+
+def statement(plan: Plan) -> list[str]:
+    """One sentence each about time, about memory, and about what will not fit; none where no forecast is made."""
+    predicted = seconds(plan)
+    if predicted is None:
+        return []
+    cases = [case for name in plan.studies for case in plan.cases(name)]
+    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
+    said += [_largest(cases, "host", room.least_host_bytes, "cpu")]
+    if plan.device == "cuda":
+        said.append(_largest(cases, "device", room.least_device_bytes, "cuda"))
+    return said
+
+
+def _shares(plan: Plan) -> str:
+    """How the time of the cases divides among the phases, where there are several."""
+    seconds: dict[str, float] = {}
+    for name in plan.studies:
+        chosen = study.get(name)
+        for case in plan.cases(name):
+            own = chosen.forecast(case) if chosen.forecast else None
+            times = chosen.times_alone(case) if chosen.measures_alone(case) else plan.replicates
+            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, name, case))
+    total = sum(seconds.values())
+    if len(seconds) < 2 or not total:
+        return ""
+    return ": " + ", ".join(f"{phase} {value / total:.0%}" for phase, value in seconds.items())
+
+
+def _spoken(predicted: float) -> str:
+    return f"{predicted:.0f} s" if predicted < 60 else f"{predicted / 60:.1f} min"
+
+
+def _largest(cases: list[Case], where: str, least: Callable[[Case], int], device: str) -> str:
+    free = room.free_bytes(device)
+    worst = max(cases, key=least)
+    about = f"about {max(map(room.expected_host_bytes, cases)) / GIGABYTE:.2g} GB, " if where == "host" else ""
+    text = f"predicted peak of {where} memory: {about}at least {least(worst) / GIGABYTE:.2g} GB ({worst.key})"
+    if free is None:
+        return f"{text}; how much is free is not known"
+    beyond = sum(least(case) > free for case in cases)
+    return f"{text}; {free / GIGABYTE:.3g} GB free" + (f"; {beyond} cases will not fit and are not tried" if beyond else "")

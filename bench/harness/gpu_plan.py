@@ -1,0 +1,72 @@
+"""The plan of `gpu-check`: outputs and gradients, the grid of sizes against cuDNN, then the probes, within a stated time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bench.costs import h100
+from bench.gpu_check.emulated import BACKEND
+from bench.gpu_check.items import ITEMS, Source
+from bench.harness import check_groups
+from bench.harness.plan import SUITES, Plan
+from bench.machine import processors
+from impls import UnknownName
+
+GRID = "grid"  # the study `goal`, reduced to what is compared here
+SECONDS = 480.0
+BACKENDS = ("cuda", "cudnn")
+FILTERS = ("dtype=bfloat16", "launch=graph")  # the other data types, eager launches and baselines: lstm-bench run goal
+EMULATED_BACKENDS = (BACKEND, "torch")
+
+
+class Row(NamedTuple):
+    """One step of the plan. at_most: seconds; None where there is no limit."""
+
+    name: str
+    question: str
+    predicted: float
+    source: Source
+    at_most: float | None
+
+
+def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
+    """`chosen` items only. There is no limit of time then, nor under the emulation. Raises `UnknownName`."""
+    for name in chosen:
+        if name not in (*ITEMS, GRID):
+            raise UnknownName("item", name, (*ITEMS, GRID))
+    suite = "emulated" if emulated else "grid"
+    return Plan(
+        suite=suite,
+        studies=("goal",) if GRID in chosen or not chosen else (),
+        backends=EMULATED_BACKENDS if emulated else BACKENDS,
+        filters=() if emulated else FILTERS,
+        threads=len(processors.usable()),
+        replicates=SUITES[suite].replicates,
+        time_budget=None if chosen or emulated else SECONDS,
+        items=tuple(name for name in ITEMS if name in chosen or not chosen),
+        emulated=emulated,
+    )
+
+
+def predicted(plan: Plan) -> list[Row]:
+    """The steps of a plan in their order, with what each is predicted to take and may take at most."""
+    rows = []
+    for name in plan.items:
+        item = ITEMS[name]
+        rows.append(Row(name, item.question, item.predicted, item.source, item.budget if plan.time_budget else None))
+    if plan.studies:
+        before = [row for row in rows if ITEMS[row.name].first]
+        left = None
+        if plan.time_budget is not None:
+            left = plan.time_budget - check_groups.reserved(plan.items) - sum(row.predicted for row in before)
+        grid = Row(GRID, "is our kernel faster than cuDNN, by size, both in CUDA graphs?", grid_seconds(plan), "measured", left)
+        rows.insert(len(before), grid)
+    return rows
+
+
+def grid_seconds(plan: Plan) -> float:
+    """From the costs of a case that were recorded on an H100; both workers start side by side."""
+    cases = [(case, backend) for case in plan.cases("goal") for backend in plan.compared()]
+    once = h100.START_SECONDS + h100.CEILINGS_SECONDS * len(plan.dtypes())
+    return once + sum(h100.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)

@@ -1,0 +1,31 @@
+"""From a worker's reply to a record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.processes.turns import Reply
+from bench.worker.prepare import NULL
+from results.record import EMULATED_METRIC, HOST_PEAK, Measurement, Record, measurement_from_dict
+
+
+def outcome(
+    study_name: str, case: str, backend: str, replicate: int, parameters: dict[str, Any], counts: dict[str, int],
+    reply: Reply, conditions: dict[str, Any], started: float, seconds: float, marks: dict[str, str],
+) -> Record:  # fmt: skip
+    """`marks` are added to the provenance, whatever the status. Of an emulated run no metric keeps its name."""
+    measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
+    if replicate == 0 and "first_call_seconds" in reply and backend != NULL:
+        notes = tuple(reply.get("first_call_notes", ()))
+        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],), notes=notes))
+    if "emulated" in marks:
+        measurements = [
+            replace(item, metric=EMULATED_METRIC + item.metric.removeprefix(EMULATED_METRIC)) for item in measurements
+        ]
+    peak = {name: reply[name] for name in (HOST_PEAK,) if name in reply}
+    return Record(
+        study=study_name, case=case, backend=backend, replicate=replicate, status=reply["status"], parameters=parameters,
+        reason=reply.get("reason", ""), kind=reply.get("kind"), measurements=tuple(measurements), counts=dict(counts),
+        provenance=reply.get("provenance", {}) | marks, conditions=conditions | peak, started=started, seconds=seconds,
+    )  # fmt: skip

@@ -1,0 +1,255 @@
+"""What a run will do: which cases, which backends, how often, at what pace. Kept in the run, so that it can be finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import impls
+from bench.harness import filters, study
+from bench.harness.case import Case
+from bench.harness.pace import Pace, order
+from bench.harness.study import Scale
+from bench.harness.suites import SUITES, offered
+from bench.machine import environment, processors
+from bench.worker.prepare import NULL
+from impls import Unavailable, UnknownName
+
+TEXT = ("source", "text")  # the factor of cases on real text
+MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
+
+
+class InvalidPlan(ValueError):
+    """A number that no plan can have; the message says what was asked and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case for several backends in one replicate."""
+
+    study: str
+    case: Case
+    backends: tuple[str, ...]
+    replicate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates.
+
+    items: of `bench.gpu_check.items`, measured before the cases; with them the budget is a limit, and no time is filled up.
+    emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
+    corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
+    """
+
+    suite: str
+    studies: tuple[str, ...]
+    backends: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    threads: int = 1
+    replicates: int = 1
+    time_budget: float | None = None
+    seed: int = 0
+    items: tuple[str, ...] = ()
+    emulated: bool = False
+    corpus: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> Plan:
+        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("studies", "backends", "filters", "items")}
+        return Plan(**(values | lists))
+
+    @property
+    def name(self) -> str:
+        """The suite, or the study where only one was asked for."""
+        if self.items:
+            return "gpu-check-emulated" if self.emulated else "gpu-check"
+        return self.suite if self.studies == studies_of(self.suite) else "-".join(self.studies)
+
+    @property
+    def scale(self) -> Scale:
+        return SUITES[self.suite].scale
+
+    @property
+    def pace(self) -> Pace:
+        own = _own_repeats(self.studies, self.suite)
+        return own[1] if own else SUITES[self.suite].pace
+
+    @property
+    def device(self) -> str:
+        return SUITES[self.suite].device
+
+    def cases(self, study_name: str) -> tuple[Case, ...]:
+        cases = _all_cases(study_name, self.scale, self.corpus)
+        if not self.filters:
+            return cases
+        return filters.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
+
+    def dtypes(self) -> list[str]:
+        """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
+        found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
+        return sorted({case.spec.dtype for its, case in found if its.on is None or not its.measures_alone(case)})
+
+    def compared(self) -> tuple[str, ...]:
+        """The backends whose numbers are compared: all but the one that prices the harness."""
+        return tuple(name for name in self.backends if name != NULL)
+
+    def replicate(self, number: int, only: Sequence[str] | None = None) -> Iterator[Task]:
+        """One replicate's tasks, shuffled; `only` keeps the cases with these keys.
+
+        What is measured alone is not among them (see `alone`).
+        """
+        shuffled = random.Random(f"{self.seed} {number}")
+        asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
+        tasks = [(name, case) for name, case in asked if not study.get(name).measures_alone(case)]
+        shuffled.shuffle(tasks)
+        for name, case in tasks:
+            backends = self.measured_on(name, case)
+            yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
+
+    def stages(self, number: int) -> Iterator[list[Task]]:
+        """One replicate's tasks in the suite's stages."""
+        tasks, size = list(self.replicate(number)), SUITES[self.suite].stage
+        place = {case.key: index for name in self.studies for index, case in enumerate(self.cases(name))}
+        for first in range(0, len(place), size or max(1, len(place))):
+            yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
+
+    def alone(self) -> Iterator[Task]:
+        """Cases that a study measures by itself, each as often as the study says: replicates from 0 on."""
+        for name in self.studies:
+            chosen = study.get(name)
+            for case in self.cases(name):
+                if chosen.measures_alone(case):
+                    backends = self.measured_on(name, case)
+                    yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
+
+    def groups(self, number: int) -> list[tuple[str, ...]]:
+        """Backends whose workers live side by side in this replicate, group by group.
+
+        On a CPU all of them. On a GPU those of one framework, since JAX and PyTorch would each count the other's memory as its
+        own; the order of the groups is reversed from replicate to replicate.
+        """
+        if self.device == "cpu":
+            return [self.compared()]
+        found: dict[str, list[str]] = {}
+        for name in self.compared():
+            found.setdefault(impls.framework(name), []).append(name)
+        return order([tuple(names) for names in found.values()], number)
+
+    def begins_with(self, number: int) -> list[Task]:
+        """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.
+
+        Not in the first replicate, whose first calls are timed with nothing compiled yet.
+        """
+        tasks = [task for task in self.alone() if study.get(task.study).in_fresh]
+        return tasks[number - 1 : number] if 0 < number < self.replicates else []
+
+    def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
+        """Of the backends compared, those that a study wants a case measured on."""
+        on = study.get(name).on
+        return on(case, self.compared()) if on else self.compared()
+
+
+def make(
+    what: str,
+    backends: Sequence[str] = (),
+    where: Sequence[str] = (),
+    *,
+    threads: int | None = None,
+    replicates: int | None = None,
+    time_budget: float | None = None,
+    scale: str | None = None,
+    seed: int = 0,
+    corpus: str = "",
+) -> Plan:
+    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
+
+    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them, `InvalidPlan` for numbers.
+    """
+    for name, value in (("threads", threads), ("replicates", replicates)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise InvalidPlan(f"{name} must be a whole number of at least 1; got {value!r}")
+    if time_budget is not None and (not isinstance(time_budget, int | float) or not time_budget > 0):
+        raise InvalidPlan(f"a time budget must be a number of seconds of more than 0; got {time_budget!r}")
+    for name in backends:
+        if name not in impls.names():
+            raise UnknownName("backend", name, impls.names())
+    suite = suite_of(what, scale)
+    studies = studies_of(what) if what in SUITES else (what,)
+    headline = studies == studies_of(suite)
+    usable, own = len(processors.usable()), _own_repeats(studies, suite)
+    plan = Plan(
+        suite=suite,
+        studies=studies,
+        backends=tuple(dict.fromkeys(backends)) or (SUITES[suite].backends if headline else ()) or tuple(impls.names()),
+        filters=tuple(where),
+        threads=min(threads or usable, usable),
+        replicates=replicates or (own[0] if own else SUITES[suite].replicates),
+        time_budget=time_budget,
+        seed=seed,
+        corpus=corpus,
+    )
+    if not any(plan.cases(name) for name in studies):
+        whole = [case for name in studies for case in dataclasses.replace(plan, filters=()).cases(name)]
+        choices = filters.alternatives(whole, where)
+        asked = " and ".join(where)
+        raise filters.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
+    return plan
+
+
+def studies_of(suite: str) -> tuple[str, ...]:
+    """The studies a suite consists of."""
+    return SUITES[suite].studies or tuple(study.names())
+
+
+def suite_of(what: str, scale: str | None = None) -> str:
+    """The suite that is meant by its name, or by a study's at a suite's scale. Raises `UnknownName`."""
+    if what not in SUITES and what not in study.names():
+        raise UnknownName("suite or study", what, [*offered(), *study.names()])
+    suite = what if what in SUITES else scale or _default_scale(what)
+    if suite not in SUITES:
+        raise UnknownName("suite", suite, offered())
+    return suite
+
+
+def require_device(plan: Plan) -> None:
+    """Raise `Unavailable` where a plan is for a GPU and this machine has none; no framework is imported to find out."""
+    if plan.device == "cuda" and environment.gpu_list() == []:  # where that is not known a worker will say
+        what = (
+            plan.suite if plan.studies == studies_of(plan.suite) else f"{', '.join(plan.studies)} at the scale of {plan.suite}"
+        )
+        raise Unavailable(
+            f"{what} is for a GPU, and this machine has no NVIDIA GPU (NVML lists none); run it on a machine with one, or "
+            "measure this CPU with: lstm-bench run quick"
+        )
+
+
+def _all_cases(study_name: str, scale: Scale, corpus: str) -> tuple[Case, ...]:
+    cases = study.get(study_name).cases.get(scale, ())
+    return tuple(_on(case, corpus) if TEXT in case.factors else case for case in cases) if corpus else cases
+
+
+@functools.lru_cache(maxsize=8)
+def _parameters(studies: tuple[str, ...], scale: Scale, corpus: str) -> filters.Known:
+    """What a filter may name: a parameter of any study that is asked."""
+    return filters.parameters(case for name in studies for case in _all_cases(name, scale, corpus))
+
+
+def _on(case: Case, corpus: str) -> Case:
+    return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
+
+
+def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
+    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
+
+
+def _default_scale(study_name: str) -> str:
+    cases = study.get(study_name).cases
+    return next(name for name in ("quick", "cpu", *SUITES) if cases.get(SUITES[name].scale))

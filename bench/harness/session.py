@@ -1,0 +1,149 @@
+"""Starting a run and finishing one that was interrupted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.harness import study
+from bench.harness.plan import TEXT, Plan
+from bench.harness.run import Listener, Run
+from bench.machine import environment
+from bench.machine.lock import device_lock
+from bench.processes.code import HERE, Code, Introduction
+from bench.studies.quality.text import InvalidCorpus, corpus_name, of_file
+from results import store
+from results.record import Footer, Header
+from results.store import StoreError
+
+
+class NothingToResume(RuntimeError):
+    """No interrupted run of this machine was found."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; what it had measured is kept at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"interrupted: {path}")
+        self.path = path
+
+
+class ClockWentBackwards(RuntimeError):
+    """A run would seem older than one that was made before it."""
+
+
+def start(
+    plan: Plan,
+    root: Path,
+    listener: Listener,
+    code: Code = HERE,
+    said: Introduction | None = None,
+    corpus: Path | None = None,
+    after: Iterable[Header] = (),
+) -> tuple[Path, Footer]:
+    """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line.
+
+    corpus: the file whose hash the plan has, if it has one. Raises `InvalidCorpus` where it is too short, or nothing reads it.
+    after: the runs that this one joins; raises `ClockWentBackwards`, before anything is measured, where one of this machine
+    began later than now.
+    """
+    if corpus is not None:
+        require_corpus(plan, corpus)
+    said = said or _introduction(plan)
+    with device_lock(plan.device):  # before the file, so that a busy device leaves none
+        now = datetime.now(UTC)
+        _check_clock(now, [one.started for one in after if one.machine == said.machine])
+        header = Header(
+            run=f"{now:%H%M%S}-{plan.name}",
+            started=now.isoformat(timespec="seconds"),
+            protocol=said.protocol,
+            machine=said.machine,
+            environment=said.environment,
+            plan=plan.to_dict(),
+            claims=tuple(
+                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
+            ),
+        )
+        writer = store.create(root, header)
+        try:
+            return writer.path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(writer.path) from stop
+        finally:
+            writer.close()
+
+
+def _check_clock(now: datetime, earlier: Sequence[str]) -> None:
+    newest = max(map(datetime.fromisoformat, earlier), default=now)
+    if newest > now:
+        raise ClockWentBackwards(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and a stored run of it began at "
+            f"{newest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC; set the clock, or move that run away if its date is wrong"
+        )
+
+
+def require_corpus(plan: Plan, corpus: Path) -> None:
+    """Raise `InvalidCorpus` where no case of the plan reads text, or the longest window that one asks for is not there."""
+    windows = [case.steps + 1 for name in plan.studies for case in plan.cases(name) if TEXT in case.factors]
+    if not windows:
+        where = f" that passes {' and '.join(plan.filters)}" if plan.filters else ""
+        raise InvalidCorpus(
+            f"no case of {', '.join(plan.studies)}{where} reads text, so that the corpus {corpus} would not be read; leave out "
+            "--corpus, or choose cases of source=text of the studies quality and context"
+        )
+    of_file(corpus, max(windows))
+
+
+def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:
+    """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
+
+    Raises `NothingToResume`, or `StoreError` where machine, protocol or corpus have changed since.
+    """
+    unfinished = [run for run in map(store.read, reversed(store.find(root))) if not run.finished]
+    if not unfinished:
+        out = shlex.quote(str(root))
+        raise NothingToResume(f"no unfinished run below {root}; start one with: lstm-bench run quick --out {out}")
+    run = unfinished[0]
+    plan = Plan.from_dict(run.header.plan)
+    here, there = _identity(_introduction(plan)), _identity(run.header)
+    if here != there:
+        raise StoreError(f"{run.path} was begun with {there}, this is {here}; their numbers do not compare: start a new run")
+    given = corpus_name(corpus) if corpus else ""
+    if given != plan.corpus:
+        said = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
+        raise StoreError(f"{run.path} was begun with {said[0]}, this is {said[1]}; name the same file with --corpus, or none")
+    return run.path, finish(run.path, plan, listener, corpus=corpus)
+
+
+def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus: Path | None = None) -> Footer:
+    """Measure what an interrupted run still lacks; nothing where another process has finished it meanwhile."""
+    with device_lock(plan.device):  # a run that is still going holds it, and is not written to
+        run = store.read(path)
+        if run.finished and run.footer is not None:
+            return run.footer
+        writer = store.Writer(path)
+        try:
+            return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
+        except KeyboardInterrupt as stop:
+            raise Interrupted(path) from stop
+        finally:
+            writer.close()
+
+
+def same(header: Header, plan: Plan, said: Introduction) -> bool:
+    """Whether a run asked the same on the same machine with the same software."""
+    return _identity(header) == _identity(said) and Plan.from_dict(header.plan) == plan
+
+
+def _identity(said: Header | Introduction) -> dict[str, Any]:
+    return {"machine": said.machine, "protocol": said.protocol} | environment.continues(said.environment)
+
+
+def _introduction(plan: Plan) -> Introduction:
+    described = environment.describe(plan.threads)
+    return Introduction(environment.PROTOCOL, environment.machine_name(described), described, [])

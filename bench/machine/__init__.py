@@ -1,0 +1,1 @@
+"""The machine: processors, noise, locks, what it runs and whose commit it is."""

@@ -1,0 +1,1 @@
+"""The parent's side of workers: starting, asking, rounds, and how they end."""

@@ -1,0 +1,1 @@
+"""Measuring change: pairs of revisions, bisection, tracking."""

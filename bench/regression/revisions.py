@@ -1,0 +1,230 @@
+"""Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import git
+from bench.machine.environment import GIT_SECONDS
+from bench.processes import scratch
+from bench.processes.code import ROOT, Code
+from bench.regression.revision_backends import RevisionBackends, link_harness
+
+INSTALL_SECONDS = 3600.0
+WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
+UNSHALLOW = "this clone is shallow and may lack it; fetch the rest with: git fetch --unshallow"
+
+
+class RevisionError(RuntimeError):
+    """A revision that cannot be had; the message says why and what to do."""
+
+
+class NotARepository(RevisionError):
+    """A folder outside git, or no git at all."""
+
+
+class UnknownRevision(RevisionError):
+    """A name that no commit goes by."""
+
+
+class ShallowClone(RevisionError):
+    """A name that no commit of a clone goes by that does not have all of them."""
+
+
+class NoSpan(RevisionError):
+    """Two ends with nothing between them."""
+
+
+class DoesNotRun(RevisionError):
+    """A revision whose code does not even start here."""
+
+
+class BuildFails(RevisionError):
+    """A revision that cannot be installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository, by any folder inside it.
+
+    backends: the files and folders from which each revision's backends are taken, to be measured by the installed harness,
+    relative to the repository's root; empty where each revision is one of lstm-bench and is measured by its own harness.
+    """
+
+    folder: Path = ROOT
+    backends: tuple[str, ...] = ()
+
+    def git(self, *arguments: str) -> str:
+        """What git prints. Raises `RevisionError` with git's own complaint."""
+        command = git.command(self.folder, *arguments)
+        try:
+            run = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="surrogateescape", env=git.variables() | {"LC_ALL": "C"}
+            )
+        except FileNotFoundError:
+            raise NotARepository("git is not installed, and revisions cannot be had without it") from None
+        if run.returncode:
+            if "not a git repository" in run.stderr:
+                raise NotARepository(
+                    f"{self.folder} is not in a git repository, so it has no revisions; name one with --repository"
+                )
+            raise RevisionError(run.stderr.strip() or f"git {arguments[0]} exited with code {run.returncode}")
+        return run.stdout.strip()
+
+    def top(self) -> Path:
+        """The root of the working tree."""
+        return Path(self.git("rev-parse", "--show-toplevel"))
+
+    def has(self, commit: str, path: str) -> bool:
+        """Whether a commit holds a file or folder, by its path from the root."""
+        return git.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
+
+    def resolve(self, name: str) -> str:
+        """The full hash of a revision, a branch or a tag."""
+        self.git("rev-parse", "--git-dir")
+        try:
+            return self.git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        except RevisionError:
+            if self.shallow():
+                raise ShallowClone(f"no revision {name!r} in {self.folder}; {UNSHALLOW}") from None
+            raise UnknownRevision(f"no revision {name!r} in {self.folder}; see them with: git log --oneline") from None
+
+    def shallow(self) -> bool:
+        return self.git("rev-parse", "--is-shallow-repository") == "true"
+
+    def between(self, span: str) -> list[str]:
+        """Hashes of a range such as v1..main, oldest first, along first parents; of a single revision only itself.
+
+        Raises `NoSpan` where there is none.
+        """
+        if ".." not in span:
+            return [self.resolve(span)]
+        for end in filter(None, span.replace("...", "..").split("..")):
+            self.resolve(end)
+        found = self.git("rev-list", "--reverse", "--first-parent", span).split()
+        if not found:
+            raise NoSpan(f"the range {span} holds no commit; see what it names with: git log --oneline {span}")
+        return found
+
+    def order(self) -> list[str]:
+        """Every commit that HEAD descends from along first parents, oldest first."""
+        self.resolve("HEAD")
+        return self.git("rev-list", "--reverse", "--first-parent", "HEAD").split()
+
+    def short(self, commit: str) -> str:
+        return self.git("rev-parse", "--short", commit)
+
+    @contextmanager
+    def checkout(self, commit: str, *options: str) -> Iterator[Path]:
+        """The commit in a worktree of its own, gone again afterwards; the working tree is not touched."""
+        self._remove_orphans()
+        with tempfile.TemporaryDirectory(prefix=f"{WORKTREES}{os.getpid()}-") as folder:
+            worktree = Path(folder) / commit[:12]
+            self.git("worktree", "add", "--detach", "--quiet", *options, str(worktree), commit)
+            try:
+                yield worktree
+            finally:
+                self.git("worktree", "remove", "--force", str(worktree))
+
+    def _remove_orphans(self) -> None:
+        """Worktrees of runs that were killed: their process is gone, their folder may not be."""
+        for path in re.findall(r"^worktree (.+)$", self.git("worktree", "list", "--porcelain"), flags=re.MULTILINE):
+            owner = re.fullmatch(rf"{WORKTREES}(\d+)-.*", Path(path).parent.name)
+            if owner and not _lives(int(owner[1])):
+                shutil.rmtree(Path(path).parent, ignore_errors=True)
+        self.git("worktree", "prune")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def build(worktree: Path, folder: Path, commit: str | None = None) -> Code:
+    """A fresh environment with the revision and what it needs installed by pip. Raises `BuildFails` where that fails."""
+    python = str(folder / "bin" / "python")
+    constraints = worktree / "constraints.txt"
+    limits = ["--constraint", str(constraints)] if constraints.exists() else []
+    with _failures_told(worktree):
+        venv.create(folder, with_pip=True)
+        _pip(python, [*limits, f"{worktree}[peers]"])
+    return Code(worktree, python, commit)
+
+
+def install(worktree: Path, folder: Path) -> Path:
+    """What pip makes of a revision of a user's repository, in `folder`. Its dependencies are those of this environment.
+
+    Raises `BuildFails`.
+    """
+    with _failures_told(worktree):
+        _pip(sys.executable, ["--no-deps", "--target", str(folder), str(worktree)])
+    return folder
+
+
+def _pip(python: str, arguments: list[str]) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS, check=True,
+        env=git.variables(),
+    )  # fmt: skip
+
+
+@contextmanager
+def _failures_told(worktree: Path) -> Iterator[None]:
+    """Raises `BuildFails` with the reason where an environment cannot be made or pip fails."""
+    failed = f"revision {worktree.name} cannot be installed"
+    try:
+        yield
+    except subprocess.TimeoutExpired:
+        raise BuildFails(f"{failed}: pip took over {INSTALL_SECONDS:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        if "install" not in error.cmd:
+            raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
+        said = [line for line in error.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if "error" in line.lower()]
+        raise BuildFails(f"{failed}: {(errors or said or ['pip gave no reason'])[-1].strip()}") from error
+    except OSError as error:
+        raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
+
+
+@contextmanager
+def code_of(repository: Repository, commit: str, build_environment: bool = False) -> Iterator[Code]:
+    """A commit's code checked out, and installed if asked, gone again afterwards.
+
+    Where the repository supplies backends, these are what is checked out, and the code is the installed harness's.
+    """
+    with repository.checkout(commit) as worktree:
+        if repository.backends:
+            harness, installed = link_harness(ROOT, worktree.parent / "harness"), None
+            if build_environment:
+                installed = install(worktree, worktree.parent / "installed")
+            supplied = RevisionBackends(worktree, repository.backends, harness, repository.top(), installed)
+            yield Code(commit=commit, backends=supplied)
+            return
+        if not build_environment:
+            yield Code(worktree, commit=commit)
+            return
+        with scratch.folder("environment") as folder:
+            yield build(worktree, folder, commit)
+
+
+@contextmanager
+def working_tree(repository: Repository) -> Iterator[Code]:
+    """The backends of the working tree as it is, with whatever is not committed, and the installed harness."""
+    with scratch.folder("harness") as folder:
+        yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, folder)))

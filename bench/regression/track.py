@@ -1,0 +1,58 @@
+"""One number for one case and one backend, by the harness's own protocol: what asv and pytest-benchmark read."""
+
+from __future__ import annotations
+
+import os
+import statistics
+
+import impls
+from bench.harness import study
+from bench.harness.case import Case
+from bench.harness.suites import SUITES, Suite, offered
+from bench.machine import processors
+from bench.processes import scratch, turns
+from bench.processes.workers import Workers
+from bench.worker.prepare import NULL
+from impls import UnknownName
+
+SCALE_VARIABLE = "LSTM_BENCH_SCALE"
+
+
+def suite() -> Suite:
+    """The suite named by LSTM_BENCH_SCALE, `smoke` if it is not set."""
+    name = os.environ.get(SCALE_VARIABLE, "smoke")
+    if name not in SUITES:
+        raise UnknownName(f"suite (in the variable {SCALE_VARIABLE})", name, offered())
+    return SUITES[name]
+
+
+def cases(study_name: str) -> dict[str, Case]:
+    """The study's cases at the chosen scale, by key."""
+    return {case.key: case for case in study.get(study_name).cases.get(suite().scale, ())}
+
+
+def backends() -> list[str]:
+    return [name for name in impls.names() if name != NULL]
+
+
+def parameters(study_name: str) -> tuple[list[str], list[str]]:
+    """asv's parameters: case keys and backend names."""
+    return list(cases(study_name)), backends()
+
+
+def median_seconds(study_name: str, key: str, backend: str) -> float:
+    """Median seconds a call in one fresh worker.
+
+    Raises `NotImplementedError` with the reason where the backend skips the case (asv shows n/a), and `RuntimeError`
+    where it fails.
+    """
+    case = cases(study_name)[key]
+    with scratch.folder() as cache, Workers(processors.usable(), cache) as workers:
+        ready, replies = workers.get([backend])
+        replies |= turns.measure(ready, case.to_dict(), suite().pace, True, lambda _: None)
+    reply = replies[backend]
+    if reply["status"] == "skipped":
+        raise NotImplementedError(reply["reason"])
+    if reply["status"] == "failed":
+        raise RuntimeError(f"{reply['kind']}: {reply['reason']}")
+    return statistics.median(reply["measurements"][0]["samples"])

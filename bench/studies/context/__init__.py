@@ -1,0 +1,1 @@
+"""Study `context`: its cases and what it measures."""

@@ -1,0 +1,122 @@
+"""How much of the past a trained model uses: raw numbers for `analysis.studies.context`, on windows of one length.
+
+Every target is the last token of a held-out window, the same for every model, and every model is given the same part of what
+came before. What a known source's optimum makes of them is measured beside: the ruler.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.harness.case import Case
+from bench.studies.gradients import curves, setup
+from bench.studies.quality import losses as quality_losses
+from bench.studies.quality import precision, sources
+from bench.studies.quality.hmm import HiddenMarkov
+from bench.studies.quality.model import LanguageModel
+from bench.studies.quality.source import Source
+from bench.studies.quality.training import losses, parts
+from results.record import Measurement
+
+CONTEXT_SEED = 10
+KEPT_TARGETS = 256  # whose own losses are kept, for the relative effective context length
+FADED_SEQUENCES = 32  # over which the gradient's size is averaged
+
+
+def measure(case: Case) -> Iterator[Measurement]:
+    """Blocks are seeds. `loss_given_all` first: nats, the last token given the whole window; then
+
+    context                 tokens given: 1, 2, 4, … T
+    context_loss            of the last token given so many, mean over the case's `judged` windows, by seed
+    target_loss             the same of the first 256 windows one by one, by seed: contexts one after the other
+    lag, log_gradient       ln‖dL/d vector of the token `lag` before the last given‖, mean over sequences
+    influence_lag           1, 2, 4, … tokens back from the target
+    influence               KL(p(·|x) ‖ p(·|x with that token drawn anew)), mean over windows, nats
+    optimum_context_loss, optimum_target_loss, optimum_influence   of the known optimum
+    """
+    source = sources.of_case(case, case.steps + 1)
+    judged, rate = int(case.factor("judged")), float(case.factor("rate"))
+    trained = [quality_losses.training(case, source, rate, seed) for seed in range(int(case.factor("seeds")))]
+    for each in trained:
+        each.run(quality_losses.kept(case, each))
+    windows = source.held_out(np.random.default_rng(CONTEXT_SEED), case.steps + 1, judged)
+    given = contexts(case.steps)
+    found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
+    loss = curves.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
+    yield replace(loss, notes=(*loss.notes, *precision.notes(case.spec)))
+    yield quality_losses.of_source(source)
+    yield Measurement("context", "token", tuple(map(float, given)))
+    yield curves.measurement("context_loss", "nat", [each.mean(1) for each in found])
+    yield curves.measurement("target_loss", "nat", [np.round(each[:, :KEPT_TARGETS], 4) for each in found])
+    lags = setup.lags(case.steps)
+    yield curves.lags_measured(lags)
+    yield curves.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
+    other = resampled(source, windows)
+    yield Measurement("influence_lag", "token", tuple(map(float, given)))
+    yield curves.measurement("influence", "nat", [influence(each.model, windows, other, given) for each in trained])
+    if isinstance(source, HiddenMarkov):
+        yield from ruler(source, windows, other, given)
+    quality_losses.discard(case)
+
+
+def contexts(steps: int) -> list[int]:
+    """1, 2, 4, … and the whole window."""
+    return sorted({1 << power for power in range(steps.bit_length()) if 1 << power < steps} | {steps})
+
+
+def faded(model: LanguageModel, windows: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """ln‖gradient of the last token's loss‖ at each lag, in float64, where nothing of a window's length underflows."""
+    tokens = torch.from_numpy(windows[:, :FADED_SEQUENCES]).to(model.like.device)
+    double = copy.deepcopy(model).double()
+    vectors = double.embedding[tokens[:-1]].detach().requires_grad_()
+    functional.cross_entropy(double.from_vectors(vectors)[-1], tokens[-1], reduction="sum").backward()
+    assert vectors.grad is not None
+    sizes = torch.linalg.vector_norm(vectors.grad, dim=-1).flip(0).cpu().numpy()
+    with np.errstate(divide="ignore"):
+        return np.log(sizes[lags]).mean(1)
+
+
+def resampled(source: Source, windows: np.ndarray) -> np.ndarray:
+    """A token drawn anew for each window, from what the source's tokens are alone: [N]."""
+    return source.held_out(np.random.default_rng(CONTEXT_SEED + 1), 2, windows.shape[1])[0]
+
+
+def influence(model: LanguageModel, windows: np.ndarray, other: np.ndarray, lags: Sequence[int]) -> np.ndarray:
+    """The mean divergence in nats that another token so many tokens before the target makes, by lag."""
+    whole = predicted(model, windows[:-1])
+    told = (predicted(model, changed(windows, other, lag)[:-1]) for lag in lags)
+    return np.array([float(functional.kl_div(each, whole, reduction="batchmean", log_target=True)) for each in told])
+
+
+@torch.no_grad()
+def predicted(model: LanguageModel, windows: np.ndarray) -> Tensor:
+    """ln p(· | window) for the token after each window, [N, V] in float64."""
+    pieces = (torch.from_numpy(part).to(model.like.device) for part in parts(windows))
+    return torch.cat([functional.log_softmax(model(tokens)[-1].double(), -1) for tokens in pieces])
+
+
+def changed(windows: np.ndarray, other: np.ndarray, lag: int) -> np.ndarray:
+    """The windows with the token `lag` before the last one replaced."""
+    found = windows.copy()
+    found[-1 - lag] = other
+    return found
+
+
+def ruler(source: HiddenMarkov, windows: np.ndarray, other: np.ndarray, given: list[int]) -> Iterator[Measurement]:
+    """What the optimum makes of the same windows: the true answer that estimators are held against."""
+    best = np.stack([source.optimum(windows[-1 - count :])[-1] for count in given])
+    yield curves.measurement("optimum_context_loss", "nat", [best.mean(1)])
+    yield curves.measurement("optimum_target_loss", "nat", [np.round(best[:, :KEPT_TARGETS], 4)])
+    whole = source.predictions(windows)[-1]
+    told = []
+    for lag in given:
+        without = source.predictions(changed(windows, other, lag))[-1]
+        told.append((whole * np.log(whole / without)).sum(-1).mean())
+    yield curves.measurement("optimum_influence", "nat", [np.array(told)])

@@ -1,0 +1,1 @@
+"""Study `cost`: its cases and what it measures."""

@@ -1,0 +1,1 @@
+"""Study `decode`: its cases and what it measures."""

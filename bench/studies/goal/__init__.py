@@ -1,0 +1,1 @@
+"""Study `goal`: its cases and what it measures."""

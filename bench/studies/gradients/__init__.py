@@ -1,0 +1,1 @@
+"""Study `gradients`: its cases and what it measures."""

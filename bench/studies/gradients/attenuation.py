@@ -1,0 +1,107 @@
+"""Attenuation curves: the size of a loss's gradient k steps back, for a loss at the last step alone.
+
+One sweep backwards over the trajectory. The cotangent is scaled to unit length after every step and the logarithms of the
+scales are added up, so that nothing underflows at any lag. Sizes are kept as the mean of ln‖·‖ over a seed's sequences:
+gradients are close to log-normal, and a mean of norms would be that of their tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.harness.case import Case
+from bench.studies.gradients import curves, setup
+from bench.studies.gradients.cells import LSTMPath, Path, State
+from bench.studies.gradients.scaled import Scaled
+from results.record import Measurement
+
+TRUNCATIONS = 10  # lags at which the truncated gradient is compared with the full one, evenly in the logarithm
+
+
+def measure(case: Case) -> Iterator[Measurement]:
+    """`decay` first (nat a step over the last nine tenths of the lags, by seed), then the curves in nats at the kept lags.
+
+    log_gradient   ln‖dL/ds‖, s the whole state       log_input   ln‖dL/dx‖
+    log_weight     ln‖the lag's share of dL/dW_hh‖    truncated_cosine  of dL/dW_hh cut off after the lag, with the full one
+    LSTM: log_hidden ln‖dL/dh‖, log_cell ln‖dL/dc‖, log_cell_only ln‖∏f ⊙ dL/dc_T‖, cell_cosine between the two.
+    """
+    path, cotangent = setup.path(case)
+    lags = setup.lags(case.steps)
+    found = sweep(path, cotangent, lags)
+    full = setup.by_seed(found.pop("log_gradient"))
+    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in full])
+    yield curves.lags_measured(lags)
+    yield curves.measurement("log_gradient", "nat", full, lags)
+    for name, values in found.items():
+        yield curves.measurement(name, "1" if name.endswith("cosine") else "nat", setup.by_seed(values), lags)
+    cut = truncations(case.steps)
+    yield Measurement("truncation", "step", tuple(map(float, cut)))
+    yield curves.measurement("truncated_cosine", "1", setup.by_seed(truncated_cosine(path, cotangent, cut)), cut)
+
+
+def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
+    """The curves of `measure` that come from one pass, each [K, S] for K lags."""
+    kept, own, cell = set(lags.tolist()), Scaled(cotangent), None
+    columns: dict[str, list[Tensor]] = {}
+
+    def keep(name: str, value: Tensor) -> None:
+        columns.setdefault(name, []).append(value.mean(-1))
+
+    for lag in range(int(lags[-1]) + 1):
+        t = path.steps - 1 - lag
+        grads, log = own.parts, own.log
+        total = grads[0]
+        if isinstance(path, LSTMPath):
+            total = path.total_cell(t, grads)
+            cell = cell or Scaled((total * torch.exp(log)[..., None],))
+        dx, dh, before = path.pull(t, grads)
+        if lag in kept:
+            keep("log_gradient", log)
+            keep("log_input", log + _log_norm(dx @ path.weights.w_x.transpose(1, 2)))
+            keep("log_weight", log + _log_norm(dh) + _log_norm(path.hidden[t]))
+            if isinstance(path, LSTMPath) and cell:
+                keep("log_hidden", log + _log_norm(grads[0]))
+                keep("log_cell", log + _log_norm(total))
+                keep("log_cell_only", cell.log)
+                keep("cell_cosine", torch.nn.functional.cosine_similarity(cell.parts[0], total, dim=-1))
+        if isinstance(path, LSTMPath) and cell:
+            cell.rescale((cell.parts[0] * path.forget(t),))
+        own.rescale(before)
+    columns["log_weight"] = _without_the_start(columns["log_weight"], lags, path.steps)
+    return {name: torch.stack(values) for name, values in columns.items()}
+
+
+def _without_the_start(values: list[Tensor], lags: np.ndarray, steps: int) -> list[Tensor]:
+    """The state before the first step is zero, so its weight has no gradient there; the curve ends one lag earlier."""
+    return values[:-1] if lags[-1] == steps - 1 else values
+
+
+def _log_norm(values: Tensor) -> Tensor:
+    return torch.log(torch.linalg.vector_norm(values, dim=-1))
+
+
+def truncations(steps: int) -> list[int]:
+    """Lags after which backpropagation is cut off."""
+    return sorted({round(float(lag)) for lag in np.geomspace(1, steps, TRUNCATIONS)})
+
+
+def truncated_cosine(path: Path, cotangent: State, cut: list[int]) -> Tensor:
+    """Cosine between dL/dW_hh of the last k steps and of all, mean over sequences summed as a batch: [len(cut), S].
+
+    Truncated backpropagation through time (Williams & Peng 1990) with a loss at the last step.
+    """
+    total = torch.zeros_like(path.w_h)
+    sums: dict[int, Tensor] = {}
+    grads = cotangent
+    for lag in range(path.steps):
+        t = path.steps - 1 - lag
+        _, dh, grads = path.pull(t, grads)
+        total = total + path.hidden[t].transpose(1, 2) @ dh
+        if lag + 1 in cut:
+            sums[lag + 1] = total.flatten(1)
+    full = total.flatten(1)
+    return torch.stack([torch.nn.functional.cosine_similarity(sums[lag], full, dim=-1) for lag in cut])

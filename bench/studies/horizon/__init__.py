@@ -1,0 +1,1 @@
+"""Study `horizon`: its cases and what it measures."""

@@ -1,0 +1,138 @@
+"""How long a lag can be learnt: networks trained from scratch at one lag after the other, shortest first.
+
+Every lag has seeds of its own, so that the trials are independent and their successes binomial. The climb ends after the first
+lag that none of its networks has learnt, once there are enough lags for a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.harness.case import Case, InvalidCase
+from bench.studies.gradients import attenuation, cells, curves, inits, setup
+from bench.studies.horizon import tasks
+from bench.studies.horizon.draws import draw
+from bench.studies.horizon.tasks import Task
+from bench.studies.horizon.training import Networks
+from results.record import Measurement
+
+WINDOW = 10  # updates whose batches, all fresh, are averaged to say that a task is learnt
+LEAST_LAGS = 3  # tried in any case: fewer leave nothing to fit
+REACH_STEPS = 400  # length at which the gradient's horizon of the same networks is measured
+REACH_BATCH = 4
+SEPARATOR = "/"  # between the lags of a case: 5/7/10
+
+
+@dataclass(slots=True)
+class Trained:
+    """Of the networks at one lag: updates until learnt (NaN: not within the budget), and what went wrong, by seed."""
+
+    lag: int
+    updates: np.ndarray
+    notes: list[str]
+
+    @property
+    def learnt(self) -> np.ndarray:
+        return np.isfinite(self.updates)
+
+
+def measure(case: Case) -> Iterator[Measurement]:
+    """Blocks are lags, in the order of `trained_lag`; samples within one are its networks.
+
+    longest_learnt   the last lag that at least half of the networks learnt, 0 if none
+    learnt           1 or 0       updates   until learnt; the whole budget where not
+    then `lag`, `log_gradient` as in `attenuation`, of the first lag's networks before training, on the task's own inputs
+    """
+    task, lags = tasks.get(str(case.factor("task"))), ladder(case)
+    budget, seeds = int(case.factor("updates")), int(case.factor("seeds"))
+    found: list[Trained] = []
+    for place, lag in enumerate(lags):
+        found.append(train(case, task, lag, range(place * seeds, (place + 1) * seeds)))
+        if len(found) >= LEAST_LAGS and not found[-1].learnt.any():
+            break
+    halves = [float(each.lag) for each in found if 2 * each.learnt.sum() >= seeds]
+    yield Measurement("longest_learnt", "step", (max(halves, default=0.0),))
+    yield Measurement("trained_lag", "step", tuple(float(each.lag) for each in found))
+    blocks = (seeds,) * len(found)
+    notes = tuple(note for each in found for note in each.notes)
+    learnt = np.concatenate([each.learnt for each in found]).astype(float)
+    updates = np.concatenate([np.nan_to_num(each.updates, nan=float(budget)) for each in found])
+    yield Measurement("learnt", "1", tuple(learnt.tolist()), blocks, notes)
+    yield Measurement("updates", "1", tuple(updates.tolist()), blocks)
+    yield from reach(case, task)
+
+
+def ladder(case: Case) -> list[int]:
+    """The case's lags. Raises `InvalidCase` where one is beyond its steps, or below what the task can ask."""
+    task = tasks.get(str(case.factor("task")))
+    if case.spec.input_size != task.inputs:
+        raise InvalidCase(
+            f"the task {task.name} has {task.inputs} inputs, the network {case.spec.input_size}; ask for {task.inputs}"
+        )
+    try:
+        lags = [int(text) for text in str(case.factor("lags")).split(SEPARATOR)]
+    except ValueError:
+        raise InvalidCase(f"lags must be whole numbers joined by {SEPARATOR}, as 5/7/10; got {case.factor('lags')!r}") from None
+    if lags != sorted(set(lags)) or lags[0] < task.least_lag:
+        raise InvalidCase(f"the lags of {task.name} must rise from {task.least_lag} or more; got {case.factor('lags')}")
+    for lag in lags:
+        if task.steps(lag) > case.steps:
+            raise InvalidCase(
+                f"lag {lag} of {task.name} needs {task.steps(lag)} steps and lies beyond the {case.steps} of {case.key}; "
+                "ask for a shorter lag or more steps"
+            )
+    return lags
+
+
+def train(case: Case, task: Task, lag: int, seeds: range) -> Trained:
+    """All seeds as one batch, which those leave that have learnt or gone wrong, until the case's `updates` are spent."""
+    networks = Networks(case.spec, str(case.factor("init")), seeds, task, float(case.factor("rate")))
+    generator = torch.Generator(case.spec.device).manual_seed(1_000_003 * (case.seed + 1) + lag)
+    dtype, truncation = networks.parameters[0].dtype, int(case.factor("truncation"))
+    done, notes, left = np.full(len(seeds), np.nan), [], np.arange(len(seeds))
+    recent = torch.full((WINDOW, len(seeds)), torch.nan, dtype=dtype)
+    for update in range(1, int(case.factor("updates")) + 1):
+        x, target = draw(task, lag, len(left), case.batch, generator)
+        score, finite = (each.cpu() for each in networks.update(x.to(dtype), target, truncation))
+        recent[update % WINDOW] = score
+        learnt = _learnt(task, recent.mean(0)) & finite
+        done[left[learnt.numpy()]] = update
+        notes += [
+            f"the loss or its gradient is not finite at lag {lag} for seed {seeds[number]}, update {update}"
+            for number in left[~finite.numpy()]
+        ]
+        stay = finite & ~learnt
+        if not stay.any():
+            break
+        if not stay.all():
+            networks.keep(stay)
+            recent, left = recent[:, stay], left[stay.numpy()]
+    return Trained(lag, done, notes)
+
+
+def _learnt(task: Task, score: Tensor) -> Tensor:
+    return score <= tasks.SQUARED_ERROR if task.squared else score >= tasks.SHARE_RIGHT
+
+
+def reach(case: Case, task: Task) -> Iterator[Measurement]:
+    """The attenuation curve of the first lag's networks, untrained, on the task's inputs."""
+    init, seeds = str(case.factor("init")), int(case.factor("seeds"))
+    generator = torch.Generator(case.spec.device).manual_seed(case.seed)
+    steps = max(case.steps, REACH_STEPS)
+    lag = next(lag for lag in range(steps, 0, -1) if task.steps(lag) <= steps)
+    x, _ = draw(task, lag, seeds, REACH_BATCH, generator)
+    weights = [inits.params(case.spec, init, seed) for seed in range(seeds)]
+    path = cells.run(case.spec, init, weights, x.double())
+    readout = np.random.default_rng([case.seed, 5]).standard_normal((seeds, REACH_BATCH, case.spec.hidden_size))
+    u = torch.from_numpy(readout / np.linalg.norm(readout, axis=-1, keepdims=True)).to(x.device)
+    lags = setup.lags(len(x))
+    cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
+    yield curves.lags_measured(lags)
+    yield curves.measurement(
+        "log_gradient", "nat", setup.by_seed(attenuation.sweep(path, cotangent, lags)["log_gradient"]), lags
+    )

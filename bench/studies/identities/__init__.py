@@ -1,0 +1,1 @@
+"""Study `identities`: its cases and what it measures."""

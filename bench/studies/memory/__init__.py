@@ -1,0 +1,1 @@
+"""Study `memory`: its cases and what it measures."""

@@ -1,0 +1,1 @@
+"""Study `quality`: its cases and what it measures."""

@@ -1,0 +1,163 @@
+"""Training: AdamW with warm-up and a cosine, gradients clipped, and the loss on held-out text on the way.
+
+What an update reads is drawn from (seed, update) alone, so that a training which stops at any update and goes on from a
+checkpoint gives the same bits as one that never stopped, on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.costs.training import POINTS, TOKENS_AT_ONCE
+from bench.studies.quality import checkpoint
+from bench.studies.quality.model import LanguageModel
+from bench.studies.quality.source import Source
+from impls import Spec
+from impls.specs.recurrent import spec_to_dict
+
+BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.1  # Brown et al. 2020, appendix B; matrices decay, vectors do not
+LARGEST_NORM = 1.0  # of the gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
+WARM_UP, LOWEST_RATE = 0.1, 0.1  # share of the updates; share of the highest rate that the cosine ends at
+CHECKPOINT_SECONDS = 10.0
+HELD_OUT_SEED = 9  # one for all: every model is judged by the same windows
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient that is not finite; the message names the seed and the update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """steps: tokens of a window. judged: held-out windows of the curve."""
+
+    steps: int
+    batch: int
+    updates: int
+    learning_rate: float
+    seed: int
+    judged: int
+
+    def rate(self, update: int) -> float:
+        """Of the update with this number, from 0 (Loshchilov & Hutter 2017, without restarts)."""
+        warm_up = max(1, round(WARM_UP * self.updates))
+        if update < warm_up:
+            return self.learning_rate * (update + 1) / warm_up
+        done = (update - warm_up) / max(1, self.updates - warm_up)
+        return self.learning_rate * (LOWEST_RATE + (1 - LOWEST_RATE) * (1 + math.cos(math.pi * done)) / 2)
+
+    @property
+    def points(self) -> list[int]:
+        """Updates after which the held-out loss is taken."""
+        return sorted({max(1, round(self.updates / 2**power)) for power in range(POINTS)})
+
+
+@dataclass(slots=True)
+class Point:
+    """Of the curve: after so many updates, which took so many seconds of training alone, this mean loss in nats a token."""
+
+    updates: int
+    seconds: float
+    loss: float
+
+
+class Training:
+    """One model and how far it has come."""
+
+    def __init__(self, spec: Spec, source: Source, settings: Settings) -> None:
+        self.spec, self.source, self.settings = spec, source, settings
+        self.model = LanguageModel(spec, source.vocabulary, settings.seed)
+        decays = {True: [], False: []}
+        for value in self.model.parameters():
+            decays[value.dim() > 1].append(value)
+        groups = [{"params": decays[True], "weight_decay": WEIGHT_DECAY}, {"params": decays[False], "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS)
+        self.done, self.seconds, self.curve = 0, 0.0, list[Point]()
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """All that a checkpoint must agree in: network, source and settings."""
+        return spec_to_dict(self.spec) | {"source": self.source.name, "data": self.source.digest} | asdict(self.settings)
+
+    def run(self, kept: Path | None = None, until: int | None = None) -> None:
+        """To the end, or until so many updates are done; from the checkpoint at `kept` if there is one, and leaving one there.
+
+        Raises `Diverged`, `checkpoint.BadCheckpoint`.
+        """
+        if kept is not None and kept.exists():
+            self.restore(checkpoint.load(kept, self.configuration))
+        saved = time.monotonic()
+        while self.done < (self.settings.updates if until is None else until):
+            self.update()
+            if kept is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                checkpoint.save(kept, self.configuration, self.state())
+                saved = time.monotonic()
+        if kept is not None:
+            checkpoint.save(kept, self.configuration, self.state())
+
+    def update(self) -> None:
+        settings, started = self.settings, time.perf_counter()
+        random = np.random.default_rng([settings.seed, 7, self.done])
+        window = torch.from_numpy(self.source.windows(random, settings.steps + 1, settings.batch)).to(self.spec.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.rate(self.done)
+        self.optimiser.zero_grad()
+        loss = functional.cross_entropy(self.model(window[:-1]).flatten(0, 1), window[1:].flatten())
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
+        found, size = loss.item(), norm.item()
+        if not math.isfinite(found) or not math.isfinite(size):
+            raise Diverged(
+                f"the loss is {found:g} and its gradient's norm {size:g} at update {self.done} with seed "
+                f"{settings.seed} and learning rate {settings.learning_rate:g}; ask for a lower rate"
+            )
+        self.optimiser.step()
+        self.done += 1
+        self.seconds += time.perf_counter() - started
+        if self.done in settings.points:
+            self.curve.append(Point(self.done, self.seconds, float(self.losses(settings.judged).mean())))
+
+    def losses(self, count: int) -> np.ndarray:
+        """On the first `count` held-out windows, by token index: nats [T, N]. The same windows whatever the model."""
+        random = np.random.default_rng(HELD_OUT_SEED)
+        return losses(self.model, self.source.held_out(random, self.settings.steps + 1, count))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "done": self.done,
+            "seconds": self.seconds, "curve": [asdict(point) for point in self.curve],
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.done, self.seconds = state["done"], state["seconds"]
+        self.curve = [Point(**point) for point in state["curve"]]
+
+
+@torch.no_grad()
+def losses(model: LanguageModel, windows: np.ndarray) -> np.ndarray:
+    """−ln p(x_t | x_<t) for every token of windows [T + 1, N] but the first: float64 [T, N]."""
+    found = []
+    for part in parts(windows):
+        tokens = torch.from_numpy(part).to(model.like.device)
+        found.append(_surprise(model(tokens[:-1]), tokens[1:]).cpu().numpy())
+    return np.concatenate(found, 1)
+
+
+def parts(windows: np.ndarray) -> list[np.ndarray]:
+    """Windows [T, N] in pieces of few enough tokens."""
+    pieces = max(1, math.ceil(windows.size / TOKENS_AT_ONCE))
+    return np.array_split(windows, min(pieces, windows.shape[1]), axis=1)
+
+
+def _surprise(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.double().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)

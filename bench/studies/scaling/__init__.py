@@ -1,0 +1,1 @@
+"""Study `scaling`: its cases and what it measures."""

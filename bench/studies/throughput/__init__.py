@@ -1,0 +1,1 @@
+"""Study `throughput`: its cases and what it measures."""

@@ -1,0 +1,1 @@
+"""A worker process: one backend, loaded, validated and timed."""

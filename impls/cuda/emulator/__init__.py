@@ -1,0 +1,1 @@
+"""The kernels' own source on a CPU."""

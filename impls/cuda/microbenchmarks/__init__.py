@@ -1,0 +1,1 @@
+"""Kernels that measure what the device does in itself."""

@@ -1,0 +1,1 @@
+"""From a kernel's source to a launch: compilation, artifacts, the driver."""

@@ -1,0 +1,1 @@
+"""Which kernel configuration runs a layer: plans, what was measured, what is modelled."""

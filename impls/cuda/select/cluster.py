@@ -1,0 +1,142 @@
+"""Design A: how a layer is cut over a cluster, its kernels' constants, and its weights in fragment order.
+
+The formulas repeat those of cluster_forward.cu and cluster_backward.cu, which assert that the two agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from impls.cuda.runtime.kernels import Kernel, Refused
+from impls.cuda.runtime.storage import Storage, round_operand
+
+WORDS_OF_TILE = 8  # depth of a k-tile in 32-bit words
+SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100
+THREAD_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One layer cut over a cluster.
+
+    hidden    H, padded to a multiple of 8 · cluster and 16
+    cluster   blocks that share W_hh: C ∈ {1, 2, 4, 8, 16}
+    tiles     groups of 8 columns of the batch that one cluster runs
+    split     forward: warps that share one product along k; backward has as many warps, if its rows divide so
+    resident  k-tiles of weights a warp keeps in registers, all if None; the rest lies in shared memory
+    """
+
+    storage: Storage
+    hidden: int
+    cluster: int
+    tiles: int = 1
+    split: int = 1
+    resident: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.hidden % (8 * self.cluster) or self.hidden % 16:
+            raise Refused(f"hidden size {self.hidden} must be a multiple of 16 and of 8 · {self.cluster} blocks")
+        if self.k_tiles % self.split or (self.split > 1 and self.octets > 15) or self.threads > THREAD_LIMIT:
+            raise Refused(f"{self.k_tiles} k-tiles and {self.octets} octets of units cannot be split {self.split} ways")
+
+    @property
+    def units(self) -> int:
+        return self.hidden // self.cluster
+
+    @property
+    def octets(self) -> int:
+        return self.units // 8
+
+    @property
+    def columns(self) -> int:
+        return 8 * self.tiles
+
+    @property
+    def k_tiles(self) -> int:
+        return self.hidden // (WORDS_OF_TILE * self.storage.per_word)
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.octets * self.split
+
+    @property
+    def backward_warps(self) -> int:
+        """The largest number of warps, at most the forward's, over which the rows of W_hhᵀ divide evenly."""
+        rows = self.hidden // 16
+        return max(warps for warps in range(1, self.threads // 32 + 1) if rows % warps == 0)
+
+    @property
+    def backward_k_tiles(self) -> int:
+        return 4 * self.units // (WORDS_OF_TILE * self.storage.per_word)
+
+    @property
+    def forward_tail_bytes(self) -> int:
+        """Weights of a block that are read from shared memory at every step."""
+        own = self.k_tiles // self.split
+        return 0 if self.resident is None else self.threads // 32 * (own - self.resident) * 2 * 32 * 16
+
+    @property
+    def backward_tail_bytes(self) -> int:
+        return 0 if self.resident is None else self.hidden // 16 * (self.backward_k_tiles - self.resident) * 32 * 16
+
+    def forward_kernel(self) -> Kernel:
+        resident = self.k_tiles // self.split if self.resident is None else self.resident
+        exchange = 2 * self.k_tiles * self.tiles * 64 * 4
+        scratch = (self.split - 1) * self.octets * self.tiles * 2 * 32 * 16
+        defines = (*self._defines(), ("SPLIT", str(self.split)), ("RESIDENT", str(resident)))
+        shared_bytes = _affordable(exchange + scratch + self.forward_tail_bytes + 16)
+        return Kernel("cluster_forward.cu", "lstm_cluster_forward", defines, self.threads, shared_bytes, self.cluster)
+
+    def backward_kernel(self) -> Kernel:
+        warps, depth = self.backward_warps, self.backward_k_tiles
+        resident = depth if self.resident is None else self.resident
+        partial = 2 * self.hidden * self.columns * 4
+        operand = 2 * depth * self.tiles * 64 * 4
+        defines = (*self._defines(), ("RESIDENT", str(resident)))
+        shared_bytes = _affordable(partial + operand + self.backward_tail_bytes + 16)
+        return Kernel("cluster_backward.cu", "lstm_cluster_backward", defines, 32 * warps, shared_bytes, self.cluster)
+
+    def _defines(self) -> tuple[tuple[str, str], ...]:
+        sizes = {"HIDDEN": self.hidden, "CLUSTER": self.cluster, "TILES": self.tiles}
+        return (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
+
+
+def _affordable(shared_bytes: int) -> int:
+    if shared_bytes > SHARED_LIMIT:
+        raise Refused(f"a block would need {shared_bytes} bytes of shared memory and can have {SHARED_LIMIT}")
+    return shared_bytes
+
+
+def pack_forward(shape: Shape, weight_hh: Tensor) -> Tensor:
+    """W_hh [4H, H] as A-fragments [C, octets, k-tiles, 2, 32 lanes, 16 bytes].
+
+    Tile 0 of an octet holds rows i of its 8 units above rows f, tile 1 rows g above rows o; so a lane's four sums are
+    two columns of i and f, or of g and o, of one unit.
+    """
+    w = _padded_gates(shape, weight_hh)
+    w = w.reshape(2, 2, shape.cluster, shape.octets, 8, shape.k_tiles, 2, 4, shape.storage.per_word)
+    # Axes: tile, half of rows | block, octet, unit | k-tile, half of k, pair, element.
+    # A lane is (unit, pair), its register (half of k, half of rows).
+    return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
+
+
+def pack_backward(shape: Shape, weight_hh: Tensor) -> Tensor:
+    """W_hhᵀ as A-fragments [C, warps, row tiles, k-tiles, 32 lanes, 16 bytes]: rows are all units, k the block's own gate rows.
+
+    k runs over units, and over i, f, g, o within a unit.
+    """
+    warps = shape.backward_warps
+    w = _padded_gates(shape, weight_hh).reshape(4, shape.cluster, shape.units, shape.hidden).permute(1, 2, 0, 3)
+    w = w.reshape(shape.cluster, shape.backward_k_tiles, 2, 4, shape.storage.per_word, warps, shape.hidden // 16 // warps, 2, 8)
+    # axes: block | k-tile, half, pair, element | warp, row tile, half, row
+    return w.permute(0, 5, 6, 1, 8, 3, 2, 7, 4).contiguous()
+
+
+def _padded_gates(shape: Shape, weight_hh: Tensor) -> Tensor:
+    """[4, padded H, padded H], rounded as operands."""
+    real = weight_hh.shape[1]
+    padded = weight_hh.new_zeros(4, shape.hidden, shape.hidden)
+    padded[:, :real, :real] = weight_hh.reshape(4, real, real)
+    return round_operand(shape.storage, padded)

@@ -1,0 +1,1 @@
+"""The kernels as PyTorch operators, modules and a backend's network."""

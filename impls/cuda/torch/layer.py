@@ -1,0 +1,140 @@
+"""One layer, one or two directions: the input GEMM, the recurrence, and the GEMMs that end its backward pass.
+
+Weights are stacked over directions: weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H] (b_ih + b_hh) or None.
+Inside, gate rows are interleaved (unit by unit, i, f, g, o within), so that a kernel reads a unit's gates in one access.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impls.cuda.runtime.kernels import Launcher
+from impls.cuda.select.plan import Plan
+from impls.cuda.torch import recurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A layer's weights as its forward pass reads them; made anew whenever they change."""
+
+    weight_ih: Tensor  # [D, 4H, I], interleaved
+    bias: Tensor | None  # [D, 4H], interleaved
+    recurrent: Tensor  # in the plan's own order
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    x: Tensor
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+    h0: Tensor
+    c0: Tensor
+
+
+def pack(plan: Plan, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None) -> Weights:
+    return Weights(interleave(weight_ih), None if bias is None else interleave(bias), recurrence.pack(plan, weight_hh))
+
+
+def forward(
+    plan: Plan, launcher: Launcher, weights: Weights, x: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor, training: bool
+) -> recurrence.Result:
+    """x [T, B, I], h0 [D, B, H], c0 [D, B, H] in the wide type, lengths [B] int32. Saves what the plan's memory says."""
+    projected = project(weights.weight_ih, weights.bias, x)
+    return recurrence.forward(
+        plan, launcher, weights.recurrent, projected, h0, c0, lengths,
+        save_gates=training and plan.memory == "saved", save_cells=training,
+    )  # fmt: skip
+
+
+def backward(
+    plan: Plan, launcher: Launcher, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, x: Tensor, h0: Tensor,
+    c0: Tensor, lengths: Tensor, result: recurrence.Result, grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor,
+) -> Gradients:  # fmt: skip
+    """Through the `forward` that gave `result`. Gradients of weights in the canonical order, of states in the wide type."""
+    assert result.cells is not None, "backward of a forward that saved nothing"
+    steps, batch, inputs = x.shape
+    directions, rows, hidden = weight_hh.shape
+    gates = result.gates if result.gates is not None else rebuild(weight_ih, weight_hh, bias, x, h0, lengths, result.y)
+    grad_gates, grad_h0, grad_c0 = recurrence.backward(
+        plan, launcher, recurrence.pack(plan, weight_hh, backward=True), gates, result.cells, c0, lengths,
+        grad_y, grad_h_n, grad_c_n, rebuilt=result.gates is None,
+    )  # fmt: skip
+    by_token = grad_gates.reshape(directions, steps * batch, rows)
+    interleaved, flat_x = interleave(weight_ih), x.reshape(steps * batch, inputs)
+    grad_x = by_token[0] @ interleaved[0]
+    if directions == 2:
+        grad_x.addmm_(by_token[1], interleaved[1])
+    grad_ih = torch.stack([of_direction.mT @ flat_x for of_direction in by_token])
+    grad_hh = torch.stack([_grad_weight_hh(grad_gates[d], result.y, h0[d], lengths, d, hidden) for d in range(directions)])
+    grad_bias = by_token.sum(1, dtype=recurrence.wide(x.dtype)).to(x.dtype)
+    return Gradients(
+        grad_x.reshape(x.shape), deinterleave(grad_ih), deinterleave(grad_hh), deinterleave(grad_bias), grad_h0, grad_c0
+    )
+
+
+def project(weight_ih: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """W_ih x + b of all steps, [D, T, B, H, 4]; weights interleaved."""
+    steps, batch, inputs = x.shape
+    directions, rows, _ = weight_ih.shape
+    flat = x.reshape(steps * batch, inputs)
+    projected = x.new_empty(directions, steps * batch, rows)
+    for d in range(directions):
+        if bias is None:
+            torch.mm(flat, weight_ih[d].mT, out=projected[d])
+        else:
+            torch.addmm(bias[d], flat, weight_ih[d].mT, out=projected[d])
+    return projected.view(directions, steps, batch, rows // 4, 4)
+
+
+def rebuild(
+    weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, x: Tensor, h0: Tensor, lengths: Tensor, y: Tensor
+) -> Tensor:
+    """All preactivations again, [D, T, B, H, 4]: since every h is known, one GEMM a weight and nothing sequential."""
+    steps, batch, _ = x.shape
+    _, rows, hidden = weight_hh.shape
+    preactivations = project(interleave(weight_ih), None if bias is None else interleave(bias), x)
+    for d, weight in enumerate(interleave(weight_hh)):
+        of_direction = preactivations[d].view(steps, batch, rows)
+        later, h_before = _pairs(of_direction, y, d, hidden)
+        later.reshape(-1, rows).addmm_(h_before, weight.mT)
+        start = _starts(lengths, d, batch)
+        of_direction[start] += h0[d] @ weight.mT
+    return preactivations
+
+
+def _grad_weight_hh(grad_gates: Tensor, y: Tensor, h0: Tensor, lengths: Tensor, direction: int, hidden: int) -> Tensor:
+    """Σ dz_t h_{t−1}ᵀ, [4H, H] interleaved: a GEMM over the steps that follow another, and h0's at each sequence's start."""
+    steps, batch = grad_gates.shape[:2]
+    grad_gates = grad_gates.reshape(steps, batch, -1)
+    later, h_before = _pairs(grad_gates, y, direction, hidden)
+    return torch.addmm(grad_gates[_starts(lengths, direction, batch)].mT @ h0, later.reshape(-1, 4 * hidden).mT, h_before)
+
+
+def _pairs(by_step: Tensor, y: Tensor, direction: int, hidden: int) -> tuple[Tensor, Tensor]:
+    """The steps that have one before them (in the direction's order) as [T−1, B, …], and the h of those before, [(T−1)·B, H].
+
+    In reverse a sequence starts at its own last step; the y after it is zero, so that pair adds nothing.
+    """
+    before = y[..., direction * hidden : (direction + 1) * hidden]
+    later, before = (by_step[:-1], before[1:]) if direction else (by_step[1:], before[:-1])
+    return later, before.flatten(0, 1)
+
+
+def _starts(lengths: Tensor, direction: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Index of each sequence's first step in the direction's order, for tensors [T, B, …]."""
+    columns = torch.arange(batch, device=lengths.device)
+    return (lengths.long() - 1 if direction else torch.zeros_like(columns)), columns
+
+
+def interleave(rows: Tensor) -> Tensor:
+    """[D, 4H, …] gate by gate to [D, H·4, …] unit by unit."""
+    return rows.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2).contiguous()
+
+
+def deinterleave(rows: Tensor) -> Tensor:
+    """The inverse of `interleave`."""
+    return rows.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).contiguous()

@@ -1,0 +1,267 @@
+"""A whole network of one spec with its weights and one batch on the device: what the harness times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impls.batch import Batch, filled
+from impls.cuda.runtime.kernels import Launcher
+from impls.cuda.select.plan import Plan
+from impls.cuda.torch import layer, recurrence
+from impls.cuda.torch.projection import Layer, fold, fold_weights
+from impls.cuda.torch.stack import run
+from impls.cuda.torch.stream import Stream
+from impls.draw import Draw
+from impls.frameworks.torch import graph, profile
+from impls.frameworks.torch.network import placed
+from impls.interface import Phase
+from impls.params import Params
+from impls.specs.recurrent import Recurrent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    y: Tensor  # [T, B, D·H]
+    state: tuple[Tensor, Tensor]  # h_n, c_n [L·D, B, H], c_n wide
+    gradients: dict[str, Tensor]
+
+
+class Network:
+    """`stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
+
+    Weights are put into the kernels' order once when loaded and again by every `forward_backward`, where in training
+    they would have changed."""
+
+    def __init__(
+        self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
+        stream: Stream | None = None,
+    ) -> None:  # fmt: skip
+        self.spec, self.plan, self.launcher, self.device = spec, plan, launcher, device
+        self.cuda_stream_timed = device.type == "cuda"
+        full = filled(spec, batch)
+        self.x, self.grad_y = self._put(full.x), self._put(full.grad_y)
+        self.h0, self.c0, self.grad_h_n, self.grad_c_n = (
+            self._put(value) for value in (full.h0, full.c0, full.grad_h_n, full.grad_c_n)
+        )
+        lengths = np.full(batch.batch, batch.steps) if batch.lengths is None else batch.lengths
+        self.lengths = torch.tensor(lengths, dtype=torch.int32, device=device)
+        self.one_step = torch.ones_like(self.lengths)
+        self.stacked = [self._stacked(params, depth) for depth in range(spec.num_layers)]
+        self.projections = [self._projection(params, depth) for depth in range(spec.num_layers)]
+        self.weights = self._packed()
+        self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
+        self.stream, self.stream_weights = stream, None
+        self.latest = Answer(self.x, (self.h0, self.c0), {})
+        self.again: Callable[[], None] = self.forward
+        self.graphs = graph.GraphCalls(self._replay, self._called)
+
+    def forward(self) -> None:
+        self.latest = self._forward()
+        self._called(self.forward)
+
+    def forward_backward(self) -> None:
+        self.latest = self._forward_backward()
+        self._called(self.forward_backward)
+
+    def capture(self, phase: Phase) -> Callable[[], None]:
+        """As of `SupportsGraph`."""
+        return self.graphs.of(phase)
+
+    def _called(self, call: Callable[[], None]) -> None:
+        self.again = call
+
+    def _replay(self, phase: Phase) -> Callable[[], None]:
+        """A call whose graph is yet to be captured."""
+        if phase == "step":
+            return self._replay_step()
+        body = self._forward if phase == "forward" else self._forward_backward
+        return graph.Replay(self.device, body, self._show, scale=self.x.mul_)
+
+    def _show(self, answer: Answer) -> None:
+        self.latest = answer
+
+    def _replay_step(self) -> Callable[[], None]:
+        """The token is copied to where the graph reads it; the state lies in the same tensors before and after."""
+        token, state = self.x[:1].clone(), (self.state[0].clone(), self.state[1].clone())
+
+        def prepare() -> None:
+            token.copy_(self._token())
+            if self.state is not state:  # set meanwhile by an eager step
+                graph.copy(state, self.state)
+                self.state = state
+
+        def body() -> Answer:
+            answer = self._step(token, state)
+            if answer.state is not state:
+                graph.copy(state, answer.state)
+            return Answer(answer.y, state, {})
+
+        def show(answer: Answer) -> None:
+            self.latest = answer
+            self.position += 1
+
+        undo = partial(graph.copier, state)
+        return graph.Replay(self.device, body, show, prepare, undo, token.mul_)
+
+    def _forward(self) -> Answer:
+        return self._run(self.weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=False)[0]
+
+    def _forward_backward(self) -> Answer:
+        weights = self._packed()
+        answer, results, outputs = self._run(weights, self.x, self.h0, self._wide(self.c0), self.lengths, training=True)
+        grad, gradients, grad_h0, grad_c0 = self.grad_y, answer.gradients, [], []
+        for depth in reversed(range(self.spec.num_layers)):
+            below = outputs[depth - 1] if depth else self.x
+            named, found = self._backward(depth, below, results[depth], grad)
+            gradients |= named
+            grad_h0.insert(0, found.h0)
+            grad_c0.insert(0, found.c0)
+            grad = found.x
+        gradients |= {"x": grad, "h0": torch.cat(grad_h0), "c0": torch.cat(grad_c0)}
+        return answer
+
+    def step(self) -> None:
+        self.latest = self._step(self._token(), self.state)
+        self.state = self.latest.state
+        self.position += 1
+        self._called(self.step)
+
+    def _token(self) -> Tensor:
+        at = self.position % len(self.x)
+        return self.x[at : at + 1]
+
+    def _step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Answer:
+        """With a stream the state is changed in place, else the answer's is a new one."""
+        if self.stream is None:
+            return self._run(self.weights, x, *state, self.one_step, training=False)[0]
+        if self.stream_weights is None:
+            layers = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias in self.stacked]
+            self.stream_weights = self.stream.pack(layers)
+        return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
+
+    def advance(self, tokens: int) -> None:
+        """As so many calls of `step`, by the kernels for whole sequences. Raises `ValueError` unless `tokens` divides T."""
+        if len(self.x) % tokens:
+            raise ValueError(f"tokens must divide the batch's {len(self.x)} steps; got {tokens}")
+        at = self.position % len(self.x)
+        x, lengths = self.x[at : at + tokens], torch.full_like(self.one_step, tokens)
+        self.latest, _, _ = self._run(self.weights, x, *self.state, lengths, training=False)
+        self.state = self.latest.state
+        self.position += tokens
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def outputs(self) -> np.ndarray:
+        return _on_host(self.latest.y)
+
+    def final_state(self) -> dict[str, np.ndarray]:
+        return {"h_n": _on_host(self.latest.state[0]), "c_n": _on_host(self.latest.state[1])}
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        return {name: _on_host(value) for name, value in self.latest.gradients.items()}
+
+    def provenance(self) -> dict[str, str]:
+        found = {
+            "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
+        } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
+        phase = self.graphs.phase_of(self.again)
+        return found if phase is None else found | {"ran": graph.ran(self._names_run(phase), found["ran"])}
+
+    def _names_run(self, phase: Phase) -> list[str]:
+        """Of the last call, which launched a graph, made once more; it leaves no trace in the answer and the stream."""
+        restore = graph.copier((self.latest.y, *self.state) if phase == "step" else ())
+        position = self.position
+        names = profile.names_of(self.again, self.device)
+        restore()
+        self.position = position
+        return names
+
+    def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
+        """All layers; c0 wide. The recurrences' results, and each layer's output."""
+        found = run(self.plan, self.launcher, weights, self.projections, x, h0, c0, lengths, training)
+        return Answer(found.outputs[-1], (found.h_n, found.c_n), {}), found.results, found.outputs
+
+    def _backward(
+        self, depth: int, below: Tensor, result: recurrence.Result, grad_y: Tensor
+    ) -> tuple[dict[str, Tensor], layer.Gradients]:
+        """Gradients of a layer's parameters under their own names, and all of them."""
+        part, (weight_ih, weight_hh, bias), projection = self._part(depth), self.stacked[depth], self.projections[depth]
+        h0, grad_h_n, grad_c_n = self.h0[part], self.grad_h_n[part], self._wide(self.grad_c_n[part])
+        c0 = self._wide(self.c0[part])
+        if projection is None:
+            found = layer.backward(
+                self.plan, self.launcher, weight_ih, weight_hh, bias, below, h0, c0, self.lengths, result,
+                grad_y, self._wide(grad_h_n), grad_c_n,
+            )  # fmt: skip
+            return self._named(found, depth), found
+        whole = Layer(below, weight_ih, weight_hh, projection, h0, self.lengths)
+        x, folded_ih, folded_hh = fold(below, weight_ih, weight_hh, projection, h0, self.lengths)
+        grad_m, grad_m_n, late_hr, late_h0 = whole.backward_outputs(result.y, result.h_n, grad_y, grad_h_n)
+        found = layer.backward(
+            self.plan, self.launcher, folded_ih, folded_hh, bias, x, torch.zeros_like(result.h_n), c0, self.lengths, result,
+            grad_m.contiguous(), self._wide(grad_m_n).contiguous(), grad_c_n,
+        )  # fmt: skip
+        grad_x, grad_ih, grad_hh, grad_hr, grad_h0 = whole.backward_inputs(found.x, found.weight_ih, found.weight_hh)
+        found = layer.Gradients(grad_x, grad_ih, grad_hh, found.bias, grad_h0 + late_h0, found.c0)
+        named = {
+            f"weight_hr_{suffix}": grad for suffix, grad in zip(self.spec.suffixes()[part], grad_hr + late_hr, strict=True)
+        }
+        return self._named(found, depth) | named, found
+
+    def _named(self, found: layer.Gradients, depth: int) -> dict[str, Tensor]:
+        """Gradients of a layer's parameters under their own names."""
+        named = {}
+        for direction in range(self.spec.num_directions):
+            suffix = self.spec.suffixes()[depth * self.spec.num_directions + direction]
+            named[f"weight_ih_{suffix}"] = found.weight_ih[direction]
+            named[f"weight_hh_{suffix}"] = found.weight_hh[direction]
+            if self.spec.bias:
+                named[f"bias_ih_{suffix}"] = named[f"bias_hh_{suffix}"] = found.bias[direction]
+        return named
+
+    def _stacked(self, params: Params, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        suffixes = self.spec.suffixes()[self._part(depth)]
+        of = {
+            name: np.stack([params[f"{name}_{suffix}"] for suffix in suffixes])
+            for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.spec.bias else ()))
+        }
+        bias = self._put(of["bias_ih"] + of["bias_hh"]) if self.spec.bias else None
+        return self._put(of["weight_ih"]), self._put(of["weight_hh"]), bias
+
+    def _projection(self, params: Params, depth: int) -> Tensor | None:
+        """W_hr [D, P, H], or None."""
+        if not getattr(self.spec, "proj_size", 0):
+            return None
+        return self._put(np.stack([params[f"weight_hr_{suffix}"] for suffix in self.spec.suffixes()[self._part(depth)]]))
+
+    def _packed(self) -> list[layer.Weights]:
+        packed = []
+        for (weight_ih, weight_hh, bias), projection in zip(self.stacked, self.projections, strict=True):
+            if projection is not None:
+                weight_ih, weight_hh = fold_weights(weight_ih, weight_hh, projection)
+            packed.append(layer.pack(self.plan, weight_ih, weight_hh, bias))
+        return packed
+
+    def _part(self, depth: int) -> slice:
+        return slice(depth * self.spec.num_directions, (depth + 1) * self.spec.num_directions)
+
+    def _put(self, value: np.ndarray | Draw | None) -> Tensor:
+        assert value is not None  # `filled` leaves no gap for an LSTM
+        return placed(value, getattr(torch, self.spec.stored_dtype), self.device)
+
+    def _wide(self, value: Tensor) -> Tensor:
+        return value.to(recurrence.wide(value.dtype))
+
+
+def _on_host(value: Tensor) -> np.ndarray:
+    """A fresh array; 16-bit floats become float32, which NumPy knows and which holds them exactly."""
+    kept = value if value.dtype in (torch.float32, torch.float64) else value.float()
+    return np.array(kept.cpu().numpy())

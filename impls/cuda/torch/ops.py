@@ -1,0 +1,204 @@
+"""A layer as PyTorch operators: `lstm_bench::lstm_layer` and its backward, opaque to torch.compile, with autograd.
+
+On a CUDA tensor they launch the kernels. On a CPU tensor they refuse, unless LSTM_BENCH_EMULATE=1 asks for the same host code
+and kernel source under the emulation (needs g++, and is for tests: it is slow). Weights are stacked over directions as in
+layer.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.runtime.driver import Driver, room
+from impls.cuda.runtime.kernels import Launcher
+from impls.cuda.select.plan import Design, Memory, Plan, choose
+from impls.cuda.torch import layer, plain, recurrence
+from impls.cuda.torch.operands import check_backward, check_layer
+from impls.cuda.torch.precision import products, tf32_for
+
+EMULATE = "LSTM_BENCH_EMULATE"
+EMULATED_CAPABILITY = (9, 0)
+
+
+def launcher_for(device: torch.device) -> Launcher:
+    """Raises PyTorch's kind of error for a device that has no kernels, and for the CPU unless the emulation is asked for."""
+    if device.type == "cuda":
+        return Driver()
+    if device.type == "cpu" and os.environ.get(EMULATE) == "1":
+        return Emulation()
+    raise RuntimeError(
+        f"the LSTM kernels of lstm_bench run on cuda, not on {device.type}; move the tensors to a GPU, or use torch.nn.LSTM "
+        f"(for tests, {EMULATE}=1 runs them on cpu under a slow emulation)"
+    )
+
+
+def plan_for(
+    x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool | None = False
+) -> Plan:  # fmt: skip
+    """`tf32` None: as PyTorch's switch says now."""
+    directions, _, hidden = weight_hh.shape
+    return planned(hidden, x.shape[1], directions, x.dtype, x.device, design, memory, tf32_for(x, tf32))
+
+
+@lru_cache(maxsize=1024)
+def planned(
+    hidden: int, batch: int, directions: int, dtype: torch.dtype, device: torch.device, design: Design, memory: Memory,
+    tf32: bool,
+) -> Plan:  # fmt: skip
+    """The plan on this device: the driver is asked once for the same sizes."""
+    sizes = hidden, batch, directions, dtype
+    if device.type != "cuda":
+        return choose(*sizes, EMULATED_CAPABILITY, tf32=tf32, design=design, memory=memory)
+    with torch.cuda.device(device):
+        return choose(*sizes, torch.cuda.get_device_capability(), tf32=tf32, design=design, memory=memory, **room())
+
+
+@contextmanager
+def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
+    """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the plan's kernels do."""
+    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else nullcontext()
+    with torch.autocast(x.device.type, enabled=False), of_float32:
+        yield
+
+
+@torch.library.custom_op("lstm_bench::lstm_layer", mutates_args=())
+def lstm_layer(
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
+    training: bool, design: str, memory: str, tf32: bool | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
+
+    x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
+    device; B may be 0; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt.
+    `tf32` lets float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
+    Raises a RuntimeError for tensors that do not fit together.
+    """
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    if plain.has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
+        raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
+    launcher = launcher_for(x.device)
+    if not x.shape[1]:
+        return _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32)
+    plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
+    wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
+    with as_planned(plan, x):
+        weights = layer.pack(plan, weight_ih, weight_hh, bias)
+        found = layer.forward(plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0, lengths, training)
+    nothing = x.new_empty(0)
+    c_n = found.c_n.to(x.dtype)
+    return found.y, found.h_n, c_n, _or(found.gates, nothing), _or(found.cells, nothing.to(wide_c0.dtype, copy=True))
+
+
+@lstm_layer.register_fake
+def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    steps, batch, _ = x.shape
+    directions, _, hidden = weight_hh.shape
+    gates = x.new_empty((directions, steps, batch, hidden, 4) if training and memory == "saved" else 0)
+    cells = x.new_empty((directions, steps, batch, hidden) if training else 0, dtype=recurrence.wide(x.dtype))
+    states = (directions, batch, hidden)
+    return x.new_empty(steps, batch, directions * hidden), x.new_empty(states), x.new_empty(states), gates, cells
+
+
+@torch.library.custom_op("lstm_bench::lstm_layer_backward", mutates_args=())
+def lstm_layer_backward(
+    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None,
+    h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str,
+    tf32: bool | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
+    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    launcher = launcher_for(x.device)
+    if not x.shape[1]:
+        return tuple(map(torch.zeros_like, (x, weight_ih, weight_hh, weight_ih[..., 0], h0, c0)))  # type: ignore[return-value]
+    plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]
+    wide, lengths = recurrence.wide(x.dtype), lengths.clamp(0, len(x)).contiguous()
+    result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
+    with as_planned(plan, x):
+        found = layer.backward(
+            plan, launcher, weight_ih, weight_hh, bias, x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(), lengths,
+            result, grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous(),
+        )  # fmt: skip
+    return found.x, found.weight_ih, found.weight_hh, found.bias, found.h0.to(x.dtype), found.c0.to(x.dtype)
+
+
+@lstm_layer_backward.register_fake
+def _(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, design, memory, tf32):
+    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    like = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, weight_ih, weight_hh))
+    states = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (h0, c0))
+    return (*like, x.new_empty(weight_ih.shape[:2]), *states)
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32 = inputs
+    y, _, _, gates, cells = output
+    ctx.mark_non_differentiable(gates, cells)
+    ctx.save_for_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    ctx.choice, ctx.training = (design, memory, tf32), training
+
+
+def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
+    if not ctx.training:
+        raise RuntimeError("lstm_layer was called for inference (training=False) and kept nothing for a backward pass")
+    x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells = ctx.saved_tensors
+    if torch.is_grad_enabled() or plain.is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
+        return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, (grad_y, grad_h_n, grad_c_n)), *[None] * 5
+    found = lstm_layer_backward(
+        grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, *ctx.choice
+    )
+    grad_x, grad_ih, grad_hh, grad_bias, grad_h0, grad_c0 = found
+    return grad_x, grad_ih, grad_hh, None if bias is None else grad_bias, grad_h0, grad_c0, *[None] * 5
+
+
+def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, grads) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again."""
+    plain.warn("second derivatives")
+    biases = () if bias is None else (bias,)
+
+    def layer_of(x, weight_ih, weight_hh, h0, c0, *biases):
+        return plain.lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths)
+
+    back = torch.func.vjp(layer_of, x, weight_ih, weight_hh, h0, c0, *biases)[1]
+    grad_x, grad_ih, grad_hh, grad_h0, grad_c0, *grad_bias = back(grads)
+    return grad_x, grad_ih, grad_hh, grad_bias[0] if grad_bias else None, grad_h0, grad_c0
+
+
+lstm_layer.register_autograd(_send_back, setup_context=_keep)
+
+
+@torch.library.custom_op("lstm_bench::sum_biases", mutates_args=())
+def sum_biases(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
+    """b_ih + b_hh. Its gradients are equal and never one buffer, which `+` does not promise for leaves of a compiled graph."""
+    return bias_ih + bias_hh
+
+
+@sum_biases.register_fake
+def _(bias_ih, bias_hh):
+    return torch.empty_like(bias_ih)
+
+
+@torch.library.custom_op("lstm_bench::copy", mutates_args=())
+def _copy(tensor: Tensor) -> Tensor:
+    """A copy that no compiler takes for the tensor itself."""
+    return tensor.clone()
+
+
+@_copy.register_fake
+def _(tensor):
+    return torch.empty_like(tensor)
+
+
+_copy.register_autograd(lambda ctx, grad: grad)
+sum_biases.register_autograd(lambda ctx, grad: (grad, _copy(grad)))
+
+
+def _or(tensor: Tensor | None, otherwise: Tensor) -> Tensor:
+    return otherwise if tensor is None else tensor

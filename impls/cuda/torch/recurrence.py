@@ -1,0 +1,122 @@
+"""One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
+
+Everywhere here: projected, gates and grad_gates [D, T, B, H, 4] with i, f, g, o innermost; states [D, B, H]; cells and
+gradients of states in the wide type (float32, or float64 for float64); direction 1 runs from the last step to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impls.cuda.runtime.arguments import arguments
+from impls.cuda.runtime.kernels import Launch, Launcher
+from impls.cuda.select.cluster import pack_backward, pack_forward
+from impls.cuda.select.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    y: Tensor  # [T, B, D·H]
+    h_n: Tensor
+    c_n: Tensor
+    gates: Tensor | None
+    cells: Tensor | None
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
+    """W_hh [D, 4H, H] as the plan's kernels read it."""
+    shape = plan.backward if backward else plan.forward
+    if shape is None:
+        return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
+    of_direction = pack_backward if backward else pack_forward
+    return torch.stack([of_direction(shape, weight) for weight in weight_hh])
+
+
+def forward(
+    plan: Plan, launcher: Launcher, weights: Tensor, projected: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor,
+    *, save_gates: bool = False, save_cells: bool = False,
+) -> Result:  # fmt: skip
+    """`weights` from `pack`; c0 wide; `lengths` [B] int32: beyond them y is zero, h_n and c_n are of the last valid step."""
+    directions, steps, batch, hidden, _ = projected.shape
+    y = projected.new_empty(steps, batch, directions * hidden)
+    gates = torch.empty_like(projected) if save_gates else None
+    cells = c0.new_empty(directions, steps, batch, hidden) if save_cells else None
+    numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden}
+    offsets = [{"y": direction * hidden} for direction in range(directions)]
+    common = {"weights": weights, "projected": projected, "gates": gates, "cells": cells}
+    if plan.forward is not None:
+        h_n, c_n = torch.empty_like(h0), torch.empty_like(c0)
+        arrays = [
+            _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, d) | {"lengths": lengths, "y": y}
+            for d in range(directions)
+        ]
+        clusters = -(-batch // plan.forward.columns)
+        filled = arguments("cluster_forward", arrays, offsets, **numbers)
+        grid = (clusters * plan.forward.cluster, directions, 1)
+        reads = [weights, projected, h0, c0, lengths]
+        launcher(Launch(plan.forward.forward_kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
+        return Result(y, h_n, c_n, gates, cells)
+    design = plan.steps()
+    h, c = h0.new_zeros(directions, 2, batch, design.pitch(hidden)), c0.clone()
+    h[:, 0, :, :hidden] = h0
+    arrays = [_of(common | {"h": h, "c": c}, d) | {"lengths": lengths, "y": y} for d in range(directions)]
+    filled = arguments("step_forward", arrays, offsets, **numbers)
+    grid = design.grid(hidden, batch, directions, backward=False)
+    reads, writes = [weights, projected, lengths], _present(y, gates, cells, h, c)
+    launch = Launch(design.kernel(backward=False), grid, filled, reads, writes)
+    for step in range(steps):
+        filled.step = step
+        launcher(launch)
+    return Result(y, h[:, steps % 2, :, :hidden].clone(memory_format=torch.contiguous_format), c, gates, cells)
+
+
+def backward(
+    plan: Plan, launcher: Launcher, weights: Tensor, gates: Tensor, cells: Tensor, c0: Tensor, lengths: Tensor,
+    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, *, rebuilt: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of the preactivations, of h0 and of c0. grad_y [T, B, D·H]; grad_h_n and grad_c_n wide.
+
+    `rebuilt`: `gates` holds preactivations.
+    """
+    directions, steps, batch, hidden, _ = gates.shape
+    grad_gates = torch.empty_like(gates)
+    numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "rebuilt": int(rebuilt)}
+    offsets = [{"grad_y": direction * hidden} for direction in range(directions)]
+    common = {"weights": weights, "gates": gates, "cells": cells, "c0": c0, "grad_gates": grad_gates}
+    whole = {"lengths": lengths, "grad_y": grad_y}
+    reads = [weights, gates, cells, c0, lengths, grad_y]
+    if plan.backward is not None:
+        grad_h0, grad_c0 = torch.empty_like(c0), torch.empty_like(c0)
+        states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
+        arrays = [_of(common | states, d) | whole for d in range(directions)]
+        filled = arguments("cluster_backward", arrays, offsets, **numbers)
+        grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
+        reads += [grad_h_n, grad_c_n]
+        launcher(Launch(plan.backward.backward_kernel(), grid, filled, reads, [grad_gates, grad_h0, grad_c0]))
+        return grad_gates, grad_h0, grad_c0
+    grad_h, grad_c = grad_h_n.clone(), grad_c_n.clone()
+    arrays = [_of(common | {"grad_h": grad_h, "grad_c": grad_c}, d) | whole for d in range(directions)]
+    filled = arguments("step_backward", arrays, offsets, **numbers)
+    design = plan.steps()
+    grid = design.grid(hidden, batch, directions, backward=True)
+    launch = Launch(design.kernel(backward=True), grid, filled, reads, [grad_gates, grad_h, grad_c])
+    for step in range(steps + 1):
+        filled.step = step
+        launcher(launch)
+    return grad_gates, grad_h, grad_c
+
+
+def _of(arrays: Mapping[str, Tensor | None], direction: int) -> dict[str, Tensor | None]:
+    return {name: None if tensor is None else tensor[direction] for name, tensor in arrays.items()}
+
+
+def _present(*tensors: Tensor | None) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]

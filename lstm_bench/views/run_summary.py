@@ -1,0 +1,51 @@
+"""What a run says of itself when it has ended."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.machine import noise
+from lstm_bench.views.duration import spoken
+from results import store
+from results.record import HOST_PEAK, Footer
+from results.store import Run
+
+
+def lines(run: Run, footer: Footer) -> Iterator[str]:
+    """How many outcomes of each kind, and why nothing was measured where nothing was."""
+    outcomes = Counter(record.status for record in run.records)
+    note = f"; {footer.note}" if footer.note else ""
+    counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
+    yield f"{counted} in {spoken(footer.seconds)}{note}"
+    if run.header.plan["studies"] and footer.warm_up_seconds is not None and footer.seconds:
+        warming = footer.warm_up_seconds / footer.seconds
+        sampling = footer.measuring_seconds / footer.seconds - warming
+        rest = 1 - sampling - warming
+        yield f"time: {sampling:.0%} sampling, {warming:.0%} warm-up, {rest:.0%} starting, compiling and validating"
+    if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
+        worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
+        gigabytes = worst.conditions[HOST_PEAK] / 1e9
+        yield f"largest host memory of a worker: {gigabytes:.2g} GB ({worst.study} {worst.case}, {worst.backend})"
+    if said := noise.sentence_after(run.records):
+        yield said
+    of_studies = [record for record in run.records if record.study in run.header.plan["studies"]]
+    if of_studies and all(record.status == "skipped" for record in of_studies):
+        reasons = Counter(record.reason for record in of_studies)
+        (reason, _), *others = reasons.most_common()
+        more = f" ({len(others)} other reasons: lstm-bench show {shlex.quote(str(run.path))})" if others else ""
+        yield f"no case was measured: {reason}{more}"
+
+
+def interrupted(path: Path, command: str, **options: Path | None) -> str:
+    """What an interrupted run has kept, and the command that finishes it. options: those it needs to find it again."""
+    given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    return f"interrupted; {kept(path)}\nfinish it with: lstm-bench {command} --resume{given}"
+
+
+def kept(path: Path) -> str:
+    """How much of a run is on disk."""
+    outcomes = len(store.read(path).records)
+    return f"{outcomes} outcome{'s'[: outcomes != 1]} kept in {path}" if outcomes else f"no outcome yet in {path}"

@@ -1,0 +1,106 @@
+"""Every figure draws what is there, says so in computed words, and is None where there is nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from analysis.report import svg
+from analysis.report.drawing import Drawing
+from analysis.report.findings import Findings, find_out, timings
+from analysis.report.gallery import groups
+from analysis.report.load import load, rows_of
+from analysis.report.style import FAINT, GRID, INK, PAPER, UNDECIDED
+from analysis.studies.memory import memory
+from analysis.studies.throughput import heatmap, latency, ratio_figure, roofline, throughput
+from tests.analysis.synthetic import Synthetic, write
+
+
+def draw(found: Findings, rows: slice = slice(None)) -> dict[str, Drawing | None]:
+    """Every figure of a section's cpu; `rows` cuts all frames to test what is missing."""
+    series, cases, times = found.section.series.iloc[rows], found.cases.iloc[rows], timings(found.section).iloc[rows]
+    rankings = {phase: ranking for (_, phase, _), ranking in found.rankings.items()} if rows == slice(None) else {}
+    return {
+        "batch": throughput.draw(cases, "batch"),
+        "hidden_size": throughput.draw(cases, "hidden_size"),
+        "steps": throughput.draw(cases, "steps"),
+        "latency": latency.draw(times),
+        "heatmap": heatmap.draw(cases, times, "median"),
+        "roofline": roofline.draw(cases, series[series["backend"] == "machine"]),
+        "memory": memory.draw(series),
+        "ratios": ratio_figure.draw(cases, rankings, "torch"),
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(found: Findings) -> dict[str, Drawing | None]:
+    return draw(found)
+
+
+def test_every_figure_draws_and_speaks(drawn: dict[str, Drawing | None]) -> None:
+    for name, drawing in drawn.items():
+        assert drawing is not None, name
+        assert any(axes.has_data() or axes.patches or axes.texts for axes in drawing.figure.axes), name
+        assert drawing.caption.endswith(".") and "nan" not in drawing.caption, drawing.caption
+
+
+def test_nothing_to_show_is_none(found: Findings) -> None:
+    assert set(draw(found, slice(0, 0)).values()) == {None}
+
+
+def test_captions_are_computed(drawn: dict[str, Drawing | None], found: Findings) -> None:
+    best = rows_of(found.cases[found.cases["phase"] == "step"].nsmallest(1, "seconds"))[0]
+    caption = drawn["latency"] and drawn["latency"].caption
+    assert caption and f"{best['backend']}’s" in caption
+    caption = drawn["ratios"] and drawn["ratios"].caption
+    assert caption and "inference 1 faster and 2 slower" in caption
+    caption = drawn["heatmap"] and drawn["heatmap"].caption
+    assert caption and caption.startswith("Fastest of 30 cells: onnxruntime in 18 and torch in 12;")
+
+
+def test_a_lead_within_the_noise_is_not_decided(tmp_path: Path) -> None:
+    what = Synthetic(backends=("torch", "cudnn"), batches=(1, 8), hiddens=(64, 128), between=0.05, replicates=3)
+    found = find_out(load([write(what, tmp_path)])[0])
+    drawing = heatmap.draw(found.cases, timings(found.section), "median")
+    assert drawing is not None and "nobody decidedly in" in drawing.caption
+    assert "not decided" in {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
+
+
+def test_one_replicate_decides_nothing(tmp_path: Path) -> None:
+    found = find_out(load([write(Synthetic(replicates=1, hiddens=(64, 128), batches=(1, 8)), tmp_path)])[0])
+    drawing = heatmap.draw(found.cases, timings(found.section), "median")
+    assert drawing is not None and "nobody decidedly in 12" in drawing.caption
+
+
+def test_svg_is_clean_and_follows_the_page(drawn: dict[str, Drawing | None]) -> None:
+    drawing = drawn["batch"]
+    assert drawing is not None
+    text = svg.inline(drawing.figure, "one", drawing.title)
+    ElementTree.fromstring(text)
+    ElementTree.fromstring(svg.alone(text))
+    assert "currentColor" in text and "var(--grid" in text and ">batch size B</text>" in text
+    for sentinel in (INK, GRID, PAPER, FAINT, UNDECIDED):
+        assert sentinel not in text
+    for unwanted in ("DejaVu", "xlink", "<metadata", "<!--"):
+        assert unwanted not in text
+
+
+def test_two_devices_have_figures_each(tmp_path: Path) -> None:
+    small = Synthetic(phases=("step",), hiddens=(64,), backends=("torch", "jax"), memory=False)
+    write(small, tmp_path)
+    write(replace(small, run="b", device="cuda", seed=9), tmp_path)
+    found = find_out(load([tmp_path])[0])
+    files = [picture.file for group in groups(found, "s0") for picture in group.pictures]
+    assert {"s0-ratios-cpu.svg", "s0-ratios-cuda.svg", "s0-latency-cuda.svg"} <= set(files)
+    assert len(files) == len(set(files))
+
+
+def test_memory_prefers_what_compares_across_frameworks(found: Findings) -> None:
+    series = found.section.series[found.section.series["metric"] == "rss_peak"]
+    both = pd.concat([series, series.assign(metric="alloc_peak")], ignore_index=True)
+    drawing = memory.draw(both)
+    assert drawing is not None and "resident memory" in drawing.caption

@@ -1,0 +1,64 @@
+"""A pair that the machine disturbs is measured again, and given up after three tries; what the backend does is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.harness import plan
+from bench.processes.code import HERE
+from bench.regression import pairs as module
+from bench.regression.pairs import SIDES, TRIES, Pairs, Question
+from results.record import Header, Record
+from results.store import Writer
+from tests.bench.conftest import Collector
+
+Outcome = Callable[[int], dict[str, object]]  # by how often the pair was measured before
+UNSTABLE = {"status": "failed", "kind": "unstable", "reason": "hot"}
+OK = {"status": "ok"}
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Pairs whose new side ends as it is told, and how often each pair was measured."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock on the device lies: nothing is timed here
+    monkeypatch.setattr("tempfile.tempdir", None)
+    asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
+    question = Question("throughput", asked.cases("throughput")[0], "numpy", "numpy")
+    tries: dict[int, int] = {}
+
+    def measure(outcome: Outcome) -> tuple[Pairs, Question, dict[int, int]]:
+        def turns_of(self: Pairs, question: Question, number: int, crews: object) -> dict[str, Record]:
+            replies = {"base": OK, "new": outcome(tries.get(number, 0))}
+            tries[number] = tries.get(number, 0) + 1
+            return {side: module._record(question, side, number, dict(replies[side]), {}, 0.0, 0.0) for side in SIDES}
+
+        monkeypatch.setattr(Pairs, "_turns", turns_of)
+        monkeypatch.setattr(module.Workers, "start", lambda *_: None)
+        writers = {side: Writer(tmp_path / f"{side}.jsonl") for side in SIDES}
+        for side, writer in writers.items():
+            writer.append(Header(side, "", 1, "here", {}, {}))
+        made = Pairs(asked, dict.fromkeys(SIDES, HERE), writers, Collector())
+        while made.open(question, 0) and sum(tries.values()) < 10:
+            made.measure({question: (0,)})
+        return made, question, tries
+
+    return measure
+
+
+def test_a_disturbed_pair_is_measured_again_and_then_counts(measured):
+    made, question, tries = measured(lambda before: OK if before else UNSTABLE)
+    assert tries == {0: 2} and not made.out(question)
+    assert {record.status for side in SIDES for record in made.records[side].values()} == {"ok"}
+
+
+def test_a_pair_that_is_always_disturbed_is_given_up(measured):
+    made, question, tries = measured(lambda _: UNSTABLE)
+    assert tries == {0: TRIES} and made.out(question)
+
+
+def test_what_failed_by_itself_is_not_asked_again(measured):
+    made, question, tries = measured(lambda _: {"status": "failed", "kind": "crash", "reason": "gone"})
+    assert tries == {0: 1} and made.out(question)

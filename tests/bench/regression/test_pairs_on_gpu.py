@@ -1,0 +1,140 @@
+"""Paired comparison on a GPU, by backends that only say they run on one: sides interleave, clocks are read, 5 % is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.harness import plan
+from bench.harness.case import Case
+from bench.harness.pace import Pace
+from bench.machine import conditions
+from bench.processes import turns
+from bench.regression import pairs as module
+from bench.worker import room
+from impls import LSTMSpec
+from lstm_bench.commands import compare
+from lstm_bench.commands.compare import Options, Outcome
+from results import store
+from tests.bench.conftest import Collector
+
+CASE = Case(LSTMSpec(8, 8, device="cuda"), 4, 2, launch="graph")
+BUSY_NVML = {
+    "nvmlDeviceGetPowerUsage": 3e5,
+    "nvmlDeviceGetTemperature": 40,
+    "nvmlDeviceGetCurrentClocksEventReasons": 0,
+    "nvmlDeviceGetComputeRunningProcesses": [],
+}
+
+
+class FakeNvml:
+    """A GPU whose SM clock is what `clock` says; every constant is 0."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "nvmlDeviceGetClockInfo":
+            return lambda *_: self.clock()
+        return (lambda *_: BUSY_NVML[name]) if name in BUSY_NVML else 0
+
+
+@pytest.fixture(autouse=True)
+def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    study = replace(module.study.get("throughput"), cases={"gpu": (CASE,)})
+    monkeypatch.setattr("bench.studies.throughput.study.STUDY", study)
+
+
+def compared(new: str, tmp_path: Path, **options: Any) -> Outcome:
+    asked = plan.make("gpu", ["pretend_gpu", new], threads=1)
+    chosen = Options(memory=False, **({"stages": (5, 10), "confirming": False} | options))
+    return compare.compare("backend:pretend_gpu", f"backend:{new}", lambda: asked, tmp_path, Collector(), chosen)
+
+
+def time_row(outcome: Outcome) -> Any:
+    (row,) = [row for row in outcome.rows if row.metric == "time"]
+    return row
+
+
+def test_five_percent_more_work_is_slower(tmp_path):
+    row = time_row(compared("pretend_gpu_slower", tmp_path))
+    assert row.decision.verdict == "SLOWER", row.decision
+
+
+def test_the_same_work_is_not(tmp_path):
+    outcome = compared("pretend_gpu", tmp_path)
+    assert time_row(outcome).decision.verdict in ("SAME", "UNDECIDED") and outcome.exit_code != 1
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[list[str]]:
+    """The sides of each measurement, in order, measured briefly."""
+    found: list[list[str]] = []
+    measure = turns.measure
+
+    def noted(workers, *arguments, **more):
+        found.append(list(workers))
+        return measure(workers, *arguments, **more)
+
+    monkeypatch.setattr(turns, "measure", noted)
+    monkeypatch.setitem(module.PACES, "gpu", Pace(2, 0.0, 0.01))
+    return found
+
+
+def test_both_sides_live_at_once_and_interleave(tmp_path, asked):
+    compared("pretend_gpu", tmp_path, stages=(2,))
+    assert asked == [["base", "new"], ["new", "base"]]
+
+
+def test_where_the_gpu_cannot_hold_the_case_twice_one_side_is_measured_after_the_other(tmp_path, asked, monkeypatch):
+    monkeypatch.setattr(room, "at_once", lambda case, count: 1)
+    compared("pretend_gpu", tmp_path, stages=(2,))
+    assert asked == [["base"], ["new"], ["new"], ["base"]]
+
+
+def test_two_frameworks_live_one_at_a_time(tmp_path, asked, monkeypatch):
+    monkeypatch.setattr(module.impls, "framework", lambda name: name)
+    compared("pretend_gpu_slower", tmp_path, stages=(2,))
+    assert asked == [["base"], ["new"], ["new"], ["base"]]
+
+
+@pytest.mark.parametrize("slowed", ["new", None])
+def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch, slowed):
+    """The clock is read at the end of each turn, so that each side has its own."""
+    turn: list[str] = []
+    note = conditions.GpuWatch.note_turn
+
+    def noted(self, name: str) -> None:
+        turn[:] = [name]
+        note(self, name)
+
+    fake = FakeNvml(lambda: 1700 if slowed and turn == [slowed] else 1980)
+    monkeypatch.setattr(conditions.nvml, "first_gpu", lambda: (fake, 0))
+    monkeypatch.setattr(conditions.GpuWatch, "note_turn", noted)
+    monkeypatch.setattr(room, "free_bytes", lambda device: 10**12)
+    outcome = compared("pretend_gpu", tmp_path, stages=(2,))
+    clocks = {
+        side: {record.conditions["sm_clock_mhz"] for record in store.read(path).records}
+        for side, path in zip(("base", "new"), outcome.paths, strict=True)
+    }
+    assert clocks == {"base": {1980}, "new": {1700 if slowed else 1980}}
+    decision = time_row(outcome).decision
+    assert (decision.verdict == "UNCOMPARABLE") == bool(slowed), decision
+    assert not slowed or decision.reason == "the GPU ran at 1980 MHz for base and 1700 MHz for new"
+
+
+def test_code_that_ignores_the_launch_mode_measured_something_else():
+    reply = {"status": "ok", "provenance": {"ran": "cudnn"}}
+    graph, eager = CASE.to_dict(), replace(CASE, launch="eager").to_dict()
+    assert turns._as_launched(reply, eager) == reply
+    assert turns._as_launched({**reply, "provenance": {"ran": "graph of cudnn"}}, graph)["status"] == "ok"
+    refused = turns._as_launched(reply, graph)
+    assert refused["status"] == "skipped" and refused["reason"].startswith(
+        "unsupported: the code of this revision knows no launch="
+    )
