@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.statistics import quantities, verdicts
-from analysis.studies.gradients import inits
 from analysis.report.load import Section, identity, weight
-from analysis.statistics.seeds import Estimate
 from analysis.report.tables import Cell, Column, Table
+from analysis.statistics import quantities, verdicts
+from analysis.statistics.seeds import Estimate
+from analysis.studies.gradients import inits
 
 # Rule, and the documentation or paper that states it; as `bench.studies.gradients.inits` reimplements them.
 EXACTLY = ("as PyTorch, forget bias exactly this", "Gers, Schmidhuber & Cummins 2000: a positive one")

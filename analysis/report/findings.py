@@ -10,11 +10,23 @@ import pandas as pd
 
 from analysis import AnalysisError
 from analysis.report.load import Section, rows_of
-from analysis.statistics.ratios import (LOCATIONS, NOT_COMPARED, Location, Ranking, Ratio, UnknownLocation, case_ratios, locate, log_ratios, over_replicates, ranking)
-from analysis.statistics.series import median_interval, two_modes
 from analysis.report.style import ordered
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
+from analysis.statistics.ratios import (
+    LOCATIONS,
+    NOT_COMPARED,
+    Location,
+    Ranking,
+    Ratio,
+    UnknownLocation,
+    case_ratios,
+    locate,
+    log_ratios,
+    over_replicates,
+    ranking,
+)
+from analysis.statistics.series import median_interval, two_modes
 
 DEFAULT_BASELINES = ("torch", "cudnn")  # the first of them that can be compared
 PHASES = ("forward", "forward_backward", "step")

@@ -8,22 +8,33 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.studies.gradients import fading
-from analysis.studies.throughput import launches
 from analysis.report import svg, words
-from analysis.studies.scaling import atlas, growth, newton_figure, utilisation
-from analysis.studies.gradients import (attenuation_figure, controls, hops, layers, precision_figure, spectrum, timescales, training, truncation)
-from analysis.studies.quality import by_index, figure as quality
-from analysis.studies.context import figure as context
-from analysis.studies.cost import figure as cost
-from analysis.studies.decode import figure as decode, streams
-from analysis.studies.horizon import foretelling_figure, phase, truncated_learning
-from analysis.studies.throughput import heatmap, latency, ratio_figure, roofline, throughput
-from analysis.studies.memory import memory  # fmt: skip
 from analysis.report.drawing import Drawing
 from analysis.report.findings import Findings, timings
-from analysis.statistics.ratios import NOT_COMPARED
 from analysis.report.tables import Table
+from analysis.statistics.ratios import NOT_COMPARED
+from analysis.studies.context import figure as context
+from analysis.studies.cost import figure as cost
+from analysis.studies.decode import figure as decode
+from analysis.studies.decode import streams
+from analysis.studies.gradients import (
+    attenuation_figure,
+    controls,
+    fading,
+    hops,
+    layers,
+    precision_figure,
+    spectrum,
+    timescales,
+    training,
+    truncation,
+)
+from analysis.studies.horizon import foretelling_figure, phase, truncated_learning
+from analysis.studies.memory import memory  # fmt: skip
+from analysis.studies.quality import by_index
+from analysis.studies.quality import figure as quality
+from analysis.studies.scaling import atlas, growth, newton_figure, utilisation
+from analysis.studies.throughput import heatmap, latency, launches, ratio_figure, roofline, throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +186,17 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
     (
         "learning",
         "How long a lag is learnt",
-        _of_series({"phase": phase.draw, "foretelling": foretelling_figure.draw, "truncated_learning": truncated_learning.draw}),
+        _of_series(
+            {"phase": phase.draw, "foretelling": foretelling_figure.draw, "truncated_learning": truncated_learning.draw}
+        ),
     ),
     ("cost", "What a token costs by cell", _of_series({"cost": cost.draw})),
     ("decoding", "One more token after so many", _of_series({"decode": decode.draw, "streams": streams.draw})),
     (
         "scaling",
         "Cost against size",
-        {"atlas": atlas.draw} | _of_series({"growth": growth.draw, "utilisation": utilisation.draw, "newton": newton_figure.draw}),
+        {"atlas": atlas.draw}
+        | _of_series({"growth": growth.draw, "utilisation": utilisation.draw, "newton": newton_figure.draw}),
     ),
     (
         "language",

@@ -12,15 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report import audit, claims, summary, tables, words
-from analysis.studies.gradients import ends
 from analysis.report.findings import Findings, find_out
 from analysis.report.gallery import Group, groups
 from analysis.report.load import Section, load, rows_of
-from analysis.statistics.ratios import Location
-from analysis.statistics.series import Modes
 from analysis.report.style import colour
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
+from analysis.statistics.ratios import Location
+from analysis.statistics.series import Modes
+from analysis.studies.gradients import ends
 from results import files
 from results.store import ROOT, StoreError
 from results.text import in_markdown, without_html

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.studies.gradients import ends
 from analysis.report import words
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import Section, choose, left_out, load, rows_of
 from analysis.statistics.ratios import Location, Ratio, locate
+from analysis.studies.gradients import ends
 from results.store import ROOT, read
 
 STATUS_ORDER = ("ok", "failed", "skipped")
