@@ -60,9 +60,9 @@ def run(
         impls.UnknownName: no such suite, study, backend or parameter.
         bench.harness.filters.InvalidFilter: a filter that cannot be read, or that no case passes.
         bench.harness.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
-        bench.studies.quality.text.InvalidCorpus: the corpus is too short, or nothing reads it.
+        bench.studies.quality.sources.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.
-        bench.machine.systems.UnsupportedSystem: on Windows.
+        bench.machine.system.UnsupportedSystem: on Windows.
         bench.machine.lock.DeviceBusy: another run is measuring here.
         bench.harness.session.NothingToResume: there is no interrupted run.
         bench.harness.session.Interrupted: Ctrl-C, as a `KeyboardInterrupt`; its `path` is the run as far as it went.
@@ -74,11 +74,11 @@ def run(
         >>> [record.backend for record in run.records if record.status == "ok"]  # doctest: +SKIP
     """
     import_paths.require_own()
-    from bench.machine import systems
+    from bench.machine import system
     from lstm_bench import running, terminal
     from lstm_bench.views import run_summary
 
-    systems.require_measuring()
+    system.require_measuring()
     with _listening(show, wait) as listener:
         measured, footer = running.measured(
             listener, terminal.say if show else lambda _: None, what,

@@ -20,12 +20,12 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind(USAGE, "usage: something is named that is not there, or cannot be written to", (
-        "impls:UnknownName", "impls:Unavailable", "impls.specs.sizes:InvalidSpec", "bench.harness.case:InvalidCase",
+        "impls:UnknownName", "impls:Unavailable", "impls.specs.model:InvalidSpec", "bench.harness.case:InvalidCase",
         "bench.harness.filters:InvalidFilter", "bench.harness.session:NothingToResume",
-        "bench.studies.quality.text:InvalidCorpus",
+        "bench.studies.quality.sources:InvalidCorpus",
         "bench.studies.matching:Unmatched", "bench.harness.plan:InvalidPlan",
-        "lstm_bench.commands.compare:UnclearSides", "lstm_bench.views.duration:InvalidDuration",
-        "lstm_bench.import_paths:ForeignPackage", "bench.machine.systems:UnsupportedSystem",
+        "lstm_bench.commands.compare:UnclearSides", "lstm_bench.views.run_summary:InvalidDuration",
+        "lstm_bench.import_paths:ForeignPackage", "bench.machine.system:UnsupportedSystem",
         "results.store:StoreError", "analysis:AnalysisError", "bench.regression.revisions:RevisionError",
     )),
     Kind(UNDECIDED, "nothing could be decided", ("analysis.regression.comparison:NotComparable",)),

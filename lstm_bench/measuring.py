@@ -13,10 +13,9 @@ import numpy as np
 
 from analysis.report import words
 from analysis.statistics.ratios import Ratio, log_ratio, over_replicates
-from bench.harness import pace
-from bench.machine import lock, systems
-from bench.worker.clock import Clock, CudaEventClock, WallClock
-from bench.worker.sampling import HOST_BOUND, Sampler, is_host_bound
+from bench.harness import suites
+from bench.machine import lock, system
+from bench.worker.timing import HOST_BOUND, Clock, CudaEventClock, Sampler, WallClock, is_host_bound
 from impls import Unavailable
 from impls.specs.recurrent import Device
 from lstm_bench import device_policy
@@ -149,7 +148,7 @@ def measure(
         InvalidMeasurement: there is nothing to compare, no such baseline or device, or a number that none can be.
         CallableFailed: one of them raised; its exception is the cause.
         bench.machine.lock.DeviceBusy: another run is measuring on this device.
-        bench.machine.systems.UnsupportedSystem: on Windows.
+        bench.machine.system.UnsupportedSystem: on Windows.
         impls.Unavailable: there is no CUDA device.
         lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
 
@@ -159,7 +158,7 @@ def measure(
         >>> table["sorted"].speedup.value, table["sorted"].verdict  # doctest: +SKIP
         (0.45, 'slower')
     """
-    systems.require_measuring()
+    system.require_measuring()
     _check(callables, baseline, seconds, rounds, device, wait)
     announced = device_policy.announced() if show else nullcontext()  # a noisy machine is said
     with announced, lock.device_lock(device, inner=True):
@@ -179,11 +178,11 @@ def measured(
     samplers = {name: Sampler(clock, now, most_samples=math.inf) for name, clock in clocks.items()}
     for name, sampler in samplers.items():
         _call(name, lambda sampler=sampler: sampler.warm_up(min(WARM_SECONDS, seconds / 4 / len(samplers))))
-    turn_seconds = min(TURN_SECONDS, seconds / pace.LEAST_ROUNDS / len(samplers))
+    turn_seconds = min(TURN_SECONDS, seconds / suites.LEAST_ROUNDS / len(samplers))
     done = 0
     # An even number of rounds: each order of turns is taken equally often, and what it costs to be first cancels.
-    while done < (rounds or pace.LEAST_ROUNDS) or (rounds is None and now() - started < seconds) or done % 2:
-        for name in pace.order(list(samplers), done):
+    while done < (rounds or suites.LEAST_ROUNDS) or (rounds is None and now() - started < seconds) or done % 2:
+        for name in suites.order(list(samplers), done):
             _call(name, lambda name=name: samplers[name].turn(turn_seconds))
         done += 1
     first = next(iter(clocks)) if baseline is None else baseline

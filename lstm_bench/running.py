@@ -38,7 +38,7 @@ def measured(
         The run as it is on disk, and its last line.
     """
     from bench.harness import forecast, plan, session
-    from bench.studies.quality.text import corpus_name
+    from bench.studies.quality.sources import corpus_name
     from results import store
 
     root = out or store.ROOT

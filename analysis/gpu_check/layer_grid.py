@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from analysis.report import words
-from analysis.report.drawing import Drawing, look, panels
-from analysis.report.style import INK, PAPER, UNDECIDED, colour
+from analysis.report.drawing import INK, PAPER, UNDECIDED, Drawing, colour, look, panels
 
 OURS, BASELINE = "cuda", "cudnn"
 PHASES = {"f": "Forward", "fb": "Forward and backward"}

@@ -20,7 +20,8 @@ from typing import Any
 
 from analysis.gpu_check import layer_grid
 from analysis.gpu_check.layer_grid import geometric_mean, speedup
-from analysis.report import svg, words
+from analysis.report import drawing as report_drawing
+from analysis.report import words
 from results.record import Record
 from results.store import REFERENCE, read
 
@@ -193,7 +194,7 @@ def _scaling() -> dict[str, str]:
 def figure() -> str:
     """README's figure as an SVG file of its own."""
     drawing = layer_grid.draw(grid(), "bf16, T = 128, both in CUDA graphs")
-    return svg.alone(svg.inline(drawing.figure, "h100", drawing.title)) + "\n"
+    return report_drawing.alone(report_drawing.inline(drawing.figure, "h100", drawing.title)) + "\n"
 
 
 def renewed(page: str, named: Callable[[str], str] | None = None) -> str:

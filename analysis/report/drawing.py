@@ -1,10 +1,14 @@
-"""What every figure shares: the grid of panels, quiet axes, one legend, units on ticks, the caption beside the drawing."""
+"""How everything drawn looks: colours, markers, axes, and figures as SVG for light, dark and print."""
 
 from __future__ import annotations
 
+import io
+import re
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from html import escape
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -15,7 +19,89 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.report import words
-from analysis.report.style import FAINT, GRID, INK, PAPER, ordered, style
+
+# How a backend looks, everywhere: one colour, one marker, one dash. Colour alone never carries what a mark means.
+
+# Sentinels that `analysis.report.drawing` turns into CSS, so that one drawing serves light, dark and print.
+INK = "#010203"
+GRID = "#040506"
+PAPER = "#070809"
+FAINT = "#0a0b0c"
+UNDECIDED = "#0d0e0f"
+
+# Eight colours as far apart as they get in OKLab under normal, protanopic, deuteranopic and tritanopic sight (Machado 2009),
+# all with a contrast of at least 2.4 on white and on near-black. tests/analysis/report/test_style.py measures both.
+PALETTE = ("#d46512", "#6778e5", "#18b4e8", "#ac350c", "#4b4cb5", "#df948a", "#7b436a", "#9b6e92")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
+Dash = tuple[int, tuple[float, ...]]
+DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    colour: str
+    marker: str
+    dash: Dash
+
+
+# In the order in which they are listed. The last two run on a GPU only and share a colour with one that runs on a CPU only.
+_KNOWN = {
+    "torch": Style(PALETTE[0], "o", DASHES[0]),
+    "torch_compile": Style(PALETTE[5], "P", DASHES[0]),
+    "torch_loop": Style(PALETTE[6], "X", DASHES[0]),
+    "jax": Style(PALETTE[1], "s", DASHES[0]),
+    "flax": Style(PALETTE[4], "v", DASHES[0]),
+    "onnxruntime": Style(PALETTE[2], "D", DASHES[0]),
+    "numpy": Style(PALETTE[7], "p", DASHES[0]),
+    "cuda": Style(PALETTE[3], "^", DASHES[0]),
+    "cudnn": Style(PALETTE[2], "h", DASHES[1]),
+    "jax_cudnn": Style(PALETTE[7], "d", DASHES[1]),
+}
+
+
+def style(backend: str) -> Style:
+    """The look of a backend. A name not known here gets one by its name alone, the same in every report everywhere."""
+    if backend in _KNOWN:
+        return _KNOWN[backend]
+    number = zlib.crc32(backend.encode())
+    return Style(PALETTE[number % 8], MARKERS[number // 8 % 8], DASHES[1 + number // 64 % 3])
+
+
+def colour(backend: str) -> str:
+    return style(backend).colour
+
+
+def ordered(backends: Iterable[str]) -> list[str]:
+    """Distinct backends in the one order of every legend and table: the known ones, then the others by name."""
+    places = {name: place for place, name in enumerate(_KNOWN)}
+    return sorted(set(backends), key=lambda name: (places.get(name, len(places)), name))
+
+
+# How an architecture looks and what it is called, in every figure that compares language models.
+
+NAMES = {"transformer": "Transformer", "lstm_stack": "LSTM", "minlstm": "minLSTM", "ssm": "state space"}
+LOOKS = {
+    "transformer": (PALETTE[1], "s"), "lstm_stack": (PALETTE[0], "o"), "minlstm": (PALETTE[4], "v"), "ssm": (PALETTE[2], "D"),
+}  # fmt: skip
+
+
+def mark_architectures(cell: str) -> Line2D:
+    colour, marker = LOOKS[cell]
+    return Line2D([], [], color=colour, marker=marker, label=NAMES[cell])
+
+
+def optimum() -> Line2D:
+    return Line2D([], [], color=INK, lw=1.1, linestyle=(0, (4, 2)), label="best possible")
+
+
+def source(name: str) -> str:
+    """`hmm:100` as a reader wants it."""
+    rule, _, number = name.partition(":")
+    known = {"text": "Text", "hmm": f"Hidden Markov, {number} tokens a state", "copy": f"Copies, lag up to {number}"}
+    return known.get(rule, name)
+
+
+# What every figure shares: the grid of panels, quiet axes, one legend, units on ticks, the caption beside the drawing.
 
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_WIDTH = 3.55, 2.75, 1.35  # inches; the last of one entry of a legend
 
@@ -30,7 +116,7 @@ class Drawing:
 
 
 def look() -> AbstractContextManager[None]:
-    """Matplotlib settings under which figures are drawn: text stays text, ink and grid are sentinels for `analysis.report.svg`."""
+    """Matplotlib settings under which figures are drawn: text stays text, ink and grid are sentinels of this module."""
     return matplotlib.rc_context(
         {
             "font.size": 9, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8,
@@ -56,14 +142,14 @@ def panels(columns: int, rows: int = 1, height: float = PANEL_HEIGHT, share_y: b
 
 def legend(figure: Figure, backends: Iterable[str], more: Sequence[Line2D] = ()) -> None:
     """One legend above all panels."""
-    handles = [mark(name) for name in ordered(backends)] + list(more)
+    handles = [mark_drawing(name) for name in ordered(backends)] + list(more)
     columns = max(int(figure.get_figwidth() / LEGEND_WIDTH), 2)
     figure.legend(
         handles=handles, loc="outside upper left", ncols=min(len(handles), columns), handlelength=1.8, columnspacing=1.6
     )
 
 
-def mark(backend: str) -> Line2D:
+def mark_drawing(backend: str) -> Line2D:
     own = style(backend)
     return Line2D(
         [],
@@ -106,3 +192,58 @@ def blank(axes: Iterable[Axes]) -> None:
     """Take unused panels away."""
     for each in axes:
         each.set_axis_off()
+
+
+# Matplotlib's SVG made fit for a page: real text, ink that follows the page, no clashing identifiers, nothing external.
+
+POINTS_PER_INCH = 72
+_CSS = {
+    INK: "currentColor",
+    GRID: "var(--grid, #e4e4de)",
+    PAPER: "var(--paper, #ffffff)",
+    FAINT: "var(--faint, #a9adb3)",
+    UNDECIDED: "var(--undecided, #ecece7)",
+}
+# A file of its own is shown as an image, which sees the reader's colour scheme but not the page's style.
+_ALONE = (
+    "<style>svg { color: #1b1d21; font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif }"
+    " @media (prefers-color-scheme: dark) { svg { color: #e7e7e3; --grid: #2a2e35; --paper: #14161a; --faint: #6d727b;"
+    " --undecided: #262a31 } }</style>"
+)
+
+
+def inline(figure: Figure, name: str, title: str) -> str:
+    """An <svg> element for an HTML page. name prefixes every id, so that many figures can share a page."""
+    text = io.StringIO()
+    with look():
+        figure.savefig(
+            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    for sentinel, css in _CSS.items():
+        svg = svg.replace(sentinel, css)
+    svg = re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]*", lambda found: _font(found[1], found[2]), svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
+    svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(title)}" viewBox="{_view_box(svg)}">'
+    return re.sub(r"<svg[^>]*>", head, svg, count=1)
+
+
+def alone(svg: str) -> str:
+    """An inline <svg> as a file of its own, light or dark by the reader's choice."""
+    start = svg.index(">") + 1
+    return svg[:start] + _ALONE + svg[start:]
+
+
+def _font(weight: str | None, size: str) -> str:
+    return f"font-size: {size}" + (f"; font-weight: {weight}" if weight else "")
+
+
+def _view_box(svg: str) -> str:
+    found = re.search(r'viewBox="([^"]+)"', svg)
+    return found[1] if found else "0 0 100 100"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
+from analysis.report.drawing import ordered
 from analysis.report.load import Section, rows_of
-from analysis.report.style import ordered
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
 from analysis.statistics.ratios import (

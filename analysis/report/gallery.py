@@ -8,33 +8,24 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.report import svg, words
+from analysis.report import drawing as report_drawing
+from analysis.report import words
 from analysis.report.drawing import Drawing
 from analysis.report.findings import Findings, timings
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED
-from analysis.studies.context import figure as context
-from analysis.studies.cost import figure as cost
-from analysis.studies.decode import figure as decode
-from analysis.studies.decode import streams
-from analysis.studies.gradients import (
-    attenuation_figure,
-    controls,
-    fading,
-    hops,
-    layers,
-    precision_figure,
-    spectrum,
-    timescales,
-    training,
-    truncation,
-)
-from analysis.studies.horizon import foretelling_figure, phase, truncated_learning
-from analysis.studies.memory import memory  # fmt: skip
-from analysis.studies.quality import by_index
-from analysis.studies.quality import figure as quality
-from analysis.studies.scaling import atlas, growth, newton_figure, utilisation
-from analysis.studies.throughput import heatmap, latency, launches, ratio_figure, roofline, throughput
+from analysis.studies.context import figures as context_figures
+from analysis.studies.cost import figures as cost_figures
+from analysis.studies.decode import figures as decode_figures
+from analysis.studies.gradients import curves, fading
+from analysis.studies.gradients import figures as gradients_figures
+from analysis.studies.horizon import figures as horizon_figures
+from analysis.studies.memory import figures as memory_figures  # fmt: skip
+from analysis.studies.quality import figures as quality_figures
+from analysis.studies.scaling import figures as scaling_figures
+from analysis.studies.scaling import newton
+from analysis.studies.throughput import figures as throughput_figures
+from analysis.studies.throughput import launches
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ def groups(found: Findings, prefix: str) -> list[Group]:
         on = f"-{device}" if len(devices) > 1 else ""
         where = f" on {device}" if on else ""
         of_device = measured[measured["device"] == device]
-        space.append((f"memory{on}", memory.draw(of_device) or f"Memory over length{where}: not measured."))
+        space.append((f"memory{on}", memory_figures.draw(of_device) or f"Memory over length{where}: not measured."))
         machine = series[(series["backend"] == "machine") & (series["device"] == device)]
         for launch in [name for name in found.launches if (of_device["launch"] == name).any()] or ["eager"]:
             how = f" ({words.LAUNCHES[launch]})" if "graph" in found.launches else ""
@@ -110,9 +101,13 @@ def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, 
     cases = found.cases[(found.cases["device"] == device) & (found.cases["launch"] == launch)]
     times = timings(found.section)
     times = times[(times["device"] == device) & (times["launch"] == launch)]
-    rankings = {phase: ranking for (its, phase, how), ranking in found.rankings.items() if (its, how) == (device, launch)}
-    ratio = ratio_figure.draw(cases, rankings, found.baseline or "")
-    fastest = heatmap.draw(cases, times, found.location)
+    rankings = {
+        horizon_figures: ranking
+        for (its, horizon_figures, how), ranking in found.rankings.items()
+        if (its, how) == (device, launch)
+    }
+    ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
+    fastest = throughput_figures.draw_heatmap(cases, times, found.location)
     speed = [
         ("ratios", ratio or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."),
         (
@@ -123,15 +118,15 @@ def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, 
     sweeps = [
         (
             f"throughput-{over}",
-            throughput.draw(cases, over)
+            throughput_figures.draw_throughput(cases, over)
             or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone.",
         )
-        for over, label in throughput.LABELS.items()
+        for over, label in throughput_figures.LABELS.items()
     ]
-    stream = [("latency", latency.draw(times) or f"Streaming{where}: not measured.")]
+    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming{where}: not measured.")]
     roofs = []
     for dtype in cases["dtype"].unique():
-        drawing = roofline.draw(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
+        drawing = throughput_figures.draw_roofline(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
         missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
         roofs.append((f"roofline-{dtype}", drawing or missing))
     return speed, sweeps, stream, roofs
@@ -171,15 +166,15 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
         "How gradients fade",
         _of_series(
             {
-                "attenuation": attenuation_figure.draw,
-                "hops": hops.draw,
-                "spectrum": spectrum.draw,
-                "timescales": timescales.draw,
-                "controls": controls.draw,
-                "training": training.draw,
-                "precision": precision_figure.draw,
-                "truncation": truncation.draw,
-                "layers": layers.draw,
+                "attenuation": curves.draw_attenuation,
+                "hops": gradients_figures.draw_hops,
+                "spectrum": gradients_figures.draw_spectrum,
+                "timescales": gradients_figures.draw_timescales,
+                "controls": curves.draw_controls,
+                "training": curves.draw_training,
+                "precision": gradients_figures.draw_precision,
+                "truncation": curves.draw_truncation,
+                "layers": curves.draw_layers,
             }
         ),
     ),
@@ -187,21 +182,37 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
         "learning",
         "How long a lag is learnt",
         _of_series(
-            {"phase": phase.draw, "foretelling": foretelling_figure.draw, "truncated_learning": truncated_learning.draw}
+            {
+                "phase": horizon_figures.draw_phase,
+                "foretelling": horizon_figures.draw_foretelling,
+                "truncated_learning": horizon_figures.draw_truncated_learning,
+            }
         ),
     ),
-    ("cost", "What a token costs by cell", _of_series({"cost": cost.draw})),
-    ("decoding", "One more token after so many", _of_series({"decode": decode.draw, "streams": streams.draw})),
+    ("cost", "What a token costs by cell", _of_series({"cost": cost_figures.draw})),
+    (
+        "decoding",
+        "One more token after so many",
+        _of_series({"decode": decode_figures.draw_decode, "streams": decode_figures.draw_streams}),
+    ),
     (
         "scaling",
         "Cost against size",
-        {"atlas": atlas.draw}
-        | _of_series({"growth": growth.draw, "utilisation": utilisation.draw, "newton": newton_figure.draw}),
+        {"atlas": scaling_figures.draw_atlas}
+        | _of_series(
+            {"growth": scaling_figures.draw_growth, "utilisation": scaling_figures.draw_utilisation, "newton": newton.draw}
+        ),
     ),
     (
         "language",
         "What language models learn, and from how far back",
-        _of_series({"quality": quality.draw, "by_index": by_index.draw, "context": context.draw}),
+        _of_series(
+            {
+                "quality": quality_figures.draw_quality,
+                "by_index": quality_figures.draw_by_index,
+                "context": context_figures.draw,
+            }
+        ),
     ),
 )
 
@@ -224,10 +235,18 @@ def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], pr
         if isinstance(drawing, str):
             missing.append(drawing)
             continue
-        inline = svg.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
-        points = drawing.figure.get_figwidth() * svg.POINTS_PER_INCH
+        inline = report_drawing.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
+        points = drawing.figure.get_figwidth() * report_drawing.POINTS_PER_INCH
         widths = round(points * 1.1), round(points * 1.42)
         pictures.append(
-            Picture(file, drawing.title, drawing.caption, f"{prefix}-{file}.svg", Markup(inline), svg.alone(inline), *widths)
+            Picture(
+                file,
+                drawing.title,
+                drawing.caption,
+                f"{prefix}-{file}.svg",
+                Markup(inline),
+                report_drawing.alone(inline),
+                *widths,
+            )
         )
     return Group(name, title, tuple(pictures), tuple(missing))

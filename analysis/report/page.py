@@ -12,15 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report import audit, claims, summary, tables, words
+from analysis.report.drawing import colour
 from analysis.report.findings import Findings, find_out
 from analysis.report.gallery import Group, groups
 from analysis.report.load import Section, load, rows_of
-from analysis.report.style import colour
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import Location
 from analysis.statistics.series import Modes
-from analysis.studies.gradients import ends
+from analysis.studies.gradients import statistics as gradients_statistics
 from results import files
 from results.store import ROOT, StoreError
 from results.text import in_markdown, without_html
@@ -158,7 +158,7 @@ def notes(found: Findings) -> list[str]:
         )
     if len(bimodal) > MOST_MODES:
         said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
-    said += ends.sentences(found.section.series)
+    said += gradients_statistics.sentences(found.section.series)
     counted = Counter(note for notes in found.cases["notes"] for note in notes)
     said += [f"{note.replace('_', ' ')}: {words.count(number, 'timing')}." for note, number in sorted(counted.items())]
     return said

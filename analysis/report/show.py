@@ -14,7 +14,7 @@ from analysis.report import words
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import Section, choose, left_out, load, rows_of
 from analysis.statistics.ratios import Location, Ratio, locate
-from analysis.studies.gradients import ends
+from analysis.studies.gradients import statistics as gradients_statistics
 from results.store import ROOT, read
 
 STATUS_ORDER = ("ok", "failed", "skipped")
@@ -52,7 +52,7 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     series = section.series[section.series["metric"] != "time"]
     other: dict[tuple[str, str, str], dict[str, Any]] = {}
     for (study, case, backend), rows in series.groupby(["study", "case", "backend"], sort=False):
-        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": ends.of_case(rows)}
+        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": gradients_statistics.of_case(rows)}
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []

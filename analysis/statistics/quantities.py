@@ -15,15 +15,16 @@ from analysis import AnalysisError
 from analysis.statistics import seeds  # fmt: skip
 from analysis.statistics.ratios import of_one_launch
 from analysis.statistics.seeds import Estimate, missing
-from analysis.studies.context import context
-from analysis.studies.cost import cost
-from analysis.studies.decode import decode
-from analysis.studies.decode.decode import Stream
-from analysis.studies.gradients import attenuation, precision
-from analysis.studies.gradients.attenuation import Curve
-from analysis.studies.horizon import foretelling, learnable
-from analysis.studies.quality import quality
-from analysis.studies.scaling import lengths, newton, operations, sizes
+from analysis.studies.context import statistics as context_statistics
+from analysis.studies.cost import statistics as cost_statistics
+from analysis.studies.decode import statistics as decode_statistics
+from analysis.studies.decode.statistics import Stream
+from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients.statistics import Curve
+from analysis.studies.horizon import statistics as horizon_statistics
+from analysis.studies.quality import statistics as quality_statistics
+from analysis.studies.scaling import newton
+from analysis.studies.scaling import statistics as scaling_statistics
 
 Quantity = Callable[[pd.DataFrame], Estimate]
 _FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
@@ -83,7 +84,7 @@ def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
 
 def _of_curve(what: Callable[[Curve], Estimate], metric: str = "log_gradient") -> Quantity:
     def quantity(rows: pd.DataFrame) -> Estimate:
-        found = attenuation.curve(rows, metric)
+        found = gradients_statistics.curve(rows, metric)
         return NOT_MEASURED if found is None else what(found)
 
     return quantity
@@ -101,7 +102,7 @@ def _passed_over_100(of: Curve) -> Estimate:
 
 
 def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
-    found = attenuation.curve(rows, "cell_cosine", relative=False)
+    found = gradients_statistics.curve(rows, "cell_cosine", relative=False)
     values = found.at(100) if found is not None else None
     return NOT_MEASURED if values is None else seeds.mean(values)
 
@@ -140,18 +141,18 @@ def _disagreement(*metrics: str) -> Quantity:
 
 def _rate_over_shortcut(rows: pd.DataFrame) -> Estimate:
     """Nats a layer beyond the logarithm of what the shortcut is multiplied by."""
-    found = attenuation.curve(rows)
+    found = gradients_statistics.curve(rows)
     shortcut = seeds.metric(rows, "shortcut")
     if found is None or not shortcut:
         return NOT_MEASURED
-    of, log = attenuation.rate(found), float(np.log(shortcut[0][0]))
+    of, log = gradients_statistics.rate(found), float(np.log(shortcut[0][0]))
     value, low, high = (None if each is None else each - log for each in (of.value, of.low, of.high))
     return replace(of, value=value, low=low, high=high)
 
 
 def _learnable_lag(rows: pd.DataFrame) -> Estimate:
-    found = learnable.trials(rows)
-    return NOT_MEASURED if found is None else learnable.learnable_lag(found)
+    found = horizon_statistics.trials(rows)
+    return NOT_MEASURED if found is None else horizon_statistics.learnable_lag(found)
 
 
 def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
@@ -184,11 +185,11 @@ def _stream_growth(rows: pd.DataFrame) -> Estimate:
 
 
 QUANTITIES: dict[str, Quantity] = {
-    "horizon": _of_curve(attenuation.horizon),
-    "rate": _of_curve(attenuation.rate),
-    "offset": _of_curve(attenuation.offset),
-    "half_life": _of_curve(attenuation.half_life),
-    "bic_for_exponential": _of_curve(attenuation.bic_for_exponential),
+    "horizon": _of_curve(gradients_statistics.horizon),
+    "rate": _of_curve(gradients_statistics.rate),
+    "offset": _of_curve(gradients_statistics.offset),
+    "half_life": _of_curve(gradients_statistics.half_life),
+    "bic_for_exponential": _of_curve(gradients_statistics.bic_for_exponential),
     "passed_over_100": _of_curve(_passed_over_100),
     "cell_cosine_at_100": _cell_cosine_at_100,
     "identity_error": _identity_error,
@@ -198,25 +199,25 @@ QUANTITIES: dict[str, Quantity] = {
     "input_passed_over_100": _of_curve(_passed_over_100, "log_input"),
     "input_disagreement": _disagreement("log_input"),
     "state_disagreement": _disagreement("log_hidden", "log_cell"),
-    "time_over_rnn": cost.time_over_rnn,
-    "parameters_over_rnn": partial(cost.count_over_rnn, name="parameters"),
-    "flops_over_rnn": partial(cost.count_over_rnn, name="flops"),
+    "time_over_rnn": cost_statistics.time_over_rnn,
+    "parameters_over_rnn": partial(cost_statistics.count_over_rnn, name="parameters"),
+    "flops_over_rnn": partial(cost_statistics.count_over_rnn, name="flops"),
     "rate_over_shortcut": _rate_over_shortcut,
-    "zero_lag": precision.zero_lag,
-    "denormal_lag": precision.denormal_lag,
+    "zero_lag": gradients_statistics.zero_lag,
+    "denormal_lag": gradients_statistics.denormal_lag,
     "learnable_lag": _learnable_lag,
     "learnable_over_truncation": _learnable_over_truncation,
-    "horizon_rank_correlation": foretelling.rank_correlation,
-    "loss_gap": quality.loss_gap,
-    "early_gap": quality.early_gap,
-    "late_gap": quality.late_gap,
-    "loss_gap_at_equal_time": quality.gap_at_equal("curve_seconds"),
-    "loss_gap_at_equal_flops": quality.gap_at_equal("curve_flops"),
-    "context_within_percent": context.context_within_percent,
-    "context_for_nine_tenths": context.context_for_nine_tenths,
-    "nine_tenths_over_truth": context.nine_tenths_over_truth,
-    "influence_reach": context.influence_reach,
-    "lstm_relative_context": lambda rows: context.relative_context(rows, quality.LSTM),
+    "horizon_rank_correlation": horizon_statistics.rank_correlation,
+    "loss_gap": quality_statistics.loss_gap,
+    "early_gap": quality_statistics.early_gap,
+    "late_gap": quality_statistics.late_gap,
+    "loss_gap_at_equal_time": quality_statistics.gap_at_equal("curve_seconds"),
+    "loss_gap_at_equal_flops": quality_statistics.gap_at_equal("curve_flops"),
+    "context_within_percent": context_statistics.context_within_percent,
+    "context_for_nine_tenths": context_statistics.context_for_nine_tenths,
+    "nine_tenths_over_truth": context_statistics.nine_tenths_over_truth,
+    "influence_reach": context_statistics.influence_reach,
+    "lstm_relative_context": lambda rows: context_statistics.relative_context(rows, quality_statistics.LSTM),
     "stream_drift": _stream_drift,
     "stream_growth": _stream_growth,
 }
@@ -224,22 +225,29 @@ QUANTITIES: dict[str, Quantity] = {
 
 def _of_stream(what: Callable[[Stream], Estimate]) -> Quantity:
     def quantity(rows: pd.DataFrame) -> Estimate:
-        found = decode.stream(rows)
+        found = decode_statistics.stream(rows)
         return NOT_MEASURED if found is None else what(found)
 
     return quantity
 
 
 # These compare cases of different lengths, or of other sizes.
-OF_SCALING = lengths.QUANTITIES | newton.QUANTITIES | operations.QUANTITIES | sizes.QUANTITIES
-SCALING_WORDS = lengths.WORDS | newton.WORDS | operations.WORDS | sizes.WORDS
+OF_SCALING = (
+    scaling_statistics.QUANTITIES_LENGTHS
+    | newton.QUANTITIES
+    | scaling_statistics.QUANTITIES_OPERATIONS
+    | scaling_statistics.QUANTITIES_SIZES
+)
+SCALING_WORDS = (
+    scaling_statistics.WORDS_LENGTHS | newton.WORDS | scaling_statistics.WORDS_OPERATIONS | scaling_statistics.WORDS_SIZES
+)
 OVER_LENGTHS: dict[str, Quantity] = OF_SCALING | {
     "time_over_context": _of_stream(Stream.time_over_context),
     "state_exponent": _of_stream(Stream.state_exponent),
 }
 TELLS_LAUNCHES_APART = ("time_over_context", "state_exponent")  # each of one backend and launch mode, the fastest
 # What stands beside a number of each; "" for a pure number.
-UNITS = lengths.UNITS | operations.UNITS | {
+UNITS = scaling_statistics.UNITS_LENGTHS | scaling_statistics.UNITS_OPERATIONS | {
     "time_over_rnn": "×", "parameters_over_rnn": "×", "flops_over_rnn": "×",
     "zero_lag": "steps", "denormal_lag": "steps", "horizon": "steps", "half_life": "steps", "rate": "nat/step", "offset": "nat",
     "rate_over_shortcut": "nat/layer",

@@ -1,11 +1,15 @@
-"""One series of samples: its median with an interval that assumes no distribution, and whether it has two modes."""
+"""Samples of one case in their order, and cases that differ in one size alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+# One series of samples: its median with an interval that assumes no distribution, and whether it has two modes.
 
 # With these four, draws from normal, uniform, exponential and Pareto distributions are called bimodal less than once in a
 # hundred times: tests/analysis/statistics/test_series.py.
@@ -73,3 +77,42 @@ def _width(values: np.ndarray) -> float:
     """The standard deviation that a normal distribution of the same interdecile range has."""
     tenth, nine_tenths = np.quantile(values, (0.1, 0.9))
     return float(nine_tenths - tenth) / (2 * float(stats.norm.ppf(0.9)))
+
+
+# Which cases differ in one size only: what a curve may join.
+
+PARAMETERS = (
+    "cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "device", "proj_size", "steps",
+    "batch", "phase", "launch", "ragged", "initial_state", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Rows that agree in every parameter but those swept. fixed: what they agree in."""
+
+    fixed: dict[str, object]
+    rows: pd.DataFrame
+
+
+def sweeps(cases: pd.DataFrame, over: Sequence[str], least: int = 2) -> list[Sweep]:
+    """Every group of cases that differ only in `over`, with at least `least` points, the largest group first.
+
+    Where hidden_size is swept, an input_size that equals it is swept along.
+    """
+    if cases.empty or any(name not in cases for name in over):
+        return []
+    table = cases.copy()
+    present = [name for name in PARAMETERS if name in table and name not in over]
+    if "hidden_size" in over and "input_size" in table:
+        table["input_size"] = table["input_size"].where(table["input_size"] != table["hidden_size"], other=-1)
+    found = []
+    keys = table[present].astype(object).where(table[present].notna(), None)
+    for values, rows in cases.groupby([keys[name] for name in present], sort=False, dropna=False):
+        points = rows.drop_duplicates(list(over))
+        if len(points) >= least and all(points[name].nunique() >= 2 for name in over):
+            fixed: dict[str, object] = dict(zip(present, values, strict=True))
+            if fixed.get("input_size") == -1:
+                del fixed["input_size"]
+            found.append(Sweep(fixed, rows))
+    return sorted(found, key=lambda sweep: -len(sweep.rows.drop_duplicates(list(over))))

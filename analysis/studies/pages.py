@@ -69,7 +69,8 @@ def stale(docs: Path = DOCS, root: Path = RUNS) -> list[str]:
             )
         elif NOT_EXPLAINED in text:
             said.append(
-                f"docs/studies/{study}.md differs from the pilot without a reason; write one in analysis/studies/{study}/page.py"
+                f"docs/studies/{study}.md differs from the pilot without a reason; "
+                f"write one in analysis/studies/{study}/page.py"
             )
     return said
 

@@ -12,11 +12,11 @@ from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN
 from bench.gpu_check.station import Station
 from bench.harness.case import Case
-from bench.worker.clock import CudaEventClock, WallClock, calls_per_sample
 from bench.worker.prepare import Skip
+from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample
 from impls import LSTMSpec
 from impls.cuda.runtime import driver
-from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.runtime.kernels import BFLOAT16
 from impls.cuda.select.cluster import Shape
 from impls.cuda.select.plan import FLOPS_PER_CYCLE, MEMORIES, POINTWISE_CYCLES, Memory, Plan, choose
 from impls.cuda.torch import recurrence

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from impls import Batch, Launch, Params, Phase, Spec, UnknownName
-from impls.batch import check_batch
-from impls.draw import Draw, keyed
+from impls.batch import Draw, check_batch, keyed
 from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
 
@@ -88,7 +87,7 @@ class Case:
     def data(self) -> tuple[Params, Batch]:
         """Weights and inputs drawn from the seed, float64: normal inputs and cotangents, never zeros.
 
-        For a GPU inputs and cotangents are left to be drawn there, nearly normal (see `impls.draw`).
+        For a GPU inputs and cotangents are left to be drawn there, nearly normal (see `impls.batch`).
         """
         return random_params(self.spec, self.seed), self.make_batch()
 

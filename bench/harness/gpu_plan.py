@@ -10,7 +10,7 @@ from bench.gpu_check.emulated import BACKEND
 from bench.gpu_check.items import ITEMS, Source
 from bench.harness import check_groups
 from bench.harness.plan import SUITES, Plan
-from bench.machine import processors
+from bench.machine import system
 from impls import UnknownName
 
 GRID = "grid"  # the study `goal`, reduced to what is compared here
@@ -41,7 +41,7 @@ def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
         studies=("goal",) if GRID in chosen or not chosen else (),
         backends=EMULATED_BACKENDS if emulated else BACKENDS,
         filters=() if emulated else FILTERS,
-        threads=len(processors.usable()),
+        threads=len(system.usable()),
         replicates=SUITES[suite].replicates,
         time_budget=None if chosen or emulated else SECONDS,
         items=tuple(name for name in ITEMS if name in chosen or not chosen),

@@ -12,10 +12,9 @@ from typing import Any
 import impls
 from bench.harness import filters, study
 from bench.harness.case import Case
-from bench.harness.pace import Pace, order
 from bench.harness.study import Scale
-from bench.harness.suites import SUITES, offered
-from bench.machine import environment, processors
+from bench.harness.suites import SUITES, Pace, offered, order
+from bench.machine import environment, system
 from bench.worker.prepare import NULL
 from impls import Unavailable, UnknownName
 
@@ -184,7 +183,7 @@ def make(
     suite = suite_of(what, scale)
     studies = studies_of(what) if what in SUITES else (what,)
     headline = studies == studies_of(suite)
-    usable, own = len(processors.usable()), _own_repeats(studies, suite)
+    usable, own = len(system.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
         studies=studies,

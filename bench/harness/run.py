@@ -13,18 +13,18 @@ from typing import Any, Protocol
 
 from bench.gpu_check import emulated
 from bench.gpu_check.items import ITEMS
-from bench.harness import budget, check_groups, standalone, study
+from bench.harness import check_groups, standalone, study
+from bench.harness import outcome as harness_outcome
 from bench.harness.case import Case
 from bench.harness.outcome import outcome
 from bench.harness.paths import Places
 from bench.harness.plan import MACHINE, Plan, Task
-from bench.machine import processors
+from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
 from bench.processes import scratch, turns
 from bench.processes.code import HERE, Code
-from bench.processes.turns import Reply
-from bench.processes.workers import Workers
+from bench.processes.turns import Reply, Workers
 from bench.worker import prepare, room
 from bench.worker.prepare import NULL
 from impls import LSTMSpec
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def cpus(self) -> tuple[int, ...]:
-        return processors.usable()[: self.plan.threads]
+        return system.usable()[: self.plan.threads]
 
     @property
     def checkpoints(self) -> Path:
@@ -152,7 +152,7 @@ class Run:
             count = int(left / per_case) if per_case else 0
             if not count:
                 return "time budget spent"
-            chosen = budget.widest(self.records.values(), count)
+            chosen = harness_outcome.widest(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
             for task in tasks:
                 self.listener.expect(task.study, len(self._wanted(task)))

@@ -15,7 +15,7 @@ from bench.harness.run import Listener, Run
 from bench.machine import environment
 from bench.machine.lock import device_lock
 from bench.processes.code import HERE, Code, Introduction
-from bench.studies.quality.text import InvalidCorpus, corpus_name, of_file
+from bench.studies.quality.sources import InvalidCorpus, corpus_name, of_file
 from results import store
 from results.record import Footer, Header
 from results.store import StoreError

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.harness.case import Case
-from bench.harness.pace import Pace
-from bench.harness.suites import Scale
+from bench.harness.suites import Pace, Scale
 from bench.harness.suites import studies as names
 from impls import UnknownName
 from results.claims import Claim

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.machine import noise, nvml, proc_stat, processors
+from bench.machine import noise, system
 
 SAMPLE_SECONDS = 0.1
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Watch:
         if self.device == "cuda":
             try:
                 self._gpu = GpuWatch()
-            except nvml.NoNVML as reason:
+            except system.NoNVML as reason:
                 self.summary["gpu_not_watched"] = str(reason)
             else:
                 self._gpu.start()
@@ -42,7 +42,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         after = _processor_ticks()
         total = sum(after) - sum(self._before)
-        self.summary["load_average"] = processors.load_average()
+        self.summary["load_average"] = system.load_average()
         others = noise.shares_between(self._time_before, noise.processor_time())[0]
         if others is not None:
             self.summary["others_share"] = others  # of the usable processors' time, what processes other than this run took
@@ -79,7 +79,7 @@ class GpuWatch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.nvml, self.handle = nvml.first_gpu()
+        self.nvml, self.handle = system.first_gpu()
         self.finished = threading.Event()
         self.sm_clocks: list[int] = []
         self.memory_clocks: list[int] = []
@@ -173,7 +173,7 @@ def _is_ours(pid: int) -> bool | None:
         if pid == os.getpid():
             return True
         try:
-            pid = int(proc_stat.fields(pid)[proc_stat.PARENT])
+            pid = int(system.fields(pid)[system.PARENT])
         except OSError:
             return None
     return False

@@ -14,7 +14,7 @@ from typing import get_args
 
 import impls
 from bench.harness.case import Case
-from bench.machine import processors, systems
+from bench.machine import system
 from bench.processes import scratch
 from bench.processes.process import WorkerFailed, WorkerProcess
 from impls.specs.recurrent import CELLS, Device, DType
@@ -65,11 +65,11 @@ def examine(devices: tuple[Device, ...] = get_args(Device), thorough: bool = Fal
         devices: those to ask for.
         thorough: also compute the network and validate its outputs, which compiles; else import the backend only.
     """
-    if not systems.MEASURES:
+    if not system.MEASURES:
         yield from (_refused(name, device) for name in impls.names() for device in devices if device in impls.devices(name))
         return
     with scratch.folder() as cache:
-        cpus = processors.usable()
+        cpus = system.usable()
         examined = [_Examined(name, cpus[n % len(cpus)], cache, thorough) for n, name in enumerate(impls.names())]
         asking = ThreadPoolExecutor(min(len(cpus), MOST_AT_ONCE))  # nothing is timed, so all processors may be busy
         try:
@@ -84,7 +84,7 @@ def examine(devices: tuple[Device, ...] = get_args(Device), thorough: bool = Fal
 
 def _refused(backend: str, device: Device) -> Finding:
     spec = case_for(backend, device).spec
-    return Finding(backend, device, spec.cell, spec.dtype, False, systems.WHAT_TO_DO)
+    return Finding(backend, device, spec.cell, spec.dtype, False, system.WHAT_TO_DO)
 
 
 def case_for(backend: str, device: Device) -> Case:

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import systems
+from bench.machine import system
 
 HOLDER_BYTES = 200  # of the line that says who holds the lock
 FOLDER_VARIABLE = "LSTM_BENCH_LOCKS"
@@ -80,7 +80,7 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
         StoppedWaiting: Ctrl-C while it was waited for.
     """
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     path = (folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)) / f"lstm-bench-{device}.lock"
     if inner and path in _held:
         yield
@@ -102,7 +102,7 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
 def _open(path: Path) -> int:
     """The lock's file, which every user of the machine may lock. Raises `NotOurs` for anything else of that name."""
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     try:
         handle = _opened(path)
     except OSError as error:
@@ -122,7 +122,7 @@ def _open(path: Path) -> int:
 
 def _opened(path: Path) -> int:
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(FileNotFoundError):
         return os.open(path, flags)  # without O_CREAT, which Linux refuses for another user's file in a shared folder
@@ -134,7 +134,7 @@ def _opened(path: Path) -> int:
 
 def _acquire(handle: int, device: str) -> None:
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     import fcntl
 
     try:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bench.machine import proc_stat, processors
+from bench.machine import system
 from results.record import Record
 
 Level = Literal["quiet", "somewhat noisy", "noisy"]
@@ -100,7 +100,7 @@ def read(seconds: float = CHECK_SECONDS) -> Reading:
     shares = shares_between(before, processor_time())
     fastest = min(times)
     p90 = statistics.quantiles(times, n=10)[-1]
-    load = processors.load_average()
+    load = system.load_average()
     return Reading(statistics.median(times) / fastest, p90 / fastest, detectable_of(times), *shares, load)
 
 
@@ -162,7 +162,7 @@ def processor_time(read_stat: Callable[[], str] | None = None) -> ProcessorTime 
         own = _own_seconds()
     except OSError:
         return None
-    usable, hertz = {f"cpu{number}" for number in processors.usable()}, os.sysconf("SC_CLK_TCK")
+    usable, hertz = {f"cpu{number}" for number in system.usable()}, os.sysconf("SC_CLK_TCK")
     lines = [line.split() for line in text.splitlines()]
     # Columns of proc_stat(5): user nice system idle iowait irq softirq steal; guests are part of user.
     ticks = [[int(value) for value in values] for name, *values in filter(None, lines) if name in usable]
@@ -190,12 +190,12 @@ def _own_seconds() -> float:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                values = proc_stat.fields(entry.name)
+                values = system.fields(entry.name)
             except OSError:  # it has ended meanwhile
                 continue
             pid = int(entry.name)
-            children.setdefault(int(values[proc_stat.PARENT]), []).append(pid)
-            spent[pid] = sum(map(int, values[proc_stat.TIMES])) / hertz
+            children.setdefault(int(values[system.PARENT]), []).append(pid)
+            spent[pid] = sum(map(int, values[system.TIMES])) / hertz
     total, waiting = 0.0, [os.getpid()]
     while waiting:
         pid = waiting.pop()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import environment, git
+from bench.machine import environment
 from bench.regression.revision_backends import RevisionBackends
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ class Code:
             raise CodeFails(problem)
         command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.ROOMS]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
-        variables = git.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
+        variables = environment.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
             said = subprocess.run(
                 command, env=variables, capture_output=True, encoding="utf-8", errors="replace", timeout=INTRODUCTION_SECONDS

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bench.machine import git, systems
+from bench.machine import environment as machine_environment
+from bench.machine import system
 from bench.processes import replies
 from bench.processes.code import HERE, Code
 from bench.worker import agreement, cuda_errors
@@ -43,7 +44,7 @@ class WorkerProcess:
     """A running worker for one backend, of this code or another. Its frameworks see the processors `cpus` and no others."""
 
     def __init__(self, backend: str, cpus: Sequence[int], cache: Path, start_seconds: float = 120.0, code: Code = HERE) -> None:
-        systems.require_measuring()
+        system.require_measuring()
         self.backend = backend
         self._memory_kills = memory_kills()
         temporary_folder(cache).mkdir(parents=True, exist_ok=True)
@@ -310,7 +311,7 @@ def _supervised() -> list[str]:
 def _kill_group(leader: int) -> None:
     """Kill a process group that was started here; nothing where it is gone."""
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -340,14 +341,14 @@ WANTED = ("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE"
 def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     """Variables that pin every framework to the same number of threads and give it a fresh compilation cache.
 
-    Of the caller's own those are left out that would lead a worker elsewhere: git's (`bench.machine.git`), Python's switches,
-    devices, language. Temporary files lie in the run's folder and go with it.
+    Of the caller's own those are left out that would lead a worker elsewhere: git's, Python's switches, devices,
+    language. Temporary files lie in the run's folder and go with it.
     """
     count = str(threads)
     pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
     kept = {
         name: value
-        for name, value in git.variables().items()
+        for name, value in machine_environment.variables().items()
         if name in WANTED or not (name in UNWANTED or name.startswith(UNWANTED_KINDS))
     }
     return kept | pins | code.variables | {

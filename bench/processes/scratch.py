@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.machine import proc_stat
+from bench.machine import system
 
 PREFIX = "lstm-bench-"
 NOTE = "owner.json"
@@ -57,4 +57,4 @@ def _started(pid: int) -> str | None:
     """When a process started, in clock ticks after the system did; None where the system does not say."""
     if sys.platform != "linux":
         return None
-    return proc_stat.fields(pid)[proc_stat.STARTED]
+    return system.fields(pid)[system.STARTED]

@@ -1,20 +1,24 @@
-"""One case, several backends, one clock: the backends take turns so that drift hits all alike.
-
-Turn k of two backends lie next to each other in time; the order of turns is reversed each round (ABBA).
-"""
+"""Workers that are asked in turns: groups of them, rounds and their answers."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import impls
-from bench.harness import pace as pacing
-from bench.harness.pace import LEAST_ROUNDS, Pace
+from bench.harness import suites
+from bench.harness.suites import LEAST_ROUNDS, Pace
 from bench.machine.units import in_unit
+from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerFailed, WorkerProcess, first_to_answer
 from impls.interface import GRAPH_OF
+
+# One case, several backends, one clock: the backends take turns so that drift hits all alike.
+#
+# Turn k of two backends lie next to each other in time; the order of turns is reversed each round (ABBA).
 
 PREPARE_SECONDS = 300.0  # compiling counts
 WARM_SECONDS = 120.0
@@ -60,7 +64,7 @@ def measure(
     for number in range(pace.rounds):
         if number >= LEAST_ROUNDS and time.monotonic() - started >= pace.busy_seconds:
             break
-        order = pacing.order([name for name in prepared if name not in table.out], number)
+        order = suites.order([name for name in prepared if name not in table.out], number)
         replies = [_turn(table, name, pace, watch, after_turn) for name in order]
         if all(reply["finished"] for reply in replies if reply):
             break
@@ -157,3 +161,49 @@ class _Table:
 
     def _lose(self, backend: str, failure: WorkerFailed) -> None:
         self.out[backend] = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
+
+
+# The live workers of one replicate.
+
+
+class Workers:
+    """The live workers of a replicate, by backend. A dead one is replaced when it is next needed."""
+
+    def __init__(self, cpus: Sequence[int], cache: Path, code: Code = HERE) -> None:
+        self.cpus, self.cache, self.code = cpus, cache, code
+        self.live: dict[str, WorkerProcess] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.live.values():
+            worker.end()  # all of them before any is waited for
+        for backend in list(self.live):
+            self.drop(backend)
+
+    def start(self, backends: Iterable[str]) -> None:
+        for backend in sorted(backends):
+            self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
+
+    def get(self, backends: Sequence[str]) -> tuple[dict[str, WorkerProcess], dict[str, Reply]]:
+        """Live workers, and a typed outcome for each backend whose worker would not start.
+
+        Returns once every worker has started: none of them imports while another is timed.
+        """
+        ready: dict[str, WorkerProcess] = {}
+        replies: dict[str, Reply] = {}
+        self.start(set(backends) - self.live.keys())
+        for worker in self.live.values():
+            with contextlib.suppress(WorkerFailed):  # said again below, if it is one of those wanted
+                worker.await_start()
+        for backend in backends:
+            try:
+                self.live[backend].await_start()
+                ready[backend] = self.live[backend]
+            except WorkerFailed as failure:
+                replies[backend] = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
+        return ready, replies
+
+    def drop(self, backend: str) -> None:
+        self.live.pop(backend).close()

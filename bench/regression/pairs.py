@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import impls
-from bench.harness import pace, standalone, study
+from bench.harness import standalone, study, suites
 from bench.harness.case import Case
-from bench.harness.pace import Pace
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.machine import processors
+from bench.harness.suites import Pace
+from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
 from bench.processes import scratch, turns
 from bench.processes.code import Code
 from bench.processes.process import WorkerProcess
-from bench.processes.turns import Reply
-from bench.processes.workers import Workers
+from bench.processes.turns import Reply, Workers
 from bench.worker import room
 from results.record import Measurement, Record, measurement_from_dict
 from results.store import Writer
@@ -76,7 +75,7 @@ class Pairs:
 
     @property
     def cpus(self) -> tuple[int, ...]:
-        return processors.usable()[: self.plan.threads]
+        return system.usable()[: self.plan.threads]
 
     def measure(self, wanted: Mapping[Question, Sequence[int]]) -> None:
         """Measure the pairs with these numbers that are not measured yet, one number after the other, cases shuffled.
@@ -114,7 +113,7 @@ class Pairs:
 
     def _one_after_the_other(self, questions: Sequence[Question], number: int) -> None:
         """One pair of workers for questions that share their backends."""
-        order = pace.order(SIDES, number)
+        order = suites.order(SIDES, number)
         with scratch.folder() as cache:
             folders: dict[Side, Path] = {side: cache / side for side in SIDES}
             timed = [question for question in questions if not study.get(question.study).measures_alone(question.case)]
@@ -167,9 +166,9 @@ class Pairs:
             else:
                 replies[side] = failed[backend]
         with Watch(question.case.spec.device) as conditions:
-            pace = PACES[self.plan.suite]
+            suites = PACES[self.plan.suite]
             note = conditions.note_turn
-            replies |= turns.measure(ready, question.case.to_dict(), pace, number == 0, watch, after_turn=note)
+            replies |= turns.measure(ready, question.case.to_dict(), suites, number == 0, watch, after_turn=note)
         invalid = conditions.invalid()
         seconds = (time.monotonic() - clock) / len(crews)
         records = {}

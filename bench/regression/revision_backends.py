@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import impls
-from bench.machine import environment, git
+from bench.machine import environment
 
 VARIABLE = "LSTM_BENCH_BACKENDS"
 # Told to workers of a revision: its checkout, and the working tree whose modules must not stand in for the revision's.
@@ -85,7 +85,7 @@ class RevisionBackends:
     def state_hash(self, harness: str) -> str:
         """Of the harness, the revision's tree, what is not committed in it, and its backends' files."""
         found = hashlib.sha256(f"{harness} {' '.join(self.paths)}\n".encode())
-        tree = git.ask(self.tree, "rev-parse", "HEAD^{tree}", seconds=environment.GIT_SECONDS)
+        tree = environment.ask(self.tree, "rev-parse", "HEAD^{tree}", seconds=environment.GIT_SECONDS)
         found.update(tree.text.encode())
         for path in [*self._changed(), *self.files().values()]:
             found.update(f"{path.relative_to(self.tree).as_posix()} ".encode())
@@ -133,7 +133,7 @@ class RevisionBackends:
         return file.relative_to(self.tree).as_posix()
 
     def _changed(self) -> list[Path]:
-        answer = git.ask(
+        answer = environment.ask(
             self.tree, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".", *environment.NOT_CODE,
             seconds=environment.GIT_SECONDS,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree."""
+"""Revisions of a repository: checkouts, environments, and git's bisection over them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import tempfile
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from bench.machine import git
+from bench.machine import environment
 from bench.machine.environment import GIT_SECONDS
 from bench.processes import scratch
 from bench.processes.code import ROOT, Code
 from bench.regression.revision_backends import RevisionBackends, link_harness
+
+# Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree.
 
 INSTALL_SECONDS = 3600.0
 WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
@@ -66,10 +69,14 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         """What git prints. Raises `RevisionError` with git's own complaint."""
-        command = git.command(self.folder, *arguments)
+        command = environment.command(self.folder, *arguments)
         try:
             run = subprocess.run(
-                command, capture_output=True, encoding="utf-8", errors="surrogateescape", env=git.variables() | {"LC_ALL": "C"}
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="surrogateescape",
+                env=environment.variables() | {"LC_ALL": "C"},
             )
         except FileNotFoundError:
             raise NotARepository("git is not installed, and revisions cannot be had without it") from None
@@ -87,7 +94,7 @@ class Repository:
 
     def has(self, commit: str, path: str) -> bool:
         """Whether a commit holds a file or folder, by its path from the root."""
-        return git.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
+        return environment.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
 
     def resolve(self, name: str) -> str:
         """The full hash of a revision, a branch or a tag."""
@@ -180,7 +187,7 @@ def _pip(python: str, arguments: list[str]) -> None:
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS, check=True,
-        env=git.variables(),
+        env=environment.variables(),
     )  # fmt: skip
 
 
@@ -228,3 +235,52 @@ def working_tree(repository: Repository) -> Iterator[Code]:
     """The backends of the working tree as it is, with whatever is not committed, and the installed harness."""
     with scratch.folder("harness") as folder:
         yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, folder)))
+
+
+# `git bisect` in a worktree of its own: git chooses the commit to judge, and narrows down by what is said of it.
+#
+# The user's checkout, and a bisection that may be going on in it, are not touched.
+
+Word = Literal["good", "bad", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bisection:
+    """A bisection under way. `worktree` has no files; git keeps its notes there."""
+
+    worktree: Repository
+
+    def next(self) -> str | None:
+        """The commit to judge; None where no judgement would narrow it down further."""
+        return None if self.candidates() else self.worktree.git("rev-parse", "BISECT_HEAD")
+
+    def judge(self, commit: str, word: Word) -> None:
+        try:
+            self.worktree.git("bisect", word, commit)
+        except RevisionError:
+            if not self.candidates():  # git also fails where only skipped commits are left
+                raise
+
+    def candidates(self) -> list[str]:
+        """Once it is over: the first bad commit, or all that could be it where skipped ones lie between; in git's order."""
+        said = self.worktree.git("bisect", "log")
+        found = re.findall(r"^# (?:possible )?first bad commit: \[(\w+)\]", said, flags=re.MULTILINE)
+        return list(dict.fromkeys(found))
+
+
+@contextmanager
+def bisection(repository: Repository, good: str, bad: str) -> Iterator[Bisection]:
+    """Between two commits along first parents, gone again afterwards.
+
+    Raises `NoSpan` where good does not precede bad.
+    """
+    along = repository.git("rev-list", "--first-parent", bad).split()
+    if good not in along[1:]:
+        raise NoSpan(
+            f"{repository.short(good)} does not lie before {repository.short(bad)} along first parents, so there is nothing "
+            "between them to search; name an ancestor as GOOD"
+        )
+    with repository.checkout(bad, "--no-checkout") as worktree:
+        inside = replace(repository, folder=worktree)
+        inside.git("bisect", "start", "--no-checkout", "--first-parent", bad, good)
+        yield Bisection(inside)

@@ -9,9 +9,9 @@ import impls
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.suites import SUITES, Suite, offered
-from bench.machine import processors
+from bench.machine import system
 from bench.processes import scratch, turns
-from bench.processes.workers import Workers
+from bench.processes.turns import Workers
 from bench.worker.prepare import NULL
 from impls import UnknownName
 
@@ -47,7 +47,7 @@ def median_seconds(study_name: str, key: str, backend: str) -> float:
     where it fails.
     """
     case = cases(study_name)[key]
-    with scratch.folder() as cache, Workers(processors.usable(), cache) as workers:
+    with scratch.folder() as cache, Workers(system.usable(), cache) as workers:
         ready, replies = workers.get([backend])
         replies |= turns.measure(ready, case.to_dict(), suite().pace, True, lambda _: None)
     reply = replies[backend]

@@ -16,10 +16,10 @@ from typing import Literal
 
 from bench.harness.case import Case, Factor
 from bench.worker import prepare
-from bench.worker.clock import calls_per_sample, clock_for
 from bench.worker.prepare import Prepared
+from bench.worker.timing import calls_per_sample, clock_for
 from impls import LSTMSpec, LSTMStackSpec, Spec, TransformerSpec
-from impls.specs.sizes import Device
+from impls.specs.model import Device
 
 By = Literal["parameters", "flops", "time"]
 Cost = Callable[[Spec], float]

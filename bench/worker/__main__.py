@@ -25,9 +25,8 @@ from bench.harness.case import Case
 from bench.harness.paths import Places, settle
 from bench.regression import revision_backends
 from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare, room
-from bench.worker.clock import clock_for
-from bench.worker.sampling import HOST_BOUND, SETTLE_SECONDS, Sampler, is_host_bound
-from impls.specs.sizes import Device
+from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
+from impls.specs.model import Device
 from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:

@@ -46,8 +46,8 @@ import numpy as np
 import impls
 from bench.harness.case import Case
 from impls import Backend, Loaded, SupportsGraph
-from impls.frameworks.numpy import activations
-from impls.frameworks.numpy.activations import Off
+from impls.frameworks.numpy import arithmetic
+from impls.frameworks.numpy.arithmetic import Off
 from impls.specs.recurrent import Recurrent
 
 REFERENCES = "LSTM_BENCH_REFERENCES"  # a run's folder of the reference's answers; its workers share them
@@ -192,7 +192,7 @@ def remembered(name: str, compute: Callable[[], Answer]) -> Answer:
     answer in 16 bits at H = 2048."""
     if not (folder := os.environ.get(REFERENCES)):
         return compute()
-    if off := activations.off():
+    if off := arithmetic.off():
         name += f" with activations off by {off.sigmoid:.9g} and {off.tanh:.9g}"
     path = Path(folder) / (hashlib.sha256(name.encode()).hexdigest()[:32] + ".npz")
     if path.exists():
@@ -218,7 +218,7 @@ def naive_errors_of(dtype: str, answer_in: Callable[[str], Answer], oracle: Answ
     chosen = [Off(off.sigmoid * unit, off.tanh * unit) for off in OFF_ULPS] if dtype == "float32" else [None]
     largest = dict.fromkeys(oracle, 0.0)
     for off in chosen:
-        with activations.off_by(off):
+        with arithmetic.off_by(off):
             naive = answer_in(stand_in)
         for name, expected in oracle.items():
             error = scale * float(np.max(np.abs(naive[name].astype(np.float64) - expected)))

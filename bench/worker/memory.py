@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness.case import Case
-from bench.machine import nvml, systems
+from bench.machine import system
 from bench.worker import prepare, room
 from results.record import Measurement
 
@@ -87,7 +87,7 @@ def host_peak() -> int:
     if status.exists():
         return 1024 * _kibibytes(status, "VmHWM")
     if sys.platform == "win32":
-        raise systems.UnsupportedSystem
+        raise system.UnsupportedSystem
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -113,13 +113,13 @@ def _device_peaks() -> Iterator[Peaks]:
     used = Gauge()
     baseline = used.read()
     highest, stop = [baseline], threading.Event()
-    failures: list[nvml.NoNVML] = []
+    failures: list[system.NoNVML] = []
 
     def watch() -> None:
         while not stop.wait(SAMPLE_SECONDS):
             try:
                 highest.append(used.read())
-            except nvml.NoNVML as error:  # in a thread of its own nobody would hear of it
+            except system.NoNVML as error:  # in a thread of its own nobody would hear of it
                 failures.append(error)
                 return
 
@@ -151,7 +151,7 @@ class Gauge:
     """
 
     def __init__(self) -> None:
-        self.module, self.gpu = nvml.first_gpu()
+        self.module, self.gpu = system.first_gpu()
         self.own = self._of_process() is not None
         self.whose = OF_PROCESS if self.own else OF_DEVICE
 
@@ -161,7 +161,7 @@ class Gauge:
             return device_bytes()
         used = self._of_process()
         if used is None:
-            raise nvml.NoNVML("NVML does not tell any more what this process uses")
+            raise system.NoNVML("NVML does not tell any more what this process uses")
         return used
 
     def _of_process(self) -> int | None:
@@ -176,8 +176,8 @@ class Gauge:
 
 def device_bytes() -> int:
     """Memory in use on GPU 0, by NVML, whoever uses it."""
-    module, gpu = nvml.first_gpu()
+    module, gpu = system.first_gpu()
     try:
         return int(module.nvmlDeviceGetMemoryInfo(gpu).used)
     except module.NVMLError as error:
-        raise nvml.NoNVML(f"NVML does not tell what memory is used: {error}") from error
+        raise system.NoNVML(f"NVML does not tell what memory is used: {error}") from error

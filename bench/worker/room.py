@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.costs import training
 from bench.harness.case import Case
-from bench.machine import cgroup, nvml
+from bench.machine import system
 from impls import SSMSpec
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "ArrayMemoryError")
@@ -61,15 +61,15 @@ def free_bytes(device: str) -> int | None:
     neither can be told."""
     if device == "cuda":
         try:
-            module, gpu = nvml.first_gpu()
-        except nvml.NoNVML:
+            module, gpu = system.first_gpu()
+        except system.NoNVML:
             return None
         return int(module.nvmlDeviceGetMemoryInfo(gpu).free)
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
     line = next(line for line in meminfo.read_text(encoding="utf-8").splitlines() if line.startswith("MemAvailable"))
-    available, allowed = 1024 * int(line.split()[1]), cgroup.free_bytes()
+    available, allowed = 1024 * int(line.split()[1]), system.free_bytes()
     return available if allowed is None else min(available, allowed)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch, filled
-from impls.frameworks.numpy import gru, lstm, residual, rnn
-from impls.frameworks.numpy.tensorfloat32 import TensorFloat32
+from impls.frameworks.numpy import models as numpy_models
+from impls.frameworks.numpy import recurrent
+from impls.frameworks.numpy.arithmetic import TensorFloat32
 from impls.interface import Phase
 from impls.params import Params, check_params
 from impls.specs.recurrent import Recurrent, Spec
@@ -23,7 +24,7 @@ with contextlib.suppress(ImportError):
 
 RUNS = ("numpy",)
 DEVICES = ("cpu",)
-LAYERS = {"lstm": lstm.Layer, "gru": gru.Layer, "rnn": rnn.Layer}
+LAYERS = {"lstm": recurrent.LSTMLayer, "gru": recurrent.GRULayer, "rnn": recurrent.RNNLayer}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
@@ -36,12 +37,12 @@ def _no_bfloat16(spec: Spec) -> str | None:
     return None
 
 
-def load(spec: Spec, params: Params, batch: Batch) -> Network | residual.Network:
+def load(spec: Spec, params: Params, batch: Batch) -> Network | numpy_models.Network:
     if reason := _no_bfloat16(spec):
         raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
-    return Network(spec, params, batch) if isinstance(spec, Recurrent) else residual.Network(spec, params, batch)
+    return Network(spec, params, batch) if isinstance(spec, Recurrent) else numpy_models.Network(spec, params, batch)
 
 
 class Network:

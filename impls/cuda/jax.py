@@ -16,8 +16,8 @@ from jax.experimental.buffer_callback import buffer_callback
 from torch.utils.dlpack import DLDeviceType
 
 from impls.cuda.select.plan import Design, Memory
-from impls.cuda.torch.operands import check_layer
 from impls.cuda.torch.ops import lstm_layer, lstm_layer_backward
+from impls.cuda.torch.recurrence import check_layer
 
 Choice = tuple[Design, Memory, bool]
 

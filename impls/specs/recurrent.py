@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from impls.specs.model import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
 from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec
-from impls.specs.sizes import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
 from impls.specs.transformer import TransformerSpec
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from impls.specs.model import ModelSpec, Shapes
-from impls.specs.sizes import require_sizes
+from impls.specs.model import ModelSpec, Shapes, require_sizes
 
 
 @dataclass(frozen=True, slots=True)

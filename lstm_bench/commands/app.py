@@ -104,12 +104,13 @@ def run(
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
-    from bench.machine import systems
+    from bench.machine import system
     from lstm_bench import device_policy, running
-    from lstm_bench.views import duration, progress, run_summary
+    from lstm_bench.views import progress, run_summary
+    from lstm_bench.views import run_summary as views_run_summary
 
-    systems.require_measuring()
-    budget = duration.seconds(time_budget) if time_budget else None
+    system.require_measuring()
+    budget = views_run_summary.seconds(time_budget) if time_budget else None
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
             ended, footer = running.measured(

@@ -10,14 +10,12 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from analysis.regression.comparison import NotComparable, NothingInCommon, Row
-from analysis.regression.comparison_view import interval, note
+from analysis.regression.comparison import NotComparable, NothingInCommon, Row, interval, note
 from analysis.statistics.decision import STAGES, Decision, Verdict
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.regression.bisection import Word, bisection
 from bench.regression.comparison import Contender
-from bench.regression.revisions import Repository, RevisionError
+from bench.regression.revisions import Repository, RevisionError, Word, bisection
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, UnclearSides
 

@@ -69,7 +69,7 @@ def compare(
     wait: Wait = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
-    from analysis.regression import comparison_view
+    from analysis.regression import comparison
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
     from lstm_bench.views import progress, tables
@@ -88,12 +88,12 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        files.write_text(markdown, comparison_view.markdown(*said))
+        files.write_text(markdown, comparison.markdown(*said))
     if as_json:
-        print(json.dumps(comparison_view.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
+        print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
-        tables.comparison(comparison_view.texts(outcome.rows))
-        summary = "\n".join([comparison_view.headline(outcome.rows, outcome.overall), *outcome.remarks])
+        tables.comparison(comparison.texts(outcome.rows))
+        summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
         print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
 
@@ -105,13 +105,13 @@ def compared(
     seed: int = 0, repository: Path | None = None, backends_path: str | None = None, build_environments: bool = False,
 ) -> Outcome:  # fmt: skip
     """What `compare` shows; its options are those of the command."""
-    from bench.machine import systems
+    from bench.machine import system
     from bench.regression.user_repository import known_backends
     from lstm_bench.commands import compare as comparing
     from results import store
 
     if {comparing.kind(base), comparing.kind(new)} != {"run"}:
-        systems.require_measuring()
+        system.require_measuring()
     certificate = _certificate(certificates, threads, suite, scale, base)
     meant = comparing.repository_of(base, new, repository, backends_path)
     options = _options(meant, build_environments, memory, location, certificate)
@@ -138,14 +138,14 @@ def certify(
     wait: Wait = False,
 ) -> None:
     """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
-    from bench.machine import systems
+    from bench.machine import system
     from bench.regression.user_repository import WORKING_TREE, find
     from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from lstm_bench.views import tables
     from results import store
 
-    systems.require_measuring()
+    system.require_measuring()
     meant = find(repository, backends_path, revisions=repository is not None)
     with _measuring(meant, [WORKING_TREE], suite, backend, where, threads, scale, wait) as (chosen, display):
         options = comparing.Options(meant)
@@ -179,13 +179,13 @@ def bisect(
 
     A search that was interrupted goes on by the same command.
     """
-    from bench.machine import systems
+    from bench.machine import system
     from bench.regression.user_repository import find
     from lstm_bench.commands import bisecting
     from lstm_bench.views import bisection
     from results import store
 
-    systems.require_measuring()
+    system.require_measuring()
     certificate = _certificate(certificates, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
     options = _options(meant, build_environments, False, location, certificate)
@@ -220,9 +220,9 @@ def _plan(what: str, backends: list[str], where: list[str] | None, **options: An
     Raises `UnsupportedSystem` on Windows, `Unavailable` where it needs a GPU and there is none.
     """
     from bench.harness import plan
-    from bench.machine import systems
+    from bench.machine import system
 
-    systems.require_measuring()
+    system.require_measuring()
     chosen = plan.make(what, backends, where or [], **options)
     plan.require_device(chosen)
     return chosen
@@ -232,11 +232,11 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
     """The one for what will be measured here or, where `base` is a run on disk, for what was measured then."""
     from analysis.regression import certificate
     from bench.harness import plan
-    from bench.machine import processors
+    from bench.machine import system
     from lstm_bench.commands import certify, compare
     from results import store
 
-    root, usable = folder or store.CERTIFICATES, len(processors.usable())
+    root, usable = folder or store.CERTIFICATES, len(system.usable())
     if base and compare.kind(base) == "run":
         return certificate.newest_for(root, store.read(store.only(Path(base))).header)
     return certify.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
@@ -284,13 +284,13 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    from bench.machine import systems
+    from bench.machine import system
     from bench.regression.user_repository import find
     from lstm_bench import device_policy
     from lstm_bench.commands import tracking
     from results import store
 
-    systems.require_measuring()
+    system.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
     with _measuring(meant, newest_first, suite, backend, where, threads, scale, wait) as (chosen, display):

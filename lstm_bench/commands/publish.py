@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from analysis import AnalysisError
-from analysis.regression import asv_files, history
+from analysis.regression import history
+from analysis.regression import history as regression_history
 from analysis.regression.history import Locate
-from bench.machine import git
+from bench.machine import environment
 from bench.processes import scratch
 from bench.regression.revisions import Repository
 
@@ -23,7 +24,7 @@ def export(root: Path, repository: Repository, to: Path, locate: Locate = histor
     order = repository.order()
     stamps = repository.git("log", "--first-parent", "--format=%H %ct", "HEAD").splitlines()
     dates = {commit: int(seconds) * 1000 for commit, seconds in (line.split() for line in stamps)}
-    return asv_files.export(history.series(runs, order, locate), runs, dates, to)
+    return regression_history.export(history.series(runs, order, locate), runs, dates, to)
 
 
 def export_and_publish(
@@ -48,7 +49,7 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         configuration = folder / "asv.conf.json"
         configuration.write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
-        run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=git.variables())
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=environment.variables())
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.regression.comparison_view import interval
+from analysis.regression.comparison import interval
 from bench.regression.revisions import Repository
 from lstm_bench.commands.bisecting import Bisected
 

@@ -23,13 +23,13 @@ READING_SECONDS = 1.0
 
 def doctor(as_json: bool, thorough: bool) -> None:
     """Examine the backends and the machine, and print what was found."""
-    from bench.machine import doctor, environment, noise, processors
+    from bench.machine import doctor, environment, noise, system
 
     with _working(f"importing the backends{' and validating their outputs' * thorough}"):
         findings = [finding for finding in doctor.examine(thorough=thorough) if finding.backend != "null"]
         reading = noise.read(READING_SECONDS)
     machine = {
-        "cpu": environment.cpu_model(), "processors": len(processors.usable()), "gpus": environment.gpu_list(),
+        "cpu": environment.cpu_model(), "processors": len(system.usable()), "gpus": environment.gpu_list(),
         "packages": environment.packages(),
     }  # fmt: skip
     certified = _certificate()
@@ -146,15 +146,15 @@ def _heading(screen: Console, text: str) -> None:
 
 def _certificate() -> str | None:
     """What the newest certificate of this machine says of suite quick, with all processors; None where there is none."""
-    from bench.machine import systems
+    from bench.machine import system
 
-    if not systems.MEASURES:
+    if not system.MEASURES:
         return None
-    from bench.machine import processors
+    from bench.machine import system
     from lstm_bench.commands import certify
     from results import store
 
-    found = certify.here(store.CERTIFICATES, len(processors.usable()), "quick")
+    found = certify.here(store.CERTIFICATES, len(system.usable()), "quick")
     return None if found is None else f"{found.sentence} ({found.made[:10]})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.regression.comparison_view import change
+from analysis.regression.comparison import change
 from analysis.regression.history import Series
 from analysis.report.words import scaled
 from bench.regression.revisions import Repository

@@ -8,10 +8,10 @@ import uuid
 import pytest
 
 from bench.harness.case import Case
-from bench.harness.pace import Pace
-from bench.machine import processors
+from bench.harness.suites import Pace
+from bench.machine import system
 from bench.processes import turns
-from bench.processes.workers import Workers
+from bench.processes.turns import Workers
 from impls import backends
 from impls.specs.recurrent import LSTMSpec
 from tests.faults import hostile, processes
@@ -42,7 +42,7 @@ def test_a_hostile_backend_costs_its_own_case(folder, tmp_path, monkeypatch, beh
         for limit in ("WARM_SECONDS", "TURN_SECONDS"):
             monkeypatch.setattr(turns, limit, 2.0)
     said: dict[str, turns.Reply] = {}
-    with Workers(processors.usable()[:1], tmp_path) as workers:
+    with Workers(system.usable()[:1], tmp_path) as workers:
         for _ in range(2):  # the second time it may already be out, and its worker is a new one
             ready, unready = workers.get([behaviour.name, GOOD])
             replies = unready | turns.measure(ready, CASE.to_dict(), PACE, True, lambda _: None)

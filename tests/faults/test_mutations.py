@@ -14,7 +14,7 @@ import torch
 from analysis.regression import certificate
 from analysis.report import export, load, show
 from analysis.report import page as report
-from bench.studies.quality import checkpoint
+from bench.studies.quality import training
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
 from tests.faults.dose import is_full
@@ -142,12 +142,12 @@ CONFIGURATION = {"cell": "lstm", "updates": 6}
 
 def a_checkpoint(folder: Path) -> bytes:
     path = folder / "whole.pt"
-    checkpoint.save(path, CONFIGURATION, {"weights": torch.arange(12.0), "losses": [1.0, 0.5], "step": 3})
+    training.save(path, CONFIGURATION, {"weights": torch.arange(12.0), "losses": [1.0, 0.5], "step": 3})
     return path.read_bytes()
 
 
 def read_checkpoint(path: Path) -> None:
-    state = checkpoint.load(path, CONFIGURATION)
+    state = training.load(path, CONFIGURATION)
     assert torch.equal(state["weights"], torch.arange(12.0)) and state["losses"] == [1.0, 0.5], "another state was loaded"
 
 
@@ -179,7 +179,7 @@ def test_no_traceback_reaches_the_user(tmp_path, kind):
             felt += bool(said)
         except Exception as error:
             felt += 1
-            known = isinstance(error, checkpoint.BadCheckpoint) or exit_codes.of(error) != exit_codes.DEFECT
+            known = isinstance(error, training.BadCheckpoint) or exit_codes.of(error) != exit_codes.DEFECT
             assert known, f"{mutation.__name__} {number}: {path}"
             assert str(path) in str(error) or path.name in str(error), error
     assert felt > PER_KIND / 4, "the mutations are felt"
@@ -191,8 +191,8 @@ def test_any_flipped_bit_of_a_checkpoint_is_found(tmp_path):
     path = tmp_path / "flipped.pt"
     for bit in bits:
         path.write_bytes(content[: bit // 8] + bytes([content[bit // 8] ^ (1 << bit % 8)]) + content[bit // 8 + 1 :])
-        with pytest.raises(checkpoint.BadCheckpoint, match=r"flipped\.pt"):
-            checkpoint.load(path, CONFIGURATION)
+        with pytest.raises(training.BadCheckpoint, match=r"flipped\.pt"):
+            training.load(path, CONFIGURATION)
 
 
 def test_repeated_outcomes_count_once_and_are_named(tmp_path):

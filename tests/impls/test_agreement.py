@@ -13,7 +13,7 @@ from bench.worker import agreement
 from bench.worker.agreement import Disagreement, check, naive_errors, reference
 from impls import Batch, GRUSpec, LSTMSpec, Params, Phase, RNNSpec, Spec
 from impls.backends import numpy as right
-from impls.frameworks.numpy.tensorfloat32 import rounded
+from impls.frameworks.numpy.arithmetic import rounded
 from impls.specs.recurrent import DType
 
 CASE = Case(LSTMSpec(5, 7, num_layers=2), 12, 3, "forward_backward", initial_state=True)

@@ -10,7 +10,7 @@ import torch
 from bench.harness.case import Case
 from bench.worker import agreement
 from impls import LSTMSpec
-from impls.draw import Draw, keyed
+from impls.batch import Draw, keyed
 from impls.frameworks.jax import network as jax_network
 from impls.frameworks.torch import network as torch_network
 

@@ -14,8 +14,8 @@ from bench.worker.agreement import Disagreement, answer, check, check_against
 from bench.worker.prepare import Skip, prepare
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 from impls.batch import InvalidBatch
-from impls.frameworks.torch.models import scan
-from impls.specs.sizes import InvalidSpec
+from impls.frameworks.torch.models import parts
+from impls.specs.model import InvalidSpec
 from tests.impls.test_conformance import backend_for
 from tests.impls.test_oracle import nudged
 
@@ -143,7 +143,7 @@ def test_the_parallel_scan_is_the_sequential_one(steps: int) -> None:
     a, h = a.sigmoid(), torch.randn(2, 5, generator=random, dtype=torch.float64)
     inputs = [value.requires_grad_() for value in (a, b, h)]
     cotangent = torch.randn(steps, 2, 5, generator=random, dtype=torch.float64)
-    results = [way(*inputs) for way in (scan.sequential, scan.parallel)]
+    results = [way(*inputs) for way in (parts.sequential, parts.parallel)]
     torch.testing.assert_close(*results, rtol=1e-14, atol=1e-14)
     for by_steps, at_once in zip(*(torch.autograd.grad(result, inputs, cotangent) for result in results), strict=True):
         torch.testing.assert_close(at_once, by_steps, rtol=1e-13, atol=1e-13)
@@ -152,7 +152,7 @@ def test_the_parallel_scan_is_the_sequential_one(steps: int) -> None:
 def test_a_scan_that_forgets_its_start_is_noticed() -> None:
     a, b, h = torch.full((4, 1), 0.5), torch.ones(4, 1), torch.ones(1)
     with pytest.raises(AssertionError):
-        torch.testing.assert_close(scan.parallel(a, b, 0 * h), scan.sequential(a, b, h))
+        torch.testing.assert_close(parts.parallel(a, b, 0 * h), parts.sequential(a, b, h))
 
 
 @pytest.mark.parametrize("name", [name for name in impls.names() if name != "null"])

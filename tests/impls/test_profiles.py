@@ -7,7 +7,7 @@ import torch
 from bench.harness.case import Case
 from bench.worker import agreement, prepare
 from impls import LSTMSpec, profiles
-from impls.frameworks.torch import profile
+from impls.frameworks.torch import graph
 
 CASE = Case(LSTMSpec(4, 5), 6, 2)
 
@@ -44,7 +44,7 @@ def test_a_look_that_failed_keeps_nothing(tmp_path):
 def test_a_second_worker_reads_what_ran_from_the_first_ones_pass(tmp_path, monkeypatch):
     monkeypatch.setenv(agreement.REFERENCES, str(tmp_path))
     first = prepare.prepare(CASE, "torch").provenance
-    monkeypatch.setattr(profile, "_seen", lambda call, device: ["aten::_cudnn_rnn"])
+    monkeypatch.setattr(graph, "_seen", lambda call, device: ["aten::_cudnn_rnn"])
     assert prepare.prepare(CASE, "torch").provenance == first
     monkeypatch.delenv(agreement.REFERENCES)
     try:

@@ -18,8 +18,8 @@ from bench.harness.case import Case
 from bench.worker import agreement
 from impls import GRUSpec, LSTMSpec, LSTMStackSpec, RNNSpec, Spec
 from impls.backends import numpy as numpy_backend
-from impls.frameworks.numpy import activations
-from impls.frameworks.numpy.activations import Off
+from impls.frameworks.numpy import arithmetic
+from impls.frameworks.numpy.arithmetic import Off
 
 UNIT = 2.0**-23
 SYSTEMATIC, RANDOM = 8.0, 13.0  # units: either gives what was seen
@@ -68,7 +68,7 @@ def answered(case: Case) -> agreement.Answer:
 def of_a_library(case: Case, monkeypatch) -> Iterator[agreement.Answer]:
     """Answers of five libraries: four whose activations are always off, one whose are off at random."""
     for off in SIGNS:
-        with activations.off_by(off):
+        with arithmetic.off_by(off):
             found = answered(case)
         yield found
     random = np.random.default_rng(0)
@@ -77,8 +77,8 @@ def of_a_library(case: Case, monkeypatch) -> Iterator[agreement.Answer]:
         values += (RANDOM * UNIT * random.uniform(-1, 1, values.shape)).astype(np.float32)
 
     with monkeypatch.context() as patch:
-        patch.setattr(activations, "move_sigmoid", move)
-        patch.setattr(activations, "move_tanh", move)
+        patch.setattr(arithmetic, "move_sigmoid", move)
+        patch.setattr(arithmetic, "move_tanh", move)
         found = answered(case)
     yield found
 
@@ -128,7 +128,7 @@ NETWORKS: list[tuple[Spec, int]] = [
 
 @pytest.mark.parametrize("spec, steps", NETWORKS, ids=lambda value: getattr(value, "cell", str(value)))
 def test_other_networks_lie_within_it_too(spec, steps, adding_one_after_another, monkeypatch):
-    monkeypatch.setattr("impls.frameworks.numpy.residual.TensorFloat32", OneAfterAnother)
+    monkeypatch.setattr("impls.frameworks.numpy.models.TensorFloat32", OneAfterAnother)
     case = Case(spec, steps, 8, "forward_backward", initial_state=True)
     oracle = agreement.reference(case, "float64")
     bounds = allowed(case, oracle)
@@ -139,10 +139,10 @@ def test_other_networks_lie_within_it_too(spec, steps, adding_one_after_another,
 
 def test_activations_are_off_inside_alone():
     before = agreement.reference(SEEN, "float32")["outputs"]
-    with pytest.raises(KeyError), activations.off_by(SIGNS[0]):
+    with pytest.raises(KeyError), arithmetic.off_by(SIGNS[0]):
         assert not np.array_equal(agreement.reference(SEEN, "float32")["outputs"], before)
         raise KeyError
-    assert activations.off() is None
+    assert arithmetic.off() is None
     np.testing.assert_array_equal(agreement.reference(SEEN, "float32")["outputs"], before)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_bench
-from bench.harness import pace
+from bench.harness import suites
 from bench.machine import lock, noise
 from impls import Unavailable
 from lstm_bench import measuring
@@ -103,14 +103,14 @@ def test_the_order_of_rounds_alternates():
     table(world, 1e-3, 1e-3, 1e-3)
     turns = world.order[-9:]
     assert "".join(name[1] for name in turns) in ("012101210", "210121012", "121012101", "101210121")  # ends of rounds meet
-    assert [pace.order(["a", "b"], number) for number in (0, 1, 2)] == [["a", "b"], ["b", "a"], ["a", "b"]]
+    assert [suites.order(["a", "b"], number) for number in (0, 1, 2)] == [["a", "b"], ["b", "a"], ["a", "b"]]
 
 
 @pytest.mark.parametrize("budget", [2.0, 40.0])
 def test_it_ends_about_when_it_was_told_to_and_takes_ten_rounds_at_least(budget: float):
     world = World(0, drift=0.0)
     found = table(world, 1e-3, 1e-3, budget=budget)
-    assert found.rounds >= pace.LEAST_ROUNDS and found.rounds % 2 == 0
+    assert found.rounds >= suites.LEAST_ROUNDS and found.rounds % 2 == 0
     assert 0.9 * budget < world.time < budget + 1.5
     assert len(found["f0"].samples) > 20 * found.rounds, "the last turns are as long as the first"
 

@@ -14,7 +14,7 @@ import sys
 import time
 from multiprocessing import get_context
 
-from bench.machine import processors
+from bench.machine import system
 
 NEIGHBOURS = 3
 
@@ -35,7 +35,7 @@ def main() -> int:
     if not sys.argv[1:]:
         print("name the command to disturb: python -m tests.perf.noise COMMAND…", file=sys.stderr)
         return 2
-    cpu = processors.usable()[0]
+    cpu = system.usable()[0]
     started = [get_context("spawn").Process(target=disturb, args=(seed, cpu), daemon=True) for seed in range(NEIGHBOURS)]
     for neighbour in started:
         neighbour.start()

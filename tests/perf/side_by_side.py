@@ -26,7 +26,7 @@ from scipy import stats
 
 from analysis.statistics.ratios import LOCATIONS
 from bench.harness import plan
-from bench.machine import environment, processors
+from bench.machine import environment, system
 from bench.processes.code import ROOT
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options
@@ -92,7 +92,7 @@ def by_timer(asked: plan.Plan) -> Times:
 
 def alone(command: list[str], **variables: str) -> str:
     """On the processor that the paired comparison uses, with one thread."""
-    pinned = ["taskset", "--cpu-list", str(processors.usable()[0]), *command]
+    pinned = ["taskset", "--cpu-list", str(system.usable()[0]), *command]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     run = subprocess.run(pinned, cwd=ROOT, env=os.environ | threads | variables, capture_output=True, text=True, timeout=300)
     if run.returncode:

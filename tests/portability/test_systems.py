@@ -16,7 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.machine import doctor, environment, lock, systems
+from bench.machine import doctor, environment, lock
+from bench.machine import system as machine_system
 from bench.processes import process
 from bench.processes.code import ROOT
 from bench.worker import memory
@@ -47,7 +48,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 def test_without_what_windows_lacks_every_module_is_imported_and_stored_runs_are_read_and_measuring_refuses():
     answer = python(str(HERE / "as_on_windows.py"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert answer.stdout.count(systems.WHAT_TO_DO) == 12 and "doctor: exit code 0" in answer.stdout
+    assert answer.stdout.count(machine_system.WHAT_TO_DO) == 12 and "doctor: exit code 0" in answer.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks first for what Linux has")
@@ -69,15 +70,15 @@ def test_a_module_that_needs_what_windows_lacks_is_found(tmp_path: Path, needs: 
 def test_what_would_start_a_process_or_take_the_lock_refuses_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Whoever does not come by the command line."""
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(systems, "MEASURES", False)
-    with pytest.raises(systems.UnsupportedSystem, match="use WSL2"):
+    monkeypatch.setattr(machine_system, "MEASURES", False)
+    with pytest.raises(machine_system.UnsupportedSystem, match="use WSL2"):
         process.WorkerProcess("numpy", (0,), tmp_path)
-    with pytest.raises(systems.UnsupportedSystem), lock.device_lock("cpu", tmp_path):
+    with pytest.raises(machine_system.UnsupportedSystem), lock.device_lock("cpu", tmp_path):
         pass
-    with pytest.raises(systems.UnsupportedSystem) as refused:
+    with pytest.raises(machine_system.UnsupportedSystem) as refused:
         environment.describe(1)
     assert exit_codes.of(refused.value) == exit_codes.USAGE
-    assert {finding.detail for finding in doctor.examine() if not finding.runs} == {systems.WHAT_TO_DO}
+    assert {finding.detail for finding in doctor.examine() if not finding.runs} == {machine_system.WHAT_TO_DO}
     assert not list(tmp_path.iterdir())
 
 

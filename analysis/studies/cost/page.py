@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.statistics.quantities import NOT_MEASURED
 from analysis.statistics.seeds import Estimate
 from analysis.studies.beside_pilot import Cell, table
-from analysis.studies.cost import cost
+from analysis.studies.cost import statistics as cost_statistics
 
 SIZES = (64, 256)
 PHASE = "forward_backward"
@@ -26,9 +26,9 @@ OTHER_CODE = (
 )
 
 
-def _ratio(equal: cost.Equal, backend: str, cell: str, size: int) -> Callable[[pd.DataFrame], Estimate]:
+def _ratio(equal: cost_statistics.Equal, backend: str, cell: str, size: int) -> Callable[[pd.DataFrame], Estimate]:
     def measured(series: pd.DataFrame) -> Estimate:
-        found = cost.ratios(series, equal, PHASE)
+        found = cost_statistics.ratios(series, equal, PHASE)
         own = found[(found["backend"] == backend) & (found["cell"] == cell) & (found["hidden_size"] == size)]
         if own.empty:
             return NOT_MEASURED

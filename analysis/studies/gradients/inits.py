@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.report.style import DASHES, PALETTE, Dash
+from analysis.report.drawing import DASHES, PALETTE, Dash
 
 NAMES = {
     "pytorch": "PyTorch default", "orthogonal": "orthogonal", "irnn": "IRNN (identity, rectified)", "keras": "Keras",

@@ -11,8 +11,8 @@ import pandas as pd
 from analysis.statistics import quantities, seeds, verdicts
 from analysis.statistics.seeds import Estimate, missing
 from analysis.studies.beside_pilot import NEVER, Cell, of, table
-from analysis.studies.gradients import attenuation
-from analysis.studies.gradients.precision import zero_lag
+from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients.statistics import zero_lag
 
 RNNS = {"as PyTorch": "pytorch", "orthogonal": "orthogonal", "IRNN": "irnn", "Gaussian, gain 1.5": "gaussian:1.5"}
 LSTMS = {"as PyTorch": "pytorch", "bias 1": "forget:1", "bias 3": "forget:3", "bias 5": "forget:5", "chrono": "chrono:784"}
@@ -31,16 +31,16 @@ def _wide(cell: str, init: str) -> str:
 
 
 def _of_curve(
-    selection: str, what: Callable[[attenuation.Curve], Estimate], metric: str = "log_gradient"
+    selection: str, what: Callable[[gradients_statistics.Curve], Estimate], metric: str = "log_gradient"
 ) -> Callable[[pd.DataFrame], Estimate]:
     def measured(series: pd.DataFrame) -> Estimate:
-        found = attenuation.curve(quantities.select(series, selection), metric, relative=metric == "log_gradient")
+        found = gradients_statistics.curve(quantities.select(series, selection), metric, relative=metric == "log_gradient")
         return quantities.NOT_MEASURED if found is None else what(found)
 
     return measured
 
 
-def _at(lag: int, of_curve: attenuation.Curve) -> Estimate:
+def _at(lag: int, of_curve: gradients_statistics.Curve) -> Estimate:
     values = of_curve.at(lag)
     return missing(f"fewer than {lag} steps") if values is None else seeds.mean(values)
 
@@ -50,7 +50,7 @@ def _direct_share(selection: str, lag: int) -> Callable[[pd.DataFrame], Estimate
 
     def measured(series: pd.DataFrame) -> Estimate:
         rows = quantities.select(series, selection)
-        own, full = (attenuation.curve(rows, name, relative=False) for name in ("log_cell_only", "log_cell"))
+        own, full = (gradients_statistics.curve(rows, name, relative=False) for name in ("log_cell_only", "log_cell"))
         at = [None if each is None else each.at(lag) for each in (own, full)]
         if at[0] is None or at[1] is None:
             return quantities.NOT_MEASURED
@@ -89,7 +89,7 @@ def lstm(series: pd.DataFrame) -> str:
     rows = [
         ("n(10⁻³), steps", _cells("horizon", "lstm", LSTMS, ("12", "35", NEVER, NEVER, "> 400"))),
         ("n(10⁻¹), steps", each(
-            lambda init: _of_curve(_wide("lstm", init), partial(attenuation.horizon, faded=0.1)), ("", "", "", "2", "")
+            lambda init: _of_curve(_wide("lstm", init), partial(gradients_statistics.horizon, faded=0.1)), ("", "", "", "2", "")
         )),
         ("rate, nat/step", _cells("rate", "lstm", LSTMS, ("", "", "0.006", "", "−0.003"))),
     ]  # fmt: skip
@@ -182,8 +182,8 @@ def _learnt(rows: pd.DataFrame) -> str:
 
 def _horizon_after(selection: str, updates: int) -> Cell:
     def measured(series: pd.DataFrame) -> Estimate:
-        found = attenuation.curve(quantities.select(series, selection), f"log_gradient_after_{updates}")
-        return quantities.NOT_MEASURED if found is None else attenuation.horizon(found)
+        found = gradients_statistics.curve(quantities.select(series, selection), f"log_gradient_after_{updates}")
+        return quantities.NOT_MEASURED if found is None else gradients_statistics.horizon(found)
 
     return Cell(measured)
 

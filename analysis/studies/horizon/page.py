@@ -10,7 +10,7 @@ from analysis.statistics import quantities, seeds, verdicts
 from analysis.statistics.ratios import CONFIDENCE
 from analysis.studies.beside_pilot import NOT_EXPLAINED, Cell, of, table
 from analysis.studies.gradients import inits
-from analysis.studies.horizon import foretelling, learnable
+from analysis.studies.horizon import statistics as horizon_statistics
 
 EASY_LAG = 10
 CELLS = ("rnn", "gru", "lstm")
@@ -87,7 +87,7 @@ def truncated(series: pd.DataFrame) -> str:
 
 def foretold(series: pd.DataFrame) -> str:
     """Rank correlation on recall, and L50 over n(10⁻³) where both are known, on each task."""
-    found = foretelling.rank_correlation(quantities.select(series, "probe=learning,task=recall,truncation=0"))
+    found = horizon_statistics.rank_correlation(quantities.select(series, "probe=learning,task=recall,truncation=0"))
     lines = [
         f"Rank correlation on recall, {found.seeds} networks: {verdicts.spoken('', found)}.",
         "",
@@ -98,7 +98,7 @@ def foretold(series: pd.DataFrame) -> str:
         rows = quantities.select(series, f"probe=learning,task={task},truncation=0")
         both = [
             (pair.learnable.value / pair.horizon.value, _name(pair.cell, pair.init))
-            for pair in foretelling.pairs(rows)
+            for pair in horizon_statistics.pairs(rows)
             if pair.learnable.value is not None and pair.horizon.value
         ]
         if both:
@@ -111,7 +111,7 @@ def pilot(series: pd.DataFrame) -> str:
     """Successes at the pilot's lags; they agree where Fisher's exact test does not tell them apart."""
     lines = ["| recall, learnt | pilot | here | |", "| --- | --- | --- | --- |"]
     for (cell, init), wanted in PILOT.items():
-        trials = learnable.trials(quantities.select(series, _at("recall", cell, init)))
+        trials = horizon_statistics.trials(quantities.select(series, _at("recall", cell, init)))
         for lag, learnt in wanted.items():
             ours, trained = _successes(trials, lag) if trials is not None else (None, 0)
             said = "not measured" if ours is None else f"{ours} of {trained}"
@@ -121,7 +121,7 @@ def pilot(series: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _successes(trials: learnable.Trials, lag: int) -> tuple[int | None, int]:
+def _successes(trials: horizon_statistics.Trials, lag: int) -> tuple[int | None, int]:
     """At a lag, or the nearest half octave to it; none beyond the lag after which the climb ended, none having learnt that."""
     near = int(np.abs(np.log(trials.lags / lag)).argmin())
     if trials.lags[-1] < lag / 1.1:

@@ -17,9 +17,9 @@ from results.record import Measurement
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """The framework is imported in the worker alone."""
-    from bench.studies.context import recall, windows
+    from bench.studies.context import windows
 
-    yield from (recall if case.factor("probe") == "recall" else windows).measure(case)
+    yield from (windows.measure_recall if case.factor("probe") == "recall" else windows.measure_windows)(case)
 
 
 def forecast(case: Case) -> float:

@@ -1,8 +1,4 @@
-"""How much of the past a trained model uses: raw numbers for `analysis.studies.context`, on windows of one length.
-
-Every target is the last token of a held-out window, the same for every model, and every model is given the same part of what
-came before. What a known source's optimum makes of them is measured beside: the ruler.
-"""
+"""How much of the past a trained model uses: raw numbers for `analysis.studies.context`, on windows of one length."""
 
 from __future__ import annotations
 
@@ -16,21 +12,78 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, setup
+from bench.studies.gradients import curves, inits
 from bench.studies.quality import losses as quality_losses
-from bench.studies.quality import precision, sources
-from bench.studies.quality.hmm import HiddenMarkov
+from bench.studies.quality import model as quality_model
+from bench.studies.quality import sources
 from bench.studies.quality.model import LanguageModel
-from bench.studies.quality.source import Source
+from bench.studies.quality.sources import HiddenMarkov, Source
 from bench.studies.quality.training import losses, parts
 from results.record import Measurement
+
+# The learnable lag of a language model: one of two tokens, then distractors, then to say which it was.
+
+VOCABULARY = 10  # two that are asked for, eight distractors
+SHARE_RIGHT, WINDOW = 0.97, 5  # of the answers to the last so many batches, all fresh
+LEAST_LAGS = 3
+
+
+def measure_recall(case: Case) -> Iterator[Measurement]:
+    """`trained_lag`, and `learnt` with a block a lag and a network a sample: 1 or 0. Lags double up to T − 1; the climb ends
+    after the first that none has learnt (Bengio, Simard & Frasconi 1994, with the distractors of Hochreiter & Schmidhuber
+    1997, task 2c)."""
+    seeds, tried, learnt = int(case.factor("seeds")), list[int](), list[float]()
+    lag = 4
+    while lag < case.steps:
+        tried.append(lag)
+        learnt += [float(learns(case, lag, seed + seeds * len(tried))) for seed in range(seeds)]
+        if len(tried) >= LEAST_LAGS and not any(learnt[-seeds:]):
+            break
+        lag *= 2
+    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=quality_model.notes(case.spec))
+    yield Measurement("learnt", "1", tuple(learnt), (seeds,) * len(tried))
+
+
+def learns(case: Case, lag: int, seed: int) -> bool:
+    """Whether one network answers rightly within the case's `updates` of Adam at its `rate`."""
+    model = LanguageModel(case.spec, VOCABULARY, seed)
+    optimiser = torch.optim.Adam(model.parameters(), lr=float(case.factor("rate")))
+    recent: list[float] = []
+    for update in range(int(case.factor("updates"))):
+        tokens = torch.from_numpy(drawn(np.random.default_rng([seed, 11, update]), lag, case.batch)).to(case.spec.device)
+        answers = model(tokens)[-1]
+        loss = functional.cross_entropy(answers, tokens[0])
+        if not torch.isfinite(loss).item():
+            return False
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        recent = [*recent[1 - WINDOW :], (answers.argmax(-1) == tokens[0]).double().mean().item()]
+        if len(recent) == WINDOW and np.mean(recent) >= SHARE_RIGHT:
+            return True
+    return False
+
+
+def drawn(random: np.random.Generator, lag: int, count: int) -> np.ndarray:
+    """[lag + 1, count]: the first is 0 or 1, the others are 2 … 9."""
+    tokens = random.integers(2, VOCABULARY, (lag + 1, count))
+    tokens[0] = random.integers(0, 2, count)
+    return tokens
+
+
+# How much of the past a trained model uses: raw numbers for `analysis.studies.context`, on windows of one length.
+#
+# Every target is the last token of a held-out window, the same for every model, and every model is given the same part of
+# what
+# came before. What a known source's optimum makes of them is measured beside: the ruler.
 
 CONTEXT_SEED = 10
 KEPT_TARGETS = 256  # whose own losses are kept, for the relative effective context length
 FADED_SEQUENCES = 32  # over which the gradient's size is averaged
 
 
-def measure(case: Case) -> Iterator[Measurement]:
+def measure_windows(case: Case) -> Iterator[Measurement]:
     """Blocks are seeds. `loss_given_all` first: nats, the last token given the whole window; then
 
     context                 tokens given: 1, 2, 4, … T
@@ -50,12 +103,12 @@ def measure(case: Case) -> Iterator[Measurement]:
     given = contexts(case.steps)
     found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
     loss = curves.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
-    yield replace(loss, notes=(*loss.notes, *precision.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *quality_model.notes(case.spec)))
     yield quality_losses.of_source(source)
     yield Measurement("context", "token", tuple(map(float, given)))
     yield curves.measurement("context_loss", "nat", [each.mean(1) for each in found])
     yield curves.measurement("target_loss", "nat", [np.round(each[:, :KEPT_TARGETS], 4) for each in found])
-    lags = setup.lags(case.steps)
+    lags = inits.lags(case.steps)
     yield curves.lags_measured(lags)
     yield curves.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
     other = resampled(source, windows)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import impls
 from bench.costs import h100
 from bench.harness.case import Case
-from bench.harness.pace import Pace
 from bench.harness.study import Scale, Study
+from bench.harness.suites import Pace
 from impls import GRUSpec, LSTMSpec, Phase, RNNSpec
 from results.claims import Claim, Test
 

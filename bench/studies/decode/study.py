@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from bench.costs import h100
 from bench.harness.case import LAUNCHES, Case, Factor
-from bench.harness.pace import Pace
 from bench.harness.study import Scale, Study
+from bench.harness.suites import Pace
 from bench.studies import matching
 from impls import Launch, LSTMSpec, Spec, TransformerSpec
 from results.claims import Claim, Test

@@ -1,9 +1,4 @@
-"""Attenuation curves: the size of a loss's gradient k steps back, for a loss at the last step alone.
-
-One sweep backwards over the trajectory. The cotangent is scaled to unit length after every step and the logarithms of the
-scales are added up, so that nothing underflows at any lag. Sizes are kept as the mean of ln‖·‖ over a seed's sequences:
-gradients are close to log-normal, and a mean of norms would be that of their tail.
-"""
+"""Gradients over the lag, by cell and initialisation, and where data types end."""
 
 from __future__ import annotations
 
@@ -14,33 +9,74 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, setup
-from bench.studies.gradients.cells import LSTMPath, Path, State
-from bench.studies.gradients.scaled import Scaled
+from bench.studies.gradients import curves, inits
+from bench.studies.gradients.cells import LSTMPath, Path, Scaled, State
 from results.record import Measurement
+
+# The precision horizon: how far back a gradient is still a number in float16, bfloat16 or float32.
+#
+# Here nothing is scaled on the way, as in any backward pass: trajectory and sweep are computed in the case's own format, once
+# with the loss as it is and once with the loss multiplied by `LOSS_SCALE`, and divided by nothing afterwards.
+
+LOSS_SCALE = 2.0**16  # where PyTorch's GradScaler begins (its documentation: init_scale)
+
+
+def measure_precision(case: Case) -> Iterator[Measurement]:
+    """`lags_not_zero` first: at how many lags anything of dL/ds is other than zero, by seed.
+
+    `log_largest` and `log_largest_scaled`: ln of the largest |element| of dL/ds over units and sequences, by seed, at every
+    lag. A seed's curve ends before the lag at which all of it is exactly zero; a note says so.
+    """
+    path, cotangent = inits.path(case, getattr(torch, case.spec.dtype))
+    lags = list(range(case.steps))
+    by_scale = {
+        name: curves.measurement(
+            name, "nat", inits.by_seed(largest(path, tuple(part * scale for part in cotangent)).double().log()), lags
+        )
+        for name, scale in (("log_largest", 1.0), ("log_largest_scaled", LOSS_SCALE))
+    }
+    yield Measurement("lags_not_zero", "step", tuple(map(float, by_scale["log_largest"].blocks)))
+    yield Measurement("lag", "step", tuple(map(float, lags)))
+    yield from by_scale.values()
+
+
+def largest(path: Path, grads: State) -> Tensor:
+    """The largest |element| of the gradient at every lag, [T, S], in the path's own format."""
+    found = []
+    for t in reversed(range(path.steps)):
+        found.append(torch.stack([part.abs().amax((-2, -1)) for part in grads]).amax(0))
+        grads = path.pull(t, grads)[2]
+    return torch.stack(found)
+
+
+# Attenuation curves: the size of a loss's gradient k steps back, for a loss at the last step alone.
+#
+# One sweep backwards over the trajectory. The cotangent is scaled to unit length after every step and the logarithms of the
+# scales are added up, so that nothing underflows at any lag. Sizes are kept as the mean of ln‖·‖ over a seed's sequences:
+# gradients are close to log-normal, and a mean of norms would be that of their tail.
 
 TRUNCATIONS = 10  # lags at which the truncated gradient is compared with the full one, evenly in the logarithm
 
 
-def measure(case: Case) -> Iterator[Measurement]:
+def measure_attenuation(case: Case) -> Iterator[Measurement]:
     """`decay` first (nat a step over the last nine tenths of the lags, by seed), then the curves in nats at the kept lags.
 
     log_gradient   ln‖dL/ds‖, s the whole state       log_input   ln‖dL/dx‖
     log_weight     ln‖the lag's share of dL/dW_hh‖    truncated_cosine  of dL/dW_hh cut off after the lag, with the full one
     LSTM: log_hidden ln‖dL/dh‖, log_cell ln‖dL/dc‖, log_cell_only ln‖∏f ⊙ dL/dc_T‖, cell_cosine between the two.
     """
-    path, cotangent = setup.path(case)
-    lags = setup.lags(case.steps)
+    path, cotangent = inits.path(case)
+    lags = inits.lags(case.steps)
     found = sweep(path, cotangent, lags)
-    full = setup.by_seed(found.pop("log_gradient"))
+    full = inits.by_seed(found.pop("log_gradient"))
     yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in full])
     yield curves.lags_measured(lags)
     yield curves.measurement("log_gradient", "nat", full, lags)
     for name, values in found.items():
-        yield curves.measurement(name, "1" if name.endswith("cosine") else "nat", setup.by_seed(values), lags)
+        yield curves.measurement(name, "1" if name.endswith("cosine") else "nat", inits.by_seed(values), lags)
     cut = truncations(case.steps)
     yield Measurement("truncation", "step", tuple(map(float, cut)))
-    yield curves.measurement("truncated_cosine", "1", setup.by_seed(truncated_cosine(path, cotangent, cut)), cut)
+    yield curves.measurement("truncated_cosine", "1", inits.by_seed(truncated_cosine(path, cotangent, cut)), cut)
 
 
 def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:

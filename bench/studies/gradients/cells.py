@@ -1,14 +1,9 @@
-"""One layer run forward for all seeds at once, and its linearisation at every step: products with J_t and with J_tᵀ.
-
-S seeds, T steps, B sequences a seed. A state is a tuple of [S, B, H] tensors: (h, c) for an LSTM, (h,) otherwise. Its
-differential carries K ≥ 0 further axes in front: [..., S, B, H]. Everything that a step needs is kept once: O(T·S·B·H).
-Equations of the full 2H-state Jacobian: docs/studies/gradients.md.
-"""
+"""Linearised cells: products of Jacobians along a trajectory, forwards and backwards, scaled against underflow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +11,12 @@ import torch
 from torch import Tensor
 
 from impls import Params, Spec
+
+# One layer run forward for all seeds at once, and its linearisation at every step: products with J_t and with J_tᵀ.
+#
+# S seeds, T steps, B sequences a seed. A state is a tuple of [S, B, H] tensors: (h, c) for an LSTM, (h,) otherwise. Its
+# differential carries K ≥ 0 further axes in front: [..., S, B, H]. Everything that a step needs is kept once: O(T·S·B·H).
+# Equations of the full 2H-state Jacobian: docs/studies/gradients.md.
 
 State = tuple[Tensor, ...]
 
@@ -207,3 +208,25 @@ def kind(spec: Spec, init: str) -> Kind:
 def run(spec: Spec, init: str, each: Sequence[Params], x: Tensor) -> Path:
     """The trajectory of all seeds on x [T, S, B, I]."""
     return kind(spec, init)(stacked(spec, each, x.dtype), x)
+
+
+# A cotangent kept at unit length, so that nothing underflows at any lag.
+
+
+@dataclass(slots=True)
+class Scaled:
+    """A cotangent at unit length for each sequence, and the logarithm of what it was divided by, [..., B]."""
+
+    parts: State
+    log: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = torch.zeros(self.parts[0].shape[:-1], dtype=self.parts[0].dtype, device=self.parts[0].device)
+        self.rescale(self.parts)
+
+    def rescale(self, parts: State) -> None:
+        size = torch.sqrt(sum((part.square().sum(-1) for part in parts), start=torch.zeros_like(self.log)))
+        self.log = self.log + torch.log(size)
+        # A gradient that is exactly zero stays so; its logarithm, −inf, says it.
+        safe = torch.where(size > 0, size, torch.ones_like(size))[..., None]
+        self.parts = tuple(part / safe for part in parts)

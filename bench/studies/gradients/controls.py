@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, setup
-from bench.studies.gradients.scaled import Scaled
+from bench.studies.gradients import curves, inits
+from bench.studies.gradients.cells import Scaled
 from impls import UnknownName
 from results.record import Measurement
 
@@ -30,7 +30,7 @@ Layer = tuple[Tensor, Tensor]  # weights [S, inputs, outputs] and biases [S, 1, 
 def measure(case: Case) -> Iterator[Measurement]:
     """`decay` first (nat a layer, or a step, over the last nine tenths of the lags, by seed), then `log_gradient` (layers) or
     `log_input` (Transformer) by seed at the kept lags; of layers with a shortcut also `shortcut`, what it multiplies by."""
-    network, lags = str(case.factor("network")), setup.lags(case.steps)
+    network, lags = str(case.factor("network")), inits.lags(case.steps)
     if network not in NETWORKS:
         raise UnknownName("control", network, NETWORKS)
     flat = network == "transformer"
@@ -46,7 +46,7 @@ def through_layers(network: str, case: Case) -> Tensor:
     """Mean over sequences of ln‖dL/dh‖ k layers below the top, for all k < T; [S, T]."""
     randoms, size = _randoms(case), case.spec.hidden_size
     layers = [_linear(randoms, size, size) for _ in range(case.steps)]
-    below = [torch.stack([torch.from_numpy(setup.inputs(case, seed)[0]) for seed in range(len(randoms))])]
+    below = [torch.stack([torch.from_numpy(inits.inputs(case, seed)[0]) for seed in range(len(randoms))])]
     for each in layers:
         below.append(layer(network, below[-1], each))
     grad, found = Scaled((_readouts(case),)), []
@@ -69,7 +69,7 @@ def through_transformer(case: Case) -> Tensor:
     sizes = [(inputs, size)]
     for _ in range(BLOCKS):
         sizes += [(size, 3 * size), (size, size), (size, EXPANSION * size), (EXPANSION * size, size)]
-    each = [torch.from_numpy(setup.inputs(case, seed)) for seed in range(len(randoms))]
+    each = [torch.from_numpy(inits.inputs(case, seed)) for seed in range(len(randoms))]
     x = torch.stack(each).transpose(1, 2).requires_grad_()
     last = transformer(x, [_linear(randoms, *pair) for pair in sizes])[:, :, -1]
     (grad,) = torch.autograd.grad(last, x, _readouts(case))
@@ -81,7 +81,7 @@ def _randoms(case: Case) -> list[np.random.Generator]:
 
 
 def _readouts(case: Case) -> Tensor:
-    return torch.from_numpy(np.stack([setup.readout(case, seed) for seed in range(int(case.factor("seeds")))]))
+    return torch.from_numpy(np.stack([inits.readout(case, seed) for seed in range(int(case.factor("seeds")))]))
 
 
 def transformer(x: Tensor, layers: list[Layer]) -> Tensor:

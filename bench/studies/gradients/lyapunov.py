@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, setup
+from bench.studies.gradients import curves, inits
 from bench.studies.gradients.cells import Path, State
 from results.record import Measurement
 
@@ -21,7 +21,7 @@ WARM_UP_SHARE = 0.2  # of the steps, in which the tangents turn to their directi
 
 def measure(case: Case) -> Iterator[Measurement]:
     """`lyapunov`: exponents in nats a step, largest first, by seed; `lyapunov_hidden_block`: the mistaken largest one."""
-    path, _ = setup.path(case)
+    path, _ = inits.path(case)
     exponents = of_state(path, int(case.factor("exponents")))
     yield curves.measurement("lyapunov", "nat/step", list(exponents.cpu().numpy()))
     if path.parts > 1:

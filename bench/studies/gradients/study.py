@@ -31,8 +31,8 @@ ON_GPU = ("cuda", "cudnn", "torch", "torch_loop", "torch_compile", "jax", "jax_c
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """What the case's `probe` asks for; the frameworks are imported in the worker alone."""
-    from bench.studies.gradients import attenuation, carousel, controls, lyapunov, precision, segments
-    from bench.studies.horizon import training_curves
+    from bench.studies.gradients import attenuation, carousel, controls, lyapunov, segments
+    from bench.studies.horizon import learning
 
     probe = str(case.factor("probe"))
     if probe == "inputs" and (backend != REFERENCE or _compares_networks(case)):
@@ -40,7 +40,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     else:
         alone = {
             "attenuation": attenuation, "inputs": attenuation, "carousel": carousel, "lyapunov": lyapunov,
-            "precision": precision, "controls": controls, "training": training_curves,
+            "precision": attenuation, "controls": controls, "training": learning,
         }  # fmt: skip
         yield from alone[probe].measure(case)
 

@@ -1,8 +1,4 @@
-"""How long a lag can be learnt: networks trained from scratch at one lag after the other, shortest first.
-
-Every lag has seeds of its own, so that the trials are independent and their successes binomial. The climb ends after the first
-lag that none of its networks has learnt, once there are enough lags for a fit.
-"""
+"""Which lags networks learn to bridge, and how their gradients decay while they learn."""
 
 from __future__ import annotations
 
@@ -14,12 +10,17 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, cells, curves, inits, setup
+from bench.studies.gradients import attenuation, cells, curves, inits
 from bench.studies.horizon import tasks
-from bench.studies.horizon.draws import draw
-from bench.studies.horizon.tasks import Task
+from bench.studies.horizon.tasks import Task, draw
 from bench.studies.horizon.training import Networks
 from results.record import Measurement
+
+# How long a lag can be learnt: networks trained from scratch at one lag after the other, shortest first.
+#
+# Every lag has seeds of its own, so that the trials are independent and their successes binomial. The climb ends after the
+# first
+# lag that none of its networks has learnt, once there are enough lags for a fit.
 
 WINDOW = 10  # updates whose batches, all fresh, are averaged to say that a task is learnt
 LEAST_LAGS = 3  # tried in any case: fewer leave nothing to fit
@@ -41,7 +42,7 @@ class Trained:
         return np.isfinite(self.updates)
 
 
-def measure(case: Case) -> Iterator[Measurement]:
+def measure_learning(case: Case) -> Iterator[Measurement]:
     """Blocks are lags, in the order of `trained_lag`; samples within one are its networks.
 
     longest_learnt   the last lag that at least half of the networks learnt, 0 if none
@@ -130,9 +131,48 @@ def reach(case: Case, task: Task) -> Iterator[Measurement]:
     path = cells.run(case.spec, init, weights, x.double())
     readout = np.random.default_rng([case.seed, 5]).standard_normal((seeds, REACH_BATCH, case.spec.hidden_size))
     u = torch.from_numpy(readout / np.linalg.norm(readout, axis=-1, keepdims=True)).to(x.device)
-    lags = setup.lags(len(x))
+    lags = inits.lags(len(x))
     cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
     yield curves.lags_measured(lags)
     yield curves.measurement(
-        "log_gradient", "nat", setup.by_seed(attenuation.sweep(path, cotangent, lags)["log_gradient"]), lags
+        "log_gradient", "nat", inits.by_seed(attenuation.sweep(path, cotangent, lags)["log_gradient"]), lags
     )
+
+
+# Attenuation through training: the curve before networks learn to recall, on the way, and after.
+#
+# The networks, the task and the training, in the case's format, are those of study `horizon`; the curve is the gradient
+# studies',
+# in float64, of the weights as they then are.
+
+TASK = "recall"
+BATCH, TESTED = 32, 256  # sequences an update, and at the end
+LOOKS = (0.0, 0.25, 1.0)  # of the updates, at which the curve is taken
+
+
+def measure_training_curves(case: Case) -> Iterator[Measurement]:
+    """`accuracy` first, at the end and the lag that was trained, by seed; then `log_gradient_after_<updates>` by seed at the
+    kept lags, on sequences of the task T steps long."""
+    lag, updates, seeds = (int(case.factor(name)) for name in ("lag", "updates", "seeds"))
+    inits.require_lag(lag, case)
+    task, init, lags = tasks.get(TASK), str(case.factor("init")), inits.lags(case.steps)
+    networks = Networks(case.spec, init, range(seeds), task, float(case.factor("rate")))
+    generator = torch.Generator(case.spec.device).manual_seed(case.seed)
+    dtype = networks.parameters[0].dtype
+    x = draw(task, case.steps - 1, seeds, case.batch, generator)[0].double()
+    u = torch.from_numpy(np.stack([inits.readout(case, seed) for seed in range(seeds)])).to(x)
+    found, done = [], 0
+    for after in sorted({round(share * updates) for share in LOOKS}):
+        for _ in range(after - done):
+            inputs, wanted = draw(task, lag, seeds, BATCH, generator)
+            networks.update(inputs.to(dtype), wanted, 0)
+        done = after
+        path = cells.kind(case.spec, init)(cells.Weights(*(each.double() for each in networks.parameters[:4])), x)
+        cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
+        logs = attenuation.sweep(path, cotangent, lags)["log_gradient"]
+        found.append(curves.measurement(f"log_gradient_after_{after}", "nat", inits.by_seed(logs), lags))
+    inputs, wanted = draw(task, lag, seeds, TESTED, generator)
+    accuracy, _ = networks.gradients(inputs.to(dtype), wanted, 0)
+    yield Measurement("accuracy", "1", tuple(accuracy.tolist()), (1,) * seeds)
+    yield curves.lags_measured(lags)
+    yield from found

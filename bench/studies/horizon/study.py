@@ -28,7 +28,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """The frameworks are imported in the worker alone."""
     from bench.studies.horizon import learning
 
-    yield from learning.measure(case)
+    yield from learning.measure_learning(case)
 
 
 CLIMBED = 0.6  # of all steps of all updates of a ladder: most climbs end before its top, and networks that have learnt leave

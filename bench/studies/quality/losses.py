@@ -13,8 +13,8 @@ from bench.costs.training import flops_per_token
 from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import curves
-from bench.studies.quality import precision, sources
-from bench.studies.quality.source import Source
+from bench.studies.quality import model, sources
+from bench.studies.quality.sources import Source
 from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training
 from results.record import Measurement
 
@@ -37,7 +37,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         each.run(kept(case, each))
     found = [each.losses(int(case.factor("judged"))) for each in trained]
     loss = curves.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
-    yield replace(loss, notes=(*loss.notes, *precision.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *model.notes(case.spec)))
     yield of_source(source)
     yield from trials
     yield from learning_curves(case, source, trained)

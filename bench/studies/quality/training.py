@@ -1,12 +1,12 @@
-"""Training: AdamW with warm-up and a cosine, gradients clipped, and the loss on held-out text on the way.
-
-What an update reads is drawn from (seed, update) alone, so that a training which stops at any update and goes on from a
-checkpoint gives the same bits as one that never stopped, on a CPU.
-"""
+"""How a language model is trained, resumed from sealed checkpoints and judged."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
+import os
+import pickle
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +18,61 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.costs.training import POINTS, TOKENS_AT_ONCE
-from bench.studies.quality import checkpoint
 from bench.studies.quality.model import LanguageModel
-from bench.studies.quality.source import Source
+from bench.studies.quality.sources import Source
 from impls import Spec
 from impls.specs.recurrent import spec_to_dict
+
+# Checkpoints: written whole or not at all, sealed by a hash, read only by the configuration that wrote them.
+
+SEAL = b"lstm-bench checkpoint 1\n"  # then the SHA-256 of what follows
+
+
+class BadCheckpoint(RuntimeError):
+    """A checkpoint of another configuration, or one that cannot be read; the message says which and what to do."""
+
+
+def save(path: Path, configuration: dict[str, Any], state: dict[str, Any]) -> None:
+    """Beside its place first, on the disk, and only then in it: a kill at any moment leaves the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    content = io.BytesIO()
+    torch.save({"configuration": configuration, "state": state}, content)
+    with beside.open("wb") as file:
+        file.write(SEAL + hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load(path: Path, configuration: dict[str, Any]) -> dict[str, Any]:
+    """The state that `save` was given. Raises `BadCheckpoint`."""
+    try:
+        found = torch.load(io.BytesIO(_unsealed(path.read_bytes())), map_location="cpu", weights_only=True)
+        there, state = found["configuration"], found["state"]
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise BadCheckpoint(
+            f"checkpoint {path} cannot be read: it is half written or damaged ({type(error).__name__}); "
+            "delete it to train from the beginning"
+        ) from error
+    differing = sorted(name for name in {*there, *configuration} if there.get(name) != configuration.get(name))
+    if differing:
+        said = ", ".join(f"{name} {there.get(name)!r}, here {configuration.get(name)!r}" for name in differing)
+        raise BadCheckpoint(f"checkpoint {path} is of another training: {said}; delete it to train from the beginning")
+    return state
+
+
+def _unsealed(content: bytes) -> bytes:
+    start = len(SEAL) + hashlib.sha256().digest_size
+    if content[: len(SEAL)] != SEAL or content[len(SEAL) : start] != hashlib.sha256(content[start:]).digest():
+        raise ValueError("its seal is broken")
+    return content[start:]
+
+
+# Training: AdamW with warm-up and a cosine, gradients clipped, and the loss on held-out text on the way.
+#
+# What an update reads is drawn from (seed, update) alone, so that a training which stops at any update and goes on from a
+# checkpoint gives the same bits as one that never stopped, on a CPU.
 
 BETAS, WEIGHT_DECAY = (0.9, 0.95), 0.1  # Brown et al. 2020, appendix B; matrices decay, vectors do not
 LARGEST_NORM = 1.0  # of the gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
@@ -93,15 +143,15 @@ class Training:
         Raises `Diverged`, `checkpoint.BadCheckpoint`.
         """
         if kept is not None and kept.exists():
-            self.restore(checkpoint.load(kept, self.configuration))
+            self.restore(load(kept, self.configuration))
         saved = time.monotonic()
         while self.done < (self.settings.updates if until is None else until):
             self.update()
             if kept is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                checkpoint.save(kept, self.configuration, self.state())
+                save(kept, self.configuration, self.state())
                 saved = time.monotonic()
         if kept is not None:
-            checkpoint.save(kept, self.configuration, self.state())
+            save(kept, self.configuration, self.state())
 
     def update(self) -> None:
         settings, started = self.settings, time.perf_counter()

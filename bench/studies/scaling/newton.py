@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import cells, lyapunov, setup
+from bench.studies.gradients import cells, inits, lyapunov
 from bench.studies.gradients.cells import Weights
 from results.record import Measurement
 
@@ -40,8 +40,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     notes = []
     for seed in range(seeds):
         init = str(case.factor("init"))
-        (own,) = [setup.weights(case.spec, init, seeds)[seed]]
-        x = torch.from_numpy(setup.inputs(case, seed)[:, :1])  # one sequence
+        (own,) = [inits.weights(case.spec, init, seeds)[seed]]
+        x = torch.from_numpy(inits.inputs(case, seed)[:, :1])  # one sequence
         weights = cells.stacked(case.spec, [own])
         started = time.perf_counter()
         solution = solve(weights, x[:, 0])

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from bench.costs import h100
 from bench.harness.case import Case, Factor
-from bench.harness.pace import Pace
 from bench.harness.study import REFERENCE, Scale, Study
+from bench.harness.suites import Pace
 from bench.studies import matching
 from bench.studies.scaling.claims import CLAIMS, NEWTON_INITS
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Phase, SSMSpec, TransformerSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from impls import Unavailable
-from impls.cuda.runtime.artifacts import Artifacts
+from impls.cuda.runtime.compile import Artifacts
 from impls.cuda.runtime.kernels import FOLDER, Kernel, Launch
 
 COMPILER = "g++"

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Kernel, Launch, Launcher, pointer
-from impls.cuda.runtime.storage import BFLOAT16, TENSORFLOAT32, Storage
+from impls.cuda.runtime.kernels import BFLOAT16, TENSORFLOAT32, Kernel, Launch, Launcher, Storage, pointer
 
 CLUSTERS = (2, 4, 8, 16)
 WARP = 32

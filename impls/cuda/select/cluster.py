@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Kernel, Refused
-from impls.cuda.runtime.storage import Storage, round_operand
+from impls.cuda.runtime.kernels import Kernel, Refused, Storage, round_operand
 
 WORDS_OF_TILE = 8  # depth of a k-tile in 32-bit words
 SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from impls.cuda.runtime.kernels import FOLDER
-from impls.cuda.runtime.storage import BFLOAT16, FLOAT16
+from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, FOLDER
 from impls.cuda.select.cluster import Shape
 
 Phase = Literal["forward", "backward"]

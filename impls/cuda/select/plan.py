@@ -14,8 +14,7 @@ from typing import Literal
 
 import torch
 
-from impls.cuda.runtime.kernels import Kernel, Refused
-from impls.cuda.runtime.storage import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage
+from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Kernel, Refused, Storage
 from impls.cuda.select import measured
 from impls.cuda.select.cluster import SHARED_LIMIT, Shape
 from impls.cuda.select.steps import ExactSteps, TensorSteps

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Kernel
-from impls.cuda.runtime.storage import Storage, round_operand
+from impls.cuda.runtime.kernels import Kernel, Storage, round_operand
 
 EXACT_STORAGE = {
     torch.float32: "Float32", torch.float64: "Float64", torch.bfloat16: "Short<Bfloat16>", torch.float16: "Short<Float16>",

@@ -1,11 +1,8 @@
-"""One layer, one or two directions: the input GEMM, the recurrence, and the GEMMs that end its backward pass.
-
-Weights are stacked over directions: weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H] (b_ih + b_hh) or None.
-Inside, gate rows are interleaved (unit by unit, i, f, g, o within), so that a kernel reads a unit's gates in one access.
-"""
+"""A layer, its products included, and layers one upon another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +11,12 @@ from torch import Tensor
 from impls.cuda.runtime.kernels import Launcher
 from impls.cuda.select.plan import Plan
 from impls.cuda.torch import recurrence
+from impls.cuda.torch.projection import fold_inputs, unfold
+
+# One layer, one or two directions: the input GEMM, the recurrence, and the GEMMs that end its backward pass.
+#
+# Weights are stacked over directions: weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H] (b_ih + b_hh) or None.
+# Inside, gate rows are interleaved (unit by unit, i, f, g, o within), so that a kernel reads a unit's gates in one access.
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +141,38 @@ def interleave(rows: Tensor) -> Tensor:
 def deinterleave(rows: Tensor) -> Tensor:
     """The inverse of `interleave`."""
     return rows.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).contiguous()
+
+
+# Layers one upon another, each on its own kernels.
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Of each layer the recurrence's result and the output; of all layers h_n and c_n [L·D, B, H], c_n wide."""
+
+    results: list[recurrence.Result]
+    outputs: list[Tensor]
+    h_n: Tensor
+    c_n: Tensor
+
+
+def run(
+    plan: Plan, launcher: Launcher, weights: Sequence[Weights], projections: Sequence[Tensor | None],
+    x: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor, training: bool = False,
+) -> Run:  # fmt: skip
+    """x [T, B, I], h0 [L·D, B, H or P], c0 [L·D, B, H] wide; `weights` packed, with `projections` [D, P, H] folded in."""
+    results, outputs, last_h = [], [], []
+    directions = len(h0) // len(weights)
+    for depth, (packed, projection) in enumerate(zip(weights, projections, strict=True)):
+        part = slice(depth * directions, (depth + 1) * directions)
+        start = h0[part]
+        if projection is not None:
+            x, start = fold_inputs(x, start, lengths), torch.zeros_like(c0[part], dtype=x.dtype)
+        result = forward(plan, launcher, packed, x, start, c0[part], lengths, training)
+        x, h_n = result.y, result.h_n
+        if projection is not None:
+            x, h_n = unfold(x, h_n, projection, h0[part], lengths)
+        results.append(result)
+        outputs.append(x)
+        last_h.append(h_n)
+    return Run(results, outputs, torch.cat(last_h), torch.cat([result.c_n for result in results]))

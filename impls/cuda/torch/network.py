@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.batch import Batch, filled
+from impls.batch import Batch, Draw, filled
 from impls.cuda.runtime.kernels import Launcher
 from impls.cuda.select.plan import Plan
 from impls.cuda.torch import layer, recurrence
+from impls.cuda.torch.layer import run
 from impls.cuda.torch.projection import Layer, fold, fold_weights
-from impls.cuda.torch.stack import run
 from impls.cuda.torch.stream import Stream
-from impls.draw import Draw
-from impls.frameworks.torch import graph, profile
+from impls.frameworks.torch import graph
 from impls.frameworks.torch.network import placed
 from impls.interface import Phase
 from impls.params import Params
@@ -179,7 +178,7 @@ class Network:
         """Of the last call, which launched a graph, made once more; it leaves no trace in the answer and the stream."""
         restore = graph.copier((self.latest.y, *self.state) if phase == "step" else ())
         position = self.position
-        names = profile.names_of(self.again, self.device)
+        names = graph.names_of(self.again, self.device)
         restore()
         self.position = position
         return names

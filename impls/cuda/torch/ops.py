@@ -20,8 +20,8 @@ from impls.cuda.runtime.driver import Driver, room
 from impls.cuda.runtime.kernels import Launcher
 from impls.cuda.select.plan import Design, Memory, Plan, choose
 from impls.cuda.torch import layer, plain, recurrence
-from impls.cuda.torch.operands import check_backward, check_layer
 from impls.cuda.torch.precision import products, tf32_for
+from impls.cuda.torch.recurrence import check_backward, check_layer
 
 EMULATE = "LSTM_BENCH_EMULATE"
 EMULATED_CAPABILITY = (9, 0)

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 from impls.batch import Batch
 from impls.cuda.runtime.kernels import Refused
 from impls.cuda.select.plan import Design, Memory, Plan
-from impls.cuda.torch import layer, ops, recurrence, stack
+from impls.cuda.torch import layer, ops, recurrence
 from impls.cuda.torch.module import LSTM, State
 from impls.cuda.torch.precision import tf32_for
 from impls.cuda.torch.stream import Stream
@@ -74,7 +74,7 @@ class CachedLSTM(LSTM):
                 self._packed[plan] = layer.pack(plan, *self._weights(0))
             lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
             h, c = h.contiguous(), c.to(recurrence.wide(x.dtype)).contiguous()
-            found = stack.run(plan, ops.launcher_for(x.device), [self._packed[plan]], [None], x.contiguous(), h, c, lengths)
+            found = layer.run(plan, ops.launcher_for(x.device), [self._packed[plan]], [None], x.contiguous(), h, c, lengths)
         return found.outputs[-1], (found.h_n, found.c_n.to(x.dtype))
 
     def _plan(self, x: Tensor) -> Plan:

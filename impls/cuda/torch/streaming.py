@@ -12,8 +12,8 @@ from impls.cuda.runtime.driver import room
 from impls.cuda.runtime.kernels import Launcher, Refused
 from impls.cuda.select.plan import Plan
 from impls.cuda.torch import layer, ops, recurrence
+from impls.cuda.torch.layer import run
 from impls.cuda.torch.projection import fold_weights
-from impls.cuda.torch.stack import run
 from impls.cuda.torch.stream import Stream, choose_stream
 
 Layer = tuple[Tensor, Tensor, Tensor | None, Tensor | None]

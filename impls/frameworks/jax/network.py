@@ -11,8 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 from impls import Unavailable, refusals
-from impls.batch import Batch, check_batch, filled
-from impls.draw import SCALE, Draw, hashed_sum
+from impls.batch import SCALE, Batch, Draw, check_batch, filled, hashed_sum
 from impls.params import Params, check_params
 from impls.specs.recurrent import Spec
 

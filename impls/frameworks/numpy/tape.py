@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from impls.frameworks.numpy import activations
+from impls.frameworks.numpy import arithmetic
 
 Pull = Callable[[np.ndarray], np.ndarray]  # the cotangent of a result to that of one operand
 
@@ -114,13 +114,13 @@ def _elementwise(function: Callable[[np.ndarray], np.ndarray], slope: Callable[[
 
 def _tanh(x: np.ndarray) -> np.ndarray:
     found = np.tanh(x)
-    activations.move_tanh(found)
+    arithmetic.move_tanh(found)
     return found
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     found = 0.5 * np.tanh(0.5 * x) + 0.5
-    activations.move_sigmoid(found)
+    arithmetic.move_sigmoid(found)
     return found
 
 

@@ -1,9 +1,4 @@
-"""CUDA graphs of a network of PyTorch tensors: captured once, then replayed, so that the host launches one thing a call.
-
-A graph repeats kernels on the addresses they were captured with. Inputs and weights are read where they lie; outputs, states
-and gradients are the same tensors after every replay; a streaming step's token is copied to where the graph reads it, and the
-state it leaves lies where the next replay begins.
-"""
+"""Which kernels ran, by PyTorch's profiler, and calls captured in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,8 +8,39 @@ from typing import Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
-from impls import Unavailable
+from impls import Unavailable, profiles
 from impls.interface import GRAPH_OF, Phase
+
+# What a call runs, by PyTorch's profiler.
+
+
+def names_of(call: Callable[[], None], device: torch.device) -> list[str]:
+    """Every operator, call of CUDA's runtime and kernel of one call; the call may have been seen by another process of the run
+    (see `impls.profiles`)."""
+    return profiles.names(lambda: _seen(call, device))
+
+
+def _seen(call: Callable[[], None], device: torch.device) -> list[str]:
+    if device.type != "cuda":
+        # `torch.profiler` would import 800 modules on first use, among them Dynamo: more than a second a process.
+        profile = torch.autograd.profiler.profile()
+        with profile:
+            call()
+        return [event.name for event in profile.function_events or ()]
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        call()
+        torch.cuda.synchronize(device)
+    return [event.name for event in profile.events() or ()]
+
+
+# CUDA graphs of a network of PyTorch tensors: captured once, then replayed, so that the host launches one thing a call.
+#
+# A graph repeats kernels on the addresses they were captured with. Inputs and weights are read where they lie; outputs,
+# states
+# and gradients are the same tensors after every replay; a streaming step's token is copied to where the graph reads it, and
+# the
+# state it leaves lies where the next replay begins.
 
 LAUNCH = "GraphLaunch"  # cudaGraphLaunch of the runtime, cuGraphLaunch of the driver
 WARM_UPS = 3  # what libraries allocate, compile and choose at first, they may not do while a graph is captured

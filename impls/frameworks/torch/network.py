@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from impls import Unavailable, refusals
-from impls.batch import Batch, check_batch, filled
-from impls.draw import SCALE, Draw, hashed_sum
-from impls.frameworks.torch import graph, profile
+from impls.batch import SCALE, Batch, Draw, check_batch, filled, hashed_sum
+from impls.frameworks.torch import graph
 from impls.interface import Phase
 from impls.params import Params, check_params
 from impls.specs.recurrent import Spec, require_recurrent
@@ -307,7 +306,7 @@ class Network:
     def names_run(self) -> list[str]:
         """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""
         stream, position = self.stream, self.position
-        names = profile.names_of(self.again, self.device)
+        names = graph.names_of(self.again, self.device)
         self.stream, self.position = stream, position
         return names
 

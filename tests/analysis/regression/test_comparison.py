@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.regression import comparison_view
+from analysis.regression import comparison
 from analysis.regression.comparison import Key, NotComparable, Sides, accuracy, by_key, exit_code, from_runs, memory
 from analysis.statistics.decision import Decision, Rule
 from results import store
@@ -130,7 +130,7 @@ def test_memory_is_more_beyond_two_mebibytes_and_one_percent_every_time(base, ne
 def test_an_error_that_doubles_is_less_accurate():
     assert [accuracy(1e-7, new).verdict for new in (1e-7, 1.9e-7, 2.1e-7, 4e-8)] == ["SAME", "SAME", "SLOWER", "FASTER"]
     worse = accuracy(0.0, 1e-9)
-    assert (worse.verdict, worse.change, comparison_view.change(worse.change)) == ("SLOWER", None, "")
+    assert (worse.verdict, worse.change, comparison.change(worse.change)) == ("SLOWER", None, "")
     assert (accuracy(1e-9, 0.0).verdict, accuracy(0.0, 0.0).verdict) == ("FASTER", "SAME")
 
 
@@ -154,7 +154,7 @@ def test_runs_of_another_machine_or_protocol_or_without_a_common_case_are_refuse
 def test_markdown_shows_what_changed_and_folds_the_rest():
     slow, same = sides(*pairs(0.05)).rows(), sides(*pairs(0.0)).rows()
     same = [replace(row, key=row.key._replace(case="other|case")) for row in same]
-    text = comparison_view.markdown("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
+    text = comparison.markdown("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
     assert text.startswith("### lstm-bench: `abc123` against `main`\n\n1 SLOWER, 1 SAME. Geometric mean of the time: +2.0 %")
     before, folded = text.split("<details>")
     assert "🔴 SLOWER" in before and "small" in before and "other" not in before
@@ -166,10 +166,10 @@ def test_values_are_plain_json():
     none = (Measurement("time", "s", (1.0, 1.0)), Measurement("error", "1", (0.0,)))
     some = (Measurement("time", "s", (1.0, 1.0)), Measurement("error", "1", (1e-9,)))
     rows += sides([record(0, 1.0, "jax", measurements=none)], [record(0, 1.0, "jax", measurements=some)]).rows()
-    found = json.loads(json.dumps(comparison_view.values("a", "b", rows, None, []), allow_nan=False))
+    found = json.loads(json.dumps(comparison.values("a", "b", rows, None, []), allow_nan=False))
     assert found["rows"][0]["verdict"] == "SLOWER" and found["rows"][0]["change"] == pytest.approx(1.05, abs=0.01)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.031, "+3.1 %"), (0.88, "−12 %"), (1.0, "+0 %"), (2.5, "×2.50"), (None, "")])
 def test_changes_as_people_say_them(value: float | None, text: str):
-    assert comparison_view.change(value) == text
+    assert comparison.change(value) == text

@@ -9,14 +9,13 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from analysis.report import svg
-from analysis.report.drawing import Drawing
+from analysis.report import drawing as report_drawing
+from analysis.report.drawing import FAINT, GRID, INK, PAPER, UNDECIDED, Drawing
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.gallery import groups
 from analysis.report.load import load, rows_of
-from analysis.report.style import FAINT, GRID, INK, PAPER, UNDECIDED
-from analysis.studies.memory import memory
-from analysis.studies.throughput import heatmap, latency, ratio_figure, roofline, throughput
+from analysis.studies.memory import figures as memory_figures
+from analysis.studies.throughput import figures as throughput_figures
 from tests.analysis.synthetic import Synthetic, write
 
 
@@ -25,14 +24,14 @@ def draw(found: Findings, rows: slice = slice(None)) -> dict[str, Drawing | None
     series, cases, times = found.section.series.iloc[rows], found.cases.iloc[rows], timings(found.section).iloc[rows]
     rankings = {phase: ranking for (_, phase, _), ranking in found.rankings.items()} if rows == slice(None) else {}
     return {
-        "batch": throughput.draw(cases, "batch"),
-        "hidden_size": throughput.draw(cases, "hidden_size"),
-        "steps": throughput.draw(cases, "steps"),
-        "latency": latency.draw(times),
-        "heatmap": heatmap.draw(cases, times, "median"),
-        "roofline": roofline.draw(cases, series[series["backend"] == "machine"]),
-        "memory": memory.draw(series),
-        "ratios": ratio_figure.draw(cases, rankings, "torch"),
+        "batch": throughput_figures.draw_throughput(cases, "batch"),
+        "hidden_size": throughput_figures.draw_throughput(cases, "hidden_size"),
+        "steps": throughput_figures.draw_throughput(cases, "steps"),
+        "latency": throughput_figures.draw_latency(times),
+        "heatmap": throughput_figures.draw_heatmap(cases, times, "median"),
+        "roofline": throughput_figures.draw_roofline(cases, series[series["backend"] == "machine"]),
+        "memory": memory_figures.draw(series),
+        "ratios": throughput_figures.draw_ratio(cases, rankings, "torch"),
     }
 
 
@@ -65,23 +64,23 @@ def test_captions_are_computed(drawn: dict[str, Drawing | None], found: Findings
 def test_a_lead_within_the_noise_is_not_decided(tmp_path: Path) -> None:
     what = Synthetic(backends=("torch", "cudnn"), batches=(1, 8), hiddens=(64, 128), between=0.05, replicates=3)
     found = find_out(load([write(what, tmp_path)])[0])
-    drawing = heatmap.draw(found.cases, timings(found.section), "median")
+    drawing = throughput_figures.draw_heatmap(found.cases, timings(found.section), "median")
     assert drawing is not None and "nobody decidedly in" in drawing.caption
     assert "not decided" in {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
 
 
 def test_one_replicate_decides_nothing(tmp_path: Path) -> None:
     found = find_out(load([write(Synthetic(replicates=1, hiddens=(64, 128), batches=(1, 8)), tmp_path)])[0])
-    drawing = heatmap.draw(found.cases, timings(found.section), "median")
+    drawing = throughput_figures.draw_heatmap(found.cases, timings(found.section), "median")
     assert drawing is not None and "nobody decidedly in 12" in drawing.caption
 
 
 def test_svg_is_clean_and_follows_the_page(drawn: dict[str, Drawing | None]) -> None:
     drawing = drawn["batch"]
     assert drawing is not None
-    text = svg.inline(drawing.figure, "one", drawing.title)
+    text = report_drawing.inline(drawing.figure, "one", drawing.title)
     ElementTree.fromstring(text)
-    ElementTree.fromstring(svg.alone(text))
+    ElementTree.fromstring(report_drawing.alone(text))
     assert "currentColor" in text and "var(--grid" in text and ">batch size B</text>" in text
     for sentinel in (INK, GRID, PAPER, FAINT, UNDECIDED):
         assert sentinel not in text
@@ -102,5 +101,5 @@ def test_two_devices_have_figures_each(tmp_path: Path) -> None:
 def test_memory_prefers_what_compares_across_frameworks(found: Findings) -> None:
     series = found.section.series[found.section.series["metric"] == "rss_peak"]
     both = pd.concat([series, series.assign(metric="alloc_peak")], ignore_index=True)
-    drawing = memory.draw(both)
+    drawing = memory_figures.draw(both)
     assert drawing is not None and "resident memory" in drawing.caption

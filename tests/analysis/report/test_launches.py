@@ -16,7 +16,7 @@ from analysis.report.load import load
 from analysis.report.page import build
 from analysis.statistics import quantities
 from analysis.statistics.ratios import of_one_launch
-from analysis.studies.decode import decode
+from analysis.studies.decode import statistics as decode_statistics
 from analysis.studies.throughput import launches
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
@@ -154,7 +154,7 @@ def stream_rows() -> pd.DataFrame:
 
 
 def test_a_stream_is_of_the_launch_mode_that_is_fastest_at_the_longest_context() -> None:
-    (found,) = decode.streams(stream_rows())
+    (found,) = decode_statistics.streams(stream_rows())
     assert found.backend == "cudnn (CUDA graph)" and found.time_over_context().value == pytest.approx(2.0)
     assert quantities.estimate("time_over_context", stream_rows(), "study=decode").value == pytest.approx(2.0)
 

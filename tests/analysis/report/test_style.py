@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.report.style import PALETTE, ordered, style
+from analysis.report.drawing import PALETTE, ordered, style
 
 # Machado, Oliveira & Fernandes 2009, severity 1.0, on linear RGB.
 SIGHT = {

@@ -15,6 +15,7 @@ from analysis.statistics.decision import (
     STAGES,
     Decision,
     Rule,
+    bounds,
     decide,
     detectable,
     mean_rule,
@@ -22,7 +23,6 @@ from analysis.statistics.decision import (
     pairs_needed,
     unpaired,
 )
-from analysis.statistics.intervals import bounds
 
 # Replicate noise of a suite of 200 cases: most are quiet, a few land in a mode 10 % slower one time in five.
 SUITE = [(0.003, 0.0)] * 80 + [(0.005, 0.0)] * 70 + [(0.01, 0.0)] * 36 + [(0.02, 0.0)] * 10 + [(0.005, 0.1)] * 4

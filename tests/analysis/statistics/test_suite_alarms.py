@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from analysis.regression.certificate import alarms, suite_false_alarms
 from analysis.regression.comparison import USUAL
 from analysis.statistics.decision import FIRST_CONFIRMING, Rule, decide
-from analysis.statistics.suite_alarms import alarms, suite_false_alarms
 
 CASES, PAIRS = 200, 20
 

@@ -16,8 +16,8 @@ from analysis.report.load import load, series_frame
 from analysis.report.page import build
 from analysis.statistics import quantities, seeds, verdicts
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import attenuation
-from analysis.studies.gradients.attenuation import Curve
+from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients.statistics import Curve
 from results.claims import Claim, Test, claim_from_dict
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path
@@ -103,30 +103,30 @@ def test_every_test_of_a_setting_must_hold():
 @pytest.mark.parametrize("rate", [-0.6, -0.2, -0.05])
 def test_rate_horizon_and_half_life_of_a_known_decay(rate):
     of = curve(rate, noise=0.01)
-    horizon, found, half = attenuation.horizon(of), attenuation.rate(of), attenuation.half_life(of)
+    horizon, found, half = gradients_statistics.horizon(of), gradients_statistics.rate(of), gradients_statistics.half_life(of)
     assert horizon.value == pytest.approx(np.ceil(np.log(1e-3) / rate), abs=2) and horizon.beyond is None
     assert found.low is not None and found.high is not None and found.low <= rate <= found.high
     assert half.value == pytest.approx(np.log(0.5) / rate, rel=0.05)
 
 
 def test_a_horizon_never_reached_is_censored_and_shown_as_such():
-    found = attenuation.horizon(curve(-0.001))
+    found = gradients_statistics.horizon(curve(-0.001))
     assert found.value is None and found.beyond == 199
     assert verdicts.spoken("horizon", found) == "> 199 steps"
-    grows = attenuation.half_life(curve(0.01))
+    grows = gradients_statistics.half_life(curve(0.01))
     assert grows.value is None and verdicts.spoken("half_life", grows) == "does not fall"
 
 
 def test_a_horizon_between_thinned_lags_is_interpolated():
     of = curve(-0.1, noise=1e-6, lags=np.array([0, 1, 2, 4, 8, 16, 32, 64, 128]))
-    assert attenuation.horizon(of).value == 70
+    assert gradients_statistics.horizon(of).value == 70
 
 
 def test_an_exponential_and_a_power_law_are_told_apart():
     random = np.random.default_rng(3)
     noise = (0.01 * random.standard_normal((10, len(LAGS)))).cumsum(1)
-    exponential = attenuation.bic_for_exponential(Curve(LAGS, -0.1 * LAGS + noise, 200))
-    power = attenuation.bic_for_exponential(Curve(LAGS, -3.0 * np.log1p(LAGS) + noise, 200))
+    exponential = gradients_statistics.bic_for_exponential(Curve(LAGS, -0.1 * LAGS + noise, 200))
+    power = gradients_statistics.bic_for_exponential(Curve(LAGS, -3.0 * np.log1p(LAGS) + noise, 200))
     assert exponential.low is not None and exponential.low > 10
     assert power.high is not None and power.high < -10
 
@@ -134,11 +134,13 @@ def test_an_exponential_and_a_power_law_are_told_apart():
 def test_noise_that_piles_up_does_not_pass_for_evidence():
     """A random walk without drift follows neither law: its interval must not be decisive in either direction."""
     random = np.random.default_rng(5)
-    found = attenuation.bic_for_exponential(Curve(LAGS, (0.1 * random.standard_normal((20, len(LAGS)))).cumsum(1), 200))
+    found = gradients_statistics.bic_for_exponential(
+        Curve(LAGS, (0.1 * random.standard_normal((20, len(LAGS)))).cumsum(1), 200)
+    )
     assert found.low is not None and found.low < 10 and found.high is not None and found.high > -10
 
 
-@pytest.mark.parametrize("quantity", [attenuation.rate, attenuation.bic_for_exponential])
+@pytest.mark.parametrize("quantity", [gradients_statistics.rate, gradients_statistics.bic_for_exponential])
 def test_too_few_points_are_no_number(quantity):
     found = quantity(curve(-0.6, lags=np.arange(6)))
     assert found.value is None and "too few" in found.why
@@ -146,7 +148,7 @@ def test_too_few_points_are_no_number(quantity):
 
 
 def test_too_few_seeds_are_no_number():
-    assert attenuation.horizon(curve(-0.6, count=2)).why == "2 seeds: too few for an interval"
+    assert gradients_statistics.horizon(curve(-0.6, count=2)).why == "2 seeds: too few for an interval"
     assert seeds.mean(np.array([1.0, np.nan, 2.0])).value is None
 
 
@@ -155,7 +157,7 @@ def test_the_interval_of_a_horizon_covers_the_truth_about_as_often_as_it_says():
     for seed in range(200):
         random = np.random.default_rng(seed)
         rates = -0.2 + 0.02 * random.standard_normal((8, 1))
-        found = attenuation.horizon(Curve(LAGS, rates * LAGS, 200))
+        found = gradients_statistics.horizon(Curve(LAGS, rates * LAGS, 200))
         assert found.low is not None and found.high is not None
         covered += found.low <= truth <= found.high
     assert covered >= 185

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.harness import budget
+from bench.harness import outcome
 from results.record import Measurement, Record
 
 
@@ -15,5 +15,5 @@ def test_single_replicates_come_first_then_the_noisiest():
     records = [record("quiet", n, 1.0 + 0.001 * n) for n in range(3)]
     records += [record("noisy", n, 1.0 + 0.2 * n) for n in range(3)]
     records += [record("single", 0, 1.0)]
-    assert budget.widest(records, 3) == ["single", "noisy", "quiet"]
-    assert budget.widest(records, 1) == ["single"]
+    assert outcome.widest(records, 3) == ["single", "noisy", "quiet"]
+    assert outcome.widest(records, 1) == ["single"]

@@ -10,7 +10,7 @@ from bench.costs import h100, training
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
 from bench.studies.context import study as context
-from bench.studies.quality.hmm import VOCABULARY
+from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
 FORETOLD = ("context", "cost", "decode", "gradients", "horizon", "memory", "quality", "scaling", "stream")
@@ -119,4 +119,4 @@ def test_what_is_foretold_of_a_training_follows_its_updates_and_its_source():
 
     assert trained(updates=600) == pytest.approx(2 * trained(updates=300), rel=0.05)
     assert trained(source="hmm:100") < trained()
-    assert (training.vocabulary(case), VOCABULARY) == (256, training.GENERATED)
+    assert (training.vocabulary(case), VOCABULARY_HMM) == (256, training.GENERATED)

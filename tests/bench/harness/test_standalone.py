@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bench.harness import plan, standalone
-from bench.machine import nvml
+from bench.machine import system
 from bench.machine.conditions import Watch
 
 
@@ -65,9 +65,9 @@ def test_a_slot_is_free_again_after_a_watch_that_raised(tmp_path, monkeypatch):
 
 def test_a_gpu_that_cannot_be_watched_is_noted_and_the_worker_asked_all_the_same(monkeypatch):
     def without() -> None:
-        raise nvml.NoNVML("NVML does not answer: Driver Not Loaded")
+        raise system.NoNVML("NVML does not answer: Driver Not Loaded")
 
-    monkeypatch.setattr(nvml, "first_gpu", without)
+    monkeypatch.setattr(system, "first_gpu", without)
     with Watch("cuda") as conditions:
         pass
     assert conditions.summary["gpu_not_watched"] == "NVML does not answer: Driver Not Loaded" and conditions.invalid() is None

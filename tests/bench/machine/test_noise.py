@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.machine import conditions, noise, processors
+from bench.machine import conditions, noise, system
 from bench.machine.lock import device_lock
 from bench.machine.noise import LIMITS, ProcessorTime, Reading
 from lstm_bench import device_policy
@@ -81,7 +81,7 @@ def test_what_another_process_computes_is_told_and_what_a_child_computes_is_not(
             if pid is not None:
                 subprocess.run(["kill", "-9", str(pid)], check=True)
         assert others is not None
-        return others * len(processors.usable())
+        return others * len(system.usable())
 
     # What else runs here changes from moment to moment, so both are tried again before they count.
     assert any(share(own=False) - share(own=True) > 0.4 for _ in range(5))
@@ -95,7 +95,7 @@ def test_shares_of_processor_time():
 
 
 def test_processor_time_is_of_the_usable_processors_and_none_where_nothing_tells():
-    usable = processors.usable()
+    usable = system.usable()
     lines = [f"cpu{number} 1 2 3 4 5 6 7 8 1 0" for number in usable] + [f"cpu{max(usable) + 1} 9 9 9 9 9 9 9 9 9 9"]
     found = noise.processor_time(lambda: "cpu 99 99 99 99 99 99 99 99 0 0\n" + "\n".join(lines) + "\nintr 1\n")
     if found is not None:

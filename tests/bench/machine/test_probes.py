@@ -11,7 +11,7 @@ import pytest
 
 from analysis.regression import history
 from analysis.report import load
-from bench.machine import conditions, environment, noise, nvml, processors
+from bench.machine import conditions, environment, noise, system
 from bench.machine.conditions import GpuWatch, Watch
 from results.record import Footer, Header
 from results.store import Run
@@ -61,7 +61,7 @@ def fake_nvml(failing: tuple[str, ...] = (), after: int = 0, **values: object) -
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, fake: SimpleNamespace) -> Watch:
-    monkeypatch.setattr(nvml, "first_gpu", lambda: (fake, 0))
+    monkeypatch.setattr(system, "first_gpu", lambda: (fake, 0))
     monkeypatch.setattr(conditions, "SAMPLE_SECONDS", 0.005)
     with Watch("cuda") as watch:
         watch.note_turn("torch")
@@ -107,7 +107,7 @@ def test_a_foreign_process_counts_and_one_that_cannot_be_told_is_said_to_be_so(m
 
 
 def test_a_process_is_asked_about_while_it_runs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(nvml, "first_gpu", lambda: (fake_nvml(), 0))
+    monkeypatch.setattr(system, "first_gpu", lambda: (fake_nvml(), 0))
     answers = iter([False, AssertionError])
     monkeypatch.setattr(conditions, "_is_ours", lambda pid: next(answers))
     watch = GpuWatch()
@@ -166,7 +166,7 @@ def test_a_machine_whose_gpus_are_unknown_is_not_the_one_without():
 
 def test_load_and_shares_that_the_system_does_not_tell_are_unknown(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "getloadavg", raising(OSError("unobtainable")))
-    assert processors.load_average() is None
+    assert system.load_average() is None
     assert noise.processor_time(raising(PermissionError())) is None
     monkeypatch.setattr(noise, "processor_time", lambda: None)
     with Watch("cpu") as watch:

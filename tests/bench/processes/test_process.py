@@ -14,14 +14,14 @@ from types import SimpleNamespace
 import pytest
 
 from bench.harness.case import Case
-from bench.harness.pace import LEAST_ROUNDS, Pace
-from bench.machine import processors
+from bench.harness.suites import LEAST_ROUNDS, Pace
+from bench.machine import system
 from bench.processes import process, turns
 from bench.processes.code import Code
 from bench.processes.process import WorkerFailed, WorkerProcess, first_to_answer
-from bench.processes.workers import Workers
+from bench.processes.turns import Workers
 
-CPUS = processors.usable()[:1]
+CPUS = system.usable()[:1]
 PACE = Pace(rounds=2, turn_seconds=0.005, warm_seconds=0.01)
 
 
@@ -134,7 +134,7 @@ def test_a_kill_by_the_kernel_for_lack_of_memory_is_told_from_others(
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from bench.processes.workers import Workers\n"
+        "import sys, time; from pathlib import Path; from bench.processes.turns import Workers\n"
         f"workers = Workers((0,), Path({str(tmp_path)!r})); ready, _ = workers.get(['numpy'])\n"
         "print(ready['numpy'].pid, flush=True); time.sleep(60)"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from bench.harness import plan
 from bench.harness.case import Case
-from bench.harness.pace import Pace
+from bench.harness.suites import Pace
 from bench.machine import conditions
 from bench.processes import turns
 from bench.regression import pairs as module

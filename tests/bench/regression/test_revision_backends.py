@@ -9,7 +9,7 @@ import pytest
 
 import impls
 from bench.harness.case import Case
-from bench.machine import processors
+from bench.machine import system
 from bench.processes.code import ROOT, Code, CodeFails
 from bench.processes.process import WorkerProcess
 from bench.regression.revision_backends import RevisionBackends
@@ -122,7 +122,7 @@ def two_levels(folder: Path, packages: str) -> tuple[UserProject, Repository]:
 
 
 def prepared(code: Code, cache: Path) -> dict:
-    worker = WorkerProcess("mine", processors.usable()[:1], cache, code=code)
+    worker = WorkerProcess("mine", system.usable()[:1], cache, code=code)
     try:
         return worker.request("prepare", 60, case=CASE.to_dict(), check_answers=False)
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from bench.gpu_check.items import ITEMS, Item
 from bench.harness import check_groups, plan, session, study
-from bench.machine import processors
+from bench.machine import system
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess
 from bench.regression.pairs import SIDES, Pairs, Question
@@ -161,7 +161,7 @@ def test_the_worker_kept_for_a_study_is_replaced_too(misbehaving, fault, tmp_pat
     """Its answer says `died` after a corrupted context as after a death; see tests/bench/harness/test_sharing.py."""
     fault("launch", FAULTY_HIDDEN)
     (case,) = [case for case in asked().cases("throughput") if case.spec.hidden_size == FAULTY_HIDDEN]
-    made = WorkerProcess("faulting", processors.usable()[:1], tmp_path)
+    made = WorkerProcess("faulting", system.usable()[:1], tmp_path)
     try:
         reply = made.request("alone", 60, study_name="memory", case=case.to_dict())
         assert (reply["status"], reply["kind"], reply["died"]) == ("failed", "crash", True)

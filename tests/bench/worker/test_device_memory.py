@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.harness.case import Case
-from bench.machine import nvml as nvml_module
+from bench.machine import system
 from bench.worker import memory, prepare, room
 from impls import LSTMSpec
 
@@ -125,5 +125,5 @@ def test_a_gauge_keeps_to_what_it_began_with(monkeypatch: pytest.MonkeyPatch) ->
     gauge = memory.Gauge()
     assert gauge.read() == CONTEXT
     nvml.listed = False
-    with pytest.raises(nvml_module.NoNVML, match="does not tell any more"):
+    with pytest.raises(system.NoNVML, match="does not tell any more"):
         gauge.read()

@@ -12,7 +12,7 @@ import torch
 
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
-from bench.machine import cgroup
+from bench.machine import system
 from bench.studies import matching
 from bench.studies.scaling import study as scaling
 from bench.worker import energy, prepare, room
@@ -82,7 +82,7 @@ def test_the_scan_of_a_state_space_model_is_in_the_bound():
 @pytest.mark.parametrize("older", [False, True])
 def test_a_control_groups_limit_is_what_is_free(tmp_path, older: bool):
     """The tightest of a group and those above it; what the page cache holds can be taken back."""
-    limit, used, reclaimable = cgroup.OLDER if older else cgroup.UNIFIED
+    limit, used, reclaimable = system.OLDER if older else system.UNIFIED
     own = tmp_path / "own"
     own.write_text("4:memory:/a/b\n1:cpu:/\n" if older else "0::/a/b\n")
     top = tmp_path / "memory" if older else tmp_path
@@ -90,14 +90,14 @@ def test_a_control_groups_limit_is_what_is_free(tmp_path, older: bool):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in ((limit, allowed), (used, "1500"), ("memory.stat", f"anon 7\n{reclaimable} 500\n")):
             (folder / name).write_text(text)
-    assert cgroup.free_bytes(tmp_path, own) == 5000 - 1500 + 500
+    assert system.free_bytes(tmp_path, own) == 5000 - 1500 + 500
     (top / "a" / limit).write_text("max")
-    assert cgroup.free_bytes(tmp_path, own) == 9000 - 1500 + 500
-    assert cgroup.free_bytes(tmp_path / "nowhere", own) is None
+    assert system.free_bytes(tmp_path, own) == 9000 - 1500 + 500
+    assert system.free_bytes(tmp_path / "nowhere", own) is None
 
 
 def test_the_host_has_no_more_free_than_its_control_group_leaves(monkeypatch):
-    monkeypatch.setattr(cgroup, "free_bytes", lambda: 12345)
+    monkeypatch.setattr(system, "free_bytes", lambda: 12345)
     assert room.free_bytes("cpu") == 12345
 
 

@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.worker.clock import LEAST_SAMPLE_SECONDS, WallClock, calls_per_sample
-from bench.worker.sampling import (
+from bench.worker.timing import (
+    LEAST_SAMPLE_SECONDS,
     LEAST_SAMPLES,
     PRECISION,
     SAMPLES_LIMIT,
     WARM_CALLS,
     WARM_LIMIT_SECONDS,
     Sampler,
+    WallClock,
+    calls_per_sample,
     half_width,
     is_steady,
 )

@@ -9,18 +9,18 @@ import shutil
 import pytest
 import torch
 
-from impls.cuda.runtime import artifacts
+from impls.cuda.runtime import compile
 from impls.cuda.torch import ops
 
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_files(tmp_path_factory):
-    if artifacts.VARIABLE in os.environ:
+    if compile.VARIABLE in os.environ:
         yield
         return
-    os.environ[artifacts.VARIABLE] = str(tmp_path_factory.mktemp("compiled"))
+    os.environ[compile.VARIABLE] = str(tmp_path_factory.mktemp("compiled"))
     yield
-    del os.environ[artifacts.VARIABLE]
+    del os.environ[compile.VARIABLE]
 
 
 @pytest.fixture(autouse=True, scope="session")

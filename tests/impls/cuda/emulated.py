@@ -12,8 +12,7 @@ from bench.worker import agreement
 from impls import LSTMSpec
 from impls.cuda.emulator import emulate
 from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime.kernels import Launch, Launcher
-from impls.cuda.runtime.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Launcher
 from impls.cuda.select.cluster import Shape
 from impls.cuda.select.plan import Memory, Plan
 from impls.cuda.torch.network import Network

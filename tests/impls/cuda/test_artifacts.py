@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from impls import Unavailable
-from impls.cuda.runtime.artifacts import Artifacts, folder
+from impls.cuda.runtime.compile import Artifacts, folder
 
 
 def never() -> bytes:

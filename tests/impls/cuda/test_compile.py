@@ -11,8 +11,7 @@ import torch
 from impls import Unavailable
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
-from impls.cuda.runtime.kernels import Kernel
-from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.runtime.kernels import BFLOAT16, Kernel
 from impls.cuda.select.cluster import Shape
 from impls.cuda.select.plan import SHIPPED, TENSOR_STEP_TILES
 from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, TensorSteps

@@ -15,8 +15,7 @@ from impls.cuda.emulator.emulate import Emulation
 from impls.cuda.microbenchmarks import probes
 from impls.cuda.runtime import driver
 from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
-from impls.cuda.runtime.kernels import Kernel, Launch
-from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.runtime.kernels import BFLOAT16, Kernel, Launch
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.stream import Stream
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from impls.cuda.runtime.storage import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32
 from impls.cuda.select import measured, plan
 from impls.cuda.select.cluster import Shape
 from impls.cuda.select.plan import ROWS_16_BIT, choose

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import Refused
-from impls.cuda.runtime.storage import BFLOAT16
+from impls.cuda.runtime.kernels import BFLOAT16, Refused
 from impls.cuda.select.cluster import Shape
 from impls.cuda.select.plan import SHIPPED, choose
 

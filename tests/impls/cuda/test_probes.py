@@ -12,8 +12,7 @@ from impls.cuda.emulator.emulate import Emulation, RuleBroken
 from impls.cuda.microbenchmarks import probes
 from impls.cuda.microbenchmarks.probes import Bench, WrongExchange
 from impls.cuda.runtime.compile import compile_kernel
-from impls.cuda.runtime.kernels import FOLDER, Launcher
-from impls.cuda.runtime.storage import BFLOAT16, STORAGES
+from impls.cuda.runtime.kernels import BFLOAT16, FOLDER, STORAGES, Launcher
 from tests.impls.cuda.emulated import Rewritten
 
 ORDERING = re.compile(

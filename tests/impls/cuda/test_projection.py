@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.worker.agreement import Disagreement
-from impls.cuda.torch import stack
+from impls.cuda.torch import layer
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
 
 PLANS = {
@@ -30,6 +30,6 @@ def test_projected_layers_stream_layer_by_layer():
 
 
 def test_a_start_forgotten_is_seen(monkeypatch):
-    monkeypatch.setattr(stack, "fold_inputs", lambda x, h0, lengths: torch.cat([x, x.new_zeros(*x.shape[:2], 5)], 2))
+    monkeypatch.setattr(layer, "fold_inputs", lambda x, h0, lengths: torch.cat([x, x.new_zeros(*x.shape[:2], 5)], 2))
     with pytest.raises(Disagreement):
         check(case(16, 6, 3, "float32", phase="forward", proj_size=5), step_plan("float32"))

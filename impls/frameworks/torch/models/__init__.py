@@ -10,9 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from impls.frameworks.torch.models.lstm_stack import Layer, LSTMStack
-from impls.frameworks.torch.models.minlstm import MinLSTM
-from impls.frameworks.torch.models.ssm import SSM
+from impls.frameworks.torch.models.recurrent import SSM, Layer, LSTMStack, MinLSTM
 from impls.frameworks.torch.models.transformer import Transformer
 from impls.params import Params, check_params
 from impls.specs.recurrent import Residual

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics import quantities, verdicts
-from analysis.studies.decode import decode, streams
-from analysis.studies.decode import figure as chart
+from analysis.studies.decode import figures as decode_figures
+from analysis.studies.decode import statistics as decode_statistics
 from bench.studies.decode.study import CLAIMS
 from bench.studies.stream.study import STUDY as STREAM
 
@@ -34,7 +34,7 @@ def rows(replicates: int = 3) -> pd.DataFrame:
 
 
 def test_the_fastest_backend_is_taken_and_its_growth_estimated() -> None:
-    attention, lstm = decode.streams(rows())
+    attention, lstm = decode_statistics.streams(rows())
     assert attention.backend == lstm.backend == "torch"
     assert attention.time_over_context().value == pytest.approx(5.096e-3 / 1.064e-3)
     assert lstm.time_over_context().value == pytest.approx(1.0)
@@ -63,7 +63,7 @@ def test_two_replicates_decide_nothing() -> None:
 
 
 def test_figures_are_drawn_of_it_alone() -> None:
-    for figure in (chart, streams):
+    for figure in (decode_figures, decode_figures):
         drawn = figure.draw(rows())
         assert drawn is not None and "Attention" in drawn.caption
         assert figure.draw(rows().assign(study="throughput")) is None
@@ -97,21 +97,21 @@ def beside(metric: str, value: float, context: int = 512, replicate: int = 0) ->
 
 
 def test_energy_is_shown_where_it_was_measured() -> None:
-    drawn = chart.draw(rows())
+    drawn = decode_figures.draw_decode(rows())
     assert drawn is not None and drawn.caption.endswith("Energy a token: not measured.") and len(drawn.figure.axes) == 3
     measured = [
         beside("energy", 1e-3 * context * (1 + number), context, number) for context in (64, 4096) for number in range(3)
     ]
-    drawn = chart.draw(pd.concat([rows(), pd.DataFrame(measured)]))
+    drawn = decode_figures.draw_decode(pd.concat([rows(), pd.DataFrame(measured)]))
     assert drawn is not None and len(drawn.figure.axes) == 4
     # 64 mJ and 4.096 J by the cube root of 1·2·3, the geometric mean over replicates.
     assert "by torch (CUDA graph). For a context of 64 → 4096 tokens: Attention 116 mJ → 7.44 J" in drawn.caption
 
 
 def test_a_measured_count_stands_beside_the_closed_form() -> None:
-    drawn = streams.draw(rows())
+    drawn = decode_figures.draw_streams(rows())
     assert drawn is not None and "In 1.00 GB, less the weights" in drawn.caption and "on a GPU: not measured" in drawn.caption
     counted = [beside("streams", 18000.0), beside("free_bytes", 10e9 + 1e6)]
-    drawn = streams.draw(pd.concat([rows(), pd.DataFrame(counted)]))
+    drawn = decode_figures.draw_streams(pd.concat([rows(), pd.DataFrame(counted)]))
     assert drawn is not None and "In 10.0 GB" in drawn.caption
     assert "Attention 18 000 of 19 531 after 512 tokens" in drawn.caption

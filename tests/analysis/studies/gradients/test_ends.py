@@ -14,9 +14,9 @@ from analysis.report.page import build, notes
 from analysis.report.show import rows as shown
 from analysis.statistics import quantities, seeds, verdicts
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import attenuation, ends
-from analysis.studies.horizon import foretelling
-from analysis.studies.horizon.foretelling import Pair
+from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.horizon import statistics as horizon_statistics
+from analysis.studies.horizon.statistics import Pair
 from bench.studies.gradients import curves
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
@@ -54,17 +54,19 @@ def run(*records: Record) -> Run:
 
 
 def horizon(*dead: tuple[int, int], count: int = 10, bad: float = -np.inf, fades: float = 69.0) -> Estimate:
-    of = attenuation.curve(series(record(fading(count, dict(dead), bad, fades))))
+    of = gradients_statistics.curve(series(record(fading(count, dict(dead), bad, fades))))
     assert of is not None
-    return attenuation.horizon(of)
+    return gradients_statistics.horizon(of)
 
 
 def test_what_the_study_notes_is_what_is_read():
     own = [np.array([0.0, -1.0]), np.array([0.0, -np.inf]), np.array([np.inf, 0.0])]
-    found = ends.read(curves.measurement("log_input", "nat", own, np.array([0, 7])).notes)
-    assert found == [ends.End("log_input", True, 7, 1), ends.End("log_input", False, 0, 2)]
-    assert ends.spoken(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
-    assert ends.read(curves.measurement("decay", "1", [np.array([-np.inf])]).notes) == [ends.End("decay", True, None, 0)]
+    found = gradients_statistics.read(curves.measurement("log_input", "nat", own, np.array([0, 7])).notes)
+    assert found == [gradients_statistics.End("log_input", True, 7, 1), gradients_statistics.End("log_input", False, 0, 2)]
+    assert gradients_statistics.spoken(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
+    assert gradients_statistics.read(curves.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
+        gradients_statistics.End("decay", True, None, 0)
+    ]
 
 
 def test_one_dead_seed_does_not_censor_nine_that_fade():
@@ -95,12 +97,12 @@ def test_few_seeds_of_which_one_died_have_no_interval():
 
 
 def test_a_law_needs_lags_that_all_seeds_have():
-    of = attenuation.curve(series(record(fading(10, {3: 2}))))
+    of = gradients_statistics.curve(series(record(fading(10, {3: 2}))))
     assert of is not None and of.deaths == [2]
-    for law in (attenuation.rate, attenuation.offset, attenuation.bic_for_exponential):
+    for law in (gradients_statistics.rate, gradients_statistics.offset, gradients_statistics.bic_for_exponential):
         assert law(of).why.startswith("exactly zero in 1 of 10 seeds from lag 2 on; ")
-    late = attenuation.curve(series(record(fading(10, {3: 150}))))
-    assert late is not None and attenuation.rate(late).value == pytest.approx(np.log(1e-3) / 69, rel=0.1)
+    late = gradients_statistics.curve(series(record(fading(10, {3: 150}))))
+    assert late is not None and gradients_statistics.rate(late).value == pytest.approx(np.log(1e-3) / 69, rel=0.1)
 
 
 def test_what_passed_over_100_steps_is_zero_only_where_all_are():
@@ -124,8 +126,10 @@ def test_what_is_censored_below_a_number_cannot_be_ranked(monkeypatch):
 
     known = [pair(place, Estimate(7.0 * place, 1.0, 99.0)) for place in range(1, 6)]
     for beyond, why in ((20.0, "L50 > 20 cannot be ranked beside 35: look at more steps"), (113.0, "")):
-        monkeypatch.setattr(foretelling, "pairs", lambda _, b=beyond: [*known, pair(6, Estimate(None, 9.0, None, beyond=b))])
-        assert foretelling.rank_correlation(pd.DataFrame()).why == why
+        monkeypatch.setattr(
+            horizon_statistics, "pairs", lambda _, b=beyond: [*known, pair(6, Estimate(None, 9.0, None, beyond=b))]
+        )
+        assert horizon_statistics.rank_correlation(pd.DataFrame()).why == why
 
 
 def test_the_reader_is_told_of_every_lag_and_seed(tmp_path):

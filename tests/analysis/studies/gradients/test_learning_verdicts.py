@@ -12,7 +12,7 @@ from analysis.report import audit
 from analysis.report.gallery import studied
 from analysis.report.load import series_frame
 from analysis.statistics import quantities, verdicts
-from analysis.studies.horizon import foretelling
+from analysis.studies.horizon import statistics as horizon_statistics
 from bench.harness import study
 from results.record import Header, Record
 from results.store import Run
@@ -85,7 +85,7 @@ def test_the_interval_of_the_rank_correlation_covers_about_as_often_as_it_says()
     truth, covered = 6 / np.pi * np.arcsin(0.35), 0
     for seed in range(300):
         drawn = np.random.default_rng(seed).multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 16)
-        low, high = foretelling.interval(drawn)[1:]
+        low, high = horizon_statistics.interval(drawn)[1:]
         covered += low <= truth <= high
     assert covered >= 270
 
@@ -94,11 +94,11 @@ def test_what_is_censored_shares_the_highest_rank_and_what_is_unknown_is_left_ou
     made = [at("lstm", f"forget:{place}", lag, horizon) for place, (lag, horizon) in
             enumerate([(9, 10), (17, 20), (34, 40), (48, 80), (999, 5000), (999, 9000)])]  # fmt: skip
     made.append(record("rnn", "irnn", [np.zeros(8)] * 3, 12.0))
-    found = foretelling.rank_correlation(series(*made))
+    found = horizon_statistics.rank_correlation(series(*made))
     assert found.seeds == 6 and found.value == pytest.approx(1.0, abs=1e-6)
-    few = foretelling.rank_correlation(series(*made[:4]))
+    few = horizon_statistics.rank_correlation(series(*made[:4]))
     assert few.value is None and few.why == "4 initialisations with both numbers: too few for a correlation"
-    alike = foretelling.rank_correlation(series(*(at("lstm", f"forget:{place}", 999, 9) for place in range(5))))
+    alike = horizon_statistics.rank_correlation(series(*(at("lstm", f"forget:{place}", 999, 9) for place in range(5))))
     assert alike.value is None and "nothing to rank" in alike.why
 
 

@@ -11,18 +11,12 @@ import pytest
 from analysis.report import audit
 from analysis.report.load import series_frame
 from analysis.statistics import quantities, verdicts
-from analysis.studies.cost import cost
-from analysis.studies.cost import figure as cost_figure
-from analysis.studies.gradients import (
-    attenuation_figure,
-    controls,
-    fading,
-    layers,
-    precision,
-    precision_figure,
-    training,
-    truncation,
-)
+from analysis.studies.cost import figures as cost_figures
+from analysis.studies.cost import statistics as cost_statistics
+from analysis.studies.gradients import curves as gradients_curves
+from analysis.studies.gradients import fading
+from analysis.studies.gradients import figures as gradients_figures
+from analysis.studies.gradients import statistics as gradients_statistics
 from bench.harness import study
 from bench.studies.gradients import curves as gradient_curves
 from results.claims import Test
@@ -58,8 +52,8 @@ def test_a_drift_that_hits_all_cells_of_a_replicate_cancels():
     rows = timed()
     found = quantities.estimate("time_over_rnn", rows, "study=cost,backend=torch,hidden_size=64")
     assert found.value == pytest.approx(2.0) and found.low == pytest.approx(2.0) and found.seeds == 4
-    wide = cost.ratios(rows, "width", "forward_backward").set_index("cell")["value"]
-    large = cost.ratios(rows, "parameters", "forward_backward").set_index("cell")["value"]
+    wide = cost_statistics.ratios(rows, "width", "forward_backward").set_index("cell")["value"]
+    large = cost_statistics.ratios(rows, "parameters", "forward_backward").set_index("cell")["value"]
     assert dict(wide) == pytest.approx({"lstm": 2.0, "gru": 1.5}) and dict(large) == pytest.approx({"lstm": 0.5})
     same = "study=cost,count_parameters>=32282,count_parameters<=34278"
     assert quantities.estimate("time_over_rnn", rows, same).value == pytest.approx(0.5)
@@ -88,10 +82,10 @@ def test_lags_of_rounding_are_read_where_curves_end():
         quantities.estimate(name, rounded(24, 25, 26), "probe=precision") for name in ("zero_lag", "denormal_lag")
     )
     assert found.value == 25 and denormal.value == 15  # 2^-15 is the first below 2^-14
-    never = precision.zero_lag(rounded(24, 60, 26))
+    never = gradients_statistics.zero_lag(rounded(24, 60, 26))
     assert never.value is None and verdicts.spoken("zero_lag", never) == "> 59 steps [above 24]"
     overflown = rounded(24, 25, 26, notes=("log_largest is not finite at lag 24 for seed 0",))
-    assert precision.zero_lag(overflown).why == "overflows"
+    assert gradients_statistics.zero_lag(overflown).why == "overflows"
 
 
 def curves(probe: str, names: tuple[str, ...], **more: object) -> Record:
@@ -111,11 +105,17 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
             curves("attenuation", ("log_gradient", "log_weight", "log_input")),
             *(curves("controls", ("log_gradient", "log_input"), network=network) for network in ("residual", "transformer")),
             curves("training", ("log_gradient_after_0", "log_gradient_after_9"), lag=20),
-            *(curves("inputs", ("log_input",), num_layers=layers, bidirectional=False) for layers in (1, 2)),
+            *(
+                curves("inputs", ("log_input",), num_layers=gradients_curves, bidirectional=False)
+                for gradients_curves in (1, 2)
+            ),
         ]
     )
-    drawn = {module.__name__.rpartition(".")[2]: module.draw(found) for module in (controls, layers, training, truncation)}
-    drawn |= {"precision": precision_figure.draw(rounded(24, 25, 26)), "cost": cost_figure.draw(timed())}
+    drawn = {
+        module.__name__.rpartition(".")[2]: module.draw(found)
+        for module in (gradients_curves, gradients_curves, gradients_curves, gradients_curves)
+    }
+    drawn |= {"precision": gradients_figures.draw_precision(rounded(24, 25, 26)), "cost": cost_figures.draw(timed())}
     said = {name: drawing.caption for name, drawing in drawn.items() if drawing is not None}
     assert (
         "LSTM PyTorch default 35 steps" in said["training"] and "→ 35 steps" in said["training"] and "90 %" in said["training"]
@@ -132,13 +132,13 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
 
 def test_every_cell_initialisation_and_network_has_a_line_and_a_place_in_the_legend():
     made = [
-        curves("inputs", ("log_input",), cell=cell, init=init, num_layers=layers, bidirectional=both)
-        for cell, init, layers, both in (
+        curves("inputs", ("log_input",), cell=cell, init=init, num_layers=gradients_curves, bidirectional=both)
+        for cell, init, gradients_curves, both in (
             ("lstm", "pytorch", 1, False), ("lstm", "forget:3", 2, False), ("lstm", "pytorch", 2, True),
             ("gru", "pytorch", 1, True), ("rnn", "pytorch", 3, False),
         )
     ]  # fmt: skip
-    drawn = layers.draw(frame(made))
+    drawn = gradients_curves.draw_layers(frame(made))
     assert drawn is not None
     assert [axes.get_title(loc="left") for axes in drawn.figure.axes] == ["LSTM", "GRU", "Vanilla RNN"]
     legends = [legend for axes in drawn.figure.axes if (legend := axes.get_legend()) is not None]
@@ -159,7 +159,7 @@ def test_a_gru_has_its_panel_and_a_dead_seed_its_mark():
     own[2][9:] = -np.inf
     measured = (gradient_curves.lags_measured(lags), gradient_curves.measurement("log_gradient", "nat", own, lags))
     parameters = {"probe": "attenuation", "cell": "gru", "init": "pytorch", "hidden_size": 8, "steps": 60, "dtype": "float64"}
-    drawn = attenuation_figure.draw(
+    drawn = gradients_curves.draw_attenuation(
         frame([Record("gradients", "gru", "reference", 0, "ok", parameters, measurements=measured)])
     )
     assert drawn is not None and "GRU: PyTorch default 35 steps" in drawn.caption
@@ -205,5 +205,5 @@ def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studi
 
 def test_without_their_records_there_are_no_figures():
     empty = frame([])
-    for module in (controls, layers, training, truncation, precision_figure, cost_figure):
+    for module in (gradients_curves, gradients_curves, gradients_curves, gradients_curves, gradients_figures, cost_figures):
         assert module.draw(empty) is None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.statistics import verdicts
-from analysis.studies.horizon import learnable
-from analysis.studies.horizon.learnable import Trials
+from analysis.studies.horizon import statistics as horizon_statistics
+from analysis.studies.horizon.statistics import Trials
 from results.claims import Test
 from tests.analysis.learning_synthetic import LADDER, learnt
 
@@ -27,26 +27,26 @@ def drawn(lag: float, steep: float, networks: int, seed: int) -> Trials:
 def test_the_interval_covers_a_known_lag_in_at_least_ninety_of_a_hundred_draws(lag, steep, networks):
     covered = 0
     for seed in range(100):
-        bounds = learnable.learnable_lag(drawn(lag, steep, networks, seed)).bounds
+        bounds = horizon_statistics.learnable_lag(drawn(lag, steep, networks, seed)).bounds
         covered += bounds is not None and bounds[0] <= lag <= bounds[1]
     assert covered >= 90
 
 
 def test_more_networks_narrow_the_interval_onto_the_truth():
-    found = learnable.learnable_lag(drawn(24.0, 4.0, 2000, 1))
+    found = horizon_statistics.learnable_lag(drawn(24.0, 4.0, 2000, 1))
     assert found.value == pytest.approx(24.0, rel=0.03)
     assert found.low is not None and found.high is not None and found.high / found.low < 1.1
 
 
 def test_between_all_and_none_any_lag_fits_and_the_interval_says_so():
-    found = learnable.learnable_lag(trials(5, 5, 5, 0))
+    found = horizon_statistics.learnable_lag(trials(5, 5, 5, 0))
     assert found.value == pytest.approx(np.sqrt(10 * 14), rel=0.02)
     assert found.low is not None and found.high is not None and found.low <= 10 and found.high >= 14
     assert 8.5 < found.low and found.high < 16.5
 
 
 def test_what_every_network_learnt_is_censored_at_the_longest_lag_tried():
-    found = learnable.learnable_lag(trials(*[5] * 11))
+    found = horizon_statistics.learnable_lag(trials(*[5] * 11))
     assert found.value is None and found.high is None and found.beyond == 160
     assert found.low is not None and 140 < found.low <= 160
     assert verdicts.spoken("learnable_lag", found).startswith("> 160 steps")
@@ -54,7 +54,7 @@ def test_what_every_network_learnt_is_censored_at_the_longest_lag_tried():
 
 
 def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
-    found = learnable.learnable_lag(trials(5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 3))
+    found = horizon_statistics.learnable_lag(trials(5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 3))
     assert found.high is None and found.beyond == 160 and found.bounds is not None
 
 
@@ -69,10 +69,10 @@ def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
     ],
 )
 def test_what_allows_no_fit_gives_no_number_and_decides_nothing(of, why):
-    found = learnable.learnable_lag(of)
+    found = horizon_statistics.learnable_lag(of)
     assert found.value is None and found.bounds is None and why in found.why
     assert verdicts.outcome(Test("learnable_lag", low=5.0, high=20.0), found) == "open"
 
 
 def test_the_fitted_curve_is_as_steep_as_the_successes():
-    assert learnable.steepness(drawn(24.0, 4.0, 2000, 1), 24.0) == pytest.approx(4.0, rel=0.2)
+    assert horizon_statistics.steepness(drawn(24.0, 4.0, 2000, 1), 24.0) == pytest.approx(4.0, rel=0.2)

@@ -13,7 +13,7 @@ from analysis.report.gallery import studied
 from analysis.report.load import load, records_frame, series_frame
 from analysis.statistics import quantities
 from analysis.statistics.verdicts import Verdict, judge
-from analysis.studies.scaling import lengths
+from analysis.studies.scaling import statistics as scaling_statistics
 from bench.studies.scaling import study as scaling
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
@@ -83,7 +83,7 @@ def test_the_verdict_follows_the_known_crossover(tmp_path):
 def test_out_of_memory_leaves_a_bound_and_a_mark_in_the_figure():
     own = run(records(exhausted=1024))
     series, table = series_frame([own]), records_frame([own])
-    found = lengths.crossover(series, "time")
+    found = scaling_statistics.crossover_lengths(series, "time")
     assert found.value is None and found.beyond == 512
     figures = {name: figures for name, _, figures in studied(series, table)}["scaling"]
     caption = figures[0][1].caption  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.statistics import quantities
 from analysis.statistics.verdicts import judge
-from analysis.studies.scaling import operations
+from analysis.studies.scaling import statistics as scaling_statistics
 from bench.studies.scaling import study as scaling
 from impls import LSTMStackSpec, TransformerSpec
 from tests.analysis.scaling_synthetic import series
@@ -82,5 +82,5 @@ def test_the_claims_about_counts_are_judged_by_them_and_can_fail():
 
 def test_what_was_not_measured_is_said():
     rows = series(lambda case: 1.0)
-    for name in operations.QUANTITIES:
+    for name in scaling_statistics.QUANTITIES_OPERATIONS:
         assert quantities.estimate(name, rows, f"{TRAINING},cell=minlstm").why == "not measured"

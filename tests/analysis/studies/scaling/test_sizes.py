@@ -7,8 +7,8 @@ import pytest
 from analysis.report import words
 from analysis.statistics import quantities, verdicts
 from analysis.statistics.verdicts import judge
-from analysis.studies.scaling import growth, lengths, utilisation
-from analysis.studies.scaling import scaling as scaling_of
+from analysis.studies.scaling import figures as scaling_figures
+from analysis.studies.scaling import statistics as scaling_statistics
 from bench.harness.case import Case
 from bench.studies.scaling import study as scaling
 from tests.analysis.scaling_synthetic import series
@@ -52,20 +52,20 @@ def test_where_nothing_varies_there_is_no_exponent():
 def test_the_share_of_the_machine_is_operations_a_second_over_the_best_product_measured():
     """A case at a quarter of the ceiling by construction; and nothing to draw without a ceiling in its data type."""
     rows = series(lambda case: case.counts()["flops"] / 25e9, ceiling=100e9, noise=0.0)
-    found, ceiling = utilisation.shares(rows)
+    found, ceiling = scaling_figures.shares(rows)
     assert ceiling == 100e9 and len(found) and found["share"].to_numpy() == pytest.approx(0.25)
-    drawn = utilisation.draw(rows)
+    drawn = scaling_figures.draw_utilisation(rows)
     assert drawn is not None and "100 GFLOP/s" in drawn.caption and "with 25 %" in drawn.caption
     assert [axes.get_xlabel() for axes in drawn.figure.axes] == ["length T", "width of the LSTM", "layers", "batch"]
-    assert utilisation.draw(series(law)) is None
+    assert scaling_figures.draw_utilisation(series(law)) is None
     other = rows.assign(dtype=rows["dtype"].where(rows["backend"] != "machine", "bfloat16"))
-    assert utilisation.draw(other) is None
+    assert scaling_figures.draw_utilisation(other) is None
 
 
 def test_over_depth_the_share_is_that_of_each_depth():
     """Twice as deep a model that takes as long uses twice as much of the machine."""
     rows = series(lambda case: 1.0, ceiling=1e12, noise=0.0)
-    share = utilisation.over(utilisation.shares(rows)[0], "num_layers", "transformer")
+    share = scaling_figures.over(scaling_figures.shares(rows)[0], "num_layers", "transformer")
     cases = {
         case.spec.num_layers: case.counts()["flops"] / 1e12
         for case in scaling.CASES["cpu"]
@@ -76,15 +76,15 @@ def test_over_depth_the_share_is_that_of_each_depth():
 
 def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_square():
     rows = series(law, noise=0.002)
-    drawn = growth.draw(rows)
+    drawn = scaling_figures.draw_growth(rows)
     assert drawn is not None
     assert [axes.get_xlabel() for axes in drawn.figure.axes] == ["length T", "width", "layers", "batch"]
     share = quantities.estimate("quadratic_share", rows, "study=scaling,phase=forward_backward,batch=1,cell=transformer")
     truth = 4.096 / (1 + 4.096)
     assert share.value == pytest.approx(truth, abs=0.02)
     assert f"the square being {verdicts.spoken('quadratic_share', share)} of it at T = 4096" in drawn.caption
-    times = lengths.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
+    times = scaling_statistics.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
     assert times is not None
-    step = scaling_of.fit(times).b.value or 0.0
+    step = scaling_statistics.fit(times).b.value or 0.0
     assert step == pytest.approx(1e-9 * 96**1.5, rel=0.02) and f"b {words.scaled(step, 's')} [" in drawn.caption
-    assert growth.draw(rows.iloc[:0]) is None
+    assert scaling_figures.draw_growth(rows.iloc[:0]) is None

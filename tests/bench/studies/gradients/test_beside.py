@@ -10,8 +10,9 @@ import torch
 import impls
 from bench.gpu_check import emulated
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, cells, controls, inits, pieces, precision, segments, setup
-from bench.studies.horizon import training_curves
+from bench.studies.gradients import attenuation, cells, controls, inits, segments
+from bench.studies.gradients import segments as gradients_segments
+from bench.studies.horizon import learning
 from impls import Batch, GRUSpec, LSTMSpec, RNNSpec, Spec, UnknownName, backends
 
 
@@ -29,7 +30,7 @@ def test_halves_are_exact_until_the_smallest_number_and_zero_from_then_on(dtype,
     half = cells.Weights(torch.zeros(1, 1, 2, dtype=dtype), torch.eye(2, dtype=dtype)[None] / 2, zeros, zeros)
     path = cells.RNNPath(half, torch.zeros(160, 1, 1, 1, dtype=dtype))
     for shift in (0, 4):  # the loss scaled by 2^shift: so many lags more
-        found = precision.largest(path, (torch.ones(1, 1, 2, dtype=dtype) * 2**shift,))[:, 0].double()
+        found = attenuation.largest(path, (torch.ones(1, 1, 2, dtype=dtype) * 2**shift,))[:, 0].double()
         zero = min(zero_from + shift, len(found))
         assert torch.equal(found[:zero], 2.0 ** (shift - torch.arange(zero, dtype=torch.float64)))
         assert not found[zero:].any()
@@ -43,7 +44,7 @@ def test_a_forget_gate_above_a_half_freezes_the_smallest_number_and_never_loses_
 
 
 def test_a_gradient_that_rounds_to_zero_ends_its_curve_and_names_lag_and_seed():
-    measured = {each.metric: each for each in precision.measure(case(RNNSpec(4, 8, dtype="float16"), 60, seeds=3))}
+    measured = {each.metric: each for each in attenuation.measure_precision(case(RNNSpec(4, 8, dtype="float16"), 60, seeds=3))}
     found = measured["log_largest"]
     assert next(iter(measured)) == "lags_not_zero" and measured["lags_not_zero"].samples == tuple(map(float, found.blocks))
     assert max(found.blocks) < 60 and len(found.notes) == 3
@@ -58,12 +59,12 @@ def test_the_curve_through_layers_is_that_of_autograd_for_each_seed_alone(networ
     for seed in range(2):
         random = [np.random.default_rng([seed, 6])]
         layers = [controls._linear(random, 6, 6) for _ in range(12)]
-        h = torch.from_numpy(setup.inputs(opened, seed)[:1])
+        h = torch.from_numpy(inits.inputs(opened, seed)[:1])
         outputs = []
         for each in layers:
             h = controls.layer(network, h, each).requires_grad_()
             outputs.append(h)
-        grads = torch.autograd.grad(h, outputs, torch.from_numpy(setup.readout(opened, seed))[None])
+        grads = torch.autograd.grad(h, outputs, torch.from_numpy(inits.readout(opened, seed))[None])
         expected = [float(torch.linalg.vector_norm(grad, dim=-1).log().mean()) for grad in reversed(grads)]
         assert found[seed].tolist() == pytest.approx(expected, abs=1e-12)
 
@@ -101,18 +102,18 @@ def test_an_unknown_control_names_the_choices():
 
 def test_training_learns_a_short_recall_and_refuses_a_lag_beyond_the_sequence():
     spec = LSTMSpec(10, 8)
-    measured = {each.metric: each for each in training_curves.measure(case(spec, 12, lag=2, updates=150, rate=1e-2))}
+    measured = {each.metric: each for each in learning.measure_training_curves(case(spec, 12, lag=2, updates=150, rate=1e-2))}
     assert min(measured["accuracy"].samples) > 0.9 and next(iter(measured)) == "accuracy"
     assert {"log_gradient_after_0", "log_gradient_after_38", "log_gradient_after_150"} <= set(measured)
     with pytest.raises(InvalidCase, match="lag 12 lies beyond the 12 steps"):
-        list(training_curves.measure(case(spec, 12, lag=12, updates=1, rate=1e-2)))
+        list(learning.measure_training_curves(case(spec, 12, lag=12, updates=1, rate=1e-2)))
 
 
 def test_before_training_the_curve_is_that_of_the_initialisation():
     opened = case(LSTMSpec(10, 8), 12, lag=2, updates=4, rate=0.0)
-    measured = {each.metric: each for each in training_curves.measure(opened)}
+    measured = {each.metric: each for each in learning.measure_training_curves(opened)}
     assert measured["log_gradient_after_0"].samples == measured["log_gradient_after_4"].samples
-    moved = {each.metric: each for each in training_curves.measure(case(opened.spec, 12, lag=2, updates=4, rate=1e-2))}
+    moved = {each.metric: each for each in learning.measure_training_curves(case(opened.spec, 12, lag=2, updates=4, rate=1e-2))}
     assert moved["log_gradient_after_0"].samples == measured["log_gradient_after_0"].samples
     assert moved["log_gradient_after_4"].samples != measured["log_gradient_after_4"].samples
 
@@ -122,7 +123,7 @@ def test_states_through_a_backend_are_those_of_the_sweep(backend):
     """Also with gates so far open or shut that their own slopes are next to nothing, and over a cut between segments."""
     for init in ("pytorch", "forget:5"):
         opened = case(LSTMSpec(3, 6, dtype="float64"), 45, seeds=1, init=init)
-        wanted = {each.metric: np.array(each.samples) for each in attenuation.measure(opened)}
+        wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}
         found = {each.metric: np.array(each.samples) for each in segments.measure(backend, opened)}
         for name in ("log_hidden", "log_cell", "log_input"):
             assert found[name] == pytest.approx(wanted[name], abs=2e-5, rel=1e-6)  # stored with seven digits
@@ -132,7 +133,7 @@ def test_our_kernels_come_through_this_probe_by_their_emulation(monkeypatch):
     """The source that a GPU would run, on a CPU; over segments, since 40 steps are more than one."""
     monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(emulated.FOLDER)])
     opened = case(LSTMSpec(3, 6), 40, seeds=1)
-    wanted = {each.metric: np.array(each.samples) for each in attenuation.measure(opened)}
+    wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}
     found = {each.metric: np.array(each.samples) for each in segments.measure(emulated.BACKEND, opened)}
     for name in ("log_input", "log_hidden", "log_cell"):
         assert found[name] == pytest.approx(wanted[name], abs=1e-4)
@@ -141,10 +142,10 @@ def test_our_kernels_come_through_this_probe_by_their_emulation(monkeypatch):
 def test_segments_are_short_enough_for_float16(monkeypatch):
     """In the segments of single precision the gradient underflows on the way back."""
     opened = case(RNNSpec(3, 6, dtype="float16"), 64, seeds=1)
-    wanted = {each.metric: np.array(each.samples) for each in attenuation.measure(opened)}["log_input"]
+    wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}["log_input"]
     found = next(each for each in segments.measure("torch", opened) if each.metric == "log_input")
     assert not found.notes and np.array(found.samples) == pytest.approx(wanted, abs=0.02)
-    monkeypatch.setattr(pieces, "SHORT_SEGMENT_STEPS", pieces.SEGMENT_STEPS)
+    monkeypatch.setattr(gradients_segments, "SHORT_SEGMENT_STEPS", gradients_segments.SEGMENT_STEPS)
     found = next(each for each in segments.measure("torch", opened) if each.metric == "log_input")
     assert found.notes or np.abs(np.array(found.samples) - wanted).max() > 0.05
 
@@ -192,7 +193,7 @@ def test_nothing_leaks_from_later_steps_through_the_oracle_unless_a_direction_ru
 
 @pytest.mark.parametrize("kind", [LSTMSpec, GRUSpec, RNNSpec])
 def test_many_tangents_at_once_are_each_of_them(kind):
-    path, _ = setup.path(case(kind(3, 5, dtype="float64"), 7))
+    path, _ = inits.path(case(kind(3, 5, dtype="float64"), 7))
     many = tuple(torch.randn(2, 4, 2, 2, 5, dtype=torch.float64) for _ in range(path.parts))
     for found, alone in ((path.push(3, many), path.push), (path.pull(3, many)[2], lambda t, each: path.pull(t, each)[2])):
         for i, j in ((0, 0), (1, 3)):
@@ -206,15 +207,15 @@ def test_the_exponents_are_those_of_the_jacobians_that_autograd_has():
     from bench.studies.gradients import lyapunov
 
     opened = case(LSTMSpec(2, 3, dtype="float64"), 40, batch=1, seeds=1)
-    path, _ = setup.path(opened)
+    path, _ = inits.path(opened)
     cell = torch.nn.LSTMCell(2, 3, dtype=torch.float64)
     cell.load_state_dict(
         {
             name.removesuffix("_l0"): torch.from_numpy(value)
-            for name, value in setup.weights(opened.spec, "pytorch", 1)[0].items()
+            for name, value in inits.weights(opened.spec, "pytorch", 1)[0].items()
         }
     )
-    state, x = torch.zeros(6, dtype=torch.float64), torch.from_numpy(setup.inputs(opened, 0))
+    state, x = torch.zeros(6, dtype=torch.float64), torch.from_numpy(inits.inputs(opened, 0))
     total, basis = torch.zeros(6, dtype=torch.float64), torch.eye(6, dtype=torch.float64)
     for t in range(40):
 

@@ -8,7 +8,7 @@ import torch
 
 import impls
 from bench.harness.case import Case
-from bench.studies.gradients import cells, setup
+from bench.studies.gradients import cells, inits
 from impls import Batch, GRUSpec, LSTMSpec, RNNSpec
 
 SPECS = (LSTMSpec(3, 5, dtype="float64"), GRUSpec(3, 5, dtype="float64"), RNNSpec(3, 5, dtype="float64"))
@@ -21,16 +21,16 @@ def case(spec, steps=7, batch=2, seeds=2, init="pytorch") -> Case:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.cell)
 def test_the_path_is_that_of_the_oracle(spec):
     opened = case(spec)
-    path, _ = setup.path(opened)
-    for seed, params in enumerate(setup.weights(spec, "pytorch", 2)):
-        loaded = impls.get("numpy").load(spec, params, Batch(setup.inputs(opened, seed)))
+    path, _ = inits.path(opened)
+    for seed, params in enumerate(inits.weights(spec, "pytorch", 2)):
+        loaded = impls.get("numpy").load(spec, params, Batch(inits.inputs(opened, seed)))
         loaded.forward()
         assert path.last[0][seed].numpy() == pytest.approx(loaded.final_state()["h_n"][0], abs=1e-14)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.cell)
 def test_a_step_back_is_the_transpose_of_a_step_forward(spec):
-    path, _ = setup.path(case(spec))
+    path, _ = inits.path(case(spec))
     random = torch.Generator().manual_seed(1)
     for t in (1, 6):
         tangents, grads = (
@@ -44,8 +44,8 @@ def test_a_step_back_is_the_transpose_of_a_step_forward(spec):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.cell)
 def test_a_step_forward_is_the_jacobian_of_autograd(spec):
     opened = case(spec)
-    path, _ = setup.path(opened)
-    x = torch.from_numpy(np.stack([setup.inputs(opened, seed) for seed in range(2)], 1))
+    path, _ = inits.path(opened)
+    x = torch.from_numpy(np.stack([inits.inputs(opened, seed) for seed in range(2)], 1))
     inputs = x[0] @ path.weights.w_x + path.weights.b_x
     fresh = type(path)(path.weights, x[:1])
     state = tuple(
@@ -60,7 +60,7 @@ def test_a_step_forward_is_the_jacobian_of_autograd(spec):
 
 
 def test_rectified_units_pass_a_gradient_or_stop_it():
-    path, cotangent = setup.path(case(SPECS[2], init="irnn"))
+    path, cotangent = inits.path(case(SPECS[2], init="irnn"))
     assert isinstance(path, cells.RectifiedPath)
     _, _, (before,) = path.pull(3, cotangent)
     stopped = path.saved[3][0] == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, carousel, curves, identity, inits, lyapunov, segments, setup
+from bench.studies.gradients import attenuation, carousel, curves, inits, lyapunov, segments
 from bench.studies.gradients.cells import LSTMPath, RNNPath, Weights, run
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -19,7 +19,7 @@ def case(spec=LSTM, steps=40, batch=2, seeds=2, init="pytorch", **more) -> Case:
 
 
 def lstm_path(opened: Case) -> tuple[LSTMPath, tuple[torch.Tensor, ...]]:
-    path, cotangent = setup.path(opened)
+    path, cotangent = inits.path(opened)
     assert isinstance(path, LSTMPath)
     return path, cotangent
 
@@ -29,7 +29,7 @@ def test_the_curve_is_that_of_autograd():
     path, (u, _) = lstm_path(opened)
     network = torch.nn.LSTM(3, 6, dtype=torch.float64)
     network.load_state_dict({name: torch.from_numpy(value) for name, value in inits.params(LSTM, "pytorch", 0).items()})
-    x = torch.from_numpy(setup.inputs(opened, 0)).requires_grad_()
+    x = torch.from_numpy(inits.inputs(opened, 0)).requires_grad_()
     (network(x)[0][-1] * u[0]).sum().backward()
     assert x.grad is not None
     expected = torch.log(torch.linalg.vector_norm(x.grad, dim=-1))[:, 0].flip(0)
@@ -73,7 +73,7 @@ def test_at_the_default_initialisation_the_cell_path_halves_within_the_spread_of
 
 def test_nothing_underflows_at_any_lag():
     opened = case(RNNSpec(3, 6, dtype="float64"), steps=2048, batch=1, seeds=2)
-    measured = {each.metric: each for each in attenuation.measure(opened)}
+    measured = {each.metric: each for each in attenuation.measure_attenuation(opened)}
     last = measured["log_gradient"].samples[-1]
     assert last < np.log(5e-324) and measured["log_gradient"].notes == ()
 
@@ -97,7 +97,7 @@ def test_hop_shares_add_up_to_one_and_the_first_is_the_product_of_forget_gates()
 def test_with_h_held_the_cell_passes_a_gradient_by_the_forget_gate_alone():
     opened = case(init="forget:1")
     path, _ = lstm_path(opened)
-    assert identity.errors(path, opened, (0, 20, 39)).max() <= 1e-12
+    assert carousel.errors(path, opened, (0, 20, 39)).max() <= 1e-12
     measured = {each.metric: each for each in carousel.measure(opened)}
     assert len(measured["identity_error"].samples) == 6 and next(iter(measured)) == "never_left"
     assert measured["never_left"].samples[0] == measured["hop_share_10"].samples[0]
@@ -108,7 +108,7 @@ def test_a_path_with_another_forget_gate_is_found_whichever_step_seed_or_unit_it
     for t, seed, unit in ((0, 0, 0), (20, 1, 5), (39, 1, 2)):
         path, _ = lstm_path(opened)
         path.saved[t][5][seed, 0, unit] += 1e-9
-        errors = identity.errors(path, opened, (0, 20, 39))
+        errors = carousel.errors(path, opened, (0, 20, 39))
         assert errors.max() >= 0.9e-9 and (errors > 1e-12).sum() == 1
 
 
@@ -123,7 +123,7 @@ def test_a_cell_that_passes_more_than_the_forget_gate_is_found(monkeypatch):
     opened = case()
     path, _ = lstm_path(opened)
     monkeypatch.setattr(torch.nn.LSTMCell, "forward", leaking)
-    assert identity.errors(path, opened, (0,)).max() > 0.9e-6
+    assert carousel.errors(path, opened, (0,)).max() > 0.9e-6
 
 
 def test_the_exponents_of_a_linear_system_are_its_eigenvalues():
@@ -164,7 +164,7 @@ def test_the_hidden_block_alone_misses_the_memory():
 )
 def test_a_backend_in_segments_agrees_with_the_sweep_over_states(spec):
     opened = case(spec, steps=75, seeds=1)
-    wanted = {each.metric: each for each in attenuation.measure(opened)}["log_input"].samples
+    wanted = {each.metric: each for each in attenuation.measure_attenuation(opened)}["log_input"].samples
     measured = {each.metric: each.samples for each in segments.measure("numpy", opened)}
     assert next(iter(measured)) == "decay"
     found = measured["log_input"]
@@ -207,15 +207,15 @@ def test_the_slope_of_a_curve_is_over_the_lags_that_have_a_gradient():
 
 
 def test_lags_are_dense_then_thinned_and_reach_the_last_step():
-    assert setup.lags(10).tolist() == list(range(10))
-    lags = setup.lags(2048)
+    assert inits.lags(10).tolist() == list(range(10))
+    lags = inits.lags(2048)
     assert lags[:64].tolist() == list(range(64)) and lags[-1] == 2047 and len(lags) < 160
 
 
 def test_a_lag_beyond_the_sequence_is_refused():
-    setup.require_lag(39, case())
+    inits.require_lag(39, case())
     with pytest.raises(InvalidCase, match="lag 40 lies beyond the 40 steps"):
-        setup.require_lag(40, case())
+        inits.require_lag(40, case())
 
 
 def test_a_cell_without_a_cell_path_has_no_carousel():

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from bench.studies.horizon import tasks
-from bench.studies.horizon.draws import draw
-from bench.studies.horizon.tasks import ALPHABET, COPIED
+from bench.studies.horizon.tasks import ALPHABET, COPIED, draw
 from impls import UnknownName
 
 LAGS = (4, 5, 9, 10, 33)

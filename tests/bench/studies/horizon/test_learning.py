@@ -20,7 +20,7 @@ def case(cell=RNNSpec, steps=5, inputs=10, **factors) -> Case:
 
 
 def measured(of: Case):
-    return {each.metric: each for each in learning.measure(of)}
+    return {each.metric: each for each in learning.measure_learning(of)}
 
 
 def test_what_is_easy_is_learnt_by_all_and_recorded_by_lag():
@@ -64,7 +64,7 @@ def test_a_network_that_diverges_is_named_with_its_lag_and_counts_as_one_that_di
 )
 def test_what_cannot_be_asked_is_refused_with_the_choices(factors, error, message):
     with pytest.raises(error, match=message):
-        list(learning.measure(case(**factors)))
+        list(learning.measure_learning(case(**factors)))
 
 
 def test_the_study_asks_for_what_can_be_run_at_every_scale():

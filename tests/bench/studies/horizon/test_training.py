@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.studies.gradients import cells
-from bench.studies.horizon import tasks, walks
-from bench.studies.horizon.draws import draw
+from bench.studies.horizon import tasks, training
+from bench.studies.horizon.tasks import draw
 from bench.studies.horizon.training import LARGEST_NORM, Networks
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -94,7 +94,7 @@ def test_the_lean_lstm_is_the_one_the_gradient_studies_walk():
     x, target = data("recall")
     for _ in range(2):  # its memory is used again
         _, lean = many.gradients(x, target, 0)
-    many.walk = walks.PathWalk(cells.LSTMPath)
+    many.walk = training.PathWalk(cells.LSTMPath)
     for ours, theirs in zip(lean, many.gradients(x, target, 0)[1], strict=True):
         assert torch.allclose(ours, theirs, atol=1e-14)
 

@@ -9,9 +9,8 @@ import pytest
 
 from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
-from bench.studies.quality import sources, text
-from bench.studies.quality.copying import NOISE, VOCABULARY, Copies
-from bench.studies.quality.hmm import STATES, HiddenMarkov
+from bench.studies.quality import sources
+from bench.studies.quality.sources import NOISE, STATES, VOCABULARY_COPYING, Copies, HiddenMarkov
 from impls import LSTMSpec, UnknownName
 
 
@@ -45,21 +44,21 @@ def test_copies_are_copies_but_for_the_noise_and_the_optimum_finds_the_lag():
     source = Copies(4)
     windows = source.windows(np.random.default_rng(2), 40, 4000)
     same = (windows[4:] == windows[:-4]).mean()
-    assert same == pytest.approx(1 - NOISE + NOISE / VOCABULARY, abs=0.005)
-    right, wrong = 1 - NOISE + NOISE / VOCABULARY, NOISE / VOCABULARY
-    entropy = -right * np.log(right) - (VOCABULARY - 1) * wrong * np.log(wrong)
+    assert same == pytest.approx(1 - NOISE + NOISE / VOCABULARY_COPYING, abs=0.005)
+    right, wrong = 1 - NOISE + NOISE / VOCABULARY_COPYING, NOISE / VOCABULARY_COPYING
+    entropy = -right * np.log(right) - (VOCABULARY_COPYING - 1) * wrong * np.log(wrong)
     assert source.optimum(windows)[4:].mean() == pytest.approx(entropy, abs=0.02)
 
 
 def test_the_standard_library_is_there_and_always_the_same():
-    first, second = text.of_standard_library(128), text.of_standard_library(256)
+    first, second = sources.of_standard_library(128), sources.of_standard_library(256)
     assert first.digest == second.digest and len(first.digest) == 64 and first.size > 1e6
     window = first.held_out(np.random.default_rng(3), 64, 5)
     assert window.shape == (64, 5) and window.dtype == np.int64 and window.max() < 256
 
 
 def test_what_is_held_out_is_never_trained_on():
-    source = text.Text(bytes(range(10)) * 20, "it", 20)  # blocks of 20 bytes; the tenth is held out
+    source = sources.Text(bytes(range(10)) * 20, "it", 20)  # blocks of 20 bytes; the tenth is held out
     assert len(source._train) == 180 and len(source._held_out) == 20
 
 
@@ -71,21 +70,21 @@ def test_a_corpus_that_will_not_do_says_so(tmp_path, content, message):
     path = tmp_path / "corpus"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(text.InvalidCorpus, match=message):
-        text.of_file(path, 33)
+    with pytest.raises(sources.InvalidCorpus, match=message):
+        sources.of_file(path, 33)
 
 
 def test_a_corpus_need_not_be_text_and_is_known_by_its_hash(tmp_path, monkeypatch):
     path = tmp_path / "corpus"
     path.write_bytes(np.random.default_rng(4).bytes(5000))
     monkeypatch.setattr(paths, "_here", paths.Places(corpus=path))
-    asked = case(source="text", corpus=text.corpus_name(path))
-    assert sources.of_case(asked, 100).digest.startswith(text.corpus_name(path))
+    asked = case(source="text", corpus=sources.corpus_name(path))
+    assert sources.of_case(asked, 100).digest.startswith(sources.corpus_name(path))
     path.write_bytes(b"another" * 1000)
-    with pytest.raises(text.InvalidCorpus, match=r"has the hash .*name the file it was"):
+    with pytest.raises(sources.InvalidCorpus, match=r"has the hash .*name the file it was"):
         sources.of_case(asked, 100)
     monkeypatch.setattr(paths, "_here", paths.Places())
-    with pytest.raises(text.InvalidCorpus, match="name it with --corpus FILE"):
+    with pytest.raises(sources.InvalidCorpus, match="name it with --corpus FILE"):
         sources.of_case(asked, 100)
 
 

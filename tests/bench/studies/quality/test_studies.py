@@ -10,10 +10,10 @@ import torch
 
 from bench.harness import paths, plan, session, study
 from bench.harness.case import Case, InvalidCase
-from bench.studies.context import recall
 from bench.studies.context import windows as context_windows
-from bench.studies.quality import losses, text
-from bench.studies.quality.hmm import HiddenMarkov
+from bench.studies.quality import losses
+from bench.studies.quality import sources as quality_sources
+from bench.studies.quality.sources import HiddenMarkov
 from bench.studies.quality.training import Diverged
 from impls.specs.residual import LSTMStackSpec
 from results import store
@@ -78,7 +78,7 @@ def test_a_rate_that_diverges_is_named_and_left_out(monkeypatch):
 
 
 def test_a_context_is_given_as_said_and_the_optimum_knows_what_a_token_is_worth():
-    found = measured(context_windows.measure(smoke("context", "lstm_stack")))
+    found = measured(context_windows.measure_windows(smoke("context", "lstm_stack")))
     assert found["context"] == (1, 2, 4, 8, 16) and len(found["target_loss"]) == 3 * 5 * 8
     assert len(found["optimum_context_loss"]) == 5 and all(value >= 0 for value in found["optimum_influence"])
     by_context = np.reshape(found["optimum_target_loss"], (5, -1))
@@ -114,8 +114,8 @@ def test_influence_at_every_lag_is_the_divergence_from_the_unchanged_window():
 def test_a_short_lag_is_learnt_and_an_untrained_network_learns_none():
     spec = LSTMStackSpec(24, 24)
     factors = {"seeds": 1, "updates": 150, "rate": 1e-2}
-    assert recall.learns(Case(spec, 9, 32, factors=tuple(factors.items())), 2, 0)
-    assert not recall.learns(Case(spec, 9, 32, factors=tuple((factors | {"updates": 4}).items())), 2, 0)
+    assert context_windows.learns(Case(spec, 9, 32, factors=tuple(factors.items())), 2, 0)
+    assert not context_windows.learns(Case(spec, 9, 32, factors=tuple((factors | {"updates": 4}).items())), 2, 0)
 
 
 def test_rates_must_be_numbers():
@@ -127,7 +127,7 @@ def test_rates_must_be_numbers():
 def test_a_corpus_is_part_of_the_plan_by_its_hash_alone(tmp_path, monkeypatch):
     path = tmp_path / "mine.txt"
     path.write_bytes(b"all work and no play " * 400)
-    name = text.corpus_name(path)
+    name = quality_sources.corpus_name(path)
     chosen = plan.make("quality", scale="cpu", corpus=name)
     sources = {(case.factor("source"), dict(case.factors).get("corpus")) for case in chosen.cases("quality")}
     assert ("text", name) in sources and ("hmm:100", None) in sources and str(path) not in str(chosen.to_dict())
@@ -136,7 +136,7 @@ def test_a_corpus_is_part_of_the_plan_by_its_hash_alone(tmp_path, monkeypatch):
 def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
     path = tmp_path / "mine.txt"
     path.write_bytes(b"all work and no play " * 400)
-    asked = plan.make("quality", [], ["source=text", "cell=lstm_stack"], scale="cpu", corpus=text.corpus_name(path))
+    asked = plan.make("quality", [], ["source=text", "cell=lstm_stack"], scale="cpu", corpus=quality_sources.corpus_name(path))
 
     class Impatient(type(collector)):
         def expect(self, study: str, records: int) -> None:
@@ -153,14 +153,14 @@ def test_a_corpus_too_short_for_a_case_is_refused_before_the_run_begins(tmp_path
     """By the longest window that is asked for: the shorter ones would fit."""
     path = tmp_path / "mine.txt"
     longest = 1 + max(case.steps for case in study.get("context").cases["cpu"] if plan.TEXT in case.factors)
-    path.write_bytes(b"x" * (text.HELD_OUT_EVERY * longest - 1))
-    asked = plan.make("context", [], ["source=text"], scale="cpu", corpus=text.corpus_name(path))
+    path.write_bytes(b"x" * (quality_sources.HELD_OUT_EVERY * longest - 1))
+    asked = plan.make("context", [], ["source=text"], scale="cpu", corpus=quality_sources.corpus_name(path))
     with pytest.raises(
-        text.InvalidCorpus, match=f"too few for one window of {longest}; name a file of at least {10 * longest}"
+        quality_sources.InvalidCorpus, match=f"too few for one window of {longest}; name a file of at least {10 * longest}"
     ):
         session.start(asked, tmp_path / "runs", collector, corpus=path)
     assert not (tmp_path / "runs").exists()
-    path.write_bytes(b"x" * text.HELD_OUT_EVERY * longest)
+    path.write_bytes(b"x" * quality_sources.HELD_OUT_EVERY * longest)
     session.require_corpus(asked, path)
 
 
@@ -168,7 +168,9 @@ def test_a_corpus_too_short_for_a_case_is_refused_before_the_run_begins(tmp_path
 def test_a_corpus_that_no_case_reads_is_refused(tmp_path, collector, name, where):
     path = tmp_path / "mine.txt"
     path.write_bytes(b"all work and no play " * 400)
-    asked = plan.make(name, [], where, scale="cpu", corpus=text.corpus_name(path))
-    with pytest.raises(text.InvalidCorpus, match=r"reads text, so that the corpus .* would not be read; leave out --corpus"):
+    asked = plan.make(name, [], where, scale="cpu", corpus=quality_sources.corpus_name(path))
+    with pytest.raises(
+        quality_sources.InvalidCorpus, match=r"reads text, so that the corpus .* would not be read; leave out --corpus"
+    ):
         session.start(asked, tmp_path / "runs", collector, corpus=path)
     assert not (tmp_path / "runs").exists()

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bench.harness.case import InvalidCase
-from bench.studies.quality import checkpoint
-from bench.studies.quality.hmm import HiddenMarkov
+from bench.studies.quality import training
 from bench.studies.quality.model import LanguageModel
+from bench.studies.quality.sources import HiddenMarkov
 from bench.studies.quality.training import Diverged, Settings, Training
 from impls import LSTMSpec
 from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec
@@ -60,7 +60,7 @@ def test_another_seed_gives_other_bits():
 def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path: Path):
     kept = tmp_path / "kept.pt"
     trained(MODELS[0]).run(kept, until=2)
-    with pytest.raises(checkpoint.BadCheckpoint, match=r"of another training: batch 3, here 4; delete it"):
+    with pytest.raises(training.BadCheckpoint, match=r"of another training: batch 3, here 4; delete it"):
         trained(MODELS[0], replace(SETTINGS, batch=4)).run(kept)
 
 
@@ -69,7 +69,7 @@ def test_a_half_written_checkpoint_is_refused(tmp_path: Path, damage):
     kept = tmp_path / "kept.pt"
     trained(MODELS[0]).run(kept, until=2)
     kept.write_bytes(damage(kept.read_bytes()))
-    with pytest.raises(checkpoint.BadCheckpoint, match="half written or damaged"):
+    with pytest.raises(training.BadCheckpoint, match="half written or damaged"):
         trained(MODELS[0]).run(kept)
 
 

@@ -1,0 +1,1 @@
+"""Reading runs, and the pages, tables, figures and exports made of them."""

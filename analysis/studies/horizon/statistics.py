@@ -1,0 +1,150 @@
+"""The learnable lag L50, and how well gradients predict it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from analysis.statistics import seeds
+from analysis.statistics.ratios import CONFIDENCE
+from analysis.statistics.seeds import Estimate, missing
+from analysis.studies.gradients import statistics as gradients_statistics
+
+# The learnable lag L50: where half of the networks still learn, by a logistic fit to successes, with its interval.
+#
+# P(learnt at lag L) = 1 / (1 + exp(β (ln L − ln L50))), β ≥ 0, binomial. The interval holds every L50 whose profile
+# likelihood
+# is not rejected at 95 %, by Student's quantile for the networks of a lag: the normal one covers 90 % with five of them
+# (tests/analysis/studies/horizon/test_learnable.py). That needs no finite β: where all learn at one lag and none at the next,
+# any
+# L50 between them fits equally well, the interval says so, and the value is the middle, their geometric mean.
+
+FEWEST_LAGS = 3
+STEEPNESS = np.geomspace(0.25, 200.0, 48)  # β: from an octave that changes little to one step between neighbouring lags
+MIDPOINTS = 600  # values of ln L50 tried
+MARGIN = float(np.log(4.0))  # how far they reach beyond the lags, so that an edge out there is noticed
+FLAT = 1e-3  # in log likelihood: midpoints this close to the best fit as well as it
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """At each of K lags: how many networks were trained, and how many of them learnt."""
+
+    lags: np.ndarray
+    learnt: np.ndarray
+    trained: np.ndarray
+
+
+def trials(rows: pd.DataFrame) -> Trials | None:
+    """Of the rows of one case; None where it has none."""
+    by_lag = seeds.metric(rows, "learnt")
+    lags = rows.loc[rows["metric"] == "trained_lag", "samples"]
+    if not by_lag or lags.empty:
+        return None
+    return Trials(lags.iloc[0], np.array([own.sum() for own in by_lag]), np.array([len(own) for own in by_lag]))
+
+
+def learnable_lag(of: Trials) -> Estimate:
+    """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
+    first, last = float(of.lags[0]), float(of.lags[-1])
+    if len(of.lags) < FEWEST_LAGS:
+        return missing(f"{len(of.lags)} lags tried: too few for a fit")
+    if of.trained.min() < seeds.FEWEST_SEEDS:
+        return missing(f"{int(of.trained.min())} networks a lag: too few for a fit")
+    if 2 * of.learnt[0] < of.trained[0]:
+        return missing(f"not learnt even at lag {first:g}, the shortest tried")
+    midpoints, profile = _profile(of)
+    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, of.trained.min() - 1))
+    inside = midpoints[2 * (profile.max() - profile) <= quantile**2]
+    best = midpoints[profile.max() - profile <= FLAT]
+    low, high, value = (float(np.exp(each)) for each in (inside[0], inside[-1], best.mean()))
+    if inside[0] == midpoints[0] and inside[-1] == midpoints[-1]:
+        return missing("success does not depend on lag: no fit")
+    count = int(of.trained.min())
+    if value > last:
+        return Estimate(None, min(low, last), None, count, beyond=last)
+    # Where the longest lag was still learnt by some, what lies beyond it was never seen to fail.
+    unbounded = inside[-1] == midpoints[-1] or (high > last and of.learnt[-1] > 0)
+    return Estimate(value, low, None if unbounded else high, count, beyond=last if unbounded else None)
+
+
+def steepness(of: Trials, lag: float) -> float:
+    """β at a given L50, for drawing the fit."""
+    return float(STEEPNESS[_likelihood(of, np.array([np.log(lag)]))[0].argmax()])
+
+
+def _profile(of: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """ln L50 and the log likelihood at the best β for each."""
+    midpoints = np.linspace(np.log(of.lags[0]) - MARGIN, np.log(of.lags[-1]) + MARGIN, MIDPOINTS)
+    return midpoints, _likelihood(of, midpoints).max(1)
+
+
+def _likelihood(of: Trials, midpoints: np.ndarray) -> np.ndarray:
+    """[midpoints, steepness]"""
+    slopes = STEEPNESS[None, :, None] * (midpoints[:, None, None] - np.log(of.lags))
+    return (of.learnt * special.log_expit(slopes) + (of.trained - of.learnt) * special.log_expit(-slopes)).sum(-1)
+
+
+# Does the gradient's horizon before training foretell what can be learnt? n(ε) against L50, and their rank correlation.
+
+FEWEST_PAIRS = 5
+CENSORED = 1e300  # ranks above any number that is not above its bound
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One cell as one rule initialises it, on one task."""
+
+    cell: str
+    init: str
+    horizon: Estimate
+    learnable: Estimate
+
+
+def pairs(rows: pd.DataFrame) -> list[Pair]:
+    """One for each case of the rows that has both measurements."""
+    found = []
+    for _, own in rows.groupby("case", sort=False):
+        curve, successes = gradients_statistics.curve(own), trials(own)
+        if curve is not None and successes is not None:
+            cell, init = str(own["cell"].iloc[0]), str(own["init"].iloc[0])
+            found.append(Pair(cell, init, gradients_statistics.horizon(curve), learnable_lag(successes)))
+    return found
+
+
+def rank_correlation(rows: pd.DataFrame) -> Estimate:
+    """Spearman's ρ of n(ε) and L50 over cells and initialisations.
+
+    What is censored shares the highest rank, where its bound lies as high as all numbers do: below one of them its rank is
+    not known, and neither is the correlation. What has no number is left out.
+    """
+    found = pairs(rows)
+    for name, column in (("n(10⁻³)", [pair.horizon for pair in found]), ("L50", [pair.learnable for pair in found])):
+        highest = max((each.value for each in column if each.value is not None), default=0.0)
+        bounds = [each.beyond for each in column if each.value is None and each.beyond is not None and each.beyond < highest]
+        if bounds:
+            return missing(f"{name} > {min(bounds):g} cannot be ranked beside {highest:g}: look at more steps")
+    both = [(ranked(pair.horizon), ranked(pair.learnable)) for pair in found]
+    known = np.array([pair for pair in both if None not in pair], float).reshape(-1, 2)
+    if len(known) < FEWEST_PAIRS:
+        return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
+    if (np.ptp(known, axis=0) == 0).any():
+        return missing("all of them equal: nothing to rank")
+    value, low, high = interval(known)
+    return Estimate(value, low, high, len(known))
+
+
+def interval(known: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's ρ of pairs [N, 2] and its 95 % interval (Bonett & Wright 2000, equation 4)."""
+    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
+    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
+    middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    return value, float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def ranked(found: Estimate) -> float | None:
+    """What to rank an estimate by; None where it is not known at all."""
+    return found.value if found.value is not None else CENSORED if found.beyond is not None else None
