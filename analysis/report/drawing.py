@@ -247,3 +247,13 @@ def _font(weight: str | None, size: str) -> str:
 def _view_box(svg: str) -> str:
     found = re.search(r'viewBox="([^"]+)"', svg)
     return found[1] if found else "0 0 100 100"
+
+
+PER_NAT = 0.4342944819032518  # 1 / ln 10
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def decade_ticks(axes: Axes, exponents: Sequence[int]) -> None:
+    """For sizes plotted as logarithms to base 10, since many of them are no floating-point number."""
+    axes.set_yticks(exponents, [f"10{str(tick).translate(_RAISED)}" if tick else "1" for tick in exponents])
+    axes.tick_params(labelleft=True)

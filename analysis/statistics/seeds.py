@@ -12,6 +12,7 @@ from analysis.report.words import NOT_MEASURED
 from analysis.statistics.ratios import CONFIDENCE
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
+FEWEST_PAIRS = 5  # below that a correlation does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +91,11 @@ def together(seeds: list[np.ndarray]) -> np.ndarray:
     """[S, K] with the K that all seeds have: none where one has no value, for a seed left out would not be missed."""
     shortest = min((len(values) for values in seeds), default=0)
     return np.array([values[:shortest] for values in seeds]).reshape(len(seeds), shortest)
+
+
+def spearman(known: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's ρ of pairs [N, 2] and its 95 % interval (Bonett & Wright 2000, equation 4)."""
+    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
+    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
+    middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
+    return value, float(np.tanh(middle - half)), float(np.tanh(middle + half))

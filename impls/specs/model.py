@@ -43,8 +43,7 @@ def require_choices(spec: object) -> None:
 # What the residual models have in common: a stack of blocks of one width, counted as the recurrent networks are.
 #
 # A model of width H reads x [T, B, I], projected to H where I differs from it, adds the output of each block to what the
-# block
-# read, and normalises what it returns: y [T, B, H]. Every normalisation is a LayerNorm with a weight and no bias.
+# block read, and normalises what it returns: y [T, B, H]. Every normalisation is a LayerNorm with a weight and no bias.
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.report import words
-from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, Dash, Drawing, look, panels
+from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, PER_NAT, Dash, Drawing, decade_ticks, look, panels
 from analysis.statistics import quantities, seeds, verdicts
 from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
-
-# An axis of sizes in powers of ten whose values are plotted as logarithms, since many of them are no floating-point number.
-
-PER_NAT = 0.4342944819032518  # 1 / ln 10
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def ticks(axes: Axes, exponents: Sequence[int]) -> None:
-    axes.set_yticks(exponents, [f"10{str(tick).translate(_RAISED)}" if tick else "1" for tick in exponents])
-    axes.tick_params(labelleft=True)
-
 
 # The gradient's size against lag, a panel a kind of cell, a line an initialisation with its band over seeds.
 
@@ -90,7 +77,7 @@ def _panel_attenuation(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
         handles.append(Line2D([], [], color=INK, lw=0.9, linestyle=(0, (1.2, 1.6)), label="∏f: the cell path alone"))
     axes.set_xlim(0, LAST_LAG_ATTENUATION)
     axes.set_ylim(LOWEST, HIGHEST)
-    ticks(axes, (2, 0, -3, -6, -9, -12))
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
     axes.set_title(CELLS[cell])
     inits.beside(axes, handles)
@@ -156,7 +143,7 @@ def _panel_controls(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric
             handles.append(Line2D([], [], color=colour, label=NAMES.get(str(network), str(network))))
     axes.set_xlim(0, 150)
     axes.set_ylim(-12, 3)
-    ticks(axes, (2, 0, -3, -6, -9, -12))
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
     inits.beside(axes, handles)
 
 
@@ -244,7 +231,7 @@ def _panel_layers(axes: Axes, found: Curves) -> None:
     axes.axhline(-3, color=FAINT, lw=1)
     axes.set_xlim(0, LAST_LAG_LAYERS)
     axes.set_ylim(-12, 1)
-    ticks(axes, (0, -3, -6, -9, -12))
+    decade_ticks(axes, (0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
     colours = [Line2D([], [], color=inits.look(init, place)[0], label=inits.name(init)) for init, place in places.items()]
     dashes = [
@@ -325,7 +312,7 @@ def _shares(axes: Axes, rows: pd.DataFrame) -> None:
             axes.plot(of.lags, of.mean * PER_NAT, color=colour, linestyle=dash)
     axes.set_xlim(0, 150)
     axes.set_ylim(-12, 3)
-    ticks(axes, (2, 0, -3, -6, -9, -12))
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
 
 
@@ -421,7 +408,7 @@ def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
     axes.axhline(-3, color=FAINT, lw=1)
     axes.set_xlim(0, 100)
     axes.set_ylim(-12, 3)
-    ticks(axes, (2, 0, -3, -6, -9, -12))
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
     inits.beside(axes, handles)
 

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.report import words
-from analysis.report.drawing import FAINT, INK, PALETTE, Drawing, log_units, look, panels
+from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
 from analysis.statistics import quantities, seeds, verdicts
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import curves, inits
+from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
@@ -214,7 +214,7 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
             found = seeds.together(seeds.metric(of, metric))
             if not found.size:
                 continue
-            middle = found.mean(0) * curves.PER_NAT
+            middle = found.mean(0) * PER_NAT
             axes.plot(np.arange(len(middle)), middle, color=colour, linestyle=dash, lw=WIDTHS[kind])
             if len(middle) < int(of["steps"].iloc[0]):
                 axes.plot(len(middle) - 1, middle[-1], "x", color=colour, ms=6, clip_on=False, zorder=4)
@@ -223,7 +223,7 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
         axes.axhline(np.log10(gradients_statistics.SMALLEST_NORMAL[kind]), color=FAINT, lw=0.8)
     axes.set_xlim(0, min(MOST_SHOWN, int(rows["steps"].iloc[0])))
     axes.set_ylim(-48, 8)
-    curves.ticks(axes, (0, -10, -20, -30, -40))
+    decade_ticks(axes, (0, -10, -20, -30, -40))
     axes.set_xlabel("lag k, steps back from the loss")
     return f"{name}: {', '.join(said)}"
 

@@ -10,17 +10,15 @@ from scipy import special, stats
 
 from analysis.statistics import seeds
 from analysis.statistics.ratios import CONFIDENCE
-from analysis.statistics.seeds import Estimate, missing
+from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
 from analysis.studies.gradients import statistics as gradients_statistics
 
 # The learnable lag L50: where half of the networks still learn, by a logistic fit to successes, with its interval.
 #
 # P(learnt at lag L) = 1 / (1 + exp(β (ln L − ln L50))), β ≥ 0, binomial. The interval holds every L50 whose profile
-# likelihood
-# is not rejected at 95 %, by Student's quantile for the networks of a lag: the normal one covers 90 % with five of them
-# (tests/analysis/studies/horizon/test_learnable.py). That needs no finite β: where all learn at one lag and none at the next,
-# any
-# L50 between them fits equally well, the interval says so, and the value is the middle, their geometric mean.
+# likelihood is not rejected at 95 %, by Student's quantile for the networks of a lag: the normal one covers 90 % with five of
+# them (tests/analysis/studies/horizon/test_learnable.py). That needs no finite β: where all learn at one lag and none at the
+# next, any L50 between them fits equally well, the interval says so, and the value is the middle, their geometric mean.
 
 FEWEST_LAGS = 3
 STEEPNESS = np.geomspace(0.25, 200.0, 48)  # β: from an octave that changes little to one step between neighbouring lags
@@ -90,7 +88,6 @@ def _likelihood(of: Trials, midpoints: np.ndarray) -> np.ndarray:
 
 # Does the gradient's horizon before training foretell what can be learnt? n(ε) against L50, and their rank correlation.
 
-FEWEST_PAIRS = 5
 CENSORED = 1e300  # ranks above any number that is not above its bound
 
 
@@ -133,16 +130,8 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
         return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
-    value, low, high = interval(known)
+    value, low, high = spearman(known)
     return Estimate(value, low, high, len(known))
-
-
-def interval(known: np.ndarray) -> tuple[float, float, float]:
-    """Spearman's ρ of pairs [N, 2] and its 95 % interval (Bonett & Wright 2000, equation 4)."""
-    value = float(np.corrcoef(stats.rankdata(known, axis=0).T)[0, 1])
-    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
-    middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
-    return value, float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 
 def ranked(found: Estimate) -> float | None:

@@ -12,8 +12,7 @@ from analysis.report import words
 from analysis.report.drawing import DASHES, FAINT, MARKERS, PALETTE, PAPER, Drawing, look, panels
 from analysis.statistics import seeds, verdicts
 from analysis.statistics.quantities import select
-from analysis.statistics.seeds import Estimate, missing
-from analysis.studies.horizon import statistics as horizon_statistics
+from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
 
 # Rounds of Newton's method on an LSTM, and how they go with its largest Lyapunov exponent.
 
@@ -56,11 +55,11 @@ def starts(rows: pd.DataFrame) -> list[Start]:
 def rank_correlation(rows: pd.DataFrame) -> Estimate:
     """Spearman's ρ of rounds and of how near the exponent is to zero, over initialisations, with its interval."""
     known = np.array([(start.rounds, -abs(start.exponent)) for start in starts(rows)]).reshape(-1, 2)
-    if len(known) < horizon_statistics.FEWEST_PAIRS:
+    if len(known) < FEWEST_PAIRS:
         return missing(f"{len(known)} initialisations: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
-    value, low, high = horizon_statistics.interval(known)
+    value, low, high = spearman(known)
     return Estimate(value, low, high, len(known))
 
 

@@ -16,8 +16,7 @@ from analysis.statistics.seeds import Estimate, mean, missing
 # Cost against length: local exponents, fits t ~ a + bT + cT², and the length at which one series overtakes another.
 #
 # A replicate is one fresh process; it is the unit of every interval. What lies outside the lengths that were measured is a
-# bound
-# and never a number, and a length that did not fit in memory bounds the lengths that count.
+# bound and never a number, and a length that did not fit in memory bounds the lengths that count.
 
 FEWEST_REPLICATES = 2
 FEWEST_LENGTHS = 3

@@ -75,8 +75,7 @@ def drawn(random: np.random.Generator, lag: int, count: int) -> np.ndarray:
 # How much of the past a trained model uses: raw numbers for `analysis.studies.context`, on windows of one length.
 #
 # Every target is the last token of a held-out window, the same for every model, and every model is given the same part of
-# what
-# came before. What a known source's optimum makes of them is measured beside: the ruler.
+# what came before. What a known source's optimum makes of them is measured beside: the ruler.
 
 CONTEXT_SEED = 10
 KEPT_TARGETS = 256  # whose own losses are kept, for the relative effective context length

@@ -17,12 +17,10 @@ from results.record import Measurement
 # A backend's backward pass over any length without underflow: in segments, from the last to the first.
 #
 # A fused kernel cannot be renormalised inside. So the sequence is cut into segments: forwards, each begins in the state the
-# last
-# one ended in; backwards, the gradients of a segment's first states, scaled to unit length, are the cotangents of the one
-# before.
-# A segment is short enough for its format at any decay seen here: float16 ends at 2⁻²⁴, after some 25 steps at the default
-# RNN's rate, and has lost digits before. A bidirectional network cannot be cut, since its other
-# direction runs against it: it goes in one piece, in double precision.
+# last one ended in; backwards, the gradients of a segment's first states, scaled to unit length, are the cotangents of the
+# one before. A segment is short enough for its format at any decay seen here: float16 ends at 2⁻²⁴, after some 25 steps at
+# the default RNN's rate, and has lost digits before. A bidirectional network cannot be cut, since its other direction runs
+# against it: it goes in one piece, in double precision.
 
 SEGMENT_STEPS, SHORT_SEGMENT_STEPS = 32, 8  # the short one in float16
 States = dict[str, np.ndarray]  # h and, for an LSTM, c: [L·D, B, ·]
@@ -90,9 +88,9 @@ def _batch(x: np.ndarray, start: States, of_y: np.ndarray | None = None, ends: S
 # dL/dh_t and dL/dc_t from a fused kernel that shows neither, exactly.
 #
 # A twin of the network has 4H more inputs, all zero, wired to the gates by the identity: their gradient is dL/dz_t, of the
-# gates
-# before their activation. From it dL/dh_{t−1} = W_hhᵀ dL/dz_t, one product for all steps. The gates themselves, and with them
-# c_t, come from one product over inputs and outputs; then dL/dc_t = f_{t+1} dL/dc_{t+1} + o_t (1 − tanh² c_t) dL/dh_t.
+# gates before their activation. From it dL/dh_{t−1} = W_hhᵀ dL/dz_t, one product for all steps. The gates themselves, and
+# with them c_t, come from one product over inputs and outputs; then dL/dc_t = f_{t+1} dL/dc_{t+1} + o_t (1 − tanh² c_t)
+# dL/dh_t.
 
 W_X, W_H, B_X, B_H = (f"{kind}_l0" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 

@@ -19,8 +19,7 @@ from results.record import Measurement
 # How long a lag can be learnt: networks trained from scratch at one lag after the other, shortest first.
 #
 # Every lag has seeds of its own, so that the trials are independent and their successes binomial. The climb ends after the
-# first
-# lag that none of its networks has learnt, once there are enough lags for a fit.
+# first lag that none of its networks has learnt, once there are enough lags for a fit.
 
 WINDOW = 10  # updates whose batches, all fresh, are averaged to say that a task is learnt
 LEAST_LAGS = 3  # tried in any case: fewer leave nothing to fit
@@ -142,8 +141,7 @@ def reach(case: Case, task: Task) -> Iterator[Measurement]:
 # Attenuation through training: the curve before networks learn to recall, on the way, and after.
 #
 # The networks, the task and the training, in the case's format, are those of study `horizon`; the curve is the gradient
-# studies',
-# in float64, of the weights as they then are.
+# studies', in float64, of the weights as they then are.
 
 TASK = "recall"
 BATCH, TESTED = 32, 256  # sequences an update, and at the end

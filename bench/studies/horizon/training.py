@@ -18,10 +18,9 @@ from impls import Spec
 # Forward over a sequence and back again, for training: S networks as one batch, memory taken once and used for every update.
 #
 # `forward` returns the hidden states [T + 1, S, B, H], the zero one before the first step included. `backward` takes the
-# loss's
-# gradients of the last A outputs [A, S, B, H], goes `depth` steps back, and returns those of the gates' pre-activations:
-# their
-# part that comes from the input and their part that comes from the state, both [depth, S, B, G·H] in the order of time.
+# loss's gradients of the last A outputs [A, S, B, H], goes `depth` steps back, and returns those of the gates' pre-
+# activations: their part that comes from the input and their part that comes from the state, both [depth, S, B, G·H] in the
+# order of time.
 
 
 class Walk(Protocol):

@@ -20,8 +20,7 @@ from impls.specs.recurrent import Residual
 # In what precision, and on whose kernels, a language model computes on its device.
 #
 # On a CPU float32 by PyTorch's own modules. On a GPU as language models are trained there: float32 weights, residual stream
-# and
-# loss, products in bfloat16 by autocast; LSTMs on our own kernels, attention by flash or cuDNN's kernel and by no other.
+# and loss, products in bfloat16 by autocast; LSTMs on our own kernels, attention by flash or cuDNN's kernel and by no other.
 
 FAST_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION]
 

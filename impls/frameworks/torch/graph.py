@@ -37,10 +37,8 @@ def _seen(call: Callable[[], None], device: torch.device) -> list[str]:
 # CUDA graphs of a network of PyTorch tensors: captured once, then replayed, so that the host launches one thing a call.
 #
 # A graph repeats kernels on the addresses they were captured with. Inputs and weights are read where they lie; outputs,
-# states
-# and gradients are the same tensors after every replay; a streaming step's token is copied to where the graph reads it, and
-# the
-# state it leaves lies where the next replay begins.
+# states and gradients are the same tensors after every replay; a streaming step's token is copied to where the graph reads
+# it, and the state it leaves lies where the next replay begins.
 
 LAUNCH = "GraphLaunch"  # cudaGraphLaunch of the runtime, cuGraphLaunch of the driver
 WARM_UPS = 3  # what libraries allocate, compile and choose at first, they may not do while a graph is captured
