@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from impls.specs.model import ModelSpec
 from impls.specs.recurrent import Spec
+from impls.specs.residual import ModelSpec
 
 # The weights that a residual model starts from, by the name of the parameter.
 

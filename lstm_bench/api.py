@@ -58,7 +58,7 @@ def run(
 
     Raises:
         impls.UnknownName: no such suite, study, backend or parameter.
-        bench.harness.filters.InvalidFilter: a filter that cannot be read, or that no case passes.
+        bench.harness.case.InvalidFilter: a filter that cannot be read, or that no case passes.
         bench.harness.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
         bench.studies.quality.sources.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.

@@ -20,8 +20,8 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind(USAGE, "usage: something is named that is not there, or cannot be written to", (
-        "impls:UnknownName", "impls:Unavailable", "impls.specs.model:InvalidSpec", "bench.harness.case:InvalidCase",
-        "bench.harness.filters:InvalidFilter", "bench.harness.session:NothingToResume",
+        "impls:UnknownName", "impls:Unavailable", "impls.specs.residual:InvalidSpec", "bench.harness.case:InvalidCase",
+        "bench.harness.case:InvalidFilter", "bench.harness.session:NothingToResume",
         "bench.studies.quality.sources:InvalidCorpus",
         "bench.studies.matching:Unmatched", "bench.harness.plan:InvalidPlan",
         "lstm_bench.commands.compare:UnclearSides", "lstm_bench.views.run_summary:InvalidDuration",

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.report.load import Section, identity, weight
 from analysis.report.tables import Cell, Column, Table
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import inits
 
@@ -84,4 +84,4 @@ def _usual_width(rows: pd.DataFrame) -> int:
 
 def _cell(name: str, found: Estimate) -> Cell:
     """The column has the unit."""
-    return Cell(verdicts.spoken(name, found, with_unit=False), found.beyond if found.value is None else found.value)
+    return Cell(quantities.spoken(name, found, with_unit=False), found.beyond if found.value is None else found.value)

@@ -11,8 +11,7 @@ from typing import get_args
 from analysis.report import words
 from analysis.report.load import Section, load, newest_of_each_study, studies_with_claims, weight
 from analysis.report.tables import Cell, Column, Table
-from analysis.statistics.quantities import WORDS
-from analysis.statistics.verdicts import Verdict, Word, judge, spoken
+from analysis.statistics.quantities import WORDS, Verdict, Word, judge, spoken
 from results.claims import Claim
 from results.record import Header
 from results.store import ROOT

@@ -1,29 +1,271 @@
-"""The report: one self-contained HTML page and its Markdown twin, both made of the same cells and sentences."""
+"""The report: one self-contained HTML page and its Markdown version, made of the same cells, sentences and figures."""
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report import audit, claims, summary, tables, words
-from analysis.report.drawing import colour
-from analysis.report.findings import Findings, find_out
-from analysis.report.gallery import Group, groups
+from analysis.report import drawing as report_drawing
+from analysis.report.drawing import Drawing, colour
+from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
-from analysis.statistics.ratios import Location
+from analysis.statistics.ratios import NOT_COMPARED, Location
 from analysis.statistics.series import Modes
+from analysis.studies.context import figures as context_figures
+from analysis.studies.cost import figures as cost_figures
+from analysis.studies.decode import figures as decode_figures
+from analysis.studies.gradients import curves, fading
+from analysis.studies.gradients import figures as gradients_figures
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.horizon import figures as horizon_figures
+from analysis.studies.memory import figures as memory_figures
+from analysis.studies.quality import figures as quality_figures
+from analysis.studies.scaling import figures as scaling_figures
+from analysis.studies.scaling import newton
+from analysis.studies.throughput import figures as throughput_figures
+from analysis.studies.throughput import launches
 from results import files
 from results.store import ROOT, StoreError
 from results.text import in_markdown, without_html
+
+# The figures of a section in the report's order; what has nothing to show says so instead.
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure ready for the page: `inline` for HTML, `alone` for a file of its own; widths in CSS pixels."""
+
+    name: str
+    title: str
+    caption: str
+    file: str
+    inline: Markup
+    alone: str
+    least_width: int
+    most_width: int
+
+    @property
+    def anchor(self) -> str:
+        """The figure's id in the page."""
+        return f"figure-{self.file.removesuffix('.svg')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures under one heading, then perhaps a table with a sentence; `missing` has one for each that could not be drawn."""
+
+    name: str
+    title: str
+    pictures: tuple[Picture, ...]
+    missing: tuple[str, ...]
+    table: Table | None = None
+    table_text: str = ""
+
+
+def groups(found: Findings, prefix: str) -> list[Group]:
+    """Every figure once per device and launch mode (the roofline also once per data type, memory once per device), so that no
+    figure compares eager calls with those of a CUDA graph. prefix: of file names and ids."""
+    speed: list[tuple[str, Drawing | str]] = []
+    sweeps: list[tuple[str, Drawing | str]] = []
+    stream: list[tuple[str, Drawing | str]] = []
+    space: list[tuple[str, Drawing | str]] = []
+    roofs: list[tuple[str, Drawing | str]] = []
+    series = found.section.series
+    measured = series[~series["backend"].isin(NOT_COMPARED)]
+    devices = sorted(str(device) for device in measured["device"].dropna().unique())
+    for device in devices or [""]:
+        on = f"-{device}" if len(devices) > 1 else ""
+        where = f" on {device}" if on else ""
+        of_device = measured[measured["device"] == device]
+        space.append((f"memory{on}", memory_figures.draw(of_device) or f"Memory over length{where}: not measured."))
+        machine = series[(series["backend"] == "machine") & (series["device"] == device)]
+        for launch in [name for name in found.launches if (of_device["launch"] == name).any()] or ["eager"]:
+            how = f" ({words.LAUNCHES[launch]})" if "graph" in found.launches else ""
+            end = f"{on}-{launch}" if how else on
+            drawn = _of_speed(found, device, launch, machine, f"{where}{how}")
+            for into, figures in zip((speed, sweeps, stream, roofs), drawn, strict=True):
+                into += [(f"{name}{end}", _named(drawing, how)) for name, drawing in figures]
+    named = (
+        ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
+        ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
+    )  # fmt: skip
+    if not found.compares:  # what nobody asked for is not missing
+        named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
+    named = [*studied(series, found.section.records), *named]
+    made = [_group(name, title, drawn, prefix) for name, title, drawn in named]
+    return [*[_with_table(group, series) for group in made], *_launches(found)]
+
+
+Figures = list[tuple[str, Drawing | str]]
+
+
+def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, where: str) -> tuple[Figures, ...]:
+    """Of one device and launch mode: ratios and who is fastest; throughput; latency; rooflines."""
+    cases = found.cases[(found.cases["device"] == device) & (found.cases["launch"] == launch)]
+    times = timings(found.section)
+    times = times[(times["device"] == device) & (times["launch"] == launch)]
+    rankings = {
+        horizon_figures: ranking
+        for (its, horizon_figures, how), ranking in found.rankings.items()
+        if (its, how) == (device, launch)
+    }
+    ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
+    fastest = throughput_figures.draw_heatmap(cases, times, found.location)
+    speed = [
+        ("ratios", ratio or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."),
+        (
+            "fastest",
+            fastest or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
+        ),
+    ]
+    sweeps = [
+        (
+            f"throughput-{over}",
+            throughput_figures.draw_throughput(cases, over)
+            or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone.",
+        )
+        for over, label in throughput_figures.LABELS.items()
+    ]
+    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming{where}: not measured.")]
+    roofs = []
+    for dtype in cases["dtype"].unique():
+        drawing = throughput_figures.draw_roofline(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
+        missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
+        roofs.append((f"roofline-{dtype}", drawing or missing))
+    return speed, sweeps, stream, roofs
+
+
+def _named(drawing: Drawing | str, how: str) -> Drawing | str:
+    return drawing if isinstance(drawing, str) or not how else replace(drawing, title=drawing.title + how)
+
+
+def _launches(found: Findings) -> list[Group]:
+    """What a CUDA graph saves, where both launch modes of a case were timed."""
+    table = launches.table(found)
+    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, launches.TEXT)] if table.rows else []
+
+
+def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:
+    return [(name, drawing) for name, drawing in figures if not isinstance(drawing, str)]
+
+
+def _with_table(group: Group, series: pd.DataFrame) -> Group:
+    table = fading.table(series) if group.name == "gradients" else None
+    return replace(group, table=table, table_text=fading.TEXT) if table is not None and table.rows else group
+
+
+Draw = Callable[[pd.DataFrame, pd.DataFrame], Drawing | None]  # of a section's series and its records
+
+
+def _of_series(draws: dict[str, Callable[[pd.DataFrame], Drawing | None]]) -> dict[str, Draw]:
+    """Figures that need no more than what was measured; the records also hold what failed."""
+    return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
+
+
+# Of the studies that measure something else than backends' speed: group, title, and the figures by name.
+STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
+    (
+        "gradients",
+        "How gradients fade",
+        _of_series(
+            {
+                "attenuation": curves.draw_attenuation,
+                "hops": gradients_figures.draw_hops,
+                "spectrum": gradients_figures.draw_spectrum,
+                "timescales": gradients_figures.draw_timescales,
+                "controls": curves.draw_controls,
+                "training": curves.draw_training,
+                "precision": gradients_figures.draw_precision,
+                "truncation": curves.draw_truncation,
+                "layers": curves.draw_layers,
+            }
+        ),
+    ),
+    (
+        "learning",
+        "How long a lag is learnt",
+        _of_series(
+            {
+                "phase": horizon_figures.draw_phase,
+                "foretelling": horizon_figures.draw_foretelling,
+                "truncated_learning": horizon_figures.draw_truncated_learning,
+            }
+        ),
+    ),
+    ("cost", "What a token costs by cell", _of_series({"cost": cost_figures.draw})),
+    (
+        "decoding",
+        "One more token after so many",
+        _of_series({"decode": decode_figures.draw_decode, "streams": decode_figures.draw_streams}),
+    ),
+    (
+        "scaling",
+        "Cost against size",
+        {"atlas": scaling_figures.draw_atlas}
+        | _of_series(
+            {"growth": scaling_figures.draw_growth, "utilisation": scaling_figures.draw_utilisation, "newton": newton.draw}
+        ),
+    ),
+    (
+        "language",
+        "What language models learn, and from how far back",
+        _of_series(
+            {
+                "quality": quality_figures.draw_quality,
+                "by_index": quality_figures.draw_by_index,
+                "context": context_figures.draw,
+            }
+        ),
+    ),
+)
+
+
+def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
+    """Their figures, where they ran at all: most runs are about speed alone."""
+    groups = []
+    for name, title, figures in STUDIED:
+        drawn: list[tuple[str, Drawing | str]] = [
+            (file, drawing) for file, draw in figures.items() if (drawing := draw(series, records)) is not None
+        ]
+        if drawn:
+            groups.append((name, title, drawn))
+    return groups
+
+
+def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:
+    pictures, missing = [], []
+    for file, drawing in drawn:
+        if isinstance(drawing, str):
+            missing.append(drawing)
+            continue
+        inline = report_drawing.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
+        points = drawing.figure.get_figwidth() * report_drawing.POINTS_PER_INCH
+        widths = round(points * 1.1), round(points * 1.42)
+        pictures.append(
+            Picture(
+                file,
+                drawing.title,
+                drawing.caption,
+                f"{prefix}-{file}.svg",
+                Markup(inline),
+                report_drawing.alone(inline),
+                *widths,
+            )
+        )
+    return Group(name, title, tuple(pictures), tuple(missing))
+
+
+# The report: one self-contained HTML page and its Markdown twin, both made of the same cells and sentences.
 
 FOLDER = Path("report")
 MOST_MODES = 8  # told one by one

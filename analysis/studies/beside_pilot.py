@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 
 NEVER = "never"
@@ -69,7 +69,7 @@ def _printed(number: str) -> tuple[float, float]:
 def text(cell: Cell, series: pd.DataFrame, notes: Notes) -> str:
     """`−0.489 / −0.474 [−0.486, −0.462] (a)`: the pilot's, ours, and the reason where they do not meet."""
     found = cell.measured(series)
-    ours = verdicts.spoken("", found).replace("-", "−")
+    ours = quantities.spoken("", found).replace("-", "−")
     if not cell.pilot:
         return ours
     met = inside(cell.pilot, found)

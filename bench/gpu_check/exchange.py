@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.station import Station
-from impls.cuda.microbenchmarks import probes
+from impls.cuda import microbenchmarks
 from results.record import Measurement
 
 ASSUMED_CYCLES = 1900  # 1.08 µs at 1.755 GHz: the model of the grid-wide layout, which gives cuDNN's published time
@@ -15,7 +15,7 @@ REPEATS, STEPS = 5, 1000
 
 
 def parts(station: Station) -> Iterator[Part]:
-    for way in probes.WAYS:
+    for way in microbenchmarks.WAYS:
         for payload in PAYLOADS[: 1 if station.emulated else None]:
             assumed = assumption(
                 f"grid exchange by {way.lower()}, {payload} words", "docs/kernel-log.md", ASSUMED_CYCLES, "least"
@@ -25,9 +25,9 @@ def parts(station: Station) -> Iterator[Part]:
 
 def measure(station: Station, key: str) -> Found:
     way, payload = next((p.parameters["way"], p.parameters["payload"]) for p in parts(station) if p.key == key)
-    steps, threads = (4, 32) if station.emulated else (STEPS, probes.GRID_THREADS)
+    steps, threads = (4, 32) if station.emulated else (STEPS, microbenchmarks.GRID_THREADS)
     cycles = [
-        probes.grid(station.bench, way, station.multiprocessors, payload, steps, threads)
+        microbenchmarks.grid(station.bench, way, station.multiprocessors, payload, steps, threads)
         for _ in range(1 if station.emulated else REPEATS)
     ]
     blocks = {"blocks": str(station.multiprocessors)}

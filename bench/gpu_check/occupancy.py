@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.station import Station
 from bench.worker.prepare import Skip
-from impls.cuda.microbenchmarks import probes
+from impls.cuda import microbenchmarks
 from impls.cuda.runtime.kernels import Kernel
-from impls.cuda.select.cluster import SHARED_LIMIT
+from impls.cuda.select.configurations import SHARED_LIMIT
 from impls.cuda.select.plan import RESIDENT_CLUSTERS, SHIPPED
 from results.record import Measurement
 
@@ -25,8 +25,8 @@ def configurations(station: Station) -> Iterator[tuple[Part, Kernel]]:
                 key = f"{storage.name.lower()}-H{shape.hidden}-C{shape.cluster}-N{shape.columns}-{phase}"
                 sizes = {"hidden_size": shape.hidden, "cluster": shape.cluster, "columns": shape.columns, "phase": phase}
                 yield Part(key, {"dtype": storage.name.lower()} | sizes | _assumed(shape.cluster)), kernel
-    for cluster in probes.CLUSTERS:
-        kernel = probes.ingress_kernel(cluster, (SHARED_LIMIT - 16) // (32 * cluster))
+    for cluster in microbenchmarks.CLUSTERS:
+        kernel = microbenchmarks.ingress_kernel(cluster, (SHARED_LIMIT - 16) // (32 * cluster))
         yield Part(f"full-C{cluster}", {"cluster": cluster} | _assumed(cluster)), kernel
 
 

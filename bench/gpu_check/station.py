@@ -9,7 +9,7 @@ import torch
 
 from impls import Unavailable
 from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.microbenchmarks.probes import Bench
+from impls.cuda.microbenchmarks import Bench
 from impls.cuda.runtime import driver
 from impls.cuda.runtime.compile import architecture, compiler_version
 from impls.cuda.runtime.kernels import Kernel

@@ -17,7 +17,7 @@ from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample
 from impls import LSTMSpec
 from impls.cuda.runtime import driver
 from impls.cuda.runtime.kernels import BFLOAT16
-from impls.cuda.select.cluster import Shape
+from impls.cuda.select.configurations import Shape
 from impls.cuda.select.plan import FLOPS_PER_CYCLE, MEMORIES, POINTWISE_CYCLES, Memory, Plan, choose
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu_check.items import EMULATION, ITEMS, PROBE, STUDY
-from bench.harness.outcome import outcome
 from bench.machine.conditions import Watch
 from bench.processes.code import Code
 from bench.processes.process import WorkerFailed, WorkerProcess
-from bench.processes.turns import Reply
+from bench.processes.turns import Reply, outcome
 from results.record import Record
 
 START_SECONDS = 120.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.costs import h100
+from bench import costs
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
@@ -12,8 +12,8 @@ from bench.worker import prepare, room
 
 GIGABYTE = 1e9
 # Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
-START_SECONDS = {"cpu": 4.0, "cuda": h100.START_SECONDS}
-CEILINGS_SECONDS = {"cpu": 2.0, "cuda": h100.CEILINGS_SECONDS}  # of one dtype
+START_SECONDS = {"cpu": 4.0, "cuda": costs.START_SECONDS_H100}
+CEILINGS_SECONDS = {"cpu": 2.0, "cuda": costs.CEILINGS_SECONDS}  # of one dtype
 # Of a case on a GPU, in the first replicate alone. JAX's was measured on an H100 (run 182414: 1.35 s), torch.compile's is
 # assumed.
 COMPILING_SECONDS = {"torch_compile": 6.0, "jax": 1.4, "flax": 1.4, "jax_cudnn": 1.4}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.costs import h100
+from bench import costs
 from bench.gpu_check.emulated import BACKEND
 from bench.gpu_check.items import ITEMS, Source
 from bench.harness import check_groups
@@ -68,5 +68,5 @@ def predicted(plan: Plan) -> list[Row]:
 def grid_seconds(plan: Plan) -> float:
     """From the costs of a case that were recorded on an H100; both workers start side by side."""
     cases = [(case, backend) for case in plan.cases("goal") for backend in plan.compared()]
-    once = h100.START_SECONDS + h100.CEILINGS_SECONDS * len(plan.dtypes())
-    return once + sum(h100.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)
+    once = costs.START_SECONDS_H100 + costs.CEILINGS_SECONDS * len(plan.dtypes())
+    return once + sum(costs.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)

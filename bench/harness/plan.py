@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import impls
-from bench.harness import filters, study
+from bench.harness import case as harness_case
+from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.study import Scale
 from bench.harness.suites import SUITES, Pace, offered, order
@@ -89,7 +90,7 @@ class Plan:
         cases = _all_cases(study_name, self.scale, self.corpus)
         if not self.filters:
             return cases
-        return filters.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
+        return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
     def dtypes(self) -> list[str]:
         """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
@@ -197,9 +198,9 @@ def make(
     )
     if not any(plan.cases(name) for name in studies):
         whole = [case for name in studies for case in dataclasses.replace(plan, filters=()).cases(name)]
-        choices = filters.alternatives(whole, where)
+        choices = harness_case.alternatives(whole, where)
         asked = " and ".join(where)
-        raise filters.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
+        raise harness_case.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
     return plan
 
 
@@ -236,9 +237,9 @@ def _all_cases(study_name: str, scale: Scale, corpus: str) -> tuple[Case, ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def _parameters(studies: tuple[str, ...], scale: Scale, corpus: str) -> filters.Known:
+def _parameters(studies: tuple[str, ...], scale: Scale, corpus: str) -> harness_case.Known:
     """What a filter may name: a parameter of any study that is asked."""
-    return filters.parameters(case for name in studies for case in _all_cases(name, scale, corpus))
+    return harness_case.parameters(case for name in studies for case in _all_cases(name, scale, corpus))
 
 
 def _on(case: Case, corpus: str) -> Case:

@@ -14,17 +14,16 @@ from typing import Any, Protocol
 from bench.gpu_check import emulated
 from bench.gpu_check.items import ITEMS
 from bench.harness import check_groups, standalone, study
-from bench.harness import outcome as harness_outcome
 from bench.harness.case import Case
-from bench.harness.outcome import outcome
 from bench.harness.paths import Places
 from bench.harness.plan import MACHINE, Plan, Task
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
 from bench.processes import scratch, turns
+from bench.processes import turns as processes_turns
 from bench.processes.code import HERE, Code
-from bench.processes.turns import Reply, Workers
+from bench.processes.turns import Reply, Workers, outcome
 from bench.worker import prepare, room
 from bench.worker.prepare import NULL
 from impls import LSTMSpec
@@ -152,7 +151,7 @@ class Run:
             count = int(left / per_case) if per_case else 0
             if not count:
                 return "time budget spent"
-            chosen = harness_outcome.widest(self.records.values(), count)
+            chosen = processes_turns.widest(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
             for task in tasks:
                 self.listener.expect(task.study, len(self._wanted(task)))

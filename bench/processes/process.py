@@ -1,4 +1,4 @@
-"""The parent's side of a worker: start it with threads pinned, ask, and turn its death into a typed outcome."""
+"""The parent's side of a worker: start it with threads pinned, ask, check answers, and make a typed outcome of its death."""
 
 from __future__ import annotations
 
@@ -14,14 +14,61 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from bench.machine import environment as machine_environment
 from bench.machine import system
-from bench.processes import replies
 from bench.processes.code import HERE, Code
 from bench.worker import agreement, cuda_errors
-from results.record import FailureKind
+from results.fields import Check, from_json, is_amount, is_flag, is_list_of, is_measurement, is_table_of
+from results.record import HOST_PEAK, FailureKind, Status
+
+# What a worker may answer: one JSON object a line, of bounded size, whose fields are of the types that the parent reads.
+#
+# A worker runs foreign code, which may write to any of its pipes: nothing that comes from there is trusted.
+
+LIMIT_BYTES = 32 << 20  # a million samples with their digits take 20 MB
+TEXT_CHARACTERS = 1 << 16  # of a reason or of one entry of a provenance
+
+
+class InvalidReply(ValueError):
+    """A line that is no reply; the message says why."""
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """The reply of a line. Raises `InvalidReply`."""
+    try:
+        reply = from_json(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidReply(f"not a line of JSON ({str(error)[:100]}): {line[:60]!r}") from None
+    if not isinstance(reply, dict):
+        raise InvalidReply(f"expected a JSON object, got {line[:60]!r}")
+    for name, is_right in _FIELDS.items():
+        if name in reply and not is_right(reply[name]):
+            raise InvalidReply(f"field {name} cannot be {str(reply[name])[:60]!r}")
+    if "status" not in reply:
+        raise InvalidReply(f"no field status in {line[:60]!r}")
+    if reply["status"] == "failed" and reply.get("kind") is None:
+        raise InvalidReply("failed without a kind of failure")
+    if reply["status"] != "ok" and not reply.get("reason"):
+        raise InvalidReply(f"{reply['status']} without a reason")
+    return reply
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= TEXT_CHARACTERS
+
+
+_FIELDS: Mapping[str, Check] = {
+    "status": lambda value: value in get_args(Status),
+    "kind": lambda value: value is None or value in get_args(FailureKind),
+    "reason": _is_text, "provenance": is_table_of(_is_text), "measurements": is_list_of(is_measurement), "finished": is_flag,
+    "seconds": is_amount, "busy_seconds": is_amount, "warm_up_seconds": is_amount, "first_call_seconds": is_amount,
+    "load_seconds": is_amount, HOST_PEAK: is_amount, "latest": is_amount,
+}  # fmt: skip
+
+
+# The parent's side of a worker: start it with threads pinned, ask, and turn its death into a typed outcome.
 
 LAST_WORDS = 1 << 16  # bytes that are kept of what a worker says on standard error; CUDA's errors are looked for in them
 LAST_WORDS_SECONDS = 1.0
@@ -101,12 +148,12 @@ class WorkerProcess:
         """
         try:
             line = self._lines.next(self._asked + seconds)
-            reply = replies.parsed(line)
+            reply = parsed(line)
         except TimeoutError:
             raise self._kill_for("timeout", f"no answer within {seconds:.0f} s") from None
         except EOFError:
             raise self._death() from None
-        except replies.InvalidReply as error:
+        except InvalidReply as error:
             raise self._kill_for("crash", f"its answer is none: {error}") from None
         if self._numbered and reply.pop("number", None) != self._number:
             raise self._kill_for("crash", "its answer is not to the last question")
@@ -236,8 +283,8 @@ class _Lines:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if searched > replies.LIMIT_BYTES:
-                raise replies.InvalidReply(f"over {replies.LIMIT_BYTES >> 20} MiB without an end")
+            if searched > LIMIT_BYTES:
+                raise InvalidReply(f"over {LIMIT_BYTES >> 20} MiB without an end")
             wait = until - time.monotonic()
             ended = self._end is None and self._process.poll() is not None
             ready = self._selector.select(min(max(0.0, wait), POLL_SECONDS if self._end is None else wait))
@@ -246,7 +293,7 @@ class _Lines:
             if wait <= 0 and len(self._buffer) == searched:
                 raise TimeoutError
         if end + 1 < len(self._buffer):
-            raise replies.InvalidReply(f"more than a line: {bytes(self._buffer[end + 1 : end + 61])!r}")
+            raise InvalidReply(f"more than a line: {bytes(self._buffer[end + 1 : end + 61])!r}")
         line = bytes(self._buffer[:end])
         self._buffer.clear()
         return line

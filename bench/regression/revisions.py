@@ -18,8 +18,7 @@ from typing import Literal
 from bench.machine import environment
 from bench.machine.environment import GIT_SECONDS
 from bench.processes import scratch
-from bench.processes.code import ROOT, Code
-from bench.regression.revision_backends import RevisionBackends, link_harness
+from bench.processes.code import ROOT, Code, RevisionBackends, link_harness
 
 # Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree.
 

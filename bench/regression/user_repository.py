@@ -14,8 +14,7 @@ from pathlib import Path
 
 import impls
 from bench.processes import scratch
-from bench.processes.code import ROOT
-from bench.regression.revision_backends import VARIABLE, RevisionBackends
+from bench.processes.code import ROOT, VARIABLE, RevisionBackends
 from bench.regression.revisions import NotARepository, Repository, RevisionError
 
 OPTION = "--backends-path"

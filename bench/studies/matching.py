@@ -19,7 +19,7 @@ from bench.worker import prepare
 from bench.worker.prepare import Prepared
 from bench.worker.timing import calls_per_sample, clock_for
 from impls import LSTMSpec, LSTMStackSpec, Spec, TransformerSpec
-from impls.specs.model import Device
+from impls.specs.residual import Device
 
 By = Literal["parameters", "flops", "time"]
 Cost = Callable[[Spec], float]

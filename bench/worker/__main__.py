@@ -23,10 +23,10 @@ from bench.gpu_check import items
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.paths import Places, settle
-from bench.regression import revision_backends
+from bench.processes import code
 from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare, room
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
-from impls.specs.model import Device
+from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Worker:
         if by_reduced_case:
             self.validated.add(reduced)
         self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
-        revision_backends.require_own_modules()
+        code.require_own_modules()
         self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
@@ -120,7 +120,7 @@ class Worker:
         else:
             prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
         measured = [asdict(item) for item in chosen.alone(self.backend, opened)]
-        revision_backends.require_own_modules()
+        code.require_own_modules()
         return {"measurements": measured}
 
     def parts(self, item: str, emulated: bool) -> dict[str, Any]:

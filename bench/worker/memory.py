@@ -1,9 +1,4 @@
-"""Peak memory of one call, in a worker that has run nothing before.
-
-On the CPU: peak resident memory of the process less what it held before the network was loaded (Linux only).
-On CUDA: three numbers with three names; only `device_peak` compares across backends, and its note says whether it is of the
-process or of the whole device.
-"""
+"""Peak memory and energy of one call."""
 
 from __future__ import annotations
 
@@ -12,15 +7,51 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.harness.case import Case
 from bench.machine import system
 from bench.worker import prepare, room
+from bench.worker.prepare import Prepared
 from results.record import Measurement
+
+# Joules of one call on a GPU, by NVML's counter (Volta and newer), which moves every 20 to 100 ms.
+
+WINDOW_SECONDS = 2.0  # so that the counter's own steps are at most 5 % of the window
+IDLE_SECONDS = 0.5
+
+
+def measure_energy(prepared: Prepared, nvml: Any = None, window: float = WINDOW_SECONDS) -> Iterator[Measurement]:
+    """`energy` of one call in joules, everything the board draws; `energy_above_idle` less what it draws at rest."""
+    if nvml is None:
+        import pynvml as nvml
+    nvml.nvmlInit()
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    started, before = time.perf_counter(), nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    time.sleep(min(IDLE_SECONDS, window))
+    idle_watts = (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3 / (time.perf_counter() - started)
+    calls, started = 0, time.perf_counter()
+    before = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    while time.perf_counter() - started < window:
+        prepared.call()
+        prepared.wait()
+        calls += 1
+    seconds = time.perf_counter() - started
+    joules = (nvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3
+    yield Measurement("energy", "J", (joules / calls,))
+    yield Measurement("energy_above_idle", "J", ((joules - idle_watts * seconds) / calls,))
+
+
+# Peak memory of one call, in a worker that has run nothing before.
+#
+# On the CPU: peak resident memory of the process less what it held before the network was loaded (Linux only).
+# On CUDA: three numbers with three names; only `device_peak` compares across backends, and its note says whether it is of the
+# process or of the whole device.
 
 SAMPLE_SECONDS = 0.005
 # What `device_peak` is of: the note of its measurement.
@@ -36,7 +67,7 @@ class Peaks:
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def measure(backend: str, case: Case) -> Iterator[Measurement]:
+def measure_memory(backend: str, case: Case) -> Iterator[Measurement]:
     """Load the case and call it twice (a step once); yields the peaks in bytes. Its answer is checked afterwards.
 
     To be called in a process that has run nothing else yet: memory that an earlier case left to the allocator would be used

@@ -20,7 +20,7 @@ from bench.harness.case import Case
 from bench.worker import agreement, room
 from impls import Batch, Loaded, Params, Remembers, profiles, refusals
 from impls.interface import allowed_runs
-from impls.specs.model import Device
+from impls.specs.residual import Device
 
 NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.costs import training
+from bench import costs
 from bench.harness.case import Case
 from bench.machine import system
 from impls import SSMSpec
@@ -52,7 +52,7 @@ def expected_host_bytes(case: Case) -> int:
     """
     judged = 0
     if "source" in dict(case.factors) and case.spec.device == "cpu":
-        judged = 3 * 8 * training.TOKENS_AT_ONCE * training.vocabulary(case)
+        judged = 3 * 8 * costs.TOKENS_AT_ONCE * costs.vocabulary(case)
     return FRAMEWORK_BYTES + ABOVE_LEAST * least_host_bytes(case) + judged
 
 

@@ -8,7 +8,7 @@ from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch
 from impls.cuda.runtime import driver
 from impls.cuda.runtime.kernels import Refused
-from impls.cuda.select.cluster import SHARED_LIMIT
+from impls.cuda.select.configurations import SHARED_LIMIT
 from impls.cuda.select.plan import Design, Memory, Resident, choose
 from impls.cuda.torch import residual
 from impls.cuda.torch.network import Network

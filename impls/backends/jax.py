@@ -10,7 +10,7 @@ from jax import Array
 from impls import refusals
 from impls.batch import Batch
 from impls.frameworks.jax import models, network
-from impls.frameworks.jax.recurrence import layer
+from impls.frameworks.jax.network import layer
 from impls.interface import Phase
 from impls.params import Params
 from impls.specs.recurrent import LSTMStackSpec, Recurrent, Spec, TransformerSpec, require_recurrent

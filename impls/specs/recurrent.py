@@ -10,9 +10,19 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from impls.specs.model import ITEM_BYTES, Device, DType, InvalidSpec, require_choices, require_sizes, stored
-from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import (
+    ITEM_BYTES,
+    Device,
+    DType,
+    InvalidSpec,
+    LSTMStackSpec,
+    MinLSTMSpec,
+    SSMSpec,
+    TransformerSpec,
+    require_choices,
+    require_sizes,
+    stored,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,7 @@ from bench.harness.plan import Plan
 from bench.harness.run import Listener
 from bench.processes.code import ROOT, Code, CodeFails, Introduction
 from bench.regression import comparison, user_repository
-from bench.regression.comparison import Contender
-from bench.regression.pairs import Pairs, Question, Side
+from bench.regression.comparison import Contender, Pairs, Question, Side
 from bench.regression.revisions import DoesNotRun, Repository, code_of, working_tree
 from results import store
 

@@ -18,8 +18,7 @@ from analysis.statistics.ratios import Location, check_location
 from bench.harness import session
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.processes.code import Code, CodeFails, Introduction
-from bench.regression.revision_backends import RevisionBackends
+from bench.processes.code import Code, CodeFails, Introduction, RevisionBackends
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from bench.machine.units import in_unit
+from bench.machine.system import in_unit
 from lstm_bench import terminal
 from lstm_bench.views.run_summary import spoken
 from results.record import Record

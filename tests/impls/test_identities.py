@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics import verdicts
+from analysis.statistics import quantities
 from bench.harness.case import Case
 from bench.studies.identities import residuals
 from bench.studies.identities.study import CASES, CLAIMS
@@ -31,7 +31,7 @@ def test_the_claim_is_judged_by_both(error: float, contrast: float, outcome: str
         own | {"metric": "identity_contrast", "samples": np.array([0.9, contrast])},
     ])  # fmt: skip
     claim = next(claim for claim in CLAIMS if claim.name == "j-slstm")
-    assert verdicts.judge(claim, made).findings[0].outcome == outcome
+    assert quantities.judge(claim, made).findings[0].outcome == outcome
 
 
 def test_each_is_on_the_board() -> None:

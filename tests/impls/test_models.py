@@ -15,7 +15,7 @@ from bench.worker.prepare import Skip, prepare
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 from impls.batch import InvalidBatch
 from impls.frameworks.torch.models import parts
-from impls.specs.model import InvalidSpec
+from impls.specs.residual import InvalidSpec
 from tests.impls.test_conformance import backend_for
 from tests.impls.test_oracle import nudged
 
@@ -186,11 +186,11 @@ def test_jax_tells_apart_the_positions_of_a_long_stream() -> None:
     """Angles in float32 would be off by 0.06 at the millionth token."""
     import jax
 
-    from impls.frameworks.jax.models import transformer
+    from impls.frameworks.jax import models as jax_models
 
     positions = np.array([1_000_003, 2_000_000_011])
     with jax.enable_x64(True):
-        cos, sin = transformer.rotation(jax.numpy.asarray(positions), 8, jax.numpy.dtype("float32"))
+        cos, sin = jax_models.rotation(jax.numpy.asarray(positions), 8, jax.numpy.dtype("float32"))
     angles = positions[:, None] * 10_000.0 ** (-np.arange(0, 8, 2) / 8)
     np.testing.assert_allclose(np.asarray(cos), np.cos(angles), atol=1e-6)
     np.testing.assert_allclose(np.asarray(sin), np.sin(angles), atol=1e-6)

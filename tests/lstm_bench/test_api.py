@@ -15,7 +15,7 @@ import pytest
 
 import lstm_bench
 from analysis.statistics.ratios import UnknownLocation
-from bench.harness.filters import InvalidFilter
+from bench.harness.case import InvalidFilter
 from bench.harness.plan import InvalidPlan
 from bench.harness.session import NothingToResume
 from impls import Unavailable, UnknownName

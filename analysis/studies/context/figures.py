@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from analysis.report import drawing
 from analysis.report.drawing import INK, UNDECIDED, Drawing, log_values, look, panels
-from analysis.statistics import verdicts
+from analysis.statistics import quantities
 from analysis.statistics.quantities import QUANTITIES
 from analysis.statistics.seeds import Estimate, missing
 from analysis.studies.context import statistics as context_statistics
@@ -109,7 +109,7 @@ def _caption(rows: pd.DataFrame, sources: list[str]) -> str:
     for source in sources:
         for cell in (cell for cell in drawing.NAMES if (rows["cell"] == cell).any()):
             texts = [
-                f"{label.split(',')[0]} {verdicts.spoken('influence_reach', found)}"
+                f"{label.split(',')[0]} {quantities.spoken('influence_reach', found)}"
                 for (_, label), found in zip(ESTIMATORS, estimates(rows, source, cell), strict=True)
             ]
             said.append(f"{drawing.NAMES[cell]}, {drawing.source(source)}: {'; '.join(texts)}")

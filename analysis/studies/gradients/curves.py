@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from analysis.report import words
 from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, PER_NAT, Dash, Drawing, decade_ticks, look, panels
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 
@@ -88,7 +88,7 @@ def _caption_attenuation(rows: pd.DataFrame, hidden: int) -> str:
     for cell, title in CELLS.items():
         found = curves_attenuation(rows[rows["cell"] == cell])
         died |= any(lag <= LAST_LAG_ATTENUATION for own, _ in found.values() for lag in own.deaths)
-        horizons = {init: verdicts.spoken("horizon", gradients_statistics.horizon(own)) for init, (own, _) in found.items()}
+        horizons = {init: quantities.spoken("horizon", gradients_statistics.horizon(own)) for init, (own, _) in found.items()}
         parts = [f"{inits.name(init)} {horizon}" for init, horizon in horizons.items()]
         said += [f"{title}: {', '.join(parts)}"] if parts else []
     return (
@@ -164,7 +164,7 @@ def _caption_controls(rows: pd.DataFrame) -> str:
     said = []
     for network, part in rows.groupby("network", sort=False):
         name = "input_passed_over_100" if network == "transformer" else "passed_over_100"
-        said.append(f"{NAMES.get(str(network), str(network))} {verdicts.spoken(name, quantities.QUANTITIES[name](part))}")
+        said.append(f"{NAMES.get(str(network), str(network))} {quantities.spoken(name, quantities.QUANTITIES[name](part))}")
     return (
         f"Width {int(rows['hidden_size'].iloc[0])}, before training; 95 % t-bands over seeds. A(100)/A(1): {', '.join(said)}."
     )
@@ -245,7 +245,7 @@ def _caption_layers(found: dict[str, Curves], hidden: int) -> str:
     said = []
     for cell, of in found.items():
         horizons = [
-            f"{inits.name(init)}, {name} {verdicts.spoken('horizon', gradients_statistics.horizon(own))}"
+            f"{inits.name(init)}, {name} {quantities.spoken('horizon', gradients_statistics.horizon(own))}"
             for (init, name), own in of.items()
         ]
         said.append(f"{TITLES[cell]}: {'; '.join(horizons)}")
@@ -415,7 +415,7 @@ def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _told(rows: pd.DataFrame) -> str:
     ends = [gradients_statistics.curve(rows, f"{PREFIX}{done}") for done in (counts(rows)[0], counts(rows)[-1])]
-    spoken = [verdicts.spoken("horizon", gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
+    spoken = [quantities.spoken("horizon", gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
     accuracy = seeds.together(seeds.metric(rows, "accuracy"))
     right = words.percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED
     return f"{spoken[0]} → {spoken[1]}, {right} right"

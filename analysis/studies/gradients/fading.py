@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.report import words
 from analysis.report.tables import Cell, Column, Table
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import inits
 
@@ -48,7 +48,7 @@ def table(series: pd.DataFrame) -> Table:
 def _cell(name: str, of: Estimate) -> Cell:
     """What there is to know of it beside the number stands in the notes, and so does why there is none."""
     known = of.value is not None or of.beyond is not None
-    text = verdicts.spoken(name, replace(of, why=""), with_unit=False) if known else "–"
+    text = quantities.spoken(name, replace(of, why=""), with_unit=False) if known else "–"
     return Cell(text, of.beyond if of.value is None else of.value)
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from analysis.report import words
 from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
@@ -129,7 +129,7 @@ def _caption_spectrum(rows: pd.DataFrame) -> str:
     said = []
     for (cell, init), part in rows.groupby(["cell", "init"], sort=False):
         largest = quantities.QUANTITIES["largest_exponent"](part)
-        said.append(f"{str(cell).upper()} {inits.name(str(init))} {verdicts.spoken('largest_exponent', largest)}")
+        said.append(f"{str(cell).upper()} {inits.name(str(init))} {quantities.spoken('largest_exponent', largest)}")
     return (
         f"H = {int(rows['hidden_size'].iloc[0])}. Zero is a direction that neither fades nor grows. "
         f"Largest exponent: {', '.join(said)}. "
@@ -230,4 +230,4 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
 
 def _lag(found: Estimate) -> str:
     """Without the interval: the board has it."""
-    return f"{found.value:.0f}" if found.value is not None else verdicts.spoken("zero_lag", found).partition(" [")[0]
+    return f"{found.value:.0f}" if found.value is not None else quantities.spoken("zero_lag", found).partition(" [")[0]

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate, missing
 from analysis.studies.beside_pilot import NEVER, Cell, of, table
 from analysis.studies.gradients import statistics as gradients_statistics
@@ -195,7 +195,9 @@ def agreement(series: pd.DataFrame) -> str:
     found = []
     for backend in backends:
         own = rows[rows["backend"].isin([quantities.REFERENCE, backend])]
-        said = [verdicts.spoken("", quantities.QUANTITIES[name](own)) for name in ("input_disagreement", "state_disagreement")]
+        said = [
+            quantities.spoken("", quantities.QUANTITIES[name](own)) for name in ("input_disagreement", "state_disagreement")
+        ]
         found.append(f"| {backend} | {' | '.join(said)} |")
     return "\n".join(["| backend | ln‖dL/dx‖ | ln‖dL/dh‖, ln‖dL/dc‖ |", "| --- | --- | --- |", *found])
 

@@ -17,7 +17,7 @@ from analysis.statistics.series import median_interval
 
 # Where a seed's curve of gradients ends before the others', and why: it is exactly zero from there on, or not finite.
 
-# As `bench.studies.gradients.curves` writes it; tests/analysis/studies/gradients/test_ends.py holds the two together.
+# As `bench.studies.gradients.cells` writes it; tests/analysis/studies/gradients/test_ends.py holds the two together.
 _NOTE = re.compile(r"^(\w+) is (exactly zero|not finite)(?: at lag (\d+))? for seed (\d+)$")
 
 

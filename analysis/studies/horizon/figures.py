@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.report.drawing import FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_values, look, panels
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
@@ -51,7 +51,7 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
 
 
 def _correlation(rows: pd.DataFrame) -> str:
-    return verdicts.spoken("horizon_rank_correlation", horizon_statistics.rank_correlation(rows))
+    return quantities.spoken("horizon_rank_correlation", horizon_statistics.rank_correlation(rows))
 
 
 def _panel_foretelling(axes: Axes, pairs: list[Pair]) -> None:
@@ -173,7 +173,7 @@ def _legend() -> list[Line2D | Patch]:
 
 
 def _caption(rows: pd.DataFrame, hidden: int) -> str:
-    correlation = verdicts.spoken("horizon_rank_correlation", quantities.QUANTITIES["horizon_rank_correlation"](rows))
+    correlation = quantities.spoken("horizon_rank_correlation", quantities.QUANTITIES["horizon_rank_correlation"](rows))
     seeds, updates = int(rows["seeds"].min()), int(rows["updates"].min())
     return (
         f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, "
@@ -223,7 +223,7 @@ def _panel_truncated_learning(axes: Axes, rows: pd.DataFrame) -> list[str]:
         colour = INK if steps == 0 else COLOURS[place % len(COLOURS)]
         name = f"k = {steps:g}" if steps else "all steps"
         fit = horizon_statistics.learnable_lag(found)
-        said.append(f"{name} {verdicts.spoken('learnable_lag', fit)}")
+        said.append(f"{name} {quantities.spoken('learnable_lag', fit)}")
         marker = MARKERS[place % len(MARKERS)]
         axes.plot(found.lags, found.learnt / found.trained, marker=marker, color=colour, linestyle="", clip_on=False, zorder=3)
         if fit.value is not None:

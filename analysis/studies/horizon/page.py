@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.ratios import CONFIDENCE
 from analysis.studies.beside_pilot import NOT_EXPLAINED, Cell, of, table
 from analysis.studies.gradients import inits
@@ -89,7 +89,7 @@ def foretold(series: pd.DataFrame) -> str:
     """Rank correlation on recall, and L50 over n(10⁻³) where both are known, on each task."""
     found = horizon_statistics.rank_correlation(quantities.select(series, "probe=learning,task=recall,truncation=0"))
     lines = [
-        f"Rank correlation on recall, {found.seeds} networks: {verdicts.spoken('', found)}.",
+        f"Rank correlation on recall, {found.seeds} networks: {quantities.spoken('', found)}.",
         "",
         "| L50 over n(10⁻³) | from | to |",
         "| --- | --- | --- |",

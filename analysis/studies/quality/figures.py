@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, Drawing, log_units, log_values, look, panels
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.studies.quality import statistics as quality_statistics
 
 # Loss against parameters, operations, tokens and seconds: a panel a cost, a line an architecture and size.
@@ -77,7 +77,7 @@ def _over(axes: Axes, rows: pd.DataFrame, cells: list[str], cost: str, label: st
 def _caption_quality(rows: pd.DataFrame) -> str:
     said = []
     for size, part in rows.sort_values("count_parameters").groupby("size", sort=False):
-        gaps = [f"{verdicts.spoken(name, quantities.QUANTITIES[name](part))} at equal {what}" for name, what in EQUAL]
+        gaps = [f"{quantities.spoken(name, quantities.QUANTITIES[name](part))} at equal {what}" for name, what in EQUAL]
         said.append(f"{size}: {', '.join(gaps)}")
     return (
         "Python's own source or a corpus as bytes; for each size the best of the learning rates tried, mean over seeds, 95 % "
@@ -166,7 +166,7 @@ def _caption_by_index(found: list[pd.DataFrame]) -> str:
     for rows in found:
         split = quality_statistics.shares(rows)
         if split is not None:
-            early, late = (verdicts.spoken("loss_gap", each) for each in split)
+            early, late = (quantities.spoken("loss_gap", each) for each in split)
             said.append(f"{drawing.source(str(rows['source'].iloc[0]))}: {early} from the first ten, {late} from the others")
     return (
         "Mean over held-out windows and seeds, 95 % t-band. The gap (LSTM less Transformer) in two parts that add up to it: "

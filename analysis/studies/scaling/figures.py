@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.report import words
 from analysis.report.drawing import FAINT, INK, LOOKS, NAMES, PAPER, Drawing, log_units, log_values, look, panels
 from analysis.report.load import rows_of
-from analysis.statistics import seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.quantities import select
 from analysis.statistics.ratios import locate, of_one_launch
 from analysis.statistics.seeds import Estimate
@@ -98,7 +98,7 @@ def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:
         high = found.high if found.high is not None else found.beyond
         axes.axvspan(max(found.low, axes.get_xlim()[0]), high or found.value, color=INK, alpha=0.07, lw=0)
         axes.axvline(found.value, color=INK, lw=1)
-    text = f"T* {verdicts.spoken('crossover_time', found)}"
+    text = f"T* {quantities.spoken('crossover_time', found)}"
     equal = scaling_statistics.attention_equals_rest(rows)
     if metrics != FLOPS or equal.value is None:
         return text
@@ -195,7 +195,7 @@ def _fitted(rows: pd.DataFrame, name: str) -> str:
     each = [
         f"{letter} {_seconds(one)}" for letter, one in (("a", found.a), ("b", found.b), ("c", found.c)) if one.value is not None
     ]
-    spoken = verdicts.spoken("quadratic_share", share)
+    spoken = quantities.spoken("quadratic_share", share)
     return f"{name} {words.listed(each)}, the square being {spoken} of it at T = {times.lengths.max():g}"
 
 

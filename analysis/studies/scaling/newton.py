@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.report import words
 from analysis.report.drawing import DASHES, FAINT, MARKERS, PALETTE, PAPER, Drawing, look, panels
-from analysis.statistics import seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.quantities import select
 from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
 
@@ -111,5 +111,5 @@ def _said(rows: pd.DataFrame) -> str:
     each = words.listed(f"{start.rounds:.3g} at {start.exponent:.2g} ({start.init})" for start in found)
     steps = f"{longest(rows)['steps'].iloc[0]:g}"
     rho = rank_correlation(rows)
-    ranked = rho.why if rho.value is None else f"ρ {verdicts.spoken('newton_rank_correlation', rho)}"
+    ranked = rho.why if rho.value is None else f"ρ {quantities.spoken('newton_rank_correlation', rho)}"
     return f"Mean rounds and λ₁ in nat/step at T = {steps}: {each}. Rank correlation of rounds with −|λ₁|: {ranked}."

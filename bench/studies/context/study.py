@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.costs import training as costs_training
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import REFERENCE, Scale, Study
 from bench.studies.matching import by_parameters
 from impls import Spec
-from impls.specs.residual import LSTMStackSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import LSTMStackSpec, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -25,14 +24,14 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 def forecast(case: Case) -> float:
     """Seconds of all trainings of a case and of what their models are then asked; of recall where no lag is learnt early."""
     seeds, updates = int(case.factor("seeds")), int(case.factor("updates"))
-    start = costs_training.START_SECONDS[case.spec.device]
+    start = costs.START_SECONDS_TRAINING[case.spec.device]
     if case.factor("probe") == "recall":
         lags = [4 << power for power in range(32) if 4 << power < case.steps]
-        return start + seeds * updates * sum(costs_training.update_seconds(case, lag + 1, case.batch) for lag in lags)
+        return start + seeds * updates * sum(costs.update_seconds(case, lag + 1, case.batch) for lag in lags)
     judged = int(case.factor("judged"))
     looks = case.steps.bit_length() + 3  # contexts up to the window add up to two windows; influence at every lag and at none
-    training = updates * costs_training.update_seconds(case, case.steps, case.batch)
-    return start + seeds * (training + looks * costs_training.judging_seconds(case, case.steps, judged))
+    training = updates * costs.update_seconds(case, case.steps, case.batch)
+    return start + seeds * (training + looks * costs.judging_seconds(case, case.steps, judged))
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:

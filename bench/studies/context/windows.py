@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells, inits
 from bench.studies.quality import losses as quality_losses
 from bench.studies.quality import model as quality_model
 from bench.studies.quality import sources
@@ -101,18 +101,18 @@ def measure_windows(case: Case) -> Iterator[Measurement]:
     windows = source.held_out(np.random.default_rng(CONTEXT_SEED), case.steps + 1, judged)
     given = contexts(case.steps)
     found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
-    loss = curves.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
+    loss = cells.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
     yield replace(loss, notes=(*loss.notes, *quality_model.notes(case.spec)))
     yield quality_losses.of_source(source)
     yield Measurement("context", "token", tuple(map(float, given)))
-    yield curves.measurement("context_loss", "nat", [each.mean(1) for each in found])
-    yield curves.measurement("target_loss", "nat", [np.round(each[:, :KEPT_TARGETS], 4) for each in found])
+    yield cells.measurement("context_loss", "nat", [each.mean(1) for each in found])
+    yield cells.measurement("target_loss", "nat", [np.round(each[:, :KEPT_TARGETS], 4) for each in found])
     lags = inits.lags(case.steps)
-    yield curves.lags_measured(lags)
-    yield curves.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
+    yield cells.lags_measured(lags)
+    yield cells.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
     other = resampled(source, windows)
     yield Measurement("influence_lag", "token", tuple(map(float, given)))
-    yield curves.measurement("influence", "nat", [influence(each.model, windows, other, given) for each in trained])
+    yield cells.measurement("influence", "nat", [influence(each.model, windows, other, given) for each in trained])
     if isinstance(source, HiddenMarkov):
         yield from ruler(source, windows, other, given)
     quality_losses.discard(case)
@@ -164,11 +164,11 @@ def changed(windows: np.ndarray, other: np.ndarray, lag: int) -> np.ndarray:
 def ruler(source: HiddenMarkov, windows: np.ndarray, other: np.ndarray, given: list[int]) -> Iterator[Measurement]:
     """What the optimum makes of the same windows: the true answer that estimators are held against."""
     best = np.stack([source.optimum(windows[-1 - count :])[-1] for count in given])
-    yield curves.measurement("optimum_context_loss", "nat", [best.mean(1)])
-    yield curves.measurement("optimum_target_loss", "nat", [np.round(best[:, :KEPT_TARGETS], 4)])
+    yield cells.measurement("optimum_context_loss", "nat", [best.mean(1)])
+    yield cells.measurement("optimum_target_loss", "nat", [np.round(best[:, :KEPT_TARGETS], 4)])
     whole = source.predictions(windows)[-1]
     told = []
     for lag in given:
         without = source.predictions(changed(windows, other, lag))[-1]
         told.append((whole * np.log(whole / without)).sum(-1).mean())
-    yield curves.measurement("optimum_influence", "nat", [np.array(told)])
+    yield cells.measurement("optimum_influence", "nat", [np.array(told)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import impls
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Scale, Study
 from bench.harness.suites import Pace
@@ -39,9 +39,9 @@ def _cases(sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, 
 
 def forecast(case: Case) -> float:
     """Seconds of one case on one backend, about ten calls. CPU: 30 GFLOP/s and 15 µs a step, rounded from a run on two cores of
-    an AMD EPYC; CUDA: see `bench.costs.h100`."""
+    an AMD EPYC; CUDA: see `bench.costs`."""
     if case.spec.device == "cuda":
-        return h100.case_seconds(case, cudnn=True)
+        return costs.case_seconds(case, cudnn=True)
     return 0.4 + 10 * (case.counts()["flops"] / 3e10 + case.steps * 1.5e-5)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import LAUNCHES, Case, Factor
 from bench.harness.study import Scale, Study
 from bench.harness.suites import Pace
@@ -35,12 +35,12 @@ ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """Joules of a token, or how many streams fit. Imported in the worker alone."""
     from bench.studies.decode import capacity
-    from bench.worker import energy, prepare
+    from bench.worker import memory, prepare
 
     if case.factor("sweep") == "streams":
         yield from capacity.measure(backend, case)
     else:
-        yield from energy.measure(prepare.verify(prepare.load(case, backend)))
+        yield from memory.measure_energy(prepare.verify(prepare.load(case, backend)))
 
 
 def sweep(case: Case) -> str:
@@ -106,7 +106,7 @@ def forecast(case: Case) -> float:
     """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the twin whose
     answer is checked, 32 ns a value on a CPU; an eager cache is filled; then its turns.
 
-    The draw is of two cores of an AMD EPYC; compiling is estimated. CUDA: see `bench.costs.h100`; what is measured alone has a
+    The draw is of two cores of an AMD EPYC; compiling is estimated. CUDA: see `bench.costs`; what is measured alone has a
     worker for itself, and the count of streams a search of about 6 s, estimated.
     """
     on_cpu, kind = case.spec.device == "cpu", sweep(case)
@@ -116,8 +116,8 @@ def forecast(case: Case) -> float:
     if on_cpu:
         values = 2 * case.spec.parameter_count() + 2 * case.steps * case.batch * case.spec.input_size
         return values * 3.2e-8 + filled + 0.2
-    alone = {"time": 0.0, "energy": h100.ENERGY_SECONDS, "streams": 6.0}[kind]
-    return h100.case_seconds(case) + filled + alone + (0.0 if kind == "time" else h100.START_SECONDS)
+    alone = {"time": 0.0, "energy": costs.ENERGY_SECONDS, "streams": 6.0}[kind]
+    return costs.case_seconds(case) + filled + alone + (0.0 if kind == "time" else costs.START_SECONDS_H100)
 
 
 SMALL = TransformerSpec(16, 64, 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Study
 from impls import Launch, LSTMSpec, Phase
@@ -40,7 +40,7 @@ def _emulated() -> Iterator[Case]:
 
 def forecast(case: Case) -> float | None:
     """As long as cuDNN takes, which is longer than ours; None under the emulation."""
-    return h100.case_seconds(case, cudnn=True) if case.spec.device == "cuda" else None
+    return costs.case_seconds(case, cudnn=True) if case.spec.device == "cuda" else None
 
 
 STUDY = Study(

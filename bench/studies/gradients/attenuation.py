@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells, inits
 from bench.studies.gradients.cells import LSTMPath, Path, Scaled, State
 from results.record import Measurement
 
@@ -30,7 +30,7 @@ def measure_precision(case: Case) -> Iterator[Measurement]:
     path, cotangent = inits.path(case, getattr(torch, case.spec.dtype))
     lags = list(range(case.steps))
     by_scale = {
-        name: curves.measurement(
+        name: cells.measurement(
             name, "nat", inits.by_seed(largest(path, tuple(part * scale for part in cotangent)).double().log()), lags
         )
         for name, scale in (("log_largest", 1.0), ("log_largest_scaled", LOSS_SCALE))
@@ -69,14 +69,14 @@ def measure_attenuation(case: Case) -> Iterator[Measurement]:
     lags = inits.lags(case.steps)
     found = sweep(path, cotangent, lags)
     full = inits.by_seed(found.pop("log_gradient"))
-    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in full])
-    yield curves.lags_measured(lags)
-    yield curves.measurement("log_gradient", "nat", full, lags)
+    yield cells.measurement("decay", "nat/step", [np.array([cells.decay(lags, curve)]) for curve in full])
+    yield cells.lags_measured(lags)
+    yield cells.measurement("log_gradient", "nat", full, lags)
     for name, values in found.items():
-        yield curves.measurement(name, "1" if name.endswith("cosine") else "nat", inits.by_seed(values), lags)
+        yield cells.measurement(name, "1" if name.endswith("cosine") else "nat", inits.by_seed(values), lags)
     cut = truncations(case.steps)
     yield Measurement("truncation", "step", tuple(map(float, cut)))
-    yield curves.measurement("truncated_cosine", "1", inits.by_seed(truncated_cosine(path, cotangent, cut)), cut)
+    yield cells.measurement("truncated_cosine", "1", inits.by_seed(truncated_cosine(path, cotangent, cut)), cut)
 
 
 def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:

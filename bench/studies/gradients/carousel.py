@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells, inits
 from bench.studies.gradients.cells import LSTMPath, State
 from impls import Params
 from results.record import Measurement
@@ -85,16 +85,16 @@ def measure(case: Case) -> Iterator[Measurement]:
         raise InvalidCase(f"a {case.spec.cell} has no cell path; ask for an lstm")
     shares = hop_shares(path, cotangent, [lag for lag in HOP_LAGS if lag < case.steps])
     headline = max(lag for lag in shares if lag <= HEADLINE_LAG)
-    yield curves.measurement("never_left", "1", inits.by_seed(shares[headline][:1]))
+    yield cells.measurement("never_left", "1", inits.by_seed(shares[headline][:1]))
     for lag, each in shares.items():
         listed = torch.cat((each[:ORDERS], each[ORDERS:].sum(0, keepdim=True)))
-        yield curves.measurement(f"hop_share_{lag}", "1", inits.by_seed(listed))
+        yield cells.measurement(f"hop_share_{lag}", "1", inits.by_seed(listed))
     forget = torch.stack([path.forget(t) for t in range(path.steps)])
     # τ = −1 / E ln f: the steps after which a lone cell's gradient has fallen to 1/e.
     timescale = -1.0 / torch.log(forget).mean((0, 2))
-    yield curves.measurement("timescale", "step", list(timescale.cpu().numpy()))
+    yield cells.measurement("timescale", "step", list(timescale.cpu().numpy()))
     times = (0, path.steps // 2, path.steps - 1)
-    yield curves.measurement("identity_error", "1", list(errors(path, case, times)))
+    yield cells.measurement("identity_error", "1", list(errors(path, case, times)))
 
 
 def hop_shares(path: LSTMPath, cotangent: State, lags: list[int]) -> dict[int, Tensor]:

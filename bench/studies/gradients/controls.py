@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells, inits
 from bench.studies.gradients.cells import Scaled
 from impls import UnknownName
 from results.record import Measurement
@@ -35,9 +35,9 @@ def measure(case: Case) -> Iterator[Measurement]:
         raise UnknownName("control", network, NETWORKS)
     flat = network == "transformer"
     found = list((through_transformer(case) if flat else through_layers(network, case)).numpy()[:, lags])
-    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, curve)]) for curve in found])
-    yield curves.lags_measured(lags)
-    yield curves.measurement("log_input" if flat else "log_gradient", "nat", found, lags)
+    yield cells.measurement("decay", "nat/step", [np.array([cells.decay(lags, curve)]) for curve in found])
+    yield cells.lags_measured(lags)
+    yield cells.measurement("log_input" if flat else "log_gradient", "nat", found, lags)
     if SHORTCUTS.get(network):
         yield Measurement("shortcut", "1", (SHORTCUTS[network],))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells, inits
 from bench.studies.gradients.cells import Path, State
 from results.record import Measurement
 
@@ -23,10 +23,10 @@ def measure(case: Case) -> Iterator[Measurement]:
     """`lyapunov`: exponents in nats a step, largest first, by seed; `lyapunov_hidden_block`: the mistaken largest one."""
     path, _ = inits.path(case)
     exponents = of_state(path, int(case.factor("exponents")))
-    yield curves.measurement("lyapunov", "nat/step", list(exponents.cpu().numpy()))
+    yield cells.measurement("lyapunov", "nat/step", list(exponents.cpu().numpy()))
     if path.parts > 1:
         block = of_state(path, 1, hidden_block=True)
-        yield curves.measurement("lyapunov_hidden_block", "nat/step", list(block.cpu().numpy()))
+        yield cells.measurement("lyapunov_hidden_block", "nat/step", list(block.cpu().numpy()))
 
 
 def of_state(path: Path, exponents: int, hidden_block: bool = False) -> Tensor:

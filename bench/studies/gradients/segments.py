@@ -10,7 +10,8 @@ import numpy as np
 
 import impls
 from bench.harness.case import Case
-from bench.studies.gradients import curves, inits
+from bench.studies.gradients import cells as gradients_cells
+from bench.studies.gradients import inits
 from impls import Batch, LSTMSpec, Params, Spec
 from results.record import Measurement
 
@@ -152,13 +153,15 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     init, seeds = str(case.factor("init")), int(case.factor("seeds"))
     each = [(inits.inputs(case, s), inits.readout(case, s), own) for s, own in enumerate(inits.weights(case.spec, init, seeds))]
     found = [curve(backend, case.spec, params, x, readout) for x, readout, params in each]
-    yield curves.measurement("decay", "nat/step", [np.array([curves.decay(lags, own[lags])]) for own in found])
-    yield curves.measurement("log_input", "nat", [own[lags] for own in found], lags)
-    yield curves.lags_measured(lags)
+    yield gradients_cells.measurement(
+        "decay", "nat/step", [np.array([gradients_cells.decay(lags, own[lags])]) for own in found]
+    )
+    yield gradients_cells.measurement("log_input", "nat", [own[lags] for own in found], lags)
+    yield gradients_cells.lags_measured(lags)
     if has_one(case.spec):
         states = [curves_of_states(backend, case.spec, params, x, readout) for x, readout, params in each]
         for name in states[0]:
-            yield curves.measurement(name, "nat", [own[name][lags] for own in states], lags)
+            yield gradients_cells.measurement(name, "nat", [own[name][lags] for own in states], lags)
 
 
 def curve(backend: str, spec: Spec, params: Params, x: np.ndarray, readout: np.ndarray) -> np.ndarray:

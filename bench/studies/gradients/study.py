@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import REFERENCE, Scale, Study
 from impls import GRUSpec, LSTMSpec, RNNSpec, Spec
@@ -47,10 +47,10 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 
 def forecast(case: Case) -> float:
     """Seconds of one case on one backend, mostly its sweep over the steps; CPU: rounded from a run on two cores of an AMD EPYC;
-    CUDA: a worker's start is an H100's (see `bench.costs.h100`), the sweeps are estimated, no GPU has run them."""
+    CUDA: a worker's start is an H100's (see `bench.costs`), the sweeps are estimated, no GPU has run them."""
     spec, seeds, probe, on_cpu = case.spec, int(case.factor("seeds")), case.factor("probe"), case.spec.device == "cpu"
     if probe == "inputs" and not _compares_networks(case):
-        return 6.0 if on_cpu else h100.START_SECONDS + 2.0  # the start of a framework, and compiling
+        return 6.0 if on_cpu else costs.START_SECONDS_H100 + 2.0  # the start of a framework, and compiling
     sweeps = int(case.factor("updates")) / 14 if probe == "training" else 1
     flops = 6 * seeds * case.batch * case.steps * spec.parameter_count()
     seconds = 0.05 + sweeps * (case.steps * 3e-4 + flops / (5e9 if on_cpu else 5e12))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, cells, curves, inits
+from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.horizon import tasks
 from bench.studies.horizon.tasks import Task, draw
 from bench.studies.horizon.training import Networks
@@ -132,8 +132,8 @@ def reach(case: Case, task: Task) -> Iterator[Measurement]:
     u = torch.from_numpy(readout / np.linalg.norm(readout, axis=-1, keepdims=True)).to(x.device)
     lags = inits.lags(len(x))
     cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
-    yield curves.lags_measured(lags)
-    yield curves.measurement(
+    yield cells.lags_measured(lags)
+    yield cells.measurement(
         "log_gradient", "nat", inits.by_seed(attenuation.sweep(path, cotangent, lags)["log_gradient"]), lags
     )
 
@@ -168,9 +168,9 @@ def measure_training_curves(case: Case) -> Iterator[Measurement]:
         path = cells.kind(case.spec, init)(cells.Weights(*(each.double() for each in networks.parameters[:4])), x)
         cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
         logs = attenuation.sweep(path, cotangent, lags)["log_gradient"]
-        found.append(curves.measurement(f"log_gradient_after_{after}", "nat", inits.by_seed(logs), lags))
+        found.append(cells.measurement(f"log_gradient_after_{after}", "nat", inits.by_seed(logs), lags))
     inputs, wanted = draw(task, lag, seeds, TESTED, generator)
     accuracy, _ = networks.gradients(inputs.to(dtype), wanted, 0)
     yield Measurement("accuracy", "1", tuple(accuracy.tolist()), (1,) * seeds)
-    yield curves.lags_measured(lags)
+    yield cells.lags_measured(lags)
     yield from found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Scale, Study
 from bench.worker import memory
@@ -31,10 +31,10 @@ def forecast(case: Case) -> float:
     """Seconds of one case on one backend, in a worker of its own: its start, its data, the reference, and about eight calls.
 
     CPU: from the runs of suite `quick` in results/runs, 1 to 13 s a case, most of it imports and compiling. CUDA: see
-    `bench.costs.h100`.
+    `bench.costs`.
     """
     if case.spec.device == "cuda":
-        return h100.START_SECONDS + h100.case_seconds(case, calls=8)
+        return costs.START_SECONDS_H100 + costs.case_seconds(case, calls=8)
     return 4.0 + 8 * (case.counts()["flops"] / 3e10 + case.steps * case.spec.num_layers * 1.5e-5)
 
 
@@ -42,7 +42,7 @@ STUDY = Study(
     question="How much memory does one call take, and how does it grow with length?",
     claim="Training an LSTM keeps its activations: memory grows linearly in length, while the state it carries does not grow.",
     cases=CASES,
-    alone=memory.measure,
+    alone=memory.measure_memory,
     in_fresh=True,
     forecast=forecast,
 )

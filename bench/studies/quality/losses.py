@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.costs.training import flops_per_token
+from bench.costs import flops_per_token
 from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import curves
+from bench.studies.gradients import cells
 from bench.studies.quality import model, sources
 from bench.studies.quality.sources import Source
 from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training
@@ -36,16 +36,16 @@ def measure(case: Case) -> Iterator[Measurement]:
     for each in trained[1:]:
         each.run(kept(case, each))
     found = [each.losses(int(case.factor("judged"))) for each in trained]
-    loss = curves.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
+    loss = cells.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
     yield replace(loss, notes=(*loss.notes, *model.notes(case.spec)))
     yield of_source(source)
     yield from trials
     yield from learning_curves(case, source, trained)
-    yield curves.measurement("loss_by_index", "nat", [each.mean(1) for each in found])
+    yield cells.measurement("loss_by_index", "nat", [each.mean(1) for each in found])
     windows = source.held_out(np.random.default_rng(HELD_OUT_SEED), case.steps + 1, int(case.factor("judged")))
     best = source.optimum(windows)
     if best is not None:
-        yield curves.measurement("optimum_by_index", "nat", [best[1:].mean(1)])
+        yield cells.measurement("optimum_by_index", "nat", [best[1:].mean(1)])
     discard(case)
 
 
@@ -66,7 +66,7 @@ def best_rate(case: Case, source: Source) -> tuple[Training, list[Measurement]]:
     losses = [own.curve[-1].loss for own in tried]
     said = [
         Measurement("learning_rate", "1", tuple(own.settings.learning_rate for own in tried), notes=tuple(notes)),
-        curves.measurement("trial_loss", "nat", [np.array(losses)]),
+        cells.measurement("trial_loss", "nat", [np.array(losses)]),
     ]
     return tried[int(np.argmin(losses))], said
 
@@ -89,10 +89,10 @@ def training(case: Case, source: Source, rate: float, seed: int) -> Training:
 
 def learning_curves(case: Case, source: Source, trained: list[Training]) -> Iterator[Measurement]:
     tokens = np.array([point.updates * case.steps * case.batch for point in trained[0].curve], float)
-    yield curves.measurement("curve_tokens", "1", [tokens])
-    yield curves.measurement("curve_flops", "1", [tokens * flops_per_token(case.spec, source.vocabulary, case.steps)])
-    yield curves.measurement("curve_seconds", "s", [np.array([point.seconds for point in own.curve]) for own in trained])
-    yield curves.measurement("curve_loss", "nat", [np.array([point.loss for point in own.curve]) for own in trained])
+    yield cells.measurement("curve_tokens", "1", [tokens])
+    yield cells.measurement("curve_flops", "1", [tokens * flops_per_token(case.spec, source.vocabulary, case.steps)])
+    yield cells.measurement("curve_seconds", "s", [np.array([point.seconds for point in own.curve]) for own in trained])
+    yield cells.measurement("curve_loss", "nat", [np.array([point.loss for point in own.curve]) for own in trained])
 
 
 def of_source(source: Source) -> Measurement:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.costs import training
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import REFERENCE, Scale, Study
 from bench.studies.matching import Match, by_parameters
 from impls import Spec
-from impls.specs.residual import LSTMStackSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import LSTMStackSpec, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -25,10 +24,10 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 def forecast(case: Case) -> float:
     """Seconds of all trainings of a case, their curves, and the last judging."""
     trained = len(str(case.factor("rates")).split("/")) + int(case.factor("seeds")) - 1
-    looks = training.POINTS * trained + int(case.factor("seeds"))
-    seconds = trained * int(case.factor("updates")) * training.update_seconds(case, case.steps, case.batch)
-    seconds += looks * training.judging_seconds(case, case.steps, int(case.factor("judged")))
-    return training.START_SECONDS[case.spec.device] + seconds
+    looks = costs.POINTS * trained + int(case.factor("seeds"))
+    seconds = trained * int(case.factor("updates")) * costs.update_seconds(case, case.steps, case.batch)
+    seconds += looks * costs.judging_seconds(case, case.steps, int(case.factor("judged")))
+    return costs.START_SECONDS_TRAINING[case.spec.device] + seconds
 
 
 def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.costs.training import POINTS, TOKENS_AT_ONCE
+from bench.costs import POINTS, TOKENS_AT_ONCE
 from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import Source
 from impls import Spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case, Factor
 from bench.harness.study import REFERENCE, Scale, Study
 from bench.harness.suites import Pace
@@ -36,11 +36,12 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 
         yield from equal_cost.measure(backend, case)
         return
-    from bench.worker import energy, memory, prepare
+    from bench.worker import memory, prepare
+    from bench.worker import memory as worker_memory
 
-    yield from memory.measure(backend, case)
+    yield from memory.measure_memory(backend, case)
     if case.spec.device == "cuda":
-        yield from energy.measure(prepare.load(case, backend))
+        yield from worker_memory.measure_energy(prepare.load(case, backend))
 
 
 def measured_alone(case: Case) -> bool:
@@ -177,7 +178,7 @@ def forecast(case: Case) -> float:
 
     CPU: 50 GFLOP/s, 15 µs a sequential step and 20 µs a token of the state-space scan, trained; rounded from a run on two cores
     of an AMD EPYC. A forward pass alone takes at most half as long, since the backward pass is no shorter. CUDA: see
-    `bench.costs.h100`.
+    `bench.costs`.
     """
     if case.factor("sweep") == "newton":
         return 1.5 + case.steps * 1.5e-3
@@ -200,10 +201,10 @@ def forecast(case: Case) -> float:
 
 def _on_gpu(case: Case) -> float:
     if case.factor("sweep") == "memory":  # a few calls, and the window of the counter
-        return h100.START_SECONDS + h100.case_seconds(case, calls=9) + h100.ENERGY_SECONDS
-    own = h100.case_seconds(case)
+        return costs.START_SECONDS_H100 + costs.case_seconds(case, calls=9) + costs.ENERGY_SECONDS
+    own = costs.case_seconds(case)
     if case.factor("sweep") == "matched":  # both sides; by time about 16 widths, most of them narrower, are loaded and called
-        return h100.START_SECONDS + 2 * own + (16 * own / 3 if case.factor("matched") == "time" else 0)
+        return costs.START_SECONDS_H100 + 2 * own + (16 * own / 3 if case.factor("matched") == "time" else 0)
     return own
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Scale, Study
 from bench.studies.stream import streaming
@@ -56,13 +56,13 @@ def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 def forecast(case: Case) -> float:
     """Seconds of one case: calls by the overhead of one, tokens by that of a layer, both twice, for the twin in float64.
 
-    CPU: rounded from runs on two cores of an AMD EPYC. CUDA: the start is an H100's (see `bench.costs.h100`), calls and tokens
+    CPU: rounded from runs on two cores of an AMD EPYC. CUDA: the start is an H100's (see `bench.costs`), calls and tokens
     are estimated: no GPU has run it, and there are no costs of 32 and 64 bits.
     """
     tokens, piece, layers = int(case.factor("tokens")), int(case.factor("piece")), case.spec.num_layers
     start, call, token = 5.0, 1.5e-4, 6e-6
     if case.spec.device == "cuda":
-        start, call, token = h100.START_SECONDS + 2 * h100.CASE_SECONDS, 1.5e-4, 1.5e-5
+        start, call, token = costs.START_SECONDS_H100 + 2 * costs.CASE_SECONDS, 1.5e-4, 1.5e-5
     if case.spec.cell == "lstm_stack":
         call *= 2.0  # norms and sums are calls of their own
     return start + 2 * tokens * (call / piece + layers * token)

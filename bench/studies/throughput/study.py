@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import get_args
 
-from bench.costs import h100
+from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Scale, Study
 from impls import GRUSpec, Launch, LSTMSpec, Phase, RNNSpec, Spec
@@ -79,7 +79,7 @@ def forecast(case: Case) -> float | None:
     """Seconds that one case takes on one backend in one replicate, from preparing to the last sample; none for a CPU."""
     if case.spec.device == "cpu":
         return None
-    return h100.case_seconds(case, cudnn=True)  # the slowest of those that `run gpu` compares
+    return costs.case_seconds(case, cudnn=True)  # the slowest of those that `run gpu` compares
 
 
 def _variants(base: LSTMSpec, steps: int, batch: int, phase: Phase) -> Iterator[Case]:

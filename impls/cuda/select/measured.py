@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, FOLDER
-from impls.cuda.select.cluster import Shape
+from impls.cuda.select.configurations import Shape
 
 Phase = Literal["forward", "backward"]
 TABLE = Path(__file__).parent / "measured_h100.json"

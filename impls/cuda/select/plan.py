@@ -16,8 +16,7 @@ import torch
 
 from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Kernel, Refused, Storage
 from impls.cuda.select import measured
-from impls.cuda.select.cluster import SHARED_LIMIT, Shape
-from impls.cuda.select.steps import ExactSteps, TensorSteps
+from impls.cuda.select.configurations import SHARED_LIMIT, ExactSteps, Shape, TensorSteps
 
 Design = Literal["auto", "cluster", "tensor_step", "step"]
 Memory = Literal["saved", "rebuilt"]

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from impls.cuda.runtime.kernels import Kernel, Launch, Launcher, Refused, pointer
-from impls.cuda.select.cluster import SHARED_LIMIT
-from impls.cuda.select.steps import EXACT_STORAGE
+from impls.cuda.select.configurations import EXACT_STORAGE, SHARED_LIMIT
 
 THREADS = 256
 CLUSTERS = (1, 8, 16)  # shipped

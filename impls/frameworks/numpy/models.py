@@ -13,7 +13,7 @@ from impls.frameworks.numpy.arithmetic import TensorFloat32
 from impls.frameworks.numpy.tape import Value
 from impls.params import Params
 from impls.specs.recurrent import LSTMStackSpec, MinLSTMSpec, Residual, SSMSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import TransformerSpec
 
 # The residual models written as their papers define them: attention with all its weights, recurrences step by step.
 

@@ -13,7 +13,7 @@ from impls.frameworks.torch import network as torch_network
 from impls.frameworks.torch.models.transformer import Cache, Transformer
 from impls.params import Params
 from impls.specs.recurrent import Residual
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import TransformerSpec
 
 # Operators of aten/src/ATen/native/transformers/attention.cpp, and those of torch.nn.LSTM.
 KERNELS = {

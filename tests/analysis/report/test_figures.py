@@ -12,8 +12,8 @@ import pytest
 from analysis.report import drawing as report_drawing
 from analysis.report.drawing import FAINT, GRID, INK, PAPER, UNDECIDED, Drawing
 from analysis.report.findings import Findings, find_out, timings
-from analysis.report.gallery import groups
 from analysis.report.load import load, rows_of
+from analysis.report.page import groups
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
 from tests.analysis.synthetic import Synthetic, write

@@ -11,10 +11,9 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.report import audit, claims
-from analysis.report.gallery import studied
 from analysis.report.load import load, series_frame
-from analysis.report.page import build
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.report.page import build, studied
+from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.gradients.statistics import Curve
@@ -94,10 +93,10 @@ def test_a_claim_survives_the_file(tmp_path):
 def test_every_test_of_a_setting_must_hold():
     inside, outside, across = Estimate(1.0, 0.9, 1.1), Estimate(9.0, 8.0, 10.0), Estimate(2.0, 1.0, 3.0)
     test = Test("horizon", low=0.0, high=2.0)
-    assert [verdicts.outcome(test, each) for each in (inside, outside, across)] == ["holds", "fails", "open"]
-    assert verdicts.outcome(test, seeds.missing("nothing")) == "open"
-    assert verdicts.outcome(Test("horizon", low=100.0), Estimate(None, 150.0, None, beyond=199.0)) == "holds"
-    assert verdicts.outcome(Test("horizon", high=20.0), Estimate(None, 150.0, None, beyond=199.0)) == "fails"
+    assert [quantities.outcome(test, each) for each in (inside, outside, across)] == ["holds", "fails", "open"]
+    assert quantities.outcome(test, seeds.missing("nothing")) == "open"
+    assert quantities.outcome(Test("horizon", low=100.0), Estimate(None, 150.0, None, beyond=199.0)) == "holds"
+    assert quantities.outcome(Test("horizon", high=20.0), Estimate(None, 150.0, None, beyond=199.0)) == "fails"
 
 
 @pytest.mark.parametrize("rate", [-0.6, -0.2, -0.05])
@@ -112,9 +111,9 @@ def test_rate_horizon_and_half_life_of_a_known_decay(rate):
 def test_a_horizon_never_reached_is_censored_and_shown_as_such():
     found = gradients_statistics.horizon(curve(-0.001))
     assert found.value is None and found.beyond == 199
-    assert verdicts.spoken("horizon", found) == "> 199 steps"
+    assert quantities.spoken("horizon", found) == "> 199 steps"
     grows = gradients_statistics.half_life(curve(0.01))
-    assert grows.value is None and verdicts.spoken("half_life", grows) == "does not fall"
+    assert grows.value is None and quantities.spoken("half_life", grows) == "does not fall"
 
 
 def test_a_horizon_between_thinned_lags_is_interpolated():
@@ -144,7 +143,7 @@ def test_noise_that_piles_up_does_not_pass_for_evidence():
 def test_too_few_points_are_no_number(quantity):
     found = quantity(curve(-0.6, lags=np.arange(6)))
     assert found.value is None and "too few" in found.why
-    assert verdicts.outcome(Test("rate", high=0.0), found) == "open"
+    assert quantities.outcome(Test("rate", high=0.0), found) == "open"
 
 
 def test_too_few_seeds_are_no_number():
@@ -203,7 +202,7 @@ def test_backends_that_disagree_are_found_out(theirs, text):
         }
     )  # fmt: skip
     found = quantities.estimate("input_disagreement", frame, "probe=inputs")
-    assert text in verdicts.spoken("input_disagreement", found)
+    assert text in quantities.spoken("input_disagreement", found)
 
 
 def test_a_run_without_claims_has_no_board(report):

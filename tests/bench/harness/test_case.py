@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.harness import filters, study
+from bench.harness import case as harness_case
+from bench.harness import study
 from bench.harness.case import Case, InvalidCase
 from impls import GRUSpec, LSTMSpec
 
@@ -50,8 +51,8 @@ def test_the_launch_mode_stands_in_records_and_in_the_key_of_a_graph_alone():
     assert (on_cuda.to_dict()["launch"], graph.to_dict()["launch"]) == ("eager", "graph")
     assert on_cuda.key == "lstm-I4-H5-T6-B2-forward-float32-cuda-ragged"
     assert graph.key == "lstm-I4-H5-T6-B2-forward-float32-cuda-graph-ragged"
-    assert filters.choose([on_cuda, graph], ["launch=graph"]) == (graph,)
-    assert filters.choose([on_cuda, graph], ["launch=eager"]) == (on_cuda,)
+    assert harness_case.choose([on_cuda, graph], ["launch=graph"]) == (graph,)
+    assert harness_case.choose([on_cuda, graph], ["launch=eager"]) == (on_cuda,)
 
 
 def test_a_record_from_before_there_were_launch_modes_is_eager():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.harness import filters, plan, study
-from bench.harness.case import Case
-from bench.harness.filters import InvalidFilter
+from bench.harness import case as harness_case
+from bench.harness import plan, study
+from bench.harness.case import Case, InvalidFilter
 from bench.harness.suites import SUITES
 from impls import UnknownName
 
@@ -74,7 +74,7 @@ def decimals() -> tuple[Case, Case, Case]:
 ])  # fmt: skip
 def test_numbers_and_booleans_are_read_as_what_they_are(text: str, places: tuple[int, ...]):
     cases = decimals()
-    assert filters.choose(cases, [text]) == tuple(cases[place] for place in places)
+    assert harness_case.choose(cases, [text]) == tuple(cases[place] for place in places)
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -89,7 +89,7 @@ def test_numbers_and_booleans_are_read_as_what_they_are(text: str, places: tuple
 ])  # fmt: skip
 def test_what_cannot_be_read_says_what_was_asked_and_what_to_write(text: str, message: str):
     with pytest.raises(InvalidFilter) as caught:
-        filters.choose(decimals(), [text])
+        harness_case.choose(decimals(), [text])
     assert message in str(caught.value)
 
 
@@ -112,6 +112,6 @@ def test_a_parameter_that_is_a_number_here_and_a_word_there_is_each():
     base = study.get("throughput").cases["quick"][0]
     one, two, three = (plan.dataclasses.replace(base, factors=(("length", value),)) for value in (8, "natural", True))
     cases = (one, two, three)
-    assert filters.choose(cases, ["length=8"]) == (one,) and filters.choose(cases, ["length=natural"]) == (two,)
-    assert filters.choose(cases, ["length=true"]) == (three,) and filters.choose(cases, ["length!=8"]) == (two, three)
-    assert filters.choose(cases, ["length<=8"]) == (one,)
+    assert harness_case.choose(cases, ["length=8"]) == (one,) and harness_case.choose(cases, ["length=natural"]) == (two,)
+    assert harness_case.choose(cases, ["length=true"]) == (three,) and harness_case.choose(cases, ["length!=8"]) == (two, three)
+    assert harness_case.choose(cases, ["length<=8"]) == (one,)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.costs import h100, training
+from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
 from bench.studies.context import study as context
@@ -70,7 +70,7 @@ def test_the_costs_of_a_gpu_are_those_that_were_recorded():
     """None is taken for less than nine tenths of what it was, nor for twice as much; all together within a third."""
     predicted, recorded = 0.0, 0.0
     for backend, case, seconds, first in RECORDED:
-        found = h100.case_seconds(case, cudnn=backend == "cudnn") + first * h100.START_SECONDS
+        found = costs.case_seconds(case, cudnn=backend == "cudnn") + first * costs.START_SECONDS_H100
         assert 0.9 * seconds <= found <= 2 * seconds, (backend, case.key, found, seconds)
         predicted, recorded = predicted + found, recorded + seconds
     assert predicted == pytest.approx(recorded, rel=1 / 3)
@@ -111,7 +111,7 @@ def test_the_sentence_counts_cases_and_speaks_of_seconds_where_there_are_few(mon
 
 def test_what_is_foretold_of_a_training_follows_its_updates_and_its_source():
     case = next(case for case in study.get("context").cases["cpu"] if case.factors[:2] == TEXT)
-    start = training.START_SECONDS["cpu"]
+    start = costs.START_SECONDS_TRAINING["cpu"]
 
     def trained(**changed: object) -> float:
         factors = dict(case.factors) | {"judged": 1} | changed
@@ -119,4 +119,4 @@ def test_what_is_foretold_of_a_training_follows_its_updates_and_its_source():
 
     assert trained(updates=600) == pytest.approx(2 * trained(updates=300), rel=0.05)
     assert trained(source="hmm:100") < trained()
-    assert (training.vocabulary(case), VOCABULARY_HMM) == (256, training.GENERATED)
+    assert (costs.vocabulary(case), VOCABULARY_HMM) == (256, costs.GENERATED)

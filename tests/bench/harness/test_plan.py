@@ -8,7 +8,7 @@ import pytest
 
 import impls
 from bench.harness import plan
-from bench.harness.filters import InvalidFilter
+from bench.harness.case import InvalidFilter
 from impls import UnknownName
 
 

@@ -12,8 +12,7 @@ from bench.machine import environment
 from bench.machine.environment import ROOMS
 from bench.processes.code import Code, CodeFails, Introduction
 from bench.regression import comparison
-from bench.regression.comparison import Contender
-from bench.regression.pairs import SIDES
+from bench.regression.comparison import SIDES, Contender
 from bench.regression.revisions import Repository
 from tests.lstm_bench.history_repository import History
 

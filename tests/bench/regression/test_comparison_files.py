@@ -13,8 +13,7 @@ from bench.harness import plan
 from bench.machine.lock import DeviceBusy, device_lock
 from bench.processes.code import Code, Introduction
 from bench.regression import comparison
-from bench.regression.comparison import Contender
-from bench.regression.pairs import SIDES
+from bench.regression.comparison import SIDES, Contender
 from results import store
 from tests.bench.conftest import Collector
 

@@ -9,8 +9,8 @@ import pytest
 
 from bench.harness import plan
 from bench.processes.code import HERE
-from bench.regression import pairs as module
-from bench.regression.pairs import SIDES, TRIES, Pairs, Question
+from bench.regression import comparison
+from bench.regression.comparison import SIDES, TRIES, Pairs, Question
 from results.record import Header, Record
 from results.store import Writer
 from tests.bench.conftest import Collector
@@ -33,10 +33,10 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def turns_of(self: Pairs, question: Question, number: int, crews: object) -> dict[str, Record]:
             replies = {"base": OK, "new": outcome(tries.get(number, 0))}
             tries[number] = tries.get(number, 0) + 1
-            return {side: module._record(question, side, number, dict(replies[side]), {}, 0.0, 0.0) for side in SIDES}
+            return {side: comparison._record(question, side, number, dict(replies[side]), {}, 0.0, 0.0) for side in SIDES}
 
         monkeypatch.setattr(Pairs, "_turns", turns_of)
-        monkeypatch.setattr(module.Workers, "start", lambda *_: None)
+        monkeypatch.setattr(comparison.Workers, "start", lambda *_: None)
         writers = {side: Writer(tmp_path / f"{side}.jsonl") for side in SIDES}
         for side, writer in writers.items():
             writer.append(Header(side, "", 1, "here", {}, {}))

@@ -14,7 +14,7 @@ from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import conditions
 from bench.processes import turns
-from bench.regression import pairs as module
+from bench.regression import comparison
 from bench.worker import room
 from impls import LSTMSpec
 from lstm_bench.commands import compare
@@ -47,7 +47,7 @@ class FakeNvml:
 def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    study = replace(module.study.get("throughput"), cases={"gpu": (CASE,)})
+    study = replace(comparison.study.get("throughput"), cases={"gpu": (CASE,)})
     monkeypatch.setattr("bench.studies.throughput.study.STUDY", study)
 
 
@@ -83,7 +83,7 @@ def asked(monkeypatch) -> list[list[str]]:
         return measure(workers, *arguments, **more)
 
     monkeypatch.setattr(turns, "measure", noted)
-    monkeypatch.setitem(module.PACES, "gpu", Pace(2, 0.0, 0.01))
+    monkeypatch.setitem(comparison.PACES, "gpu", Pace(2, 0.0, 0.01))
     return found
 
 
@@ -99,7 +99,7 @@ def test_where_the_gpu_cannot_hold_the_case_twice_one_side_is_measured_after_the
 
 
 def test_two_frameworks_live_one_at_a_time(tmp_path, asked, monkeypatch):
-    monkeypatch.setattr(module.impls, "framework", lambda name: name)
+    monkeypatch.setattr(comparison.impls, "framework", lambda name: name)
     compared("pretend_gpu_slower", tmp_path, stages=(2,))
     assert asked == [["base"], ["new"], ["new"], ["base"]]
 

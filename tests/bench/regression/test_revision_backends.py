@@ -10,9 +10,8 @@ import pytest
 import impls
 from bench.harness.case import Case
 from bench.machine import system
-from bench.processes.code import ROOT, Code, CodeFails
+from bench.processes.code import ROOT, Code, CodeFails, RevisionBackends
 from bench.processes.process import WorkerProcess
-from bench.regression.revision_backends import RevisionBackends
 from bench.regression.revisions import BuildFails, Repository, code_of, working_tree
 from impls import LSTMSpec
 from tests.lstm_bench.user_project import BACKEND, FAST, UserProject

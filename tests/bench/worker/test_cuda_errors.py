@@ -16,7 +16,7 @@ from bench.harness import check_groups, plan, session, study
 from bench.machine import system
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess
-from bench.regression.pairs import SIDES, Pairs, Question
+from bench.regression.comparison import SIDES, Pairs, Question
 from bench.worker import __main__ as worker
 from bench.worker import agreement, cuda_errors, prepare
 from bench.worker.cuda_errors import STICKY, named_in, sticky_error

@@ -69,7 +69,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch):
 
 
 def device_peak() -> tuple[float, str]:
-    (found,) = (each for each in memory.measure("cuda", CASE) if each.metric == "device_peak")
+    (found,) = (each for each in memory.measure_memory("cuda", CASE) if each.metric == "device_peak")
     (note,) = found.notes
     return found.samples[0], note
 

@@ -15,7 +15,7 @@ from bench.harness.case import Case
 from bench.machine import system
 from bench.studies import matching
 from bench.studies.scaling import study as scaling
-from bench.worker import energy, prepare, room
+from bench.worker import memory, prepare, room
 from bench.worker.__main__ import _answer
 from impls import LSTMStackSpec, SSMSpec, TransformerSpec
 from impls.frameworks.torch import models
@@ -141,13 +141,13 @@ def test_a_length_that_is_no_length_is_refused():
 def test_energy_is_what_the_counter_says_a_call(monkeypatch):
     """A board that draws 100 W, by a clock that the calls move on."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(energy.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(energy.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(memory.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(memory.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
     nvml = SimpleNamespace(
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda index: index,
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: 100e3 * clock.now,
     )
     prepared = SimpleNamespace(call=lambda: setattr(clock, "now", clock.now + 0.1), wait=lambda: None)
-    found = {each.metric: each.samples[0] for each in energy.measure(prepared, nvml)}  # pyright: ignore[reportArgumentType]
+    found = {each.metric: each.samples[0] for each in memory.measure_energy(prepared, nvml)}  # pyright: ignore[reportArgumentType]
     assert found["energy"] == pytest.approx(10.0) and found["energy_above_idle"] == pytest.approx(0.0, abs=1e-9)

@@ -13,7 +13,7 @@ from impls import LSTMSpec
 from impls.cuda.emulator import emulate
 from impls.cuda.emulator.emulate import Emulation
 from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Launcher
-from impls.cuda.select.cluster import Shape
+from impls.cuda.select.configurations import Shape
 from impls.cuda.select.plan import Memory, Plan
 from impls.cuda.torch.network import Network
 

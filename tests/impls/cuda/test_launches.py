@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bench.worker import agreement
+from impls.cuda import microbenchmarks
 from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.microbenchmarks import probes
 from impls.cuda.runtime import driver
 from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
 from impls.cuda.runtime.kernels import BFLOAT16, Kernel, Launch
@@ -58,8 +58,8 @@ def streamed(cluster: int) -> Callable[[Both], object]:
     return run
 
 
-def probe(measure: Callable[[probes.Bench], float]) -> Callable[[Both], object]:
-    return lambda launcher: measure(probes.Bench(launcher, torch.device("cpu")))
+def probe(measure: Callable[[microbenchmarks.Bench], float]) -> Callable[[Both], object]:
+    return lambda launcher: measure(microbenchmarks.Bench(launcher, torch.device("cpu")))
 
 
 RUNS: dict[str, tuple[Callable[[Both], object], set[str]]] = {
@@ -69,10 +69,16 @@ RUNS: dict[str, tuple[Callable[[Both], object], set[str]]] = {
     "step": (trained(step_plan("bfloat16")), {"lstm_step_forward", "lstm_step_backward"}),
     "stream of one block": (streamed(1), {"lstm_stream"}),
     "stream of a cluster": (streamed(8), {"lstm_stream"}),
-    "latency": (probe(lambda bench: probes.latency(bench, 4, 3)), {"probe_latency"}),
-    "ingress": (probe(lambda bench: probes.ingress(bench, 2, 3, 4, check=True, clusters=2, threads=64)), {"probe_ingress"}),
-    "grid": (probe(lambda bench: probes.grid(bench, "BARRIER", blocks=3, payload=2, steps=4, threads=32)), {"probe_grid"}),
-    "products": (probe(lambda bench: probes.multiply(bench, BFLOAT16, 4, 1, 3, 16)), {"probe_multiply"}),
+    "latency": (probe(lambda bench: microbenchmarks.latency(bench, 4, 3)), {"probe_latency"}),
+    "ingress": (
+        probe(lambda bench: microbenchmarks.ingress(bench, 2, 3, 4, check=True, clusters=2, threads=64)),
+        {"probe_ingress"},
+    ),
+    "grid": (
+        probe(lambda bench: microbenchmarks.grid(bench, "BARRIER", blocks=3, payload=2, steps=4, threads=32)),
+        {"probe_grid"},
+    ),
+    "products": (probe(lambda bench: microbenchmarks.multiply(bench, BFLOAT16, 4, 1, 3, 16)), {"probe_multiply"}),
 }
 
 
@@ -94,12 +100,12 @@ def test_without_the_cluster_attribute_it_does_not(name, devices, monkeypatch):
 
 def test_a_kernel_says_whether_its_code_has_cluster_instructions():
     of_clusters = [kernel for kernel in cluster_kernels() if kernel.cluster == 1]
-    for kernel in (*of_clusters, *step_kernels(), *stream_kernels(16), *(kernel for kernel, _ in probes.kernels())):
+    for kernel in (*of_clusters, *step_kernels(), *stream_kernels(16), *(kernel for kernel, _ in microbenchmarks.kernels())):
         compiled = compile_kernel(kernel, "sm_90a")
         assert (kernel.cluster is not None) == bool(CLUSTER_INSTRUCTIONS.search(compiled.assembly)), kernel
 
 
-@pytest.mark.parametrize("kernel", [probes.latency_kernel(4), cluster_kernels()[0], stream_kernels(16)[-1]])
+@pytest.mark.parametrize("kernel", [microbenchmarks.latency_kernel(4), cluster_kernels()[0], stream_kernels(16)[-1]])
 def test_a_kernel_that_says_wrongly_that_it_has_none_does_not_compile(kernel: Kernel):
     with pytest.raises(CompilationFailed, match=r"uses .*barrier\.cluster.*how many blocks its cluster has"):
         compile_kernel(replace(kernel, cluster=None), "sm_90a")

@@ -10,7 +10,7 @@ import torch
 
 from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32
 from impls.cuda.select import measured, plan
-from impls.cuda.select.cluster import Shape
+from impls.cuda.select.configurations import Shape
 from impls.cuda.select.plan import ROWS_16_BIT, choose
 
 REFERENCE = Path(__file__).parents[3] / "results/reference/2026-11-26-h100/tables/shipped-cuts.json"

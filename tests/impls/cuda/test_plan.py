@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from impls.cuda.runtime.kernels import BFLOAT16, Refused
-from impls.cuda.select.cluster import Shape
+from impls.cuda.select.configurations import Shape
 from impls.cuda.select.plan import SHIPPED, choose
 
 HOPPER, AMPERE = (9, 0), (8, 0)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from impls.cuda import microbenchmarks
 from impls.cuda.emulator.emulate import Emulation, RuleBroken
-from impls.cuda.microbenchmarks import probes
-from impls.cuda.microbenchmarks.probes import Bench, WrongExchange
+from impls.cuda.microbenchmarks import Bench, WrongExchange
 from impls.cuda.runtime.compile import compile_kernel
 from impls.cuda.runtime.kernels import BFLOAT16, FOLDER, STORAGES, Launcher
 from tests.impls.cuda.emulated import Rewritten
@@ -25,15 +25,15 @@ def emulated(launcher: Launcher | None = None) -> Bench:
     return Bench(launcher or Emulation(3), torch.device("cpu"))
 
 
-def of_grid(way: probes.Way) -> Callable[[Bench], float]:
-    return lambda bench: probes.grid(bench, way, blocks=3, payload=2, steps=6, threads=32)
+def of_grid(way: microbenchmarks.Way) -> Callable[[Bench], float]:
+    return lambda bench: microbenchmarks.grid(bench, way, blocks=3, payload=2, steps=6, threads=32)
 
 
 RUNS: dict[str, Callable[[Bench], float]] = {
-    "probe_latency.cu": lambda bench: probes.latency(bench, 4, 5),
-    "probe_ingress.cu": lambda bench: probes.ingress(bench, 2, 3, 6, check=True, clusters=2, threads=64),
+    "probe_latency.cu": lambda bench: microbenchmarks.latency(bench, 4, 5),
+    "probe_ingress.cu": lambda bench: microbenchmarks.ingress(bench, 2, 3, 6, check=True, clusters=2, threads=64),
     "probe_grid.cu": of_grid("BARRIER"),
-    "probe_multiply.cu": lambda bench: probes.multiply(bench, BFLOAT16, 4, 1, 3, 16),
+    "probe_multiply.cu": lambda bench: microbenchmarks.multiply(bench, BFLOAT16, 4, 1, 3, 16),
 }
 # What each way of the grid's exchange does not compile, or does not need, is left out of its places.
 FOREIGN = {"BARRIER": ("counter_release", "counter_acquire"), "COUNTER": ("grid_fence", "counter_add", "counter_read")}
@@ -63,8 +63,8 @@ def test_probes_exchange_what_they_say(seed):
 
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=lambda storage: storage.name)
 def test_products_are_right_in_every_storage(storage):
-    assert probes.multiply(emulated(), storage, 1, 2, 3) > 0
-    assert probes.multiply(emulated(), storage, 4, 1, 3, 8) > 0
+    assert microbenchmarks.multiply(emulated(), storage, 1, 2, 3) > 0
+    assert microbenchmarks.multiply(emulated(), storage, 4, 1, 3, 8) > 0
 
 
 @pytest.mark.parametrize("source, run, span", places())
@@ -100,7 +100,7 @@ def test_a_wrong_exchange_is_no_measurement(source, right, wrong):
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_100"])
 def test_probes_compile_and_spill_nothing(target):
     pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
-    for kernel, hopper_alone in probes.kernels():
+    for kernel, hopper_alone in microbenchmarks.kernels():
         if (hopper_alone and target != "sm_90a") or (kernel.cluster is not None and target == "sm_80"):
             continue
         assert compile_kernel(kernel, target).spill_bytes == 0, kernel

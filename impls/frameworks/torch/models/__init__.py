@@ -14,8 +14,7 @@ from impls.frameworks.torch.models.recurrent import SSM, Layer, LSTMStack, MinLS
 from impls.frameworks.torch.models.transformer import Transformer
 from impls.params import Params, check_params
 from impls.specs.recurrent import Residual
-from impls.specs.residual import LSTMStackSpec, MinLSTMSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, TransformerSpec
 
 Model = Transformer | LSTMStack | MinLSTM | SSM
 

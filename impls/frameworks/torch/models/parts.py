@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from impls.specs.model import ModelSpec
+from impls.specs.residual import ModelSpec
 
 # What the models are built of: weights without values, and the residual stack around their blocks.
 

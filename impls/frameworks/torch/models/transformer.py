@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from impls.frameworks.torch.models import parts
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import TransformerSpec
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 

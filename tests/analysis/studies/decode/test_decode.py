@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.studies.decode import figures as decode_figures
 from analysis.studies.decode import statistics as decode_statistics
 from bench.studies.decode.study import CLAIMS
@@ -45,7 +45,7 @@ def test_the_fastest_backend_is_taken_and_its_growth_estimated() -> None:
 
 
 def test_verdicts_follow_the_rules_written_down() -> None:
-    words = {claim.name: verdicts.judge(claim, rows()) for claim in CLAIMS}
+    words = {claim.name: quantities.judge(claim, rows()) for claim in CLAIMS}
     assert words["f-state-fixed"].word == words["f-token-constant"].word == "supported"
     assert [finding.outcome for finding in words["f-token-slower"].findings] == ["holds", "open", "open"]
     assert [finding.outcome for finding in words["f-cache-grows"].findings] == ["holds", "open", "open"]
@@ -54,12 +54,12 @@ def test_verdicts_follow_the_rules_written_down() -> None:
 def test_a_stream_that_slows_down_is_not_constant() -> None:
     slowed = rows()
     slowed["model"] = slowed["model"].replace({"attention": "lstm", "lstm": "attention"})
-    claims = {claim.name: verdicts.judge(claim, slowed).word for claim in CLAIMS}
+    claims = {claim.name: quantities.judge(claim, slowed).word for claim in CLAIMS}
     assert claims["f-token-constant"] == claims["f-state-fixed"] == "not supported"
 
 
 def test_two_replicates_decide_nothing() -> None:
-    assert {verdicts.judge(claim, rows(2)).word for claim in CLAIMS if "token" in claim.name} == {"inconclusive"}
+    assert {quantities.judge(claim, rows(2)).word for claim in CLAIMS if "token" in claim.name} == {"inconclusive"}
 
 
 def test_figures_are_drawn_of_it_alone() -> None:
@@ -76,7 +76,7 @@ def test_drift_and_growth_are_judged(late: float, grown: int, word: str) -> None
         own | {"metric": "state_error", "samples": np.array([1e-6] * 5 + [late] * 5)},
         own | {"metric": "resident", "samples": np.linspace(1e8, 1e8 + grown, 10)},
     ])  # fmt: skip
-    assert verdicts.judge(STREAM.verdicts[0], made).findings[0].outcome == word
+    assert quantities.judge(STREAM.verdicts[0], made).findings[0].outcome == word
     assert quantities.estimate("stream_growth", made, "study=stream").value == grown
     on_device = made.assign(metric=made["metric"].replace({"resident": "device_used"}))
     assert quantities.estimate("stream_growth", pd.concat([made, on_device]), "study=stream").value == grown

@@ -12,12 +12,12 @@ from analysis.report.findings import find_out
 from analysis.report.load import load, records_frame, series_frame
 from analysis.report.page import build, notes
 from analysis.report.show import rows as shown
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
 from analysis.studies.horizon.statistics import Pair
-from bench.studies.gradients import curves
+from bench.studies.gradients import cells
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path
@@ -39,7 +39,7 @@ def fading(
 
 
 def record(own: list[np.ndarray], init: str = "irnn", **more: object) -> Record:
-    measured = (curves.lags_measured(LAGS), curves.measurement("log_gradient", "nat", own, LAGS))
+    measured = (cells.lags_measured(LAGS), cells.measurement("log_gradient", "nat", own, LAGS))
     parameters = {"probe": "attenuation", "cell": "rnn", "init": init, "hidden_size": 64, "steps": 200, "phase": "forward",
                   "device": "cpu", "dtype": "float64", "batch": 4} | more  # fmt: skip
     return Record("gradients", f"rnn-{init}", "reference", 0, "ok", parameters, measurements=measured)
@@ -61,10 +61,10 @@ def horizon(*dead: tuple[int, int], count: int = 10, bad: float = -np.inf, fades
 
 def test_what_the_study_notes_is_what_is_read():
     own = [np.array([0.0, -1.0]), np.array([0.0, -np.inf]), np.array([np.inf, 0.0])]
-    found = gradients_statistics.read(curves.measurement("log_input", "nat", own, np.array([0, 7])).notes)
+    found = gradients_statistics.read(cells.measurement("log_input", "nat", own, np.array([0, 7])).notes)
     assert found == [gradients_statistics.End("log_input", True, 7, 1), gradients_statistics.End("log_input", False, 0, 2)]
     assert gradients_statistics.spoken(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
-    assert gradients_statistics.read(curves.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
+    assert gradients_statistics.read(cells.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
         gradients_statistics.End("decay", True, None, 0)
     ]
 
@@ -73,7 +73,7 @@ def test_one_dead_seed_does_not_censor_nine_that_fade():
     whole, one = horizon(), horizon((3, 2))
     assert whole.value is not None and abs(whole.value - 69) <= 3 and not whole.why
     assert one.beyond is None and one.value is not None and abs(one.value - 69) <= 3 and one.seeds == 10
-    assert verdicts.spoken("horizon", one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
+    assert quantities.spoken("horizon", one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
 
 
 def test_dead_seeds_count_as_faded_and_not_as_survivors():
@@ -153,7 +153,7 @@ def test_backends_that_a_claim_about_every_backend_missed_are_named():
 
     made = run(*(through(*each) for each in (("reference", "ok"), ("torch", "ok"), ("cudnn", "skipped"), ("jax", "failed"))))
     claim = Claim("agree", "Every backend agrees.", (Test("input_disagreement", 0.0, 1e-3),), (("all", "probe=inputs"),))
-    verdict = verdicts.judge(claim, series_frame([made]), records_frame([made]))
+    verdict = quantities.judge(claim, series_frame([made]), records_frame([made]))
     assert verdict.word == "supported" and verdict.without == "Not tested on cudnn (skipped) and jax (failed)."
     other = Claim("other", "…", (Test("identity_error", 0.0),), (("all", "probe=inputs"),))
-    assert verdicts.judge(other, series_frame([made]), records_frame([made])).without == ""
+    assert quantities.judge(other, series_frame([made]), records_frame([made])).without == ""

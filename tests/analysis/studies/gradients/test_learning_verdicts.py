@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.report import audit
-from analysis.report.gallery import studied
 from analysis.report.load import series_frame
-from analysis.statistics import quantities, seeds, verdicts
+from analysis.report.page import studied
+from analysis.statistics import quantities, seeds
 from analysis.studies.horizon import statistics as horizon_statistics
 from bench.harness import study
 from results.record import Header, Record
@@ -27,9 +27,9 @@ def series(*records: Record) -> pd.DataFrame:
     return series_frame([Run(Path("x"), Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {}), records, None)])
 
 
-def judged(name: str, *records: Record) -> verdicts.Verdict:
+def judged(name: str, *records: Record) -> quantities.Verdict:
     (claim,) = (claim for claim in study.get("horizon").verdicts if claim.name == name)
-    return verdicts.judge(claim, series(*records))
+    return quantities.judge(claim, series(*records))
 
 
 def at(cell: str, init: str, lag: float, horizon: float, truncation: int = 0) -> Record:

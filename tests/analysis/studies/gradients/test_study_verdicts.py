@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.report.load import series_frame
-from analysis.statistics import verdicts
+from analysis.statistics import quantities
 from bench.harness import study
 from results.claims import Claim
 from results.record import Header, Measurement, Record
@@ -137,14 +137,14 @@ def records(name: str, selection: str, measured: list[Measurement]) -> list[Reco
     return made
 
 
-def judged(name: str, claim: Claim, kinds: str) -> verdicts.Verdict:
+def judged(name: str, claim: Claim, kinds: str) -> quantities.Verdict:
     """The first setting gets the second kind, all others the first, so that one alone must turn the verdict."""
     made: list[Record] = []
     for place, (_, selection) in enumerate(claim.settings):
         measured = dict(zip("hfo", MADE[claim.name], strict=True))[kinds[1] if place == 0 else kinds[0]]
         made += records(name, selection, measured) if measured is not None else []
     run = Run(Path("x"), Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {}), tuple(made), None)
-    return verdicts.judge(claim, series_frame([run]))
+    return quantities.judge(claim, series_frame([run]))
 
 
 @pytest.mark.parametrize(("name", "claim", "word"), REACHED, ids=[f"{claim.name}: {word}" for _, claim, word in REACHED])

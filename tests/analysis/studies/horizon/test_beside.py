@@ -10,7 +10,7 @@ import pytest
 
 from analysis.report import audit
 from analysis.report.load import series_frame
-from analysis.statistics import quantities, verdicts
+from analysis.statistics import quantities
 from analysis.studies.cost import figures as cost_figures
 from analysis.studies.cost import statistics as cost_statistics
 from analysis.studies.gradients import curves as gradients_curves
@@ -18,7 +18,7 @@ from analysis.studies.gradients import fading
 from analysis.studies.gradients import figures as gradients_figures
 from analysis.studies.gradients import statistics as gradients_statistics
 from bench.harness import study
-from bench.studies.gradients import curves as gradient_curves
+from bench.studies.gradients import cells
 from results.claims import Test
 from results.record import Header, Measurement, Record
 from results.store import Run
@@ -64,7 +64,7 @@ def test_nothing_to_compare_is_no_ratio():
     rows = timed()
     for selection, why in (("cell=lstm", "not measured"), ("study=cost", "more than one network to compare")):
         found = quantities.estimate("time_over_rnn", rows, selection)
-        assert found.why == why and verdicts.outcome(Test("time_over_rnn", low=2.0), found) == "open"
+        assert found.why == why and quantities.outcome(Test("time_over_rnn", low=2.0), found) == "open"
 
 
 def rounded(*lengths: int, notes: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def test_lags_of_rounding_are_read_where_curves_end():
     )
     assert found.value == 25 and denormal.value == 15  # 2^-15 is the first below 2^-14
     never = gradients_statistics.zero_lag(rounded(24, 60, 26))
-    assert never.value is None and verdicts.spoken("zero_lag", never) == "> 59 steps [above 24]"
+    assert never.value is None and quantities.spoken("zero_lag", never) == "> 59 steps [above 24]"
     overflown = rounded(24, 25, 26, notes=("log_largest is not finite at lag 24 for seed 0",))
     assert gradients_statistics.zero_lag(overflown).why == "overflows"
 
@@ -157,7 +157,7 @@ def test_a_gru_has_its_panel_and_a_dead_seed_its_mark():
     lags = np.arange(60)
     own = [-0.2 * lags.astype(float) for _ in range(7)]
     own[2][9:] = -np.inf
-    measured = (gradient_curves.lags_measured(lags), gradient_curves.measurement("log_gradient", "nat", own, lags))
+    measured = (cells.lags_measured(lags), cells.measurement("log_gradient", "nat", own, lags))
     parameters = {"probe": "attenuation", "cell": "gru", "init": "pytorch", "hidden_size": 8, "steps": 60, "dtype": "float64"}
     drawn = gradients_curves.draw_attenuation(
         frame([Record("gradients", "gru", "reference", 0, "ok", parameters, measurements=measured)])
@@ -173,7 +173,7 @@ def test_the_table_of_fading_has_every_network_with_its_law():
 
     def record(cell: str, init: str, hidden: int, middle: np.ndarray) -> Record:
         own = [middle + (0.01 * random.standard_normal(201)).cumsum() for _ in range(10)]
-        measured = (gradient_curves.lags_measured(lags), gradient_curves.measurement("log_gradient", "nat", own, lags))
+        measured = (cells.lags_measured(lags), cells.measurement("log_gradient", "nat", own, lags))
         parameters = {"probe": "attenuation", "cell": cell, "init": init, "hidden_size": hidden, "steps": 201, "seeds": 10}
         return Record("gradients", f"{cell}{hidden}", "reference", 0, "ok", parameters, measurements=measured)
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis.report import claims
-from analysis.report.gallery import studied
 from analysis.report.load import load, records_frame, series_frame
+from analysis.report.page import studied
 from analysis.statistics import quantities
-from analysis.statistics.verdicts import Verdict, judge
+from analysis.statistics.quantities import Verdict, judge
 from analysis.studies.scaling import statistics as scaling_statistics
 from bench.studies.scaling import study as scaling
 from results.claims import Claim, Test

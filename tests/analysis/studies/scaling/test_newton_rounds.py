@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
-from analysis.statistics.verdicts import judge
+from analysis.statistics.quantities import judge
 from analysis.studies.scaling import newton
 from bench.studies.scaling import study as scaling
 from results.record import Header, Measurement, Record

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from analysis.statistics import quantities
-from analysis.statistics.verdicts import judge
+from analysis.statistics.quantities import judge
 from analysis.studies.scaling import statistics as scaling_statistics
 from bench.studies.scaling import study as scaling
 from impls import LSTMStackSpec, TransformerSpec

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from analysis.statistics import verdicts
+from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies.scaling import statistics as scaling_statistics
 from analysis.studies.scaling.statistics import Series, crossover_scaling
@@ -98,8 +98,8 @@ def test_a_crossover_outside_the_measured_lengths_is_a_bound_and_no_number():
     assert beyond.value is None and beyond.beyond == LENGTHS[3] and beyond.high is None
     before = crossover_scaling(series(np.full(11, 0.1), 1), cheap)
     assert before.value is None and before.high == 64 and before.why == "< 64"
-    assert verdicts.spoken("crossover_time", beyond) == "> 512 steps"
-    assert verdicts.spoken("crossover_time", before) == "< 64"
+    assert quantities.spoken("crossover_time", beyond) == "> 512 steps"
+    assert quantities.spoken("crossover_time", before) == "< 64"
 
 
 def test_a_length_that_did_not_fit_in_memory_bounds_what_can_be_said():

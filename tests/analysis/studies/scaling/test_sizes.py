@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from analysis.report import words
-from analysis.statistics import quantities, verdicts
-from analysis.statistics.verdicts import judge
+from analysis.statistics import quantities
+from analysis.statistics.quantities import judge
 from analysis.studies.scaling import figures as scaling_figures
 from analysis.studies.scaling import statistics as scaling_statistics
 from bench.harness.case import Case
@@ -82,7 +82,7 @@ def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_squ
     share = quantities.estimate("quadratic_share", rows, "study=scaling,phase=forward_backward,batch=1,cell=transformer")
     truth = 4.096 / (1 + 4.096)
     assert share.value == pytest.approx(truth, abs=0.02)
-    assert f"the square being {verdicts.spoken('quadratic_share', share)} of it at T = 4096" in drawn.caption
+    assert f"the square being {quantities.spoken('quadratic_share', share)} of it at T = 4096" in drawn.caption
     times = scaling_statistics.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
     assert times is not None
     step = scaling_statistics.fit(times).b.value or 0.0

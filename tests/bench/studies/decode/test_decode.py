@@ -19,7 +19,7 @@ from bench.studies.decode import capacity
 from bench.studies.decode import study as decode
 from bench.studies.stream import streaming
 from bench.studies.stream import study as stream
-from bench.worker import energy, prepare, room
+from bench.worker import memory, prepare, room
 from impls import LSTMSpec, LSTMStackSpec, Phase, Spec, TransformerSpec
 
 
@@ -167,8 +167,8 @@ def test_the_energy_of_a_token_is_what_the_counter_says(monkeypatch: pytest.Monk
     )
     token = SimpleNamespace(call=lambda: setattr(clock, "now", clock.now + 0.02), wait=lambda: None)
     monkeypatch.setitem(sys.modules, "pynvml", counter)
-    monkeypatch.setattr(energy.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(energy.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(memory.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(memory.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
     monkeypatch.setattr(prepare, "load", lambda case, backend: token)
     monkeypatch.setattr(prepare, "verify", lambda prepared: looked.append(prepared) or prepared)
     case = next(case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy")

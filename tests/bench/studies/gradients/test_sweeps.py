@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, carousel, curves, inits, lyapunov, segments
+from bench.studies.gradients import attenuation, carousel, cells, inits, lyapunov, segments
 from bench.studies.gradients.cells import LSTMPath, RNNPath, Weights, run
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -193,17 +193,17 @@ def test_a_loss_cut_off_after_all_steps_is_the_whole_loss():
 
 
 def test_a_gradient_of_zero_names_its_lag_and_seed_and_the_others_go_on():
-    found = curves.measurement("log_gradient", "nat", [np.array([0.0, -np.inf, 1.0]), np.arange(3.0)], [0, 1, 8])
+    found = cells.measurement("log_gradient", "nat", [np.array([0.0, -np.inf, 1.0]), np.arange(3.0)], [0, 1, 8])
     assert found.blocks == (1, 3) and found.notes == ("log_gradient is exactly zero at lag 1 for seed 0",)
-    found = curves.measurement("log_gradient", "nat", [np.array([0.0, 1.0, np.nan])], [0, 1, 8])
+    found = cells.measurement("log_gradient", "nat", [np.array([0.0, 1.0, np.nan])], [0, 1, 8])
     assert found.notes == ("log_gradient is not finite at lag 8 for seed 0",)
 
 
 def test_the_slope_of_a_curve_is_over_the_lags_that_have_a_gradient():
     lags = np.arange(50)
-    assert curves.decay(lags, -0.5 * lags) == -0.5
-    assert curves.decay(lags, np.where(lags < 20, -0.5 * lags, -np.inf)) == -0.5
-    assert curves.decay(lags[:1], np.zeros(1)) == 0.0 and np.isnan(curves.decay(lags, np.full(50, -np.inf)))
+    assert cells.decay(lags, -0.5 * lags) == -0.5
+    assert cells.decay(lags, np.where(lags < 20, -0.5 * lags, -np.inf)) == -0.5
+    assert cells.decay(lags[:1], np.zeros(1)) == 0.0 and np.isnan(cells.decay(lags, np.full(50, -np.inf)))
 
 
 def test_lags_are_dense_then_thinned_and_reach_the_last_step():

@@ -15,8 +15,7 @@ from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import HiddenMarkov
 from bench.studies.quality.training import Diverged, Settings, Training
 from impls import LSTMSpec
-from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec
-from impls.specs.transformer import TransformerSpec
+from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec, TransformerSpec
 
 SETTINGS = Settings(steps=12, batch=3, updates=14, learning_rate=3e-3, seed=1, judged=4)
 MODELS = (LSTMStackSpec(8, 8, 2), TransformerSpec(8, 8, 1, num_heads=2), MinLSTMSpec(8, 8), SSMSpec(8, 8, state_size=2))

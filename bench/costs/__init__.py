@@ -1,1 +1,0 @@
-"""What cases cost, told before they run."""

@@ -1,1 +1,0 @@
-"""Kernels that measure what the device does in itself."""
