@@ -99,3 +99,9 @@ def spearman(known: np.ndarray) -> tuple[float, float, float]:
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * np.sqrt((1 + value**2 / 2) / (len(known) - 3))
     middle = np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12))
     return value, float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def by_cell(rows: pd.DataFrame, name: str) -> dict[str, np.ndarray]:
+    """A metric's values by cell, [S, K] each."""
+    found = {str(cell): together(metric(part, name)) for cell, part in rows.groupby("cell", sort=False)}
+    return {cell: values for cell, values in found.items() if values.size}

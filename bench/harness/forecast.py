@@ -8,7 +8,7 @@ from bench import costs
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
-from bench.worker import prepare, room
+from bench.worker import prepare
 
 GIGABYTE = 1e9
 # Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
@@ -67,9 +67,9 @@ def statement(plan: Plan) -> list[str]:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
     said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
-    said += [_largest(cases, "host", room.least_host_bytes, "cpu")]
+    said += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
     if plan.device == "cuda":
-        said.append(_largest(cases, "device", room.least_device_bytes, "cuda"))
+        said.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
     return said
 
 
@@ -93,9 +93,9 @@ def _spoken(predicted: float) -> str:
 
 
 def _largest(cases: list[Case], where: str, least: Callable[[Case], int], device: str) -> str:
-    free = room.free_bytes(device)
+    free = costs.free_bytes(device)
     worst = max(cases, key=least)
-    about = f"about {max(map(room.expected_host_bytes, cases)) / GIGABYTE:.2g} GB, " if where == "host" else ""
+    about = f"about {max(map(costs.expected_host_bytes, cases)) / GIGABYTE:.2g} GB, " if where == "host" else ""
     text = f"predicted peak of {where} memory: {about}at least {least(worst) / GIGABYTE:.2g} GB ({worst.key})"
     if free is None:
         return f"{text}; how much is free is not known"

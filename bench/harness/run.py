@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench import costs
 from bench.gpu_check import emulated
 from bench.gpu_check.items import ITEMS
 from bench.harness import check_groups, standalone, study
@@ -24,7 +25,7 @@ from bench.processes import scratch, turns
 from bench.processes import turns as processes_turns
 from bench.processes.code import HERE, Code
 from bench.processes.turns import Reply, Workers, outcome
-from bench.worker import prepare, room
+from bench.worker import prepare
 from bench.worker.prepare import NULL
 from impls import LSTMSpec
 from results.record import Footer, Record
@@ -202,7 +203,7 @@ class Run:
     def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
         """Time the case on all its backends in rounds; on a GPU that cannot hold them all at once, some after the others."""
         on_gpu = task.case.spec.device == "cuda"
-        together = room.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
+        together = costs.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
         for first in range(0, len(wanted), together):
             self._time(task, wanted[first : first + together], workers)
 

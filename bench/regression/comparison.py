@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import impls
+from bench import costs
 from bench.harness import standalone, study, suites
 from bench.harness.case import Case
 from bench.harness.plan import Plan
@@ -27,7 +28,6 @@ from bench.processes import scratch, turns
 from bench.processes.code import Code, Introduction
 from bench.processes.process import WorkerProcess
 from bench.processes.turns import Reply, Workers
-from bench.worker import room
 from results import store
 from results.record import Footer, Header, Measurement, Record, measurement_from_dict
 from results.store import StoreError, Writer
@@ -144,7 +144,7 @@ class Pairs:
 
     def _side_by_side(self, question: Question, number: int, crews: Mapping[Side, Workers]) -> dict[Side, Record]:
         """Both sides in turns, or one after the other where the GPU cannot hold the case twice."""
-        if self.plan.device == "cuda" and room.at_once(question.case, len(crews)) < len(crews):
+        if self.plan.device == "cuda" and costs.at_once(question.case, len(crews)) < len(crews):
             return {side: self._turns(question, number, {side: workers})[side] for side, workers in crews.items()}
         return self._turns(question, number, crews)
 

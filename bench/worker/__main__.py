@@ -19,12 +19,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import impls
+from bench import costs
 from bench.gpu_check import items
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.paths import Places, settle
 from bench.processes import code
-from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare, room
+from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
 from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
@@ -205,7 +206,7 @@ def _failure(error: Exception) -> dict[str, Any]:
         return {"status": "skipped", "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
         return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}
-    kind = "out_of_memory" if room.ran_out(error) else "error"
+    kind = "out_of_memory" if costs.ran_out(error) else "error"
     return {"status": "failed", "kind": kind, "reason": f"{type(error).__name__}: {str(error)[:TEXT]}"}
 
 

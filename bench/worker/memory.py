@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import costs
 from bench.harness.case import Case
 from bench.machine import system
-from bench.worker import prepare, room
+from bench.worker import prepare
 from bench.worker.prepare import Prepared
 from results.record import Measurement
 
@@ -73,7 +74,7 @@ def measure_memory(backend: str, case: Case) -> Iterator[Measurement]:
     To be called in a process that has run nothing else yet: memory that an earlier case left to the allocator would be used
     again unseen.
     """
-    room.require(case)
+    costs.require(case)
     data = case.data()  # drawn before the baseline: the harness's own float64 arrays are not the backend's
     probe = _device_peaks if case.spec.device == "cuda" else _resident_peak
     with probe() as peaks:

@@ -16,8 +16,9 @@ from typing import cast
 import numpy as np
 
 import impls
+from bench import costs
 from bench.harness.case import Case
-from bench.worker import agreement, room
+from bench.worker import agreement
 from impls import Batch, Loaded, Params, Remembers, profiles, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
@@ -119,7 +120,7 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
     data: the case's, where it has been drawn already. A stream whose cost grows with what it remembers starts after the T
     tokens of the batch. Raises `room.DoesNotFit`.
     """
-    room.require(case)
+    costs.require(case)
     params, batch = data = data or case.data()
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)

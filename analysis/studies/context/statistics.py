@@ -19,7 +19,6 @@ import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.seeds import Estimate, missing
-from analysis.studies.quality import statistics as quality_statistics
 
 WITHIN = float(np.log(1.01))  # nats: 1 % of perplexity
 GAINED = 0.9
@@ -145,7 +144,7 @@ def _relative_alone(at: np.ndarray, losses: np.ndarray) -> float | None:
 def relative_context(group: pd.DataFrame, cell: str) -> Estimate:
     """RECL of a cell among all that were measured on the same source; the k-th seeds make the k-th group."""
     at = seeds.together(seeds.metric(group, "context"))
-    by_cell = quality_statistics.by_cell(group, "target_loss")
+    by_cell = seeds.by_cell(group, "target_loss")
     if cell not in by_cell or not at.size:
         return NOT_MEASURED
     count = min(len(values) for values in by_cell.values())

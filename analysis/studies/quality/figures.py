@@ -140,7 +140,7 @@ def binned(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, cells: list[str]) -> None:
-    for cell, values in quality_statistics.by_cell(rows, "loss_by_index").items():
+    for cell, values in seeds.by_cell(rows, "loss_by_index").items():
         if cell not in cells:
             continue
         at, means = binned(values)

@@ -19,15 +19,9 @@ EARLY_TOKENS = 10  # of a window: what is left of a gap here is no matter of con
 NO_PAIR = missing("not measured for both")
 
 
-def by_cell(rows: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
-    """cell → [S, K]."""
-    found = {str(cell): seeds.together(seeds.metric(part, metric)) for cell, part in rows.groupby("cell", sort=False)}
-    return {cell: values for cell, values in found.items() if values.size}
-
-
 def pair(rows: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
     """LSTM and Transformer, [S, K] each, with the seeds and values both have; None where one is missing."""
-    found = by_cell(rows, metric)
+    found = seeds.by_cell(rows, metric)
     if LSTM not in found or TRANSFORMER not in found:
         return None
     lstm, transformer = found[LSTM], found[TRANSFORMER]

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import cast
 
 import impls
+from bench import costs
 from bench.harness.case import Case
-from bench.worker import prepare, room
+from bench.worker import prepare
 from impls import Widens
 from results.record import Measurement
 
@@ -24,7 +25,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """
     if case.spec.device != "cuda":
         raise prepare.Skip("streams are counted in the memory of a GPU, which is no one else's; ask for device=cuda")
-    free = room.free_bytes("cuda")
+    free = costs.free_bytes("cuda")
     loaded = cast(Widens, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
 
     def fits(streams: int) -> bool:
@@ -33,7 +34,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
             loaded.step()
             loaded.wait()
         except Exception as error:
-            if not room.ran_out(error):
+            if not costs.ran_out(error):
                 raise
             return False
         return True

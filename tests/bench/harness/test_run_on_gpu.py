@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import impls
+from bench import costs
 from bench.harness import forecast, plan, session, study
 from bench.harness.case import Case
 from bench.processes import turns
 from bench.processes.process import WorkerProcess
-from bench.worker import prepare, room
+from bench.worker import prepare
 from impls import LSTMSpec
 from results import store
 from tests.bench.conftest import Collector
@@ -61,7 +62,7 @@ def test_backends_of_one_framework_take_rounds_case_by_case(tmp_path, on_a_gpu, 
 
 
 def test_what_does_not_fit_at_once_is_timed_one_after_the_other(tmp_path, on_a_gpu, timed_together, monkeypatch):
-    monkeypatch.setattr(room, "at_once", lambda case, count: 1)
+    monkeypatch.setattr(costs, "at_once", lambda case, count: 1)
     run(tmp_path)
     assert sorted(timed_together[1:]) == sorted([(name,) for name in PRETENDED] * 2)
 
@@ -74,10 +75,10 @@ def test_frameworks_take_turns_and_the_order_is_reversed(tmp_path, on_a_gpu, tim
 
 
 def test_as_many_are_held_at_once_as_memory_lasts_for(monkeypatch):
-    each = room.CONTEXT_BYTES + room.ABOVE_LEAST * room.least_device_bytes(CASE)
+    each = costs.CONTEXT_BYTES + costs.ABOVE_LEAST * costs.least_device_bytes(CASE)
     for free, expected in ((10 * each, 4), (3 * each, 3), (2 * each - 1, 1), (0, 1), (None, 4)):
-        monkeypatch.setattr(room, "free_bytes", lambda device, free=free: free)
-        assert room.at_once(CASE, 4) == expected
+        monkeypatch.setattr(costs, "free_bytes", lambda device, free=free: free)
+        assert costs.at_once(CASE, 4) == expected
 
 
 def test_every_backend_on_a_gpu_names_its_framework():

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from bench import costs
 from bench.harness import plan
 from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import conditions
 from bench.processes import turns
 from bench.regression import comparison
-from bench.worker import room
 from impls import LSTMSpec
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, Outcome
@@ -93,7 +93,7 @@ def test_both_sides_live_at_once_and_interleave(tmp_path, asked):
 
 
 def test_where_the_gpu_cannot_hold_the_case_twice_one_side_is_measured_after_the_other(tmp_path, asked, monkeypatch):
-    monkeypatch.setattr(room, "at_once", lambda case, count: 1)
+    monkeypatch.setattr(costs, "at_once", lambda case, count: 1)
     compared("pretend_gpu", tmp_path, stages=(2,))
     assert asked == [["base"], ["new"], ["new"], ["base"]]
 
@@ -117,7 +117,7 @@ def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch
     fake = FakeNvml(lambda: 1700 if slowed and turn == [slowed] else 1980)
     monkeypatch.setattr(conditions.nvml, "first_gpu", lambda: (fake, 0))
     monkeypatch.setattr(conditions.GpuWatch, "note_turn", noted)
-    monkeypatch.setattr(room, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: 10**12)
     outcome = compared("pretend_gpu", tmp_path, stages=(2,))
     clocks = {
         side: {record.conditions["sm_clock_mhz"] for record in store.read(path).records}

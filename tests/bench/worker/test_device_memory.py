@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench import costs
 from bench.harness.case import Case
 from bench.machine import system
-from bench.worker import memory, prepare, room
+from bench.worker import memory, prepare
 from impls import LSTMSpec
 
 CASE = Case(LSTMSpec(8, 8, device="cuda"), 4, 2, "forward_backward")
@@ -63,7 +64,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         monkeypatch.setattr(prepare, "load", load)
         monkeypatch.setattr(prepare, "verify", lambda prepared, in_full: prepared)
-        monkeypatch.setattr(room, "require", lambda case: None)
+        monkeypatch.setattr(costs, "require", lambda case: None)
 
     return put
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import impls
+from bench import costs
 from bench.harness import forecast, plan
 from bench.harness.case import Case
 from bench.studies import matching
@@ -19,7 +20,7 @@ from bench.studies.decode import capacity
 from bench.studies.decode import study as decode
 from bench.studies.stream import streaming
 from bench.studies.stream import study as stream
-from bench.worker import memory, prepare, room
+from bench.worker import memory, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase, Spec, TransformerSpec
 
 
@@ -126,7 +127,7 @@ class Holding:
 def test_streams_are_counted_until_memory_runs_out(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(LSTMSpec(4, 8, device="cuda"), 16, 1, "step")
     monkeypatch.setattr(impls, "get", lambda name: Holding(most, torch.OutOfMemoryError("CUDA out of memory")))
-    monkeypatch.setattr(room, "free_bytes", lambda device: 10**9)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: 10**9)
     found = {item.metric: item.samples[0] for item in capacity.measure("torch", case)}
     assert found["streams"] <= most < found["streams_over"] and found["free_bytes"] == 1e9
     assert found["streams_over"] - found["streams"] <= max(1, most / capacity.CLOSE)
@@ -135,7 +136,7 @@ def test_streams_are_counted_until_memory_runs_out(most: int, monkeypatch: pytes
 def test_what_is_no_lack_of_memory_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(LSTMSpec(4, 8, device="cuda"), 16, 1, "step")
     monkeypatch.setattr(impls, "get", lambda name: Holding(5, RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")))
-    monkeypatch.setattr(room, "free_bytes", lambda device: 10**9)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: 10**9)
     with pytest.raises(RuntimeError, match="NOT_SUPPORTED"):
         list(capacity.measure("torch", case))
     with pytest.raises(prepare.Skip, match="ask for device=cuda"):

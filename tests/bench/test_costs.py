@@ -10,42 +10,43 @@ import numpy as np
 import pytest
 import torch
 
+from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
 from bench.machine import system
 from bench.studies import matching
 from bench.studies.scaling import study as scaling
-from bench.worker import memory, prepare, room
+from bench.worker import memory, prepare
 from bench.worker.__main__ import _answer
 from impls import LSTMStackSpec, SSMSpec, TransformerSpec
 from impls.frameworks.torch import models
 from impls.params import random_params
 from results import store
 
-STORED = Path(__file__).parents[3] / "results/runs"
+STORED = Path(__file__).parents[2] / "results/runs"
 
 
 def test_a_case_beyond_what_is_free_is_not_tried(monkeypatch):
     case = Case(TransformerSpec(64, 72), 4096, 1, "forward_backward")
-    monkeypatch.setattr(room, "free_bytes", lambda device: 1_000_000)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: 1_000_000)
     monkeypatch.setattr(Case, "data", lambda self: pytest.fail("it was tried"))
     reply, _ = _answer(lambda: prepare.load(case, "torch") and {}, {})
     assert reply["status"] == "failed" and reply["kind"] == "out_of_memory"
-    assert "1000000 bytes" in reply["reason"] and f"({room.least_host_bytes(case)} bytes)" in reply["reason"]
+    assert "1000000 bytes" in reply["reason"] and f"({costs.least_host_bytes(case)} bytes)" in reply["reason"]
 
 
 def test_a_case_that_fits_or_whose_room_is_not_known_is_tried(monkeypatch):
     case = Case(TransformerSpec(64, 72), 64, 1)
-    room.require(case)
-    monkeypatch.setattr(room, "free_bytes", lambda device: None)
-    room.require(case)
+    costs.require(case)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: None)
+    costs.require(case)
 
 
 @pytest.mark.parametrize("name", ["scaling", "decode", "stream", "quality", "context"])
 def test_at_cpu_scale_every_case_stays_below_the_hosts_limit(name: str):
     """The prediction is on the high side and has the framework in it; two that run side by side stay below it too."""
-    peaks = sorted(map(room.expected_host_bytes, study.get(name).cases["cpu"]))
-    assert peaks[0] > room.FRAMEWORK_BYTES and sum(peaks[-2:]) < room.HOST_LIMIT
+    peaks = sorted(map(costs.expected_host_bytes, study.get(name).cases["cpu"]))
+    assert peaks[0] > costs.FRAMEWORK_BYTES and sum(peaks[-2:]) < costs.HOST_LIMIT
 
 
 def test_the_prediction_bounds_what_was_measured_from_above_and_the_bound_from_below():
@@ -55,7 +56,7 @@ def test_the_prediction_bounds_what_was_measured_from_above_and_the_bound_from_b
     assert found, "the stored runs of memory and scaling are gone"
     for record, one in found:
         case = Case.from_dict(record.parameters)
-        assert room.least_device_bytes(case) < max(one.samples) < room.expected_host_bytes(case), record.case
+        assert costs.least_device_bytes(case) < max(one.samples) < costs.expected_host_bytes(case), record.case
 
 
 def test_the_scan_of_a_state_space_model_is_in_the_bound():
@@ -74,9 +75,9 @@ def test_the_scan_of_a_state_space_model_is_in_the_bound():
     arrays = sum(value.untyped_storage().nbytes() == array for value in kept.values())
     assert arrays == 5 * spec.num_layers
     in_the_scan_backward = 3  # the gradients of h, a and b
-    of_arrays = room.least_device_bytes(case) - case.model_bytes() + spec.num_layers * array
+    of_arrays = costs.least_device_bytes(case) - case.model_bytes() + spec.num_layers * array
     assert of_arrays == (arrays + in_the_scan_backward) * array
-    assert room.least_device_bytes(replace(case, phase="step")) == replace(case, phase="step").model_bytes()
+    assert costs.least_device_bytes(replace(case, phase="step")) == replace(case, phase="step").model_bytes()
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -98,11 +99,11 @@ def test_a_control_groups_limit_is_what_is_free(tmp_path, older: bool):
 
 def test_the_host_has_no_more_free_than_its_control_group_leaves(monkeypatch):
     monkeypatch.setattr(system, "free_bytes", lambda: 12345)
-    assert room.free_bytes("cpu") == 12345
+    assert costs.free_bytes("cpu") == 12345
 
 
 def test_the_plan_says_time_and_peak_before_it_starts(monkeypatch):
-    monkeypatch.setattr(room, "free_bytes", lambda device: 10**9)
+    monkeypatch.setattr(costs, "free_bytes", lambda device: 10**9)
     said = forecast.statement(plan.make("scaling", scale="gpu"))
     assert said[0].startswith("predicted: about") and "1 GB free" in said[2] and "will not fit and are not tried" in said[2]
     assert forecast.statement(plan.make("quick")) == []
