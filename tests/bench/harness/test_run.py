@@ -23,7 +23,7 @@ from bench.machine.lock import DeviceBusy, device_lock
 from bench.processes import turns
 from lstm_bench.views import run_summary
 from results import store
-from results.record import HOST_PEAK
+from results.record import HOST_PEAK, Record
 from results.store import StoreError
 
 KILLS = 10
@@ -132,17 +132,24 @@ def test_killed_ten_times_at_random_it_resumes_to_the_same_set(tmp_path):
         command = _command("run", "--resume") if store.find(killed) else _command(*asked)
         running = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         time.sleep(took * wait.uniform(LEAST_SHARE, LARGEST_SHARE))
+        while kills == KILLS - 1 and not _stored(killed) and running.poll() is None:  # a machine that has become slower
+            time.sleep(0.05)
         assert running.poll() is None, f"the run was over after {kills} kills"
         running.send_signal(signal.SIGKILL)
         running.wait()
         kills += 1
-    between = store.read(store.find(killed)[0]).records
+    between = _stored(killed)
     subprocess.run(_command("run", "--resume", "--out", killed), check=True, capture_output=True)
     (path,), (reference,) = store.find(killed), store.find(whole)
     tasks = Counter(record.task for record in _every_record(path))
     assert tasks == Counter(record.task for record in _every_record(reference))
     assert 0 < len(between) < len(tasks), "the kills came in the middle of the work"
     assert store.read(path).finished
+
+
+def _stored(root: Path) -> tuple[Record, ...]:
+    """The records so far of the one run below a folder."""
+    return tuple(record for path in store.find(root) for record in store.read(path).records)
 
 
 def _command(*arguments: object) -> list[str]:
