@@ -112,7 +112,7 @@ def _interrupted(stop: BaseException) -> str:
     how = GO_ON.get("".join(sys.argv[1:2]))
     if how is None:
         return "interrupted"
-    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.harness.session.Interrupted`, where a run had begun
+    path = getattr(stop.__cause__ or stop, "path", None)  # of `bench.harness.run.Interrupted`, where a run had begun
     given = shlex.join(["lstm-bench", *sys.argv[1:]])
     if path is None and how:
         return f"interrupted before anything was measured\nstart again with: {given}"

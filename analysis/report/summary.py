@@ -10,7 +10,7 @@ import numpy as np
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import Section, identity, rows_of
-from analysis.statistics.ratios import NOT_COMPARED, Ranking, Ratio, locate
+from analysis.statistics.ratios import NOT_COMPARED, Ranking, Ratio, format_ratio, locate, no_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _fastest(found: Findings, ranking: Ranking) -> str:
             text += f" The interval includes 1: whether it is faster than {found.baseline} is not decided."
     rest = [f"{name} {words.digits(ranking.ratios[name].value)}×" for name in names[1:] if name not in (found.baseline, second)]
     if first != found.baseline and second != found.baseline:
-        rest.insert(0, f"{second} {words.times(ranking.ratios[second])}")
+        rest.insert(0, f"{second} {format_ratio(ranking.ratios[second])}")
     if rest:
         text += f" Others: {words.listed(rest)}."
     if ranking.left_out:
@@ -98,7 +98,7 @@ def _fastest(found: Findings, ranking: Ranking) -> str:
 
 def _times(ratio: Ratio) -> str:
     if ratio.low is None or ratio.high is None:
-        return f"{words.digits(ratio.value)} times ({words.no_interval(ratio)})"
+        return f"{words.digits(ratio.value)} times ({no_interval(ratio)})"
     return f"{words.digits(ratio.value)} times [{words.digits(ratio.low)}, {words.digits(ratio.high)}]"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings
 from analysis.report.load import Section, rows_of
-from analysis.statistics.ratios import Ratio
+from analysis.statistics.ratios import Ratio, format_ratio, no_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def ratio_cell(ratio: Ratio | None, is_baseline: bool = False) -> Cell:
         return Cell("1 (baseline)", 1.0)
     if ratio is None:
         return Cell("not compared")
-    return Cell(words.times(ratio), ratio.value, ratio.verdict or ("undecided" if ratio.low is not None else "no-interval"))
+    return Cell(format_ratio(ratio), ratio.value, ratio.verdict or ("undecided" if ratio.low is not None else "no-interval"))
 
 
 def backends(found: Findings) -> Table:
@@ -116,7 +116,7 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bo
     notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
         ["two modes"] if row["modes"] is not None else []
     )
-    notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
+    notes += [no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
     seconds = _number(row["seconds"]) or 0.0
     low, high = _number(row["low"]), _number(row["high"])
     half = (

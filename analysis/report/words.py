@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from analysis.statistics.ratios import Ratio
-
 PHASES = {"forward": "inference", "forward_backward": "training", "step": "streaming"}
 PHASE_TITLES = {
     "forward": "Inference (forward)",
@@ -49,20 +47,6 @@ def spread(log_half_width: float) -> str:
     if log_half_width < 0.2:
         return f"±{percent(math.expm1(log_half_width))}"
     return f"a factor of {digits(math.exp(log_half_width), 2)}"
-
-
-def times(ratio: Ratio) -> str:
-    """1.83× [1.79, 1.87], or without the interval that a single replicate cannot give."""
-    if ratio.low is None or ratio.high is None:
-        return f"{digits(ratio.value)}×"
-    return f"{digits(ratio.value)}× [{digits(ratio.low)}, {digits(ratio.high)}]"
-
-
-def no_interval(ratio: Ratio) -> str:
-    """The reason why a ratio has no interval, or nothing where it has one."""
-    if ratio.low is not None:
-        return ""
-    return "one replicate: no interval" if ratio.replicates == 1 else "no two replicates have every case: no interval"
 
 
 def sentence(text: str) -> str:

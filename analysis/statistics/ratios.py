@@ -14,10 +14,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis import AnalysisError
+from analysis.report import words
+from analysis.statistics import CONFIDENCE
 
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
-CONFIDENCE = 0.95
 NOT_COMPARED = ("null", "machine", "reference", "probe", "emulation")
 # `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code,
 # `probe` and `emulation` are what gpu-check asks of a GPU, and what it proves without one
@@ -179,3 +180,17 @@ def geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
         return over_replicates(complete.mean(axis=1).to_numpy(), location, grid.shape[1])
     value = float(np.exp(grid.mean(axis=0).mean()))
     return Ratio(value, None, None, 1 if len(grid) == 1 else 0, location, grid.shape[1])
+
+
+def format_ratio(ratio: Ratio) -> str:
+    """1.83× [1.79, 1.87], or without the interval that a single replicate cannot give."""
+    if ratio.low is None or ratio.high is None:
+        return f"{words.digits(ratio.value)}×"
+    return f"{words.digits(ratio.value)}× [{words.digits(ratio.low)}, {words.digits(ratio.high)}]"
+
+
+def no_interval(ratio: Ratio) -> str:
+    """The reason why a ratio has no interval, or nothing where it has one."""
+    if ratio.low is not None:
+        return ""
+    return "one replicate: no interval" if ratio.replicates == 1 else "no two replicates have every case: no interval"

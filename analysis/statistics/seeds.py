@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.report.words import NOT_MEASURED
-from analysis.statistics.ratios import CONFIDENCE
+from analysis.statistics import CONFIDENCE
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
 FEWEST_PAIRS = 5  # below that a correlation does not

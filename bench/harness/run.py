@@ -35,6 +35,14 @@ CEILINGS_SECONDS = 120.0
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; what it had measured is kept at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"interrupted: {path}")
+        self.path = path
+
+
 class Listener(Protocol):
     """Hears what a run is doing; see `lstm_bench.views.progress`."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.harness import study
 from bench.harness.plan import TEXT, Plan
-from bench.harness.run import Listener, Run
+from bench.harness.run import Interrupted, Listener, Run
 from bench.machine import environment
 from bench.machine.lock import device_lock
 from bench.processes.code import HERE, Code, Introduction
@@ -23,14 +23,6 @@ from results.store import StoreError
 
 class NothingToResume(RuntimeError):
     """No interrupted run of this machine was found."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; what it had measured is kept at `path`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"interrupted: {path}")
-        self.path = path
 
 
 class ClockWentBackwards(RuntimeError):

@@ -18,8 +18,7 @@ from bench import costs
 from bench.harness import standalone, study, suites
 from bench.harness.case import Case
 from bench.harness.plan import Plan
-from bench.harness.run import Listener
-from bench.harness.session import Interrupted
+from bench.harness.run import Interrupted, Listener
 from bench.harness.suites import Pace
 from bench.machine import environment, system
 from bench.machine.conditions import Watch

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import quantities, seeds
-from analysis.statistics.ratios import CONFIDENCE
+from analysis.statistics import CONFIDENCE, quantities, seeds
 from analysis.studies.beside_pilot import NOT_EXPLAINED, Cell, of, table
 from analysis.studies.gradients import inits
 from analysis.studies.horizon import statistics as horizon_statistics

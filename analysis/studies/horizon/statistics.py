@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.statistics import seeds
-from analysis.statistics.ratios import CONFIDENCE
+from analysis.statistics import CONFIDENCE, seeds
 from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
 from analysis.studies.gradients import statistics as gradients_statistics
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from analysis.statistics import seeds
-from analysis.statistics.ratios import CONFIDENCE, locate
+from analysis.statistics import CONFIDENCE, seeds
+from analysis.statistics.ratios import locate
 from analysis.statistics.seeds import Estimate, mean, missing
 
 # Cost against length: local exponents, fits t ~ a + bT + cT², and the length at which one series overtakes another.

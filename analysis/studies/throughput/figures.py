@@ -29,7 +29,7 @@ from analysis.report.drawing import (
     style,
 )
 from analysis.report.load import rows_of
-from analysis.statistics.ratios import Location, Ranking, Ratio, log_ratio, over_replicates
+from analysis.statistics.ratios import Location, Ranking, Ratio, log_ratio, no_interval, over_replicates
 from analysis.statistics.series import Sweep, sweeps
 
 # Who is fastest where: batch by hidden size, each cell the fastest backend and its lead over the runner-up.
@@ -249,7 +249,7 @@ def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: 
         tally += [f"{verdicts.count(None)} not decided"] if verdicts.count(None) else []
         said.append(f"{words.PHASES[phase]} {words.listed(tally)}")
     ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
-    without = {words.no_interval(ratio) for ratio in ratios} - {""}
+    without = {no_interval(ratio) for ratio in ratios} - {""}
     interval = f"({words.listed(sorted(without))})" if without else "with their 95 % interval over replicates"
     location = next(iter(next(iter(rankings.values())).ratios.values())).location
     return (
