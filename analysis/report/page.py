@@ -31,7 +31,6 @@ from analysis.studies.horizon import figures as horizon_figures
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.quality import figures as quality_figures
 from analysis.studies.scaling import figures as scaling_figures
-from analysis.studies.scaling import newton
 from analysis.studies.throughput import figures as throughput_figures
 from analysis.studies.throughput import launches
 from results import files
@@ -213,7 +212,11 @@ STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
         "Cost against size",
         {"atlas": scaling_figures.draw_atlas}
         | _of_series(
-            {"growth": scaling_figures.draw_growth, "utilisation": scaling_figures.draw_utilisation, "newton": newton.draw}
+            {
+                "growth": scaling_figures.draw_growth,
+                "utilisation": scaling_figures.draw_utilisation,
+                "newton": scaling_figures.draw_newton,
+            }
         ),
     ),
     (

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
-from analysis.studies.scaling import newton
+from analysis.studies.scaling import figures
 from bench.studies.scaling import study as scaling
 from results.record import Header, Measurement, Record
 from results.store import Run
@@ -52,11 +52,11 @@ def test_the_rules_hold_only_where_the_rounds_are_so():
 
 
 def test_the_caption_says_what_was_found():
-    told = newton.draw(series(CHRONO_IS_FAST))
+    told = figures.draw_newton(series(CHRONO_IS_FAST))
     assert told is not None
     assert "33.3 at -0.024 (forget:3)" in told.caption and "3.33 at -0.0018 (chrono:784)" in told.caption
     assert "ρ 0 [-0.882, 0.882]" in told.caption and "grow" not in told.caption
-    other = newton.draw(series(RISING))
+    other = figures.draw_newton(series(RISING))
     assert other is not None and "ρ 1.000" in other.caption
-    few = newton.draw(series({"pytorch": 4.0}))
+    few = figures.draw_newton(series({"pytorch": 4.0}))
     assert few is not None and "too few for a correlation" in few.caption
