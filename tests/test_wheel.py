@@ -132,6 +132,6 @@ def test_without_a_framework_numpy_is_measured_shown_and_reported_in_a_users_fol
     assert lstm_bench(unpacked, mine, "report") == f"{Path('report') / 'report.html'}\n"
     page = (mine / "report" / "report.html").read_text(encoding="utf-8")
     for name in ("report.css", "report.js"):
-        text = (unpacked / "analysis" / "templates" / name).read_text(encoding="utf-8")
+        text = (unpacked / "analysis" / "report" / "templates" / name).read_text(encoding="utf-8")
         assert text.strip() in page, f"{name} is in the page"
     assert not list((unpacked / "results").glob("runs")), "nothing is written beside the code"

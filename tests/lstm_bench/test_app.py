@@ -119,7 +119,7 @@ def test_sizes_that_cannot_be_matched_are_a_sentence_and_no_traceback():
     """Cases are built, and matched, while a study is imported."""
     program = (
         "import sys; sys.argv = ['lstm-bench', 'list', 'scaling']\n"
-        "from bench import matching\n"
+        "from bench.studies import matching\n"
         "matching.by_parameters.__defaults__ = (1e-9,)\n"
         "from lstm_bench.__main__ import main\n"
         "main()"
@@ -170,7 +170,7 @@ def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
 def test_what_is_for_a_gpu_is_refused_without_one_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path):
     program = (
         "import sys; sys.argv = ['lstm-bench', *sys.argv[1:]]\n"
-        "from bench import environment; environment.gpu_list = lambda: []\n"
+        "from bench.machine import environment; environment.gpu_list = lambda: []\n"
         "from lstm_bench.__main__ import main\n"
         "try: main()\n"
         "finally: print('torch' in sys.modules)"

@@ -159,7 +159,7 @@ def test_a_real_search_resumes_skips_what_does_not_run_and_measures_nothing_twic
     text = made.numpy_backend.read_text()
     made.slow_down()
     slow = made.commit("twice the work")
-    environment = made.folder / "bench" / "environment.py"
+    environment = made.folder / "bench" / "machine" / "environment.py"
     environment.write_text("this is no Python\n" + environment.read_text())
     made.commit("does not run")
     environment.write_text(environment.read_text().partition("\n")[2])

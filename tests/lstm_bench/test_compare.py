@@ -32,7 +32,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     made.slow_down()
     made.commit("slow")
     made.git("tag", "slow")
-    environment = made.folder / "bench" / "environment.py"
+    environment = made.folder / "bench" / "machine" / "environment.py"
     text = environment.read_text()
     environment.write_text("this is no Python\n")
     made.commit("broken")

@@ -38,7 +38,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commits_are_tracked_once_and_what_does_not_run_or_is_not_committed_is_no_point(tmp_path: Path):
     made = History(tmp_path / "project").with_code()
     made.commit("first")
-    environment = made.folder / "bench" / "environment.py"
+    environment = made.folder / "bench" / "machine" / "environment.py"
     text = environment.read_text()
     environment.write_text("this is no Python\n")
     made.commit("broken")

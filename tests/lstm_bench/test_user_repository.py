@@ -204,7 +204,8 @@ def test_another_version_of_the_harness_begins_a_series_of_its_own_and_is_told(p
     options = (*SMALLEST, *MINE, "--out", tmp_path / "history")
     assert command(harness, made.folder, "track", names[0], *options, temporary=tmp_path).returncode == 0
     newer = installed(tmp_path / "newer")
-    (newer / "bench" / "pace.py").write_text((newer / "bench" / "pace.py").read_text() + "\nNEWER = True\n")
+    suites = newer / "bench" / "harness" / "suites.py"
+    suites.write_text(suites.read_text() + "\nNEWER = True\n")
     answer = command(newer, made.folder, "track", names[1], *options, temporary=tmp_path)
     assert answer.returncode == 0 and "its points begin new series" in answer.stderr.replace("\n", " "), answer.stderr
     read = tracking.read(tmp_path / "history", Repository(made.folder))

@@ -39,10 +39,11 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
         yield from segments.measure(ORACLE if backend == REFERENCE else backend, case)
     else:
         alone = {
-            "attenuation": attenuation, "inputs": attenuation, "carousel": carousel, "lyapunov": lyapunov,
-            "precision": attenuation, "controls": controls, "training": learning,
+            "attenuation": attenuation.measure_attenuation, "inputs": attenuation.measure_attenuation,
+            "precision": attenuation.measure_precision, "carousel": carousel.measure, "lyapunov": lyapunov.measure,
+            "controls": controls.measure, "training": learning.measure_training_curves,
         }  # fmt: skip
-        yield from alone[probe].measure(case)
+        yield from alone[probe](case)
 
 
 def forecast(case: Case) -> float:

@@ -156,8 +156,8 @@ def test_backends_are_examined_side_by_side(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(doctor.WorkerProcess, "__init__", start)
     monkeypatch.setattr(impls, "names", lambda: ["null", "numpy", "onnxruntime", "torch"])
-    usable = doctor.processors.usable()[:2]
-    monkeypatch.setattr(doctor.processors, "usable", lambda: usable)
+    usable = doctor.system.usable()[:2]
+    monkeypatch.setattr(doctor.system, "usable", lambda: usable)
     assert len(list(doctor.examine(("cpu",)))) == 4
     assert set(pinned) == {(cpu,) for cpu in usable}
 

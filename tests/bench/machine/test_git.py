@@ -201,8 +201,8 @@ def test_a_revision_of_which_git_does_not_tell_whether_it_is_clean_is_not_measur
 ):
     """Whatever the revision's own code says of itself: it may be older than the question."""
     made = History(tmp_path / "project").with_code()
-    made.numpy_backend.parent.parent.parent.joinpath("bench", "environment.py").write_text(
-        (made.folder / "bench" / "environment.py").read_text()
+    made.numpy_backend.parent.parent.parent.joinpath("bench", "machine", "environment.py").write_text(
+        (made.folder / "bench" / "machine" / "environment.py").read_text()
         + "\ndef git_state(root=ROOT):\n    return {'commit': 'a' * 40, 'committed': None, 'dirty': False}\n"
     )
     commit = made.commit("says that it is always clean")

@@ -101,7 +101,8 @@ def test_every_command_that_measures_can_wait_and_ends_at_once_by_an_interruptio
 UNFINISHED = """
 import sys
 from pathlib import Path
-from bench import environment, plan
+from bench.harness import plan
+from bench.machine import environment
 from results import store
 from results.record import Header
 chosen = plan.make("smoke", ["numpy"])

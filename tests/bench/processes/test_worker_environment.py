@@ -42,8 +42,8 @@ def test_a_worker_starts_and_answers_under_all_of_them(tmp_path: Path):
     program = (
         "import json, os, sys, tempfile\nfrom pathlib import Path\n"
         f"os.environ.update(json.loads({json.dumps(json.dumps(REDIRECTING))}))\n"
-        "from bench import processors\nfrom bench.processes.process import WorkerProcess\n"
-        "worker = WorkerProcess('numpy', processors.usable()[:1], Path(sys.argv[1]))\n"
+        "from bench.machine import system\nfrom bench.processes.process import WorkerProcess\n"
+        "worker = WorkerProcess('numpy', system.usable()[:1], Path(sys.argv[1]))\n"
         "worker.await_start(); print('started'); worker.close()\n"
     )
     answer = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=100)

@@ -115,7 +115,7 @@ def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch
         note(self, name)
 
     fake = FakeNvml(lambda: 1700 if slowed and turn == [slowed] else 1980)
-    monkeypatch.setattr(conditions.nvml, "first_gpu", lambda: (fake, 0))
+    monkeypatch.setattr(conditions.system, "first_gpu", lambda: (fake, 0))
     monkeypatch.setattr(conditions.GpuWatch, "note_turn", noted)
     monkeypatch.setattr(costs, "free_bytes", lambda device: 10**12)
     outcome = compared("pretend_gpu", tmp_path, stages=(2,))

@@ -175,7 +175,7 @@ def test_the_worker_kept_for_a_study_is_replaced_too(misbehaving, fault, tmp_pat
 def test_the_context_is_asked_only_where_the_process_has_one(fake_driver):
     assert cuda_errors.context_error() is None or os.path.exists("/dev/nvidia0")
     driver = (
-        "import ctypes, sys; from bench import cuda_errors\n"
+        "import ctypes, sys; from bench.worker import cuda_errors\n"
         "driver = ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)\n"
         "print(cuda_errors.context_error())\n"  # aborts if it were synchronised: no context is active
         "driver.fake_launch(0, 0); print(cuda_errors.context_error())\n"

@@ -63,10 +63,10 @@ def test_two_replicates_decide_nothing() -> None:
 
 
 def test_figures_are_drawn_of_it_alone() -> None:
-    for figure in (decode_figures, decode_figures):
-        drawn = figure.draw(rows())
+    for draw in (decode_figures.draw_decode, decode_figures.draw_streams):
+        drawn = draw(rows())
         assert drawn is not None and "Attention" in drawn.caption
-        assert figure.draw(rows().assign(study="throughput")) is None
+        assert draw(rows().assign(study="throughput")) is None
 
 
 @pytest.mark.parametrize(("late", "grown", "word"), [(1e-6, 0, "holds"), (1e-5, 0, "fails"), (1e-6, 2**21, "fails")])

@@ -25,6 +25,10 @@ from results.store import Run
 
 SIZES = {("lstm", 64): 4.0, ("rnn", 64): 2.0, ("gru", 64): 3.0, ("rnn", 128): 8.0}
 PARAMETERS = {("lstm", 64): 33280, ("rnn", 64): 8320, ("gru", 64): 24960, ("rnn", 128): 33024}
+CURVES = {
+    "controls": gradients_curves.draw_controls, "layers": gradients_curves.draw_layers,
+    "training": gradients_curves.draw_training, "truncation": gradients_curves.draw_truncation,
+}  # fmt: skip
 
 
 def frame(records: list[Record]) -> pd.DataFrame:
@@ -105,16 +109,10 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
             curves("attenuation", ("log_gradient", "log_weight", "log_input")),
             *(curves("controls", ("log_gradient", "log_input"), network=network) for network in ("residual", "transformer")),
             curves("training", ("log_gradient_after_0", "log_gradient_after_9"), lag=20),
-            *(
-                curves("inputs", ("log_input",), num_layers=gradients_curves, bidirectional=False)
-                for gradients_curves in (1, 2)
-            ),
+            *(curves("inputs", ("log_input",), num_layers=layers, bidirectional=False) for layers in (1, 2)),
         ]
     )
-    drawn = {
-        module.__name__.rpartition(".")[2]: module.draw(found)
-        for module in (gradients_curves, gradients_curves, gradients_curves, gradients_curves)
-    }
+    drawn = {name: draw(found) for name, draw in CURVES.items()}
     drawn |= {"precision": gradients_figures.draw_precision(rounded(24, 25, 26)), "cost": cost_figures.draw(timed())}
     said = {name: drawing.caption for name, drawing in drawn.items() if drawing is not None}
     assert (
@@ -205,5 +203,5 @@ def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studi
 
 def test_without_their_records_there_are_no_figures():
     empty = frame([])
-    for module in (gradients_curves, gradients_curves, gradients_curves, gradients_curves, gradients_figures, cost_figures):
-        assert module.draw(empty) is None
+    for draw in (*CURVES.values(), gradients_figures.draw_precision, cost_figures.draw):
+        assert draw(empty) is None
