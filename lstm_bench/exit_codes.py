@@ -24,7 +24,7 @@ KINDS = (
         "bench.harness.case:InvalidFilter", "bench.harness.session:NothingToResume",
         "bench.studies.quality.sources:InvalidCorpus",
         "bench.studies.matching:Unmatched", "bench.harness.plan:InvalidPlan",
-        "lstm_bench.commands.compare:UnclearSides", "lstm_bench.views.run_summary:InvalidDuration",
+        "lstm_bench.commands.compare:UnclearSides", "lstm_bench.views.duration:InvalidDuration",
         "lstm_bench.import_paths:ForeignPackage", "bench.machine.system:UnsupportedSystem",
         "results.store:StoreError", "analysis:AnalysisError", "bench.regression.revisions:RevisionError",
     )),

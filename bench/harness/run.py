@@ -22,7 +22,6 @@ from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
 from bench.processes import scratch, turns
-from bench.processes import turns as processes_turns
 from bench.processes.code import HERE, Code
 from bench.processes.turns import Reply, Workers, outcome
 from bench.worker import prepare
@@ -160,7 +159,7 @@ class Run:
             count = int(left / per_case) if per_case else 0
             if not count:
                 return "time budget spent"
-            chosen = processes_turns.widest(self.records.values(), count)
+            chosen = turns.widest(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
             for task in tasks:
                 self.listener.expect(task.study, len(self._wanted(task)))

@@ -106,11 +106,10 @@ def run(
     from bench.harness import session
     from bench.machine import system
     from lstm_bench import device_policy, running
-    from lstm_bench.views import progress, run_summary
-    from lstm_bench.views import run_summary as views_run_summary
+    from lstm_bench.views import duration, progress, run_summary
 
     system.require_measuring()
-    budget = views_run_summary.seconds(time_budget) if time_budget else None
+    budget = duration.seconds(time_budget) if time_budget else None
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
             ended, footer = running.measured(

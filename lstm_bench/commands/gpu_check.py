@@ -31,9 +31,8 @@ def gpu_check(
     from bench.machine import environment, system
     from impls import Unavailable
     from lstm_bench import device_policy, exit_codes
+    from lstm_bench.views import duration, progress, run_summary
     from lstm_bench.views import gpu_check as views_gpu_check
-    from lstm_bench.views import progress, run_summary
-    from lstm_bench.views import run_summary as views_run_summary
     from results import store
 
     system.require_measuring()
@@ -60,7 +59,7 @@ def gpu_check(
     counted = Counter(record.status for record in run.records)
     said = f"{counted['ok']} measured, {counted['skipped']} skipped, {counted['failed']} failed"
     note = f"; {footer.note}" if footer.note else ""
-    print(f"{said} in {views_run_summary.spoken(footer.seconds)}{note}", file=sys.stderr)
+    print(f"{said} in {duration.spoken(footer.seconds)}{note}", file=sys.stderr)
     if counted["failed"]:
         sys.exit(1)
 
@@ -69,7 +68,7 @@ def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
     from bench.harness import gpu_plan as gpu_check_plan
     from lstm_bench.views import tables
-    from lstm_bench.views.run_summary import spoken
+    from lstm_bench.views.duration import spoken
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")

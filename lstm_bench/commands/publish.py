@@ -9,7 +9,6 @@ from pathlib import Path
 
 from analysis import AnalysisError
 from analysis.regression import history
-from analysis.regression import history as regression_history
 from analysis.regression.history import Locate
 from bench.machine import environment
 from bench.processes import scratch
@@ -24,7 +23,7 @@ def export(root: Path, repository: Repository, to: Path, locate: Locate = histor
     order = repository.order()
     stamps = repository.git("log", "--first-parent", "--format=%H %ct", "HEAD").splitlines()
     dates = {commit: int(seconds) * 1000 for commit, seconds in (line.split() for line in stamps)}
-    return regression_history.export(history.series(runs, order, locate), runs, dates, to)
+    return history.export(history.series(runs, order, locate), runs, dates, to)
 
 
 def export_and_publish(

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from analysis.regression import history
-from analysis.regression import history as regression_history
 from bench.processes.code import ROOT
 from bench.regression.revisions import Repository
 from lstm_bench.commands import tracking
@@ -102,7 +101,7 @@ def test_files_become_points_once_and_share_no_line_with_ours(tmp_path: Path):
     findings = tracking.findings(series)
     assert {finding.first for finding in findings} == {names[6]} and {finding.confirm for finding in findings} == {None}
     dates = dict.fromkeys(names, 0)
-    assert len(regression_history.export(series, history.read(root), dates, tmp_path / "asv")) == 12
+    assert len(history.export(series, history.read(root), dates, tmp_path / "asv")) == 12
 
 
 @pytest.mark.parametrize("state", [{"dirty": True}, {}], ids=["uncommitted", "not known to be committed"])

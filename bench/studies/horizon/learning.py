@@ -12,7 +12,8 @@ from torch import Tensor
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.horizon import tasks
-from bench.studies.horizon.tasks import Task, draw
+from bench.studies.horizon.draws import draw
+from bench.studies.horizon.tasks import Task
 from bench.studies.horizon.training import Networks
 from results.record import Measurement
 

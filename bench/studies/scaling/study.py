@@ -37,11 +37,10 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
         yield from equal_cost.measure(backend, case)
         return
     from bench.worker import memory, prepare
-    from bench.worker import memory as worker_memory
 
     yield from memory.measure_memory(backend, case)
     if case.spec.device == "cuda":
-        yield from worker_memory.measure_energy(prepare.load(case, backend))
+        yield from memory.measure_energy(prepare.load(case, backend))
 
 
 def measured_alone(case: Case) -> bool:

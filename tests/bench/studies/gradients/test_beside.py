@@ -11,7 +11,6 @@ import impls
 from bench.gpu_check import emulated
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import attenuation, cells, controls, inits, segments
-from bench.studies.gradients import segments as gradients_segments
 from bench.studies.horizon import learning
 from impls import Batch, GRUSpec, LSTMSpec, RNNSpec, Spec, UnknownName, backends
 
@@ -145,7 +144,7 @@ def test_segments_are_short_enough_for_float16(monkeypatch):
     wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}["log_input"]
     found = next(each for each in segments.measure("torch", opened) if each.metric == "log_input")
     assert not found.notes and np.array(found.samples) == pytest.approx(wanted, abs=0.02)
-    monkeypatch.setattr(gradients_segments, "SHORT_SEGMENT_STEPS", gradients_segments.SEGMENT_STEPS)
+    monkeypatch.setattr(segments, "SHORT_SEGMENT_STEPS", segments.SEGMENT_STEPS)
     found = next(each for each in segments.measure("torch", opened) if each.metric == "log_input")
     assert found.notes or np.abs(np.array(found.samples) - wanted).max() > 0.05
 

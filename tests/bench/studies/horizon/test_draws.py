@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bench.studies.horizon import tasks
-from bench.studies.horizon.tasks import ALPHABET, COPIED, draw
+from bench.studies.horizon.draws import draw
+from bench.studies.horizon.tasks import ALPHABET, COPIED
 from impls import UnknownName
 
 LAGS = (4, 5, 9, 10, 33)

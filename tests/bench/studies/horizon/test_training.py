@@ -7,7 +7,7 @@ import torch
 
 from bench.studies.gradients import cells
 from bench.studies.horizon import tasks, training
-from bench.studies.horizon.tasks import draw
+from bench.studies.horizon.draws import draw
 from bench.studies.horizon.training import LARGEST_NORM, Networks
 from impls import GRUSpec, LSTMSpec, RNNSpec
 

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from bench.studies.context import study as context_study
 from bench.studies.context import windows
-from bench.studies.context import windows as context_windows
 from bench.studies.quality import losses
 from bench.studies.quality import model as quality_model
 from bench.studies.quality import study as quality_study
@@ -113,7 +112,7 @@ def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPat
     for measure, case in (
         (losses.measure, small),
         (windows.measure_windows, of_context),
-        (context_windows.measure_recall, of_recall),
+        (windows.measure_recall, of_recall),
     ):
         assert next(iter(measure(case))).notes[-1:] == ("said",)
     monkeypatch.undo()
