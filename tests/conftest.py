@@ -1,14 +1,14 @@
-"""A device lock for each test: nothing is timed here, and test suites may run side by side."""
+"""A device lock for this test run: nothing is timed here, and test runs may go side by side."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from bench import lock
 
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lock.FOLDER_VARIABLE, str(tmp_path))
+@pytest.fixture(autouse=True, scope="session")
+def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSTM_BENCH_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        yield

@@ -71,7 +71,7 @@ def test_what_is_to_be_said_of_the_machine_is_said_once_the_device_is_ours(tmp_p
     ("bisect", "HEAD~1", "HEAD", "--suite", "smoke"), ("certify", "--suite", "smoke"), ("gpu-check", "--emulate"),
 ], ids=" ".join)  # fmt: skip
 def test_every_command_that_measures_can_wait_and_ends_at_once_by_an_interruption(command: tuple[str, ...], tmp_path: Path):
-    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    variables = os.environ | {lock.FOLDER_VARIABLE: str(tmp_path)}
     out = tmp_path / "out"
     if "--resume" in command:  # the header alone of a run that was interrupted
         run = subprocess.run(
@@ -117,7 +117,7 @@ def test_a_run_that_waits_measures_when_the_other_has_ended(tmp_path: Path):
         command = ["run", "smoke", "--backend", "numpy", "--where", "phase=step", "--out", str(tmp_path / "out"), "--wait"]
         answer = subprocess.run(
             [sys.executable, "-m", "lstm_bench", *command], capture_output=True, text=True, timeout=120,
-            env=os.environ | {"TMPDIR": str(tmp_path)},
+            env=os.environ | {lock.FOLDER_VARIABLE: str(tmp_path)},
         )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.count("waiting until it ends") == 1 and Path(answer.stdout.strip()).is_file()
@@ -164,6 +164,7 @@ def test_what_is_not_our_lock_is_named_and_not_touched(tmp_path: Path, put):
 
 def test_the_lock_is_in_one_place_whatever_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(lock.FOLDER_VARIABLE, str(tmp_path))
     assert lock.FOLDER == "/tmp"
     with lock.device_lock("cpu"):
         assert (tmp_path / "lstm-bench-cpu.lock").is_file(), "where LSTM_BENCH_LOCKS says"
