@@ -29,6 +29,7 @@ check: $(DEV_READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Darwin
 	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Windows
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.layout
 
 $(READY): pyproject.toml constraints.txt install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'

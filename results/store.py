@@ -150,14 +150,14 @@ def create(root: Path, header: Header, numbered: bool = True) -> Writer:
         named = header if number == 1 else replace(header, run=f"{header.run}-{number}")
         path = new_path(root, named)
         try:
-            return _born(path, named)
+            return _create_atomically(path, named)
         except FileExistsError:
             if not numbered:
                 raise NameTaken(f"{path} is there already") from None
     raise AssertionError("numbers do not end")
 
 
-def _born(path: Path, header: Header) -> Writer:
+def _create_atomically(path: Path, header: Header) -> Writer:
     """Held by its part's name, which only one process can have, until the first line is on disk."""
     part = path.with_suffix(".part")
     try:

@@ -35,7 +35,7 @@ RULES = {
     "gaussian:1.5": ("as PyTorch, recurrent weights N(0, 1.5²/H)", "Sompolinsky, Crisanti & Sommers 1988, for an RNN"),
     "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
 }  # fmt: skip
-FADED, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
+DECAY_THRESHOLD, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
 LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
 
 
@@ -44,7 +44,7 @@ def of_machine(sections: Sequence[Section]) -> Table:
     runs = [run for section in sections for run in section.runs]
     newest_first = sorted(runs, key=lambda run: (weight(run.header), run.header.started), reverse=True)
     parts = []
-    for selection in (FADED, CAROUSEL, LEARNT):
+    for selection in (DECAY_THRESHOLD, CAROUSEL, LEARNT):
         rows = [quantities.select(section.series, selection) for section in sections if "probe" in section.series]
         keys = [identity(run.header) for run in newest_first]
         named = [key for key in keys if any((part["run_key"] == key).any() for part in rows)]
@@ -57,8 +57,8 @@ def table(series: pd.DataFrame) -> Table:
 
     Each number at the hidden size at which most initialisations were measured; its column says which.
     """
-    widths = {of: _usual_width(quantities.select(series, of)) for of in (FADED, CAROUSEL, LEARNT)}
-    known = {init for of in (FADED, LEARNT) for init in quantities.select(series, of).get("init", ())}
+    widths = {of: _usual_width(quantities.select(series, of)) for of in (DECAY_THRESHOLD, CAROUSEL, LEARNT)}
+    known = {init for of in (DECAY_THRESHOLD, LEARNT) for init in quantities.select(series, of).get("init", ())}
     faded, carousel, learnt = (f"H = {width}" if width else "" for width in widths.values())
     faded_steps, learnt_steps = (f"steps, {hint}" if hint else "" for hint in (faded, learnt))
     columns = (
@@ -69,7 +69,9 @@ def table(series: pd.DataFrame) -> Table:
     found = []
     for init in (init for init in RULES if init in known):
         at = {of: f"{of},init={init},hidden_size={width}" for of, width in widths.items()}
-        horizon, half_life = (_cell(name, quantities.estimate(name, series, at[FADED])) for name in ("horizon", "half_life"))
+        horizon, half_life = (
+            _cell(name, quantities.estimate(name, series, at[DECAY_THRESHOLD])) for name in ("horizon", "half_life")
+        )
         lag = _cell("learnable_lag", quantities.estimate("learnable_lag", series, at[LEARNT]))
         stayed = _cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, at[CAROUSEL]))
         rule, source = RULES[init]

@@ -8,14 +8,14 @@ import numpy as np
 
 import impls
 from bench.gpu_check.items import Found, Part
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from bench.studies.goal.study import BATCHES, DTYPES, HIDDEN, STEPS
 from impls import Batch, LSTMSpec
 from impls.frameworks.torch.network import Network
 from results.record import Measurement
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     """Small sizes first, since time may run out."""
     for hidden in HIDDEN[: 1 if station.emulated else None]:
         for batch in BATCHES[: 1 if station.emulated else None]:
@@ -24,7 +24,7 @@ def parts(station: Station) -> Iterator[Part]:
                 yield Part(f"H{hidden}-B{batch}-{dtype}", sizes)
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     """Values are zero: no time is taken, and the choice depends on sizes alone."""
     sizes = next(part.parameters for part in parts(station) if part.key == key)
     hidden, batch = sizes["hidden_size"], sizes["batch"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.gpu_check.items import Found, Part
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from bench.harness.case import Case
 from bench.worker import agreement
 from impls import LSTMSpec
@@ -27,7 +27,7 @@ EMULATED = (
 DTYPES = {"Bfloat16": "bfloat16", "Float16": "float16", "Tensorfloat32": "tensorfloat32"}
 
 
-def configurations(station: Station) -> Iterator[tuple[str, LSTMSpec, Plan]]:
+def configurations(station: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan]]:
     """The name of a configuration, a network that uses it, and the plan that runs it."""
     device = "cpu" if station.emulated else "cuda"
     for memory in MEMORIES:
@@ -57,7 +57,7 @@ def configurations(station: Station) -> Iterator[tuple[str, LSTMSpec, Plan]]:
                         yield f"{key}-both", _network(row.hidden, dtype, device, both=True), plan
 
 
-def streams(station: Station) -> Iterator[tuple[str, Stream]]:
+def streams(station: DeviceContext) -> Iterator[tuple[str, Stream]]:
     """The name and the cut of every shipped way to stream a stack of two layers."""
     for dtype in ("float32", "bfloat16", "float16"):
         for cluster in CLUSTERS if not station.target.startswith("sm_8") else (1,):
@@ -74,7 +74,7 @@ def _plan(design: str, dtype: str, memory: Memory, **rest) -> Plan:
     return Plan(design, getattr(torch, stored), memory, "asked for", **rest)  # pyright: ignore[reportArgumentType]
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for key, spec, plan in configurations(station):
         if not station.emulated or key in EMULATED:
             yield Part(
@@ -86,13 +86,13 @@ def parts(station: Station) -> Iterator[Part]:
             yield Part(key, sizes | {"cluster": cut.cluster, "columns": cut.columns})
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     """The largest error of any array, as a share of what is allowed. Raises `Disagreement` where it is more than all."""
     share, words = _streamed(station, key) if key.startswith("stream") else _trained(station, key)
     return Found((Measurement("error_share", "of what is allowed", (share,)),), station.provenance() | {"plan": words})
 
 
-def _trained(station: Station, key: str) -> tuple[float, str]:
+def _trained(station: DeviceContext, key: str) -> tuple[float, str]:
     spec, plan = next((spec, plan) for name, spec, plan in configurations(station) if name == key)
     case = Case(spec, STEPS, BATCH, "forward_backward", ragged=True, initial_state=True)
     params, batch = case.data()
@@ -101,7 +101,7 @@ def _trained(station: Station, key: str) -> tuple[float, str]:
     return agreement.check_against(agreement.answer(network, case), case), plan.words()
 
 
-def _streamed(station: Station, key: str) -> tuple[float, str]:
+def _streamed(station: DeviceContext, key: str) -> tuple[float, str]:
     """All tokens in one launch."""
     cut = next(cut for name, cut in streams(station) if name == key)
     dtype = str(cut.dtype).removeprefix("torch.")

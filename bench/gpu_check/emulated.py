@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "emulated_backend"
 BACKEND = "cuda_emulated"
 
 
-def reveal() -> None:
+def register_emulated_backend() -> None:
     """Emulated runs alone do this: nobody is to time the emulation by accident."""
     known = [path for path in os.environ.get("LSTM_BENCH_BACKENDS", "").split(os.pathsep) if path]
     if str(FOLDER) not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part, assumption
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from impls.cuda import microbenchmarks
 from results.record import Measurement
 
@@ -14,7 +14,7 @@ PAYLOADS = (1, 8)  # 16-byte words a block: 8 are h of H = 1024, B = 8 in 16 bit
 REPEATS, STEPS = 5, 1000
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for way in microbenchmarks.WAYS:
         for payload in PAYLOADS[: 1 if station.emulated else None]:
             assumed = assumption(
@@ -23,7 +23,7 @@ def parts(station: Station) -> Iterator[Part]:
             yield Part(f"{way.lower()}-{payload * 16}B", {"way": way, "payload": payload} | assumed)
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     way, payload = next((p.parameters["way"], p.parameters["payload"]) for p in parts(station) if p.key == key)
     steps, threads = (4, 32) if station.emulated else (STEPS, microbenchmarks.GRID_THREADS)
     cycles = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from results.record import EMULATED_METRIC, Measurement
 
 if TYPE_CHECKING:
-    from bench.gpu_check.station import Station
+    from bench.gpu_check.station import DeviceContext
 
 STUDY = "gpu_"  # what the records of an item begin their study's name with
 EMULATED_UNIT = "emulated"  # none is a number of a GPU
@@ -75,14 +75,14 @@ def assumption(constant: str, written_in: str, assumed: float, takes: str) -> di
     return {"constant": constant, "written_in": written_in, "assumed": assumed, "takes": takes}
 
 
-def parts(name: str, station: Station) -> list[dict[str, Any]]:
+def parts(name: str, station: DeviceContext) -> list[dict[str, Any]]:
     """Every part of an item, as plain values."""
     found: Iterable[Part] = importlib.import_module(f"bench.gpu_check.{name}").parts(station)
     device = {"device": "cpu" if station.emulated else "cuda"}
     return [asdict(replace(part, parameters=device | part.parameters)) for part in found]
 
 
-def measure(name: str, station: Station, key: str) -> dict[str, Any]:
+def measure(name: str, station: DeviceContext, key: str) -> dict[str, Any]:
     """One part's measurements and provenance; under the emulation no metric keeps the name it has on a GPU."""
     found: Found = importlib.import_module(f"bench.gpu_check.{name}").measure(station, key)
     measurements, provenance = found.measurements, dict(found.provenance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part, assumption
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from bench.worker.prepare import Skip
 from impls.cuda import microbenchmarks
 from impls.cuda.runtime.kernels import Kernel
@@ -16,7 +16,7 @@ from results.record import Measurement
 PLAN = "impls/cuda/select/plan.py"
 
 
-def configurations(station: Station) -> Iterator[tuple[Part, Kernel]]:
+def configurations(station: DeviceContext) -> Iterator[tuple[Part, Kernel]]:
     for storage, rows in SHIPPED.items():
         for row in rows:
             kernels = [("forward", s, s.forward_kernel()) for s in row.forward(storage)]
@@ -34,17 +34,17 @@ def _assumed(cluster: int) -> dict[str, object]:
     return assumption(f"RESIDENT_CLUSTERS[{cluster}]", PLAN, RESIDENT_CLUSTERS[cluster], "least")
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     require_clusters(station)
     yield from (part for part, _ in configurations(station))
 
 
-def require_clusters(station: Station) -> None:
+def require_clusters(station: DeviceContext) -> None:
     if station.target.startswith("sm_8"):
         raise Skip(f"not measured: thread-block clusters need compute capability 9.0, and this GPU is {station.target}")
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     kernel = next(kernel for part, kernel in configurations(station) if part.key == key)
     count = float(station.resident_clusters(kernel))
     return Found((Measurement("resident_clusters", "clusters", (count,)),), station.provenance())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bench.gpu_check.items import Found, Part
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from bench.harness.case import Case
 from bench.worker import agreement
 from bench.worker.prepare import Skip
@@ -31,13 +31,13 @@ State = tuple[Tensor, Tensor]
 Call = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for dtype in DTYPES[: 1 if station.emulated else None]:
         for way in WAYS:
             yield Part(f"{way}-{dtype}", {"way": way, "dtype": dtype})
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     """The largest error of outputs, states or gradients, as a share of what is allowed."""
     way, dtype = key.split("-")
     if station.emulated and way in OF_A_GPU:

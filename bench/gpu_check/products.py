@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from impls.cuda import microbenchmarks
 from impls.cuda.select.plan import FLOPS_PER_CYCLE
 from results.record import Measurement
@@ -16,7 +16,7 @@ WARPS, REPEATS, ROUNDS = 8, 5, 2048
 PEAK_FLOPS = 4096  # a cycle and multiprocessor in 16 bits, the constant of the floors in docs/cuda.md
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for storage in microbenchmarks.MULTIPLIED:
         share = storage.per_word / 2  # tf32 at half of the 16-bit rate
         for chains in microbenchmarks.CHAINS[: 1 if station.emulated else None]:
@@ -30,7 +30,7 @@ def parts(station: Station) -> Iterator[Part]:
                        sizes | assumption(name, "docs/cuda.md", PEAK_FLOPS * share, "greatest"))  # fmt: skip
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     parameters = next(part.parameters for part in parts(station) if part.key == key)
     storage = next(storage for storage in microbenchmarks.MULTIPLIED if storage.name.lower() == parameters["dtype"])
     chains, columns = parameters.get("chains", 1), parameters.get("columns", 0)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part
-from bench.gpu_check.station import Station, open_station
+from bench.gpu_check.station import DeviceContext, open_station
 from bench.worker.prepare import Rejected, Skip
 from results.record import Measurement
 
@@ -21,12 +21,12 @@ FOUND = 9  # the exit code that the tool is asked for where it has found somethi
 SECONDS = 35.0
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for tool in TOOLS:
         yield Part(tool, {"tool": tool})
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     if station.emulated:
         raise Skip("not measured: compute-sanitizer watches a GPU; the emulation checks memory and its order by itself")
     if shutil.which(TOOL) is None:

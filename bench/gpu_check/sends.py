@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN, require_clusters
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from impls.cuda import microbenchmarks
 from impls.cuda.select.plan import EXCHANGE_CYCLES, INGRESS_BYTES
 from results.record import Measurement
@@ -14,7 +14,7 @@ from results.record import Measurement
 REPEATS, TRIPS, STEPS = 5, 1000, 1000
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     require_clusters(station)
     small, large = microbenchmarks.INGRESS_PAYLOADS
     for cluster in microbenchmarks.CLUSTERS[: 2 if station.emulated else None]:
@@ -25,7 +25,7 @@ def parts(station: Station) -> Iterator[Part]:
         yield Part(f"ingress-C{cluster}-{large * 16}B", {"cluster": cluster, "payload": large // cluster} | ingress)
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     part = next(part for part in parts(station) if part.key == key)
     cluster, payload = part.parameters["cluster"], part.parameters["payload"]
     bench = station.bench

@@ -19,7 +19,7 @@ IMAGINED_MULTIPROCESSORS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class DeviceContext:
     """target: the architecture that is compiled for. multiprocessors: of the GPU; of an imagined one under the emulation."""
 
     bench: Bench
@@ -38,16 +38,16 @@ class Station:
         return {"ran": "emulation" if self.emulated else "cuda", "on": where, "target": self.target}
 
 
-def open_station(emulated: bool) -> Station:
+def open_station(emulated: bool) -> DeviceContext:
     """Raises `Unavailable` where there is neither."""
     if emulated:
         os.environ[ops.EMULATE] = "1"  # the operators too
         torch.use_deterministic_algorithms(True)  # fills empty tensors with NaN: what a kernel leaves out is seen
-        return Station(Bench(Emulation(), torch.device("cpu")), True, "sm_90a", IMAGINED_MULTIPROCESSORS)
+        return DeviceContext(Bench(Emulation(), torch.device("cpu")), True, "sm_90a", IMAGINED_MULTIPROCESSORS)
     if reason := driver.missing():
         raise Unavailable(reason)
     compiler_version()
     device = torch.device("cuda", torch.cuda.current_device())
     properties = torch.cuda.get_device_properties(device)
     target = architecture(torch.cuda.get_device_capability(device))
-    return Station(Bench(driver.Driver(), device), False, target, properties.multi_processor_count)
+    return DeviceContext(Bench(driver.Driver(), device), False, target, properties.multi_processor_count)

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from bench.harness.case import Case
 from bench.worker.prepare import Skip
 from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample
@@ -35,7 +35,7 @@ EMULATED_SIZES = {"memory": ((16, 2),), "step": ((16, 1),)}
 Calls = Mapping[str, Callable[[], object]]
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     sizes = EMULATED_SIZES if station.emulated else {"memory": MEMORY_SIZES, "step": STEP_SIZES}
     for what, pairs in sizes.items():
         for hidden, batch in pairs:
@@ -46,7 +46,7 @@ def parts(station: Station) -> Iterator[Part]:
         yield Part("pointwise", {"what": "pointwise"} | assumption("POINTWISE_CYCLES", PLAN, POINTWISE_CYCLES, "greatest"))
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     part = next(part.parameters for part in parts(station) if part.key == key)
     if part["what"] == "pointwise":
         return Found((Measurement("pointwise", "cycle", _pointwise(station)),), station.provenance())
@@ -55,7 +55,7 @@ def measure(station: Station, key: str) -> Found:
     return Found(tuple(Measurement(f"time_{name}", "s", values) for name, values in seconds.items()), station.provenance())
 
 
-def _in_turns(station: Station, calls: Calls) -> dict[str, tuple[float, ...]]:
+def _in_turns(station: DeviceContext, calls: Calls) -> dict[str, tuple[float, ...]]:
     """Seconds a call, the contenders taking turns sample by sample."""
     make = WallClock if station.emulated else CudaEventClock
     clocks = {name: make(call, lambda: None) for name, call in calls.items()}  # type: ignore[arg-type]
@@ -67,14 +67,14 @@ def _in_turns(station: Station, calls: Calls) -> dict[str, tuple[float, ...]]:
     return {name: tuple(values) for name, values in samples.items()}
 
 
-def _case(station: Station, hidden: int, batch: int, phase: str, layers: int = 1) -> Case:
+def _case(station: DeviceContext, hidden: int, batch: int, phase: str, layers: int = 1) -> Case:
     device = "cpu" if station.emulated else "cuda"
     spec = LSTMSpec(hidden, hidden, num_layers=layers, dtype="bfloat16", device=device)
     steps = 1 if phase == "step" else 3 if station.emulated else STEPS
     return Case(spec, steps, batch, phase)  # type: ignore[arg-type]
 
 
-def _network(station: Station, case: Case, memory: Memory = "saved", one_launch: bool = False) -> Network:
+def _network(station: DeviceContext, case: Case, memory: Memory = "saved", one_launch: bool = False) -> Network:
     params, batch = case.data()
     hidden, layers = case.spec.hidden_size, case.spec.num_layers
     capability = (9, 0) if station.emulated else torch.cuda.get_device_capability()
@@ -85,27 +85,27 @@ def _network(station: Station, case: Case, memory: Memory = "saved", one_launch:
     return Network(case.spec, params, batch, plan, station.bench.launcher, station.bench.device, stream)  # type: ignore[arg-type]
 
 
-def _resident(station: Station):
+def _resident(station: DeviceContext):
     return None if station.emulated else driver.resident_clusters
 
 
-def _memory(station: Station, hidden: int, batch: int) -> Calls:
+def _memory(station: DeviceContext, hidden: int, batch: int) -> Calls:
     case = _case(station, hidden, batch, "forward_backward")
     return {memory: _training(station, _network(station, case, memory)) for memory in MEMORIES}
 
 
-def _training(station: Station, network: Network) -> Callable[[], None]:
+def _training(station: DeviceContext, network: Network) -> Callable[[], None]:
     """From a CUDA graph where a kernel is launched for every time step, which the host could not keep up with."""
     graphed = not station.emulated and network.plan.design != "cluster"
     return network.capture("forward_backward") if graphed else network.forward_backward
 
 
-def _step(station: Station, hidden: int, batch: int) -> Calls:
+def _step(station: DeviceContext, hidden: int, batch: int) -> Calls:
     case = _case(station, hidden, batch, "step", layers=2)
     return {"one_launch": _network(station, case, one_launch=True).step, "by_layer": _network(station, case).step}
 
 
-def _packed(station: Station, hidden: int, batch: int) -> Calls:
+def _packed(station: DeviceContext, hidden: int, batch: int) -> Calls:
     """Half of the tokens are padding. The same module reads them padded and packed."""
     case = _case(station, hidden, batch, "forward")
     params, data = case.data()
@@ -123,7 +123,7 @@ def _packed(station: Station, hidden: int, batch: int) -> Calls:
     return {"padded": lambda: call(x), "packed": lambda: call(packed)}
 
 
-def _pointwise(station: Station) -> tuple[float, ...]:
+def _pointwise(station: DeviceContext) -> tuple[float, ...]:
     """Cycles of a step of the smallest cluster kernel, less those of its products: what gates and exchange with itself take."""
     shape = Shape(BFLOAT16, 64, 1)
     plan = Plan("cluster", torch.bfloat16, "saved", "asked for", shape, shape)

@@ -122,7 +122,7 @@ class Case:
         lengths[1:2] = 1
         return lengths
 
-    def shrunk(self) -> Case:
+    def reduced_for_validation(self) -> Case:
         """The same network on few short sequences, for checking answers: at most 12 steps of 32 sequences.
 
         In 16 bits of 3 sequences: NumPy, whose naive error bounds the backend's, has no fast product for them.

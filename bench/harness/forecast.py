@@ -57,7 +57,7 @@ def _of_study(plan: Plan, name: str) -> float | None:
 def _asked(plan: Plan, name: str, case: Case) -> list[str]:
     """The backends that a case will be put to."""
     backends = plan.measured_on(name, case)
-    return [each for each in backends if each == study.REFERENCE or not prepare.refusal_unasked(case, each)]
+    return [each for each in backends if each == study.REFERENCE or not prepare.static_unsupported_reason(case, each)]
 
 
 def statement(plan: Plan) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class RunPaths:
     """corpus: None where none was named. checkpoints: a folder of the run, gone when the run is finished; None for none."""
 
     corpus: Path | None = None
@@ -17,20 +17,20 @@ class Places:
         return {name: str(path) for name, path in (("corpus", self.corpus), ("checkpoints", self.checkpoints)) if path}
 
     @staticmethod
-    def from_dict(values: dict[str, str]) -> Places:
-        return Places(**{name: Path(path) for name, path in values.items()})
+    def from_dict(values: dict[str, str]) -> RunPaths:
+        return RunPaths(**{name: Path(path) for name, path in values.items()})
 
 
-NOWHERE = Places()
-_here = NOWHERE
+NO_PATHS = RunPaths()
+_here = NO_PATHS
 
 
-def here() -> Places:
+def here() -> RunPaths:
     """Those of this process."""
     return _here
 
 
-def settle(places: Places) -> None:
+def settle(places: RunPaths) -> None:
     """Say once where they are: a worker does before it measures."""
     global _here
     _here = places

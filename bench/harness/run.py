@@ -16,7 +16,7 @@ from bench.gpu_check import emulated
 from bench.gpu_check.items import ITEMS
 from bench.harness import check_groups, standalone, study
 from bench.harness.case import Case
-from bench.harness.paths import Places
+from bench.harness.paths import RunPaths
 from bench.harness.plan import MACHINE, Plan, Task
 from bench.machine import system
 from bench.machine.conditions import Watch
@@ -85,7 +85,7 @@ class Run:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
         self.started = time.monotonic()
         if self.plan.emulated:
-            emulated.reveal()
+            emulated.register_emulated_backend()
         for record in self.finished:
             self._remember(record)
         self._announce()
@@ -179,7 +179,7 @@ class Run:
                     name
                     for task in (*begin, *tasks)
                     for name in self._wanted(task)
-                    if not prepare.refusal_unasked(task.case, name)
+                    if not prepare.static_unsupported_reason(task.case, name)
                 }
                 workers.start(asked & set(group))
                 for task in begin:
@@ -262,7 +262,7 @@ class Run:
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
         self.listener.doing("each case in a process of its own")
-        outcomes = standalone.measure(jobs, slots, cache, self.code, Places(self.corpus, self.checkpoints))
+        outcomes = standalone.measure(jobs, slots, cache, self.code, RunPaths(self.corpus, self.checkpoints))
         with contextlib.closing(outcomes):
             for one in outcomes:
                 self._record(_of_task(*one, self._marks))
@@ -342,7 +342,7 @@ def _measured_alone(record: Record) -> bool:
 
 def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
     """The backends that need not be started to know that they refuse the task."""
-    reasons = {name: prepare.refusal_unasked(task.case, name) for name in backends if name != study.REFERENCE}
+    reasons = {name: prepare.static_unsupported_reason(task.case, name) for name in backends if name != study.REFERENCE}
     return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
 
 

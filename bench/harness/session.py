@@ -14,7 +14,7 @@ from bench.harness.plan import TEXT, Plan
 from bench.harness.run import Interrupted, Listener, Run
 from bench.machine import environment
 from bench.machine.lock import device_lock
-from bench.processes.code import HERE, Code, Introduction
+from bench.processes.code import HERE, Code, SourceInfo
 from bench.studies.quality.sources import InvalidCorpus, corpus_name, of_file
 from results import store
 from results.record import Footer, Header
@@ -34,7 +34,7 @@ def start(
     root: Path,
     listener: Listener,
     code: Code = HERE,
-    said: Introduction | None = None,
+    said: SourceInfo | None = None,
     corpus: Path | None = None,
     after: Iterable[Header] = (),
 ) -> tuple[Path, Footer]:
@@ -127,15 +127,15 @@ def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus
             writer.close()
 
 
-def same(header: Header, plan: Plan, said: Introduction) -> bool:
+def same(header: Header, plan: Plan, said: SourceInfo) -> bool:
     """Whether a run asked the same on the same machine with the same software."""
     return _identity(header) == _identity(said) and Plan.from_dict(header.plan) == plan
 
 
-def _identity(said: Header | Introduction) -> dict[str, Any]:
+def _identity(said: Header | SourceInfo) -> dict[str, Any]:
     return {"machine": said.machine, "protocol": said.protocol} | environment.continues(said.environment)
 
 
-def _introduction(plan: Plan) -> Introduction:
+def _introduction(plan: Plan) -> SourceInfo:
     described = environment.describe(plan.threads)
-    return Introduction(environment.PROTOCOL, environment.machine_name(described), described, [])
+    return SourceInfo(environment.PROTOCOL, environment.machine_name(described), described, [])

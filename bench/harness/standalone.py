@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from bench.harness import study
-from bench.harness.paths import NOWHERE, Places
+from bench.harness.paths import NO_PATHS, RunPaths
 from bench.harness.plan import Task
 from bench.machine.conditions import Watch
 from bench.processes.code import HERE, Code
@@ -53,7 +53,7 @@ def measure(
     slots: Sequence[Sequence[int]],
     cache: Path,
     code: Code = HERE,
-    places: Places = NOWHERE,
+    places: RunPaths = NO_PATHS,
 ) -> Generator[Outcome, None, None]:
     """Yields outcomes as they come, one job at a time in each slot, a slot being the processors its worker may use.
 
@@ -85,7 +85,7 @@ def _one(
     cache: Path,
     live: set[WorkerProcess],
     code: Code,
-    places: Places,
+    places: RunPaths,
 ) -> Outcome:
     slot, chosen = free.get(), study.get(task.study)
     started, clock = time.time(), time.monotonic()

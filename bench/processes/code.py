@@ -155,7 +155,7 @@ class RevisionBackends:
 def link_harness(root: Path, folder: Path) -> Path:
     """Link the packages that a worker runs into `folder`, so that nothing else beside them comes before the user's."""
     folder.mkdir(exist_ok=True)
-    for package in environment.ROOMS:
+    for package in environment.PACKAGES:
         (folder / package).symlink_to(root / package, target_is_directory=True)
     return folder
 
@@ -251,7 +251,7 @@ class Code:
         own = {} if self.backends is None else self.backends.variables()
         return own | {"PYTHONPATH": self.python_path}
 
-    def introduce(self, threads: int) -> Introduction:
+    def describe_source(self, threads: int) -> SourceInfo:
         """What the code says of itself and of the machine, in a process of its own.
 
         Raises `CodeFails`, also where what would run is another's code. Which host this is and which code, by its commit and
@@ -259,7 +259,7 @@ class Code:
         """
         if self.backends is not None and (problem := self.backends.problem()):
             raise CodeFails(problem)
-        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.ROOMS]
+        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.PACKAGES]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
         variables = environment.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
@@ -275,7 +275,7 @@ class Code:
         described = values["environment"]
         described |= {"host": environment.host()} | self._identity(described)
         self._check_commit(described["git"])
-        return Introduction(**values)
+        return SourceInfo(**values)
 
     def _identity(self, described: dict[str, Any]) -> dict[str, Any]:
         """Which code was measured, and by which harness where that is not the same."""
@@ -304,7 +304,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Introduction:
+class SourceInfo:
     """The protocol this code measures by, the machine as it names it, its environment, and the backends it has."""
 
     protocol: int

@@ -24,7 +24,7 @@ from bench.machine import environment, system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
 from bench.processes import scratch, turns
-from bench.processes.code import Code, Introduction
+from bench.processes.code import Code, SourceInfo
 from bench.processes.process import WorkerProcess
 from bench.processes.turns import Reply, Workers
 from results import store
@@ -54,7 +54,7 @@ PACES: dict[str, Pace] = {
 }
 
 
-class Question(NamedTuple):
+class PairedCase(NamedTuple):
     """One case, and the backend that each side runs it with."""
 
     study: str
@@ -75,14 +75,14 @@ class Pairs:
     writers: Mapping[Side, Writer]
     listener: Listener
     records: dict[Side, dict[tuple[str, str, str, int], Record]] = field(default_factory=lambda: {side: {} for side in SIDES})
-    disturbed: Counter[tuple[Question, int]] = field(default_factory=Counter)
+    disturbed: Counter[tuple[PairedCase, int]] = field(default_factory=Counter)
     busy_seconds: float = 0.0
 
     @property
     def cpus(self) -> tuple[int, ...]:
         return system.usable()[: self.plan.threads]
 
-    def measure(self, wanted: Mapping[Question, Sequence[int]]) -> None:
+    def measure(self, wanted: Mapping[PairedCase, Sequence[int]]) -> None:
         """Measure the pairs with these numbers that are not measured yet, one number after the other, cases shuffled.
 
         A case that failed or was refused on either side is not asked again; a pair that the machine disturbed is, twice.
@@ -94,14 +94,14 @@ class Pairs:
                 for group in _by_backends(asked):
                     self._one_after_the_other(group, number)
 
-    def open(self, question: Question, number: int) -> bool:
+    def open(self, question: PairedCase, number: int) -> bool:
         """Whether this pair can still be measured."""
         return not self.out(question) and any(
             (record := self.records[side].get(self._key(question, side, number))) is None or record.status != "ok"
             for side in SIDES
         )
 
-    def out(self, question: Question) -> bool:
+    def out(self, question: PairedCase) -> bool:
         """Whether either side failed or refused the case, or a pair of it was disturbed too often."""
         return any(
             record.status != "ok" and not (record.kind == "unstable" and self._may_try(question, record.replicate))
@@ -110,13 +110,13 @@ class Pairs:
             if record.task[:3] == self._key(question, side, 0)[:3]
         )
 
-    def _may_try(self, question: Question, number: int) -> bool:
+    def _may_try(self, question: PairedCase, number: int) -> bool:
         return self.disturbed[question, number] < TRIES
 
     def remember(self, side: Side, records: Iterable[Record]) -> None:
         self.records[side] |= {record.task: record for record in records}
 
-    def _one_after_the_other(self, questions: Sequence[Question], number: int) -> None:
+    def _one_after_the_other(self, questions: Sequence[PairedCase], number: int) -> None:
         """One pair of workers for questions that share their backends."""
         order = suites.order(SIDES, number)
         with scratch.folder() as cache:
@@ -132,23 +132,23 @@ class Pairs:
                 self._apart(timed, number, order, folders)
 
     def _together(
-        self, questions: Sequence[Question], number: int, order: Sequence[Side], folders: Mapping[Side, Path]
+        self, questions: Sequence[PairedCase], number: int, order: Sequence[Side], folders: Mapping[Side, Path]
     ) -> None:
-        crews: dict[Side, Workers] = {side: Workers(self.cpus, folders[side], self.codes[side]) for side in order}
-        with crews["base"], crews["new"]:
-            for side, workers in crews.items():
+        worker_pools: dict[Side, Workers] = {side: Workers(self.cpus, folders[side], self.codes[side]) for side in order}
+        with worker_pools["base"], worker_pools["new"]:
+            for side, workers in worker_pools.items():
                 workers.start({question.backend(side) for question in questions})  # both import at once
             for question in questions:
-                self._append(question, number, self._side_by_side(question, number, crews))
+                self._append(question, number, self._side_by_side(question, number, worker_pools))
 
-    def _side_by_side(self, question: Question, number: int, crews: Mapping[Side, Workers]) -> dict[Side, Record]:
+    def _side_by_side(self, question: PairedCase, number: int, worker_pools: Mapping[Side, Workers]) -> dict[Side, Record]:
         """Both sides in turns, or one after the other where the GPU cannot hold the case twice."""
-        if self.plan.device == "cuda" and costs.at_once(question.case, len(crews)) < len(crews):
-            return {side: self._turns(question, number, {side: workers})[side] for side, workers in crews.items()}
-        return self._turns(question, number, crews)
+        if self.plan.device == "cuda" and costs.at_once(question.case, len(worker_pools)) < len(worker_pools):
+            return {side: self._turns(question, number, {side: workers})[side] for side, workers in worker_pools.items()}
+        return self._turns(question, number, worker_pools)
 
-    def _apart(self, questions: Sequence[Question], number: int, order: Sequence[Side], folders: Mapping[Side, Path]) -> None:
-        found: dict[Question, dict[Side, Record]] = {question: {} for question in questions}
+    def _apart(self, questions: Sequence[PairedCase], number: int, order: Sequence[Side], folders: Mapping[Side, Path]) -> None:
+        found: dict[PairedCase, dict[Side, Record]] = {question: {} for question in questions}
         for side in order:
             with Workers(self.cpus, folders[side], self.codes[side]) as workers:
                 for question in questions:
@@ -156,14 +156,14 @@ class Pairs:
         for question, records in found.items():
             self._append(question, number, records)
 
-    def _turns(self, question: Question, number: int, crews: Mapping[Side, Workers]) -> dict[Side, Record]:
+    def _turns(self, question: PairedCase, number: int, worker_pools: Mapping[Side, Workers]) -> dict[Side, Record]:
         def watch(text: str) -> None:
             self.listener.doing(f"pair {number + 1}  {question.case.key}  {text}")
 
         started, clock = time.time(), time.monotonic()
         ready: dict[str, WorkerProcess] = {}
         replies: dict[str, Reply] = {}
-        for side, workers in crews.items():
+        for side, workers in worker_pools.items():
             backend = question.backend(side)
             live, failed = workers.get([backend])
             if backend in live:
@@ -175,9 +175,9 @@ class Pairs:
             note = conditions.note_turn
             replies |= turns.measure(ready, question.case.to_dict(), suites, number == 0, watch, after_turn=note)
         invalid = conditions.invalid()
-        seconds = (time.monotonic() - clock) / len(crews)
+        seconds = (time.monotonic() - clock) / len(worker_pools)
         records = {}
-        for side, workers in crews.items():
+        for side, workers in worker_pools.items():
             reply: Reply = replies[side]
             if reply.get("died"):
                 workers.drop(question.backend(side))
@@ -187,7 +187,7 @@ class Pairs:
             records[side] = _record(question, side, number, reply, conditions.of(side), started, seconds)
         return records
 
-    def _alone(self, question: Question, side: Side, number: int, cache: Path) -> Record:
+    def _alone(self, question: PairedCase, side: Side, number: int, cache: Path) -> Record:
         started, clock = time.time(), time.monotonic()
         self.listener.doing(f"pair {number + 1}  {question.case.key}  {question.study}")
         reply = standalone.ask_once(
@@ -196,7 +196,7 @@ class Pairs:
         )  # fmt: skip
         return _record(question, side, number, reply, {}, started, time.monotonic() - clock)
 
-    def _append(self, question: Question, number: int, records: Mapping[Side, Record]) -> None:
+    def _append(self, question: PairedCase, number: int, records: Mapping[Side, Record]) -> None:
         self.disturbed[question, number] += any(record.kind == "unstable" for record in records.values())
         for side, record in records.items():
             self.writers[side].append(record)
@@ -204,19 +204,19 @@ class Pairs:
         self.listener.recorded([records[side] for side in SIDES])
 
     @staticmethod
-    def _key(question: Question, side: Side, number: int) -> tuple[str, str, str, int]:
+    def _key(question: PairedCase, side: Side, number: int) -> tuple[str, str, str, int]:
         return question.study, question.case.key, question.backend(side), number
 
 
-def _by_backends(questions: Sequence[Question]) -> list[list[Question]]:
-    groups: dict[tuple[str, str], list[Question]] = {}
+def _by_backends(questions: Sequence[PairedCase]) -> list[list[PairedCase]]:
+    groups: dict[tuple[str, str], list[PairedCase]] = {}
     for question in questions:
         groups.setdefault((question.base, question.new), []).append(question)
     return list(groups.values())
 
 
 def _record(
-    question: Question, side: Side, number: int, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
+    question: PairedCase, side: Side, number: int, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
 ) -> Record:
     measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
     if "first_call_seconds" in reply:
@@ -238,12 +238,12 @@ def _record(
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class ComparisonSide:
     """One side: how a person calls it, its code, what the code said of itself, and the backend it stands for (else all)."""
 
     label: str
     code: Code
-    introduction: Introduction
+    introduction: SourceInfo
     backend: str | None = None
 
     @property
@@ -260,7 +260,7 @@ class Comparison:
     pairs: Pairs
 
 
-def questions(plan: Plan, sides: Mapping[Side, Contender], memory: bool) -> list[Question]:
+def questions(plan: Plan, sides: Mapping[Side, ComparisonSide], memory: bool) -> list[PairedCase]:
     """Every timed case with the backends it is compared for, and with `memory` those that each backend measures alone.
 
     What a study measures alone on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
@@ -273,14 +273,16 @@ def questions(plan: Plan, sides: Mapping[Side, Contender], memory: bool) -> list
     ]
     base, new = sides["base"].backend, sides["new"].backend
     if base and new:
-        return [Question(name, case, base, new) for name, case, on in chosen if base in on and new in on]
-    return [Question(name, case, backend, backend) for backend in plan.compared() for name, case, on in chosen if backend in on]
+        return [PairedCase(name, case, base, new) for name, case, on in chosen if base in on and new in on]
+    return [
+        PairedCase(name, case, backend, backend) for backend in plan.compared() for name, case, on in chosen if backend in on
+    ]
 
 
 @contextmanager
 def opened(
     plan: Plan,
-    sides: Mapping[Side, Contender],
+    sides: Mapping[Side, ComparisonSide],
     root: Path,
     listener: Listener,
     options: Mapping[str, Any],
@@ -311,7 +313,7 @@ def opened(
 
 @contextmanager
 def _writers(
-    plan: Plan, sides: Mapping[Side, Contender], root: Path, key: dict[str, Any], resume: bool
+    plan: Plan, sides: Mapping[Side, ComparisonSide], root: Path, key: dict[str, Any], resume: bool
 ) -> Iterator[tuple[dict[Side, store.Writer], dict[Side, store.Run]]]:
     """Two files to write to, and what they hold already: those of an interrupted comparison if `resume`, else new ones."""
     found = _unfinished(root, key) if resume else {}
@@ -325,7 +327,7 @@ def _writers(
             writer.close()
 
 
-def _new(sides: Mapping[Side, Contender], root: Path, key: dict[str, Any]) -> dict[Side, store.Writer]:
+def _new(sides: Mapping[Side, ComparisonSide], root: Path, key: dict[str, Any]) -> dict[Side, store.Writer]:
     """Both files or none, under a name that no other comparison has."""
     while True:
         now = datetime.now(UTC)
@@ -346,7 +348,7 @@ def _discard(writers: Mapping[Side, store.Writer]) -> None:
         writer.discard()
 
 
-def _key(plan: Plan, sides: Mapping[Side, Contender], options: Mapping[str, Any]) -> dict[str, Any]:
+def _key(plan: Plan, sides: Mapping[Side, ComparisonSide], options: Mapping[str, Any]) -> dict[str, Any]:
     """What two comparisons must share for one to continue the other."""
     said = [sides[side].introduction for side in SIDES]
     return plan.to_dict() | dict(options) | {
@@ -358,7 +360,7 @@ def _key(plan: Plan, sides: Mapping[Side, Contender], options: Mapping[str, Any]
     }  # fmt: skip
 
 
-def _header(side: Side, sides: Mapping[Side, Contender], key: dict[str, Any], now: datetime) -> Header:
+def _header(side: Side, sides: Mapping[Side, ComparisonSide], key: dict[str, Any], now: datetime) -> Header:
     said = sides[side].introduction
     name = f"{now:%H%M%S%f}"
     return Header(
@@ -368,7 +370,7 @@ def _header(side: Side, sides: Mapping[Side, Contender], key: dict[str, Any], no
 
 
 def earlier(
-    plan: Plan, sides: Mapping[Side, Contender], root: Path, options: Mapping[str, Any]
+    plan: Plan, sides: Mapping[Side, ComparisonSide], root: Path, options: Mapping[str, Any]
 ) -> dict[Side, store.Run] | None:
     """The newest comparison that asked the same, finished or not."""
     return next(_same(root, _key(plan, sides, options)), None) if root.is_dir() else None

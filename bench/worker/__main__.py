@@ -23,7 +23,7 @@ from bench import costs
 from bench.gpu_check import items
 from bench.harness import study
 from bench.harness.case import Case
-from bench.harness.paths import Places, settle
+from bench.harness.paths import RunPaths, settle
 from bench.processes import code
 from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
@@ -31,7 +31,7 @@ from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:
-    from bench.gpu_check.station import Station
+    from bench.gpu_check.station import DeviceContext
 
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
@@ -52,7 +52,7 @@ class Worker:
         self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
-        self.station: Station | None = None
+        self.station: DeviceContext | None = None
         self.kept: BaseException | None = (
             None  # holds what must not be freed in a corrupted context: that may abort the process
         )
@@ -67,7 +67,7 @@ class Worker:
         self.release()
         opened = Case.from_dict(case)
         in_full = check_answers and prepare.validated_in_full(opened)
-        reduced = opened.shrunk().key
+        reduced = opened.reduced_for_validation().key
         by_reduced_case = check_answers and not in_full and reduced not in self.validated
         prepare.admit(opened, self.backend, by_reduced_case)
         if by_reduced_case:
@@ -112,7 +112,7 @@ class Worker:
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
         """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
-        settle(Places.from_dict(places or {}))
+        settle(RunPaths.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
             raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
@@ -131,7 +131,7 @@ class Worker:
     def part(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
         return items.measure(item, self._open_station(emulated), key)
 
-    def _open_station(self, emulated: bool) -> Station:
+    def _open_station(self, emulated: bool) -> DeviceContext:
         from bench.gpu_check.station import open_station  # PyTorch, which other workers must not import
 
         self.station = self.station or open_station(emulated)

@@ -77,7 +77,7 @@ def validated_in_full(case: Case) -> bool:
     return cheap and case.spec.dtype in ("float32", "float64") and not case.remembers
 
 
-def refusal_unasked(case: Case, backend: str) -> str | None:
+def static_unsupported_reason(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
     reason = reason or refusals.device(case.spec, *impls.devices(backend))
@@ -99,7 +99,7 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
         raise Skip(reason)
     if check_answers and backend != NULL:
         try:
-            agreement.check(module, case.shrunk())
+            agreement.check(module, case.reduced_for_validation())
         except agreement.Disagreement as error:
             raise Rejected(str(error)) from error
 
@@ -118,7 +118,7 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
     """Put the real case on the device and call it once; nothing is checked yet.
 
     data: the case's, where it has been drawn already. A stream whose cost grows with what it remembers starts after the T
-    tokens of the batch. Raises `room.DoesNotFit`.
+    tokens of the batch. Raises `costs.DoesNotFit`.
     """
     costs.require(case)
     params, batch = data = data or case.data()

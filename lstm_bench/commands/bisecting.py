@@ -14,7 +14,7 @@ from analysis.regression.comparison import NotComparable, NothingInCommon, Row, 
 from analysis.statistics.decision import STAGES, Decision, Verdict
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.regression.comparison import Contender
+from bench.regression.comparison import ComparisonSide
 from bench.regression.revisions import Repository, RevisionError, Word, bisection
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, UnclearSides
@@ -102,7 +102,9 @@ def stages(most_pairs: int, usual: tuple[int, ...] = STAGES) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _suspect(base: Contender, bad: str, plan: Plan, root: Path, listener: Listener, options: Options) -> tuple[Row, list[Row]]:
+def _suspect(
+    base: ComparisonSide, bad: str, plan: Plan, root: Path, listener: Listener, options: Options
+) -> tuple[Row, list[Row]]:
     """The row on which BAD is surest to be slower, or what stands in its place; and the other slower ones."""
     with compare.contender(bad, plan.threads, options) as new:
         outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
@@ -117,7 +119,7 @@ def _suspect(base: Contender, bad: str, plan: Plan, root: Path, listener: Listen
     return (undecided or times)[0], []
 
 
-def _judge(base: Contender, commit: str, plan: Plan, root: Path, listener: Listener, options: Options) -> Judged:
+def _judge(base: ComparisonSide, commit: str, plan: Plan, root: Path, listener: Listener, options: Options) -> Judged:
     try:
         with compare.contender(commit, plan.threads, options) as new:
             outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)

@@ -21,9 +21,9 @@ from analysis.statistics.ratios import Location
 from bench.harness import study
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.processes.code import ROOT, Code, CodeFails, Introduction
+from bench.processes.code import ROOT, Code, CodeFails, SourceInfo
 from bench.regression import comparison, user_repository
-from bench.regression.comparison import Contender, Pairs, Question, Side
+from bench.regression.comparison import ComparisonSide, PairedCase, Pairs, Side
 from bench.regression.revisions import DoesNotRun, Repository, code_of, working_tree
 from results import store
 
@@ -118,7 +118,7 @@ def compare(
 
 
 def measured(
-    sides: Mapping[Side, Contender], plan: Plan, root: Path, listener: Listener, options: Options, resume: bool = False
+    sides: Mapping[Side, ComparisonSide], plan: Plan, root: Path, listener: Listener, options: Options, resume: bool = False
 ) -> Outcome:
     """Measure pairs until every case is decided or has had all its pairs."""
     same_protocol(sides)
@@ -132,7 +132,9 @@ def measured(
     return Outcome(sides["base"].shown, sides["new"].shown, rows, final.overall(), remarks, paths)
 
 
-def measured_once(sides: Mapping[Side, Contender], plan: Plan, root: Path, listener: Listener, options: Options) -> Outcome:
+def measured_once(
+    sides: Mapping[Side, ComparisonSide], plan: Plan, root: Path, listener: Listener, options: Options
+) -> Outcome:
     """As `measured`, but what was compared before is read, and what was interrupted is finished."""
     same_protocol(sides)
     _, asked = _asked(plan, sides, options)
@@ -142,7 +144,7 @@ def measured_once(sides: Mapping[Side, Contender], plan: Plan, root: Path, liste
     return _runs(str(earlier["base"].path), str(earlier["new"].path), options)
 
 
-def same_protocol(sides: Mapping[Side, Contender]) -> None:
+def same_protocol(sides: Mapping[Side, ComparisonSide]) -> None:
     said = sides["base"].introduction, sides["new"].introduction
     if said[0].protocol != said[1].protocol:
         raise OtherMachine(
@@ -151,7 +153,7 @@ def same_protocol(sides: Mapping[Side, Contender]) -> None:
         )
 
 
-def _asked(plan: Plan, sides: Mapping[Side, Contender], options: Options) -> tuple[list[Question], dict[str, Any]]:
+def _asked(plan: Plan, sides: Mapping[Side, ComparisonSide], options: Options) -> tuple[list[PairedCase], dict[str, Any]]:
     """What to measure, and what of the options two comparisons must share for one to continue the other."""
     questions = comparison.questions(plan, sides, options.memory)
     asked: dict[str, Any] = {"stages": list(options.stages), "confirming": options.confirming, "memory": options.memory}
@@ -161,7 +163,7 @@ def _asked(plan: Plan, sides: Mapping[Side, Contender], options: Options) -> tup
     return questions, asked
 
 
-def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]) -> None:
+def settle(pairs: Pairs, questions: Sequence[PairedCase], now: Callable[[], Sides]) -> None:
     """Measure what the decisions ask for next, until they ask for nothing more."""
     while True:
         sides = now()
@@ -176,7 +178,7 @@ def settle(pairs: Pairs, questions: Sequence[Question], now: Callable[[], Sides]
         pairs.measure(wanted)
 
 
-def _next(question: Question, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
+def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
     if study.get(question.study).measures_alone(question.case):
         return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
@@ -184,12 +186,12 @@ def _next(question: Question, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
     return sides.time(key).next if measured else decide({}, sides.rule(key)).next
 
 
-def row_key(question: Question) -> Key:
+def row_key(question: PairedCase) -> Key:
     backend = question.base if question.base == question.new else f"{question.base} → {question.new}"
     return Key(question.study, question.case.key, backend)
 
 
-def found(pairs: Pairs, sides: Mapping[Side, Contender], options: Options) -> Sides:
+def found(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options: Options) -> Sides:
     """What the pairs measured so far say."""
     base = by_key(pairs.records["base"].values(), sides["new"].backend or "", last=True)
     new = by_key(pairs.records["new"].values(), sides["base"].backend or "")
@@ -258,31 +260,31 @@ def trees(*names: str) -> list[str]:
 
 
 @contextmanager
-def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, Contender]]:
+def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, ComparisonSide]]:
     """Both sides checked out, built if asked, and introduced. Raises `DoesNotRun` for one that does not."""
     with ExitStack() as stack:
         codes: dict[str, Code] = {}
-        met: dict[Code, Introduction] = {}
+        met: dict[Code, SourceInfo] = {}
         yield {side: _contender(name, threads, options, stack, codes, met) for side, name in names.items()}
 
 
 @contextmanager
-def contender(name: str, threads: int, options: Options) -> Iterator[Contender]:
+def contender(name: str, threads: int, options: Options) -> Iterator[ComparisonSide]:
     """One side by itself."""
     with ExitStack() as stack:
         yield _contender(name, threads, options, stack, {}, {})
 
 
 def _contender(
-    name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, Introduction]
-) -> Contender:
+    name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, SourceInfo]
+) -> ComparisonSide:
     """`codes` by commit (or `HERE`) and what each said of itself are kept, so that nothing is built or asked twice."""
     label, code = _code(name, options, stack, codes)
     try:
-        said = met[code] = met.get(code) or code.introduce(threads)
+        said = met[code] = met.get(code) or code.describe_source(threads)
     except CodeFails as failure:
         raise DoesNotRun(f"{label} does not run here: {failure}") from failure
-    return Contender(label, code, said, name.removeprefix(BACKEND) if name.startswith(BACKEND) else None)
+    return ComparisonSide(label, code, said, name.removeprefix(BACKEND) if name.startswith(BACKEND) else None)
 
 
 def _code(name: str, options: Options, stack: ExitStack, codes: dict[str, Code]) -> tuple[str, Code]:
@@ -304,6 +306,6 @@ def root_of(repository: Repository) -> Path:
     return ROOT if repository.folder == ROOT else repository.top()
 
 
-def _remarks(sides: Mapping[Side, Contender]) -> list[str]:
+def _remarks(sides: Mapping[Side, ComparisonSide]) -> list[str]:
     packages = [side.introduction.environment.get("packages") for side in sides.values()]
     return [] if packages[0] == packages[1] else [f"The two sides use different packages: {packages[0]} and {packages[1]}."]

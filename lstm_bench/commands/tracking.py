@@ -18,7 +18,7 @@ from analysis.statistics.ratios import Location, check_location
 from bench.harness import session
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
-from bench.processes.code import Code, CodeFails, Introduction, RevisionBackends
+from bench.processes.code import Code, CodeFails, RevisionBackends, SourceInfo
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
@@ -58,13 +58,13 @@ class Tracker:
     def track(self, commit: str) -> Tracked:
         try:
             with code_of(self.repository, commit, self.build) as code:
-                return self._measure(commit, code, code.introduce(self.plan.threads))
+                return self._measure(commit, code, code.describe_source(self.plan.threads))
         except CodeFails as failure:
             return Tracked(commit, "does not run", str(failure))
         except BuildFails as failure:
             return Tracked(commit, "cannot be installed", str(failure))
 
-    def _measure(self, commit: str, code: Code, said: Introduction) -> Tracked:
+    def _measure(self, commit: str, code: Code, said: SourceInfo) -> Tracked:
         if said.dirty is not False:
             reason = "its checkout differs from the commit, as by a filter of git"
             if said.dirty is None:
@@ -75,7 +75,7 @@ class Tracker:
         with impls.searched(code.backends.folders()):
             return self._carry_out(_supplied(self.plan, code.backends), commit, code, said)
 
-    def _carry_out(self, plan: Plan, commit: str, code: Code, said: Introduction) -> Tracked:
+    def _carry_out(self, plan: Plan, commit: str, code: Code, said: SourceInfo) -> Tracked:
         mine = [path for path, header in self.known.items() if header.environment.get("git", {}).get("commit") == commit]
         same = [path for path in mine if session.same(self.known[path], plan, said)]
         unfinished = [path for path in same if not store.read(path).finished]
@@ -90,14 +90,14 @@ class Tracker:
         self.known[path] = store.header_of(path)
         return Tracked(commit, "measured", path=path)
 
-    def _warn_of_a_commit_from_the_future(self, commit: str, said: Introduction) -> None:
+    def _warn_of_a_commit_from_the_future(self, commit: str, said: SourceInfo) -> None:
         """No reason to refuse: the clock that was wrong may have been the author's, and a commit's date stays."""
         committed = said.environment["git"].get("committed")
         if committed and datetime.fromisoformat(committed) > datetime.now(UTC):
             short = self.repository.short(commit)
             print(f"{short} was committed at {committed}, later than this machine's clock says", file=sys.stderr)
 
-    def _warn_of_another_harness(self, said: Introduction) -> None:
+    def _warn_of_another_harness(self, said: SourceInfo) -> None:
         mine = history.harness_of(said.environment)
         others = {name for header in self.known.values() if (name := history.harness_of(header.environment))} - {mine}
         if mine and others and mine not in self.warned:

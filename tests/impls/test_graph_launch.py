@@ -293,12 +293,14 @@ def test_an_eager_call_is_no_graph_and_a_graph_no_eager_call() -> None:
 
 def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
     on_cuda = Case(LSTMSpec(3, 4, device="cuda"), 2, 1, launch="graph")
-    assert [prepare.refusal_unasked(on_cuda, name) for name in ("torch", "cudnn", "torch_compile", "torch_loop")] == [None] * 4
+    assert [prepare.static_unsupported_reason(on_cuda, name) for name in ("torch", "cudnn", "torch_compile", "torch_loop")] == [
+        None
+    ] * 4
     for name in ("jax", "flax", "jax_cudnn"):
-        assert "cannot be captured in a CUDA graph" in (prepare.refusal_unasked(on_cuda, name) or "")
-        assert prepare.refusal_unasked(replace(on_cuda, launch="eager"), name) is None
+        assert "cannot be captured in a CUDA graph" in (prepare.static_unsupported_reason(on_cuda, name) or "")
+        assert prepare.static_unsupported_reason(replace(on_cuda, launch="eager"), name) is None
     on_cpu = replace(on_cuda, spec=LSTMSpec(3, 4))
-    assert "ask for device=cuda, or for launch=eager" in (prepare.refusal_unasked(on_cpu, "torch") or "")
+    assert "ask for device=cuda, or for launch=eager" in (prepare.static_unsupported_reason(on_cpu, "torch") or "")
     with pytest.raises(prepare.Skip, match="ask for device=cuda, or for launch=eager"):
         prepare.admit(on_cpu, "torch")
     assert {name for name in impls.names() if "graph" in impls.launches(name)} == {

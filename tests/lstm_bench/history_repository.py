@@ -12,7 +12,7 @@ from bench.processes.code import ROOT
 from bench.regression.revisions import Repository
 from tests.analysis import history_synthetic
 
-ROOMS = ("impls", "bench", "results")
+PACKAGES = ("impls", "bench", "results")
 TWICE = "\n_once = Network.forward\nNetwork.forward = lambda self: (_once(self), _once(self))[1]\n"
 
 
@@ -41,7 +41,7 @@ class History:
 
     def with_code(self) -> History:
         """Copies the rooms that a worker needs."""
-        for room in ROOMS:
+        for room in PACKAGES:
             ignored = shutil.ignore_patterns(
                 "__pycache__", "runs", "reference", "comparisons", "certificates", "history", "asv"
             )

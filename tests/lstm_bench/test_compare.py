@@ -126,8 +126,8 @@ def test_peak_memory_is_compared_twice_in_workers_of_its_own(history: History, t
 
 def test_code_on_both_sides_is_introduced_once(history: History, monkeypatch: pytest.MonkeyPatch):
     asked: list[Code] = []
-    introduce = Code.introduce
-    monkeypatch.setattr(Code, "introduce", lambda code, threads: asked.append(code) or introduce(code, threads))
+    describe_source = Code.describe_source
+    monkeypatch.setattr(Code, "describe_source", lambda code, threads: asked.append(code) or describe_source(code, threads))
     with compare.contenders({"base": "backend:numpy", "new": "backend:torch"}, 1, options(history)) as sides:
         assert sides["base"].introduction == sides["new"].introduction and len(asked) == 1
     with compare.contenders({"base": "base", "new": "."}, 1, options(history)):

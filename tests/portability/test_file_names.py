@@ -63,7 +63,7 @@ def test_every_run_of_every_suite_and_study(model: str):
 
 def test_both_runs_of_a_comparison():
     said = type("Said", (), {"protocol": 2, "machine": "m", "environment": {}})
-    sides = {side: comparison.Contender("backend:torch", None, said, "torch") for side in comparison.SIDES}  # type: ignore[arg-type]
+    sides = {side: comparison.ComparisonSide("backend:torch", None, said, "torch") for side in comparison.SIDES}  # type: ignore[arg-type]
     for side in comparison.SIDES:
         made = comparison._header(side, sides, {}, datetime.now(UTC))
         assert not refused(store.new_path(Path("results/comparisons"), made).as_posix())

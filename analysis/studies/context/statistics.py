@@ -24,7 +24,7 @@ WITHIN = float(np.log(1.01))  # nats: 1 % of perplexity
 GAINED = 0.9
 LEAST_GAIN = 0.01  # nats: with less there is no context whose length could be told
 RELATIVE_GAIN = 0.01  # Dai et al. 2019: of the best loss's perplexity
-FADED = 0.01
+DECAY_THRESHOLD = 0.01
 NOT_MEASURED = missing("not measured")
 Reading = Callable[[np.ndarray, np.ndarray], float | None]
 
@@ -54,7 +54,7 @@ def nine_tenths(at: np.ndarray, losses: np.ndarray) -> float | None:
 
 
 def faded_influence(at: np.ndarray, divergences: np.ndarray) -> float | None:
-    return last_above(at, divergences, FADED * divergences[0])
+    return last_above(at, divergences, DECAY_THRESHOLD * divergences[0])
 
 
 def over_seeds(found: list[float | None], last: float) -> Estimate:

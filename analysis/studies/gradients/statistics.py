@@ -70,7 +70,7 @@ def spoken(ends: Iterable[End]) -> str:
 
 # What an attenuation curve says: its rate, its horizon, its half-life, and whether it is an exponential of lag.
 
-FADED = 1e-3  # of the gradient at lag 0: the horizon's threshold
+DECAY_THRESHOLD = 1e-3  # of the gradient at lag 0: the horizon's threshold
 RATE_WINDOW = (20, 200)  # lags
 FIRST_FITTED_LAG = 5  # the offset's first steps are no part of the law
 FEWEST_POINTS = 8
@@ -154,7 +154,7 @@ def curve(rows: pd.DataFrame, name: str = "log_gradient", relative: bool = True)
     return Curve(at, logs, int(rows["steps"].iloc[0]))
 
 
-def horizon(of: Curve, faded: float = FADED) -> Estimate:
+def horizon(of: Curve, faded: float = DECAY_THRESHOLD) -> Estimate:
     """The first lag at which the mean over seeds of ln A has fallen by ln `faded`.
 
     Its interval is where the edges of the pointwise t-band over seeds fall as far. A curve or an edge that never does is

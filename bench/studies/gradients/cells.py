@@ -114,7 +114,7 @@ class Path(Protocol):
         ...
 
 
-class Walk:
+class LinearizedTrajectory:
     """What the paths share: the walk forward, which keeps the state before each step."""
 
     def __init__(self, weights: Weights, x: Tensor, step: Callable[[Tensor, State], State], parts: int) -> None:
@@ -143,7 +143,7 @@ def product(values: Tensor, weights: Tensor) -> Tensor:
     return (together.flatten(1, -2) @ weights).unflatten(1, together.shape[1:-1]).movedim(0, -3)
 
 
-class RNNPath(Walk):
+class RNNPath(LinearizedTrajectory):
     """h' = φ(W x + U h + b), φ = tanh; or rectified, for the IRNN."""
 
     rectified = False
@@ -170,7 +170,7 @@ class RectifiedPath(RNNPath):
     rectified = True
 
 
-class GRUPath(Walk):
+class GRUPath(LinearizedTrajectory):
     """n = tanh(x-part + r·h-part), h' = (1 − z)·n + z·h; gates r, z, n (see `impls.GRUSpec`)."""
 
     def __init__(self, weights: Weights, x: Tensor) -> None:
@@ -201,7 +201,7 @@ class GRUPath(Walk):
         return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
 
 
-class LSTMPath(Walk):
+class LSTMPath(LinearizedTrajectory):
     """c' = f·c + i·g, h' = o·tanh(c'); gates i, f, g, o. Also keeps f, which the carousel needs."""
 
     def __init__(self, weights: Weights, x: Tensor) -> None:

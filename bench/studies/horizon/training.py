@@ -23,12 +23,12 @@ from impls import Spec
 # order of time.
 
 
-class Walk(Protocol):
+class LinearizedTrajectory(Protocol):
     def forward(self, weights: Weights, x: Tensor) -> Tensor: ...
     def backward(self, of_outputs: Tensor, depth: int) -> tuple[Tensor, Tensor]: ...
 
 
-def walk(spec: Spec, init: str) -> Walk:
+def walk(spec: Spec, init: str) -> LinearizedTrajectory:
     return LSTMWalk() if spec.cell == "lstm" else PathWalk(cells.kind(spec, init))
 
 

@@ -26,7 +26,7 @@ from tests.bench.conftest import Collector
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    """Tests may run while a person measures: their lock, and what they reveal, lies elsewhere."""
+    """Tests may run while a person measures: their lock, and what they register_emulated_backend, lies elsewhere."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("LSTM_BENCH_BACKENDS", "")

@@ -58,9 +58,9 @@ def test_a_slot_is_free_again_after_a_watch_that_raised(tmp_path, monkeypatch):
     free.put(standalone.Slot((0,)))
     (task, backend), live = jobs(1)[0], set()
     with pytest.raises(RuntimeError, match="no watch"):
-        standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NOWHERE)
+        standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NO_PATHS)
     assert free.qsize() == 1
-    assert standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NOWHERE).reply == {"status": "ok"}
+    assert standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NO_PATHS).reply == {"status": "ok"}
 
 
 def test_a_gpu_that_cannot_be_watched_is_noted_and_the_worker_asked_all_the_same(monkeypatch):

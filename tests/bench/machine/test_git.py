@@ -15,7 +15,7 @@ from bench.machine.environment import git_state
 from bench.processes.code import Code, CodeFails
 from bench.regression.revisions import Repository
 from lstm_bench.commands import tracking
-from tests.lstm_bench.history_repository import ROOMS, History
+from tests.lstm_bench.history_repository import PACKAGES, History
 
 GIT = shutil.which("git")
 
@@ -24,7 +24,7 @@ class Project(History):
     """A repository with as little code as counts."""
 
     def with_code(self) -> Project:
-        for room in ROOMS:
+        for room in PACKAGES:
             (self.folder / room).mkdir(parents=True, exist_ok=True)
             (self.folder / room / "__init__.py").write_text(f'"""{room}"""\n')
         return self
@@ -101,7 +101,7 @@ def test_what_is_installed_in_an_environment_inside_a_checkout_has_no_commit(pro
     packages = project.folder / ".venv" / "lib" / "python3" / "site-packages"
     (project.folder / ".gitignore").write_text(".venv/\n")
     project.commit("ignores its environment")
-    for room in ROOMS:
+    for room in PACKAGES:
         shutil.copytree(project.folder / room, packages / room)
     assert unknown(git_state(packages), "does not track its code")
 
@@ -206,12 +206,12 @@ def test_a_revision_of_which_git_does_not_tell_whether_it_is_clean_is_not_measur
         + "\ndef git_state(root=ROOT):\n    return {'commit': 'a' * 40, 'committed': None, 'dirty': False}\n"
     )
     commit = made.commit("says that it is always clean")
-    assert Code(made.folder, commit=commit).introduce(1).dirty is False
+    assert Code(made.folder, commit=commit).describe_source(1).dirty is False
     monkeypatch.setattr(
         environment, "git_state",
         lambda root: {"commit": commit, "committed": None, "dirty": None, "reason": "git status did not answer"},
     )  # fmt: skip
-    said = Code(made.folder, commit=commit).introduce(1)
+    said = Code(made.folder, commit=commit).describe_source(1)
     assert said.dirty is None
     tracker = tracking.Tracker(None, tmp_path, None, Repository(made.folder))  # type: ignore[arg-type]
     found = tracker._measure(commit, Code(made.folder), said)
@@ -219,4 +219,4 @@ def test_a_revision_of_which_git_does_not_tell_whether_it_is_clean_is_not_measur
     assert not list(tmp_path.rglob("*.jsonl")), "nothing was measured"
     monkeypatch.setattr(environment, "git_state", lambda root: {"commit": None, "dirty": None, "reason": "git is ill"})
     with pytest.raises(CodeFails, match=r"commit None \(git is ill\), and"):
-        Code(made.folder, commit=commit).introduce(1)
+        Code(made.folder, commit=commit).describe_source(1)

@@ -9,10 +9,10 @@ import pytest
 
 from bench.harness import plan
 from bench.machine import environment
-from bench.machine.environment import ROOMS
-from bench.processes.code import Code, CodeFails, Introduction
+from bench.machine.environment import PACKAGES
+from bench.processes.code import Code, CodeFails, SourceInfo
 from bench.regression import comparison
-from bench.regression.comparison import SIDES, Contender
+from bench.regression.comparison import SIDES, ComparisonSide
 from bench.regression.revisions import Repository
 from tests.lstm_bench.history_repository import History
 
@@ -24,27 +24,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> History:
     return history
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", PACKAGES)
 def test_a_room_that_is_missing_is_never_taken_from_an_installed_copy(made: History, tmp_path: Path, room: str):
     shutil.copytree(made.folder, tmp_path / "code")
     shutil.rmtree(tmp_path / "code" / room)
     with pytest.raises(CodeFails, match=f"it has no package {room} of its own, so other code would be measured in its place"):
-        Code(tmp_path / "code").introduce(1)
+        Code(tmp_path / "code").describe_source(1)
 
 
 def test_a_folder_of_that_name_without_code_does_not_count(made: History, tmp_path: Path):
-    for room in ROOMS:
+    for room in PACKAGES:
         (tmp_path / room).mkdir()
     with pytest.raises(CodeFails, match="it has no package impls"):
-        Code(tmp_path).introduce(1)
+        Code(tmp_path).describe_source(1)
 
 
 def test_the_commit_it_reports_must_be_the_one_that_was_asked_for(made: History):
     commit = Repository(made.folder).resolve("HEAD")
-    said = Code(made.folder, commit=commit).introduce(1)
+    said = Code(made.folder, commit=commit).describe_source(1)
     assert said.environment["git"]["commit"] == commit and said.environment["host"] == environment.host()
     with pytest.raises(CodeFails, match=f"it says that it is commit {commit}, and 0000"):
-        Code(made.folder, commit="0" * 40).introduce(1)
+        Code(made.folder, commit="0" * 40).describe_source(1)
 
 
 def test_a_revision_that_does_not_ignore_bytecode_is_not_dirty_for_being_asked(tmp_path: Path):
@@ -52,7 +52,7 @@ def test_a_revision_that_does_not_ignore_bytecode_is_not_dirty_for_being_asked(t
     (history.folder / ".gitignore").unlink()
     history.commit("ignores nothing")
     with Repository(history.folder).checkout("HEAD") as worktree:
-        assert not Code(worktree).introduce(1).dirty
+        assert not Code(worktree).describe_source(1).dirty
         assert not list(worktree.rglob("__pycache__"))
 
 
@@ -60,7 +60,7 @@ def test_every_change_of_the_code_has_a_hash_of_its_own_and_nothing_else_has(mad
     root = tmp_path / "code"
     shutil.copytree(made.folder, root)
     found = [environment.code_hash(root)]
-    assert found[0] == environment.code_hash(made.folder) == Code(made.folder).introduce(1).environment["code"]
+    assert found[0] == environment.code_hash(made.folder) == Code(made.folder).describe_source(1).environment["code"]
     stray = root / "impls" / "stray.py"
     table = root / "impls" / "table.json"
     edits = (
@@ -86,9 +86,9 @@ def test_what_was_begun_with_another_is_not_continued(changed: str):
     described = {"python": "3.12", "packages": {"numpy": "2"}, "host": "a", "code": "b"}
     other = described | {changed: {"numpy": "3"} if changed == "packages" else "other"}
     assert environment.continues(described) != environment.continues(other)
-    said = [Introduction(1, "m", one | {"git": {"commit": "c", "dirty": True}}, []) for one in (described, other)]
+    said = [SourceInfo(1, "m", one | {"git": {"commit": "c", "dirty": True}}, []) for one in (described, other)]
     chosen = plan.make("smoke", ["numpy"], threads=1)
-    keys = [comparison._key(chosen, dict.fromkeys(SIDES, Contender("HEAD", Code(), one)), {}) for one in said]
+    keys = [comparison._key(chosen, dict.fromkeys(SIDES, ComparisonSide("HEAD", Code(), one)), {}) for one in said]
     assert keys[0] != keys[1], "and no comparison is resumed across it"
 
 

@@ -11,9 +11,9 @@ import pytest
 from analysis.regression.comparison import OtherMachine, from_runs
 from bench.harness import plan
 from bench.machine.lock import DeviceBusy, device_lock
-from bench.processes.code import Code, Introduction
+from bench.processes.code import Code, SourceInfo
 from bench.regression import comparison
-from bench.regression.comparison import SIDES, Contender
+from bench.regression.comparison import SIDES, ComparisonSide
 from results import store
 from tests.bench.conftest import Collector
 
@@ -29,7 +29,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(root: Path, label: str) -> list[Path]:
     """An empty comparison of something with itself."""
-    sides = dict.fromkeys(SIDES, Contender(label, Code(), Introduction(1, "m", DESCRIBED, [])))
+    sides = dict.fromkeys(SIDES, ComparisonSide(label, Code(), SourceInfo(1, "m", DESCRIBED, [])))
     with comparison.opened(PLAN, sides, root, Collector(), {}) as opened:
         return list(opened.paths.values())
 
@@ -39,7 +39,7 @@ def test_of_all_other_comparisons_only_the_first_line_is_read(tmp_path: Path, mo
     paths = {label: made(root, label) for label in ("one", "two", "three")}
     read, opened = store.read, []
     monkeypatch.setattr(store, "read", lambda path: opened.append(path) or read(path))
-    sides = dict.fromkeys(SIDES, Contender("two", Code(), Introduction(1, "m", DESCRIBED, [])))
+    sides = dict.fromkeys(SIDES, ComparisonSide("two", Code(), SourceInfo(1, "m", DESCRIBED, [])))
     found = comparison.earlier(PLAN, sides, root, {})
     assert found is not None and {run.path for run in found.values()} == set(paths["two"]) == set(opened)
 

@@ -10,7 +10,7 @@ import pytest
 from bench.harness import plan
 from bench.processes.code import HERE
 from bench.regression import comparison
-from bench.regression.comparison import SIDES, TRIES, Pairs, Question
+from bench.regression.comparison import SIDES, TRIES, PairedCase, Pairs
 from results.record import Header, Record
 from results.store import Writer
 from tests.bench.conftest import Collector
@@ -26,11 +26,11 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock on the device lies: nothing is timed here
     monkeypatch.setattr("tempfile.tempdir", None)
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
-    question = Question("throughput", asked.cases("throughput")[0], "numpy", "numpy")
+    question = PairedCase("throughput", asked.cases("throughput")[0], "numpy", "numpy")
     tries: dict[int, int] = {}
 
-    def measure(outcome: Outcome) -> tuple[Pairs, Question, dict[int, int]]:
-        def turns_of(self: Pairs, question: Question, number: int, crews: object) -> dict[str, Record]:
+    def measure(outcome: Outcome) -> tuple[Pairs, PairedCase, dict[int, int]]:
+        def turns_of(self: Pairs, question: PairedCase, number: int, worker_pools: object) -> dict[str, Record]:
             replies = {"base": OK, "new": outcome(tries.get(number, 0))}
             tries[number] = tries.get(number, 0) + 1
             return {side: comparison._record(question, side, number, dict(replies[side]), {}, 0.0, 0.0) for side in SIDES}

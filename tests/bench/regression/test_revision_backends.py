@@ -57,7 +57,7 @@ def test_what_cannot_be_measured_is_a_sentence(project: UserProject, path: str, 
     paths = ["backends", *(["other"] if path.startswith("other") else ["inside"] if path == ".gitmodules" else [])]
     assert problem in str(of(project, *paths).problem())
     with pytest.raises(CodeFails, match=r"it has|its "):
-        Code(backends=of(project, *paths)).introduce(1)
+        Code(backends=of(project, *paths)).describe_source(1)
 
 
 def test_a_link_out_of_the_revision_is_not_the_revision(project: UserProject, tmp_path: Path):
@@ -193,6 +193,6 @@ def test_with_build_environments_pip_installs_the_revision_s_package(tmp_path: P
     project.commit("builds itself")
     with code_of(repository, repository.resolve("HEAD"), True) as code:
         assert code.python == sys.executable and code.root == ROOT
-        said = code.introduce(1)
+        said = code.describe_source(1)
         assert said.dirty is False and "mine" in said.backends
         assert prepared(code, tmp_path)["provenance"]["level"] == "compiled", "what pip has built comes before its source"

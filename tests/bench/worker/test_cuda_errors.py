@@ -16,7 +16,7 @@ from bench.harness import check_groups, plan, session, study
 from bench.machine import system
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess
-from bench.regression.comparison import SIDES, Pairs, Question
+from bench.regression.comparison import SIDES, PairedCase, Pairs
 from bench.worker import __main__ as worker
 from bench.worker import agreement, cuda_errors, prepare
 from bench.worker.cuda_errors import STICKY, named_in, sticky_error
@@ -137,7 +137,7 @@ def paired(folder: Path, collector) -> list[Record]:
     for side, writer in writers.items():
         writer.append(Header(side, "", 1, "here", {}, {}))
     made = Pairs(chosen, dict.fromkeys(SIDES, HERE), writers, collector)
-    made.measure({Question("throughput", case, "numpy", "faulting"): (0,) for case in chosen.cases("throughput")})
+    made.measure({PairedCase("throughput", case, "numpy", "faulting"): (0,) for case in chosen.cases("throughput")})
     return [record for records in made.records.values() for record in records.values()]
 
 

@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 
 from bench.gpu_check.items import Found, Part
-from bench.gpu_check.station import Station
+from bench.gpu_check.station import DeviceContext
 from impls.cuda.runtime.driver import DriverError
 from results.record import Measurement
 
 
-def parts(station: Station) -> Iterator[Part]:
+def parts(station: DeviceContext) -> Iterator[Part]:
     for number in range(6):
         yield Part(f"part-{number}", {"number": number})
 
 
-def measure(station: Station, key: str) -> Found:
+def measure(station: DeviceContext, key: str) -> Found:
     how, faulty, error, library = os.environ["LSTM_BENCH_FAULT"].split(",")
     driver = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     if driver.fake_launch(int(error) * (key == f"part-{faulty}"), how == "late"):

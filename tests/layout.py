@@ -1,0 +1,96 @@
+"""Rules of the layout, checked by `make check`: python -m tests.layout [ROOT]
+
+No folder holds more than 16 Python files (but `impls/backends`, one a backend), chains of imports inside `bench` and inside
+`analysis` are at most 8 long, and no package imports a private name (`_…`) of another one.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = ("impls", "bench", "results", "analysis", "lstm_bench")
+MOST_FILES, ONE_A_BACKEND = 16, Path("impls/backends")
+LONGEST_CHAIN = 8
+Imports = dict[str, set[str]]
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the packages below `root`, by its dotted name."""
+    found = {}
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(known: dict[str, Path]) -> Imports:
+    """Which of the modules each one names in an import, wherever in its code."""
+    found: Imports = {name: set() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found[name] |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = (f"{node.module}.{each.name}" for each in node.names)
+                found[name] |= {each if each in known else node.module for each in inner}
+    return {name: (named & known.keys()) - {name} for name, named in found.items()}
+
+
+def longest_chain(of: Imports, package: str) -> list[str]:
+    """The longest chain of imports between modules of a package. Raises `ValueError` for a circle."""
+    longest: dict[str, list[str]] = {}
+
+    def chain(name: str, above: tuple[str, ...]) -> list[str]:
+        if name in above:
+            raise ValueError(f"a circle of imports: {' → '.join((*above[above.index(name) :], name))}")
+        if name not in longest:
+            below = (chain(other, (*above, name)) for other in sorted(of[name]) if other.startswith(f"{package}."))
+            longest[name] = [name, *max(below, key=len, default=[])]
+        return longest[name]
+
+    return max((chain(name, ()) for name in of if name.startswith(f"{package}.")), key=len, default=[])
+
+
+def private_names(known: dict[str, Path]) -> Iterator[str]:
+    """Imports of private names of other packages, as sentences."""
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+                names = [*node.module.split("."), *(each.name for each in node.names)]
+                private = [each for each in names if each.startswith("_") and not each.startswith("__")]
+                if private and node.module.split(".")[0] != name.split(".")[0]:
+                    yield f"{name} imports {private[0]} of {node.module}, which is private to its package"
+
+
+def broken(root: Path) -> Iterator[str]:
+    """What does not hold, as sentences."""
+    known = modules(root)
+    folders = Counter(path.parent.relative_to(root) for path in known.values())
+    for folder, count in folders.items():
+        if count > MOST_FILES and folder != ONE_A_BACKEND:
+            yield f"{folder} holds {count} Python files; at most {MOST_FILES}: give a topic a folder of its own"
+    of = imports(known)
+    for package in ("bench", "analysis"):
+        try:
+            chain = longest_chain(of, package)
+        except ValueError as error:
+            yield str(error)
+            continue
+        if len(chain) > LONGEST_CHAIN:
+            yield f"{len(chain)} imports one upon another, at most {LONGEST_CHAIN}: {' → '.join(chain)}"
+    yield from private_names(known)
+
+
+def main() -> None:
+    said = list(broken(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent))
+    for sentence in said:
+        print(sentence, file=sys.stderr)
+    sys.exit(bool(said))
+
+
+if __name__ == "__main__":
+    main()
