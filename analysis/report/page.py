@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,16 +21,10 @@ from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED, Location
 from analysis.statistics.series import Modes
-from analysis.studies.context import figures as context_figures
-from analysis.studies.cost import figures as cost_figures
-from analysis.studies.decode import figures as decode_figures
-from analysis.studies.gradients import curves, fading
-from analysis.studies.gradients import figures as gradients_figures
+from analysis.studies import with_figures
+from analysis.studies.gradients import fading
 from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.horizon import figures as horizon_figures
 from analysis.studies.memory import figures as memory_figures
-from analysis.studies.quality import figures as quality_figures
-from analysis.studies.scaling import figures as scaling_figures
 from analysis.studies.throughput import figures as throughput_figures
 from analysis.studies.throughput import launches
 from results import files
@@ -163,86 +157,14 @@ def _with_table(group: Group, series: pd.DataFrame) -> Group:
     return replace(group, table=table, table_text=fading.TEXT) if table is not None and table.rows else group
 
 
-Draw = Callable[[pd.DataFrame, pd.DataFrame], Drawing | None]  # of a section's series and its records
-
-
-def _of_series(draws: dict[str, Callable[[pd.DataFrame], Drawing | None]]) -> dict[str, Draw]:
-    """Figures that need no more than what was measured; the records also hold what failed."""
-    return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
-
-
-# Of the studies that measure something else than backends' speed: group, title, and the figures by name.
-STUDIED: tuple[tuple[str, str, dict[str, Draw]], ...] = (
-    (
-        "gradients",
-        "How gradients fade",
-        _of_series(
-            {
-                "attenuation": curves.draw_attenuation,
-                "hops": gradients_figures.draw_hops,
-                "spectrum": gradients_figures.draw_spectrum,
-                "timescales": gradients_figures.draw_timescales,
-                "controls": curves.draw_controls,
-                "training": curves.draw_training,
-                "precision": gradients_figures.draw_precision,
-                "truncation": curves.draw_truncation,
-                "layers": curves.draw_layers,
-            }
-        ),
-    ),
-    (
-        "learning",
-        "How long a lag is learnt",
-        _of_series(
-            {
-                "phase": horizon_figures.draw_phase,
-                "foretelling": horizon_figures.draw_foretelling,
-                "truncated_learning": horizon_figures.draw_truncated_learning,
-            }
-        ),
-    ),
-    ("cost", "What a token costs by cell", _of_series({"cost": cost_figures.draw})),
-    (
-        "decoding",
-        "One more token after so many",
-        _of_series({"decode": decode_figures.draw_decode, "streams": decode_figures.draw_streams}),
-    ),
-    (
-        "scaling",
-        "Cost against size",
-        {"atlas": scaling_figures.draw_atlas}
-        | _of_series(
-            {
-                "growth": scaling_figures.draw_growth,
-                "utilisation": scaling_figures.draw_utilisation,
-                "newton": scaling_figures.draw_newton,
-            }
-        ),
-    ),
-    (
-        "language",
-        "What language models learn, and from how far back",
-        _of_series(
-            {
-                "quality": quality_figures.draw_quality,
-                "by_index": quality_figures.draw_by_index,
-                "context": context_figures.draw,
-            }
-        ),
-    ),
-)
-
-
 def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
-    """Their figures, where they ran at all: most runs are about speed alone."""
-    groups = []
-    for name, title, figures in STUDIED:
-        drawn: list[tuple[str, Drawing | str]] = [
-            (file, drawing) for file, draw in figures.items() if (drawing := draw(series, records)) is not None
-        ]
-        if drawn:
-            groups.append((name, title, drawn))
-    return groups
+    """The figures of studies that measure something else than backends' speed, where they ran at all, by group and title."""
+    groups: dict[tuple[str, str], list[tuple[str, Drawing | str]]] = {}
+    for module in with_figures():
+        for file, draw in module.FIGURES.items():
+            if (drawing := draw(series, records)) is not None:
+                groups.setdefault(module.SECTION, []).append((file, drawing))
+    return [(name, title, drawn) for (name, title), drawn in groups.items()]
 
 
 def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:

@@ -1,1 +1,29 @@
-"""A folder a study: its statistics and figures."""
+"""A folder a study: its statistics and figures.
+
+The report finds them by what a topic's `figures.py` defines: SECTION, the id and the title of the group that its figures join,
+and FIGURES, by name, each drawn of a section's series and records, or None where there is nothing to show.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ORDER = ("gradients", "horizon", "cost", "decode", "scaling", "quality", "context")  # others come after, by name
+
+
+def of_series(draws: dict[str, Callable[[Any], Any]]) -> dict[str, Callable[[Any, Any], Any]]:
+    """Figures that need no more than what was measured; the records also hold what failed."""
+    return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
+
+
+def with_figures() -> Iterator[ModuleType]:
+    """The modules `figures` of all topics that have figures for the report, in its order."""
+    topics = sorted(path.parent.name for path in Path(__file__).parent.glob("*/figures.py"))
+    for topic in sorted(topics, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        module = importlib.import_module(f"{__name__}.{topic}.figures")
+        if hasattr(module, "SECTION"):
+            yield module

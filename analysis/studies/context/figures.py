@@ -11,6 +11,7 @@ from analysis.report.drawing import INK, UNDECIDED, Drawing, log_values, look, p
 from analysis.statistics import quantities
 from analysis.statistics.quantities import QUANTITIES
 from analysis.statistics.seeds import Estimate, missing
+from analysis.studies import of_series
 from analysis.studies.context import statistics as context_statistics
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
@@ -114,3 +115,7 @@ def _caption(rows: pd.DataFrame, sources: list[str]) -> str:
             ]
             said.append(f"{drawing.NAMES[cell]}, {drawing.source(source)}: {'; '.join(texts)}")
     return "Mean over seeds with its 95 % interval; an open arrow: longer than was looked at. " + ". ".join(said) + "."
+
+
+SECTION = ("language", "What language models learn, and from how far back")
+FIGURES = of_series({"context": draw})

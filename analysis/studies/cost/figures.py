@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from analysis.report import words
 from analysis.report.drawing import FAINT, INK, PAPER, Drawing, legend, log_values, look, panels, style
 from analysis.report.load import rows_of
+from analysis.studies import of_series
 from analysis.studies.cost import statistics as cost_statistics
 from analysis.studies.cost.statistics import Equal
 
@@ -76,3 +77,7 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
         f"LSTM over vanilla RNN, H = {widest}: {'; '.join(said)}. Grey: four times, as of parameters and FLOPs at equal width. "
         "Each ratio is of one backend’s two times in the same replicate; bars are 95 % intervals over replicates."
     )
+
+
+SECTION = ("cost", "What a token costs by cell")
+FIGURES = of_series({"cost": draw})

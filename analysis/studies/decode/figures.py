@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.report import words
 from analysis.report.drawing import DASHES, FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_units, log_values, look, panels
+from analysis.studies import of_series
 from analysis.studies.decode import statistics as decode_statistics
 from analysis.studies.decode.statistics import GIGABYTE, NAMES, Energy, Held, Stream
 
@@ -153,3 +154,7 @@ def _caption_streams(found: list[Stream], counted: list[Held], memory: float) ->
         of = f" of {words.digits(closed)}" if closed else ""
         seen.append(f"{NAMES[each.model]} {words.digits(each.streams)}{of} after {each.context:.0f} tokens")
     return told + f"Seen to run one step on the GPU (rings), of those the closed form allows: {'; '.join(seen)}."
+
+
+SECTION = ("decoding", "One more token after so many")
+FIGURES = of_series({"decode": draw_decode, "streams": draw_streams})

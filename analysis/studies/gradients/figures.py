@@ -12,7 +12,8 @@ from analysis.report import words
 from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import inits
+from analysis.studies import of_series
+from analysis.studies.gradients import curves, inits
 from analysis.studies.gradients import statistics as gradients_statistics
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
@@ -231,3 +232,11 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
 def _lag(found: Estimate) -> str:
     """Without the interval: the board has it."""
     return f"{found.value:.0f}" if found.value is not None else quantities.spoken("zero_lag", found).partition(" [")[0]
+
+
+SECTION = ("gradients", "How gradients fade")
+FIGURES = of_series({
+    "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
+    "controls": curves.draw_controls, "training": curves.draw_training, "precision": draw_precision,
+    "truncation": curves.draw_truncation, "layers": curves.draw_layers,
+})  # fmt: skip

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from analysis.report.drawing import FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_values, look, panels
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
+from analysis.studies import of_series
 from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
@@ -245,3 +246,7 @@ def _curve(found: Trials, lag: float) -> tuple[np.ndarray, np.ndarray]:
     """The fitted logistic from the shortest to the longest lag tried."""
     lags = np.geomspace(found.lags[0], found.lags[-1], 200)
     return lags, 1 / (1 + (lags / lag) ** horizon_statistics.steepness(found, lag))
+
+
+SECTION = ("learning", "How long a lag is learnt")
+FIGURES = of_series({"phase": draw_phase, "foretelling": draw_foretelling, "truncated_learning": draw_truncated_learning})

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, Drawing, log_units, log_values, look, panels
 from analysis.statistics import quantities, seeds
+from analysis.studies import of_series
 from analysis.studies.quality import statistics as quality_statistics
 
 # Loss against parameters, operations, tokens and seconds: a panel a cost, a line an architecture and size.
@@ -172,3 +173,7 @@ def _caption_by_index(found: list[pd.DataFrame]) -> str:
         "Mean over held-out windows and seeds, 95 % t-band. The gap (LSTM less Transformer) in two parts that add up to it: "
         f"{'; '.join(said)}. Grey: ten tokens."
     )
+
+
+SECTION = ("language", "What language models learn, and from how far back")
+FIGURES = of_series({"quality": draw_quality, "by_index": draw_by_index})

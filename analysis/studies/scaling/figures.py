@@ -28,6 +28,7 @@ from analysis.statistics import quantities, seeds
 from analysis.statistics.quantities import select
 from analysis.statistics.ratios import locate, of_one_launch
 from analysis.statistics.seeds import Estimate
+from analysis.studies import of_series
 from analysis.studies.scaling import newton
 from analysis.studies.scaling import statistics as scaling_statistics
 from analysis.studies.scaling.statistics import Series
@@ -341,3 +342,7 @@ def _said_of_newton(rows: pd.DataFrame) -> str:
     rho = newton.rank_correlation(rows)
     ranked = rho.why if rho.value is None else f"ρ {quantities.spoken('newton_rank_correlation', rho)}"
     return f"Mean rounds and λ₁ in nat/step at T = {steps}: {each}. Rank correlation of rounds with −|λ₁|: {ranked}."
+
+
+SECTION = ("scaling", "Cost against size")
+FIGURES = {"atlas": draw_atlas} | of_series({"growth": draw_growth, "utilisation": draw_utilisation, "newton": draw_newton})
