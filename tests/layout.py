@@ -1,7 +1,7 @@
 """Rules of the layout, checked by `make check`: python -m tests.layout [ROOT]
 
 No folder holds more than 16 Python files (but `impls/backends`, one a backend), chains of imports inside `bench` and inside
-`analysis` are at most 8 long, and no package imports a private name (`_…`) of another one.
+`analysis` are at most 8 long, no package imports a private name (`_…`) of another one, and no module assigns a constant twice.
 """
 
 from __future__ import annotations
@@ -66,6 +66,17 @@ def private_names(known: dict[str, Path]) -> Iterator[str]:
                     yield f"{name} imports {private[0]} of {node.module}, which is private to its package"
 
 
+def assigned_twice(known: dict[str, Path]) -> Iterator[str]:
+    """Constants that a module assigns a second time at its top, as sentences: whoever reads one gets the other."""
+    for name, path in known.items():
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        targets = (target for node in body if isinstance(node, ast.Assign) for target in node.targets)
+        counted = Counter(target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper())
+        for constant, times in counted.items():
+            if times > 1:
+                yield f"{name} assigns {constant} {times} times"
+
+
 def broken(root: Path) -> Iterator[str]:
     """What does not hold, as sentences."""
     known = modules(root)
@@ -83,6 +94,7 @@ def broken(root: Path) -> Iterator[str]:
         if len(chain) > LONGEST_CHAIN:
             yield f"{len(chain)} imports one upon another, at most {LONGEST_CHAIN}: {' → '.join(chain)}"
     yield from private_names(known)
+    yield from assigned_twice(known)
 
 
 def main() -> None:

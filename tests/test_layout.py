@@ -35,11 +35,16 @@ def private(root: Path) -> None:
     (root / "bench" / "a.py").write_text("from impls.c import _hidden\n")
 
 
+def twice(root: Path) -> None:
+    (root / "bench" / "a.py").write_text("LIMIT = 1\nLIMIT = 2\n")
+
+
 @pytest.mark.parametrize(("harm", "said"), [
     (crowded, "bench/crowd holds 17 Python files; at most 16"),
     (deep, "9 imports one upon another, at most 8: analysis.m0 → analysis.m1"),
     (circular, "a circle of imports: bench.a → bench.b → bench.a"),
     (private, "bench.a imports _hidden of impls.c, which is private"),
+    (twice, "bench.a assigns LIMIT 2 times"),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
 def test_a_broken_rule_is_named(tmp_path: Path, harm, said: str):
     for package in layout.PACKAGES:

@@ -79,7 +79,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
 PACKAGES = ("numpy", "torch", "triton", "jax", "jaxlib", "flax", "onnxruntime", "lstm-bench")
 MEASURED = ("runs", "reference", "comparisons", "certificates", "history", "asv")  # folders of results that hold data
-PACKAGES = ("impls", "bench", "results")  # what a worker runs
+WORKER_PACKAGES = ("impls", "bench", "results")  # what a worker runs
 SOURCES = (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".json")
 # Of a repository's status: what is measured there, and what Python writes beside the code that it runs.
 NOT_CODE = (*(f":!results/{name}" for name in MEASURED), ":(exclude,glob)**/__pycache__/**")
@@ -223,7 +223,7 @@ def git_state(root: Path = ROOT, code: Sequence[Path] | None = None) -> dict[str
     was copied into another project's repository or that git refuses to answer; `dirty` where git could not compare.
     """
     sources = {path.as_posix() for path in (code or (path.relative_to(root) for path in _sources(root)))}
-    where = PACKAGES if code is None else [f":(literal){path}" for path in sorted(sources)]
+    where = WORKER_PACKAGES if code is None else [f":(literal){path}" for path in sorted(sources)]
     listed = ask(root, "ls-files", "-z", "--", *where, seconds=GIT_SECONDS)
     tracked, reason = set(listed.text.split("\0")), listed.failure
     if code is None and reason is None and not tracked & sources:
@@ -253,8 +253,8 @@ def code_hash(root: Path = ROOT) -> str:
 
 
 def _sources(root: Path) -> Iterator[Path]:
-    for room in PACKAGES:
-        for path in sorted((root / room).rglob("*")):
+    for package in WORKER_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
             parts = path.relative_to(root).parts
             if path.suffix in SOURCES and not (parts[0] == "results" and parts[1] in MEASURED):
                 yield path

@@ -155,7 +155,7 @@ class RevisionBackends:
 def link_harness(root: Path, folder: Path) -> Path:
     """Link the packages that a worker runs into `folder`, so that nothing else beside them comes before the user's."""
     folder.mkdir(exist_ok=True)
-    for package in environment.PACKAGES:
+    for package in environment.WORKER_PACKAGES:
         (folder / package).symlink_to(root / package, target_is_directory=True)
     return folder
 
@@ -259,7 +259,7 @@ class Code:
         """
         if self.backends is not None and (problem := self.backends.problem()):
             raise CodeFails(problem)
-        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.PACKAGES]
+        command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.WORKER_PACKAGES]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
         variables = environment.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
 
 from analysis.regression import history
@@ -184,3 +185,8 @@ def test_a_run_whose_git_state_is_unknown_is_no_point_of_the_history_and_says_so
     run = Run(tmp_path / "r.jsonl", header, (), Footer("2026-01-01T00:00:01+00:00", True, 1.0, 1.0))
     assert history.commit_of(run) is None
     assert any("not known to be" in " ".join(said) for said in load._said_of(run))
+
+
+def test_the_versions_of_the_frameworks_are_recorded():
+    recorded = environment.describe(1)["packages"]
+    assert {"numpy", "torch", "lstm-bench"} <= recorded.keys() and recorded["numpy"] == numpy.__version__
