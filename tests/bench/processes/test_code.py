@@ -9,7 +9,7 @@ import pytest
 
 from bench.harness import plan
 from bench.machine import environment
-from bench.machine.environment import PACKAGES
+from bench.machine.environment import WORKER_PACKAGES
 from bench.processes.code import Code, CodeFails, SourceInfo
 from bench.regression import comparison
 from bench.regression.comparison import SIDES, ComparisonSide
@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> History:
     return history
 
 
-@pytest.mark.parametrize("room", PACKAGES)
+@pytest.mark.parametrize("room", WORKER_PACKAGES)
 def test_a_room_that_is_missing_is_never_taken_from_an_installed_copy(made: History, tmp_path: Path, room: str):
     shutil.copytree(made.folder, tmp_path / "code")
     shutil.rmtree(tmp_path / "code" / room)
@@ -33,7 +33,7 @@ def test_a_room_that_is_missing_is_never_taken_from_an_installed_copy(made: Hist
 
 
 def test_a_folder_of_that_name_without_code_does_not_count(made: History, tmp_path: Path):
-    for room in PACKAGES:
+    for room in WORKER_PACKAGES:
         (tmp_path / room).mkdir()
     with pytest.raises(CodeFails, match="it has no package impls"):
         Code(tmp_path).describe_source(1)
