@@ -124,6 +124,32 @@ def test_runs_of_the_same_second_of_other_days_are_other_replicates(tmp_path):
     assert section.series["replicate_key"].nunique() == 3 * lines[0]["plan"]["replicates"]
 
 
+@pytest.mark.parametrize("change", [
+    {"started": "2026-11-23T11:17:09+00:00"}, {"machine": "another-machine"}, {"run": "111709-quick-2"},
+    {"environment": {"host": "another-host"}},
+], ids=lambda change: next(iter(change)))  # fmt: skip
+def test_a_run_of_another_moment_machine_host_or_name_is_another(tmp_path: Path, change: dict[str, object]) -> None:
+    header, *lines = QUICK.read_text(encoding="utf-8").splitlines(keepends=True)
+    values = json.loads(header)
+    for name, own in (("a", {}), ("b", change)):
+        merged = values | {key: values[key] | value if isinstance(value, dict) else value for key, value in own.items()}
+        (tmp_path / f"{name}.jsonl").write_text("".join([json.dumps(merged) + "\n", *lines]), encoding="utf-8")
+    sections = load([tmp_path])
+    assert len({key for section in sections for key in section.series["run_key"]}) == 2
+
+
+@pytest.mark.parametrize("kept", [None, -20])
+def test_a_copy_of_a_run_counts_once_and_the_more_complete_one(tmp_path: Path, kept: int | None) -> None:
+    lines = QUICK.read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "a.jsonl").write_text("".join(lines[:kept]), encoding="utf-8")
+    (tmp_path / "copies" / "b.jsonl").write_text("".join(lines), encoding="utf-8")
+    with pytest.warns(DamagedLine, match="left out: .* is a copy of"):
+        (section,) = load([tmp_path / "copies"])
+    (alone,) = load([QUICK])
+    assert len(section.records) == len(alone.records) and len(section.runs) == 1
+
+
 @pytest.mark.parametrize(
     "harm", [b"", b"{}\n", b"\xff\xfe\x00", b'{"line":"end"}\n'], ids=["empty", "no line", "no text", "no header"]
 )
