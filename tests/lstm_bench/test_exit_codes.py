@@ -23,7 +23,7 @@ SMOKE = ("--suite", "smoke", "--backend", "numpy", "--where", "phase=step", "--t
 
 
 def lstm_bench(folder: Path, *arguments: object, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command, with `folder` for its temporary files and so its lock; `shell` goes before it in its process."""
+    """The command, with `folder` for its temporary files; `shell` goes before it in its process."""
     command = ["sh", "-c", f'{shell}\nexec "$@"', "sh", sys.executable, "-m", "lstm_bench", *map(str, arguments)]
     values = os.environ | {"TMPDIR": str(folder)} | variables
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=values)
@@ -128,7 +128,7 @@ def test_a_clock_that_went_backwards_is_told_before_anything_is_measured(project
 def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: History, tmp_path: Path):
     where = ("--repository", project.folder, *SMOKE)
     root = tmp_path / "history"
-    with device_lock("cpu", tmp_path):
+    with device_lock("cpu"):
         busy = [lstm_bench(tmp_path, "track", "main", *where, "--out", root)]
         busy += [lstm_bench(tmp_path, "compare", "main", "main", *where, "--out", root)]
         assert not root.exists()
@@ -139,7 +139,7 @@ def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: Hist
     assert result == "measured" and store.read(path).finished
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))  # as one that is still going
     before = path.read_text()
-    with device_lock("cpu", tmp_path):
+    with device_lock("cpu"):
         assert lstm_bench(tmp_path, "track", "main", *where, "--out", root).returncode == 23
     assert path.read_text() == before
     resumed = lstm_bench(tmp_path, "track", "main", *where, "--out", root, "--json")
