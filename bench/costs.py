@@ -8,19 +8,14 @@ from bench.harness.case import Case
 from bench.machine import system
 from impls import MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 
-# What cases cost, told before they run: as recorded on an H100, and trainings by their operations.
-
 # What a case takes on a GPU, beside its samples and with them: for forecasts. Imports no framework.
 #
 # Rounded from the seconds of the records of runs 182516 (LSTM stack by cuDNN), 182611 (Transformer), 173700, 182414 and
-# 182710
-# (throughput) on one H100 80GB HBM3 with 16 cores, 2026-11-26, and from the same day's grid of layers in CUDA graphs. Those
-# runs
-# drew their data on the host. What was not measured there, scans and 32 bits, is estimated, and says so.
+# 182710 (throughput) on one H100 80GB HBM3 with 16 cores, 2026-11-26, and from the same day's grid of layers in CUDA graphs.
+# Those runs drew their data on the host. What was not measured there, scans and 32 bits, is estimated, and says so.
 
-START_SECONDS_H100 = (
-    8.0  # by which a worker's first case is longer than a later one: 4.2 to 9.9 s, 7.6 in the mean of 8 workers
-)
+# By which a worker's first case is longer than a later one: 4.2 to 9.9 s, 7.6 in the mean of 8 workers.
+START_SECONDS_H100 = 8.0
 CEILINGS_SECONDS = 5.0  # peaks of the machine in one data type: 3.5 to 4.7 s, once 7.3
 CASE_SECONDS = 1.3  # of a later case, whatever its size: 1.1 to 1.8 s where little is drawn and calls are short
 VALUE_SECONDS = 2.2e-8  # to draw a value in float64 on the host, round it and send it
@@ -70,8 +65,7 @@ def call_seconds(case: Case, cudnn: bool = False) -> float:
 #
 # CPU: rounded from the stored runs of `quality` and `context` on one core of an AMD EPYC. CUDA, in bfloat16 by autocast: a
 # worker's start and an LSTM's step are an H100's (19 µs at H = 768, B = 64 by our kernels; 2026-11-26), the rest is
-# estimated, no
-# GPU has run it.
+# estimated, no GPU has run it.
 
 VOCABULARIES = {"text": 256}  # the generated sources have 16 tokens
 GENERATED = 16

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.machine import lock
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LSTM_BENCH_LOCKS", str(tmp_path_factory.mktemp("locks")))
+        patch.setenv(lock.FOLDER_VARIABLE, str(tmp_path_factory.mktemp("locks")))
         yield

@@ -182,8 +182,7 @@ class Case:
 # Choosing cases by their parameters: `hidden_size=256`, `mismatch<=0.01`, `bias=false`, `phase=step`; or `case=KEY`.
 #
 # The one grammar of `--where`: NAME, one of = != < <= > >=, VALUE. A value is read as the parameter's own kind: true or
-# false, a
-# number (whole or decimal, 1e-3 too), or a word, which knows = and != alone.
+# false, a number (whole or decimal, 1e-3 too), or a word, which knows = and != alone.
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,

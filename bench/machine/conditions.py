@@ -173,7 +173,7 @@ def _is_ours(pid: int) -> bool | None:
         if pid == os.getpid():
             return True
         try:
-            pid = int(system.fields(pid)[system.PARENT])
+            pid = int(system.process_fields(pid)[system.PARENT])
         except OSError:
             return None
     return False

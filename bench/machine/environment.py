@@ -1,4 +1,4 @@
-"""What a run is measured on and with: machine, packages, and whose commit the code is."""
+"""The machine and the software a run was made on, and whose commit the code is; found without importing a framework."""
 
 from __future__ import annotations
 
@@ -10,70 +10,13 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.machine import system
-
-# Calls of git: on the repository that a folder lies in, whatever a hook or a shell has named in git's variables.
-
-# Of `git rev-parse --local-env-vars` those that choose a repository, its index or its objects. Git sets some of them for hooks,
-# and they win over the folder that git is called in. Variables of git's configuration stay: they hold for every repository.
-CHOOSING = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
-)  # fmt: skip
-
-
-_QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What git printed, or, where it did not succeed, why."""
-
-    text: str
-    failure: str | None = None
-
-
-def variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment (by default this process's) without the variables that choose a repository."""
-    return {name: value for name, value in (environment or os.environ).items() if name not in CHOOSING}
-
-
-def command(folder: Path, *arguments: str) -> list[str]:
-    """The command line. Optional locks are not taken: one may be held by the `git commit` whose hook this runs in.
-
-    Hooks of the repository and its monitor of files are not started: a checkout made to be measured is no concern of theirs.
-    """
-    return ["git", "--no-optional-locks", *_QUIET, "-C", str(folder), *arguments]
-
-
-def ask(folder: Path, *arguments: str, seconds: float) -> Answer:
-    """Call git in a folder. A failure, git's absence, and an answer that takes too long are answers too."""
-    try:
-        run = subprocess.run(
-            command(folder, *arguments), capture_output=True, encoding="utf-8", errors="replace", timeout=seconds,
-            env=variables() | {"LC_ALL": "C"},
-        )  # fmt: skip
-    except FileNotFoundError:
-        return Answer("", "git is not installed")
-    except OSError as error:
-        return Answer("", f"git cannot be started: {error}")
-    except subprocess.TimeoutExpired:
-        return Answer("", f"git {arguments[0]} did not answer within {seconds:.0f} s")
-    if run.returncode:
-        said = run.stderr.strip().splitlines()
-        return Answer("", said[0] if said else f"git {arguments[0]} exited with code {run.returncode}")
-    return Answer(run.stdout.strip("\n"))
-
-
-# The machine and the software a run was made on, found without importing a framework.
+from bench.machine import git, system
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = 2  # raised whenever numbers stop being comparable; see docs/measurement.md
@@ -224,17 +167,17 @@ def git_state(root: Path = ROOT, code: Sequence[Path] | None = None) -> dict[str
     """
     sources = {path.as_posix() for path in (code or (path.relative_to(root) for path in _sources(root)))}
     where = WORKER_PACKAGES if code is None else [f":(literal){path}" for path in sorted(sources)]
-    listed = ask(root, "ls-files", "-z", "--", *where, seconds=GIT_SECONDS)
+    listed = git.ask(root, "ls-files", "-z", "--", *where, seconds=GIT_SECONDS)
     tracked, reason = set(listed.text.split("\0")), listed.failure
     if code is None and reason is None and not tracked & sources:
         reason = f"the repository that {root} lies in does not track its code"
-    named = ask(root, "show", "-s", "--format=%H %cI", "HEAD", seconds=GIT_SECONDS)
+    named = git.ask(root, "show", "-s", "--format=%H %cI", "HEAD", seconds=GIT_SECONDS)
     if reason is None:
         reason = named.failure
     if reason is not None:
         return {"commit": None, "committed": None, "dirty": None, "reason": reason}
     commit, committed = named.text.split()
-    changes = ask(
+    changes = git.ask(
         root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *NOT_CODE, seconds=GIT_SECONDS,
     )  # fmt: skip
     if sources - tracked:  # also what the repository ignores, which its status does not say

@@ -190,7 +190,7 @@ def _own_seconds() -> float:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                values = system.fields(entry.name)
+                values = system.process_fields(entry.name)
             except OSError:  # it has ended meanwhile
                 continue
             pid = int(entry.name)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# What the system tells: its kind, processors, processes, memory limits, NVML.
-
 # On which operating systems lstm-bench measures: Linux and macOS. On Windows it reads, shows and compares stored runs.
 
 MEASURES = sys.platform != "win32"
@@ -57,7 +55,7 @@ def load_average() -> float | None:
 PARENT, TIMES, STARTED = 1, slice(11, 15), 19  # utime stime cutime cstime; in clock ticks, as the moment it started
 
 
-def fields(pid: int | str) -> list[str]:
+def process_fields(pid: int | str) -> list[str]:
     """The fields after the name of the program, which may hold anything. Raises `OSError` where there is no such process."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 

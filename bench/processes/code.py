@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import impls
-from bench.machine import environment
+from bench.machine import environment, git
 
 # Backends that a revision of a user's own repository supplies: where they lie, and what a worker needs to import them.
 
@@ -90,7 +90,7 @@ class RevisionBackends:
     def state_hash(self, harness: str) -> str:
         """Of the harness, the revision's tree, what is not committed in it, and its backends' files."""
         found = hashlib.sha256(f"{harness} {' '.join(self.paths)}\n".encode())
-        tree = environment.ask(self.tree, "rev-parse", "HEAD^{tree}", seconds=environment.GIT_SECONDS)
+        tree = git.ask(self.tree, "rev-parse", "HEAD^{tree}", seconds=environment.GIT_SECONDS)
         found.update(tree.text.encode())
         for path in [*self._changed(), *self.files().values()]:
             found.update(f"{path.relative_to(self.tree).as_posix()} ".encode())
@@ -138,7 +138,7 @@ class RevisionBackends:
         return file.relative_to(self.tree).as_posix()
 
     def _changed(self) -> list[Path]:
-        answer = environment.ask(
+        answer = git.ask(
             self.tree, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", ".", *environment.NOT_CODE,
             seconds=environment.GIT_SECONDS,
         )  # fmt: skip
@@ -261,7 +261,7 @@ class Code:
             raise CodeFails(problem)
         command = [self.python, "-P", "-c", _INTRODUCTION, str(threads), *environment.WORKER_PACKAGES]
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
-        variables = environment.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
+        variables = git.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
             said = subprocess.run(
                 command, env=variables, capture_output=True, encoding="utf-8", errors="replace", timeout=INTRODUCTION_SECONDS

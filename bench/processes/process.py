@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from bench.machine import environment as machine_environment
-from bench.machine import system
+from bench.machine import git, system
 from bench.processes.code import HERE, Code
 from bench.worker import agreement, cuda_errors
 from results.fields import Check, from_json, is_amount, is_flag, is_list_of, is_measurement, is_table_of
@@ -395,7 +394,7 @@ def environment(threads: int, cache: Path, code: Code = HERE) -> dict[str, str]:
     pins = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"), count)
     kept = {
         name: value
-        for name, value in machine_environment.variables().items()
+        for name, value in git.variables().items()
         if name in WANTED or not (name in UNWANTED or name.startswith(UNWANTED_KINDS))
     }
     return kept | pins | code.variables | {

@@ -57,4 +57,4 @@ def _started(pid: int) -> str | None:
     """When a process started, in clock ticks after the system did; None where the system does not say."""
     if sys.platform != "linux":
         return None
-    return system.fields(pid)[system.STARTED]
+    return system.process_fields(pid)[system.STARTED]

@@ -22,8 +22,6 @@ from bench.worker.prepare import NULL
 from impls.interface import GRAPH_OF
 from results.record import EMULATED_METRIC, HOST_PEAK, Measurement, Record, measurement_from_dict
 
-# What came of a request, as a record, and where the rest of a time budget goes.
-
 # Where the next replicate is worth most: the cases whose intervals are widest.
 
 
@@ -71,8 +69,6 @@ def outcome(
         provenance=reply.get("provenance", {}) | marks, conditions=conditions | peak, started=started, seconds=seconds,
     )  # fmt: skip
 
-
-# Workers that are asked in turns: groups of them, rounds and their answers.
 
 # One case, several backends, one clock: the backends take turns so that drift hits all alike.
 #

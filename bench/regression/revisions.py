@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from bench.machine import environment
+from bench.machine import git
 from bench.machine.environment import GIT_SECONDS
 from bench.processes import scratch
 from bench.processes.code import ROOT, Code, RevisionBackends, link_harness
@@ -68,14 +68,14 @@ class Repository:
 
     def git(self, *arguments: str) -> str:
         """What git prints. Raises `RevisionError` with git's own complaint."""
-        command = environment.command(self.folder, *arguments)
+        command = git.command(self.folder, *arguments)
         try:
             run = subprocess.run(
                 command,
                 capture_output=True,
                 encoding="utf-8",
                 errors="surrogateescape",
-                env=environment.variables() | {"LC_ALL": "C"},
+                env=git.variables() | {"LC_ALL": "C"},
             )
         except FileNotFoundError:
             raise NotARepository("git is not installed, and revisions cannot be had without it") from None
@@ -93,7 +93,7 @@ class Repository:
 
     def has(self, commit: str, path: str) -> bool:
         """Whether a commit holds a file or folder, by its path from the root."""
-        return environment.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
+        return git.ask(self.folder, "cat-file", "-e", f"{commit}:{path}", seconds=GIT_SECONDS).failure is None
 
     def resolve(self, name: str) -> str:
         """The full hash of a revision, a branch or a tag."""
@@ -186,7 +186,7 @@ def _pip(python: str, arguments: list[str]) -> None:
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
     subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", timeout=INSTALL_SECONDS, check=True,
-        env=environment.variables(),
+        env=git.variables(),
     )  # fmt: skip
 
 

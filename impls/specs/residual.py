@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-# What residual models share: valid sizes, parameters, operations and state.
-
 # What every spec is made of: sizes that are checked, data types, devices, and the error that says what is allowed.
 
 # tensorfloat32: stored in float32, multiplied by tensor cores that round each operand to 10 bits of mantissa.

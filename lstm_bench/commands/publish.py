@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis import AnalysisError
 from analysis.regression import history
 from analysis.regression.history import Locate
-from bench.machine import environment
+from bench.machine import git
 from bench.processes import scratch
 from bench.regression.revisions import Repository
 
@@ -48,7 +48,7 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         configuration = folder / "asv.conf.json"
         configuration.write_text(json.dumps(settings), encoding="utf-8")
         command = [sys.executable, "-m", "asv", "publish", "--config", str(configuration)]
-        run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=environment.variables())
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder, env=git.variables())
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")

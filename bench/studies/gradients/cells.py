@@ -53,8 +53,6 @@ def decay(lags: np.ndarray, curve: np.ndarray) -> float:
     return float((curve[last] - curve[tenth]) / (lags[last] - lags[tenth])) if last > tenth else 0.0
 
 
-# Linearised cells: products of Jacobians along a trajectory, forwards and backwards, scaled against underflow.
-
 # One layer run forward for all seeds at once, and its linearisation at every step: products with J_t and with J_tᵀ.
 #
 # S seeds, T steps, B sequences a seed. A state is a tuple of [S, B, H] tensors: (h, c) for an LSTM, (h,) otherwise. Its

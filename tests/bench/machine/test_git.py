@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import environment
+from bench.machine import environment, git
 from bench.machine.environment import git_state
 from bench.processes.code import Code, CodeFails
 from bench.regression.revisions import Repository
@@ -152,9 +152,9 @@ def test_variables_of_a_hook_mislead_nothing(project: Project, other: History, m
 
 def test_the_list_of_variables_is_git_s_own_but_for_its_configuration():
     listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True).stdout.split()
-    assert {name for name in listed if not name.startswith(("GIT_CONFIG", "GIT_NO_REPLACE"))} <= set(environment.CHOOSING)
-    assert not environment.variables(dict.fromkeys(environment.CHOOSING, "a"))
-    assert environment.variables({"GIT_SSH": "a", "A": "b"}) == {
+    assert {name for name in listed if not name.startswith(("GIT_CONFIG", "GIT_NO_REPLACE"))} <= set(git.CHOOSING)
+    assert not git.variables(dict.fromkeys(git.CHOOSING, "a"))
+    assert git.variables({"GIT_SSH": "a", "A": "b"}) == {
         "GIT_SSH": "a", "A": "b",
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import environment
+from bench.machine import git
 from bench.processes import process
 from bench.processes.code import HERE
 from tests.lstm_bench.history_repository import History
@@ -96,5 +96,5 @@ def test_a_commit_whose_hook_checks_out_another_holds_what_the_user_added(tmp_pa
 def test_git_answers_in_its_own_language_whatever_the_caller_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LANGUAGE", "de")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    assert "not a git repository" in str(environment.ask(tmp_path, "status", seconds=30).failure)
-    assert not set(environment.variables(os.environ | dict.fromkeys(environment.CHOOSING, "x"))) & set(environment.CHOOSING)
+    assert "not a git repository" in str(git.ask(tmp_path, "status", seconds=30).failure)
+    assert not set(git.variables(os.environ | dict.fromkeys(git.CHOOSING, "x"))) & set(git.CHOOSING)

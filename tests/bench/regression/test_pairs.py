@@ -23,7 +23,7 @@ OK = {"status": "ok"}
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Pairs whose new side ends as it is told, and how often each pair was measured."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the lock on the device lies: nothing is timed here
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
     question = PairedCase("throughput", asked.cases("throughput")[0], "numpy", "numpy")
