@@ -257,17 +257,18 @@ def header_of(path: Path) -> Header:
     return header
 
 
-def readable(paths: Sequence[Path]) -> list[Path]:
-    """Those of the files that are runs; the others are left out with a `DamagedLine` warning each.
+def readable(paths: Sequence[Path]) -> dict[Path, Header]:
+    """Those of the files that are runs, with their headers; the others are left out with a `DamagedLine` warning each.
 
     Raises `Corrupt`, of the first of them, where none is a run.
     """
-    errors = {path: _no_run(path) for path in paths if read_header(path) is None}
-    if errors and len(errors) == len(paths):
-        raise errors[paths[0]]
-    for error in errors.values():
-        warnings.warn(f"left out: {error}", DamagedLine, stacklevel=2)
-    return [path for path in paths if path not in errors]
+    headers = {path: read_header(path) for path in paths}
+    found = {path: header for path, header in headers.items() if header is not None}
+    if headers and not found:
+        raise _no_run(paths[0])
+    for path in (path for path in headers if path not in found):
+        warnings.warn(f"left out: {_no_run(path)}", DamagedLine, stacklevel=2)
+    return found
 
 
 def _no_run(path: Path) -> Corrupt:

@@ -16,22 +16,29 @@ PACKAGES = ("impls", "bench", "results", "analysis", "lstm_bench")
 MOST_FILES, ONE_A_BACKEND = 16, Path("impls/backends")
 LONGEST_CHAIN = 8
 Imports = dict[str, set[str]]
+Modules = dict[str, ast.Module]
 
 
-def modules(root: Path) -> dict[str, Path]:
-    """Every module of the packages below `root`, by its dotted name."""
+def files(root: Path) -> list[Path]:
+    """The Python files of the packages, relative to `root`."""
+    return sorted(path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*.py"))
+
+
+def modules(root: Path) -> Modules:
+    """Every module of the packages below `root`, parsed, by its dotted name."""
     found = {}
-    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for path in files(root):
+        parts = path.with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse((root / path).read_text(encoding="utf-8"))
     return found
 
 
-def imports(known: dict[str, Path]) -> Imports:
+def imports(known: Modules) -> Imports:
     """Which of the modules each one names in an import, wherever in its code."""
     found: Imports = {name: set() for name in known}
-    for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name, tree in known.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 found[name] |= {each.name for each in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -55,10 +62,10 @@ def longest_chain(of: Imports, package: str) -> list[str]:
     return max((chain(name, ()) for name in of if name.startswith(f"{package}.")), key=len, default=[])
 
 
-def private_names(known: dict[str, Path]) -> Iterator[str]:
+def private_names(known: Modules) -> Iterator[str]:
     """Imports of private names of other packages, as sentences."""
-    for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name, tree in known.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
                 names = [*node.module.split("."), *(each.name for each in node.names)]
                 private = [each for each in names if each.startswith("_") and not each.startswith("__")]
@@ -66,11 +73,10 @@ def private_names(known: dict[str, Path]) -> Iterator[str]:
                     yield f"{name} imports {private[0]} of {node.module}, which is private to its package"
 
 
-def assigned_twice(known: dict[str, Path]) -> Iterator[str]:
+def assigned_twice(known: Modules) -> Iterator[str]:
     """Constants that a module assigns a second time at its top, as sentences: whoever reads one gets the other."""
-    for name, path in known.items():
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        targets = (target for node in body if isinstance(node, ast.Assign) for target in node.targets)
+    for name, tree in known.items():
+        targets = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
         counted = Counter(target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper())
         for constant, times in counted.items():
             if times > 1:
@@ -79,11 +85,10 @@ def assigned_twice(known: dict[str, Path]) -> Iterator[str]:
 
 def broken(root: Path) -> Iterator[str]:
     """What does not hold, as sentences."""
-    known = modules(root)
-    folders = Counter(path.parent.relative_to(root) for path in known.values())
-    for folder, count in folders.items():
+    for folder, count in Counter(path.parent for path in files(root)).items():
         if count > MOST_FILES and folder != ONE_A_BACKEND:
             yield f"{folder} holds {count} Python files; at most {MOST_FILES}: give a topic a folder of its own"
+    known = modules(root)
     of = imports(known)
     for package in ("bench", "analysis"):
         try:

@@ -83,13 +83,12 @@ class Rows:
 
 def _rows(path: Path) -> Iterator[Rows]:
     for header, record in store.stream(path):
+        own = row(header, record)
         if record.status != "ok":
-            yield Rows(row(header, record))
+            yield Rows(own)
             continue
         for measured in record.measurements:
-            columns = row(header, record) | {
-                "metric": measured.metric, "unit": measured.unit, "notes": " ".join(measured.notes),
-            }  # fmt: skip
+            columns = own | {"metric": measured.metric, "unit": measured.unit, "notes": " ".join(measured.notes)}
             values = np.asarray(measured.samples, dtype=float)
             parts = turns(values, measured.blocks)
             turn = np.repeat(np.arange(len(parts)), [len(part) for part in parts])

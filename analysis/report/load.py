@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.report import words
 from results.exclusions import Reason
 from results.record import Header, Record
-from results.store import ROOT, DamagedLine, Run, at, find, header_of, newest, read, read_header, readable
+from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
 
 MOST_DIFFERENCES = 4  # told of two environments
 SHORT_HASH = 7
@@ -60,16 +60,15 @@ def choose(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Path]:
     return _without_copies(readable(list(chosen)))
 
 
-def _without_copies(paths: Sequence[Path]) -> list[Path]:
+def _without_copies(headers: Mapping[Path, Header]) -> list[Path]:
     """One file a run: of copies the largest, since the run may have gone on after it was copied. Warns of the others."""
     kept: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: path.stat().st_size, reverse=True):
-        header = header_of(path)
-        if (first := kept.setdefault(identity(header), path)) is not path:
+    for path in sorted(headers, key=lambda path: path.stat().st_size, reverse=True):
+        if (first := kept.setdefault(identity(headers[path]), path)) is not path:
             warnings.warn(
                 f"left out: {path} is a copy of {first}, whose replicates would count twice", DamagedLine, stacklevel=2
             )
-    return [path for path in paths if path in kept.values()]
+    return [path for path in headers if path in kept.values()]
 
 
 def newest_of_each_study(root: Path = ROOT) -> list[Path]:
