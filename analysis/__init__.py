@@ -1,5 +1,7 @@
 """WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds."""
 
+from results.errors import UserError
 
-class AnalysisError(ValueError):
+
+class AnalysisError(UserError, ValueError):
     """Something asked of the analysis that it cannot give; the message says what was asked, what is there and what to do."""

@@ -31,6 +31,7 @@ from impls.specs.recurrent import RNNSpec as RNNSpec
 from impls.specs.recurrent import Spec as Spec
 from impls.specs.recurrent import SSMSpec as SSMSpec
 from impls.specs.recurrent import TransformerSpec as TransformerSpec
+from results.errors import UserError
 
 if TYPE_CHECKING:
     from impls.batch import Batch as Batch
@@ -83,7 +84,7 @@ def __getattr__(name: str) -> Any:
 _BUILT_IN = [str(Path(__file__).parent / "backends")]
 
 
-class Unavailable(RuntimeError):
+class Unavailable(UserError, RuntimeError):
     """A backend that exists but cannot run here; the message says why and what to install."""
 
 
@@ -92,7 +93,7 @@ class Unsupported(Unavailable):
     use."""
 
 
-class UnknownName(ValueError):
+class UnknownName(UserError, ValueError):
     """A name that is none of the choices; the message lists them and the nearest match."""
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import warnings
 from typing import TextIO
 
 from lstm_bench import exit_codes, import_paths, terminal
+from results.errors import ExitCode
 
 # Commands that measure. What they add to go on where a run was interrupted: some go on by the same command.
 GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "certify": "--resume", "track": "", "bisect": ""}
@@ -42,7 +43,7 @@ def main() -> None:
             except BaseException as error:  # as where the disk behind standard output is full; Python's code is 1, a verdict
                 code = _told(error)
     except terminal.OutputClosed:
-        code = exit_codes.OUTPUT_CLOSED
+        code = ExitCode.OUTPUT_CLOSED
     terminal.discard_unwritten()
     sys.exit(128 + _ended_by[0] if _ended_by else code)
 
@@ -65,7 +66,7 @@ def _told(error: BaseException) -> int:
     """The code of an error, once it is said on standard error, if that can be written to."""
     code = exit_codes.of(error)
     try:
-        if code == exit_codes.DEFECT:
+        if code == ExitCode.DEFECT:
             traceback.print_exception(error)
         else:
             print(f"error: {exit_codes.sentence(error)}", file=sys.stderr, flush=True)
@@ -94,17 +95,17 @@ def _carry_out() -> int | str | None:
         return stop.code
     except (KeyboardInterrupt, terminal.Interrupted) as stop:
         print(_interrupted(stop), file=sys.stderr)
-        return exit_codes.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except (BrokenPipeError, terminal.OutputClosed):
         raise
     except ModuleNotFoundError as error:
         if error.name is None or (said := _missing(error.name.partition(".")[0])) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
-        return exit_codes.USAGE
+        return ExitCode.USAGE
     except Exception as error:
         return _told(error)
-    return exit_codes.NOTHING
+    return ExitCode.NOTHING
 
 
 def _interrupted(stop: BaseException) -> str:

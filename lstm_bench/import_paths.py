@@ -6,11 +6,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from results.errors import UserError
+
 OWN = ("impls", "bench", "analysis", "results")
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds `lstm_bench`, and so the others
 
 
-class ForeignPackage(RuntimeError):
+class ForeignPackage(UserError, RuntimeError):
     """A package of ours that Python would take from elsewhere; the message gives both paths."""
 
 

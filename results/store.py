@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from results import exclusions
+from results.errors import ExitCode, UserError
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
 FOLDER_VARIABLE = "LSTM_BENCH_RESULTS"
@@ -28,16 +29,20 @@ CERTIFICATES = FOLDER / "certificates"
 BINARY: int = getattr(os, "O_BINARY", 0)  # without it Windows ends a line with two characters
 
 
-class StoreError(RuntimeError):
+class StoreError(UserError, RuntimeError):
     """Results cannot be written or read; the message names the path and what to do."""
 
 
 class Corrupt(StoreError):
     """A file that is no run any more, or never was one."""
 
+    exit_code = ExitCode.CORRUPT
+
 
 class WriteFailed(StoreError):
     """The disk took no more of a run that had begun."""
+
+    exit_code = ExitCode.DISK_FULL
 
 
 class NameTaken(StoreError):

@@ -15,6 +15,7 @@ from analysis import AnalysisError
 from analysis.report.words import digits, scaled
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.statistics.ratios import NOT_COMPARED, Location, locate
+from results.errors import ExitCode
 from results.record import Measurement, Record
 from results.store import Run
 from results.text import in_markdown
@@ -37,13 +38,19 @@ UNSTABLE = "unstable"  # the kind of a failed block in which the machine was dis
 class NotComparable(AnalysisError):
     """Two runs that share nothing that could be compared."""
 
+    exit_code = ExitCode.UNDECIDED
+
 
 class OtherMachine(NotComparable):
     """Two runs of different machines, protocols or numbers of threads."""
 
+    exit_code = ExitCode.OTHER_MACHINE
+
 
 class NothingInCommon(NotComparable):
     """Two runs without a case and backend in common."""
+
+    exit_code = ExitCode.NOTHING_IN_COMMON
 
 
 class Key(NamedTuple):

@@ -14,6 +14,7 @@ from impls import Batch, Launch, Params, Phase, Spec, UnknownName
 from impls.batch import Draw, check_batch, keyed
 from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
+from results.errors import UserError
 
 # One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its shrunken twin.
 
@@ -23,7 +24,7 @@ OWN_FIELDS = ("steps", "batch", "phase", "launch", "ragged", "initial_state", "s
 Factor = str | int | float
 
 
-class InvalidCase(ValueError):
+class InvalidCase(UserError, ValueError):
     """A case that cannot exist; the message says what was asked and what is allowed."""
 
 
@@ -200,7 +201,7 @@ MOST_VALUES = 24  # of a parameter, told where another one was asked for
 Known = Mapping[str, Sequence[Any]]  # of each parameter the values that cases have
 
 
-class InvalidFilter(ValueError):
+class InvalidFilter(UserError, ValueError):
     """A filter that cannot be read, or that no case passes."""
 
 

@@ -18,12 +18,13 @@ from bench.harness.suites import SUITES, Pace, offered, order
 from bench.machine import environment, system
 from bench.worker.prepare import NULL
 from impls import Unavailable, UnknownName
+from results.errors import UserError
 
 TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
 
 
-class InvalidPlan(ValueError):
+class InvalidPlan(UserError, ValueError):
     """A number that no plan can have; the message says what was asked and what is allowed."""
 
 

@@ -17,16 +17,19 @@ from bench.machine.lock import device_lock
 from bench.processes.code import HERE, Code, SourceInfo
 from bench.studies.quality.sources import InvalidCorpus, corpus_name, of_file
 from results import store
+from results.errors import ExitCode, UserError
 from results.record import Footer, Header
 from results.store import StoreError
 
 
-class NothingToResume(RuntimeError):
+class NothingToResume(UserError, RuntimeError):
     """No interrupted run of this machine was found."""
 
 
-class ClockWentBackwards(RuntimeError):
+class ClockWentBackwards(UserError, RuntimeError):
     """A run would seem older than one that was made before it."""
+
+    exit_code = ExitCode.CLOCK
 
 
 def start(

@@ -19,18 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import system
+from results.errors import ExitCode, UserError
 
 HOLDER_BYTES = 200  # of the line that says who holds the lock
 FOLDER_VARIABLE = "LSTM_BENCH_LOCKS"
 FOLDER = "/tmp"  # which every POSIX system has and every user may write to
 
 
-class DeviceBusy(RuntimeError):
+class DeviceBusy(UserError, RuntimeError):
     """Another run holds the device; the message names its process."""
 
+    exit_code = ExitCode.DEVICE_BUSY
 
-class NotOurs(RuntimeError):
+
+class NotOurs(UserError, RuntimeError):
     """The lock's file cannot be opened, or something else lies in its place; the message says what to do."""
+
+    exit_code = ExitCode.DEVICE_BUSY
 
 
 class StoppedWaiting(KeyboardInterrupt):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from results.errors import UserError
+
 # On which operating systems lstm-bench measures: Linux and macOS. On Windows it reads, shows and compares stored runs.
 
 MEASURES = sys.platform != "win32"
@@ -17,7 +19,7 @@ WHAT_TO_DO = (
 )
 
 
-class UnsupportedSystem(RuntimeError):
+class UnsupportedSystem(UserError, RuntimeError):
     """Measuring was asked for on an operating system on which it is not supported; the message says where it is."""
 
     def __init__(self, message: str = WHAT_TO_DO) -> None:

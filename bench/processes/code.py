@@ -16,6 +16,7 @@ from typing import Any
 
 import impls
 from bench.machine import environment, git
+from results.errors import ExitCode, UserError
 
 # Backends that a revision of a user's own repository supplies: where they lie, and what a worker needs to import them.
 
@@ -222,8 +223,10 @@ print(json.dumps({"protocol": environment.PROTOCOL, "machine": environment.machi
 """
 
 
-class CodeFails(RuntimeError):
+class CodeFails(UserError, RuntimeError):
     """Code that does not even start here; the message gives its last words."""
+
+    exit_code = ExitCode.DOES_NOT_RUN
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from bench.machine import git
 from bench.machine.environment import GIT_SECONDS
 from bench.processes import scratch
 from bench.processes.code import ROOT, Code, RevisionBackends, link_harness
+from results.errors import ExitCode, UserError
 
 # Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree.
 
@@ -27,32 +28,44 @@ WORKTREES = "lstm-bench-revision-"  # and the number of the process they are for
 UNSHALLOW = "this clone is shallow and may lack it; fetch the rest with: git fetch --unshallow"
 
 
-class RevisionError(RuntimeError):
+class RevisionError(UserError, RuntimeError):
     """A revision that cannot be had; the message says why and what to do."""
 
 
 class NotARepository(RevisionError):
     """A folder outside git, or no git at all."""
 
+    exit_code = ExitCode.NO_REPOSITORY
+
 
 class UnknownRevision(RevisionError):
     """A name that no commit goes by."""
+
+    exit_code = ExitCode.UNKNOWN_REVISION
 
 
 class ShallowClone(RevisionError):
     """A name that no commit of a clone goes by that does not have all of them."""
 
+    exit_code = ExitCode.SHALLOW_CLONE
+
 
 class NoSpan(RevisionError):
     """Two ends with nothing between them."""
+
+    exit_code = ExitCode.EMPTY_RANGE
 
 
 class DoesNotRun(RevisionError):
     """A revision whose code does not even start here."""
 
+    exit_code = ExitCode.DOES_NOT_RUN
+
 
 class BuildFails(RevisionError):
     """A revision that cannot be installed."""
+
+    exit_code = ExitCode.BUILD_FAILS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from bench.worker.prepare import Prepared
 from bench.worker.timing import calls_per_sample, clock_for
 from impls import LSTMSpec, LSTMStackSpec, Spec, TransformerSpec
 from impls.specs.residual import Device
+from results.errors import UserError
 
 By = Literal["parameters", "flops", "time"]
 Cost = Callable[[Spec], float]
@@ -77,7 +78,7 @@ def alignment_of(spec: Spec) -> Alignment:
     return LSTM_ON_GPU if isinstance(spec, LSTMSpec | LSTMStackSpec) else SCAN_ON_GPU
 
 
-class Unmatched(ValueError):
+class Unmatched(UserError, ValueError):
     """No size costs what was asked within the tolerance; the message names the nearest."""
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from results.errors import UserError
+
 # What every spec is made of: sizes that are checked, data types, devices, and the error that says what is allowed.
 
 # tensorfloat32: stored in float32, multiplied by tensor cores that round each operand to 10 bits of mantissa.
@@ -19,7 +21,7 @@ def stored(dtype: DType) -> str:
     return "float32" if dtype == "tensorfloat32" else dtype
 
 
-class InvalidSpec(ValueError):
+class InvalidSpec(UserError, ValueError):
     """A size, dtype or device that no network can have; the message says what was asked and what is allowed."""
 
 

@@ -12,6 +12,7 @@ from lstm_bench import exit_codes, terminal
 from lstm_bench.commands import gpu_check, over_time
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import Wait
+from results.errors import ExitCode
 
 app = typer.Typer(
     cls=Commands,
@@ -119,7 +120,7 @@ def run(
             )  # fmt: skip
     except session.Interrupted as stop:
         print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
-        sys.exit(exit_codes.INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     print(f"{ended.path}")
     for line in run_summary.lines(ended, footer):
         terminal.say(line)

@@ -26,13 +26,14 @@ from bench.regression import comparison, user_repository
 from bench.regression.comparison import ComparisonSide, PairedCase, Pairs, Side
 from bench.regression.revisions import DoesNotRun, Repository, code_of, working_tree
 from results import store
+from results.errors import UserError
 
 BACKEND = "backend:"
 HERE = user_repository.WORKING_TREE  # the checkout as it is, with whatever is not committed
 MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
 
 
-class UnclearSides(ValueError):
+class UnclearSides(UserError, ValueError):
     """Two sides that cannot be compared as asked; the message says how to ask."""
 
 

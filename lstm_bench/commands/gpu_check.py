@@ -30,10 +30,11 @@ def gpu_check(
     from bench.harness import session
     from bench.machine import environment, system
     from impls import Unavailable
-    from lstm_bench import device_policy, exit_codes
+    from lstm_bench import device_policy
     from lstm_bench.views import duration, progress, run_summary
     from lstm_bench.views import gpu_check as views_gpu_check
     from results import store
+    from results.errors import ExitCode
 
     system.require_measuring()
     if not (emulate or resume) and environment.gpu_list() == []:
@@ -52,7 +53,7 @@ def gpu_check(
                 path, footer = session.start(plan, root, display)
     except session.Interrupted as stop:
         print(run_summary.interrupted(stop.path, "gpu-check", out=out), file=sys.stderr)
-        sys.exit(exit_codes.INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     run = store.read(path)
     print("\n".join(views_gpu_check.lines(run)))
     print(path)

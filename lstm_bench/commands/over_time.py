@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from lstm_bench import exit_codes, terminal
+from lstm_bench import terminal
 from lstm_bench.device_policy import Wait
+from results.errors import ExitCode
 
 if TYPE_CHECKING:
     from analysis.regression.certificate import Certificate
@@ -323,7 +324,7 @@ def import_(
                     file=sys.stderr,
                 )
     if any(one.problem for one in taken):
-        sys.exit(exit_codes.CORRUPT)
+        sys.exit(ExitCode.CORRUPT)
 
 
 def history(
@@ -365,4 +366,4 @@ def history(
     else:
         views_history.show(series, found, suspected, source, not_searched)
     if read.corrupt:
-        sys.exit(exit_codes.CORRUPT)
+        sys.exit(ExitCode.CORRUPT)

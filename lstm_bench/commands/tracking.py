@@ -20,8 +20,8 @@ from bench.harness.plan import Plan
 from bench.harness.run import Listener
 from bench.processes.code import Code, CodeFails, RevisionBackends, SourceInfo
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
-from lstm_bench import exit_codes
 from results import pytest_benchmark, store
+from results.errors import ExitCode
 from results.record import Header
 from results.store import StoreError
 
@@ -145,8 +145,8 @@ def track(
 
 def exit_code(done: Sequence[Tracked]) -> int:
     """0 where every commit is in the history now; else why the first that is not could not be measured."""
-    codes = {"not as committed": exit_codes.UNDECIDED, "does not run": exit_codes.DOES_NOT_RUN,
-             "cannot be installed": exit_codes.BUILD_FAILS}  # fmt: skip
+    codes = {"not as committed": ExitCode.UNDECIDED, "does not run": ExitCode.DOES_NOT_RUN,
+             "cannot be installed": ExitCode.BUILD_FAILS}  # fmt: skip
     return next((codes[found.result] for found in done if found.result in codes), 0)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from results.errors import UserError
+
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _FORM = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?$")
 
 
-class InvalidDuration(ValueError):
+class InvalidDuration(UserError, ValueError):
     """Text that is no positive length of time."""
 
 

@@ -17,6 +17,7 @@ from analysis.report import page as report
 from bench.studies.quality import training
 from lstm_bench import exit_codes
 from results import pytest_benchmark, store
+from results.errors import ExitCode
 from tests.faults.dose import is_full
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +180,7 @@ def test_no_traceback_reaches_the_user(tmp_path, kind):
             felt += bool(said)
         except Exception as error:
             felt += 1
-            known = isinstance(error, training.BadCheckpoint) or exit_codes.of(error) != exit_codes.DEFECT
+            known = isinstance(error, training.BadCheckpoint) or exit_codes.of(error) != ExitCode.DEFECT
             assert known, f"{mutation.__name__} {number}: {path}"
             assert str(path) in str(error) or path.name in str(error), error
     assert felt > PER_KIND / 4, "the mutations are felt"

@@ -14,6 +14,7 @@ import numpy as np
 from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
 from impls import UnknownName
+from results.errors import UserError
 
 # What every source of tokens gives: windows to train on, windows held out, and, where it is known, the best there is.
 
@@ -165,7 +166,7 @@ FOREIGN = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__py
 SHOWN = 12  # hexadecimal digits of a corpus's hash in a case's key
 
 
-class InvalidCorpus(ValueError):
+class InvalidCorpus(UserError, ValueError):
     """A corpus that cannot be read or is too short; the message says what to name instead."""
 
 

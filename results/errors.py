@@ -1,0 +1,46 @@
+"""Errors that a user can mend, and the exit codes of the command line."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """How a command ended. `meaning` is what `--help` and docs/history.md say of it."""
+
+    meaning: str
+
+    NOTHING = 0, "done, and nothing is slower"
+    SLOWER = 1, "something is slower, or a case failed"
+    USAGE = 2, "usage: something is named that is not there, or cannot be written to"
+    UNDECIDED = 3, "nothing could be decided"
+    NO_REPOSITORY = 10, "not a git repository, or no git"
+    UNKNOWN_REVISION = 11, "unknown revision"
+    SHALLOW_CLONE = 12, "a shallow clone that lacks it"
+    EMPTY_RANGE = 13, "a range without commits, or GOOD does not lie before BAD"
+    DOES_NOT_RUN = 14, "a revision does not run here"
+    BUILD_FAILS = 15, "a revision cannot be installed"
+    OTHER_MACHINE = 16, "other machine, host, protocol or threads"
+    NOTHING_IN_COMMON = 17, "no case and backend in common"
+    CORRUPT = 20, "a corrupt file of results"
+    DISK_FULL = 21, "the disk took no more"
+    CLOCK = 22, "the clock went backwards"
+    DEVICE_BUSY = 23, "the device is busy with another run"
+    DEFECT = 70, "a defect of lstm-bench"
+    INTERRUPTED = 130, "interrupted (129, 143: by SIGHUP, SIGTERM)"
+    OUTPUT_CLOSED = 141, "nobody reads the output any more"
+
+    def __new__(cls, value: int, meaning: str) -> ExitCode:
+        code = int.__new__(cls, value)
+        code._value_, code.meaning = value, meaning
+        return code
+
+
+class UserError(Exception):
+    """Base of every error that its message tells a user how to mend.
+
+    A command that ends with one prints the message without a traceback and exits with `exit_code`.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
