@@ -1,6 +1,6 @@
 """WHAT it means: statistics, comparison, tables, figures and the report over what `results` holds."""
 
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 
 class AnalysisError(UserError, ValueError):

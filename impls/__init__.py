@@ -31,7 +31,7 @@ from impls.specs.recurrent import RNNSpec as RNNSpec
 from impls.specs.recurrent import Spec as Spec
 from impls.specs.recurrent import SSMSpec as SSMSpec
 from impls.specs.recurrent import TransformerSpec as TransformerSpec
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 if TYPE_CHECKING:
     from impls.batch import Batch as Batch

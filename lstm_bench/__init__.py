@@ -33,11 +33,21 @@ _PLACES = {
 }  # fmt: skip
 
 
+UNINSTALLED = "0+checkout"  # the version of a checkout that is not installed, which has no metadata to ask
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lstm-bench")
+    except PackageNotFoundError:
+        return UNINSTALLED
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from lstm_bench.version import version
-
-        return version()
+        return _version()
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lstm_bench import import_paths

@@ -10,14 +10,14 @@ import traceback
 import warnings
 from typing import TextIO
 
-from lstm_bench import exit_codes, import_paths, terminal
-from results.errors import ExitCode
+from lstm_bench import errors, import_paths, terminal
+from lstm_bench.errors import ExitCode
 
 # Commands that measure. What they add to go on where a run was interrupted: some go on by the same command.
-GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "certify": "--resume", "track": "", "bisect": ""}
+GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "calibrate": "--resume", "track": "", "bisect": ""}
 
 
-MEASURING = ("run", "compare", "track", "bisect", "certify", "gpu-check")
+MEASURING = ("run", "compare", "track", "bisect", "calibrate", "gpu-check")
 
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
 REQUIRED = {
@@ -64,12 +64,12 @@ def _interrupt(number: int, _: object) -> None:
 
 def _told(error: BaseException) -> int:
     """The code of an error, once it is said on standard error, if that can be written to."""
-    code = exit_codes.of(error)
+    code = errors.exit_code_of(error)
     try:
         if code == ExitCode.DEFECT:
             traceback.print_exception(error)
         else:
-            print(f"error: {exit_codes.sentence(error)}", file=sys.stderr, flush=True)
+            print(f"error: {errors.sentence(error)}", file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:  # the code alone says it
@@ -82,7 +82,12 @@ def _carry_out() -> int | str | None:
     """The command's exit code, with what is said of an error on standard error."""
     try:
         import_paths.prefer_own()
+        from lstm_bench.commands import command_groups
         from lstm_bench.commands.app import app
+
+        sys.argv[1:], renamed = command_groups.current_names(sys.argv[1:])
+        for sentence in renamed:
+            print(f"warning: {sentence}", file=sys.stderr)
 
         if sys.argv[1:2] and sys.argv[1] in MEASURING:
             from bench.processes import scratch

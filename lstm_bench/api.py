@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bench.harness.run import Listener
     from lstm_bench.commands.compare import Outcome
-    from results.record import Record
+    from results.record import Footer, Record
     from results.store import Run
 
 __all__ = ["compare", "load", "run"]
@@ -75,12 +75,12 @@ def run(
     """
     import_paths.require_own()
     from bench.machine import system
-    from lstm_bench import running, terminal
+    from lstm_bench import terminal
     from lstm_bench.views import run_summary
 
     system.require_measuring()
     with _listening(show, wait) as listener:
-        measured, footer = running.measured(
+        measured, footer = measured_run(
             listener, terminal.say if show else lambda _: None, what,
             backends=_several(backends), where=_several(where), out=_path(out), resume=resume, time_budget=time_budget,
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
@@ -89,6 +89,51 @@ def run(
         for line in run_summary.lines(measured, footer):
             terminal.say(line)
     return measured
+
+
+def measured_run(
+    listener: Listener,
+    say: Callable[[str], None],
+    what: str = "quick",
+    *,
+    backends: Sequence[str] = (),
+    where: Sequence[str] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    time_budget: float | None = None,
+    threads: int | None = None,
+    replicates: int | None = None,
+    scale: str | None = None,
+    seed: int = 0,
+    corpus: Path | None = None,
+) -> tuple[Run, Footer]:
+    """Measure, or finish the newest interrupted run if `resume`; the other arguments are those of `lstm_bench.run`.
+
+    Args:
+        listener: hears how far the run is.
+        say: is told, before anything is measured, what the run is predicted to take.
+
+    Returns:
+        The run as it is on disk, and its last line.
+    """
+    from bench.harness import forecast, plan, session
+    from bench.studies.quality.sources import corpus_name
+    from results import store
+
+    root = out or store.ROOT
+    if resume:
+        path, footer = session.resume(root, listener, corpus)
+        return store.read(path), footer
+    chosen = plan.make(
+        what, backends, where,
+        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed,
+        corpus=corpus_name(corpus) if corpus else "",
+    )  # fmt: skip
+    plan.require_device(chosen)
+    for line in forecast.statement(chosen):
+        say(line)
+    path, footer = session.start(chosen, root, listener, corpus=corpus)
+    return store.read(path), footer
 
 
 @overload
@@ -138,8 +183,8 @@ def compare(
     out: Path | str | None = None,
     resume: bool = False,
     memory: bool = True,
-    location: str | None = None,
-    certificates: Path | str | None = None,
+    statistic: str | None = None,
+    calibrations: Path | str | None = None,
     threads: int | None = None,
     scale: str | None = None,
     seed: int = 0,
@@ -158,8 +203,8 @@ def compare(
         out: folder of comparisons; `./results/comparisons` if None.
         resume: finish the same comparison where it was interrupted.
         memory: compare peak memory too.
-        location: what stands for a side of a pair (median, lower_quartile, minimum); the certificate's if None.
-        certificates: folder of certificates; `./results/certificates` if None.
+        statistic: of a side's samples in a pair (median, p25, min); the calibration's if None.
+        calibrations: folder of calibrations; `./results/certificates` if None.
         repository: git repository of the revisions; the current folder's if None.
         backends_path: in a repository of your own, the file or folder of backends that is taken from each revision.
         build_environments: install each revision with pip into an environment of its own.
@@ -174,7 +219,7 @@ def compare(
         lstm_bench.commands.compare.UnclearSides, bench.regression.revisions.RevisionError: the sides cannot be compared as
             asked.
         analysis.regression.comparison.NotComparable: runs of different machines or of nothing in common.
-        analysis.statistics.ratios.UnknownLocation: no such location.
+        analysis.statistics.ratios.UnknownLocation: no such statistic.
         And what `run` raises.
 
     Example:
@@ -184,13 +229,13 @@ def compare(
     import_paths.require_own()
     from lstm_bench import device_policy
     from lstm_bench.commands.compare import kind
-    from lstm_bench.commands.over_time import compared
+    from lstm_bench.commands.regression_commands import compared
 
     with _listening(show, wait) as listener:
         outcome = compared(
             str(base), str(new), listener,
             suite=suite, backend=_several(backends), where=_several(where), out=_path(out), resume=resume, memory=memory,
-            location=location, certificates=_path(certificates), threads=threads, scale=scale, seed=seed,
+            statistic=statistic, calibrations=_path(calibrations), threads=threads, scale=scale, seed=seed,
             repository=_path(repository), backends_path=backends_path, build_environments=build_environments,
         )  # fmt: skip
     if show and kind(str(base)) != "run":

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 OWN = ("impls", "bench", "analysis", "results")
 HOME = Path(__file__).resolve().parent.parent  # the folder that holds `lstm_bench`, and so the others

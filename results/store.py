@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from lstm_bench.errors import ExitCode, UserError
 from results import exclusions
-from results.errors import ExitCode, UserError
 from results.record import SCHEMA, Footer, Header, InvalidRecord, Line, Record, decode, encode, torn
 
 FOLDER_VARIABLE = "LSTM_BENCH_RESULTS"

@@ -132,7 +132,7 @@ def test_every_hint_names_a_command_that_is_understood(path: str, words: list[st
 
 @pytest.mark.parametrize("line", [
     "go on with: lstm-bench continue", "measure with: lstm-bench run nowhere", "lstm-bench run quick --finish",
-    "lstm-bench certify --pairs many", "lstm-bench run quick slow", "lstm-bench compare HEAD --suite nowhere",
+    "lstm-bench calibrate --pairs many", "lstm-bench run quick slow", "lstm-bench compare HEAD --suite nowhere",
 ])  # fmt: skip
 def test_a_hint_that_does_not_work_is_found_out(line: str):
     (words,) = hints(line)

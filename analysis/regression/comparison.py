@@ -15,7 +15,7 @@ from analysis import AnalysisError
 from analysis.report.words import digits, scaled
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.statistics.ratios import NOT_COMPARED, Location, locate
-from results.errors import ExitCode
+from lstm_bench.errors import ExitCode
 from results.record import Measurement, Record
 from results.store import Run
 from results.text import in_markdown

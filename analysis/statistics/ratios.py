@@ -19,6 +19,7 @@ from analysis.statistics import CONFIDENCE
 
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
+SHORT_NAMES: dict[Location, str] = {"median": "median", "lower_quartile": "p25", "minimum": "min"}  # for users
 NOT_COMPARED = ("null", "machine", "reference", "probe", "emulation")
 # `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code,
 # `probe` and `emulation` are what gpu-check asks of a GPU, and what it proves without one
@@ -60,7 +61,6 @@ class Ratio:
 
 def locate(samples: np.ndarray, location: Location) -> float:
     """The named location of samples. Minimum and lower quartile are for machines where contention only ever adds time."""
-    check_location(location)
     if location == "median":
         return float(np.median(samples))
     if location == "lower_quartile":
@@ -68,10 +68,12 @@ def locate(samples: np.ndarray, location: Location) -> float:
     return float(np.min(samples))
 
 
-def check_location(location: str) -> None:
-    """Raises `UnknownLocation` with the choices, unless it is one of them."""
-    if location not in LOCATIONS:
-        raise UnknownLocation(f"no location {location!r}; choose from {', '.join(LOCATIONS)}")
+def statistic_named(name: str) -> Location:
+    """A statistic by the name that users give it. Raises `UnknownLocation` with the choices, unless it is one of them."""
+    for statistic in LOCATIONS:
+        if name in (statistic, SHORT_NAMES[statistic]):
+            return statistic
+    raise UnknownLocation(f"no statistic {name!r}; choose from {', '.join(SHORT_NAMES.values())}")
 
 
 def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:

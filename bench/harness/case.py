@@ -14,7 +14,7 @@ from impls import Batch, Launch, Params, Phase, Spec, UnknownName
 from impls.batch import Draw, check_batch, keyed
 from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 # One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its shrunken twin.
 

@@ -18,7 +18,7 @@ from bench.harness.suites import SUITES, Pace, offered, order
 from bench.machine import environment, system
 from bench.worker.prepare import NULL
 from impls import Unavailable, UnknownName
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 TEXT = ("source", "text")  # the factor of cases on real text
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured

@@ -16,8 +16,8 @@ from bench.machine import environment
 from bench.machine.lock import device_lock
 from bench.processes.code import HERE, Code, SourceInfo
 from bench.studies.quality.sources import InvalidCorpus, corpus_name, of_file
+from lstm_bench.errors import ExitCode, UserError
 from results import store
-from results.errors import ExitCode, UserError
 from results.record import Footer, Header
 from results.store import StoreError
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import system
-from results.errors import ExitCode, UserError
+from lstm_bench.errors import ExitCode, UserError
 
 HOLDER_BYTES = 200  # of the line that says who holds the lock
 FOLDER_VARIABLE = "LSTM_BENCH_LOCKS"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 # On which operating systems lstm-bench measures: Linux and macOS. On Windows it reads, shows and compares stored runs.
 

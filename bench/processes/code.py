@@ -16,7 +16,7 @@ from typing import Any
 
 import impls
 from bench.machine import environment, git
-from results.errors import ExitCode, UserError
+from lstm_bench.errors import ExitCode, UserError
 
 # Backends that a revision of a user's own repository supplies: where they lie, and what a worker needs to import them.
 
@@ -156,7 +156,7 @@ class RevisionBackends:
 def link_harness(root: Path, folder: Path) -> Path:
     """Link the packages that a worker runs into `folder`, so that nothing else beside them comes before the user's."""
     folder.mkdir(exist_ok=True)
-    for package in environment.WORKER_PACKAGES:
+    for package in (*environment.WORKER_PACKAGES, "lstm_bench"):  # the latter for its base class of errors
         (folder / package).symlink_to(root / package, target_is_directory=True)
     return folder
 

@@ -19,7 +19,7 @@ from bench.machine import git
 from bench.machine.environment import GIT_SECONDS
 from bench.processes import scratch
 from bench.processes.code import ROOT, Code, RevisionBackends, link_harness
-from results.errors import ExitCode, UserError
+from lstm_bench.errors import ExitCode, UserError
 
 # Git revisions: found by name, listed in order, and checked out into folders of their own beside the working tree.
 

@@ -20,7 +20,7 @@ from bench.worker.prepare import Prepared
 from bench.worker.timing import calls_per_sample, clock_for
 from impls import LSTMSpec, LSTMStackSpec, Spec, TransformerSpec
 from impls.specs.residual import Device
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 By = Literal["parameters", "flops", "time"]
 Cost = Callable[[Spec], float]

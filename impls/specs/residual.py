@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 # What every spec is made of: sizes that are checked, data types, devices, and the error that says what is allowed.
 

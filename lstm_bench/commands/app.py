@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
-from lstm_bench import exit_codes, terminal
-from lstm_bench.commands import gpu_check, over_time
+from lstm_bench import errors, terminal
+from lstm_bench.commands import gpu_check, regression_commands
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import Wait
-from results.errors import ExitCode
+from lstm_bench.errors import ExitCode
 
 app = typer.Typer(
     cls=Commands,
@@ -27,10 +27,10 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from lstm_bench.version import UNINSTALLED, version
+        from lstm_bench import UNINSTALLED, __version__
 
-        found = version()
-        print("lstm-bench, from a checkout that is not installed" if found == UNINSTALLED else f"lstm-bench {found}")
+        uninstalled = __version__ == UNINSTALLED
+        print("lstm-bench, from a checkout that is not installed" if uninstalled else f"lstm-bench {__version__}")
         raise typer.Exit()
 
 
@@ -106,14 +106,14 @@ def run(
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
     from bench.machine import system
-    from lstm_bench import device_policy, running
-    from lstm_bench.views import duration, progress, run_summary
+    from lstm_bench import api, device_policy
+    from lstm_bench.views import progress, run_summary
 
     system.require_measuring()
-    budget = duration.seconds(time_budget) if time_budget else None
+    budget = run_summary.seconds(time_budget) if time_budget else None
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
-            ended, footer = running.measured(
+            ended, footer = api.measured_run(
                 display, terminal.say, what,
                 backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
                 replicates=replicates, scale=scale, seed=seed, corpus=corpus,
@@ -138,10 +138,10 @@ def show(runs: Runs = None, out: OutFolder = None, as_json: AsJson = False) -> N
 
 @app.command(**placed("claims"))
 def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = False) -> None:
-    """Show the claims that runs tested: verdict, our number with its interval, the number in print.
+    """Show the claims that runs tested: verdict, our number with its interval, the published value.
 
     Without RUNS: of each study its newest run on the machine that measured last (a smoke run only where there is no other).
-    With several runs a claim stands once a machine, as the newest run says that measured anything of it.
+    With several runs a claim has one row a machine, from the newest run that measured anything of it.
     """
     from lstm_bench.views import tables
 
@@ -156,16 +156,15 @@ def report(
         str | None,
         typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
     ] = None,
-    location: Annotated[str, typer.Option(help="What stands for a turn: median, lower_quartile or minimum.")] = "median",
+    statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
     out: OutFolder = None,
 ) -> None:
-    """Write a self-contained HTML page and its Markdown twin."""
+    """Write a self-contained HTML page and its Markdown version."""
     from analysis.report import page as reports
-    from analysis.statistics.ratios import Location
+    from analysis.statistics import ratios
     from results import store
 
-    # A name that is no location is refused where locations are defined.
-    print(reports.build(runs or (), to, baseline, cast(Location, location), out or store.ROOT).html)
+    print(reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html)
 
 
 @app.command(**placed("export"))
@@ -182,6 +181,9 @@ def export(
 
 
 app.command(**placed("gpu-check"))(gpu_check.gpu_check)
-for command in (over_time.compare, over_time.certify, over_time.bisect, over_time.track, over_time.history):
-    app.command(**placed(command.__name__, exit_codes.epilog()))(command)
-app.command(**placed("import"))(over_time.import_)
+for command in (
+    regression_commands.compare, regression_commands.calibrate, regression_commands.bisect, regression_commands.track,
+    regression_commands.history,
+):  # fmt: skip
+    app.command(**placed(command.__name__, errors.epilog()))(command)
+app.command(**placed("import"))(regression_commands.import_)

@@ -1,6 +1,6 @@
-"""`lstm-bench bisect`: the commit that made it slow, found by git's bisection with the paired comparison as its oracle.
+"""`lstm-bench bisect`: the first slow commit, found by `git bisect` and paired comparisons, and what is printed of it.
 
-Every commit is compared with GOOD. What the pairs leave open is skipped, never guessed; git then tries its neighbours.
+Every commit is compared with GOOD. One that the pairs leave undecided is skipped; git then tries its neighbours.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.regression.comparison import NotComparable, NothingInCommon, Row, interval, note
 from analysis.statistics.decision import STAGES, Decision, Verdict
@@ -78,7 +79,7 @@ def bisect(
     repository = options.repository
     start, end = repository.resolve(good), repository.resolve(bad)
     options = replace(options, memory=False, stages=stages(most_pairs, options.stages))
-    with bisection(repository, start, end) as search, compare.contender(good, plan.threads, options) as base:
+    with bisection(repository, start, end) as search, compare.comparison_side(good, plan.threads, options) as base:
         row, also = _suspect(base, bad, plan, root, listener, options)
         judged = [_judged(end, row.decision)]
         _tell(judged[0], repository)
@@ -106,7 +107,7 @@ def _suspect(
     base: ComparisonSide, bad: str, plan: Plan, root: Path, listener: Listener, options: Options
 ) -> tuple[Row, list[Row]]:
     """The row on which BAD is surest to be slower, or what stands in its place; and the other slower ones."""
-    with compare.contender(bad, plan.threads, options) as new:
+    with compare.comparison_side(bad, plan.threads, options) as new:
         outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
     times = [row for row in outcome.rows if row.metric == "time"]
     if not times:
@@ -121,7 +122,7 @@ def _suspect(
 
 def _judge(base: ComparisonSide, commit: str, plan: Plan, root: Path, listener: Listener, options: Options) -> Judged:
     try:
-        with compare.contender(commit, plan.threads, options) as new:
+        with compare.comparison_side(commit, plan.threads, options) as new:
             outcome = compare.measured_once({"base": base, "new": new}, plan, root, listener, options)
     except (RevisionError, NotComparable) as error:
         return Judged(commit, "skip", reason=str(error))
@@ -135,3 +136,39 @@ def _judged(commit: str, decision: Decision) -> Judged:
 
 def _tell(found: Judged, repository: Repository) -> None:
     print(f"{repository.short(found.commit)}  {found.word:4}  {found.sentence}", file=sys.stderr)
+
+
+def sentences(found: Bisected, repository: Repository) -> list[str]:
+    """What a person wants to know at the end, and what to do next."""
+
+    def named(commit: str) -> str:
+        return f"{repository.short(commit)} {repository.git('show', '-s', '--format=%s', commit)}"
+
+    good = repository.short(found.good)
+    case = f"{found.row.key.case} {found.row.key.backend}"
+    if found.first is not None and found.first.decision is not None:
+        said = [f"first slow commit: {named(found.first.commit)}", f"{case}: {found.first.sentence}, against {good}"]
+    elif found.candidates:
+        said = [f"the first slow commit on {case} is one of these; the ones between could not be judged:"]
+        said += [f"  {named(commit)}" for commit in reversed(found.candidates)]
+        said.append("decide more of them with a larger --max-pairs, or on a quieter machine")
+    elif found.exit_code == 1:
+        said = [f"nothing to find: {named(found.judged[0].commit)} against {good} on {case}: {found.judged[0].sentence}"]
+    else:
+        said = [f"{named(found.judged[0].commit)} is not shown to be slower than {good} on {case}: {found.judged[0].sentence}"]
+        said.append("measure more with a larger --max-pairs, or another case with --where")
+    also = [f"also slower: {row.key.case} {row.key.backend} {interval(row.decision)}" for row in found.also]
+    return said + also
+
+
+def values(found: Bisected) -> dict[str, Any]:
+    """Everything for a program to read; changes are new over GOOD."""
+    return {
+        **found.row.key._asdict(), "good": found.good, "first": found.first.commit if found.first else None,
+        "candidates": found.candidates, "also": [row.key._asdict() for row in found.also],
+        "judged": [
+            {"commit": one.commit, "word": one.word, "reason": one.reason}
+            | {name: getattr(one.decision, name, None) for name in ("verdict", "change", "low", "high", "pairs")}
+            for one in found.judged
+        ],
+    }  # fmt: skip

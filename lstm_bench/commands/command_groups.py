@@ -1,7 +1,8 @@
-"""How the commands are grouped in `--help`, and how they end."""
+"""How the commands are grouped in `--help`, how they end, and the names that they had before."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 from typer.core import TyperGroup
@@ -25,7 +26,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "track": ("Measure commits into the history.", "lstm-bench track HEAD~5..HEAD"),
         "history": ("Show what changed over commits.", "lstm-bench history"),
         "bisect": ("Find the first slow commit.", "lstm-bench bisect HEAD~20 HEAD"),
-        "certify": ("Find out what this machine can tell apart.", "lstm-bench certify --pairs 20"),
+        "calibrate": ("A/A test: the effects this machine can detect.", "lstm-bench calibrate --pairs 20"),
     },
     "GPU": {"gpu-check": ("Check our CUDA kernels.", "lstm-bench gpu-check")},
     "Tools": {
@@ -33,6 +34,31 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "import": ("Take pytest-benchmark's files into the history.", "lstm-bench import .benchmarks"),
     },
 }
+
+
+# Names of version 0.1, accepted with a warning until 0.3.
+RENAMED_COMMANDS = {"certify": "calibrate"}
+RENAMED_OPTIONS = {
+    "--location": "--statistic", "--certificates": "--calibrations", "--most-pairs": "--max-pairs", "--item": "--check",
+}  # fmt: skip
+
+
+def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line with today's names of its command and options, and a warning for each that was renamed."""
+    renamed: list[tuple[str, str]] = []
+
+    def current() -> Iterator[str]:
+        options = True
+        for position, word in enumerate(arguments):
+            options = options and word != "--"
+            name, equals, value = word.partition("=")
+            known = RENAMED_COMMANDS if position == 0 else RENAMED_OPTIONS if options else {}
+            if name in known:
+                renamed.append((name, known[name]))
+                word = known[name] + equals + value
+            yield word
+
+    return list(current()), [f"{old} is now {new}; the old name goes with version 0.3" for old, new in renamed]
 
 
 class Place(TypedDict):

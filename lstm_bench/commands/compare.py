@@ -1,4 +1,4 @@
-"""`lstm-bench compare`: finds the two sides, has pairs measured until the rule has decided, and hands back the rows.
+"""`lstm-bench compare` and `calibrate`: two sides, or this checkout twice, measured in pairs until the rule has decided.
 
 The only place where measuring and deciding meet: `bench` measures the pairs that `analysis` asks for.
 """
@@ -10,10 +10,11 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.regression import history
+from analysis.regression import certificate, history
 from analysis.regression.certificate import Certificate
 from analysis.regression.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.statistics.decision import CONFIRMING, STAGES, Decision, Rule, decide
@@ -21,12 +22,13 @@ from analysis.statistics.ratios import Location
 from bench.harness import study
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
+from bench.machine import environment
 from bench.processes.code import ROOT, Code, CodeFails, SourceInfo
 from bench.regression import comparison, user_repository
 from bench.regression.comparison import ComparisonSide, PairedCase, Pairs, Side
 from bench.regression.revisions import DoesNotRun, Repository, code_of, working_tree
+from lstm_bench.errors import UserError
 from results import store
-from results.errors import UserError
 
 BACKEND = "backend:"
 HERE = user_repository.WORKING_TREE  # the checkout as it is, with whatever is not committed
@@ -46,7 +48,7 @@ class Options:
     memory: bool = True
     stages: tuple[int, ...] = STAGES
     confirming: bool = True
-    asked_location: Location | None = None
+    requested_statistic: Location | None = None
     certificate: Certificate | None = None
     tolerated: float = Rule().tolerated  # see `Rule`, as is `hidden`
     hidden: float = Rule().hidden
@@ -54,7 +56,7 @@ class Options:
 
     @property
     def location(self) -> Location:
-        return self.asked_location or (self.certificate.location if self.certificate else "median")
+        return self.requested_statistic or (self.certificate.location if self.certificate else "median")
 
     @property
     def certified(self) -> Certificate | None:
@@ -73,7 +75,7 @@ class Options:
         said = [f"Each side of a pair is its {self.location.replace('_', ' ')}."]
         if self.certificate is None:
             paths = os.pathsep.join(self.repository.backends)
-            command = shlex.join(["lstm-bench", "certify", *([user_repository.OPTION, paths] if paths else [])])
+            command = shlex.join(["lstm-bench", "calibrate", *([user_repository.OPTION, paths] if paths else [])])
             return [*said, f"This machine is not certified: what it can tell apart is not known. Find out with: {command}"]
         if not self.certified:
             return [
@@ -114,7 +116,7 @@ def compare(
             f"cannot compare {base} with {new}: name two revisions, two runs on disk or two backends (as backend:torch)"
         )
     chosen = plan()
-    with contenders({"base": base, "new": new}, chosen.threads, options) as sides:
+    with comparison_sides({"base": base, "new": new}, chosen.threads, options) as sides:
         return measured(sides, chosen, root, listener, options, resume)
 
 
@@ -125,8 +127,8 @@ def measured(
     same_protocol(sides)
     questions, asked = _asked(plan, sides, options)
     with comparison.opened(plan, sides, root, listener, asked, resume) as opened:
-        settle(opened.pairs, questions, lambda: found(opened.pairs, sides, options))
-        final = found(opened.pairs, sides, options)
+        measure_until_decided(opened.pairs, questions, lambda: current_results(opened.pairs, sides, options))
+        final = current_results(opened.pairs, sides, options)
         paths = list(opened.paths.values())
     rows = final.rows()
     remarks = [*options.remarks(rows), *_remarks(sides)]
@@ -164,7 +166,7 @@ def _asked(plan: Plan, sides: Mapping[Side, ComparisonSide], options: Options) -
     return questions, asked
 
 
-def settle(pairs: Pairs, questions: Sequence[PairedCase], now: Callable[[], Sides]) -> None:
+def measure_until_decided(pairs: Pairs, questions: Sequence[PairedCase], now: Callable[[], Sides]) -> None:
     """Measure what the decisions ask for next, until they ask for nothing more."""
     while True:
         sides = now()
@@ -192,7 +194,7 @@ def row_key(question: PairedCase) -> Key:
     return Key(question.study, question.case.key, backend)
 
 
-def found(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options: Options) -> Sides:
+def current_results(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options: Options) -> Sides:
     """What the pairs measured so far say."""
     base = by_key(pairs.records["base"].values(), sides["new"].backend or "", last=True)
     new = by_key(pairs.records["new"].values(), sides["base"].backend or "")
@@ -261,22 +263,22 @@ def trees(*names: str) -> list[str]:
 
 
 @contextmanager
-def contenders(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, ComparisonSide]]:
+def comparison_sides(names: Mapping[Side, str], threads: int, options: Options) -> Iterator[dict[Side, ComparisonSide]]:
     """Both sides checked out, built if asked, and introduced. Raises `DoesNotRun` for one that does not."""
     with ExitStack() as stack:
         codes: dict[str, Code] = {}
         met: dict[Code, SourceInfo] = {}
-        yield {side: _contender(name, threads, options, stack, codes, met) for side, name in names.items()}
+        yield {side: _comparison_side(name, threads, options, stack, codes, met) for side, name in names.items()}
 
 
 @contextmanager
-def contender(name: str, threads: int, options: Options) -> Iterator[ComparisonSide]:
+def comparison_side(name: str, threads: int, options: Options) -> Iterator[ComparisonSide]:
     """One side by itself."""
     with ExitStack() as stack:
-        yield _contender(name, threads, options, stack, {}, {})
+        yield _comparison_side(name, threads, options, stack, {}, {})
 
 
-def _contender(
+def _comparison_side(
     name: str, threads: int, options: Options, stack: ExitStack, codes: dict[str, Code], met: dict[Code, SourceInfo]
 ) -> ComparisonSide:
     """`codes` by commit (or `HERE`) and what each said of itself are kept, so that nothing is built or asked twice."""
@@ -310,3 +312,26 @@ def root_of(repository: Repository) -> Path:
 def _remarks(sides: Mapping[Side, ComparisonSide]) -> list[str]:
     packages = [side.introduction.environment.get("packages") for side in sides.values()]
     return [] if packages[0] == packages[1] else [f"The two sides use different packages: {packages[0]} and {packages[1]}."]
+
+
+def certify(
+    plan: Plan, pairs: int, root: Path, listener: Listener, options: Options, resume: bool = False
+) -> tuple[Certificate, Path]:
+    """Measure so many pairs of every case, whatever they show, and certify what they tell apart."""
+    options = replace(options, memory=False, stages=(pairs,), confirming=False)
+    with comparison_sides({"base": HERE, "new": HERE}, plan.threads, options) as sides:
+        questions = comparison.questions(plan, sides, memory=False)
+        with comparison.opened(plan, sides, root, listener, {"certify": pairs}, resume) as opened:
+            measure_until_decided(opened.pairs, questions, lambda: current_results(opened.pairs, sides, options))
+            results = current_results(opened.pairs, sides, options)
+            path = opened.paths["base"]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        said = sides["base"].introduction
+        made = certificate.certify(results, said.machine, said.protocol, plan.threads, plan.suite, now)
+    return made, made.write(path.with_name(path.stem.removesuffix("-base") + certificate.SUFFIX))
+
+
+def here(root: Path, threads: int, suite: str) -> Certificate | None:
+    """This machine's newest certificate for the suite."""
+    described = environment.describe(threads)
+    return certificate.newest(root, environment.machine_name(described), environment.PROTOCOL, threads, suite)

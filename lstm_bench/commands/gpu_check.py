@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def gpu_check(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")] = None,
-    item: Annotated[list[str] | None, typer.Option("--item", help="Only this item, without a limit of time.")] = None,
-    emulate: Annotated[bool, typer.Option("--emulate", help="Prove the command on a CPU; measures nothing of a GPU.")] = False,
+    check: Annotated[list[str] | None, typer.Option("--check", help="Only this check, without a time limit.")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Emulate them on a CPU; measures nothing of a GPU.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the newest interrupted run instead.")] = False,
     wait: Wait = False,
 ) -> None:
-    """Check our CUDA kernels on a GPU: outputs and gradients, then time against cuDNN by size, then what they assume of it.
+    """Check our CUDA kernels on a GPU: outputs and gradients, time against cuDNN by size, assumptions on the hardware.
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
@@ -31,10 +31,10 @@ def gpu_check(
     from bench.machine import environment, system
     from impls import Unavailable
     from lstm_bench import device_policy
-    from lstm_bench.views import duration, progress, run_summary
+    from lstm_bench.errors import ExitCode
     from lstm_bench.views import gpu_check as views_gpu_check
+    from lstm_bench.views import progress, run_summary
     from results import store
-    from results.errors import ExitCode
 
     system.require_measuring()
     if not (emulate or resume) and environment.gpu_list() == []:
@@ -48,7 +48,7 @@ def gpu_check(
             if resume:
                 path, footer = session.resume(root, display)
             else:
-                plan = gpu_check_plan.make(item or (), emulate)
+                plan = gpu_check_plan.make(check or (), emulate)
                 announce(plan)
                 path, footer = session.start(plan, root, display)
     except session.Interrupted as stop:
@@ -60,7 +60,7 @@ def gpu_check(
     counted = Counter(record.status for record in run.records)
     said = f"{counted['ok']} measured, {counted['skipped']} skipped, {counted['failed']} failed"
     note = f"; {footer.note}" if footer.note else ""
-    print(f"{said} in {duration.spoken(footer.seconds)}{note}", file=sys.stderr)
+    print(f"{said} in {run_summary.spoken(footer.seconds)}{note}", file=sys.stderr)
     if counted["failed"]:
         sys.exit(1)
 
@@ -69,7 +69,7 @@ def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
     from bench.harness import gpu_plan as gpu_check_plan
     from lstm_bench.views import tables
-    from lstm_bench.views.duration import spoken
+    from lstm_bench.views.run_summary import spoken
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")
@@ -78,7 +78,7 @@ def announce(plan: Plan) -> None:
     for row in rows:
         at_most = "no limit" if row.at_most is None else f"{row.at_most:.0f} s"
         shown.append((row.name, row.question, f"{row.predicted:.0f} s ({row.source})", at_most))
-    tables.table(("item", "question", "predicted", "at most"), shown)
+    tables.table(("check", "question", "predicted", "at most"), shown)
     total = sum(row.predicted if row.at_most is None else min(row.predicted, row.at_most) for row in rows)
     limit = "" if plan.time_budget is None else f"; ends after {spoken(plan.time_budget)}, and says what was not reached"
     print(f"predicted {spoken(total)} in all, by what was measured on one H100 or modelled{limit}")

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import impls
 from analysis.regression import certificate, history
 from analysis.regression.history import Locate, Series
 from analysis.statistics.changes import Change
-from analysis.statistics.ratios import Location, check_location
+from analysis.statistics.ratios import Location, statistic_named
 from bench.harness import session
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
 from bench.processes.code import Code, CodeFails, RevisionBackends, SourceInfo
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
+from lstm_bench.errors import ExitCode
 from results import pytest_benchmark, store
-from results.errors import ExitCode
 from results.record import Header
 from results.store import StoreError
 
@@ -185,16 +185,14 @@ class Finding:
         return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
-def located(certificates: Path, asked: str | None) -> Locate:
-    """What stands for a replicate: what is asked for, else what a certificate of the run's machine says, else the median."""
-    if asked is not None:
-        check_location(asked)
-
+def located(certificates: Path, requested: str | None) -> Locate:
+    """The statistic of a replicate: the requested one, else that of a certificate of the run's machine, else the median."""
+    statistic = None if requested is None else statistic_named(requested)
     known: dict[tuple[object, ...], Location] = {}
 
     def locate(run: store.Run) -> Location:
-        if asked is not None:
-            return cast(Location, asked)
+        if statistic is not None:
+            return statistic
         header = run.header
         threads = header.environment.get("cpu", {}).get("threads")
         name = header.machine, header.protocol, threads, header.plan.get("suite")

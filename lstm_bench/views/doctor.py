@@ -130,7 +130,7 @@ def _show_noise(screen: Console, reading: Reading, certified: str | None) -> Non
         screen.print(f"Noise calibration of suite quick: {certified}")
     else:
         screen.print("The minimum detectable effect on your cases is not measured. Measure it with:")
-        screen.print("   [bold]lstm-bench certify[/]")
+        screen.print("   [bold]lstm-bench calibrate[/]")
     if reading.level == "quiet":
         return
     screen.print(
@@ -151,10 +151,10 @@ def _certificate() -> str | None:
     if not system.MEASURES:
         return None
     from bench.machine import system
-    from lstm_bench.commands import certify
+    from lstm_bench.commands import compare
     from results import store
 
-    found = certify.here(store.CERTIFICATES, len(system.usable()), "quick")
+    found = compare.here(store.CERTIFICATES, len(system.usable()), "quick")
     return None if found is None else f"{found.sentence} ({found.made[:10]})"
 
 

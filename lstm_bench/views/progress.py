@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bench.machine.system import in_unit
 from lstm_bench import terminal
-from lstm_bench.views.duration import spoken
+from lstm_bench.views.run_summary import spoken
 from results.record import Record
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from lstm_bench.views.duration import spoken
+from lstm_bench.views.run_summary import spoken
 
 if TYPE_CHECKING:
     from analysis.regression.certificate import Certificate

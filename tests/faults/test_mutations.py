@@ -15,9 +15,9 @@ from analysis.regression import certificate
 from analysis.report import export, load, show
 from analysis.report import page as report
 from bench.studies.quality import training
-from lstm_bench import exit_codes
+from lstm_bench import errors
+from lstm_bench.errors import ExitCode
 from results import pytest_benchmark, store
-from results.errors import ExitCode
 from tests.faults.dose import is_full
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +180,7 @@ def test_no_traceback_reaches_the_user(tmp_path, kind):
             felt += bool(said)
         except Exception as error:
             felt += 1
-            known = isinstance(error, training.BadCheckpoint) or exit_codes.of(error) != ExitCode.DEFECT
+            known = isinstance(error, training.BadCheckpoint) or errors.exit_code_of(error) != ExitCode.DEFECT
             assert known, f"{mutation.__name__} {number}: {path}"
             assert str(path) in str(error) or path.name in str(error), error
     assert felt > PER_KIND / 4, "the mutations are felt"

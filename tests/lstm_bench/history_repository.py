@@ -8,11 +8,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from bench.machine import environment
 from bench.processes.code import ROOT
 from bench.regression.revisions import Repository
 from tests.analysis import history_synthetic
 
-PACKAGES = ("impls", "bench", "results")
+PACKAGES = (*environment.WORKER_PACKAGES, "lstm_bench")
 TWICE = "\n_once = Network.forward\nNetwork.forward = lambda self: (_once(self), _once(self))[1]\n"
 
 
@@ -40,12 +41,12 @@ class History:
         return self.git("rev-parse", "HEAD")
 
     def with_code(self) -> History:
-        """Copies the rooms that a worker needs."""
-        for room in PACKAGES:
+        """Copy the packages that a worker needs."""
+        for package in PACKAGES:
             ignored = shutil.ignore_patterns(
                 "__pycache__", "runs", "reference", "comparisons", "certificates", "history", "asv"
             )
-            shutil.copytree(ROOT / room, self.folder / room, ignore=ignored)
+            shutil.copytree(ROOT / package, self.folder / package, ignore=ignored)
         (self.folder / ".gitignore").write_text("__pycache__/\n")
         return self
 

@@ -19,8 +19,8 @@ from bench.harness.case import InvalidFilter
 from bench.harness.plan import InvalidPlan
 from bench.harness.session import NothingToResume
 from impls import Unavailable, UnknownName
-from lstm_bench import api, running
-from lstm_bench.commands import over_time
+from lstm_bench import api
+from lstm_bench.commands import regression_commands
 from lstm_bench.commands.app import app
 from results import store
 from results.store import Corrupt, StoreError
@@ -123,7 +123,7 @@ def test_run_and_its_command_measure_by_the_same_function_with_the_same_argument
         heard.append((what, options | {name: list(options[name]) for name in ("backends", "where")}))
         raise UnknownName("suite", "nothing", [])
 
-    monkeypatch.setattr(running, "measured", measured)
+    monkeypatch.setattr(api, "measured_run", measured)
     given = dict(threads=2, replicates=3, scale="cpu", seed=4, corpus=tmp_path / "text", resume=True)
     with pytest.raises(UnknownName):
         lstm_bench.run("memory", backends=["numpy"], where=["batch=1"], out=str(tmp_path), time_budget=90.0, **given)
@@ -137,15 +137,15 @@ def test_run_and_its_command_measure_by_the_same_function_with_the_same_argument
 def test_compare_and_its_command_take_the_same_options(monkeypatch):
     """Whatever the command can be told, the function can; but for what it prints."""
     spelled = {"backend": "backends"}
-    command = {spelled.get(name, name) for name in inspect.signature(over_time.compare).parameters}
+    command = {spelled.get(name, name) for name in inspect.signature(regression_commands.compare).parameters}
     assert command - {"markdown", "as_json"} == inspect.signature(api.compare).parameters.keys() - {"show"}
     heard = []
-    monkeypatch.setattr(over_time, "compared", lambda *sides, **options: heard.append((sides[:2], options)) or 1 / 0)
+    monkeypatch.setattr(regression_commands, "compared", lambda *sides, **options: heard.append((sides[:2], options)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        lstm_bench.compare("main", Path("there"), backends="numpy", where=["batch=1"], location="minimum", seed=3, memory=False)
+        lstm_bench.compare("main", Path("there"), backends="numpy", where=["batch=1"], statistic="min", seed=3, memory=False)
     (sides, options), *_ = heard
     assert sides == ("main", "there") and options["backend"] == ["numpy"] and options["where"] == ["batch=1"]
-    assert (options["location"], options["seed"], options["memory"]) == ("minimum", 3, False)
+    assert (options["statistic"], options["seed"], options["memory"]) == ("min", 3, False)
 
 
 @pytest.mark.parametrize(("call", "error", "said"), [
@@ -163,7 +163,7 @@ def test_compare_and_its_command_take_the_same_options(monkeypatch):
     (lambda out: lstm_bench.load(out), StoreError, "holds no .jsonl file"),
     (lambda out: lstm_bench.load(ROOT / "README.md"), Corrupt, "README.md is no run"),
     (lambda out: lstm_bench.compare("backend:numpy", "backend:trch", out=out), UnknownName, "did you mean 'torch'"),
-    (lambda out: lstm_bench.compare("HEAD", out=out, location="mean"), UnknownLocation, "no location 'mean'"),
+    (lambda out: lstm_bench.compare("HEAD", out=out, statistic="mean"), UnknownLocation, "no statistic 'mean'"),
     (lambda out: lstm_bench.compare("HEAD", out=out, threads=0), InvalidPlan, "threads"),
     (lambda out: lstm_bench.load(out=out / "nowhere"), StoreError, "nowhere"),
     (lambda out: lstm_bench.load(out / "no.jsonl"), StoreError, "no.jsonl"),

@@ -16,6 +16,7 @@ import typer
 
 from bench.harness import plan, session, study
 from impls import names
+from lstm_bench.commands import command_groups
 from lstm_bench.commands.app import app
 from lstm_bench.commands.command_groups import GROUPS
 from lstm_bench.views import progress, run_summary
@@ -164,7 +165,7 @@ def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
 
 
 @pytest.mark.parametrize("arguments", [
-    ("run", "gpu"), ("run", "quality", "--scale", "gpu"), ("certify", "--suite", "gpu"),
+    ("run", "gpu"), ("run", "quality", "--scale", "gpu"), ("calibrate", "--suite", "gpu"),
     ("compare", "backend:torch", "backend:cudnn", "--suite", "gpu"),
 ])  # fmt: skip
 def test_what_is_for_a_gpu_is_refused_without_one_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path):
@@ -199,9 +200,9 @@ def test_show_report_and_export_read_the_newest_run(results: Path, tmp_path: Pat
         assert Path(lstm_bench("export", tmp_path / name, "--out", results).stdout.strip()).stat().st_size > 0
 
 
-def test_an_unknown_location_or_format_names_the_choices(results: Path, tmp_path: Path):
-    answer = lstm_bench("report", "--out", results, "--to", tmp_path, "--location", "mean")
-    assert answer.returncode == 2 and "median, lower_quartile, minimum" in answer.stderr
+def test_an_unknown_statistic_or_format_names_the_choices(results: Path, tmp_path: Path):
+    answer = lstm_bench("report", "--out", results, "--to", tmp_path, "--statistic", "mean")
+    assert answer.returncode == 2 and "median, p25, min" in answer.stderr
     answer = lstm_bench("export", tmp_path / "samples.xlsx", "--out", results)
     assert answer.returncode == 2 and "parquet, csv" in answer.stderr
 
@@ -213,3 +214,25 @@ def test_doctor_says_for_every_backend_what_runs_or_why_not():
     assert any(row["runs"] for row in found["backends"] if row["backend"] == "numpy")
     assert found["noise"]["median_over_fastest"] >= 1 and found["noise"]["level"] in ("quiet", "somewhat noisy", "noisy")
     assert set(found) == {"machine", "thorough", "backends", "noise", "certificate"} and found["thorough"] is False
+
+
+def test_old_names_are_accepted_with_a_warning(results: Path, tmp_path: Path):
+    answer = lstm_bench("report", "--out", results, "--to", tmp_path, "--location=minimum")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == "warning: --location is now --statistic; the old name goes with version 0.3\n"
+
+
+def test_renamed_words_are_replaced_where_they_are_names():
+    replaced, warnings = command_groups.current_names(["certify", "--out", "certify", "--certificates", "x", "--", "--item"])
+    assert replaced == ["calibrate", "--out", "certify", "--calibrations", "x", "--", "--item"]
+    assert [sentence.split(";")[0] for sentence in warnings] == [
+        "certify is now calibrate",
+        "--certificates is now --calibrations",
+    ]
+    assert command_groups.current_names(["run", "quick"]) == (["run", "quick"], [])
+    commands = {name: command for name, command in typer.main.get_command(app).commands.items()}
+    options = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
+    for old, new in command_groups.RENAMED_OPTIONS.items():
+        assert new in options and old not in options
+    for old, new in command_groups.RENAMED_COMMANDS.items():
+        assert new in commands and old not in commands

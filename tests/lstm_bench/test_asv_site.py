@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bench.regression.revisions import Repository
-from lstm_bench.commands import publish
+from lstm_bench.views import history
 from tests.analysis import history_synthetic
 from tests.analysis.report.test_browser import BROWSER, FLAGS
 from tests.lstm_bench.history_repository import hundred_commits
@@ -38,8 +38,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the site of 100 commits, with every library beside it."""
     folder = tmp_path_factory.mktemp("site")
     root, repository = hundred_commits(folder)
-    publish.export(root, repository, folder / "asv")
-    first = publish.publish(folder / "asv", Repository(repository.folder), folder / "html")
+    history.export(root, repository, folder / "asv")
+    first = history.publish(folder / "asv", Repository(repository.folder), folder / "html")
     with zipfile.ZipFile(LIBRARIES) as libraries:
         libraries.extractall(folder / "html")
     first.write_text(REMOTE.sub(r'\1="\2">', first.read_text()))

@@ -19,7 +19,6 @@ from bench.regression.revisions import Repository, RevisionError
 from lstm_bench.commands import bisecting, compare
 from lstm_bench.commands.bisecting import Bisected, stages
 from lstm_bench.commands.compare import Options, Outcome, UnclearSides
-from lstm_bench.views import bisection
 from tests.bench.conftest import Collector
 from tests.lstm_bench.history_repository import History
 
@@ -79,7 +78,7 @@ def searched(history: History, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, 
         rows = [Row(OTHER, "time", "s", 1.0, change, larger), Row(KEY, "time", "s", 1.0, change, found)]
         return Outcome("a", "b", rows[1:] if options.only else rows, None, [], [])
 
-    monkeypatch.setattr(compare, "contender", lambda name, threads, options: Made(name))
+    monkeypatch.setattr(compare, "comparison_side", lambda name, threads, options: Made(name))
     monkeypatch.setattr(compare, "measured_once", measured)
     return bisecting.bisect("main~11", "main", smoke(), Path("."), Collector(), Options(Repository(history.folder)))
 
@@ -94,7 +93,7 @@ def test_wherever_the_slow_commit_lies_it_is_found(history: History, monkeypatch
     assert found.first is not None and number(history, found.first.commit) == slow and found.exit_code == 0
     assert len(found.judged) <= 1 + math.ceil(math.log2(11)), "as few comparisons as a bisection takes"
     assert [row.key for row in found.also] == [OTHER]
-    said = bisection.sentences(found, Repository(history.folder))
+    said = bisecting.sentences(found, Repository(history.folder))
     assert f"commit {slow}" in said[0] and "SLOWER +4.0 % [+3.0 %, +5.0 %], 20 pairs" in said[1] and "also slower" in said[2]
 
 
@@ -107,9 +106,9 @@ def test_what_is_undecided_or_does_not_run_is_skipped_and_never_guessed(history:
     assert found.first is None and found.exit_code == 3
     words = {number(history, one.commit): one.word for one in found.judged}
     assert words[5] == words[6] == "skip" and words.get(3, "skip") == "skip"
-    said = bisection.sentences(found, Repository(history.folder))
+    said = bisecting.sentences(found, Repository(history.folder))
     assert "is one of these" in said[0] and [line.split()[-1] for line in said[1:4]] == ["5", "6", "7"]
-    assert json.dumps(bisection.values(found))
+    assert json.dumps(bisecting.values(found))
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("SAME", 1), ("FASTER", 1), ("UNDECIDED", 3), ("UNCOMPARABLE", 3)])
@@ -118,7 +117,7 @@ def test_no_search_begins_before_the_end_is_shown_to_be_slower(
 ):
     found = searched(history, lambda _: verdict, monkeypatch)
     assert (found.exit_code, len(found.judged), found.candidates) == (code, 1, [])
-    assert bisection.sentences(found, Repository(history.folder))
+    assert bisecting.sentences(found, Repository(history.folder))
 
 
 def test_the_checkout_and_its_own_bisection_are_left_alone(history: History, monkeypatch: pytest.MonkeyPatch):
@@ -165,7 +164,7 @@ def test_a_real_search_resumes_skips_what_does_not_run_and_measures_nothing_twic
     environment.write_text(environment.read_text().partition("\n")[2])
     made.commit("bad")
     assert text != made.numpy_backend.read_text()
-    options = Options(Repository(made.folder), memory=False, stages=(3,), confirming=False, asked_location="minimum")
+    options = Options(Repository(made.folder), memory=False, stages=(3,), confirming=False, requested_statistic="minimum")
 
     class Impatient(Collector):
         def recorded(self, records):

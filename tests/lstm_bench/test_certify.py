@@ -11,7 +11,7 @@ import pytest
 
 from analysis.regression import certificate
 from bench.harness import plan
-from lstm_bench.commands import certify, compare
+from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options
 from tests.bench.conftest import Collector
 
@@ -24,11 +24,11 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_certificate_is_measured_found_again_and_obeyed(tmp_path: Path):
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
-    made, path = certify.certify(asked, 5, tmp_path, Collector(), Options())
+    made, path = compare.certify(asked, 5, tmp_path, Collector(), Options())
     (case,) = made.cases.values()
     assert case.pairs == 5 and case.seconds_per_pair > 0
     assert json.loads(path.read_text())["location"] == made.location
-    assert certify.here(tmp_path, 1, "smoke") == made and certify.here(tmp_path, 2, "smoke") is None
+    assert compare.here(tmp_path, 1, "smoke") == made and compare.here(tmp_path, 2, "smoke") is None
 
     key = next(iter(made.cases))
     rough = replace(made, cases={key: replace(case, floor=math.log(1.05))})

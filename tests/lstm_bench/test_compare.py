@@ -56,13 +56,13 @@ def smoke() -> Plan:
 
 
 def options(history: History, **changes) -> Options:
-    return Options(**{"repository": Repository(history.folder), "memory": False, "asked_location": "minimum"} | changes)
+    return Options(**{"repository": Repository(history.folder), "memory": False, "requested_statistic": "minimum"} | changes)
 
 
 def test_a_revision_that_does_everything_twice_is_slower(history: History, tmp_path: Path):
     command = [sys.executable, "-m", "lstm_bench", "compare", "base", "slow", "--suite", "smoke", "--backend", "numpy"]
     command += ["--where", "phase=forward", "--threads", "1", "--out", tmp_path, "--repository", history.folder, "--json"]
-    command += ["--markdown", tmp_path / "comment.md", "--location", "minimum"]
+    command += ["--markdown", tmp_path / "comment.md", "--statistic", "min"]
     answer = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=100)
     assert answer.returncode == 1, answer.stderr
     found = json.loads(answer.stdout)
@@ -110,7 +110,7 @@ def test_a_revision_without_the_backend_is_uncomparable_and_nothing_is_asked_twi
 
 def test_two_backends_of_one_checkout(tmp_path: Path, misbehaving: None):
     asked = plan.make("smoke", ["numpy", "slowed"], ["phase=forward"], threads=1)
-    several = Options(memory=False, confirming=False, asked_location="minimum")
+    several = Options(memory=False, confirming=False, requested_statistic="minimum")
     sides = ("backend:numpy", "backend:slowed")
     outcome = compare.compare(*sides, lambda: asked, tmp_path, Collector(), several)
     (row,) = [row for row in outcome.rows if row.metric == "time"]
@@ -128,9 +128,9 @@ def test_code_on_both_sides_is_introduced_once(history: History, monkeypatch: py
     asked: list[Code] = []
     describe_source = Code.describe_source
     monkeypatch.setattr(Code, "describe_source", lambda code, threads: asked.append(code) or describe_source(code, threads))
-    with compare.contenders({"base": "backend:numpy", "new": "backend:torch"}, 1, options(history)) as sides:
+    with compare.comparison_sides({"base": "backend:numpy", "new": "backend:torch"}, 1, options(history)) as sides:
         assert sides["base"].introduction == sides["new"].introduction and len(asked) == 1
-    with compare.contenders({"base": "base", "new": "."}, 1, options(history)):
+    with compare.comparison_sides({"base": "base", "new": "."}, 1, options(history)):
         assert len(asked) == 3
 
 
@@ -138,7 +138,7 @@ def test_uncommitted_changes_are_marked(history: History, tmp_path: Path):
     stray = history.folder / "impls" / "stray.py"
     stray.write_text("")
     try:
-        with compare.contenders({"base": "base", "new": "."}, 1, options(history)) as sides:
+        with compare.comparison_sides({"base": "base", "new": "."}, 1, options(history)) as sides:
             assert [sides[side].shown for side in ("base", "new")] == [
                 f"base ({history.git('rev-parse', '--short', 'base')})",
                 "this checkout with uncommitted changes",
@@ -180,7 +180,7 @@ def test_sides_of_different_kinds_are_refused(history: History, tmp_path: Path):
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (("nowhere", "."), 11, "no revision 'nowhere'"),
     (("backend:numpi", "backend:torch"), 2, "did you mean 'numpy'"),
-    ((".", ".", "--location", "mean"), 2, "choose from median, lower_quartile, minimum"),
+    ((".", ".", "--statistic", "mean"), 2, "choose from median, p25, min"),
 ])  # fmt: skip
 def test_each_mistake_is_a_sentence_and_a_code(arguments: tuple[str, ...], code: int, message: str):
     command = [sys.executable, "-m", "lstm_bench", "compare", *arguments]
@@ -191,7 +191,7 @@ def test_each_mistake_is_a_sentence_and_a_code(arguments: tuple[str, ...], code:
 
 def test_a_comparison_killed_outright_resumes_and_leaves_no_worktree(history: History, tmp_path: Path):
     command = [sys.executable, "-m", "lstm_bench", "compare", "base", "base", "--suite", "smoke", "--backend", "numpy"]
-    command += ["--where", "phase=forward", "--threads", "1", "--no-memory", "--location", "minimum"]
+    command += ["--where", "phase=forward", "--threads", "1", "--no-memory", "--statistic", "min"]
     command += ["--out", str(tmp_path / "out"), "--repository", str(history.folder)]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert first.stderr is not None

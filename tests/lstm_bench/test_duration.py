@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstm_bench.views.duration import InvalidDuration, seconds, spoken
+from lstm_bench.views.run_summary import InvalidDuration, seconds, spoken
 
 
 @pytest.mark.parametrize(("text", "value"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5m", 90), (" 2H ", 7200)])

@@ -14,9 +14,9 @@ import pytest
 from bench.machine import environment
 from bench.machine.lock import device_lock
 from bench.processes.code import ROOT
-from lstm_bench import exit_codes
+from lstm_bench import errors
+from lstm_bench.errors import ExitCode, UserError
 from results import store
-from results.errors import ExitCode, UserError
 from results.record import Header
 from tests.lstm_bench.history_repository import History
 
@@ -45,11 +45,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 
 def test_errors_end_with_the_code_of_their_class():
-    assert exit_codes.of(UserError("sentence")) == ExitCode.USAGE
-    assert exit_codes.of(store.Corrupt("sentence")) == ExitCode.CORRUPT == 20
-    assert exit_codes.of(store.NameTaken("sentence")) == ExitCode.USAGE, "a class without a code of its own has its base's"
-    assert exit_codes.of(OSError(errno.ENOSPC, "full")) == ExitCode.DISK_FULL
-    assert exit_codes.of(ZeroDivisionError()) == ExitCode.DEFECT, "what nobody foresaw is a defect"
+    assert errors.exit_code_of(UserError("sentence")) == ExitCode.USAGE
+    assert errors.exit_code_of(store.Corrupt("sentence")) == ExitCode.CORRUPT == 20
+    assert errors.exit_code_of(store.NameTaken("sentence")) == ExitCode.USAGE, "inherited"
+    assert errors.exit_code_of(OSError(errno.ENOSPC, "full")) == ExitCode.DISK_FULL
+    assert errors.exit_code_of(ZeroDivisionError()) == ExitCode.DEFECT, "what nobody foresaw is a defect"
 
 
 def test_the_page_and_the_help_list_every_code(tmp_path: Path):

@@ -92,7 +92,7 @@ def test_a_certificate_of_another_location_suite_or_machine_is_no_certificate(tm
     made = certified(0.1)
     other = next(name for name in ("median", "minimum") if name != made.location)
     assert [row.decision.verdict for row in replayed(*paths, Options(certificate=made)).rows] == ["UNDECIDED"]
-    elsewhere = replayed(*paths, Options(certificate=made, asked_location=other))
+    elsewhere = replayed(*paths, Options(certificate=made, requested_statistic=other))
     assert [row.decision.verdict for row in elsewhere.rows] == ["SAME"]
     assert "so nothing is certified here" in " ".join(elsewhere.remarks)
     header = store.read(paths[0]).header
@@ -113,7 +113,7 @@ def kept(folder: str) -> dict[str, Path]:
 def test_the_same_pairs_by_a_location_that_cannot_tell_are_undecided(folder: str):
     """On this machine the medians of a pair scatter too much for 3 %, and nothing certifies them."""
     runs = kept(folder)
-    outcome = replayed(runs["base"], runs["new"], Options(asked_location="median"))
+    outcome = replayed(runs["base"], runs["new"], Options(requested_statistic="median"))
     (row,) = [row for row in outcome.rows if row.metric == "time"]
     assert row.decision.verdict == "UNDECIDED" and outcome.exit_code == 3
 

@@ -20,7 +20,7 @@ from analysis.statistics.ratios import UnknownLocation
 from bench.harness import plan
 from bench.processes.code import ROOT
 from bench.regression.revisions import NoSpan, Repository
-from lstm_bench.commands import publish, tracking
+from lstm_bench.commands import tracking
 from lstm_bench.views import history
 from results import store
 from results.store import StoreError
@@ -191,9 +191,9 @@ def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: 
 
 def test_asv_publishes_the_exported_history_and_lists_the_regressions(hundred: tuple[Path, Repository], tmp_path: Path):
     root, repository = hundred
-    written = publish.export(root, repository, tmp_path / "asv")
+    written = history.export(root, repository, tmp_path / "asv")
     assert len(written) == 100 and all(path.exists() for path in written)
-    page = publish.publish(tmp_path / "asv", repository, tmp_path / "html")
+    page = history.publish(tmp_path / "asv", repository, tmp_path / "html")
     text = (page.parent / "regressions.json").read_text()
     for case in history_synthetic.STEPS:
         assert case in text

@@ -44,7 +44,7 @@ def test_compare_names_the_slow_revision_and_leaves_nothing_behind(project, harn
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'hook-ran'}\n")
     hook.chmod(0o755)
-    options = (*SMALLEST, *MINE, "--no-memory", "--location", "minimum", "--json", "--out", tmp_path / "out")
+    options = (*SMALLEST, *MINE, "--no-memory", "--statistic", "min", "--json", "--out", tmp_path / "out")
     answer = command(
         harness, made.folder, "compare", names[SLOW_COMMIT - 1], names[SLOW_COMMIT], *options, temporary=tmp_path,
         **hooked(other),
@@ -76,7 +76,7 @@ def test_track_and_history_name_the_slow_commit(project, harness: Path, tmp_path
     assert [(one["commit"], one["result"]) for one in json.loads(done.stdout)] == [(name, "measured") for name in names[1:]]
     again = command(harness, made.folder, "track", "HEAD", *options[:-3], "--json", temporary=tmp_path, **variable)
     assert [one["result"] for one in json.loads(again.stdout)] == ["already there"], "named or by default, it is the same"
-    shown = command(harness, made.folder, "history", *where, "--location", "minimum", "--json", temporary=tmp_path)
+    shown = command(harness, made.folder, "history", *where, "--statistic", "min", "--json", temporary=tmp_path)
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout)
     (series,) = found["series"]
@@ -88,7 +88,7 @@ def test_track_and_history_name_the_slow_commit(project, harness: Path, tmp_path
 
 def test_bisect_finds_the_slow_commit(project, harness: Path, tmp_path: Path):
     made, names = project
-    options = (*SMALLEST, *MINE, "--location", "minimum", "--json", "--out", tmp_path / "out")
+    options = (*SMALLEST, *MINE, "--statistic", "min", "--json", "--out", tmp_path / "out")
     answer = command(harness, made.folder, "bisect", names[3], "HEAD", *options, temporary=tmp_path)
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
@@ -100,11 +100,11 @@ def test_the_working_tree_is_a_side_and_uncommitted_changes_are_told(harness: Pa
     made = UserProject(tmp_path / "project").with_backend()
     made.commit("first")
     made.write("notes.txt", "not committed\n")
-    options = (*SMALLEST, *MINE, "--no-memory", "--location", "minimum", "--json", "--out", tmp_path / "out")
+    options = (*SMALLEST, *MINE, "--no-memory", "--statistic", "min", "--json", "--out", tmp_path / "out")
     answer = command(harness, made.folder, "compare", "HEAD", ".", *options, temporary=tmp_path)
     assert answer.returncode in (0, 3), answer.stderr
     found = json.loads(answer.stdout)
-    assert any(remark.endswith("Find out with: lstm-bench certify --backends-path backends") for remark in found["remarks"])
+    assert any(remark.endswith("Find out with: lstm-bench calibrate --backends-path backends") for remark in found["remarks"])
     assert found["new"] == "this checkout with uncommitted changes" and "uncommitted" not in found["base"]
     states = [store.read(Path(path)).header.environment for path in found["runs"]]
     assert [one["git"]["dirty"] for one in states] == [False, True]
@@ -184,14 +184,14 @@ def test_certify_and_two_backends_take_the_working_tree(harness: Path, tmp_path:
     commit = made.commit("two")
     answer = command(
         harness, made.folder, "compare", "backend:mine", "backend:other", *SMALLEST, *MINE, "--no-memory", "--json",
-        "--location", "minimum", "--out", tmp_path / "out", temporary=tmp_path,
+        "--statistic", "min", "--out", tmp_path / "out", temporary=tmp_path,
     )  # fmt: skip
     assert answer.returncode in (0, 3), answer.stderr
     assert all(
         store.read(Path(path)).header.environment["git"]["commit"] == commit for path in json.loads(answer.stdout)["runs"]
     )
     made_certificate = command(
-        harness, made.folder, "certify", "--pairs", "5", *SMALLEST, *MINE, "--json", "--out", tmp_path / "certificates",
+        harness, made.folder, "calibrate", "--pairs", "5", *SMALLEST, *MINE, "--json", "--out", tmp_path / "certificates",
         temporary=tmp_path,
     )  # fmt: skip
     assert made_certificate.returncode == 0, made_certificate.stderr

@@ -25,7 +25,7 @@ OTHER_RUN = "results/runs/2026-11-22/intel-xeon-2c-0833fe/111352-quick.jsonl"
 STUDIES = "results/runs/2026-11-25/amd-epyc-2c-5acf79"
 USE_WSL2 = "use WSL2"
 MEASURING = (
-    ("run", "smoke"), ("run", "gpu"), ("run", "--resume"), ("track", "HEAD"), ("bisect", "HEAD~1", "HEAD"), ("certify",),
+    ("run", "smoke"), ("run", "gpu"), ("run", "--resume"), ("track", "HEAD"), ("bisect", "HEAD~1", "HEAD"), ("calibrate",),
     ("compare", "HEAD~1", "HEAD"), ("compare", "backend:numpy", "backend:torch"), ("compare", RUN, "HEAD"), ("gpu-check",),
     ("gpu-check", "--emulate"), ("gpu-check", "--resume"),
 )  # fmt: skip

@@ -21,9 +21,9 @@ from bench.machine import system as machine_system
 from bench.processes import process
 from bench.processes.code import ROOT
 from bench.worker import memory
-from lstm_bench import exit_codes
+from lstm_bench import errors
+from lstm_bench.errors import ExitCode
 from results import store
-from results.errors import ExitCode
 
 HERE = Path(__file__).parent
 NEEDS = """import fcntl
@@ -78,7 +78,7 @@ def test_what_would_start_a_process_or_take_the_lock_refuses_by_itself(monkeypat
         pass
     with pytest.raises(machine_system.UnsupportedSystem) as refused:
         environment.describe(1)
-    assert exit_codes.of(refused.value) == ExitCode.USAGE
+    assert errors.exit_code_of(refused.value) == ExitCode.USAGE
     assert {finding.detail for finding in doctor.examine() if not finding.runs} == {machine_system.WHAT_TO_DO}
     assert not list(tmp_path.iterdir())
 

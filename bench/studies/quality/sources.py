@@ -14,7 +14,7 @@ import numpy as np
 from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
 from impls import UnknownName
-from results.errors import UserError
+from lstm_bench.errors import UserError
 
 # What every source of tokens gives: windows to train on, windows held out, and, where it is known, the best there is.
 

@@ -127,14 +127,14 @@ def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.M
     assert "broken on cpu: failed" in missing and "SIGSEGV" in missing and missing.index("broken") < missing.index("cudnn")
     assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install fla-core\n" in missing
     assert "Noisy: other processes use 48 % of the processors." in noisy and "What to do:" in noisy
-    assert "Differences from 0.4 % on" in noisy and "   lstm-bench certify\n" in noisy
+    assert "Differences from 0.4 % on" in noisy and "   lstm-bench calibrate\n" in noisy
 
 
 def test_a_quiet_certified_machine_with_everything_is_told_so(monkeypatch: pytest.MonkeyPatch):
     findings = [Finding("numpy", "cpu", "lstm", "float32", True, "numpy, numpy 2.0")]
     text = shown(monkeypatch, findings, QUIET, thorough=True, certificate="3 % can be detected on 9 of 9 cases")
     assert "validated in" in text and "--thorough" not in text and "get it\nnothing\n" in text
-    assert "Quiet." in text and "What to do" not in text and "lstm-bench certify" not in text
+    assert "Quiet." in text and "What to do" not in text and "lstm-bench calibrate" not in text
     assert "Noise calibration of suite quick: 3 % can be detected on 9 of 9 cases" in text
 
 

@@ -1,4 +1,4 @@
-"""The commands about change: compare, certify, bisect, track, import, history. They import what they need when they run."""
+"""The commands on performance over commits: compare, calibrate, bisect, track, import, history. Imports happen as they run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lstm_bench import terminal
 from lstm_bench.device_policy import Wait
-from results.errors import ExitCode
+from lstm_bench.errors import ExitCode
 
 if TYPE_CHECKING:
     from analysis.regression.certificate import Certificate
@@ -27,11 +27,11 @@ Backends = Annotated[list[str] | None, typer.Option("--backend", help="Only this
 Where = Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")]
 Scale = Annotated[str | None, typer.Option(help="For a study: the suite whose scale to use (default: quick).")]
-Location = Annotated[
+Statistic = Annotated[
     str | None,
-    typer.Option(help="What stands for a side of a pair: median, lower_quartile, minimum (default: the certificate's)."),
+    typer.Option(help="Of a side's samples in a pair: median, p25 or min (default: the calibration's)."),
 ]
-Certificates = Annotated[Path | None, typer.Option(help="Folder of certificates (default: ./results/certificates).")]
+Calibrations = Annotated[Path | None, typer.Option(help="Folder of calibrations (default: ./results/certificates).")]
 RepositoryFolder = Annotated[
     Path | None, typer.Option("--repository", help="Git repository of the revisions (default: the current folder's).")
 ]
@@ -59,8 +59,8 @@ def compare(
     markdown: Annotated[Path | None, typer.Option(help="Also write Markdown for a pull request to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     memory: Annotated[bool, typer.Option(help="Compare peak memory too.")] = True,
-    location: Location = None,
-    certificates: Certificates = None,
+    statistic: Statistic = None,
+    calibrations: Calibrations = None,
     threads: Threads = None,
     scale: Scale = None,
     seed: Annotated[int, typer.Option(help="Seed of the order in which cases run.")] = 0,
@@ -81,8 +81,8 @@ def compare(
     with progress.for_terminal() as display, device_policy.announced(wait):
         outcome = compared(
             base, new, display,
-            suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory, location=location,
-            certificates=certificates, threads=threads, scale=scale, seed=seed, repository=repository,
+            suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory, statistic=statistic,
+            calibrations=calibrations, threads=threads, scale=scale, seed=seed, repository=repository,
             backends_path=backends_path, build_environments=build_environments,
         )  # fmt: skip
     if comparing.kind(base) != "run":
@@ -102,7 +102,7 @@ def compare(
 def compared(
     base: str, new: str, listener: Listener, *, suite: str = "quick", backend: list[str] | None = None,
     where: list[str] | None = None, out: Path | None = None, resume: bool = False, memory: bool = True,
-    location: str | None = None, certificates: Path | None = None, threads: int | None = None, scale: str | None = None,
+    statistic: str | None = None, calibrations: Path | None = None, threads: int | None = None, scale: str | None = None,
     seed: int = 0, repository: Path | None = None, backends_path: str | None = None, build_environments: bool = False,
 ) -> Outcome:  # fmt: skip
     """What `compare` shows; its options are those of the command."""
@@ -113,9 +113,9 @@ def compared(
 
     if {comparing.kind(base), comparing.kind(new)} != {"run"}:
         system.require_measuring()
-    certificate = _certificate(certificates, threads, suite, scale, base)
+    certificate = _certificate(calibrations, threads, suite, scale, base)
     meant = comparing.repository_of(base, new, repository, backends_path)
-    options = _options(meant, build_environments, memory, location, certificate)
+    options = _options(meant, build_environments, memory, statistic, certificate)
     with known_backends(meant, comparing.trees(new, base)) as own:
         return comparing.compare(
             base, new,
@@ -124,13 +124,13 @@ def compared(
         )  # fmt: skip
 
 
-def certify(
+def calibrate(
     pairs: Annotated[int, typer.Option(min=5, help="Pairs of every case.")] = 20,
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of certificates (default: ./results/certificates).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish the same certificate where it was interrupted.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of calibrations (default: ./results/certificates).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish the same calibration where it was interrupted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     threads: Threads = None,
     scale: Scale = None,
@@ -138,10 +138,9 @@ def certify(
     backends_path: BackendsPath = None,
     wait: Wait = False,
 ) -> None:
-    """Compare this checkout with itself: what this machine can tell apart, and what finding 3 % would cost."""
+    """Compare this checkout with itself (A/A test): noise, minimum detectable effect, and pairs needed to detect 3 %."""
     from bench.machine import system
     from bench.regression.user_repository import WORKING_TREE, find
-    from lstm_bench.commands import certify as certifying
     from lstm_bench.commands import compare as comparing
     from lstm_bench.views import tables
     from results import store
@@ -150,7 +149,7 @@ def certify(
     meant = find(repository, backends_path, revisions=repository is not None)
     with _measuring(meant, [WORKING_TREE], suite, backend, where, threads, scale, wait) as (chosen, display):
         options = comparing.Options(meant)
-        made, path = certifying.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
+        made, path = comparing.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
@@ -165,10 +164,10 @@ def bisect(
     backend: Backends = None,
     where: Where = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: ./results/comparisons).")] = None,
-    most_pairs: Annotated[int, typer.Option("--most-pairs", help="Pairs after which an undecided commit is skipped.")] = 80,
+    max_pairs: Annotated[int, typer.Option(help="Pairs after which an undecided commit is skipped.")] = 80,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
-    location: Location = None,
-    certificates: Certificates = None,
+    statistic: Statistic = None,
+    calibrations: Calibrations = None,
     threads: Threads = None,
     scale: Scale = None,
     repository: RepositoryFolder = None,
@@ -183,19 +182,18 @@ def bisect(
     from bench.machine import system
     from bench.regression.user_repository import find
     from lstm_bench.commands import bisecting
-    from lstm_bench.views import bisection
     from results import store
 
     system.require_measuring()
-    certificate = _certificate(certificates, threads, suite, scale)
+    certificate = _certificate(calibrations, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
-    options = _options(meant, build_environments, False, location, certificate)
+    options = _options(meant, build_environments, False, statistic, certificate)
     with _measuring(meant, [bad, good], suite, backend, where, threads, scale, wait) as (chosen, display):
-        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, most_pairs)
+        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, max_pairs)
     if as_json:
-        print(json.dumps(bisection.values(found), indent=2))
+        print(json.dumps(bisecting.values(found), indent=2))
     else:
-        print("\n".join(bisection.sentences(found, options.repository)))
+        print("\n".join(bisecting.sentences(found, options.repository)))
     sys.exit(found.exit_code)
 
 
@@ -234,24 +232,24 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
     from analysis.regression import certificate
     from bench.harness import plan
     from bench.machine import system
-    from lstm_bench.commands import certify, compare
+    from lstm_bench.commands import compare
+    from lstm_bench.commands import compare as comparing
     from results import store
 
     root, usable = folder or store.CERTIFICATES, len(system.usable())
     if base and compare.kind(base) == "run":
         return certificate.newest_for(root, store.read(store.only(Path(base))).header)
-    return certify.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
+    return comparing.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
 
 
 def _options(
-    repository: Repository, build: bool, memory: bool, location: str | None, certificate: Certificate | None
+    repository: Repository, build: bool, memory: bool, statistic: str | None, certificate: Certificate | None
 ) -> Options:
-    from analysis.statistics.ratios import check_location
+    from analysis.statistics.ratios import statistic_named
     from lstm_bench.commands.compare import Options
 
-    if location is not None:
-        check_location(location)
-    return Options(repository, build, memory, asked_location=cast(Any, location), certificate=certificate)
+    requested = None if statistic is None else statistic_named(statistic)
+    return Options(repository, build, memory, requested_statistic=requested, certificate=certificate)
 
 
 def _named(*names: str) -> list[str]:
@@ -306,7 +304,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="Files of pytest-benchmark, or folders of them as .benchmarks.")],
     out: HistoryFolder = None,
 ) -> None:
-    """Take pytest-benchmark's files into the history, as points of the commits they name; never mixed with our own numbers."""
+    """Import pytest-benchmark's files into the history, as points of the commits they name; kept apart from our own numbers."""
     from lstm_bench.commands import tracking
     from results import store
 
@@ -332,23 +330,23 @@ def history(
     as_json: AsJson = False,
     to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,
     html: Annotated[Path | None, typer.Option(help="Have asv publish draw its site in this folder.")] = None,
-    location: Location = None,
-    certificates: Certificates = None,
+    statistic: Statistic = None,
+    calibrations: Calibrations = None,
     repository: RepositoryFolder = None,
 ) -> None:
-    """Show series over commits with their changes, whom they are blamed on, and the comparison that would confirm each.
+    """Show series over commits with their changes, the author of each, and the comparison that would confirm it.
 
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
     """
     from analysis.statistics import changes
     from bench.regression.user_repository import of_history
-    from lstm_bench.commands import publish, tracking
+    from lstm_bench.commands import tracking
     from lstm_bench.views import history as views_history
     from results import store
 
     root, source = out or store.HISTORY, of_history(repository)
-    locate = tracking.located(certificates or store.CERTIFICATES, location)
+    locate = tracking.located(calibrations or store.CERTIFICATES, statistic)
     read = tracking.read(root, source, locate)
     not_searched = None
     try:
@@ -359,7 +357,7 @@ def history(
     series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)
     if to_asv or html:
-        site = publish.export_and_publish(root, source, to_asv, html, locate)
+        site = views_history.export_and_publish(root, source, to_asv, html, locate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
         print(json.dumps(views_history.values(series, found, suspected, read.left_out, not_searched), indent=2))
