@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.machine import noise
 from lstm_bench.errors import UserError
 from results import store
 from results.record import HOST_PEAK, Footer
@@ -46,6 +45,8 @@ def spoken(value: float) -> str:
 
 def lines(run: Run, footer: Footer) -> Iterator[str]:
     """How many outcomes of each kind, and why nothing was measured where nothing was."""
+    from bench.machine import noise  # it imports NumPy, which tables of names need not
+
     outcomes = Counter(record.status for record in run.records)
     note = f"; {footer.note}" if footer.note else ""
     counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
