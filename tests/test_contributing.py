@@ -32,7 +32,7 @@ def toy(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"LSTM_BENCH_BACKENDS": str(tmp_path / "backends"), "TMPDIR": str(tmp_path)}
 
 
-def test_one_file_makes_a_backend_that_is_listed_checked_measured_and_reported(toy: dict[str, str], tmp_path: Path):
+def test_one_file_adds_a_backend_everywhere(toy: dict[str, str], tmp_path: Path):
     def lstm_bench(*arguments: object) -> str:
         command = [sys.executable, "-m", "lstm_bench", *map(str, arguments)]
         return subprocess.run(command, env=toy, check=True, capture_output=True, text=True, timeout=120).stdout.strip()
@@ -52,7 +52,7 @@ def test_the_conformance_suite_finds_it(toy: dict[str, str]):
     assert re.search(r"[1-9]\d* passed", run.stdout), run.stdout
 
 
-def test_two_files_make_a_study_that_is_listed_measured_and_reported(tmp_path: Path):
+def test_two_files_add_a_study_everywhere(tmp_path: Path):
     code = installed(tmp_path / "code")
     shown = dict(
         re.findall(r"^`((?:bench|analysis)/studies/width/\w+\.py)`:\n\n```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)

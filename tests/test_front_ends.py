@@ -43,14 +43,14 @@ def by_pytest_benchmark() -> set[tuple[str, str]]:
     return {tuple(identity.split("/")) for identity in ids}
 
 
-def test_asv_tracks_a_number_for_what_runs_and_na_for_what_is_refused():
+def test_asv_tracks_a_number_or_na_for_unsupported():
     key = next(iter(track.cases("throughput")))
     assert 0 < track.median_seconds("throughput", key, "numpy") < 1
     with pytest.raises(NotImplementedError, match="cuda"):
         track.median_seconds("throughput", key, "cudnn")
 
 
-def test_asv_run_measures_through_the_thin_suite_and_keeps_what_it_found(tmp_path: Path):
+def test_asv_run_measures_and_keeps_results(tmp_path: Path):
     """As its users run it, in a repository of their own; one case of one backend, the others not chosen."""
     made = History(tmp_path / "project").with_code()
     shutil.copy(ROOT / "asv.conf.json", made.folder)

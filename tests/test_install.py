@@ -78,7 +78,7 @@ def no_driver() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NVIDIA's driver is for Linux")
-def test_with_a_driver_comes_the_configured_indexs_build_with_cuda(checkout: Path, index: str):
+def test_with_a_driver_the_cuda_build_is_installed(checkout: Path, index: str):
     script(checkout / "bin" / "nvidia-smi", "exit 0\n")
     said, calls = made(checkout, index)
     assert calls == [f"{FROM} --editable .[torch,jax,baselines,cuda]", f"install --quiet --no-deps {install.NVRTC}"]
@@ -96,7 +96,7 @@ def test_an_index_that_has_no_torch_is_not_used(checkout: Path, index: str, no_d
     assert calls == [EVERYTHING] and "did not answer" in said
 
 
-def test_where_pytorchs_index_is_silent_comes_what_the_configured_index_has(checkout: Path, no_driver: None):
+def test_without_pytorchs_index_the_configured_one_is_used(checkout: Path, no_driver: None):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         started = time.monotonic()
         said, calls = made(checkout, f"http://127.0.0.1:{silent.getsockname()[1]}/whl/cpu")
@@ -115,7 +115,7 @@ def test_the_tools_of_development_come_on_top(checkout: Path, index: str):
     assert (checkout / ".venv/.ready").exists() and (checkout / ".venv/.ready-dev").exists()
 
 
-def test_a_pip_that_fails_ends_make_and_leaves_nothing_that_is_ready(checkout: Path, index: str):
+def test_a_failing_pip_ends_make_without_a_ready_mark(checkout: Path, index: str):
     script(checkout / "pip", "exit 3\n")
     variables = {"PATH": f"{checkout / 'bin'}:{SYSTEM}", "TORCH_CPU_INDEX": index, "HOME": str(checkout)}
     run = subprocess.run(["make", ".venv/.ready"], cwd=checkout, env=variables, capture_output=True, timeout=60)

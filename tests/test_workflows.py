@@ -50,7 +50,7 @@ def test_a_job_ends_in_time_and_keeps_no_credentials(name: str, job: str, conten
             assert step["with"]["persist-credentials"] is False
 
 
-def test_the_checks_of_a_pull_request_may_write_nothing_and_are_told_no_secret():
+def test_pull_request_checks_have_no_write_token_or_secret():
     assert not any("permissions" in content for content in CI["jobs"].values())
     assert not re.search(
         r"secrets\.|github\.token|GITHUB_TOKEN|self-hosted", (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
@@ -58,7 +58,7 @@ def test_the_checks_of_a_pull_request_may_write_nothing_and_are_told_no_secret()
     assert CI["concurrency"]["cancel-in-progress"] is True and "pull_request.number" in CI["concurrency"]["group"]
 
 
-def test_linux_and_macos_run_every_step_and_windows_the_bare_installation_with_the_oldest_and_the_newest_python():
+def test_workflow_steps_by_system_and_python_version():
     named = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
     versions = sorted(named, key=lambda version: int(version.partition(".")[2]))
     assert PROJECT["requires-python"] == f">={versions[0]}"
@@ -112,7 +112,7 @@ def ran(checkout: Path, *steps: str, **variables: str) -> tuple[int, list[str]]:
     return answer.returncode, [re.sub(r"/\S*/tmp\.\w+", "TMP", call) for call in calls]
 
 
-def test_without_a_step_named_all_are_run_in_the_order_in_which_the_workflow_names_them(checkout: Path):
+def test_all_steps_run_in_the_workflows_order(checkout: Path):
     each = [ran(checkout, step) for step in STEPS]
     assert all(code == 0 and calls for code, calls in each)
     assert ran(checkout) == (0, [call for _, calls in each for call in calls]) == ran(checkout, *STEPS)
@@ -126,7 +126,7 @@ def test_a_step_that_fails_is_the_last_one(checkout: Path, failing: str):
 
 
 @pytest.mark.parametrize(("system", "measures"), [("linux", True), ("darwin", True), ("win32", False)])
-def test_the_bare_installation_is_used_and_measures_where_that_is_supported(checkout: Path, system: str, measures: bool):
+def test_the_bare_installation_measures_where_supported(checkout: Path, system: str, measures: bool):
     code, calls = ran(checkout, "bare", SYSTEM=system)
     assert code == 0
     assert calls[0] == "python -m pip install --quiet --constraint constraints.txt ." and "[" not in calls[0]
@@ -134,6 +134,6 @@ def test_the_bare_installation_is_used_and_measures_where_that_is_supported(chec
     assert ("lstm-bench run smoke --out TMP/bare" in calls) == measures
 
 
-def test_a_step_that_does_not_exist_is_refused_before_anything_runs(checkout: Path):
+def test_an_unknown_step_is_refused_before_anything_runs(checkout: Path):
     assert ran(checkout, "checks", "no-such-step") == (2, [])
     assert os.access(ROOT / ".ci/run", os.X_OK)

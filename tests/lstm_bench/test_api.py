@@ -72,7 +72,7 @@ def test_a_heavy_import_would_be_seen(tmp_path):
     assert imported_by("import numpy", tmp_path) == {"numpy"}
 
 
-def test_names_are_those_of_all_and_no_module_stands_in_for_a_function():
+def test_public_names_are_all_and_hide_no_function():
     for module in pkgutil.walk_packages(lstm_bench.__path__, "lstm_bench."):
         if module.name != "lstm_bench.__main__":
             importlib.import_module(module.name)
@@ -116,7 +116,7 @@ def test_run_measures_as_the_command_does_and_load_reads_it(tmp_path, capsys):
     assert lstm_bench.load(out=tmp_path) == again
 
 
-def test_run_and_its_command_measure_by_the_same_function_with_the_same_arguments(tmp_path, monkeypatch):
+def test_run_and_its_command_call_the_same_function(tmp_path, monkeypatch):
     heard = []
 
     def measured(listener, say, what, **options):
@@ -189,7 +189,7 @@ def test_compare_decides_as_the_command_does():
 @pytest.mark.parametrize("theirs", ["results/__init__.py", "analysis.py"])
 @pytest.mark.parametrize("imported", [False, True], ids=["not imported", "imported before"])
 @pytest.mark.parametrize("call", ["run('smoke')", "load()", "compare('HEAD')", "measure({'f': int})", "LSTM(1, 1)"])
-def test_files_that_stand_in_for_our_packages_are_named_with_both_paths(tmp_path, theirs, imported, call):
+def test_foreign_packages_are_named_with_both_paths(tmp_path, theirs, imported, call):
     """As in a script of the user's beside a `results` of their own, whose folder Python searches first."""
     (tmp_path / theirs).parent.mkdir(exist_ok=True)
     (tmp_path / theirs).write_text("mine = 1\n")
@@ -229,7 +229,7 @@ WITHOUT_TORCH = (
 )
 
 
-def test_without_pytorch_everything_but_lstm_is_there_and_lstm_says_what_to_install(tmp_path):
+def test_without_pytorch_only_lstm_is_missing_with_a_remedy(tmp_path):
     program = (
         "from lstm_bench import *\n"
         "import lstm_bench\n"

@@ -46,7 +46,7 @@ def test_help_answers_at_once():
     assert fastest <= 0.3
 
 
-def test_help_names_run_report_and_compare_first_and_every_command_in_a_group_with_an_example():
+def test_help_groups_every_command_with_an_example():
     said = lstm_bench("--help", COLUMNS="80").stdout
     assert max(map(len, said.splitlines())) <= 80
     places = [said.index(f"│ {name} ") for commands in GROUPS.values() for name in commands]
@@ -58,7 +58,7 @@ def test_help_names_run_report_and_compare_first_and_every_command_in_a_group_wi
 
 
 @pytest.mark.parametrize("example", [example for commands in GROUPS.values() for _, example in commands.values()])
-def test_every_example_of_the_help_is_a_command_line_that_is_understood(example: str):
+def test_every_example_of_the_help_is_parsed(example: str):
     _, name, *arguments = shlex.split(example)
     command = typer.main.get_group(app).commands[name]
     assert command.make_context(name, list(arguments)).args == []
@@ -116,7 +116,7 @@ def test_mistakes_are_answered_in_one_sentence_and_exit_code_two(arguments: tupl
     assert "Traceback" not in answer.stderr
 
 
-def test_sizes_that_cannot_be_matched_are_a_sentence_and_no_traceback():
+def test_unmatched_sizes_are_an_error_without_traceback():
     """Cases are built, and matched, while a study is imported."""
     program = (
         "import sys; sys.argv = ['lstm-bench', 'list', 'scaling']\n"
@@ -130,7 +130,7 @@ def test_sizes_that_cannot_be_matched_are_a_sentence_and_no_traceback():
     assert re.match(r"error: no \w+ has \d+ parameters within 0.0%: the nearest, of width \d+, has \d+", answer.stderr)
 
 
-def test_a_run_prints_its_file_and_nothing_else_on_standard_output(tmp_path):
+def test_a_run_prints_only_its_file_on_standard_output(tmp_path):
     run = lstm_bench("run", "smoke", "--backend", "numpy", "--where", "phase=step", "--out", tmp_path, TMPDIR=str(tmp_path))
     assert Path(run.stdout.strip()).is_file()
     assert "\x1b" not in run.stdout + run.stderr, "no colours in a pipe"
@@ -149,7 +149,7 @@ def test_a_run_with_failures_exits_with_one(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "where"), [("quality", "size=small"), ("scaling", "sweep=single")])
-def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
+def test_a_gpu_scale_without_a_gpu_skips_with_the_reason(
     name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As where NVML lists a GPU that CUDA cannot see: one study trained by its own code, one by a backend, and ceilings."""
@@ -168,7 +168,7 @@ def test_a_run_at_gpu_scale_that_finds_no_gpu_skips_with_the_reason(
     ("run", "gpu"), ("run", "quality", "--scale", "gpu"), ("calibrate", "--suite", "gpu"),
     ("compare", "backend:torch", "backend:cudnn", "--suite", "gpu"),
 ])  # fmt: skip
-def test_what_is_for_a_gpu_is_refused_without_one_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path):
+def test_gpu_commands_are_refused_before_torch_is_imported(arguments: tuple[str, ...], tmp_path: Path):
     program = (
         "import sys; sys.argv = ['lstm-bench', *sys.argv[1:]]\n"
         "from bench.machine import environment; environment.gpu_list = lambda: []\n"

@@ -97,7 +97,7 @@ def test_wherever_the_slow_commit_lies_it_is_found(history: History, monkeypatch
     assert f"commit {slow}" in said[0] and "SLOWER +4.0 % [+3.0 %, +5.0 %], 20 pairs" in said[1] and "also slower" in said[2]
 
 
-def test_what_is_undecided_or_does_not_run_is_skipped_and_never_guessed(history: History, monkeypatch: pytest.MonkeyPatch):
+def test_undecided_and_broken_commits_are_skipped(history: History, monkeypatch: pytest.MonkeyPatch):
     def oracle(at: int) -> Verdict:
         return "SLOWER" if at >= 7 else "UNDECIDED" if at in (5, 6) else "SAME"
 
@@ -151,7 +151,7 @@ def test_undecided_asks_for_more_pairs_up_to_the_limit():
     )
 
 
-def test_a_real_search_resumes_skips_what_does_not_run_and_measures_nothing_twice(tmp_path: Path):
+def test_a_real_search_resumes_and_measures_nothing_twice(tmp_path: Path):
     made = History(tmp_path / "project").with_code()
     made.commit("good")
     made.commit("also good")

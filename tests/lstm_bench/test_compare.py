@@ -78,7 +78,7 @@ def test_a_revision_that_does_everything_twice_is_slower(history: History, tmp_p
     assert again.exit_code == 1, "the runs on disk say the same"
 
 
-def test_an_interrupted_comparison_resumes_and_measures_nothing_twice(history: History, tmp_path: Path):
+def test_an_interrupted_comparison_resumes_without_repetition(history: History, tmp_path: Path):
     class Impatient(Collector):
         def recorded(self, records):
             super().recorded(records)
@@ -100,7 +100,7 @@ def test_an_interrupted_comparison_resumes_and_measures_nothing_twice(history: H
         compare.compare(*asked, Collector(), some, resume=True)
 
 
-def test_a_revision_without_the_backend_is_uncomparable_and_nothing_is_asked_twice(history: History, tmp_path: Path):
+def test_a_revision_without_the_backend_is_uncomparable(history: History, tmp_path: Path):
     outcome = compare.compare("base", "without", smoke, tmp_path, Collector(), options(history))
     (row,) = outcome.rows
     assert row.decision.verdict == "UNCOMPARABLE" and outcome.exit_code == 3
@@ -189,7 +189,7 @@ def test_each_mistake_is_a_sentence_and_a_code(arguments: tuple[str, ...], code:
     assert "Traceback" not in answer.stderr
 
 
-def test_a_comparison_killed_outright_resumes_and_leaves_no_worktree(history: History, tmp_path: Path):
+def test_a_killed_comparison_resumes_and_leaves_no_worktree(history: History, tmp_path: Path):
     command = [sys.executable, "-m", "lstm_bench", "compare", "base", "base", "--suite", "smoke", "--backend", "numpy"]
     command += ["--where", "phase=forward", "--threads", "1", "--no-memory", "--statistic", "min"]
     command += ["--out", str(tmp_path / "out"), "--repository", str(history.folder)]
@@ -231,7 +231,7 @@ def test_runs_that_do_not_compare_are_a_sentence_and_a_code(what: str, code: int
     assert answer.returncode == code and message in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
 
 
-def test_a_history_that_cannot_be_read_is_a_sentence_and_stays_as_it_is(history: History, tmp_path: Path):
+def test_an_unreadable_history_is_an_error_and_left_as_it_is(history: History, tmp_path: Path):
     (tmp_path / "bad.jsonl").write_text("no JSON\n")
     for command in (["history"], ["track", "base", "--suite", "smoke", "--backend", "numpy"]):
         line = [sys.executable, "-m", "lstm_bench", *command, "--out", str(tmp_path), "--repository", str(history.folder)]

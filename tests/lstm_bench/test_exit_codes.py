@@ -114,7 +114,7 @@ def stored(root: Path, project: History, started: str) -> Path:
     return writer.path
 
 
-def test_a_clock_that_went_backwards_is_told_before_anything_is_measured(project: History, tmp_path: Path):
+def test_a_clock_that_went_backwards_stops_before_measuring(project: History, tmp_path: Path):
     path = stored(tmp_path / "history", project, "2100-01-01T00:00:00+00:00")
     where = ("--repository", project.folder, *SMOKE, "--out", tmp_path / "history")
     answer = lstm_bench(tmp_path, "track", "main", *where)
@@ -122,7 +122,7 @@ def test_a_clock_that_went_backwards_is_told_before_anything_is_measured(project
     assert files(tmp_path / "history") == [path]
 
 
-def test_a_busy_device_leaves_no_unfinished_run_and_no_line_in_one(project: History, tmp_path: Path):
+def test_a_busy_device_leaves_no_trace_in_results(project: History, tmp_path: Path):
     where = ("--repository", project.folder, *SMOKE)
     root = tmp_path / "history"
     with device_lock("cpu"):
@@ -160,7 +160,7 @@ def test_an_interruption_names_what_each_command_can_do(tmp_path: Path, command:
     assert (answer.returncode, answer.stderr) == (130, said)
 
 
-def test_markdown_that_cannot_be_written_is_told_before_anything_is_measured(project: History, tmp_path: Path):
+def test_unwritable_markdown_is_refused_before_measuring(project: History, tmp_path: Path):
     where = ("--repository", project.folder, *SMOKE, "--out", tmp_path / "out", "--markdown", tmp_path / "nowhere" / "a.md")
     answer = lstm_bench(tmp_path, "compare", "main", "main", *where)
     assert answer.returncode == 2 and "cannot write to" in answer.stderr and not (tmp_path / "out").exists()

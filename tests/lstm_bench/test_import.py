@@ -71,7 +71,7 @@ def test_its_compare_commands_work_on_our_suite(saved: Path, tmp_path: Path):
     assert failing.returncode == 1 and "Performance has regressed" in failing.stdout + failing.stderr
 
 
-def test_what_our_suite_saves_is_taken_in_with_its_commit_and_every_round(saved: Path, tmp_path: Path):
+def test_our_suites_file_is_imported_with_commit_and_rounds(saved: Path, tmp_path: Path):
     found = tracking.take_in([saved], tmp_path)
     runs = [store.read(one.stored) for one in found if one.stored]
     commit = Repository(ROOT).resolve("HEAD")
@@ -126,7 +126,7 @@ def test_an_uncommitted_measurement_is_kept_and_is_no_point(tmp_path: Path, stat
     (json.dumps(file("a" * 40, -1.0)), "has a time of -1.0 s"),
     (json.dumps(file("a" * 40, datetime="yesterday")), "is no file of pytest-benchmark"),
 ])  # fmt: skip
-def test_a_corrupt_or_foreign_file_is_left_out_and_named_and_the_others_are_taken(tmp_path: Path, text: str, message: str):
+def test_corrupt_and_foreign_files_are_left_out_and_named(tmp_path: Path, text: str, message: str):
     (tmp_path / "right.json").write_text(json.dumps(file("a" * 40)))
     (tmp_path / "wrong.json").write_text(text)
     right, wrong = tracking.take_in([tmp_path / "right.json", tmp_path / "wrong.json"], tmp_path / "history")

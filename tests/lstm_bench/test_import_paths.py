@@ -49,7 +49,7 @@ def test_our_packages_win_over_the_files_of_a_user(folder: Path, python_path: st
 
 
 @pytest.mark.parametrize("name", ["impls", "bench", "analysis", "results"])
-def test_a_package_that_comes_from_elsewhere_nonetheless_is_refused_with_both_paths(folder: Path, name: str):
+def test_a_package_from_elsewhere_is_refused_with_both_paths(folder: Path, name: str):
     """As where something imported it before, or finds modules before Python's path does."""
     place = folder / "elsewhere" / f"{name}.py"
     program = (

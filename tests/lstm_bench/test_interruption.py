@@ -37,7 +37,7 @@ def interrupt(running: subprocess.Popen[str]) -> str:
 @pytest.mark.parametrize("asked", [
     ("throughput", "--scale", "cpu", "--where", "phase=forward"), ("horizon", "--scale", "cpu", "--where", "task=recall"),
 ], ids=["between samples", "between steps of a training"])  # fmt: skip
-def test_a_run_that_is_interrupted_says_what_it_kept_and_the_command_that_finishes_it(tmp_path: Path, asked: tuple[str, ...]):
+def test_an_interrupted_run_names_what_it_kept_and_how_to_resume(tmp_path: Path, asked: tuple[str, ...]):
     out = tmp_path / "with a space"
     running = start(tmp_path, "run", *asked, "--backend", "numpy", "--threads", 1, "--out", out)
     assert running.stderr is not None
@@ -61,7 +61,7 @@ def test_a_run_that_is_interrupted_says_what_it_kept_and_the_command_that_finish
     assert store.find(out) == [path], "the same run goes on"
 
 
-def test_a_comparison_that_is_interrupted_says_what_it_kept_and_goes_on(tmp_path: Path):
+def test_an_interrupted_comparison_says_what_it_kept(tmp_path: Path):
     out = tmp_path / "with a space"
     sides = ("compare", "backend:numpy", "backend:numpy", "--suite", "cpu", "--where", "phase=step", "--no-memory")
     running = start(tmp_path, *sides, "--threads", 1, "--out", out)

@@ -67,12 +67,12 @@ def table(world: World, *seconds: float, budget: float = 2.0, rounds: int | None
     return measuring.measured(clocks, None, budget, world.now, rounds)
 
 
-def test_the_same_is_called_different_no_more_often_than_the_interval_allows():
+def test_false_positives_stay_within_the_intervals_level():
     wrong = sum(table(World(seed), 1e-3, 1e-3)["f1"].verdict != "undecided" for seed in range(100))
     assert wrong <= 10
 
 
-def test_neighbouring_rounds_that_resemble_each_other_are_not_counted_as_independent(monkeypatch: pytest.MonkeyPatch):
+def test_autocorrelated_rounds_are_not_counted_as_independent(monkeypatch: pytest.MonkeyPatch):
     def wrong() -> int:
         tables = (table(World(seed, wanders=0.03), 1e-3, 1e-3, budget=5.0) for seed in range(100))
         return sum(found["f1"].verdict != "undecided" for found in tables)
@@ -82,7 +82,7 @@ def test_neighbouring_rounds_that_resemble_each_other_are_not_counted_as_indepen
     assert wrong() > 10, "a rule without blocks would be caught"
 
 
-def test_blocks_hold_both_orders_equally_often_so_that_what_it_costs_to_be_first_cancels():
+def test_blocks_hold_both_orders_equally_often():
     for count in (2, 10, 14, 28, 60):
         found = measuring.blocks(np.arange(count))
         assert len(found) == min(5, count // 2) and np.concatenate(found).tolist() == list(range(count))
@@ -107,7 +107,7 @@ def test_the_order_of_rounds_alternates():
 
 
 @pytest.mark.parametrize("budget", [2.0, 40.0])
-def test_it_ends_about_when_it_was_told_to_and_takes_ten_rounds_at_least(budget: float):
+def test_it_ends_in_time_after_ten_rounds_at_least(budget: float):
     world = World(0, drift=0.0)
     found = table(world, 1e-3, 1e-3, budget=budget)
     assert found.rounds >= suites.LEAST_ROUNDS and found.rounds % 2 == 0
@@ -206,7 +206,7 @@ class Event:
 
 
 @pytest.mark.parametrize(("host_seconds", "notes"), [(0.0, ()), (4e-3, ("host_bound",))])
-def test_on_cuda_the_events_are_the_clock_and_a_device_that_waits_for_the_host_is_noted(monkeypatch, host_seconds, notes):
+def test_on_cuda_events_are_the_clock_and_host_bound_is_noted(monkeypatch, host_seconds, notes):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "Event", Event)

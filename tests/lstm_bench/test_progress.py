@@ -26,7 +26,7 @@ def record(backend: str, seconds: float = 2.0, **outcome) -> Record:
     return Record("throughput", "case", backend, 0, parameters={}, seconds=seconds, **values)
 
 
-def test_says_it_is_estimating_until_it_knows_and_then_multiplies():
+def test_the_time_left_is_estimated_after_the_first_replicate():
     forecast = Forecast()
     forecast.expect("throughput", 20)
     forecast.recorded([record("numpy")])
@@ -90,7 +90,7 @@ def test_a_result_stands_below_its_case_and_wraps_at_words():
     assert case == "case" and len(results) == 2 and all(line.startswith("  ") and len(line) <= 40 for line in results)
 
 
-def test_a_line_of_results_breaks_between_backends_and_not_before_a_unit():
+def test_lines_break_between_backends_and_not_before_a_unit():
     lines = packed("torch_compile 1.23 ms  numpy 624 µs  a very long reason why something failed  2 skipped", 34).splitlines()
     assert lines == ["torch_compile 1.23 ms", "numpy 624 µs", "a very long reason why something failed", "2 skipped"]
 

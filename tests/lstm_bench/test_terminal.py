@@ -77,7 +77,7 @@ UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 @pytest.mark.parametrize(
     "arguments", [("list", "--json"), ("list",), ("--help",), ("compare", "--help"), ("--version",)], ids=" ".join
 )
-def test_a_full_disk_behind_standard_output_is_one_line_and_no_verdict(arguments: tuple[str, ...], variables: dict[str, str]):
+def test_a_full_disk_behind_standard_output_is_one_line(arguments: tuple[str, ...], variables: dict[str, str]):
     with FULL.open("w") as full:
         command = [sys.executable, "-m", "lstm_bench", *arguments]
         answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=os.environ | variables)
@@ -123,7 +123,7 @@ def test_what_breaks_at_import_or_in_a_command_is_no_verdict(where: str, fails: 
     assert answer.returncode == code and said in answer.stderr, answer.stderr
 
 
-def test_sentences_break_at_words_on_a_terminal_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch):
+def test_sentences_wrap_at_words_and_commands_stay_whole(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "40")
     sentence = "predicted peak of host memory: " + "about " * 20
     command = "finish it with: lstm-bench run --resume --out '/a folder/of results/with a long name'"

@@ -35,7 +35,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
-def test_commits_are_tracked_once_and_what_does_not_run_or_is_not_committed_is_no_point(tmp_path: Path):
+def test_commits_are_tracked_once_and_broken_ones_are_no_point(tmp_path: Path):
     made = History(tmp_path / "project").with_code()
     made.commit("first")
     environment = made.folder / "bench" / "machine" / "environment.py"
@@ -98,7 +98,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 """
 
 
-def test_an_environment_of_its_own_is_really_built_and_measured_in(tmp_path: Path):
+def test_an_environment_of_its_own_is_built_and_used(tmp_path: Path):
     """By pip, without a network: the project builds itself, and borrows NumPy from where this test found it."""
     borrowed = str(Path(numpy.__file__).parent.parent) + "\n"
     made = History(tmp_path / "project").with_code()
@@ -137,7 +137,7 @@ def test_however_building_fails_it_is_an_outcome_with_its_reason(
     assert tracking.exit_code(done) == 15 and tracking.values(done)[0]["result"] == "cannot be installed"
 
 
-def test_a_commit_that_git_changes_on_its_way_out_is_no_point_and_not_called_measured(tmp_path: Path):
+def test_a_commit_that_checkout_changes_is_no_point(tmp_path: Path):
     made = History(tmp_path / "project").with_code()
     (made.folder / "stray.txt").write_text("windows\r\n")
     made.commit("first")
@@ -150,7 +150,7 @@ def test_a_commit_that_git_changes_on_its_way_out_is_no_point_and_not_called_mea
     assert tracking.exit_code(done) == 3
 
 
-def test_the_history_is_read_once_however_many_commits_are_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_history_is_read_once_for_many_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = History(tmp_path / "project")
     for number in range(4):
         made.commit(f"commit {number} without code")
@@ -169,7 +169,7 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repository]
     return hundred_commits(tmp_path_factory.mktemp("hundred"))
 
 
-def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: tuple[Path, Repository]):
+def test_three_slow_commits_of_a_hundred_are_found(hundred: tuple[Path, Repository]):
     root, repository = hundred
     series = tracking.read(root, repository).series
     found = tracking.findings(series)
@@ -189,7 +189,7 @@ def test_of_a_hundred_commits_the_three_that_slowed_it_down_are_blamed(hundred: 
     assert json.dumps(history.values(series, found, tracking.suspicions(series)))
 
 
-def test_asv_publishes_the_exported_history_and_lists_the_regressions(hundred: tuple[Path, Repository], tmp_path: Path):
+def test_asv_publishes_the_exported_history(hundred: tuple[Path, Repository], tmp_path: Path):
     root, repository = hundred
     written = history.export(root, repository, tmp_path / "asv")
     assert len(written) == 100 and all(path.exists() for path in written)
@@ -221,7 +221,7 @@ def standing_in(folder: Path, module: str, text: str) -> dict[str, str]:
     ("asv.__init__", "raise ModuleNotFoundError('No module named asv', name='asv')", "asv is not installed"),
     ("otava.analysis", "import no_such_package", "Apache Otava cannot be imported (No module named 'no_such_package')"),
 ])  # fmt: skip
-def test_without_a_detector_the_series_are_shown_and_it_is_said_that_changes_are_not_searched(
+def test_without_a_detector_series_are_shown_without_changes(
     hundred: tuple[Path, Repository], tmp_path: Path, module: str, text: str, said: str
 ):
     root, repository = hundred
@@ -264,7 +264,7 @@ def changed(root: Path, number: int, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_what_is_left_out_is_counted_and_a_clock_that_ran_backwards_is_told(hundred: tuple[Path, Repository], tmp_path: Path):
+def test_left_out_runs_and_a_backward_clock_are_reported(hundred: tuple[Path, Repository], tmp_path: Path):
     root, repository = hundred
     shutil.copytree(root, tmp_path / "history")
     changed(tmp_path / "history", 10, '"dirty":false', '"dirty":true')
@@ -301,7 +301,7 @@ def test_a_shallow_clone_says_how_much_it_cannot_place(hundred: tuple[Path, Repo
     assert answer.returncode == 12 and "git fetch --unshallow" in answer.stderr
 
 
-def test_a_damaged_line_is_one_sentence_and_a_code_and_the_rest_is_shown(hundred: tuple[Path, Repository], tmp_path: Path):
+def test_a_damaged_line_is_reported_and_the_rest_is_shown(hundred: tuple[Path, Repository], tmp_path: Path):
     root, repository = hundred
     shutil.copytree(root, tmp_path / "history")
     path = store.find(tmp_path / "history")[50]
@@ -322,7 +322,7 @@ def test_the_site_needs_no_folder_for_its_files(hundred: tuple[Path, Repository]
     assert answer.returncode == 0 and (tmp_path / "html" / "index.html").exists(), answer.stderr
 
 
-def test_series_follow_the_certificate_of_their_machine_unless_told_otherwise(
+def test_series_use_the_statistic_of_their_calibration(
     hundred: tuple[Path, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = store.read(store.find(hundred[0])[0])

@@ -36,7 +36,7 @@ def hooked(made: History) -> dict[str, str]:
     return {"GIT_DIR": str(made.folder / ".git"), "GIT_INDEX_FILE": str(made.folder / ".git" / "index")}
 
 
-def test_compare_names_the_slow_revision_and_leaves_nothing_behind(project, harness: Path, tmp_path: Path):
+def test_compare_finds_the_slow_revision_and_cleans_up(project, harness: Path, tmp_path: Path):
     made, names = project
     other = History(tmp_path / "other")
     other.commit("somebody else's")
@@ -96,7 +96,7 @@ def test_bisect_finds_the_slow_commit(project, harness: Path, tmp_path: Path):
     assert made.git("worktree", "list").count("\n") == 0
 
 
-def test_the_working_tree_is_a_side_and_uncommitted_changes_are_told(harness: Path, tmp_path: Path):
+def test_the_working_tree_is_a_side_with_its_changes_reported(harness: Path, tmp_path: Path):
     made = UserProject(tmp_path / "project").with_backend()
     made.commit("first")
     made.write("notes.txt", "not committed\n")
@@ -111,7 +111,7 @@ def test_the_working_tree_is_a_side_and_uncommitted_changes_are_told(harness: Pa
     assert states[0]["git"]["commit"] == states[1]["git"]["commit"] and states[0]["code"] != states[1]["code"]
 
 
-def test_a_commit_without_the_backend_is_told_and_the_others_are_measured(harness: Path, tmp_path: Path):
+def test_a_commit_without_the_backend_is_reported(harness: Path, tmp_path: Path):
     made = UserProject(tmp_path / "project")
     made.commit("before there is one")
     made.with_backend().commit("with a backend")
@@ -199,7 +199,7 @@ def test_certify_and_two_backends_take_the_working_tree(harness: Path, tmp_path:
     assert backends == {"mine", "other"}
 
 
-def test_another_version_of_the_harness_begins_a_series_of_its_own_and_is_told(project, harness: Path, tmp_path: Path):
+def test_another_harness_version_begins_its_own_series(project, harness: Path, tmp_path: Path):
     made, names = project
     options = (*SMALLEST, *MINE, "--out", tmp_path / "history")
     assert command(harness, made.folder, "track", names[0], *options, temporary=tmp_path).returncode == 0

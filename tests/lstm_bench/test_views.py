@@ -31,7 +31,7 @@ def shown(*rows: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("host", [{}, {"host": "1.23 ms"}], ids=["", "host"])
-def test_a_case_is_a_table_with_its_parameters_above_ratio_and_interval_on_one_line_and_the_fastest_marked(host):
+def test_a_case_is_a_table_with_the_fastest_marked(host):
     rows = [row("torch_compile", **host), row("onnxruntime", **host), row("slow", ratio="", notes="no steady state", **host)]
     said = shown(*rows).splitlines()
     assert said[0] == rows[0]["title"]
@@ -56,7 +56,7 @@ def test_a_comparison_fits_with_its_verdict_and_interval_whole():
     assert " ".join(said.split()).count("not side by side") == 5, "said once for both"
 
 
-def test_nothing_is_called_the_fastest_of_one_or_of_what_is_no_time():
+def test_fastest_needs_two_backends_and_a_time():
     assert "*" not in shown(row("torch"))
     assert "*" not in shown(row("a", metric="memory"), row("b", metric="memory"))
 

@@ -134,7 +134,7 @@ def test_each_kind_of_runner_has_its_job():
     assert WORKFLOW[True]["schedule"] and "pull_request" in WORKFLOW[True]  # YAML reads `on` as true
 
 
-def test_nothing_measured_or_installed_runs_where_a_token_may_write():
+def test_jobs_with_a_write_token_run_nothing_measured():
     """The jobs that may write check nothing out and run neither our code nor Python; the others may only read."""
     assert WORKFLOW["permissions"] == {"contents": "read"}
     writing = {job: content["permissions"] for job, content in WORKFLOW["jobs"].items() if "permissions" in content}

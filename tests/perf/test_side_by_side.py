@@ -11,7 +11,7 @@ def line(*ratios: float | None) -> dict[str, dict[str, object]]:
     return {"ratios": {"paired, median": {str(n): ratio for n, ratio in enumerate(ratios)}}, "seconds": {"paired": 12.0}}
 
 
-def test_fifty_nine_ratios_without_a_miss_show_ninety_five_percent_and_one_miss_does_not():
+def test_coverage_of_95_percent_needs_59_ratios_without_a_miss():
     ((name, count, misses, share, off, cost),) = rows([line(*[1.001] * 30), line(*[0.999] * 29)])
     assert (name, count, misses, cost, len(off)) == ("paired, median", 59, 0, 12.0, 59) and share == pytest.approx(
         0.05 ** (1 / 59)

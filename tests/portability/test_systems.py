@@ -46,7 +46,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_without_what_windows_lacks_every_module_is_imported_and_stored_runs_are_read_and_measuring_refuses():
+def test_as_on_windows_stored_runs_are_read_and_measuring_refuses():
     answer = python(str(HERE / "as_on_windows.py"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stdout.count(machine_system.WHAT_TO_DO) == 12 and "doctor: exit code 0" in answer.stdout
@@ -68,7 +68,7 @@ def test_a_module_that_needs_what_windows_lacks_is_found(tmp_path: Path, needs: 
     assert answer.returncode == 0 and "results.needs does not import" in answer.stdout, answer.stdout + answer.stderr
 
 
-def test_what_would_start_a_process_or_take_the_lock_refuses_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_starting_processes_and_taking_locks_refuse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Whoever does not come by the command line."""
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(machine_system, "MEASURES", False)
@@ -103,7 +103,7 @@ def test_without_what_macos_lacks_a_suite_is_measured(tmp_path: Path):
     assert store.header_of(timed).environment["cpu"]["governor"] == "not exposed"
 
 
-def test_a_peak_of_memory_is_bytes_on_macos_and_kibibytes_elsewhere(monkeypatch: pytest.MonkeyPatch):
+def test_peak_memory_is_bytes_on_macos_and_kib_elsewhere(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(memory, "Path", lambda name: Path("/nowhere") / name.lstrip("/"))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     monkeypatch.setattr(resource, "getrusage", lambda who: type("Usage", (), {"ru_maxrss": most}))
@@ -113,9 +113,7 @@ def test_a_peak_of_memory_is_bytes_on_macos_and_kibibytes_elsewhere(monkeypatch:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_a_group_that_has_ended_need_not_be_killed_where_the_system_says_it_is_not_permitted(
-    monkeypatch: pytest.MonkeyPatch, ended: bool
-):
+def test_killing_an_ended_group_may_be_not_permitted(monkeypatch: pytest.MonkeyPatch, ended: bool):
     """As macOS says with EPERM, where Linux says nothing; of a worker that is alive it is an error."""
 
     def killpg(group: int, number: int) -> None:
