@@ -46,7 +46,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_as_on_windows_stored_runs_are_read_and_measuring_refuses():
+def test_as_on_windows_stored_runs_are_read_not_measured():
     answer = python(str(HERE / "as_on_windows.py"))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert answer.stdout.count(machine_system.WHAT_TO_DO) == 12 and "doctor: exit code 0" in answer.stdout
