@@ -85,6 +85,7 @@ def list_(
 @app.command(**placed("run"))
 def run(
     what: Annotated[str, typer.Argument(help=SUITE_OR_STUDY)] = "quick",
+    *,
     backend: Annotated[list[str] | None, typer.Option("--backend", help="Only this backend; repeat for more.")] = None,
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
     out: OutFolder = None,

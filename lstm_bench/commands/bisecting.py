@@ -20,7 +20,7 @@ from bench.regression.revisions import Repository, RevisionError, Word, bisectio
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, UnclearSides
 
-MOST_PAIRS = 80
+MAX_PAIRS = 80
 WORDS: dict[Verdict, Word] = {"SLOWER": "bad", "SAME": "good", "FASTER": "good"}  # the other two are no judgement
 
 
@@ -68,17 +68,17 @@ class Bisected:
 
 
 def bisect(
-    good: str, bad: str, plan: Plan, root: Path, listener: Listener, options: Options, most_pairs: int = MOST_PAIRS
+    good: str, bad: str, plan: Plan, root: Path, listener: Listener, options: Options, *, max_pairs: int = MAX_PAIRS
 ) -> Bisected:
     """Find the first commit after `good` that is slower, on the case on which `bad` is surest to be.
 
     A comparison that is below `root` already is not measured again, so an interrupted search goes on where it stopped.
     """
-    if most_pairs < STAGES[0]:
-        raise UnclearSides(f"a comparison takes at least {STAGES[0]} pairs; got a limit of {most_pairs}")
+    if max_pairs < STAGES[0]:
+        raise UnclearSides(f"a comparison takes at least {STAGES[0]} pairs; got a limit of {max_pairs}")
     repository = options.repository
     start, end = repository.resolve(good), repository.resolve(bad)
-    options = replace(options, memory=False, stages=stages(most_pairs, options.stages))
+    options = replace(options, memory=False, stages=stages(max_pairs, options.stages))
     with bisection(repository, start, end) as search, compare.comparison_side(good, plan.threads, options) as base:
         row, also = _suspect(base, bad, plan, root, listener, options)
         judged = [_judged(end, row.decision)]
@@ -95,10 +95,10 @@ def bisect(
         return Bisected(start, row, judged, search.candidates(), also)
 
 
-def stages(most_pairs: int, usual: tuple[int, ...] = STAGES) -> tuple[int, ...]:
-    """The usual looks, then one at every doubling, up to `most_pairs`."""
-    found = [stage for stage in usual if stage <= most_pairs] or [most_pairs]
-    while found[-1] * 2 <= most_pairs:
+def stages(max_pairs: int, usual: tuple[int, ...] = STAGES) -> tuple[int, ...]:
+    """The usual looks, then one at every doubling, up to `max_pairs`."""
+    found = [stage for stage in usual if stage <= max_pairs] or [max_pairs]
+    while found[-1] * 2 <= max_pairs:
         found.append(found[-1] * 2)
     return tuple(found)
 

@@ -105,7 +105,7 @@ class Outcome:
 
 
 def compare(
-    base: str, new: str, plan: Callable[[], Plan], root: Path, listener: Listener, options: Options, resume: bool = False
+    base: str, new: str, plan: Callable[[], Plan], root: Path, listener: Listener, options: Options, *, resume: bool = False
 ) -> Outcome:
     """Compare two runs on disk, or measure two revisions or two backends against each other below `root`."""
     kinds = {kind(base), kind(new)}

@@ -51,6 +51,7 @@ Build = Annotated[
 def compare(
     base: Annotated[str, typer.Argument(help="A git revision, a run on disk, or backend:NAME.")],
     new: Annotated[str, typer.Argument(help="The same; default: this checkout as it is.")] = ".",
+    *,
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
@@ -120,11 +121,12 @@ def compared(
         return comparing.compare(
             base, new,
             lambda: _plan(suite, backend or _named(base, new) or own, where, threads=threads, scale=scale, seed=seed),
-            out or store.COMPARISONS, listener, options, resume,
+            out or store.COMPARISONS, listener, options, resume=resume,
         )  # fmt: skip
 
 
 def calibrate(
+    *,
     pairs: Annotated[int, typer.Option(min=5, help="Pairs of every case.")] = 20,
     suite: Suite = "quick",
     backend: Backends = None,
@@ -147,7 +149,10 @@ def calibrate(
 
     system.require_measuring()
     meant = find(repository, backends_path, revisions=repository is not None)
-    with _measuring(meant, [WORKING_TREE], suite, backend, where, threads, scale, wait) as (chosen, display):
+    with _measuring(meant, [WORKING_TREE], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
+        chosen,
+        display,
+    ):
         options = comparing.Options(meant)
         made, path = comparing.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
@@ -160,6 +165,7 @@ def calibrate(
 def bisect(
     good: Annotated[str, typer.Argument(help="A revision that is fast enough.")],
     bad: Annotated[str, typer.Argument(help="A later one that is slower.")] = "HEAD",
+    *,
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
@@ -188,8 +194,11 @@ def bisect(
     certificate = _certificate(calibrations, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
     options = _options(meant, build_environments, False, statistic, certificate)
-    with _measuring(meant, [bad, good], suite, backend, where, threads, scale, wait) as (chosen, display):
-        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, max_pairs)
+    with _measuring(meant, [bad, good], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
+        chosen,
+        display,
+    ):
+        found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, max_pairs=max_pairs)
     if as_json:
         print(json.dumps(bisecting.values(found), indent=2))
     else:
@@ -199,7 +208,7 @@ def bisect(
 
 @contextmanager
 def _measuring(
-    meant: Repository, revisions: Sequence[str], suite: str, backends: list[str] | None, where: list[str] | None,
+    meant: Repository, revisions: Sequence[str], suite: str, *, backends: list[str] | None, where: list[str] | None,
     threads: int | None, scale: str | None, wait: bool,
 ) -> Iterator[tuple[Plan, Listener]]:  # fmt: skip
     """What will be measured of these revisions, whose own backends are known meanwhile, and who shows how far it is."""
@@ -265,6 +274,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program t
 
 def track(
     revisions: Annotated[str, typer.Argument(help="A revision, or a range as v1..main.")] = "HEAD",
+    *,
     suite: Suite = "quick",
     backend: Backends = None,
     where: Where = None,
@@ -292,8 +302,13 @@ def track(
     system.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
-    with _measuring(meant, newest_first, suite, backend, where, threads, scale, wait) as (chosen, display):
-        done = tracking.track(revisions, chosen, out or store.HISTORY, display, meant, not again, build_environments)
+    with _measuring(meant, newest_first, suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
+        chosen,
+        display,
+    ):
+        done = tracking.track(
+            revisions, chosen, out or store.HISTORY, display, meant, missing_only=not again, build=build_environments
+        )
     device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
@@ -326,6 +341,7 @@ def import_(
 
 
 def history(
+    *,
     out: HistoryFolder = None,
     as_json: AsJson = False,
     to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,

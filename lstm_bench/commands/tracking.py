@@ -124,6 +124,7 @@ def track(
     root: Path,
     listener: Listener,
     repository: Repository,
+    *,
     missing_only: bool = True,
     build: bool = False,
 ) -> list[Tracked]:

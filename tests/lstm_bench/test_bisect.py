@@ -22,7 +22,7 @@ from lstm_bench.commands.compare import Options, Outcome, UnclearSides
 from tests.bench.conftest import Collector
 from tests.lstm_bench.history_repository import History
 
-MOST_PAIRS = 24  # three pairs decide on a quiet machine; on a busy one the search asks for more, as it does for its users
+MAX_PAIRS = 24  # three pairs decide on a quiet machine; on a busy one the search asks for more, as it does for its users
 KEY = Key("throughput", "small", "numpy")
 OTHER = Key("throughput", "large", "numpy")
 
@@ -142,7 +142,7 @@ def test_good_must_lie_before_bad(history: History):
         with pytest.raises(RevisionError, match=r"does not lie before .* name an ancestor as GOOD"):
             bisecting.bisect(good, bad, smoke(), Path("."), Collector(), Options(Repository(history.folder)))
     with pytest.raises(UnclearSides, match="at least 5 pairs"):
-        bisecting.bisect("main~2", "main", smoke(), Path("."), Collector(), Options(Repository(history.folder)), 4)
+        bisecting.bisect("main~2", "main", smoke(), Path("."), Collector(), Options(Repository(history.folder)), max_pairs=4)
 
 
 def test_undecided_asks_for_more_pairs_up_to_the_limit():
@@ -173,7 +173,7 @@ def test_a_real_search_resumes_and_measures_nothing_twice(tmp_path: Path):
                 raise KeyboardInterrupt
 
     def search(listener: Collector) -> Bisected:
-        return bisecting.bisect("main~4", "main", smoke(), tmp_path / "comparisons", listener, options, MOST_PAIRS)
+        return bisecting.bisect("main~4", "main", smoke(), tmp_path / "comparisons", listener, options)
 
     with pytest.raises(KeyboardInterrupt):
         search(Impatient())
