@@ -1,7 +1,9 @@
 """Rules of the layout, checked by `make check`: python -m tests.layout [ROOT]
 
-No folder holds more than 16 Python files (but `impls/backends`, one a backend), chains of imports inside `bench` and inside
-`analysis` are at most 8 long, no package imports a private name (`_…`) of another one, and no module assigns a constant twice.
+No folder holds more than 16 Python files (but `impls/backends`, one a backend). Chains of imports inside `bench` and inside
+`analysis` are at most 8 long. No package imports a private name (`_…`) of another one, no module assigns a constant twice, no
+condition reads the wording of a sentence, records are built in one place. A function takes at most 6 positional parameters, a
+module of less than 40 lines has a reason, and the name of a test at most 60 characters.
 """
 
 from __future__ import annotations
@@ -15,6 +17,13 @@ from pathlib import Path
 PACKAGES = ("impls", "bench", "results", "analysis", "lstm_bench")
 MOST_FILES, ONE_A_BACKEND = 16, Path("impls/backends")
 LONGEST_CHAIN = 8
+MOST_POSITIONAL = 6
+LONGEST_NAME = 60
+LEAST_LINES = 40
+SHORT = {  # why each of these is a module of its own
+    "bench/asv_suite/throughput.py": "asv looks for benchmarks in a folder of their own",
+    "impls/backends/torch_loop.py": "one file a backend",
+}
 Imports = dict[str, set[str]]
 Modules = dict[str, ast.Module]
 
@@ -83,6 +92,75 @@ def assigned_twice(known: Modules) -> Iterator[str]:
                 yield f"{name} assigns {constant} {times} times"
 
 
+def many_positional(known: Modules) -> Iterator[str]:
+    """Functions that take more than six positional parameters, as sentences; PyTorch's operators have a schema of their own."""
+    for name, tree in known.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef) or any("custom_op" in ast.unparse(each) or "register" in ast.unparse(each)
+                                                            for each in node.decorator_list):  # fmt: skip
+                continue
+            parameters = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
+            count = len(parameters) - (parameters[:1] in (["self"], ["cls"]))
+            if count > MOST_POSITIONAL:
+                yield f"{name}.{node.name} takes {count} positional parameters; at most {MOST_POSITIONAL}: name the others"
+
+
+def wording(known: Modules) -> Iterator[str]:
+    """Conditions on the wording of a reason or sentence; what decides has a type or field of its own."""
+    for name, tree in known.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare) and any(
+                isinstance(each, (ast.In, ast.NotIn, ast.Eq, ast.NotEq)) for each in node.ops
+            ):
+                read = [node.left, *node.comparators]
+                decides = any(map(_is_sentence, read)) and any(isinstance(each, ast.Constant) and each.value for each in read)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                matched = getattr(node.func.value, "id", "") == "re" and any(map(_is_sentence, node.args))
+                decides = matched or (
+                    node.func.attr in ("startswith", "endswith", "partition") and _is_sentence(node.func.value)
+                )
+            else:
+                decides = False
+            if decides:
+                yield f"{name}, line {node.lineno}, decides by the wording of a sentence: {ast.unparse(node)[:60]}"
+
+
+def _is_sentence(node: ast.expr) -> bool:
+    return (node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")) in ("reason", "sentence", "message")
+
+
+def short_modules(root: Path) -> Iterator[str]:
+    """Modules of less than 40 lines that have no reason, and reasons without such a module, as sentences."""
+    short = {
+        path.as_posix()
+        for path in files(root)
+        if path.name != "__init__.py" and len((root / path).read_text(encoding="utf-8").splitlines()) < LEAST_LINES
+    }
+    for path in sorted(short - SHORT.keys()):
+        yield f"{path} has less than {LEAST_LINES} lines: merge it, or give the reason in tests/layout.py"
+
+
+def long_test_names(root: Path) -> Iterator[str]:
+    """Names of tests of more than 60 characters, as sentences."""
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > LONGEST_NAME:
+                yield f"{path.relative_to(root)}: {node.name} has {len(node.name)} characters, at most {LONGEST_NAME}"
+
+
+def record_builders(known: Modules) -> Iterator[str]:
+    """Modules of `bench` that build a `Record`, where there is more than one, as a sentence."""
+    calls = {
+        name
+        for name, tree in known.items()
+        if name.startswith("bench.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Record"
+    }
+    if len(calls) > 1:
+        yield f"records are built by {' and '.join(sorted(calls))}; build them in one place"
+
+
 def broken(root: Path) -> Iterator[str]:
     """What does not hold, as sentences."""
     for folder, count in Counter(path.parent for path in files(root)).items():
@@ -98,8 +176,10 @@ def broken(root: Path) -> Iterator[str]:
             continue
         if len(chain) > LONGEST_CHAIN:
             yield f"{len(chain)} imports one upon another, at most {LONGEST_CHAIN}: {' → '.join(chain)}"
-    yield from private_names(known)
-    yield from assigned_twice(known)
+    for rule in (private_names, assigned_twice, many_positional, wording, record_builders):
+        yield from rule(known)
+    for check in (short_modules, long_test_names):
+        yield from check(root)
 
 
 def main() -> None:
