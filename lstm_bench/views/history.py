@@ -130,7 +130,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def summary(series: Sequence[Series]) -> str:
     """One line a series: how many commits, and where its time began and ended."""
     lines = [
-        f"{one.key.case}  {one.key.backend}  {len(one.points)} commits  "
+        f"{one.key.case}  {one.key.backend}  {len(one.points)} commit{'s'[: len(one.points) != 1]}  "
         f"{scaled(one.points[0].seconds, 's')} → {scaled(one.points[-1].seconds, 's')}  on {one.machine} ({one.fingerprint})"
         for one in series
     ]

@@ -55,7 +55,8 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
         warming = footer.warm_up_seconds / footer.seconds
         sampling = footer.measuring_seconds / footer.seconds - warming
         rest = 1 - sampling - warming
-        yield f"time: {sampling:.0%} sampling, {warming:.0%} warm-up, {rest:.0%} starting, compiling and validating"
+        shares = ((sampling, "sampling"), (warming, "warm-up"), (rest, "starting, compiling and validating"))
+        yield "time: " + ", ".join(f"{100 * share:.0f} % {phase}" for share, phase in shares)
     if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9

@@ -156,7 +156,17 @@ def certificate(made: Certificate) -> None:
     def share(value: float) -> str:
         return f"{100 * value:.2g} %"
 
-    columns = ("case", "backend", "spread", "floor", "detectable", "pairs for 3 %", "time for 3 %", "false alarms", "confirmed")
+    columns = (
+        "case",
+        "backend",
+        "spread",
+        "noise floor",
+        "detectable",
+        "pairs for 3 %",
+        "time for 3 %",
+        "false alarms",
+        "confirmed",
+    )
     rows = [
         (
             key.case, key.backend, share(case.spread), share(case.floor), share(math.expm1(case.detectable)),
@@ -167,8 +177,8 @@ def certificate(made: Certificate) -> None:
     ]  # fmt: skip
     table(columns, rows)
     repeats = ", ".join(f"{name.replace('_', ' ')} {share(value)}" for name, value in made.repeats.items())
-    within = f"{made.within[made.location]:.0%} of single pairs within 3 %"
-    print(f"A against A differs by (typical case): {repeats}. Best here: {made.location.replace('_', ' ')}, {within}.")
+    best = f"most repeatable: {made.location.replace('_', ' ')}, {share(made.within[made.location])} of single pairs within 3 %"
+    print(f"A/A difference of a case (root mean square, median case): {repeats}; {best}")
     print(made.sentence)
     if made.alarms:
         print(made.alarms.sentence)
@@ -191,7 +201,7 @@ def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         console().print(escape(f"  {row['verdict']}. {row['conditions']}".rstrip()))
         for number in row["measured"].split("; "):
             console().print(f"    {number}", markup=False)  # [above 104] is an interval, not a style
-        console().print(escape(f"  in print: {row['published']}\n"))
+        console().print(escape(f"  published: {row['published']}\n"))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
