@@ -86,7 +86,7 @@ def test_a_run_says_what_of_its_time_was_samples_and_what_warm_up(tmp_path, coll
     path, footer = session.start(smoke(), tmp_path, collector)
     assert footer.warm_up_seconds and 0 < footer.warm_up_seconds < footer.measuring_seconds < footer.seconds
     said = next(line for line in run_summary.lines(store.read(path), footer) if line.startswith("time: "))
-    shares = [int(share) for share in re.findall(r"(\d+)%", said)]
+    shares = [int(share) for share in re.findall(r"(\d+) %", said)]
     assert len(shares) == 3 and abs(sum(shares) - 100) <= 1
 
 
