@@ -39,7 +39,6 @@ def test_our_packages_win_over_the_files_of_a_user(folder: Path, python_path: st
     for arguments in (
         ("run", "throughput", "--scale", "smoke", "--where", "phase=step", "--backend", "numpy", "--out", "out"),
         ("show", "--out", "out"),
-        ("report", "--out", "out", "--to", "report"),
     ):
         answer = run(folder, python_path, *start, *arguments)
         assert answer.returncode == 0, answer.stderr
