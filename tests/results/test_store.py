@@ -191,3 +191,15 @@ def test_a_file_that_vanishes_or_shrinks_is_noticed_at_the_next_write(tmp_path, 
     harm(writer.path)
     with pytest.raises(WriteFailed, match=said):
         writer.append(RECORD)
+
+
+def test_every_line_is_on_the_disk_before_append_returns(tmp_path, monkeypatch):
+    """What was synced, by its size: a kill of the machine keeps every line that `append` returned for."""
+    synced: list[int] = []
+    sync = store.os.fsync
+    monkeypatch.setattr(store.os, "fsync", lambda file: (sync(file), synced.append(store.os.fstat(file).st_size)))
+    writer = store.create(tmp_path, HEADER)
+    writer.append(RECORD)
+    assert writer.path.stat().st_size == synced[-1]
+    writer.append(RECORD, FOOTER)
+    assert writer.path.stat().st_size == synced[-1]
