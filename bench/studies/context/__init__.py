@@ -1,1 +1,0 @@
-"""Study `context`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `cost`: its cases and what it measures."""

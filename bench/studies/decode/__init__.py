@@ -1,1 +1,0 @@
-"""Study `decode`: its cases and what it measures."""

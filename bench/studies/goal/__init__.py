@@ -1,1 +1,0 @@
-"""Study `goal`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `gradients`: its cases and what it measures."""

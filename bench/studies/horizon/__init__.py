@@ -1,1 +1,0 @@
-"""Study `horizon`: its cases and what it measures."""

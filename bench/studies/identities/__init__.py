@@ -1,1 +1,0 @@
-"""Study `identities`: its cases and what it measures."""

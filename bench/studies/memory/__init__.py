@@ -1,1 +1,0 @@
-"""Study `memory`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `quality`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `scaling`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `stream`: its cases and what it measures."""

@@ -1,1 +1,0 @@
-"""Study `throughput`: its cases and what it measures."""
