@@ -61,7 +61,7 @@ def test_two_files_make_a_study_that_is_listed_measured_and_reported(tmp_path: P
     for name, text in shown.items():
         (code / name).parent.mkdir(exist_ok=True)
         (code / name).write_text(text)
-        (code / name).with_name("__init__.py").write_text("")
+        (code / name).with_name("__init__.py").touch()
 
     def lstm_bench(*arguments: object) -> str:
         command = [sys.executable, "-P", "-m", "lstm_bench", *map(str, arguments)]

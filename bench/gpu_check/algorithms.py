@@ -9,7 +9,7 @@ import numpy as np
 import impls
 from bench.gpu_check.items import Found, Part
 from bench.gpu_check.station import DeviceContext
-from bench.studies.goal.study import BATCHES, DTYPES, HIDDEN, STEPS
+from bench.studies.goal import BATCHES, DTYPES, HIDDEN, STEPS
 from impls import Batch, LSTMSpec
 from impls.frameworks.torch.network import Network
 from results.record import Measurement

@@ -1,4 +1,4 @@
-"""A study: one question, the claim it tests, and its cases at each scale. Each in `bench/studies/<name>/study.py`."""
+"""A study: one question, the claim it tests, and its cases at each scale. Each in `bench/studies/<name>/__init__.py`."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ def get(name: str) -> Study:
     """The study of that name. Raises `UnknownName` with the choices."""
     if name not in names():
         raise UnknownName("study", name, names())
-    return importlib.import_module(f"bench.studies.{name}.study").STUDY
+    return importlib.import_module(f"bench.studies.{name}").STUDY

@@ -99,13 +99,13 @@ def offered() -> list[str]:
 
 
 def studies() -> list[str]:
-    """Every study's name: the folders of `bench/studies` that hold a `study.py`."""
-    return sorted(path.parent.name for path in STUDIES.glob("*/study.py"))
+    """Every study's name: the packages in `bench/studies`."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/__init__.py"))
 
 
 def question_of(study: str) -> str:
     """What a study asks: the argument `question` of the `Study` in its file, read without importing it."""
-    tree = ast.parse((STUDIES / study / "study.py").read_text(encoding="utf-8"))
+    tree = ast.parse((STUDIES / study / "__init__.py").read_text(encoding="utf-8"))
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Study")
     (call,) = calls
     given = [word.value for word in call.keywords if word.arg == "question"] or call.args

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.report.load import series_frame
 from bench.harness.case import Case
 from bench.harness.study import Scale
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from results.record import Header, Measurement, Record
 from results.store import Run
 

@@ -14,8 +14,7 @@ from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
 from bench.machine import system
-from bench.studies import matching
-from bench.studies.scaling import study as scaling
+from bench.studies import matching, scaling
 from bench.worker import memory, prepare
 from bench.worker.__main__ import _answer
 from impls import LSTMStackSpec, SSMSpec, TransformerSpec

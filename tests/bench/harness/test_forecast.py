@@ -9,7 +9,7 @@ import pytest
 from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
-from bench.studies.context import study as context
+from bench.studies import context
 from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 

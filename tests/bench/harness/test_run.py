@@ -61,7 +61,7 @@ def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collecto
 
 def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time_afresh(tmp_path, collector, monkeypatch):
     often = dataclasses.replace(study.get("memory"), times=lambda case: 3)
-    monkeypatch.setattr("bench.studies.memory.study.STUDY", often)
+    monkeypatch.setattr("bench.studies.memory.STUDY", often)
     chosen = dataclasses.replace(smoke("numpy"), studies=("memory",))
     path, footer = session.start(chosen, tmp_path, collector)
     found = {record.task for record in store.read(path).records if record.study == "memory"}
@@ -72,7 +72,7 @@ def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time
 def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collector, monkeypatch):
     """Two cases of memory and three replicates: the second and third begin with one each, and no worker is started for them."""
     two = tuple(dataclasses.replace(case, batch=batch) for case in study.get("memory").cases["smoke"] for batch in (2, 4))
-    monkeypatch.setattr("bench.studies.memory.study.STUDY", dataclasses.replace(study.get("memory"), cases={"smoke": two}))
+    monkeypatch.setattr("bench.studies.memory.STUDY", dataclasses.replace(study.get("memory"), cases={"smoke": two}))
     monkeypatch.setattr(alone, "measure", lambda jobs, *_: pytest.fail("a worker of its own") if jobs else (_ for _ in ()))
     path, footer = session.start(smoke("numpy", replicates=3, where=["phase=forward_backward"]), tmp_path, collector)
     order = [

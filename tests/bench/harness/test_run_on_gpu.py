@@ -28,7 +28,7 @@ def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     small = replace(study.get("throughput"), cases={"gpu": (CASE, replace(CASE, launch="graph"))})
-    monkeypatch.setattr("bench.studies.throughput.study.STUDY", small)
+    monkeypatch.setattr("bench.studies.throughput.STUDY", small)
     monkeypatch.setattr(plan.Plan, "dtypes", lambda self: [])  # the peaks need a GPU
 
 

@@ -48,7 +48,7 @@ def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     study = replace(comparison.study.get("throughput"), cases={"gpu": (CASE,)})
-    monkeypatch.setattr("bench.studies.throughput.study.STUDY", study)
+    monkeypatch.setattr("bench.studies.throughput.STUDY", study)
 
 
 def compared(new: str, tmp_path: Path, **options: Any) -> Outcome:

@@ -9,8 +9,8 @@ import pytest
 from analysis.statistics import quantities
 from analysis.studies.decode import figures as decode_figures
 from analysis.studies.decode import statistics as decode_statistics
-from bench.studies.decode.study import CLAIMS
-from bench.studies.stream.study import STUDY as STREAM
+from bench.studies.decode import CLAIMS
+from bench.studies.stream import STUDY as STREAM
 
 CONTEXTS = (64, 512, 4096)
 

@@ -6,7 +6,7 @@ import pytest
 
 from bench.harness import plan, study
 from bench.harness.plan import SUITES
-from bench.studies.cost import study as cost
+from bench.studies import cost
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])

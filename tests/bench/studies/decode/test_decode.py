@@ -15,11 +15,9 @@ import impls
 from bench import costs
 from bench.harness import forecast, plan
 from bench.harness.case import Case
-from bench.studies import matching
+from bench.studies import decode, matching, stream
 from bench.studies.decode import capacity
-from bench.studies.decode import study as decode
 from bench.studies.stream import streaming
-from bench.studies.stream import study as stream
 from bench.worker import memory, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase, Spec, TransformerSpec
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.studies.context import study as context_study
+from bench.studies import context as context_study
+from bench.studies import quality as quality_study
 from bench.studies.context import windows
 from bench.studies.quality import losses
 from bench.studies.quality import model as quality_model
-from bench.studies.quality import study as quality_study
 from bench.studies.quality.model import LanguageModel
 from impls import LSTMStackSpec, Spec, TransformerSpec, Unavailable
 from impls.cuda.runtime import driver

@@ -13,12 +13,8 @@ import pytest
 
 from bench.harness import study
 from bench.harness.case import Case
-from bench.studies import matching
-from bench.studies.context import study as context
-from bench.studies.decode import study as decode
-from bench.studies.quality import study as quality
+from bench.studies import context, decode, matching, quality, scaling
 from bench.studies.scaling import equal_cost
-from bench.studies.scaling import study as scaling
 from impls import LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 
 Pair = tuple[str, Spec, Spec]  # where it stands, the spec, and the one that it is compared with

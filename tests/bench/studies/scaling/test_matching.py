@@ -8,10 +8,9 @@ import pytest
 
 from bench.harness.case import Case
 from bench.harness.study import Scale
-from bench.studies import matching
+from bench.studies import matching, scaling
 from bench.studies.matching import Unmatched, by_flops, by_parameters, by_time, match
 from bench.studies.scaling import equal_cost
-from bench.studies.scaling import study as scaling
 from bench.worker import prepare
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec, UnknownName
 

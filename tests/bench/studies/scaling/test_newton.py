@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.studies import scaling
 from bench.studies.gradients import cells, inits
 from bench.studies.scaling import newton
-from bench.studies.scaling import study as scaling
 from impls import LSTMSpec
 
 SPEC = LSTMSpec(4, 6, dtype="float64")

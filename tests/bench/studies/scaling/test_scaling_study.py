@@ -9,7 +9,7 @@ import pytest
 from analysis.statistics import quantities, seeds
 from bench.harness import plan, study
 from bench.harness.study import Scale
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from impls import Spec, TransformerSpec
 from results.claims import INFINITE
 
