@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_check.items import EMULATION, ITEMS, PROBE, STUDY
+from bench.gpu_check.groups import EMULATION, GROUPS, PROBE, STUDY
 from bench.machine.conditions import Watch
 from bench.processes.code import Code
 from bench.processes.process import WorkerFailed, WorkerProcess
@@ -24,7 +24,7 @@ LIST = "parts"  # the key of the record that says why an item's parts are not ev
 
 def reserved(names: Sequence[str]) -> float:
     """Seconds that the items measured after the grid are predicted to take; where they take longer, the last give way."""
-    return sum(ITEMS[name].predicted for name in names if not ITEMS[name].first)
+    return sum(GROUPS[name].predicted for name in names if not GROUPS[name].first)
 
 
 @dataclass(slots=True)
@@ -53,13 +53,13 @@ class Items:
         """
         try:
             for name in names:
-                self._item_ends = math.inf if self.ends is None else min(time.monotonic() + ITEMS[name].budget, self.ends)
+                self._item_ends = math.inf if self.ends is None else min(time.monotonic() + GROUPS[name].budget, self.ends)
                 yield from self._item(name)
         finally:
             self._drop_worker()
 
     def _item(self, name: str) -> Iterator[Record]:
-        item, study_name = ITEMS[name], STUDY + name
+        item, study_name = GROUPS[name], STUDY + name
         backend, device = self._place
         marks = {"emulated": "true"} if self.emulated else {}
         began, clock = time.time(), time.monotonic()
@@ -78,7 +78,7 @@ class Items:
             else:
                 self.watch(f"{name}  {key}")
                 with conditions:
-                    reply = self._ask("part", item.part_seconds, item=name, key=key)
+                    reply = self._ask("part", item.check_seconds, item=name, key=key)
                 if reply["status"] == "ok" and (invalid := conditions.invalid()):
                     reply = {"status": "failed", "kind": "unstable", "reason": invalid}
             seconds = time.monotonic() - clock
@@ -115,7 +115,7 @@ class Items:
 
     def _unreached(self, name: str) -> Reply:
         spent = (
-            f"not measured: the {ITEMS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
+            f"not measured: the {GROUPS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
             f"turn; without a limit: lstm-bench gpu-check --item {name}"
         )
         return {"status": "skipped", "reason": spent}

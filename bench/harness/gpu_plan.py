@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench import costs
-from bench.gpu_check.emulated import BACKEND
-from bench.gpu_check.items import ITEMS, Source
+from bench.gpu_check.groups import EMULATED_BACKEND, GROUPS, Source
 from bench.harness import check_groups
 from bench.harness.plan import SUITES, Plan
 from bench.machine import system
@@ -17,7 +16,7 @@ GRID = "grid"  # the study `goal`, reduced to what is compared here
 SECONDS = 480.0
 BACKENDS = ("cuda", "cudnn")
 FILTERS = ("dtype=bfloat16", "launch=graph")  # the other data types, eager launches and baselines: lstm-bench run goal
-EMULATED_BACKENDS = (BACKEND, "torch")
+EMULATED_BACKENDS = (EMULATED_BACKEND, "torch")
 
 
 class Row(NamedTuple):
@@ -33,8 +32,8 @@ class Row(NamedTuple):
 def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
     """`chosen` items only. There is no limit of time then, nor under the emulation. Raises `UnknownName`."""
     for name in chosen:
-        if name not in (*ITEMS, GRID):
-            raise UnknownName("item", name, (*ITEMS, GRID))
+        if name not in (*GROUPS, GRID):
+            raise UnknownName("item", name, (*GROUPS, GRID))
     suite = "emulated" if emulated else "grid"
     return Plan(
         suite=suite,
@@ -44,7 +43,7 @@ def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
         threads=len(system.usable()),
         replicates=SUITES[suite].replicates,
         time_budget=None if chosen or emulated else SECONDS,
-        items=tuple(name for name in ITEMS if name in chosen or not chosen),
+        items=tuple(name for name in GROUPS if name in chosen or not chosen),
         emulated=emulated,
     )
 
@@ -53,10 +52,10 @@ def predicted(plan: Plan) -> list[Row]:
     """The steps of a plan in their order, with what each is predicted to take and may take at most."""
     rows = []
     for name in plan.items:
-        item = ITEMS[name]
+        item = GROUPS[name]
         rows.append(Row(name, item.question, item.predicted, item.source, item.budget if plan.time_budget else None))
     if plan.studies:
-        before = [row for row in rows if ITEMS[row.name].first]
+        before = [row for row in rows if GROUPS[row.name].first]
         left = None
         if plan.time_budget is not None:
             left = plan.time_budget - check_groups.reserved(plan.items) - sum(row.predicted for row in before)

@@ -41,7 +41,7 @@ class Task:
 class Plan:
     """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates.
 
-    items: of `bench.gpu_check.items`, measured before the cases; with them the budget is a limit, and no time is filled up.
+    items: of `bench.gpu_check.groups`, measured before the cases; with them the budget is a limit, and no time is filled up.
     emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
     corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
     """

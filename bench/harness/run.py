@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import costs
-from bench.gpu_check import emulated
-from bench.gpu_check.items import ITEMS
+from bench.gpu_check.groups import GROUPS, register_emulated_backend
 from bench.harness import check_groups, standalone, study
 from bench.harness.case import Case
 from bench.harness.paths import RunPaths
@@ -85,7 +84,7 @@ class Run:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
         self.started = time.monotonic()
         if self.plan.emulated:
-            emulated.register_emulated_backend()
+            register_emulated_backend()
         for record in self.finished:
             self._remember(record)
         self._announce()
@@ -120,7 +119,7 @@ class Run:
         found = check_groups.Items(
             self.plan.emulated, ends, self.cpus, cache, self.code, self._is_finished, self.listener.doing
         )
-        measured = found.measure([name for name in self.plan.items if ITEMS[name].first == first])
+        measured = found.measure([name for name in self.plan.items if GROUPS[name].first == first])
         with contextlib.closing(measured):
             for record in measured:
                 self._record(record)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import impls
 from bench import costs
-from bench.gpu_check import items
+from bench.gpu_check import groups
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.paths import RunPaths, settle
@@ -31,7 +31,7 @@ from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:
-    from bench.gpu_check.station import DeviceContext
+    from bench.gpu_check.device import DeviceContext
 
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
@@ -52,7 +52,7 @@ class Worker:
         self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
-        self.station: DeviceContext | None = None
+        self.device_context: DeviceContext | None = None
         self.kept: BaseException | None = (
             None  # holds what must not be freed in a corrupted context: that may abort the process
         )
@@ -126,16 +126,16 @@ class Worker:
 
     def parts(self, item: str, emulated: bool) -> dict[str, Any]:
         """What a GPU item has to measure here."""
-        return {"parts": items.parts(item, self._open_station(emulated))}
+        return {"parts": groups.list_checks(item, self._open_context(emulated))}
 
     def part(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
-        return items.measure(item, self._open_station(emulated), key)
+        return groups.measure(item, self._open_context(emulated), key)
 
-    def _open_station(self, emulated: bool) -> DeviceContext:
-        from bench.gpu_check.station import open_station  # PyTorch, which other workers must not import
+    def _open_context(self, emulated: bool) -> DeviceContext:
+        from bench.gpu_check.device import open_context  # PyTorch, which other workers must not import
 
-        self.station = self.station or open_station(emulated)
-        return self.station
+        self.device_context = self.device_context or open_context(emulated)
+        return self.device_context
 
     def ceilings(self, device: Device, dtype: str) -> dict[str, Any]:
         prepare.require_device(device)

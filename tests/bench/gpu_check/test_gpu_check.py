@@ -11,7 +11,7 @@ import pytest
 
 from analysis.gpu_check import constants
 from analysis.report import show
-from bench.gpu_check.items import ITEMS
+from bench.gpu_check.groups import GROUPS
 from bench.harness import check_groups, session, study
 from bench.harness import gpu_plan as gpu_check_plan
 from bench.harness.case import Case
@@ -26,7 +26,7 @@ from tests.bench.conftest import Collector
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    """Tests may run while a person measures: their lock, and what they register_emulated_backend, lies elsewhere."""
+    """Tests may run while a person measures: their lock, and what they register lies elsewhere."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("LSTM_BENCH_BACKENDS", "")
@@ -61,7 +61,7 @@ def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
     assert run.finished
     assert not before & {record.task for record in collector.records}, "nothing is measured twice"
     counted = Counter(record.study for record in run.records)
-    assert set(counted) == {f"gpu_{name}" for name in ITEMS} | {"goal", "overhead"}
+    assert set(counted) == {f"gpu_{name}" for name in GROUPS} | {"goal", "overhead"}
     first = list(dict.fromkeys(record.study for record in run.records))
     assert first[:2] == ["gpu_correctness", "gpu_operators"] and first.index("goal") < first.index("gpu_sends"), (
         "the stated order"
@@ -150,7 +150,7 @@ def limited(names: list[str], ends: float | None) -> list[tuple[str, str, str | 
 
 
 def test_an_item_ends_within_its_budget_and_what_it_does_not_reach_says_so(slow, monkeypatch):
-    monkeypatch.setitem(ITEMS, "sends", dataclasses.replace(ITEMS["sends"], budget=28.0))
+    monkeypatch.setitem(GROUPS, "sends", dataclasses.replace(GROUPS["sends"], budget=28.0))
     assert limited(["sends"], 1000.0) == [
         ("gpu_sends", "part-0", "ok"), ("gpu_sends", "part-1", "ok"), ("gpu_sends", "part-2", "timeout"),
         ("gpu_sends", "part-3", "skipped"),
@@ -174,10 +174,10 @@ def test_without_a_limit_every_part_is_measured_by_one_worker(slow):
 def test_the_grid_leaves_the_time_that_the_probes_are_predicted_to_take(tmp_path):
     plan = gpu_check_plan.make()
     run = Run(plan, Writer(tmp_path / "a.jsonl"), Collector(), started=time.monotonic())
-    probes = sum(item.predicted for item in ITEMS.values() if not item.first)
+    probes = sum(item.predicted for item in GROUPS.values() if not item.first)
     assert run._seconds_left() == pytest.approx(480 - probes, abs=5) and probes > 100
     # As though outputs and gradients had taken all they may.
-    run.started -= sum(item.budget for item in ITEMS.values() if item.first)
+    run.started -= sum(item.budget for item in GROUPS.values() if item.first)
     assert run._seconds_left() > 200
 
 
@@ -192,27 +192,27 @@ def test_an_item_that_cannot_begin_is_one_record(tmp_path):
 
 
 def test_a_gpu_without_clusters_says_what_cannot_be_measured():
-    from bench.gpu_check import items as gpu_items
-    from bench.gpu_check.station import open_station
+    from bench.gpu_check.device import open_context
+    from bench.gpu_check.groups import list_checks
     from bench.worker.prepare import Skip
 
-    ampere = dataclasses.replace(open_station(emulated=True), target="sm_80")
+    ampere = dataclasses.replace(open_context(emulated=True), target="sm_80")
     for name in ("occupancy", "sends"):
         with pytest.raises(Skip, match=r"not measured: thread-block clusters need compute capability 9\.0"):
-            gpu_items.parts(name, ampere)
-    assert not any("wgmma" in part["key"] for part in gpu_items.parts("products", ampere))
-    assert not any("cluster" in part["key"] for part in gpu_items.parts("correctness", ampere))
+            list_checks(name, ampere)
+    assert not any("wgmma" in check["key"] for check in list_checks("products", ampere))
+    assert not any("cluster" in check["key"] for check in list_checks("correctness", ampere))
 
 
 def test_the_plan_fits_eight_minutes_and_its_order_is_the_stated_one():
     plan = gpu_check_plan.make()
     assert plan == Plan.from_dict(plan.to_dict())
     assert plan.time_budget == 480 and plan.backends == ("cuda", "cudnn")
-    assert sum(item.budget if item.first else item.predicted for item in ITEMS.values()) + 200 < plan.time_budget
-    assert all(item.predicted < item.budget for item in ITEMS.values())
+    assert sum(item.budget if item.first else item.predicted for item in GROUPS.values()) + 200 < plan.time_budget
+    assert all(item.predicted < item.budget for item in GROUPS.values())
     rows = gpu_check_plan.predicted(plan)
     names = [row.name for row in rows]
-    assert names[:4] == ["correctness", "operators", "grid", "sends"] and set(names) == {*ITEMS, "grid"}
+    assert names[:4] == ["correctness", "operators", "grid", "sends"] and set(names) == {*GROUPS, "grid"}
     assert sum(min(row.predicted, row.at_most or 0) for row in rows) <= plan.time_budget
     assert all(0 < row.predicted for row in rows) and {row.source for row in rows} == {"measured", "modelled"}
 

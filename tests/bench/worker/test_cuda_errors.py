@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu_check.items import ITEMS, Item
+from bench.gpu_check.groups import GROUPS, CheckGroup
 from bench.harness import check_groups, plan, session, study
 from bench.machine import system
 from bench.processes.code import HERE, Code
@@ -111,7 +111,7 @@ def test_without_the_replacement_the_cases_that_follow_fail(misbehaving, fault, 
 def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
     pytest.importorskip("torch")
     monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_item"))
-    monkeypatch.setitem(ITEMS, "faulty", Item("does a kernel fail?", 1, "modelled", 60))
+    monkeypatch.setitem(GROUPS, "faulty", CheckGroup("does a kernel fail?", 1, "modelled", 60, "faulty"))
     measured = check_groups.Items(True, None, (0,), folder, Code(), lambda *_: False, lambda _: None).measure(["faulty"])
     return {record.case: record for record in measured}
 

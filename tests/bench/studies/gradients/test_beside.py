@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import impls
-from bench.gpu_check import emulated
+from bench.gpu_check.groups import EMULATED_BACKEND, EMULATED_FOLDER
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import attenuation, cells, controls, inits, segments
 from bench.studies.horizon import learning
@@ -130,10 +130,10 @@ def test_states_through_a_backend_are_those_of_the_sweep(backend):
 
 def test_our_kernels_come_through_this_probe_by_their_emulation(monkeypatch):
     """The source that a GPU would run, on a CPU; over segments, since 40 steps are more than one."""
-    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(emulated.FOLDER)])
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(EMULATED_FOLDER)])
     opened = case(LSTMSpec(3, 6), 40, seeds=1)
     wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}
-    found = {each.metric: np.array(each.samples) for each in segments.measure(emulated.BACKEND, opened)}
+    found = {each.metric: np.array(each.samples) for each in segments.measure(EMULATED_BACKEND, opened)}
     for name in ("log_input", "log_hidden", "log_cell"):
         assert found[name] == pytest.approx(wanted[name], abs=1e-4)
 
