@@ -15,8 +15,8 @@ from bench import costs
 from bench.gpu_check.groups import GROUPS, register_emulated_backend
 from bench.harness import check_groups, standalone, study
 from bench.harness.case import Case
-from bench.harness.paths import RunPaths
 from bench.harness.plan import MACHINE, Plan, Task
+from bench.harness.study import RunPaths
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock

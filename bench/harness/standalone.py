@@ -15,8 +15,8 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from bench.harness import study
-from bench.harness.paths import NO_PATHS, RunPaths
 from bench.harness.plan import Task
+from bench.harness.study import NO_PATHS, RunPaths
 from bench.machine.conditions import Watch
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerFailed, WorkerProcess

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.harness.case import Case
 from bench.harness.suites import Pace, Scale
@@ -29,7 +30,7 @@ class Study:
              `REFERENCE`.
     repeats  where the study is asked for by itself: its replicates and its pace, in place of the suite's
     verdicts the rules that say which numbers support the claim, written down before there were numbers
-    trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `bench.harness.paths`)
+    trains   it may read a corpus that the user names and keeps checkpoints while it runs (see `RunPaths`)
     in_fresh what is measured alone needs a worker that has run nothing else yet, and leaves it fit for other cases: the workers
              of later replicates begin with it. It compares the loaded case with the float64 reference itself where
              `prepare.validated_in_full` says so
@@ -62,3 +63,36 @@ def get(name: str) -> Study:
     if name not in names():
         raise UnknownName("study", name, names())
     return importlib.import_module(f"bench.studies.{name}").STUDY
+
+
+# Paths that a study may need and no record may name: the user's corpus, and where checkpoints are kept while it runs.
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """corpus: None where none was named. checkpoints: a folder of the run, gone when the run is finished; None for none."""
+
+    corpus: Path | None = None
+    checkpoints: Path | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        return {name: str(path) for name, path in (("corpus", self.corpus), ("checkpoints", self.checkpoints)) if path}
+
+    @staticmethod
+    def from_dict(values: dict[str, str]) -> RunPaths:
+        return RunPaths(**{name: Path(path) for name, path in values.items()})
+
+
+NO_PATHS = RunPaths()
+_paths = NO_PATHS
+
+
+def get_paths() -> RunPaths:
+    """The paths of this process."""
+    return _paths
+
+
+def set_paths(paths: RunPaths) -> None:
+    """Set the paths of this process, as a worker does before it measures."""
+    global _paths
+    _paths = paths

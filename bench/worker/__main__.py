@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import mmap
 import os
+import platform
 import signal
 import sys
 import time
@@ -18,14 +20,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import impls
 from bench import costs
 from bench.gpu_check import groups
 from bench.harness import study
 from bench.harness.case import Case
-from bench.harness.paths import RunPaths, settle
+from bench.harness.study import RunPaths, set_paths
 from bench.processes import code
-from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare
+from bench.worker import agreement, cuda_errors, memory, peaks, prepare
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
 from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
@@ -39,6 +43,9 @@ PINNED_LATE = ("torch", "torch_loop")
 TEXT = 2000  # characters of a message that are kept
 TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# ldmxcsr [rdi]; ret — the one instruction that sets the SSE control register (Intel SDM, volume 2).
+_LOAD_MXCSR = bytes([0x0F, 0xAE, 0x17, 0xC3])
+_FLUSH_AND_ZERO = 0x1F80 | 0x8000 | 0x0040  # default exception masks, flush-to-zero, denormals-are-zero
 
 
 class Worker:
@@ -48,7 +55,7 @@ class Worker:
         self.backend = backend
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
-        self.flushes_denormals = backend != study.REFERENCE and denormals.flush()
+        self.flushes_denormals = backend != study.REFERENCE and flush_denormals()
         self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
@@ -112,7 +119,7 @@ class Worker:
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
         """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
-        settle(RunPaths.from_dict(places or {}))
+        set_paths(RunPaths.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
         if chosen.alone is None:
             raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
@@ -139,7 +146,7 @@ class Worker:
 
     def ceilings(self, device: Device, dtype: str) -> dict[str, Any]:
         prepare.require_device(device)
-        return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
+        return {"measurements": [asdict(item) for item in peaks.measure(device, dtype)]}
 
     def release(self) -> dict[str, Any]:
         """Let go of the case; what it held on a GPU is there for the other workers."""
@@ -230,6 +237,22 @@ def pin(cpus: set[int]) -> None:
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(ProcessLookupError):  # one that ended meanwhile
                 os.sched_setaffinity(int(thread), cpus)
+
+
+def flush_denormals() -> bool:
+    """Flush denormal numbers to zero on this thread and every thread it starts, for every framework alike.
+
+    Returns: whether they really are flushed now, found out by trying.
+    """
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
+            page.write(_LOAD_MXCSR)
+            view = ctypes.c_char.from_buffer(page)
+            control = ctypes.c_uint32(_FLUSH_AND_ZERO)
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(view))(ctypes.addressof(control))
+            del view
+    smallest = np.array([1e-40], np.float32)
+    return float((smallest * np.float32(0.5))[0]) == 0.0
 
 
 def main() -> None:

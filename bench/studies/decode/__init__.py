@@ -7,15 +7,18 @@ then turns: the context stays what the case says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
+import impls
 from bench import costs
 from bench.harness.case import LAUNCHES, Case, Factor
 from bench.harness.study import Scale, Study
 from bench.harness.suites import Pace
 from bench.studies import matching
-from impls import Launch, LSTMSpec, Spec, TransformerSpec
+from bench.worker import prepare
+from impls import Launch, LSTMSpec, Spec, TransformerSpec, Widens
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -34,13 +37,58 @@ ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """Joules of a token, or how many streams fit. Imported in the worker alone."""
-    from bench.studies.decode import capacity
-    from bench.worker import memory, prepare
+    from bench.worker import memory
 
     if case.factor("sweep") == "streams":
-        yield from capacity.measure(backend, case)
+        yield from measure_streams(backend, case)
     else:
         yield from memory.measure_energy(prepare.verify(prepare.load(case, backend)))
+
+
+# How many sequences a GPU holds at once: twice as many until memory runs out, then the middle, until the two are close.
+
+CAPACITY_RESOLUTION = 16  # the number of sequences is known to a sixteenth
+
+
+def measure_streams(backend: str, case: Case) -> Iterator[Measurement]:
+    """Holds streams with the case's T tokens behind each, their states zero, and takes one step of all of them.
+
+    streams       the most that ran
+    streams_over  the fewest that ran out of memory; whatever else goes wrong is raised
+    free_bytes    of the device before the weights were loaded
+    """
+    if case.spec.device != "cuda":
+        raise prepare.Skip("streams are counted in the memory of a GPU, which is no one else's; ask for device=cuda")
+    free = costs.free_bytes("cuda")
+    loaded = cast(Widens, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
+
+    def fits(streams: int) -> bool:
+        try:
+            loaded.widen(streams, case.steps)
+            loaded.step()
+            loaded.wait()
+        except Exception as error:
+            if not costs.ran_out(error):
+                raise
+            return False
+        return True
+
+    most, over = _bounds(fits)
+    yield Measurement("streams", "1", (float(most),))
+    yield Measurement("streams_over", "1", (float(over),))
+    if free is not None:
+        yield Measurement("free_bytes", "B", (float(free),))
+
+
+def _bounds(fits: Callable[[int], bool]) -> tuple[int, int]:
+    """The most known to fit (0 if not even one does) and the fewest known not to."""
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > max(1, low // CAPACITY_RESOLUTION):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low, high
 
 
 def sweep(case: Case) -> str:

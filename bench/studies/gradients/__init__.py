@@ -31,7 +31,7 @@ ON_GPU = ("cuda", "cudnn", "torch", "torch_loop", "torch_compile", "jax", "jax_c
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """What the case's `probe` asks for; the frameworks are imported in the worker alone."""
-    from bench.studies.gradients import attenuation, carousel, controls, lyapunov, segments
+    from bench.studies.gradients import attenuation, carousel, controls, segments
     from bench.studies.horizon import learning
 
     probe = str(case.factor("probe"))
@@ -40,7 +40,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     else:
         alone = {
             "attenuation": attenuation.measure_attenuation, "inputs": attenuation.measure_attenuation,
-            "precision": attenuation.measure_precision, "carousel": carousel.measure, "lyapunov": lyapunov.measure,
+            "precision": attenuation.measure_precision, "carousel": carousel.measure, "lyapunov": attenuation.measure_lyapunov,
             "controls": controls.measure, "training": learning.measure_training_curves,
         }  # fmt: skip
         yield from alone[probe](case)

@@ -1,4 +1,4 @@
-"""Gradients over the lag, by cell and initialisation, and where data types end."""
+"""Rates along a trajectory: gradients over the lag, where data types underflow, and Lyapunov exponents."""
 
 from __future__ import annotations
 
@@ -141,3 +141,50 @@ def truncated_cosine(path: Path, cotangent: State, cut: list[int]) -> Tensor:
             sums[lag + 1] = total.flatten(1)
     full = total.flatten(1)
     return torch.stack([torch.nn.functional.cosine_similarity(sums[lag], full, dim=-1) for lag in cut])
+
+
+# Lyapunov exponents of the whole state, (h, c) for an LSTM, by QR at every step (Benettin et al. 1980).
+#
+# The state has 2H numbers. Following ∂h_t/∂h_{t−1} at fixed c, H × H, is a known mistake: it leaves out the cell path, the
+# one
+# that carries the memory. `hidden_block` computes it all the same, so that the difference can be shown.
+
+LYAPUNOV_WARM_UP = 0.2  # of the steps, in which the tangents turn to their directions
+
+
+def measure_lyapunov(case: Case) -> Iterator[Measurement]:
+    """`lyapunov`: exponents in nats a step, largest first, by seed; `lyapunov_hidden_block`: the mistaken largest one."""
+    path, _ = inits.path(case)
+    exponents = lyapunov_exponents(path, int(case.factor("exponents")))
+    yield cells.measurement("lyapunov", "nat/step", list(exponents.cpu().numpy()))
+    if path.parts > 1:
+        block = lyapunov_exponents(path, 1, hidden_block=True)
+        yield cells.measurement("lyapunov_hidden_block", "nat/step", list(block.cpu().numpy()))
+
+
+def lyapunov_exponents(path: Path, exponents: int, hidden_block: bool = False) -> Tensor:
+    """The largest `exponents` of each seed, [S, K], mean over its sequences."""
+    batch = path.hidden[0].shape[1]
+    zeros = path.zeros(batch)
+    parts = 1 if hidden_block else path.parts
+    size = parts * path.weights.hidden
+    exponents = min(exponents, size)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(zeros[0].shape[0], batch, size, exponents, dtype=torch.float64, generator=generator)
+    tangents = torch.linalg.qr(drawn.to(zeros[0]))[0]
+    warm = int(LYAPUNOV_WARM_UP * path.steps)
+    total = torch.zeros(*tangents.shape[:2], exponents, dtype=torch.float64, device=tangents.device)
+    for t in range(path.steps):
+        moved = _jvp_of_block(path, t, tangents.permute(3, 0, 1, 2), parts)
+        tangents, stretched = torch.linalg.qr(moved.permute(1, 2, 3, 0))
+        if t >= warm:
+            total = total + torch.log(torch.diagonal(stretched, dim1=-2, dim2=-1).abs())
+    return (total / (path.steps - warm)).mean(1).sort(dim=-1, descending=True).values
+
+
+def _jvp_of_block(path: Path, t: int, tangents: Tensor, parts: int) -> Tensor:
+    """tangents: [K, S, B, parts·H]."""
+    split: State = tangents.chunk(parts, -1)
+    if parts < path.parts:  # the mistake: nothing comes in from c, and what goes out to it is dropped
+        split = (*split, torch.zeros_like(split[0]))
+    return torch.cat(path.push(t, split)[:parts], -1)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.costs import flops_per_token
-from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
+from bench.harness.study import get_paths
 from bench.studies.gradients import cells
 from bench.studies.quality import model, sources
 from bench.studies.quality.sources import Source
@@ -102,14 +102,14 @@ def of_source(source: Source) -> Measurement:
 
 def kept(case: Case, of: Training) -> Path | None:
     """Where its checkpoint is; None where none are kept."""
-    folder = paths.here().checkpoints
+    folder = get_paths().checkpoints
     settings = of.settings
     return None if folder is None else folder / f"{_stem(case)}-{settings.learning_rate:g}-{settings.seed}.pt"
 
 
 def discard(case: Case) -> None:
     """The case is measured: its checkpoints have served."""
-    folder = paths.here().checkpoints
+    folder = get_paths().checkpoints
     for path in folder.glob(f"{_stem(case)}-*.pt") if folder else ():
         path.unlink()
 

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
+from bench.harness.study import get_paths
 from impls import UnknownName
 
 # What every source of tokens gives: windows to train on, windows held out, and, where it is known, the best there is.
@@ -254,7 +254,7 @@ def of_case(case: Case, longest: int) -> Source:
 
 
 def _corpus(wanted: str, longest: int) -> Text:
-    path = paths.here().corpus
+    path = get_paths().corpus
     if path is None:
         raise InvalidCorpus(f"this case is of the corpus {wanted}, and none was named; name it with --corpus FILE")
     found = of_file(path, longest)

@@ -10,8 +10,10 @@ from bench.harness.case import Case, Factor
 from bench.harness.study import REFERENCE, Scale, Study
 from bench.harness.suites import Pace
 from bench.studies import matching
+from bench.studies.matching import Match
 from bench.studies.scaling.claims import CLAIMS, NEWTON_INITS
-from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Phase, SSMSpec, TransformerSpec
+from bench.worker import prepare
+from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Phase, SSMSpec, TransformerSpec, UnknownName
 from impls.specs.recurrent import Residual, Spec
 from results.record import Measurement
 
@@ -32,15 +34,71 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
         yield from newton.measure(case)
         return
     if case.factor("sweep") == "matched":
-        from bench.studies.scaling import equal_cost
-
-        yield from equal_cost.measure(backend, case)
+        yield from measure_matched(backend, case)
         return
-    from bench.worker import memory, prepare
+    from bench.worker import memory
 
     yield from memory.measure_memory(backend, case)
     if case.spec.device == "cuda":
         yield from memory.measure_energy(prepare.load(case, backend))
+
+
+# An LSTM that costs what a Transformer costs, by each of the three contracts, and both timed in turns in one worker. What a
+# match by time is depends on the machine, so it is made where the case is measured and stands in the record. On a GPU the
+# LSTM runs on our own kernels, in the Transformer's process: both are PyTorch's.
+
+MATCHED_SAMPLES = 21
+
+
+def measure_matched(backend: str, case: Case) -> Iterator[Measurement]:
+    """The case is the Transformer's; its factor `matched` says by what. Of the LSTM that is matched to it:
+
+    matched_time, its_time           seconds a call of the LSTM and of the Transformer, samples in turns
+    matched_size                     the LSTM's width; noted is the backend that ran it
+    matched_parameters, matched_flops, matched_seconds    the LSTM's over the Transformer's; one of them is the match
+
+    Raises `prepare.Skip` where no LSTM takes as long (where the shortest takes longer, none ever does), or where the LSTM's
+    backend refuses.
+    """
+    its_backend = lstm_backend(backend, case)
+    if its_backend != backend:
+        prepare.admit(replace(case, spec=_lstm(case.spec)), its_backend)
+    try:
+        found = match_lstm(backend, case)
+    except matching.Unmatched as error:
+        raise prepare.Skip(str(error)) from error
+    lstm = replace(case, spec=found.spec)
+    own, its = matching.in_turns([prepare.prepare(lstm, its_backend), prepare.prepare(case, backend)], MATCHED_SAMPLES)
+    yield Measurement("matched_time", "s", tuple(own))
+    yield Measurement("its_time", "s", tuple(its))
+    yield Measurement("matched_size", "1", (float(found.spec.hidden_size),), notes=(f"LSTM by {its_backend}",))
+    counted, of = lstm.counts(), case.counts()
+    ratios = {name: counted[name] / of[name] for name in ("parameters", "flops")}
+    for name, ratio in (ratios | {"seconds": matching.ratio(own, its)}).items():
+        yield Measurement(f"matched_{name}", "1", (ratio,))
+
+
+def lstm_backend(backend: str, case: Case) -> str:
+    """What runs the LSTM beside a Transformer by `backend`."""
+    return LSTM_ON_GPU[0] if case.spec.device == "cuda" else backend
+
+
+def _lstm(spec: Spec) -> LSTMStackSpec:
+    """As deep as the Transformer, of its dtype and on its device; narrow."""
+    return LSTMStackSpec(spec.input_size, 8, spec.num_layers, dtype=spec.dtype, device=spec.device)
+
+
+def match_lstm(backend: str, case: Case) -> Match:
+    """By the case's factor `matched`. Raises `matching.Unmatched`, or `UnknownName` with the contracts there are."""
+    by, spec = case.factor("matched"), case.spec
+    lstm = _lstm(spec)
+    if by == "parameters":
+        return matching.by_parameters(lstm, spec)
+    if by == "flops":
+        return matching.by_flops(lstm, spec, context=max(1, case.steps // 2))  # the mean of causal training
+    if by == "time":
+        return matching.by_time(case, lstm, backend, beside=lstm_backend(backend, case))
+    raise UnknownName("contract", str(by), ("parameters", "flops", "time"))
 
 
 def measured_alone(case: Case) -> bool:
@@ -118,7 +176,7 @@ def _sizes(
 def _matched(
     models: list[Model], steps: int, batch: int, contracts: Sequence[str] = ("parameters", "flops", "time")
 ) -> Iterator[Case]:
-    """The Transformer, and an LSTM of equal cost by each contract (see `bench.studies.scaling.equal_cost`)."""
+    """The Transformer, and an LSTM of equal cost by each contract (see `measure_matched`)."""
     transformer = next(spec for spec, _ in models if spec.cell == "transformer")
     for by in contracts:
         yield Case(transformer, steps, batch, "forward_backward", factors=(("sweep", "matched"), ("matched", by)))

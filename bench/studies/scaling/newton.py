@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import cells, inits, lyapunov
+from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.gradients.cells import Weights
 from results.record import Measurement
 
@@ -53,7 +53,7 @@ def measure(case: Case) -> Iterator[Measurement]:
             "rounds": float(solution.rounds), "residual": solution.residual,
             "difference": float((solution.states - sequential).abs().max()),
             "newton_time": solved - started, "sequential_time": done - solved,
-            "lyapunov": float(lyapunov.of_state(path, 1)[0, 0]),
+            "lyapunov": float(attenuation.lyapunov_exponents(path, 1)[0, 0]),
         }  # fmt: skip
         if not solution.converged:
             notes.append(f"seed {seed} had not converged after {solution.rounds} rounds")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, carousel, cells, inits, lyapunov, segments
+from bench.studies.gradients import attenuation, carousel, cells, inits, segments
 from bench.studies.gradients.cells import LSTMPath, RNNPath, Weights, run
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -136,12 +136,12 @@ def test_the_exponents_of_a_linear_system_are_its_eigenvalues():
         Weights(torch.zeros(1, 2, 4, dtype=torch.float64), recurrent, zero, zero),
         torch.zeros(300, 1, 1, 2, dtype=torch.float64),
     )
-    assert lyapunov.of_state(path, 4)[0].numpy() == pytest.approx(np.log(values), abs=1e-6)
+    assert attenuation.lyapunov_exponents(path, 4)[0].numpy() == pytest.approx(np.log(values), abs=1e-6)
 
 
 def test_the_whole_state_has_twice_the_exponents_and_their_sum_is_that_of_the_determinants():
     path, _ = lstm_path(case(steps=120, batch=1, seeds=1))
-    found = lyapunov.of_state(path, 99)
+    found = attenuation.lyapunov_exponents(path, 99)
     assert found.shape == (1, 12)
     determinants = []
     for t in range(24, 120):
@@ -153,7 +153,7 @@ def test_the_whole_state_has_twice_the_exponents_and_their_sum_is_that_of_the_de
 
 def test_the_hidden_block_alone_misses_the_memory():
     path, _ = lstm_path(case(LSTMSpec(3, 16, dtype="float64"), steps=300, batch=1, init="forget:3"))
-    whole, block = lyapunov.of_state(path, 1), lyapunov.of_state(path, 1, hidden_block=True)
+    whole, block = attenuation.lyapunov_exponents(path, 1), attenuation.lyapunov_exponents(path, 1, hidden_block=True)
     assert float(whole.mean()) > -0.1 and float(block.mean()) < -1
 
 

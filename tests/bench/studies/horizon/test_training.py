@@ -7,7 +7,7 @@ import torch
 
 from bench.studies.gradients import cells
 from bench.studies.horizon import tasks, training
-from bench.studies.horizon.draws import draw
+from bench.studies.horizon.learning import sample_batch
 from bench.studies.horizon.training import LARGEST_NORM, Networks
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -22,7 +22,7 @@ def networks(cell: str, task: str = "recall", init: str = "pytorch") -> Networks
 
 
 def data(task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    x, target = draw(tasks.get(task), LAG, SEEDS, BATCH, torch.Generator().manual_seed(3))
+    x, target = sample_batch(tasks.get(task), LAG, SEEDS, BATCH, torch.Generator().manual_seed(3))
     return x.double(), target
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.harness import paths, plan, session, study
+from bench.harness import plan, session, study
 from bench.harness.case import Case, InvalidCase
 from bench.studies.context import windows as context_windows
 from bench.studies.quality import losses
@@ -48,7 +48,7 @@ def test_a_run_of_quality_leaves_a_record_and_no_checkpoint(tmp_path, collector)
 
 def test_a_case_resumes_from_what_its_trainings_left(tmp_path, monkeypatch):
     case = smoke("quality", "transformer")
-    monkeypatch.setattr(paths, "_here", paths.RunPaths(checkpoints=tmp_path))
+    monkeypatch.setattr(study, "_paths", study.RunPaths(checkpoints=tmp_path))
     source = losses.sources.of_case(case, case.steps + 1)
     for rate in losses.rates(case):
         own = losses.training(case, source, rate, 0)
@@ -56,7 +56,7 @@ def test_a_case_resumes_from_what_its_trainings_left(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.pt"))) == 2
     resumed = measured(losses.measure(case))
     assert not list(tmp_path.glob("*.pt"))
-    monkeypatch.setattr(paths, "_here", paths.NO_PATHS)
+    monkeypatch.setattr(study, "_paths", study.NO_PATHS)
     whole = measured(losses.measure(case))
     assert {name: values for name, values in resumed.items() if name != "curve_seconds"} == {
         name: values for name, values in whole.items() if name != "curve_seconds"

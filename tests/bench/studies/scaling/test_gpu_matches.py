@@ -14,7 +14,6 @@ import pytest
 from bench.harness import study
 from bench.harness.case import Case
 from bench.studies import context, decode, matching, quality, scaling
-from bench.studies.scaling import equal_cost
 from impls import LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 
 Pair = tuple[str, Spec, Spec]  # where it stands, the spec, and the one that it is compared with
@@ -84,7 +83,7 @@ def test_no_matched_architecture_at_gpu_scale_is_left_out_of_the_list() -> None:
 def test_an_lstm_of_equal_cost_on_a_gpu_is_aligned_too() -> None:
     for case in scaling.CASES["gpu"]:
         if case.factor("sweep") == "matched" and case.factor("matched") != "time":
-            found = equal_cost.match("torch", case)
+            found = scaling.match_lstm("torch", case)
             assert abs(found.mismatch) <= 0.02 and found.spec.hidden_size % 8 == 0
 
 

@@ -10,7 +10,6 @@ from bench.harness.case import Case
 from bench.harness.study import Scale
 from bench.studies import matching, scaling
 from bench.studies.matching import Unmatched, by_flops, by_parameters, by_time, match
-from bench.studies.scaling import equal_cost
 from bench.worker import prepare
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec, UnknownName
 
@@ -87,9 +86,9 @@ def _matched(by: str) -> Case:
 
 @pytest.mark.parametrize("by", ["parameters", "flops"])
 def test_an_lstm_of_equal_cost_is_what_its_contract_says_and_stands_in_the_record(by: str) -> None:
-    found = {each.metric: each.samples for each in equal_cost.measure("numpy", _matched(by))}
+    found = {each.metric: each.samples for each in scaling.measure_matched("numpy", _matched(by))}
     assert found[f"matched_{by}"][0] == pytest.approx(1, abs=0.01 if by == "parameters" else 0.05)
-    assert found["matched_size"][0] > 1 and len(found["matched_time"]) == len(found["its_time"]) == equal_cost.SAMPLES
+    assert found["matched_size"][0] > 1 and len(found["matched_time"]) == len(found["its_time"]) == scaling.MATCHED_SAMPLES
     assert found["matched_seconds"][0] > 0
 
 
@@ -98,10 +97,10 @@ def test_the_three_contracts_choose_three_lstms(monkeypatch: pytest.MonkeyPatch)
     wide = 90
     monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
     monkeypatch.setattr(matching, "ratio", lambda own, its: own[0])
-    sizes = {by: equal_cost.match("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
+    sizes = {by: scaling.match_lstm("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
     assert sizes["time"] == wide and sizes["parameters"] < sizes["flops"], "attention is operations and no parameters"
     with pytest.raises(UnknownName, match="no contract 'heart'; choose from flops, parameters, time"):
-        equal_cost.match("numpy", _matched("heart"))
+        scaling.match_lstm("numpy", _matched("heart"))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
@@ -111,7 +110,7 @@ def test_the_studys_transformer_has_an_lstm_by_every_counted_contract(scale: Sca
     by_flops = cases[-2]
     by_parameters = replace(by_flops, factors=(("sweep", "matched"), ("matched", "parameters")))
     assert scale == "gpu" or by_parameters in cases
-    found = [equal_cost.match("torch", case) for case in (by_parameters, by_flops)]
+    found = [scaling.match_lstm("torch", case) for case in (by_parameters, by_flops)]
     within = matching.TOLERANCE[cases[0].spec.device]
     assert all(abs(each.mismatch) <= within for each in found) and found[0].spec.hidden_size < found[1].spec.hidden_size
 
@@ -120,9 +119,9 @@ def test_an_lstm_that_cannot_be_as_fast_is_skipped_with_the_reason(monkeypatch: 
     def fails(*_: object) -> None:
         raise Unmatched("no lstm_stack has 1 seconds a call")
 
-    monkeypatch.setattr(equal_cost, "match", fails)
+    monkeypatch.setattr(scaling, "match_lstm", fails)
     with pytest.raises(prepare.Skip, match="no lstm_stack has 1 seconds a call"):
-        list(equal_cost.measure("numpy", _matched("time")))
+        list(scaling.measure_matched("numpy", _matched("time")))
 
 
 def test_on_a_gpu_the_lstm_of_equal_cost_runs_on_our_kernels_and_that_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +135,7 @@ def test_on_a_gpu_the_lstm_of_equal_cost_runs_on_our_kernels_and_that_is_noted(m
     for by in ("flops", "time"):
         asked.clear()
         case = next(each for each in scaling.CASES["gpu"] if each.factors == (("sweep", "matched"), ("matched", by)))
-        found = list(equal_cost.measure("torch", case))
+        found = list(scaling.measure_matched("torch", case))
         assert ("lstm_stack", "cuda") in asked and ("transformer", "torch") in asked
         assert not {("lstm_stack", "torch"), ("transformer", "cuda")} & set(asked)
         assert next(each for each in found if each.metric == "matched_size").notes == ("LSTM by cuda",)
@@ -149,4 +148,4 @@ def test_where_our_kernels_cannot_run_the_lstm_that_is_the_reason() -> None:
     if torch.cuda.is_available():
         pytest.skip("says what happens without a GPU, and there is one")
     with pytest.raises(prepare.Skip, match="finds no CUDA device"):
-        list(equal_cost.measure("torch", case))
+        list(scaling.measure_matched("torch", case))
