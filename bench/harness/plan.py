@@ -93,22 +93,22 @@ class Plan:
         return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
     def dtypes(self) -> list[str]:
-        """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
+        """Data types whose peaks are worth knowing: those of cases that a backend runs for its own sake."""
         found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
-        return sorted({case.spec.dtype for its, case in found if its.on is None or not its.measures_alone(case)})
+        return sorted({case.spec.dtype for its, case in found if its.select_backends is None or not its.is_standalone(case)})
 
     def compared(self) -> tuple[str, ...]:
-        """The backends whose numbers are compared: all but the one that prices the harness."""
+        """The backends whose numbers are compared: all but the no-op baseline."""
         return tuple(name for name in self.backends if name != NULL)
 
     def replicate(self, number: int, only: Sequence[str] | None = None) -> Iterator[Task]:
         """One replicate's tasks, shuffled; `only` keeps the cases with these keys.
 
-        What is measured alone is not among them (see `alone`).
+        Standalone cases are not among them (see `standalone`).
         """
         shuffled = random.Random(f"{self.seed} {number}")
         asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
-        tasks = [(name, case) for name, case in asked if not study.get(name).measures_alone(case)]
+        tasks = [(name, case) for name, case in asked if not study.get(name).is_standalone(case)]
         shuffled.shuffle(tasks)
         for name, case in tasks:
             backends = self.measured_on(name, case)
@@ -121,14 +121,14 @@ class Plan:
         for first in range(0, len(place), size or max(1, len(place))):
             yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
 
-    def alone(self) -> Iterator[Task]:
+    def standalone(self) -> Iterator[Task]:
         """Cases that a study measures by itself, each as often as the study says: replicates from 0 on."""
         for name in self.studies:
             chosen = study.get(name)
             for case in self.cases(name):
-                if chosen.measures_alone(case):
+                if chosen.is_standalone(case):
                     backends = self.measured_on(name, case)
-                    yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
+                    yield from (Task(name, case, backends, number) for number in range(chosen.repetitions_of(case)))
 
     def groups(self, number: int) -> list[tuple[str, ...]]:
         """Backends whose workers live side by side in this replicate, group by group.
@@ -144,17 +144,17 @@ class Plan:
         return order([tuple(names) for names in found.values()], number)
 
     def begins_with(self, number: int) -> list[Task]:
-        """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.
+        """Of the standalone cases, what the fresh workers of this replicate are asked first: one case a replicate.
 
         Not in the first replicate, whose first calls are timed with nothing compiled yet.
         """
-        tasks = [task for task in self.alone() if study.get(task.study).in_fresh]
+        tasks = [task for task in self.standalone() if study.get(task.study).needs_fresh_worker]
         return tasks[number - 1 : number] if 0 < number < self.replicates else []
 
     def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""
-        on = study.get(name).on
-        return on(case, self.compared()) if on else self.compared()
+        select = study.get(name).select_backends
+        return select(case, self.compared()) if select else self.compared()
 
 
 def make(

@@ -58,7 +58,7 @@ def start(
             environment=said.environment,
             plan=plan.to_dict(),
             claims=tuple(
-                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
+                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).claims
             ),
         )
         writer = store.create(root, header)

@@ -16,7 +16,8 @@ import impls
 from bench.harness.case import Case
 from bench.machine import system
 from bench.processes import scratch
-from bench.processes.process import WorkerFailed, WorkerProcess
+from bench.processes.process import WorkerProcess
+from bench.processes.response import WorkerFailed
 from impls.specs.recurrent import CELLS, Device, DType
 
 START_SECONDS = 180.0

@@ -118,16 +118,16 @@ class Worker:
         }
 
     def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
-        """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
+        """A study that measures by itself; only once in this worker's life, and first, unless the study says `reuse_worker`."""
         set_paths(RunPaths.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
-        if chosen.alone is None:
-            raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
+        if chosen.measure is None:
+            raise ValueError(f"study {study_name} is timed in rounds; it has nothing to measure by itself")
         if self.backend == study.REFERENCE:
             prepare.require_device(opened.spec.device)
         else:
-            prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
-        measured = [asdict(item) for item in chosen.alone(self.backend, opened)]
+            prepare.admit(opened, self.backend, not (chosen.needs_fresh_worker and prepare.validated_in_full(opened)))
+        measured = [asdict(item) for item in chosen.measure(self.backend, opened)]
         code.require_own_modules()
         return {"measurements": measured}
 

@@ -179,7 +179,7 @@ def settle(pairs: Pairs, questions: Sequence[PairedCase], now: Callable[[], Side
 
 
 def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
-    if study.get(question.study).measures_alone(question.case):
+    if study.get(question.study).is_standalone(question.case):
         return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
     measured = key in sides.base and key in sides.new

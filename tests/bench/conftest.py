@@ -35,13 +35,13 @@ class Collector:
         self.records: list[Record] = []
         self.expected = 0
 
-    def expect(self, study: str, records: int) -> None:
+    def on_planned(self, study: str, records: int) -> None:
         self.expected += records
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         pass
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
 
 

@@ -111,10 +111,10 @@ def test_the_plan_says_time_and_peak_before_it_starts(monkeypatch):
 
 def test_the_forecast_counts_every_time_that_a_case_is_measured_alone(monkeypatch):
     chosen, own = plan.make("scaling", scale="cpu"), scaling.STUDY
-    monkeypatch.setattr(scaling, "STUDY", replace(own, times=None))
+    monkeypatch.setattr(scaling, "STUDY", replace(own, repetitions=None))
     once = forecast.seconds(chosen)
     monkeypatch.setattr(scaling, "STUDY", own)
-    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.times_alone(case) == 2)
+    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.repetitions(case) == 2)
     assert once and forecast.seconds(chosen) == pytest.approx(once + of_memory / chosen.threads)
 
 

@@ -168,8 +168,8 @@ def test_a_real_search_resumes_skips_what_does_not_run_and_measures_nothing_twic
     options = Options(Repository(made.folder), memory=False, stages=(3,), confirming=False, asked_location="minimum")
 
     class Impatient(Collector):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             if len(self.records) == 8:
                 raise KeyboardInterrupt
 

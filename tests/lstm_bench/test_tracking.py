@@ -49,8 +49,8 @@ def test_commits_are_tracked_once_and_what_does_not_run_or_is_not_committed_is_n
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
 
     class Impatient(Collector):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -34,7 +34,7 @@ def forecast(case: Case) -> float:
     return start + seeds * (training + looks * costs.judging_seconds(case, case.steps, judged))
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     return (REFERENCE,)
 
 
@@ -133,9 +133,9 @@ STUDY = Study(
     question="How many tokens back does a trained model make use of, and do six ways of asking agree?",
     claim="LSTMs handle contexts in the hundreds of tokens, then attenuate.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
-    verdicts=CLAIMS,
+    measure=measure,
+    select_backends=select_backends,
+    claims=CLAIMS,
     trains=True,
     forecast=forecast,
 )

@@ -15,7 +15,7 @@ from results.claims import Claim, Test
 COMPARED = ("lstm", "gru", "rnn")
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Cells are compared inside one backend, so one that has only some of them has nothing to tell."""
     return tuple(name for name in backends if set(COMPARED) <= set(impls.cells(name)))
 
@@ -116,8 +116,8 @@ STUDY = Study(
     question="What does a token cost in an LSTM, in a GRU and in a vanilla RNN, at equal width and at equal parameters?",
     claim="An LSTM costs several times what a vanilla RNN of the same width does.",
     cases=CASES,
-    on=measured_on,
+    select_backends=select_backends,
     repeats={"cpu": (3, Pace(4, 0.02, 0.05))},
-    verdicts=CLAIMS,
+    claims=CLAIMS,
     forecast=forecast,
 )

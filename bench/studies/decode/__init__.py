@@ -142,7 +142,7 @@ def _gpu() -> Iterator[Case]:
     yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm) if each.factor("model") != "windowed")
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Energy and streams as PyTorch steps."""
     best = AT_THEIR_BEST[case.spec.device, case.spec.cell]
     if sweep(case) != "time":
@@ -229,11 +229,11 @@ STUDY = Study(
     question="What does one more token cost after so many, in time and in memory, for an LSTM and for a Transformer?",
     claim="A Transformer's cache grows with the context and slows its token down; an LSTM's state is fixed.",
     cases=CASES,
-    alone=measure,
-    apart=lambda case: sweep(case) != "time",
-    times=lambda case: 3 if sweep(case) == "energy" else 1,
-    on=measured_on,
+    measure=measure,
+    standalone=lambda case: sweep(case) != "time",
+    repetitions=lambda case: 3 if sweep(case) == "energy" else 1,
+    select_backends=select_backends,
     repeats={"cpu": (3, Pace(3, 0.04, 0.08)), "gpu": (2, Pace(6, 0.02, 0.1))},
-    verdicts=CLAIMS,
+    claims=CLAIMS,
     forecast=forecast,
 )

@@ -61,7 +61,7 @@ def forecast(case: Case) -> float:
     return seconds
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """States are swept once, by the study's own code; gradients of the inputs on every backend, to agree with it."""
     if case.factor("probe") != "inputs" or _compares_networks(case):
         return (REFERENCE,)
@@ -306,9 +306,9 @@ STUDY = Study(
     question="How does the gradient of a loss fade with the lag back from it, and what of it does the cell path carry?",
     claim="A vanilla RNN's gradient fades exponentially within ten steps; an LSTM's cell passes it on unchanged.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
-    verdicts=CLAIMS,
-    shares=True,
+    measure=measure,
+    select_backends=select_backends,
+    claims=CLAIMS,
+    reuse_worker=True,
     forecast=forecast,
 )

@@ -44,7 +44,7 @@ def forecast(case: Case) -> float:
     return 0.5 + CLIMBED * steps * SECONDS_A_STEP[case.spec.device][case.spec.cell]
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Many networks are trained as one batch, which no backend's interface can: by the study's own code, once."""
     return (REFERENCE,)
 
@@ -141,9 +141,9 @@ STUDY = Study(
     question="How long a lag can a network learn to bridge, and does its gradient before training foretell it?",
     claim="A vanilla RNN learns to bridge ten steps, an LSTM hundreds.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
-    verdicts=CLAIMS,
-    shares=True,
+    measure=measure,
+    select_backends=select_backends,
+    claims=CLAIMS,
+    reuse_worker=True,
     forecast=forecast,
 )

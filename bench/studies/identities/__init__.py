@@ -18,7 +18,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     yield from residuals.measure(case)
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     return (REFERENCE,)
 
 
@@ -57,9 +57,9 @@ STUDY = Study(
     question="Is what descends from the LSTM an LSTM with parts removed?",
     claim="minLSTM, gated state spaces and sLSTM are LSTMs with parts removed.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
+    measure=measure,
+    select_backends=select_backends,
     forecast=lambda case: 1.0 + 2e-4 * case.steps * int(case.factor("seeds")),
-    verdicts=CLAIMS,
-    shares=True,
+    claims=CLAIMS,
+    reuse_worker=True,
 )

@@ -42,7 +42,7 @@ STUDY = Study(
     question="How much memory does one call take, and how does it grow with length?",
     claim="Training an LSTM keeps its activations: memory grows linearly in length, while the state it carries does not grow.",
     cases=CASES,
-    alone=memory.measure_memory,
-    in_fresh=True,
+    measure=memory.measure_memory,
+    needs_fresh_worker=True,
     forecast=forecast,
 )

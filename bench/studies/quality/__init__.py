@@ -30,7 +30,7 @@ def forecast(case: Case) -> float:
     return costs.START_SECONDS_TRAINING[case.spec.device] + seconds
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Trained by the study's own code: no backend's interface has an embedding, a head and an optimiser."""
     return (REFERENCE,)
 
@@ -129,9 +129,9 @@ STUDY = Study(
     question="What do parameters, operations, tokens and seconds buy in loss, and where in a window does the difference lie?",
     claim="Transformers displaced LSTMs because they train in parallel and make more of a long context.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
-    verdicts=CLAIMS,
+    measure=measure,
+    select_backends=select_backends,
+    claims=CLAIMS,
     trains=True,
     forecast=forecast,
 )

@@ -101,17 +101,17 @@ def match_lstm(backend: str, case: Case) -> Match:
     raise UnknownName("contract", str(by), ("parameters", "flops", "time"))
 
 
-def measured_alone(case: Case) -> bool:
+def is_standalone(case: Case) -> bool:
     return case.factor("sweep") in ("memory", "newton", "matched")
 
 
-def times_alone(case: Case) -> int:
+def repetitions(case: Case) -> int:
     """Twice where a crossover is asked for: a peak of memory and energy have no spread but over workers, and a crossover pools
     it over lengths. Rounds of Newton's method have theirs over seeds."""
     return 2 if case.factor("sweep") == "memory" and case.spec.cell in COMPARED else 1
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Each architecture at its best: PyTorch, but for an LSTM on a GPU our own kernels, or cuDNN where those are not asked for.
 
     One of the two, the first of `LSTM_ON_GPU`: there is no time for both. What differs between them `throughput` measures.
@@ -252,8 +252,8 @@ def forecast(case: Case) -> float:
     drawn = case.steps * case.batch * (case.spec.input_size + case.spec.output_size) * 5e-8
     if case.factor("sweep") == "matched":  # both sides at about 16 widths by time, by what is counted at one
         return 3.0 + (16 * 22 if case.factor("matched") == "time" else 50) * max(call, 1e-3)
-    alone = measured_alone(case)
-    return drawn + (4 if alone else 11) * call + (3.0 if alone else 0.15)
+    standalone = is_standalone(case)
+    return drawn + (4 if standalone else 11) * call + (3.0 if standalone else 0.15)
 
 
 def _on_gpu(case: Case) -> float:
@@ -270,12 +270,12 @@ STUDY = Study(
     question="How do time, memory and energy grow with length, width, depth and batch, and where do architectures cross over?",
     claim="An LSTM is linear and sequential in length; a Transformer is parallel over positions.",
     cases=CASES,
-    alone=measure,
-    apart=measured_alone,
-    times=times_alone,
+    measure=measure,
+    standalone=is_standalone,
+    repetitions=repetitions,
     forecast=forecast,
-    on=measured_on,
+    select_backends=select_backends,
     repeats={"cpu": (3, Pace(1, 0.03, 0.02)), "gpu": (3, Pace(2, 0.02, 0.1))},
-    verdicts=CLAIMS,
-    shares=True,  # rounds of Newton's method are arithmetic from seeds; memory and energy are a backend's, each worker fresh
+    claims=CLAIMS,
+    reuse_worker=True,  # for rounds of Newton's method, arithmetic from seeds; memory and energy are a backend's, not shared
 )

@@ -54,7 +54,7 @@ CASES: dict[Scale, tuple[Case, ...]] = {
 }
 
 
-def measured_on(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
+def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """PyTorch streams every kind of state; on a GPU our own kernels, or cuDNN where those are not asked for."""
     best = ("cuda", "cudnn") if case.spec.device == "cuda" else ("torch",)
     return tuple(name for name in best if name in backends)[:1]
@@ -151,8 +151,8 @@ STUDY = Study(
     question="Does the state of an LSTM drift, or its memory grow, over a very long stream?",
     claim="An LSTM's state neither grows nor drifts, however long the stream.",
     cases=CASES,
-    alone=measure,
-    on=measured_on,
-    verdicts=CLAIMS,
+    measure=measure,
+    select_backends=select_backends,
+    claims=CLAIMS,
     forecast=forecast,
 )

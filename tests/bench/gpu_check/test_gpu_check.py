@@ -12,8 +12,8 @@ import pytest
 from analysis.gpu_check import constants
 from analysis.report import show
 from bench.gpu_check.groups import GROUPS
-from bench.harness import check_groups, session, study
-from bench.harness import gpu_plan as gpu_check_plan
+from bench.harness import gpu_check as gpu_check_plan
+from bench.harness import session, study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
 from bench.harness.run import Run
@@ -39,13 +39,13 @@ class Interrupting:
     def __init__(self, study: str) -> None:
         self.study = study
 
-    def expect(self, study, records):
+    def on_planned(self, study, records):
         pass
 
-    def doing(self, text):
+    def on_status(self, text):
         pass
 
-    def recorded(self, records):
+    def on_records(self, records):
         if records[0].study == self.study:
             raise KeyboardInterrupt
 
@@ -83,14 +83,14 @@ def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
 
 
 def emulated(*names: str, **options) -> list[Record]:
-    arguments = {"ends": None, "cpus": (0,), "cache": None, "code": check_groups.Code(), "finished": lambda *_: False}
-    return list(check_groups.Items(True, **(arguments | {"watch": lambda _: None} | options)).measure(names))
+    arguments = {"ends": None, "cpus": (0,), "cache": None, "code": gpu_check_plan.Code(), "is_finished": lambda *_: False}
+    return list(gpu_check_plan.CheckGroups(True, **(arguments | {"on_status": lambda _: None} | options)).measure(names))
 
 
 def test_a_worker_that_dies_costs_its_part_alone(tmp_path, monkeypatch):
     started = []
 
-    class Remembered(check_groups.WorkerProcess):
+    class Remembered(gpu_check_plan.WorkerProcess):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             started.append(self)
@@ -99,8 +99,8 @@ def test_a_worker_that_dies_costs_its_part_alone(tmp_path, monkeypatch):
         if "latency-C4" in text:
             started[-1].kill()
 
-    monkeypatch.setattr(check_groups, "WorkerProcess", Remembered)
-    found = {record.case: record for record in emulated("sends", cache=tmp_path, watch=kill)}
+    monkeypatch.setattr(gpu_check_plan, "WorkerProcess", Remembered)
+    found = {record.case: record for record in emulated("sends", cache=tmp_path, on_status=kill)}
     died = found.pop("latency-C4")
     assert (died.status, died.kind) == ("failed", "crash")
     assert len(found) == 5 and {record.status for record in found.values()} == {"ok"}
@@ -129,7 +129,7 @@ class Slow:
             return {"status": "ok", "parts": [{"key": f"part-{number}", "parameters": {}} for number in range(4)]}
         Slow.now += min(timeout, 10.0)
         if timeout < 10.0:
-            raise check_groups.WorkerFailed("timeout", "killed")
+            raise gpu_check_plan.WorkerFailed("timeout", "killed")
         return {"status": "ok", "measurements": []}
 
     def close(self):
@@ -139,13 +139,13 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch):
     Slow.now, Slow.started = 0.0, []
-    monkeypatch.setattr(check_groups, "WorkerProcess", Slow)
-    monkeypatch.setattr(check_groups.time, "monotonic", lambda: Slow.now)
+    monkeypatch.setattr(gpu_check_plan, "WorkerProcess", Slow)
+    monkeypatch.setattr(gpu_check_plan.time, "monotonic", lambda: Slow.now)
     return Slow
 
 
 def limited(names: list[str], ends: float | None) -> list[tuple[str, str, str | None]]:
-    measured = check_groups.Items(False, ends, (0,), None, check_groups.Code(), lambda *_: False, lambda _: None)  # type: ignore[arg-type]
+    measured = gpu_check_plan.CheckGroups(False, ends, (0,), None, gpu_check_plan.Code())  # type: ignore[arg-type]
     return [(record.study, record.case, record.kind or record.status) for record in measured.measure(names)]
 
 
@@ -162,7 +162,7 @@ def test_an_item_ends_within_its_budget_and_what_it_does_not_reach_says_so(slow,
 def test_nothing_outlives_the_end_of_the_whole_check(slow):
     found = limited(["sends", "exchange", "products"], 22.0)
     assert [result for _, _, result in found] == ["ok", "timeout", "skipped", "skipped", "skipped", "skipped"]
-    assert {case for study, case, _ in found if study in ("gpu_exchange", "gpu_products")} == {check_groups.LIST}
+    assert {case for study, case, _ in found if study in ("gpu_exchange", "gpu_products")} == {gpu_check_plan.LIST}
     assert slow.now == 22.0
 
 
@@ -182,7 +182,7 @@ def test_the_grid_leaves_the_time_that_the_probes_are_predicted_to_take(tmp_path
 
 
 def test_an_item_that_cannot_begin_is_one_record(tmp_path):
-    measured = check_groups.Items(False, None, (0,), tmp_path, check_groups.Code(), lambda *_: False, lambda _: None)
+    measured = gpu_check_plan.CheckGroups(False, None, (0,), tmp_path, gpu_check_plan.Code())
     asked = measured.measure(["sends"])
     pytest.importorskip("torch")
     if __import__("torch").cuda.is_available():

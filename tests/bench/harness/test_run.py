@@ -20,7 +20,6 @@ from bench.harness import plan, session, study
 from bench.harness import standalone as alone
 from bench.harness.session import NothingToResume
 from bench.machine.lock import DeviceBusy, device_lock
-from bench.processes import turns
 from lstm_bench.views import run_summary
 from results import store
 from results.record import HOST_PEAK, Record
@@ -60,7 +59,7 @@ def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collecto
 
 
 def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time_afresh(tmp_path, collector, monkeypatch):
-    often = dataclasses.replace(study.get("memory"), times=lambda case: 3)
+    often = dataclasses.replace(study.get("memory"), repetitions=lambda case: 3)
     monkeypatch.setattr("bench.studies.memory.STUDY", often)
     chosen = dataclasses.replace(smoke("numpy"), studies=("memory",))
     path, footer = session.start(chosen, tmp_path, collector)
@@ -98,7 +97,7 @@ def test_every_worker_says_what_memory_it_held_at_most(tmp_path, collector):
 
 
 def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):
-    monkeypatch.setattr(turns, "PREPARE_SECONDS", 5.0)
+    monkeypatch.setattr(rounds, "PREPARE_SECONDS", 5.0)
     path, footer = session.start(
         smoke("numpy", "segfaulting", "raising", "hanging", where=["phase=forward"]), tmp_path, collector
     )
@@ -163,8 +162,8 @@ def _every_record(path: Path):
 
 def test_ctrl_c_leaves_a_valid_run_that_resume_finishes(tmp_path, collector):
     class Impatient(type(collector)):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             if len(self.records) == 3:
                 raise KeyboardInterrupt
 
@@ -185,7 +184,7 @@ def test_nothing_to_resume_is_said(tmp_path, collector):
 
 def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypatch):
     class Impatient(type(collector)):
-        def recorded(self, records):
+        def on_records(self, records):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

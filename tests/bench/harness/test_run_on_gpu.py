@@ -12,7 +12,7 @@ import impls
 from bench import costs
 from bench.harness import forecast, plan, session, study
 from bench.harness.case import Case
-from bench.processes import turns
+from bench.processes import rounds
 from bench.processes.process import WorkerProcess
 from bench.worker import prepare
 from impls import LSTMSpec
@@ -35,13 +35,13 @@ def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None)
 @pytest.fixture
 def timed_together(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    measure = turns.measure
+    measure = rounds.measure
 
     def noted(workers: dict[str, WorkerProcess], *arguments, **more):
         found.append(tuple(sorted(workers)))
         return measure(workers, *arguments, **more)
 
-    monkeypatch.setattr(turns, "measure", noted)
+    monkeypatch.setattr(rounds, "measure", noted)
     return found
 
 

@@ -14,7 +14,8 @@ from bench.harness import plan
 from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import conditions
-from bench.processes import turns
+from bench.processes import rounds
+from bench.processes.response import WorkerResponse
 from bench.regression import comparison
 from impls import LSTMSpec
 from lstm_bench.commands import compare
@@ -76,13 +77,13 @@ def test_the_same_work_is_not(tmp_path):
 def asked(monkeypatch) -> list[list[str]]:
     """The sides of each measurement, in order, measured briefly."""
     found: list[list[str]] = []
-    measure = turns.measure
+    measure = rounds.measure
 
     def noted(workers, *arguments, **more):
         found.append(list(workers))
         return measure(workers, *arguments, **more)
 
-    monkeypatch.setattr(turns, "measure", noted)
+    monkeypatch.setattr(rounds, "measure", noted)
     monkeypatch.setitem(comparison.PACES, "gpu", Pace(2, 0.0, 0.01))
     return found
 
@@ -130,11 +131,9 @@ def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch
 
 
 def test_code_that_ignores_the_launch_mode_measured_something_else():
-    reply = {"status": "ok", "provenance": {"ran": "cudnn"}}
+    response = WorkerResponse("ok", provenance={"ran": "cudnn"})
     graph, eager = CASE.to_dict(), replace(CASE, launch="eager").to_dict()
-    assert turns._as_launched(reply, eager) == reply
-    assert turns._as_launched({**reply, "provenance": {"ran": "graph of cudnn"}}, graph)["status"] == "ok"
-    refused = turns._as_launched(reply, graph)
-    assert refused["status"] == "skipped" and refused["reason"].startswith(
-        "unsupported: the code of this revision knows no launch="
-    )
+    assert rounds._as_launched(response, eager) == response
+    assert rounds._as_launched(replace(response, provenance={"ran": "graph of cudnn"}), graph).status == "ok"
+    refused = rounds._as_launched(response, graph)
+    assert refused.status == "skipped" and refused.reason.startswith("unsupported: the code of this revision knows no launch=")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.gpu_check.groups import GROUPS, CheckGroup
-from bench.harness import check_groups, plan, session, study
+from bench.harness import gpu_check, plan, session, study
 from bench.machine import system
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess
@@ -112,7 +112,7 @@ def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
     pytest.importorskip("torch")
     monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_item"))
     monkeypatch.setitem(GROUPS, "faulty", CheckGroup("does a kernel fail?", 1, "modelled", 60, "faulty"))
-    measured = check_groups.Items(True, None, (0,), folder, Code(), lambda *_: False, lambda _: None).measure(["faulty"])
+    measured = gpu_check.CheckGroups(True, None, (0,), folder, Code()).measure(["faulty"])
     return {record.case: record for record in measured}
 
 
@@ -169,7 +169,7 @@ def test_the_worker_kept_for_a_study_is_replaced_too(misbehaving, fault, tmp_pat
         assert made._process.poll() is not None, "nobody can ask it again by mistake"
     finally:
         made.close()
-    assert study.get("memory").alone is not None
+    assert study.get("memory").measure is not None
 
 
 def test_the_context_is_asked_only_where_the_process_has_one(fake_driver):

@@ -143,7 +143,7 @@ def test_on_a_gpu_energy_is_replicated_and_graphs_are_asked() -> None:
     energy = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy"]
     for model in ("attention", "lstm"):
         assert len({case.steps for case in energy if case.factor("model") == model}) == 3
-    assert {decode.STUDY.times_alone(case) for case in energy} == {3} and all(map(decode.STUDY.measures_alone, energy))
+    assert {decode.STUDY.repetitions_of(case) for case in energy} == {3} and all(map(decode.STUDY.is_standalone, energy))
     assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
     assert {case.launch for case in energy} == {"graph"}
     timed = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "time"]

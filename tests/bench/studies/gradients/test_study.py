@@ -16,9 +16,9 @@ from results import store
 class Silent:
     """A listener that hears nothing."""
 
-    def expect(self, study: str, records: int) -> None: ...
-    def doing(self, text: str) -> None: ...
-    def recorded(self, records: object) -> None: ...
+    def on_planned(self, study: str, records: int) -> None: ...
+    def on_status(self, text: str) -> None: ...
+    def on_records(self, records: object) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_a_run_measures_by_reference_and_stores_the_rules_it_is_judged_by(tmp_pa
     (record,) = [record for record in run.records if record.study == "gradients"]
     assert footer.complete and record.status == "ok" and record.backend == study.REFERENCE, record.reason
     assert record.parameters["init"] == "pytorch" and len(record.measurements[0].samples) == 3
-    assert [claim.name for claim in run.header.claims] == [claim.name for claim in study.get("gradients").verdicts]
+    assert [claim.name for claim in run.header.claims] == [claim.name for claim in study.get("gradients").claims]
     assert not [each for each in run.records if each.study == "ceilings"]  # nothing is timed that they would be held against
 
 
@@ -45,7 +45,7 @@ def test_quick_stays_as_long_as_it_was_and_the_study_alone_runs_at_cpu_scale():
 
 
 def test_only_gradients_of_inputs_are_asked_of_backends():
-    tasks = list(plan.make("gradients", ["torch", "numpy"]).alone())
+    tasks = list(plan.make("gradients", ["torch", "numpy"]).standalone())
     asked = {(str(task.case.factor("probe")), task.backends) for task in tasks}
     assert asked == {
         ("attenuation", ("reference",)), ("carousel", ("reference",)), ("lyapunov", ("reference",)),

@@ -79,7 +79,7 @@ def test_the_study_asks_for_what_can_be_run_at_every_scale():
 
 
 def test_it_is_measured_once_for_all_backends():
-    tasks_of_plan = list(plan.make("horizon", ["torch", "numpy"]).alone())
+    tasks_of_plan = list(plan.make("horizon", ["torch", "numpy"]).standalone())
     assert {task.backends for task in tasks_of_plan} == {(study.REFERENCE,)}
 
 

@@ -139,7 +139,7 @@ def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
     asked = plan.make("quality", [], ["source=text", "cell=lstm_stack"], scale="cpu", corpus=quality_sources.corpus_name(path))
 
     class Impatient(type(collector)):
-        def expect(self, study: str, records: int) -> None:
+        def on_planned(self, study: str, records: int) -> None:
             raise KeyboardInterrupt
 
     writer_root = tmp_path / "runs"

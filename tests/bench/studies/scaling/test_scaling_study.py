@@ -20,18 +20,18 @@ def test_every_rule_names_a_quantity_that_exists():
 
 
 def test_every_rule_has_a_bound_that_an_interval_can_miss():
-    tests = [test for name in study.names() for claim in study.get(name).verdicts for test in claim.tests]
+    tests = [test for name in study.names() for claim in study.get(name).claims for test in claim.tests]
     assert tests and all(test.low > -INFINITE or test.high < INFINITE for test in tests)
 
 
 def test_times_are_taken_in_turns_and_memory_alone():
     chosen = plan.make("scaling", ["torch"], scale="cpu")
     turns = {task.case.factor("sweep") for task in chosen.replicate(0)}
-    alone = {(task.case.factor("sweep"), task.backends) for task in chosen.alone()}
+    alone = {(task.case.factor("sweep"), task.backends) for task in chosen.standalone()}
     assert turns == {"tokens", "single", "sizes"}
     assert alone == {("memory", ("torch",)), ("newton", ("reference",)), ("matched", ("torch",))}
     numbers = {
-        sweep: {task.replicate for task in chosen.alone() if task.case.factor("sweep") == sweep}
+        sweep: {task.replicate for task in chosen.standalone() if task.case.factor("sweep") == sweep}
         for sweep in ("memory", "newton")
     }
     assert numbers == {"memory": {0, 1}, "newton": {0}}  # seeds are the replicates of Newton's method
