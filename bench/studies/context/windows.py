@@ -14,11 +14,9 @@ from torch.nn import functional
 from bench.harness.case import Case
 from bench.studies.gradients import cells, inits
 from bench.studies.quality import losses as quality_losses
-from bench.studies.quality import model as quality_model
 from bench.studies.quality import sources
-from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import HiddenMarkov, Source
-from bench.studies.quality.training import losses, parts
+from bench.studies.quality.training import LanguageModel, losses, parts, precision_notes
 from results.record import Measurement
 
 # The learnable lag of a language model: one of two tokens, then distractors, then to say which it was.
@@ -40,7 +38,7 @@ def measure_recall(case: Case) -> Iterator[Measurement]:
         if len(tried) >= LEAST_LAGS and not any(learnt[-seeds:]):
             break
         lag *= 2
-    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=quality_model.notes(case.spec))
+    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=precision_notes(case.spec))
     yield Measurement("learnt", "1", tuple(learnt), (seeds,) * len(tried))
 
 
@@ -102,7 +100,7 @@ def measure_windows(case: Case) -> Iterator[Measurement]:
     given = contexts(case.steps)
     found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
     loss = cells.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
-    yield replace(loss, notes=(*loss.notes, *quality_model.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *precision_notes(case.spec)))
     yield quality_losses.of_source(source)
     yield Measurement("context", "token", tuple(map(float, given)))
     yield cells.measurement("context_loss", "nat", [each.mean(1) for each in found])

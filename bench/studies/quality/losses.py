@@ -13,9 +13,9 @@ from bench.costs import flops_per_token
 from bench.harness.case import Case, InvalidCase
 from bench.harness.study import get_paths
 from bench.studies.gradients import cells
-from bench.studies.quality import model, sources
+from bench.studies.quality import sources
 from bench.studies.quality.sources import Source
-from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training
+from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training, precision_notes
 from results.record import Measurement
 
 SEPARATOR = "/"  # between the learning rates of a case: 0.003/0.01
@@ -37,7 +37,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         each.run(kept(case, each))
     found = [each.losses(int(case.factor("judged"))) for each in trained]
     loss = cells.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
-    yield replace(loss, notes=(*loss.notes, *model.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *precision_notes(case.spec)))
     yield of_source(source)
     yield from trials
     yield from learning_curves(case, source, trained)

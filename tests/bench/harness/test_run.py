@@ -20,6 +20,7 @@ from bench.harness import plan, session, study
 from bench.harness import standalone as alone
 from bench.harness.session import NothingToResume
 from bench.machine.lock import DeviceBusy, device_lock
+from bench.processes import rounds
 from lstm_bench.views import run_summary
 from results import store
 from results.record import HOST_PEAK, Record

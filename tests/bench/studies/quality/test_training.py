@@ -11,9 +11,8 @@ import torch
 
 from bench.harness.case import InvalidCase
 from bench.studies.quality import training
-from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import HiddenMarkov
-from bench.studies.quality.training import Diverged, Settings, Training
+from bench.studies.quality.training import Diverged, LanguageModel, Settings, Training
 from impls import LSTMSpec
 from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec, TransformerSpec
 
