@@ -56,11 +56,11 @@ def _allowed_today(record: Record) -> bool:
     if said is None:
         return False
     case = Case.from_dict(record.parameters)
-    oracle = agreement.reference(case, "float64")
-    if (array := said["array"]) not in oracle:
+    exact = agreement.reference(case, "float64")
+    if (array := said["array"]) not in exact:
         return False
-    naive = agreement.naive_errors(case, oracle)[array]
-    return float(said["error"]) <= agreement.bound(oracle[array], naive, "float32", agreement.depth(case, array))
+    naive = agreement.naive_errors(case, exact)[array]
+    return float(said["error"]) <= agreement.bound(exact[array], naive, "float32", agreement.depth(case, array))
 
 
 def of_folder(folder: Path) -> dict[str, dict[Task, Reason]]:

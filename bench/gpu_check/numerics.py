@@ -24,7 +24,7 @@ from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
 from impls.specs.recurrent import require_recurrent
 from results.record import Measurement
 
-# Every shipped configuration on this GPU against the float64 oracle: ragged lengths, initial states, every gradient,
+# Every shipped configuration on this GPU against the float64 reference: ragged lengths, initial states, every gradient,
 # both directions at once; and every cut of the streaming step, several tokens a launch.
 
 STEPS, BATCH = 5, 3

@@ -13,7 +13,7 @@ from bench.gpu_check.device import DeviceContext
 from bench.gpu_check.groups import Check, CheckResult, Implementation, assumption
 from bench.harness.case import Case
 from bench.worker.prepare import Skip
-from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample
+from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample, interleaved
 from impls import LSTMSpec
 from impls.cuda import microbenchmarks
 from impls.cuda.runtime import driver
@@ -203,15 +203,12 @@ def measure_variant(context: DeviceContext, key: str) -> CheckResult:
 
 
 def _interleaved(context: DeviceContext, calls: Calls) -> dict[str, tuple[float, ...]]:
-    """Seconds a call, the contenders taking turns sample by sample."""
+    """Seconds a call of each, sampled in rounds."""
     make = WallClock if context.emulated else CudaEventClock
-    clocks = {name: make(call, lambda: None) for name, call in calls.items()}  # type: ignore[arg-type]
-    repeats = {name: 1 if context.emulated else calls_per_sample(clock) for name, clock in clocks.items()}
-    samples: dict[str, list[float]] = {name: [] for name in clocks}
-    for _ in range(1 if context.emulated else SAMPLES):
-        for name, clock in clocks.items():
-            samples[name].append(clock.sample(repeats[name]))
-    return {name: tuple(values) for name, values in samples.items()}
+    clocks = [make(call, lambda: None) for call in calls.values()]  # type: ignore[arg-type]
+    repeats = [1 if context.emulated else calls_per_sample(clock) for clock in clocks]
+    samples = interleaved(clocks, repeats, 1 if context.emulated else SAMPLES)
+    return {name: tuple(values) for name, values in zip(calls, samples, strict=True)}
 
 
 def _case(context: DeviceContext, hidden: int, batch: int, phase: str, layers: int = 1) -> Case:

@@ -15,7 +15,7 @@ from impls.batch import Draw, check_batch, keyed
 from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
 
-# One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its shrunken twin.
+# One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its reduced case.
 
 PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)

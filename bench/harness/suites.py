@@ -17,9 +17,13 @@ LEAST_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`rounds` turns a backend of `turn_seconds` each, after `warm_seconds` busy.
+    """How long a timed case takes.
 
-    busy_seconds: after which all backends together have had their turns, but no fewer than `LEAST_ROUNDS` each.
+    Attributes:
+        rounds: at most so many, in each of which every backend is sampled once.
+        turn_seconds: that a backend is sampled for in a round.
+        warm_seconds: of warm-up before, at least.
+        busy_seconds: after which no further round begins, once there were `LEAST_ROUNDS`.
     """
 
     rounds: int

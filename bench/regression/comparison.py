@@ -125,8 +125,7 @@ class Pairs:
             timed = [question for question in questions if not study.get(question.study).is_standalone(question.case)]
             for question in questions:
                 if question not in timed:
-                    records = {side: self._standalone(question, side, number, folders[side]) for side in order}
-                    self._append(question, number, records)
+                    self._append(question, number, self._standalone_pair(question, number, order, folders))
             frameworks = {impls.framework(question.backend(side)) for question in timed for side in SIDES}
             if self.plan.device == "cpu" or len(frameworks) == 1:
                 self._together(timed, number, order, folders)
@@ -172,6 +171,11 @@ class Pairs:
         outcome = rounds.measure_case(seats, question.case, ask)
         self.busy_seconds += sum(response.busy_seconds for response in outcome.responses.values())
         return {side: _record(question, side, number, outcome.responses[side], outcome.observed(side)) for side in worker_pools}
+
+    def _standalone_pair(
+        self, question: PairedCase, number: int, order: Sequence[Side], folders: Mapping[Side, Path]
+    ) -> dict[Side, Record]:
+        return {side: self._standalone(question, side, number, folders[side]) for side in order}
 
     def _standalone(self, question: PairedCase, side: Side, number: int, cache: Path) -> Record:
         started, clock = time.time(), time.monotonic()

@@ -66,7 +66,7 @@ class Worker:
 
     def admit(self, case: dict[str, Any]) -> dict[str, Any]:
         """Import the backend and ask whether it supports the case; nothing is loaded or computed."""
-        prepare.admit(Case.from_dict(case), self.backend, check_answers=False)
+        prepare.validate_backend(Case.from_dict(case), self.backend, check_answers=False)
         return {}
 
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Worker:
         in_full = check_answers and prepare.validated_in_full(opened)
         reduced = opened.reduced_for_validation().key
         by_reduced_case = check_answers and not in_full and reduced not in self.validated
-        prepare.admit(opened, self.backend, by_reduced_case)
+        prepare.validate_backend(opened, self.backend, by_reduced_case)
         if by_reduced_case:
             self.validated.add(reduced)
         self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
@@ -126,7 +126,9 @@ class Worker:
         if self.backend == study.REFERENCE:
             prepare.require_device(opened.spec.device)
         else:
-            prepare.admit(opened, self.backend, not (chosen.needs_fresh_worker and prepare.validated_in_full(opened)))
+            prepare.validate_backend(
+                opened, self.backend, not (chosen.needs_fresh_worker and prepare.validated_in_full(opened))
+            )
         measured = [asdict(item) for item in chosen.measure(self.backend, opened)]
         code.require_own_modules()
         return {"measurements": measured}

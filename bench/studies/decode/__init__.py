@@ -2,7 +2,7 @@
 
 All models have as many parameters as the Transformer with a head of keys and values for each of queries (on a GPU that one is
 matched to an LSTM of an aligned width). A step is timed with its cache full (see `bench.worker.prepare.load`), and the ring
-then turns: the context stays what the case says.
+of the cache moves on: the context stays what the case says.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the twin whose
-    answer is checked, 32 ns a value on a CPU; an eager cache is filled; then its turns.
+    """Seconds of one case on one backend: its weights are drawn for itself and, in the first replicate, for the reduced
+    case whose answer is checked, 32 ns a value on a CPU; an eager cache is filled; then its rounds.
 
     The draw is of two cores of an AMD EPYC; compiling is estimated. CUDA: see `bench.costs`; what is measured alone has a
     worker for itself, and the count of streams a search of about 6 s, estimated.

@@ -44,7 +44,7 @@ def forecast(case: Case) -> float | None:
 
 
 STUDY = Study(
-    question="Is our kernel faster than every peer, at every size and dtype, forward and in training?",
+    question="Is our kernel faster than every baseline, at every size and dtype, forward and in training?",
     claim="Cluster-persistent kernels beat cuDNN, FlashRNN, JAX and torch.compile at every point of the grid.",
     cases={"grid": tuple(_cases()), "emulated": tuple(_emulated())},
     forecast=forecast,

@@ -1,4 +1,4 @@
-"""How a gradient fades with length, by cell, initialisation and size; and what of it the cell path carries."""
+"""How a gradient decays with length, by cell, initialisation and size; and what of it the cell path carries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from results.record import Measurement
 RNN_INITS = ("pytorch", "orthogonal", "gaussian:0.5", "gaussian:1", "gaussian:1.5", "irnn")
 LSTM_INITS = ("pytorch", "forget:0", "forget:1", "forget:2", "forget:3", "forget:5", "chrono:784")
 FRAMEWORKS = ("keras", "flax", "tensorflow1", "jozefowicz")
-ORACLE = "numpy"
+EXACT = "numpy"
 LEADING = 32  # exponents of a wide network: the whole spectrum costs O(H³) a step
 TRAINED = ((RNNSpec, "pytorch"), (LSTMSpec, "pytorch"), (LSTMSpec, "forget:3"))
 ROUNDED = ((RNNSpec, "pytorch"), (LSTMSpec, "pytorch"), (LSTMSpec, "forget:1"))
@@ -36,7 +36,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 
     probe = str(case.factor("probe"))
     if probe == "inputs" and (backend != REFERENCE or _compares_networks(case)):
-        yield from segments.measure(ORACLE if backend == REFERENCE else backend, case)
+        yield from segments.measure(EXACT if backend == REFERENCE else backend, case)
     else:
         alone = {
             "attenuation": attenuation.measure_attenuation, "inputs": attenuation.measure_attenuation,
@@ -69,7 +69,7 @@ def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def _compares_networks(case: Case) -> bool:
-    """Stacked and bidirectional ones, by the oracle's backward pass in double precision; otherwise backends are compared."""
+    """Stacked and bidirectional ones, by the reference's backward pass in float64; otherwise backends are compared."""
     return case.spec.dtype == "float64"
 
 
@@ -303,7 +303,7 @@ CLAIMS += (
 )  # fmt: skip
 CASES: dict[Scale, tuple[Case, ...]] = {"smoke": tuple(_smoke()), "quick": (), "cpu": tuple(_cpu()), "gpu": tuple(_gpu())}
 STUDY = Study(
-    question="How does the gradient of a loss fade with the lag back from it, and what of it does the cell path carry?",
+    question="How does the gradient of a loss decay with the lag back from it, and what of it does the cell path carry?",
     claim="A vanilla RNN's gradient fades exponentially within ten steps; an LSTM's cell passes it on unchanged.",
     cases=CASES,
     measure=measure,

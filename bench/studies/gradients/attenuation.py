@@ -45,7 +45,7 @@ def largest(path: Path, grads: State) -> Tensor:
     found = []
     for t in reversed(range(path.steps)):
         found.append(torch.stack([part.abs().amax((-2, -1)) for part in grads]).amax(0))
-        grads = path.pull(t, grads)[2]
+        grads = path.vjp(t, grads)[2]
     return torch.stack(found)
 
 
@@ -55,6 +55,7 @@ def largest(path: Path, grads: State) -> Tensor:
 # scales are added up, so that nothing underflows at any lag. Sizes are kept as the mean of ln‖·‖ over a seed's sequences:
 # gradients are close to log-normal, and a mean of norms would be that of their tail.
 
+UNITS = {"cell_cosine": "1"}  # of the other curves: nat
 TRUNCATIONS = 10  # lags at which the truncated gradient is compared with the full one, evenly in the logarithm
 
 
@@ -73,7 +74,7 @@ def measure_attenuation(case: Case) -> Iterator[Measurement]:
     yield cells.lags_measured(lags)
     yield cells.measurement("log_gradient", "nat", full, lags)
     for name, values in found.items():
-        yield cells.measurement(name, "1" if name.endswith("cosine") else "nat", inits.by_seed(values), lags)
+        yield cells.measurement(name, UNITS.get(name, "nat"), inits.by_seed(values), lags)
     cut = truncations(case.steps)
     yield Measurement("truncation", "step", tuple(map(float, cut)))
     yield cells.measurement("truncated_cosine", "1", inits.by_seed(truncated_cosine(path, cotangent, cut)), cut)
@@ -94,7 +95,7 @@ def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
         if isinstance(path, LSTMPath):
             total = path.total_cell(t, grads)
             cell = cell or Scaled((total * torch.exp(log)[..., None],))
-        dx, dh, before = path.pull(t, grads)
+        dx, dh, before = path.vjp(t, grads)
         if lag in kept:
             keep("log_gradient", log)
             keep("log_input", log + _log_norm(dx @ path.weights.w_x.transpose(1, 2)))
@@ -135,7 +136,7 @@ def truncated_cosine(path: Path, cotangent: State, cut: list[int]) -> Tensor:
     grads = cotangent
     for lag in range(path.steps):
         t = path.steps - 1 - lag
-        _, dh, grads = path.pull(t, grads)
+        _, dh, grads = path.vjp(t, grads)
         total = total + path.hidden[t].transpose(1, 2) @ dh
         if lag + 1 in cut:
             sums[lag + 1] = total.flatten(1)
@@ -187,4 +188,4 @@ def _jvp_of_block(path: Path, t: int, tangents: Tensor, parts: int) -> Tensor:
     split: State = tangents.chunk(parts, -1)
     if parts < path.parts:  # the mistake: nothing comes in from c, and what goes out to it is dropped
         split = (*split, torch.zeros_like(split[0]))
-    return torch.cat(path.push(t, split)[:parts], -1)
+    return torch.cat(path.jvp(t, split)[:parts], -1)

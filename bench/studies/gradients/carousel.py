@@ -119,7 +119,7 @@ def hop_shares(path: LSTMPath, cotangent: State, lags: list[int]) -> dict[int, T
                 full = total[0].real  # α = 1
                 shares = (orders * full).sum(-1) / full.square().sum(-1)
                 found[lag] = shares[: lag + 1].mean(-1)
-            _, _, (h, c) = path.pull(t, (h, c))
+            _, _, (h, c) = path.vjp(t, (h, c))
             h = h * alpha
             # Renormalised for all α alike, so that the shares stay what they are.
             size = torch.linalg.vector_norm(torch.stack((h, c)), dim=(0, 1, 4))[None, :, :, None]

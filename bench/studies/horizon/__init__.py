@@ -1,4 +1,4 @@
-"""How long a lag each cell can learn to bridge, by initialisation and task, and whether its gradient's horizon foretells it."""
+"""How long a lag each cell can learn to bridge, by initialisation and task, and whether its decay length predicts it."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ CASES: dict[Scale, tuple[Case, ...]] = {
     "gpu": tuple(_cases(64, 20, "cuda")),
 }
 STUDY = Study(
-    question="How long a lag can a network learn to bridge, and does its gradient before training foretell it?",
+    question="How long a lag can a network learn to bridge, and does its gradient before training predict it?",
     claim="A vanilla RNN learns to bridge ten steps, an LSTM hundreds.",
     cases=CASES,
     measure=measure,

@@ -46,7 +46,7 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def drawn(random: np.random.Generator, of: np.ndarray, steps: int, count: int) -> np.ndarray:
+def sample_windows(random: np.random.Generator, of: np.ndarray, steps: int, count: int) -> np.ndarray:
     """Windows [steps, count] from anywhere in a long array of tokens."""
     starts = random.integers(0, len(of) - steps + 1, count)
     return of[starts + np.arange(steps)[:, None]].astype(np.int64)
@@ -189,10 +189,10 @@ class Text:
         self._train, self._held_out = tokens[~out], tokens[out]
 
     def windows(self, random: np.random.Generator, steps: int, count: int) -> np.ndarray:
-        return drawn(random, self._train, steps, count)
+        return sample_windows(random, self._train, steps, count)
 
     def held_out(self, random: np.random.Generator, steps: int, count: int) -> np.ndarray:
-        return drawn(random, self._held_out, steps, count)
+        return sample_windows(random, self._held_out, steps, count)
 
     def optimum(self, windows: np.ndarray) -> None:
         return None

@@ -43,7 +43,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
         yield from memory.measure_energy(prepare.load(case, backend))
 
 
-# An LSTM that costs what a Transformer costs, by each of the three contracts, and both timed in turns in one worker. What a
+# An LSTM that costs what a Transformer costs, by each of the three contracts, and both timed in rounds in one worker. What a
 # match by time is depends on the machine, so it is made where the case is measured and stands in the record. On a GPU the
 # LSTM runs on our own kernels, in the Transformer's process: both are PyTorch's.
 
@@ -53,7 +53,7 @@ MATCHED_SAMPLES = 21
 def measure_matched(backend: str, case: Case) -> Iterator[Measurement]:
     """The case is the Transformer's; its factor `matched` says by what. Of the LSTM that is matched to it:
 
-    matched_time, its_time           seconds a call of the LSTM and of the Transformer, samples in turns
+    matched_time, its_time           seconds a call of the LSTM and of the Transformer, samples in rounds
     matched_size                     the LSTM's width; noted is the backend that ran it
     matched_parameters, matched_flops, matched_seconds    the LSTM's over the Transformer's; one of them is the match
 
@@ -62,13 +62,13 @@ def measure_matched(backend: str, case: Case) -> Iterator[Measurement]:
     """
     its_backend = lstm_backend(backend, case)
     if its_backend != backend:
-        prepare.admit(replace(case, spec=_lstm(case.spec)), its_backend)
+        prepare.validate_backend(replace(case, spec=_lstm(case.spec)), its_backend)
     try:
         found = match_lstm(backend, case)
     except matching.Unmatched as error:
         raise prepare.Skip(str(error)) from error
     lstm = replace(case, spec=found.spec)
-    own, its = matching.in_turns([prepare.prepare(lstm, its_backend), prepare.prepare(case, backend)], MATCHED_SAMPLES)
+    own, its = matching.interleaved_times([prepare.prepare(lstm, its_backend), prepare.prepare(case, backend)], MATCHED_SAMPLES)
     yield Measurement("matched_time", "s", tuple(own))
     yield Measurement("its_time", "s", tuple(its))
     yield Measurement("matched_size", "1", (float(found.spec.hidden_size),), notes=(f"LSTM by {its_backend}",))

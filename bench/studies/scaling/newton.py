@@ -46,7 +46,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         started = time.perf_counter()
         solution = solve(weights, x[:, 0])
         solved = time.perf_counter()
-        sequential = steps_in_turn(weights, x[:, 0])
+        sequential = sequential_states(weights, x[:, 0])
         done = time.perf_counter()
         path = cells.run(case.spec, init, [own], x[:, None])
         values = {
@@ -84,7 +84,7 @@ def solve(weights: Weights, x: Tensor, tolerance: float = TOLERANCE, most: int =
     return Solution(states, most, residual, False)
 
 
-def steps_in_turn(weights: Weights, x: Tensor) -> Tensor:
+def sequential_states(weights: Weights, x: Tensor) -> Tensor:
     """The same states one after the other, [T, 2H]."""
     inputs = (x @ weights.w_x[0]) + weights.b_x[0] + weights.b_h[0]
     state = torch.zeros(1, 2 * weights.hidden, dtype=x.dtype)

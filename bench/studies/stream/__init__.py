@@ -61,7 +61,7 @@ def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def forecast(case: Case) -> float:
-    """Seconds of one case: calls by the overhead of one, tokens by that of a layer, both twice, for the twin in float64.
+    """Seconds of one case: calls by the overhead of one, tokens by that of a layer, both twice, for the counterpart in float64.
 
     CPU: rounded from runs on two cores of an AMD EPYC. CUDA: the start is an H100's (see `bench.costs`), calls and tokens
     are estimated: no GPU has run it, and there are no costs of 32 and 64 bits.
@@ -76,10 +76,11 @@ def forecast(case: Case) -> float:
 
 
 LOOKS = 10  # evenly over the stream
+UNITS = {"state_error": "1", "state_size": "1", "resident": "B", "device_used": "B"}
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """Streams the case's factor `tokens` through it and through its float64 twin, in step, and looks ten times.
+    """Streams the case's factor `tokens` through it and through its float64 counterpart, in step, and looks ten times.
 
     Factor `piece` says how many tokens a call takes: 1 for phase `step`.
 
@@ -89,25 +90,25 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     device_used    bytes in use on the whole device, on CUDA only
     """
     own = prepare.load(case, backend)
-    twin = prepare.load(replace(case, spec=replace(case.spec, dtype="float64")), backend)
+    exact = prepare.load(replace(case, spec=replace(case.spec, dtype="float64")), backend)
     tokens, piece = int(case.factor("tokens")), int(case.factor("piece"))
     if tokens % (LOOKS * piece):
         raise ValueError(f"tokens must be a multiple of {LOOKS} looks of whole pieces of {piece} tokens; got {tokens}")
-    streams = [(prepared, _call(prepared, piece)) for prepared in (own, twin)]
+    streams = [(prepared, _call(prepared, piece)) for prepared in (own, exact)]
     found: dict[str, list[float]] = {}
     for look in range(1, LOOKS + 1):
         for prepared, call in streams:
             for _ in range(tokens // LOOKS // piece):
                 call()
             prepared.wait()
-        state, right = _state(own), _state(twin)
+        state, right = _state(own), _state(exact)
         if not np.isfinite(state).all():
             raise prepare.Rejected(f"{backend}: the state is no number after {look * tokens // LOOKS} tokens")
         looked = {"state_error": np.abs(state - right).max() / np.abs(right).max(), "state_size": np.abs(state).max()}
         for name, value in (looked | _bytes_used(case)).items():
             found.setdefault(name, []).append(float(value))
     for name, values in found.items():
-        yield Measurement(name, "1" if name.startswith("state") else "B", tuple(values))
+        yield Measurement(name, UNITS[name], tuple(values))
 
 
 def _call(prepared: prepare.Prepared, piece: int) -> Callable[[], None]:

@@ -194,7 +194,7 @@ def test_nothing_leaks_from_later_steps_through_the_oracle_unless_a_direction_ru
 def test_many_tangents_at_once_are_each_of_them(kind):
     path, _ = inits.path(case(kind(3, 5, dtype="float64"), 7))
     many = tuple(torch.randn(2, 4, 2, 2, 5, dtype=torch.float64) for _ in range(path.parts))
-    for found, alone in ((path.push(3, many), path.push), (path.pull(3, many)[2], lambda t, each: path.pull(t, each)[2])):
+    for found, alone in ((path.jvp(3, many), path.jvp), (path.vjp(3, many)[2], lambda t, each: path.vjp(t, each)[2])):
         for i, j in ((0, 0), (1, 3)):
             wanted = alone(3, tuple(part[i, j] for part in many))
             for part, each in zip(found, wanted, strict=True):

@@ -58,7 +58,7 @@ def test_a_backend_without_gradients_is_refused_with_its_reason():
     case = next(case for case in study.get("gradients").cases["cpu"] if case.factor("probe") == "inputs")
     pytest.importorskip("onnxruntime")
     with pytest.raises(prepare.Skip, match="infers and does not train"):
-        prepare.admit(case, "onnxruntime")
+        prepare.validate_backend(case, "onnxruntime")
 
 
 def test_factors_stand_in_the_key_and_survive_the_record():

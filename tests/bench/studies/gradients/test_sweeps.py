@@ -91,7 +91,7 @@ def test_hop_shares_add_up_to_one_and_the_first_is_the_product_of_forget_gates()
             assert len(shares[lag]) == lag + 1
             expected = ((alone * total).sum(-1) / total.square().sum(-1)).mean(-1)
             assert torch.allclose(shares[lag][0], expected, atol=1e-10)
-        grads, alone = path.pull(39 - lag, grads)[2], alone * path.forget(39 - lag)
+        grads, alone = path.vjp(39 - lag, grads)[2], alone * path.forget(39 - lag)
 
 
 def test_with_h_held_the_cell_passes_a_gradient_by_the_forget_gate_alone():
@@ -146,7 +146,7 @@ def test_the_whole_state_has_twice_the_exponents_and_their_sum_is_that_of_the_de
     determinants = []
     for t in range(24, 120):
         units = torch.eye(12, dtype=torch.float64)[:, None, None]
-        columns = torch.cat(path.push(t, units.chunk(2, -1)), -1)[:, 0, 0]
+        columns = torch.cat(path.jvp(t, units.chunk(2, -1)), -1)[:, 0, 0]
         determinants.append(float(torch.linalg.slogdet(columns)[1]))
     assert float(found.sum()) == pytest.approx(np.mean(determinants), rel=1e-8)
 

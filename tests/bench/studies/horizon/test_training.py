@@ -94,7 +94,7 @@ def test_the_lean_lstm_is_the_one_the_gradient_studies_walk():
     x, target = data("recall")
     for _ in range(2):  # its memory is used again
         _, lean = many.gradients(x, target, 0)
-    many.walk = training.PathWalk(cells.LSTMPath)
+    many.bptt = training.PathBPTT(cells.LSTMPath)
     for ours, theirs in zip(lean, many.gradients(x, target, 0)[1], strict=True):
         assert torch.allclose(ours, theirs, atol=1e-14)
 
@@ -102,7 +102,7 @@ def test_the_lean_lstm_is_the_one_the_gradient_studies_walk():
 def test_rectified_units_are_trained_where_the_init_has_them():
     many = networks("rnn", init="irnn")
     x, _ = data("recall")
-    hidden = many.walk.forward(cells.Weights(*many.parameters[:4]), x)
+    hidden = many.bptt.forward(cells.Weights(*many.parameters[:4]), x)
     assert hidden.min() == 0
 
 

@@ -73,7 +73,7 @@ def test_a_real_clock_is_asked() -> None:
 
 
 def test_where_the_shortest_takes_longer_nothing_is_matched_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "in_turns", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
+    monkeypatch.setattr(matching, "interleaved_times", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
     monkeypatch.setattr(matching, "ratio", lambda *_: 3.0)
     with pytest.raises(Unmatched, match=r"has 1 seconds a call within 5\.0%: the nearest, of width 1, has 3"):
         by_time(Case(TransformerSpec(8, 8, num_heads=2), 4, 1), LSTMStackSpec(8, 8), "numpy")
@@ -95,7 +95,7 @@ def test_an_lstm_of_equal_cost_is_what_its_contract_says_and_stands_in_the_recor
 def test_the_three_contracts_choose_three_lstms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time by a clock that goes by the width: the search is by_time's own."""
     wide = 90
-    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
+    monkeypatch.setattr(matching, "interleaved_times", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
     monkeypatch.setattr(matching, "ratio", lambda own, its: own[0])
     sizes = {by: scaling.match_lstm("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
     assert sizes["time"] == wide and sizes["parameters"] < sizes["flops"], "attention is operations and no parameters"
@@ -130,7 +130,7 @@ def test_on_a_gpu_the_lstm_of_equal_cost_runs_on_our_kernels_and_that_is_noted(m
     monkeypatch.setattr(prepare, "admit", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "prepare", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "load", lambda case, backend: asked.append((case.spec.cell, backend)))
-    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[1.0], [1.0]])
+    monkeypatch.setattr(matching, "interleaved_times", lambda each, *_: [[1.0], [1.0]])
     monkeypatch.setattr(matching, "ratio", lambda own, its: 1.0)
     for by in ("flops", "time"):
         asked.clear()

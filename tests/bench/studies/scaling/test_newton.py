@@ -28,7 +28,7 @@ def test_all_at_once_is_one_after_the_other_to_rounding(init, steps):
     x = inputs(steps)
     found = newton.solve(weights(init), x)
     assert found.converged and found.residual <= newton.TOLERANCE
-    assert float((found.states - newton.steps_in_turn(weights(init), x)).abs().max()) < 1e-8
+    assert float((found.states - newton.sequential_states(weights(init), x)).abs().max()) < 1e-8
 
 
 def test_a_memory_that_fades_needs_fewer_rounds_than_one_that_lasts():
