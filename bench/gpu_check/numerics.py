@@ -14,7 +14,7 @@ from bench.gpu_check.device import DeviceContext
 from bench.gpu_check.groups import Check, CheckResult, Implementation
 from bench.harness.case import Case
 from bench.worker import agreement
-from bench.worker.prepare import Skip
+from bench.worker.prepare import NotMeasured
 from impls import LSTMSpec
 from impls.batch import filled
 from impls.cuda.select.plan import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
@@ -155,7 +155,7 @@ def measure_module(context: DeviceContext, key: str) -> CheckResult:
     chosen = next(check.parameters for check in module_checks(context) if check.key == key)
     way, dtype = chosen["way"], chosen["dtype"]
     if context.emulated and way in OF_A_GPU:
-        raise Skip("not measured: streams and CUDA graphs are a GPU's")
+        raise NotMeasured("streams and CUDA graphs are a GPU's")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     spec = LSTMSpec(8, 72, 2, bidirectional=True, dtype=dtype, device=context.device_name)  # pyright: ignore[reportArgumentType]
     case = Case(spec, STEPS, BATCH, "forward_backward", ragged=way == "packed", initial_state=True)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from bench.gpu_check.device import DeviceContext
 from bench.gpu_check.groups import Check, CheckResult, Implementation, assumption
 from bench.harness.case import Case
-from bench.worker.prepare import Skip
+from bench.worker.prepare import NotMeasured
 from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample, interleaved
 from impls import LSTMSpec
 from impls.cuda import microbenchmarks
@@ -67,7 +67,7 @@ def occupancy_checks(context: DeviceContext) -> Iterator[Check]:
 
 def require_clusters(context: DeviceContext) -> None:
     if not context.has_clusters:
-        raise Skip(f"not measured: thread-block clusters need compute capability 9.0, and this GPU is {context.target}")
+        raise NotMeasured(f"thread-block clusters need compute capability 9.0, and this GPU is {context.target}")
 
 
 def measure_occupancy(context: DeviceContext, key: str) -> CheckResult:
@@ -286,7 +286,7 @@ def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     hertz = 1e9 if context.emulated else torch.cuda.clock_rate() * 1e6
     products = 2 * 4 * 64 * 64 * shape.columns / FLOPS_PER_CYCLE
     if not context.emulated and min(seconds["long"]) <= min(seconds["short"]):
-        raise Skip("not measured: twice the steps took no longer, so there is no time of a step to take apart")
+        raise NotMeasured("twice the steps took no longer, so there is no time of a step to take apart")
     pairs = zip(seconds["long"], seconds["short"], strict=True)
     return tuple((long - short) / steps * hertz - products for long, short in pairs)
 

@@ -13,7 +13,7 @@ import impls
 from bench.gpu_check.device import DeviceContext, open_context
 from bench.gpu_check.groups import Check, CheckResult, Implementation
 from bench.studies.goal import BATCHES, DTYPES, HIDDEN, STEPS
-from bench.worker.prepare import Rejected, Skip
+from bench.worker.prepare import NotMeasured, Rejected
 from impls import Batch, LSTMSpec
 from impls.frameworks.torch.network import Network
 from results.record import Measurement
@@ -69,14 +69,14 @@ def sanitizer_checks(context: DeviceContext) -> Iterator[Check]:
 
 def measure_sanitizer(context: DeviceContext, key: str) -> CheckResult:
     if context.emulated:
-        raise Skip("not measured: compute-sanitizer watches a GPU; the emulation checks memory and its order by itself")
+        raise NotMeasured("compute-sanitizer watches a GPU; the emulation checks memory and its order by itself")
     if shutil.which(TOOL) is None:
-        raise Skip("not measured: compute-sanitizer is not on the PATH; it comes with the CUDA toolkit, install that")
+        raise NotMeasured("compute-sanitizer is not on the PATH; it comes with the CUDA toolkit, install that")
     command = [TOOL, "--tool", key, "--error-exitcode", str(FOUND), sys.executable, "-m", "bench.gpu_check.tools"]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise Skip(f"not measured: {key} took longer than the {SECONDS:.0f} s it has") from None
+        raise NotMeasured(f"{key} took longer than the {SECONDS:.0f} s it has") from None
     said = (done.stdout + done.stderr)[-1500:]
     if done.returncode:
         raise Rejected(f"compute-sanitizer --tool {key} ended with {done.returncode}: {said}")

@@ -188,7 +188,7 @@ class CheckGroups:
         self._worker = None
 
     def _unreached(self, name: str) -> WorkerResponse:
-        return WorkerResponse.skipped(
-            f"not measured: the {GROUPS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
+        return WorkerResponse.not_measured(
+            f"the {GROUPS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
             f"turn; without a limit: lstm-bench gpu-check --item {name}"
         )

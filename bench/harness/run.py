@@ -146,8 +146,8 @@ class Run:
 
     def _record_unreached_cases(self) -> None:
         """A record for every case and backend that was asked for and not reached."""
-        unreached = WorkerResponse.skipped(
-            "not measured: the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
+        unreached = WorkerResponse.not_measured(
+            "the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
         )
         for task in self.plan.replicate(0):
             self._record_responses(task, dict.fromkeys(self._pending_backends(task), unreached))
@@ -343,7 +343,7 @@ def _is_standalone(record: Record) -> bool:
 def _refused(task: Task, backends: Iterable[str]) -> Responses:
     """The backends that need not be started to know that they refuse the task."""
     reasons = {name: prepare.static_unsupported_reason(task.case, name) for name in backends if name != study.REFERENCE}
-    return {name: WorkerResponse.skipped(reason) for name, reason in reasons.items() if reason}
+    return {name: WorkerResponse.unsupported(reason) for name, reason in reasons.items() if reason}
 
 
 def _now() -> str:

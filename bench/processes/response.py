@@ -8,7 +8,17 @@ from typing import Any, NamedTuple, get_args
 
 from bench.harness.case import Case
 from results.fields import Check, from_json, is_amount, is_flag, is_list_of, is_measurement, is_table_of
-from results.record import EMULATED_METRIC, HOST_PEAK, FailureKind, Measurement, Record, Status, measurement_from_dict
+from results.record import (
+    EMULATED_METRIC,
+    HOST_PEAK,
+    NOT_MEASURED,
+    FailureKind,
+    Measurement,
+    Record,
+    SkipKind,
+    Status,
+    measurement_from_dict,
+)
 
 # One JSON object a line, of bounded size, whose fields are of the types that the parent reads. A worker runs foreign code,
 # which may write to any of its pipes: nothing that comes from there is trusted.
@@ -58,6 +68,7 @@ def _is_text(value: Any) -> bool:
 _FIELDS: Mapping[str, Check] = {
     "status": lambda value: value in get_args(Status),
     "kind": lambda value: value is None or value in get_args(FailureKind),
+    "skip": lambda value: value is None or value in get_args(SkipKind),
     "reason": _is_text, "provenance": is_table_of(_is_text), "measurements": is_list_of(is_measurement), "finished": is_flag,
     "seconds": is_amount, "busy_seconds": is_amount, "warm_up_seconds": is_amount, "first_call_seconds": is_amount,
     "load_seconds": is_amount, HOST_PEAK: is_amount, "latest": is_amount,
@@ -79,6 +90,7 @@ class WorkerResponse:
     status: Status
     reason: str = ""
     kind: FailureKind | None = None
+    skip: SkipKind | None = None
     died: bool = False
     measurements: tuple[Measurement, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +107,8 @@ class WorkerResponse:
     def from_reply(reply: Reply) -> WorkerResponse:
         """Of a reply, or of several about one case, put together."""
         return WorkerResponse(
-            status=reply["status"], reason=reply.get("reason", ""), kind=reply.get("kind"), died=bool(reply.get("died")),
+            status=reply["status"], reason=reply.get("reason", ""), kind=reply.get("kind"),
+            skip=reply.get("skip"), died=bool(reply.get("died")),
             measurements=tuple(map(measurement_from_dict, reply.get("measurements", ()))),
             provenance=reply.get("provenance", {}), busy_seconds=reply.get("busy_seconds", 0.0),
             warm_up_seconds=reply.get("warm_up_seconds", 0.0), load_seconds=reply.get("load_seconds"),
@@ -109,8 +122,14 @@ class WorkerResponse:
         return WorkerResponse("failed", str(failure), failure.kind, died=True)
 
     @staticmethod
-    def skipped(reason: str) -> WorkerResponse:
-        return WorkerResponse("skipped", reason)
+    def unsupported(reason: str) -> WorkerResponse:
+        """Of what a backend, or the code that runs it, does not support."""
+        return WorkerResponse("skipped", reason, skip="unsupported")
+
+    @staticmethod
+    def not_measured(reason: str) -> WorkerResponse:
+        """Of what there was no time for; the one place where the parent makes that sentence."""
+        return WorkerResponse("skipped", NOT_MEASURED + reason, skip="not_measured")
 
     def unless_unstable(self, reason: str | None) -> WorkerResponse:
         """This response, or, where the machine disturbed it for a reason, a failure that says so."""
@@ -167,7 +186,8 @@ def build_record(
     peak = {} if response.host_peak is None else {HOST_PEAK: response.host_peak}
     return Record(
         study=subject.study, case=subject.case, backend=subject.backend, replicate=subject.replicate, status=response.status,
-        parameters=subject.parameters, reason=response.reason, kind=response.kind, measurements=tuple(measurements),
+        parameters=subject.parameters, reason=response.reason, kind=response.kind, skip=response.skip,
+        measurements=tuple(measurements),
         counts=dict(subject.counts), provenance={**response.provenance, **marks}, conditions={**observed.conditions, **peak},
         started=observed.started, seconds=observed.seconds,
     )  # fmt: skip

@@ -119,7 +119,7 @@ def measure(
 def _as_launched(response: WorkerResponse, case: Mapping[str, Any]) -> WorkerResponse:
     """Code of a revision that does not know `launch` ignores it: what it measured is not what was asked."""
     if case.get("launch") == "graph" and not response.provenance.get("ran", "").startswith(GRAPH_OF):
-        return WorkerResponse.skipped(
+        return WorkerResponse.unsupported(
             "unsupported: the code of this revision knows no launch=graph; choose revisions that do, or --where launch=eager"
         )
     return response

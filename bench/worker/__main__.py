@@ -212,7 +212,8 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        return {"status": "skipped", "reason": str(error)[:TEXT]}
+        kind = error.kind if isinstance(error, prepare.Skip) else "unavailable"
+        return {"status": "skipped", "skip": kind, "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
         return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}
     kind = "out_of_memory" if costs.ran_out(error) else "error"

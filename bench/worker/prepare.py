@@ -22,6 +22,7 @@ from bench.worker import agreement
 from impls import Batch, Loaded, Params, Remembers, profiles, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
+from results.record import NOT_MEASURED, SkipKind
 
 NULL = "null"  # the no-op baseline, which times the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
@@ -34,6 +35,23 @@ IN_FULL_FLOPS = 2e10
 
 class Skip(Exception):
     """A backend that cannot or will not run a case; the message is the reason."""
+
+    kind: SkipKind = "unsupported"
+
+
+class Missing(Skip):
+    """A backend whose package or device is not here."""
+
+    kind: SkipKind = "unavailable"
+
+
+class NotMeasured(Skip):
+    """What could run and was not measured: a tool or a kind of device is missing, or there was no time."""
+
+    kind: SkipKind = "not_measured"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(NOT_MEASURED + reason)
 
 
 class Rejected(Exception):
@@ -102,7 +120,7 @@ def validate_backend(case: Case, backend: str, check_answers: bool = True) -> No
     try:
         module = impls.get(backend)
     except impls.Unavailable as reason:
-        raise Skip(str(reason)) from reason
+        raise Missing(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
     reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
     if reason:

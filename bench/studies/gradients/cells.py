@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import Params, Spec
+from results.metrics import Gap
 from results.record import Measurement
 
 # From curves by seed to measurements, naming every lag at which a gradient was exactly zero or not finite.
@@ -30,9 +31,8 @@ def measurement(metric: str, unit: str, seeds: Sequence[np.ndarray], lags: Seque
         flat = np.asarray(values, float).ravel()
         bad = np.flatnonzero(~np.isfinite(flat))
         if len(bad):
-            what = "exactly zero" if flat[bad[0]] == -np.inf else "not finite"
-            at = f" at lag {lags[bad[0]]}" if len(lags) else ""
-            notes.append(f"{metric} is {what}{at} for seed {number}")
+            lag = int(lags[bad[0]]) if len(lags) else None
+            notes.append(Gap(metric, flat[bad[0]] == -np.inf, number, lag).note())
             flat = flat[: bad[0]]
         samples += [float(f"{value:.{SIGNIFICANT}g}") for value in flat]
         blocks.append(len(flat))

@@ -14,6 +14,7 @@ from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.horizon import tasks
 from bench.studies.horizon.tasks import ALPHABET, COPIED, TASKS, Task, first_symbol
 from bench.studies.horizon.training import Networks
+from results.metrics import LOG_GRADIENT_AFTER
 from results.record import Measurement
 
 # The tasks' sequences, sampled for many networks at once: inputs [T, S, B, I] and targets [answers, S, B].
@@ -244,7 +245,7 @@ def measure_training_curves(case: Case) -> Iterator[Measurement]:
         path = cells.kind(case.spec, init)(cells.Weights(*(each.double() for each in networks.parameters[:4])), x)
         cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
         logs = attenuation.sweep(path, cotangent, lags)["log_gradient"]
-        found.append(cells.measurement(f"log_gradient_after_{after}", "nat", inits.by_seed(logs), lags))
+        found.append(cells.measurement(LOG_GRADIENT_AFTER.name(after), "nat", inits.by_seed(logs), lags))
     inputs, wanted = sample_batch(task, lag, seeds, TESTED, generator)
     accuracy, _ = networks.gradients(inputs.to(dtype), wanted, 0)
     yield Measurement("accuracy", "1", tuple(accuracy.tolist()), (1,) * seeds)
