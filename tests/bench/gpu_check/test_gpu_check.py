@@ -149,7 +149,7 @@ def limited(names: list[str], ends: float | None) -> list[tuple[str, str, str | 
     return [(record.study, record.case, record.kind or record.status) for record in measured.measure(names)]
 
 
-def test_an_item_ends_within_its_budget_and_what_it_does_not_reach_says_so(slow, monkeypatch):
+def test_a_group_ends_within_its_budget(slow, monkeypatch):
     monkeypatch.setitem(GROUPS, "sends", dataclasses.replace(GROUPS["sends"], budget=28.0))
     assert limited(["sends"], 1000.0) == [
         ("gpu_sends", "part-0", "ok"), ("gpu_sends", "part-1", "ok"), ("gpu_sends", "part-2", "timeout"),
@@ -171,7 +171,7 @@ def test_without_a_limit_every_part_is_measured_by_one_worker(slow):
     assert len(slow.started) == 1
 
 
-def test_the_grid_leaves_the_time_that_the_probes_are_predicted_to_take(tmp_path):
+def test_the_grid_leaves_the_probes_their_time(tmp_path):
     plan = gpu_check_plan.make()
     run = Run(plan, Writer(tmp_path / "a.jsonl"), Collector(), started=time.monotonic())
     probes = sum(item.predicted for item in GROUPS.values() if not item.first)
@@ -204,7 +204,7 @@ def test_a_gpu_without_clusters_says_what_cannot_be_measured():
     assert not any("cluster" in check["key"] for check in list_checks("correctness", ampere))
 
 
-def test_the_plan_fits_eight_minutes_and_its_order_is_the_stated_one():
+def test_the_plan_fits_eight_minutes_in_the_stated_order():
     plan = gpu_check_plan.make()
     assert plan == Plan.from_dict(plan.to_dict())
     assert plan.time_budget == 480 and plan.backends == ("cuda", "cudnn")

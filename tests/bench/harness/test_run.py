@@ -59,7 +59,7 @@ def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collecto
     assert path.parts[-3:-1] == (run.header.started[:10], run.header.machine)
 
 
-def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time_afresh(tmp_path, collector, monkeypatch):
+def test_each_repetition_has_a_fresh_worker(tmp_path, collector, monkeypatch):
     often = dataclasses.replace(study.get("memory"), repetitions=lambda case: 3)
     monkeypatch.setattr("bench.studies.memory.STUDY", often)
     chosen = dataclasses.replace(smoke("numpy"), studies=("memory",))
@@ -82,7 +82,7 @@ def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collecto
     assert footer.complete and collector.expected == len(order)
 
 
-def test_a_run_says_what_of_its_time_was_samples_and_what_warm_up(tmp_path, collector):
+def test_a_run_tells_warm_up_from_samples(tmp_path, collector):
     path, footer = session.start(smoke(), tmp_path, collector)
     assert footer.warm_up_seconds and 0 < footer.warm_up_seconds < footer.measuring_seconds < footer.seconds
     said = next(line for line in run_summary.lines(store.read(path), footer) if line.startswith("time: "))

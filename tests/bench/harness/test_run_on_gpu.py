@@ -90,7 +90,7 @@ def test_every_backend_on_a_gpu_names_its_framework():
         assert framework in Path(f"impls/backends/{name}.py").read_text()
 
 
-def test_the_suite_for_a_gpu_fits_nine_minutes_by_the_costs_of_an_h100():
+def test_the_gpu_suite_fits_nine_minutes_on_an_h100():
     made = plan.make("gpu")
     predicted = forecast.seconds(made)
     assert predicted is not None and 240 < predicted <= 540

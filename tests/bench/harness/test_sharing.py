@@ -53,14 +53,14 @@ def outcomes(asked):
     return list(standalone.measure(asked, [(0,)], Path()))
 
 
-def test_the_references_cases_share_a_worker_which_is_closed_at_the_end():
+def test_the_references_cases_share_one_worker():
     found = outcomes(jobs())
     assert [each.response.status for each in found] == ["ok"] * 4
     (worker,) = Pretended.started
     assert len(worker.cases) == 4 and worker.closed
 
 
-def test_a_worker_that_dies_costs_one_case_and_the_next_begins_afresh():
+def test_a_shared_worker_that_dies_costs_one_case():
     Pretended.deadly = {"orthogonal"}
     found = {each.task.case.factor("init"): each.response for each in outcomes(jobs())}
     assert [found[init].status for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
@@ -74,7 +74,7 @@ def test_a_corrupted_context_costs_one_case_too():
     assert [len(each.cases) for each in Pretended.started] == [2, 2]
 
 
-def test_a_backend_never_shares_and_never_runs_beside_a_kept_worker():
+def test_a_backend_never_runs_beside_a_shared_worker():
     outcomes(jobs((study.REFERENCE, "numpy", "numpy", study.REFERENCE)))
     assert [(each.backend, len(each.cases)) for each in Pretended.started] == [
         ("reference", 1), ("numpy", 1), ("numpy", 1), ("reference", 1),

@@ -18,7 +18,7 @@ def jobs(count: int) -> list[tuple[plan.Task, str]]:
     return [(task, "numpy")] * count
 
 
-def test_a_worker_that_cannot_be_spawned_ends_the_run_and_no_job_waits_for_ever(tmp_path, monkeypatch):
+def test_a_worker_that_cannot_be_spawned_ends_the_run(tmp_path, monkeypatch):
     def refuses(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
@@ -64,7 +64,7 @@ def test_a_slot_is_free_again_after_a_watch_that_raised(tmp_path, monkeypatch):
     assert pool.measure(task, backend).response == WorkerResponse("ok")
 
 
-def test_a_gpu_that_cannot_be_watched_is_noted_and_the_worker_asked_all_the_same(monkeypatch):
+def test_a_gpu_that_cannot_be_watched_is_noted(monkeypatch):
     def without() -> None:
         raise system.NoNVML("NVML does not answer: Driver Not Loaded")
 

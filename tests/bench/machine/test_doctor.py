@@ -44,7 +44,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return write
 
 
-def test_every_backend_is_asked_for_what_its_file_says_it_supports():
+def test_every_backend_is_asked_for_what_it_supports():
     for name in impls.names():
         for device in impls.devices(name):
             case = case_for(name, device)
@@ -68,7 +68,7 @@ def test_what_needs_a_package_that_is_absent_says_which(written):
     assert finding.absent is None
 
 
-def test_a_backend_that_dies_on_one_device_is_asked_afresh_on_the_next(written):
+def test_a_backend_that_died_is_asked_afresh_on_the_next_device(written):
     first, second = written("", "import ctypes; ctypes.string_at(0) if spec.device == 'cpu' else None; return 'on CUDA'")
     assert "killed by SIGSEGV" in first.detail
     assert second.detail == "on CUDA"
@@ -138,7 +138,7 @@ def test_a_quiet_certified_machine_with_everything_is_told_so(monkeypatch: pytes
     assert "Noise calibration of suite quick: 3 % can be detected on 9 of 9 cases" in text
 
 
-def test_a_thorough_examination_computes_and_the_usual_one_only_imports(written):
+def test_only_a_thorough_examination_computes(written):
     (found,) = written('DEVICES = ("cpu",)', "return None")
     assert found.runs and not found.failed
     (found,) = doctor.examine(thorough=True)
@@ -162,7 +162,7 @@ def test_backends_are_examined_side_by_side(monkeypatch: pytest.MonkeyPatch):
     assert set(pinned) == {(cpu,) for cpu in usable}
 
 
-def test_every_optional_backend_names_the_command_that_installs_it():
+def test_every_optional_backend_names_its_install_command():
     for name in ("fla", "flashrnn", "xlstm"):
         if not all(doctor.importlib.util.find_spec(package) for package in impls.packages(name)):
             (finding,) = (one for one in doctor.examine(("cuda",)) if one.backend == name)

@@ -53,7 +53,7 @@ def test_a_hanging_backend_is_killed_and_typed(misbehaving, tmp_path, case, monk
     assert replies["numpy"].status == "ok"
 
 
-def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_no_other(monkeypatch):
+def test_at_most_so_many_are_prepared_at_a_time(monkeypatch):
     """Workers that answer after a while, on a clock of their own; the second is the slowest."""
     takes, now, busy, most = {"a": 1.0, "b": 5.0, "c": 1.0, "d": 1.0}, [0.0], {}, [0]
 
@@ -82,7 +82,7 @@ def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_
         assert [reply["ended"] for reply in replies.values()] == expected and most[0] == at_once
 
 
-def test_the_worker_that_answers_first_is_found_and_one_that_hangs_is_timed_from_its_own_question(misbehaving, tmp_path, case):
+def test_a_hanging_worker_is_timed_from_its_own_question(misbehaving, tmp_path, case):
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get(["hanging", "numpy"])
         for worker in ready.values():
@@ -114,7 +114,7 @@ def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
     ("oom 1\noom_kill 2\n", "oom 9\noom_kill 2\n", "crash", "from outside"),
     (None, None, "crash", "the kernel does this for lack of memory, too"),
 ])  # fmt: skip
-def test_a_kill_by_the_kernel_for_lack_of_memory_is_told_from_others(
+def test_a_kill_for_lack_of_memory_is_told_from_others(
     tmp_path, monkeypatch, before: str | None, after: str | None, kind: str, said: str
 ):
     counter = tmp_path / "memory.events"
@@ -160,7 +160,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "onnxruntime"])
-def test_every_thread_of_a_worker_is_pinned_whether_before_or_after_its_import(backend, tmp_path, case):
+def test_every_thread_of_a_worker_is_pinned(backend, tmp_path, case):
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get([backend])
         reply = ready[backend].request("prepare", 120, case=case.to_dict(), check_answers=False)
@@ -172,7 +172,7 @@ def test_every_thread_of_a_worker_is_pinned_whether_before_or_after_its_import(b
     assert allowed == {str(CPUS[0])}
 
 
-def test_a_worker_that_does_not_start_says_why_each_time_it_is_asked_for(tmp_path):
+def test_a_worker_that_does_not_start_says_why_each_time(tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "worker.py").write_text("raise SystemExit('not today')")
     (tmp_path / "bench" / "__init__.py").write_text("")
@@ -202,7 +202,7 @@ def test_a_worker_is_ended_at_once_with_what_it_has_started(tmp_path):
     assert not _alive(child) and not _alive(worker.pid)
 
 
-def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_ten(monkeypatch):
+def test_rounds_end_when_busy_long_enough_but_not_before_ten(monkeypatch):
     class Fake:
         def __init__(self) -> None:
             self.turns = 0
@@ -230,7 +230,7 @@ def test_samples_come_back_in_turns(tmp_path, case):
     assert sum(time_taken.blocks) == len(time_taken.samples)
 
 
-def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, tmp_path):
+def test_a_backend_that_works_twice_takes_twice_as_long(misbehaving, tmp_path):
     import statistics
 
     from impls import LSTMSpec
@@ -243,7 +243,7 @@ def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, t
     assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"].measurements[0].samples)
 
 
-def test_two_backends_of_one_framework_are_never_prepared_at_the_same_time():
+def test_backends_of_one_framework_are_prepared_in_turn():
     names = ("torch", "torch_loop", "jax", "flax", "numpy")
     workers = {name: SimpleNamespace(backend=name) for name in names}
     assert rounds._next(workers, ["torch_loop", "jax", "numpy"], ["torch"]) == "jax"  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ def test_only_what_was_skipped_has_a_kind_of_skipping():
 
 
 @pytest.mark.parametrize("reason, unmeasured", [("not measured: no time", True), ("unsupported: GRU", False)])
-def test_of_older_records_the_reason_says_whether_they_were_reached(reason, unmeasured):
+def test_older_records_tell_by_their_reason(reason, unmeasured):
     line = encode(Record("gpu_sends", "a", "probe", 0, "skipped", {}, reason))
     assert '"skip"' not in line
     kept = decode(line)
@@ -67,7 +67,7 @@ def test_a_record_has_what_its_kind_asks_for(case: Case):
     assert emulated.provenance == {"emulated": "true"}
 
 
-def test_a_disturbance_fails_what_was_right_and_changes_no_failure():
+def test_a_disturbance_changes_no_failure():
     good, died = WorkerResponse("ok", measurements=(TIME,)), WorkerResponse.of_failure(WorkerFailed("crash", "gone"))
     assert good.unless_unstable(None) is good and died.unless_unstable("hot") is died and died.died
     disturbed = good.unless_unstable("hot")

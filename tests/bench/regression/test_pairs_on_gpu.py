@@ -93,7 +93,7 @@ def test_both_sides_live_at_once_and_interleave(tmp_path, asked):
     assert asked == [["base", "new"], ["new", "base"]]
 
 
-def test_where_the_gpu_cannot_hold_the_case_twice_one_side_is_measured_after_the_other(tmp_path, asked, monkeypatch):
+def test_sides_that_do_not_fit_together_follow_each_other(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(costs, "at_once", lambda case, count: 1)
     compared("pretend_gpu", tmp_path, stages=(2,))
     assert asked == [["base"], ["new"], ["new"], ["base"]]
@@ -130,7 +130,7 @@ def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch
     assert not slowed or decision.reason == "the GPU ran at 1980 MHz for base and 1700 MHz for new"
 
 
-def test_code_that_ignores_the_launch_mode_measured_something_else():
+def test_code_that_ignores_the_launch_mode_is_unsupported():
     response = WorkerResponse("ok", provenance={"ran": "cudnn"})
     graph, eager = CASE.to_dict(), replace(CASE, launch="eager").to_dict()
     assert rounds._as_launched(response, eager) == response

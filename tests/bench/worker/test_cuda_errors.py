@@ -117,7 +117,7 @@ def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
 
 
 @pytest.mark.parametrize("how", HOWS[:2])
-def test_in_an_item_of_gpu_check_exactly_the_part_that_caused_it_fails(fault, tmp_path, monkeypatch, how):
+def test_in_gpu_check_only_the_causing_check_fails(fault, tmp_path, monkeypatch, how):
     fault(how, 1)
     found = parts(tmp_path, monkeypatch, how)
     failed = found.pop("part-1")
@@ -142,9 +142,7 @@ def paired(folder: Path, collector) -> list[Record]:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_in_a_paired_comparison_exactly_the_case_that_caused_it_fails(
-    misbehaving, fault, tmp_path, collector, monkeypatch, device
-):
+def test_in_a_comparison_only_the_causing_case_fails(misbehaving, fault, tmp_path, collector, monkeypatch, device):
     if device == "cuda":
         monkeypatch.setitem(plan.SUITES, "many", dataclasses.replace(plan.SUITES["many"], device="cuda"))
     fault("launch", FAULTY_HIDDEN)
@@ -203,7 +201,7 @@ class AcceleratorError(RuntimeError):
         self.error_code = code
 
 
-def test_every_sticky_error_is_recognised_in_the_words_of_every_framework():
+def test_every_frameworks_sticky_errors_are_recognised():
     for number, (driver, runtime, text) in STICKY.items():
         for error in (
             RuntimeError(f"cuLaunchKernelEx failed: {driver}"),
@@ -233,7 +231,7 @@ def test_what_a_process_survives_is_no_sticky_error(message):
     assert sticky_error(AcceleratorError(message, 1)) is None
 
 
-def test_what_the_harness_writes_itself_is_not_read_as_an_error_of_this_process():
+def test_the_harnesss_own_words_are_no_error_of_the_process():
     """The sanitizer's report names the error of the process that it watched."""
 
     def rejects() -> dict[str, object]:

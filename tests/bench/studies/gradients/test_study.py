@@ -28,7 +28,7 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
-def test_a_run_measures_by_reference_and_stores_the_rules_it_is_judged_by(tmp_path):
+def test_a_run_measures_by_reference_and_stores_its_rules(tmp_path):
     chosen = plan.make("gradients", ["numpy"], ["probe=attenuation"], threads=1, scale="smoke")
     path, footer = session.start(chosen, tmp_path, Silent())
     run = store.read(path)
@@ -39,7 +39,7 @@ def test_a_run_measures_by_reference_and_stores_the_rules_it_is_judged_by(tmp_pa
     assert not [each for each in run.records if each.study == "ceilings"]  # nothing is timed that they would be held against
 
 
-def test_quick_stays_as_long_as_it_was_and_the_study_alone_runs_at_cpu_scale():
+def test_quick_has_none_of_it_and_alone_it_runs_at_cpu_scale():
     assert plan.make("quick").cases("gradients") == ()
     assert plan.make("gradients").suite == "cpu" and plan.make("memory").suite == "quick"
 

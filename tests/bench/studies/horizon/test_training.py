@@ -74,7 +74,7 @@ def test_updates_are_those_of_each_network_alone(cell, task):
 
 
 @pytest.mark.parametrize("cell", KINDS)
-def test_truncated_gradients_are_those_of_a_state_cut_off_k_steps_before_the_end(cell):
+def test_truncated_gradients_are_those_of_a_detached_state(cell):
     many, kept = networks(cell), 3
     x, target = data("recall")
     _, found = many.gradients(x, target, kept)

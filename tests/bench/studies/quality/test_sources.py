@@ -31,7 +31,7 @@ def test_the_forward_algorithm_is_the_sum_over_all_paths():
 
 
 @pytest.mark.parametrize("source", [HiddenMarkov(20), Copies(16)])
-def test_the_optimum_is_a_calibrated_prediction_that_gets_better_with_context(source):
+def test_the_optimum_is_calibrated_and_improves_with_context(source):
     windows = source.windows(np.random.default_rng(1), 65, 2000)
     found = source.optimum(windows)
     assert found[0].mean() == pytest.approx(np.log(16), abs=1e-9)
@@ -40,7 +40,7 @@ def test_the_optimum_is_a_calibrated_prediction_that_gets_better_with_context(so
     assert found.mean() < other.mean()
 
 
-def test_copies_are_copies_but_for_the_noise_and_the_optimum_finds_the_lag():
+def test_copies_are_noisy_and_the_optimum_finds_their_lag():
     source = Copies(4)
     windows = source.windows(np.random.default_rng(2), 40, 4000)
     same = (windows[4:] == windows[:-4]).mean()

@@ -55,7 +55,7 @@ def test_another_seed_gives_other_bits():
     assert bits(one) != bits(other)
 
 
-def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path: Path):
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path):
     kept = tmp_path / "kept.pt"
     trained(MODELS[0]).run(kept, until=2)
     with pytest.raises(training.BadCheckpoint, match=r"of another training: batch 3, here 4; delete it"):

@@ -57,7 +57,7 @@ def line(name: str, spec: Spec, like: Spec) -> str:
     return f"{name:28} {spec.cell:12} width {spec.hidden_size:5} {heads:42} {spec.parameter_count():>10} {mismatch:+.2%}"
 
 
-def test_every_match_at_gpu_scale_is_aligned_and_within_two_per_cent() -> None:
+def test_every_match_at_gpu_scale_is_aligned_within_2_percent() -> None:
     listed = pairs()
     print(*(line(*pair) for pair in listed), sep="\n")
     for name, spec, like in listed:
@@ -72,7 +72,7 @@ def test_every_match_at_gpu_scale_is_aligned_and_within_two_per_cent() -> None:
             assert spec.hidden_size % 64 == 0, said
 
 
-def test_no_matched_architecture_at_gpu_scale_is_left_out_of_the_list() -> None:
+def test_the_list_has_every_architecture_matched_for_a_gpu() -> None:
     listed = {spec for _, spec, _ in pairs()}
     for name in study.names():
         for case in study.get(name).cases.get("gpu", ()):
@@ -105,7 +105,7 @@ def test_sizes_that_kernels_do_not_like_are_not_allowed(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("hidden", [128, 384, 512, 768, 1536])
-def test_of_the_nearest_at_every_width_the_one_with_the_most_usual_feed_forward_is_taken(hidden: int) -> None:
+def test_the_match_with_the_most_usual_feed_forward_is_taken(hidden: int) -> None:
     """Against every aligned pair there is, tried one by one."""
     lstm = LSTMStackSpec(64, hidden, device="cuda")
 

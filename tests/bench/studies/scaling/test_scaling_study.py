@@ -38,7 +38,7 @@ def test_times_are_taken_in_turns_and_memory_alone():
     assert chosen.dtypes() == ["float32"]
 
 
-def test_an_lstm_on_a_gpu_is_ours_or_cudnns_where_ours_is_not_asked_for():
+def test_an_lstm_on_a_gpu_is_ours_or_else_cudnns():
     for case in scaling.CASES["gpu"]:
         if case.factor("sweep") == "newton":
             continue
@@ -48,7 +48,7 @@ def test_an_lstm_on_a_gpu_is_ours_or_cudnns_where_ours_is_not_asked_for():
         assert scaling.measured_on(case, ("numpy",)) == ()
 
 
-def test_width_depth_and_batch_have_three_values_each_about_one_middle():
+def test_width_depth_and_batch_vary_about_one_middle():
     for scale in ("cpu", "gpu"):
         cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "sizes"]
         for cell in scaling.ALL if scale == "cpu" else scaling.COMPARED:  # on a GPU there is no time for the scans' sizes
@@ -64,7 +64,7 @@ def _alike(sizes: set[tuple[int, int, int]], middle: tuple[int, int, int], place
     )
 
 
-def test_crossovers_are_looked_for_at_lengths_a_factor_of_two_apart_on_a_cpu():
+def test_on_a_cpu_lengths_are_a_factor_of_two_apart():
     cases = [case for case in scaling.CASES["cpu"] if case.factor("sweep") == "tokens" and case.spec.cell == "lstm_stack"]
     for phase in scaling.PHASES:
         assert [case.steps for case in cases if case.phase == phase] == [2**power for power in range(6, 13)]
