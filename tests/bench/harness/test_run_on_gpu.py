@@ -24,12 +24,11 @@ PRETENDED = ("pretend_gpu", "pretend_gpu_slower")
 
 
 @pytest.fixture
-def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
+def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None, without_peaks: None) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     small = replace(study.get("throughput"), cases={"gpu": (CASE, replace(CASE, launch="graph"))})
     monkeypatch.setattr("bench.studies.throughput.STUDY", small)
-    monkeypatch.setattr(plan.Plan, "dtypes", lambda self: [])  # the peaks need a GPU
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from results.store import Writer
 HERE_FOLDER = Path(__file__).parent
 ILLEGAL_INSTRUCTION = "CUDA_ERROR_ILLEGAL_INSTRUCTION"
 HOWS = ("launch", "late", "abort")
+pytestmark = pytest.mark.usefixtures("without_peaks")
 WHERE = ("cell=lstm", "phase=forward", "batch=1")  # five hidden sizes of suite `many`
 FAULTY_HIDDEN = 8  # neither the first nor the last that is measured
 
@@ -41,12 +42,6 @@ def fake_driver(tmp_path_factory) -> Path:
     options = ["-shared", "-fPIC", "-O1", f"-Wl,-soname,{cuda_errors.DRIVER}", "-o", str(library)]
     subprocess.run([compiler, *options, str(HERE_FOLDER / "fake_libcuda.c")], check=True)
     return library
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bench.harness import plan, session, study
@@ -19,13 +17,6 @@ class Silent:
     def on_planned(self, study: str, records: int) -> None: ...
     def on_status(self, text: str) -> None: ...
     def on_records(self, records: object) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run while a person measures: their lock lies elsewhere."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 def test_a_run_measures_by_reference_and_stores_its_rules(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,13 +16,6 @@ from bench.studies.quality.training import Diverged
 from impls.specs.residual import LSTMStackSpec
 from results import store
 from results.store import StoreError
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run while a person measures: their lock lies elsewhere."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 def smoke(name: str, cell: str) -> Case:
