@@ -97,6 +97,7 @@ class Case:
         return random_params(self.spec, self.seed), self.make_batch()
 
     def make_batch(self) -> Batch:
+        """Inputs, initial states, lengths and cotangents, drawn from the seed (see `data`)."""
         spec, random = self.spec, np.random.default_rng([self.seed, 2])
         normal, trains = random.standard_normal, self.phase == "forward_backward"
         states = spec.state_shapes(self.batch) if self.initial_state else {}

@@ -59,10 +59,12 @@ class Plan:
     corpus: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the run's header keeps them."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
+        """The inverse of `to_dict`; fields that an older run lacks have their defaults."""
         lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("studies", "backends", "filters", "items")}
         return Plan(**(values | lists))
 
@@ -75,18 +77,22 @@ class Plan:
 
     @property
     def scale(self) -> Scale:
+        """Of the cases that are measured."""
         return SUITES[self.suite].scale
 
     @property
     def pace(self) -> Pace:
+        """The study's own where one was asked for by itself and has one, else the suite's."""
         own = _own_repeats(self.studies, self.suite)
         return own[1] if own else SUITES[self.suite].pace
 
     @property
     def device(self) -> str:
+        """cpu or cuda."""
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
+        """The study's cases at this scale that pass the filters. Raises `InvalidFilter` or `UnknownName` for a filter."""
         cases = _all_cases(study_name, self.scale, self.corpus)
         if not self.filters:
             return cases
@@ -169,9 +175,23 @@ def make(
     seed: int = 0,
     corpus: str = "",
 ) -> Plan:
-    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
+    """The plan for a suite or a study.
 
-    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them, `InvalidPlan` for numbers.
+    Args:
+        what: name of a suite, or of a study.
+        backends: those compared; the suite's if empty.
+        where: filters, as `bench.harness.case.read` takes them.
+        threads: of each worker, at most the usable processors; all of those if None.
+        replicates: the study's own or the suite's if None.
+        time_budget: seconds to fill; None for the fixed number of replicates.
+        scale: of a study, by a suite's name; `quick`, or `cpu` where that has no case, if None.
+        seed: of the order of cases and backends.
+        corpus: the beginning of the hash of the user's corpus.
+
+    Raises:
+        UnknownName: there is no such suite, study, backend or parameter.
+        InvalidFilter: a filter cannot be read, or no case passes them.
+        InvalidPlan: a number is out of its range.
     """
     for name, value in (("threads", threads), ("replicates", replicates)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

@@ -84,6 +84,7 @@ class Run:
 
     @property
     def cpus(self) -> tuple[int, ...]:
+        """The processors that workers may use."""
         return system.usable()[: self.plan.threads]
 
     @property

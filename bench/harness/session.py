@@ -108,7 +108,17 @@ def require_corpus(plan: Plan, corpus: Path) -> None:
 def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:
     """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
 
-    Raises `NothingToResume`, or `StoreError` where machine, protocol or corpus have changed since.
+    Args:
+        root: folder of runs.
+        listener: told what happens.
+        corpus: the user's corpus, where the run reads one.
+
+    Returns: the run's file and its last line.
+
+    Raises:
+        NothingToResume: no run below the folder is unfinished.
+        StoreError: machine, protocol or corpus have changed since.
+        Interrupted: Ctrl-C; what was measured is kept.
     """
     unfinished = [run for run in map(store.read, reversed(store.find(root))) if not run.finished]
     if not unfinished:

@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 600.0
 
 
 class Outcome(NamedTuple):
+    """What became of one case on one backend."""
+
     task: Task
     backend: str
     response: WorkerResponse

@@ -84,10 +84,12 @@ class RunPaths:
     checkpoints: Path | None = None
 
     def to_dict(self) -> dict[str, str]:
+        """Plain values for a worker."""
         return {name: str(path) for name, path in (("corpus", self.corpus), ("checkpoints", self.checkpoints)) if path}
 
     @staticmethod
     def from_dict(values: dict[str, str]) -> RunPaths:
+        """The inverse of `to_dict`."""
         return RunPaths(**{name: Path(path) for name, path in values.items()})
 
 

@@ -91,6 +91,7 @@ def continues(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpu_model() -> str:
+    """The processor as the system names it."""
     names = re.findall(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), flags=re.MULTILINE)
     return names[0].strip() if names else _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
 

@@ -64,6 +64,7 @@ class Reading:
 
     @property
     def level(self) -> Level:
+        """How noisy that is, by `LIMITS`."""
         if self.reasons():
             return "noisy"
         quiet = self.median_over_fastest < LIMITS.quiet_median and self.p90_over_fastest < LIMITS.quiet_p90

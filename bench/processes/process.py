@@ -63,6 +63,7 @@ class WorkerProcess:
 
     @property
     def answers(self) -> IO[bytes]:
+        """The pipe that replies come through."""
         assert self._process.stdout is not None
         return self._process.stdout
 
@@ -119,6 +120,7 @@ class WorkerProcess:
         return self.receive(timeout)
 
     def kill(self) -> None:
+        """`end`, and wait for it."""
         self.end()
         try:
             self._process.wait(END_SECONDS)
@@ -320,6 +322,7 @@ def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:
 
 
 def temporary_folder(cache: Path) -> Path:
+    """Where a run's workers put temporary files."""
     return cache / "temporary"
 
 

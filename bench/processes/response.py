@@ -148,6 +148,7 @@ class Subject(NamedTuple):
 
     @staticmethod
     def of_case(study: str, case: Case, backend: str, replicate: int) -> Subject:
+        """The subject of a record about a case."""
         return Subject(study, case.key, backend, replicate, case.to_dict(), case.counts())
 
 

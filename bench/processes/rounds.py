@@ -54,6 +54,7 @@ def most_uncertain(records: Iterable[Record], count: int) -> list[str]:
 
 
 def standard_error(values: Sequence[float]) -> float:
+    """Of the mean; infinite for fewer than two values."""
     return math.inf if len(values) < 2 else statistics.stdev(values) / math.sqrt(len(values))
 
 
@@ -171,6 +172,7 @@ class WorkerGroup:
         return self.receive(name, timeout) if self.send(name, operation, **arguments) else None
 
     def send(self, name: str, operation: str, /, **arguments: Any) -> bool:
+        """Ask without waiting; False where the worker is gone, and it is excluded."""
         try:
             self.workers[name].send(operation, **arguments)
         except WorkerFailed as failure:
@@ -179,6 +181,7 @@ class WorkerGroup:
         return True
 
     def receive(self, name: str, timeout: float) -> Reply | None:
+        """The reply to the last `send` if it is `ok`, else None, and the worker is excluded."""
         try:
             reply = self.workers[name].receive(timeout)
         except WorkerFailed as failure:
@@ -207,6 +210,7 @@ class Workers:
             self.drop(backend)
 
     def start(self, backends: Iterable[str]) -> None:
+        """Start a worker for each, and wait for none."""
         for backend in sorted(backends):
             self.live[backend] = WorkerProcess(backend, self.cpus, self.cache, code=self.code)
 
@@ -230,6 +234,7 @@ class Workers:
         return ready, failed
 
     def drop(self, backend: str) -> None:
+        """End a backend's worker."""
         self.live.pop(backend).close()
 
 

@@ -64,6 +64,7 @@ class PairedCase(NamedTuple):
     new: str
 
     def backend(self, side: Side) -> str:
+        """That of a side."""
         return self.base if side == "base" else self.new
 
 
@@ -115,6 +116,7 @@ class Pairs:
         return self.disturbed[question, number] < TRIES
 
     def remember(self, side: Side, records: Iterable[Record]) -> None:
+        """Take outcomes that are on disk already for measured."""
         self.records[side] |= {record.task: record for record in records}
 
     def _one_after_the_other(self, questions: Sequence[PairedCase], number: int) -> None:
@@ -227,6 +229,7 @@ class ComparisonSide:
 
     @property
     def shown(self) -> str:
+        """The label, and whether its code differs from its commit."""
         state = {True: " with uncommitted changes", False: "", None: " (uncommitted changes unknown)"}
         return self.label + state[self.introduction.dirty]
 
@@ -267,9 +270,20 @@ def opened(
     options: Mapping[str, Any],
     resume: bool = False,
 ) -> Iterator[Comparison]:
-    """The comparison's writers, with what an interrupted one of the same sides and plan has already measured if `resume`.
+    """A comparison whose pairs can be measured within the block. Its last lines are written when the block is left.
 
-    Its last lines are written when the block is left: complete, or what ended it.
+    Args:
+        plan: what is compared.
+        sides: base and new.
+        root: folder of comparisons.
+        listener: told what happens.
+        options: what else two comparisons must share for one to continue the other.
+        resume: go on with an interrupted comparison of the same sides, plan and options.
+
+    Raises:
+        StoreError: there is no comparison to resume.
+        DeviceBusy: another run holds the device.
+        Interrupted: Ctrl-C; what was measured is kept.
     """
     key = _key(plan, sides, options)
     with device_lock(plan.device), _writers(plan, sides, root, key, resume) as (writers, found):

@@ -106,6 +106,7 @@ class Repository:
             raise UnknownRevision(f"no revision {name!r} in {self.folder}; see them with: git log --oneline") from None
 
     def shallow(self) -> bool:
+        """Whether the clone lacks commits."""
         return self.git("rev-parse", "--is-shallow-repository") == "true"
 
     def between(self, span: str) -> list[str]:
@@ -128,6 +129,7 @@ class Repository:
         return self.git("rev-list", "--reverse", "--first-parent", "HEAD").split()
 
     def short(self, commit: str) -> str:
+        """A commit's hash as git abbreviates it."""
         return self.git("rev-parse", "--short", commit)
 
     @contextmanager
@@ -254,6 +256,7 @@ class Bisection:
         return None if self.candidates() else self.worktree.git("rev-parse", "BISECT_HEAD")
 
     def judge(self, commit: str, word: Word) -> None:
+        """Tell git what was found of a commit."""
         try:
             self.worktree.git("bisect", word, commit)
         except RevisionError:

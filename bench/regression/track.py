@@ -32,6 +32,7 @@ def cases(study_name: str) -> dict[str, Case]:
 
 
 def backends() -> list[str]:
+    """All but the no-op baseline."""
     return [name for name in impls.names() if name != NULL]
 
 

@@ -64,7 +64,7 @@ class Worker:
             None  # holds what must not be freed in a corrupted context: that may abort the process
         )
 
-    def admit(self, case: dict[str, Any]) -> dict[str, Any]:
+    def check_support(self, case: dict[str, Any]) -> dict[str, Any]:
         """Import the backend and ask whether it supports the case; nothing is loaded or computed."""
         prepare.validate_backend(Case.from_dict(case), self.backend, check_answers=False)
         return {}
@@ -90,11 +90,13 @@ class Worker:
         }
 
     def warm_up(self, seconds: float) -> dict[str, Any]:
+        """Until the prepared case is steady, at least so long."""
         sampler = self._sampler()
         sampler.warm_up(seconds)
         return {"calls": sampler.calls}
 
     def turn(self, seconds: float) -> dict[str, Any]:
+        """This worker's part of one round."""
         sampler = self._sampler()
         sampler.turn(seconds)
         return {"finished": sampler.finished, "latest": sampler.samples[-1]}
@@ -117,7 +119,7 @@ class Worker:
             "warm_up_seconds": sampler.warm_up_seconds,
         }
 
-    def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
+    def measure_standalone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
         """A study that measures by itself; only once in this worker's life, and first, unless the study says `reuse_worker`."""
         set_paths(RunPaths.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
@@ -133,11 +135,12 @@ class Worker:
         code.require_own_modules()
         return {"measurements": measured}
 
-    def parts(self, item: str, emulated: bool) -> dict[str, Any]:
-        """What a GPU item has to measure here."""
+    def list_checks(self, item: str, emulated: bool) -> dict[str, Any]:
+        """What a group of `gpu-check` has to measure here."""
         return {"parts": groups.list_checks(item, self._open_context(emulated))}
 
-    def part(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
+    def run_check(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
+        """One check of a group."""
         return groups.measure(item, self._open_context(emulated), key)
 
     def _open_context(self, emulated: bool) -> DeviceContext:
@@ -146,7 +149,8 @@ class Worker:
         self.device_context = self.device_context or open_context(emulated)
         return self.device_context
 
-    def ceilings(self, device: Device, dtype: str) -> dict[str, Any]:
+    def measure_peaks(self, device: Device, dtype: str) -> dict[str, Any]:
+        """The machine's peaks in a data type."""
         prepare.require_device(device)
         return {"measurements": [asdict(item) for item in peaks.measure(device, dtype)]}
 
@@ -173,10 +177,12 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
         with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
             impls.get(backend)
     pin(cpus)
+    # By their names on the wire, which parents of every revision know.
     operations: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(worker, name)
-        for name in ("admit", "prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
-    }
+        "admit": worker.check_support, "prepare": worker.prepare, "warm_up": worker.warm_up, "turn": worker.turn,
+        "collect": worker.collect, "alone": worker.measure_standalone, "parts": worker.list_checks, "part": worker.run_check,
+        "ceilings": worker.measure_peaks, "release": worker.release,
+    }  # fmt: skip
     own = os.getpid()
     replies.write(json.dumps({"status": "ok", "pid": own, "numbered": True}) + "\n")
     highest = 0

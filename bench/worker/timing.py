@@ -21,6 +21,8 @@ CALLS_LIMIT = 1 << 20
 
 
 class Clock(Protocol):
+    """Times calls."""
+
     def sample(self, calls: int) -> float:
         """Seconds a call, over `calls` calls launched back to back and waited for."""
         ...
@@ -179,6 +181,7 @@ def is_host_bound(host: Sequence[float], samples: Sequence[float]) -> bool:
 
 
 def is_steady(samples: Sequence[float]) -> bool:
+    """Whether the medians of the last two blocks of samples agree."""
     if len(samples) < 2 * STEADY_BLOCK:
         return False
     last, before = (statistics.median(samples[start:][:STEADY_BLOCK]) for start in (-STEADY_BLOCK, -2 * STEADY_BLOCK))

@@ -49,7 +49,7 @@ def _specs_on_gpu(width: int, layers: int) -> tuple[Spec, Spec]:
     return lstm, by_parameters(TransformerSpec(width, width, layers, device="cuda"), lstm).spec
 
 
-def _used(spec: Spec, source: str, steps: int, batch: int, updates: int, judged: int, rate: float, seeds: int = 3) -> Case:
+def _used(spec: Spec, source: str, steps: int, batch: int, updates: int, *, judged: int, rate: float, seeds: int = 3) -> Case:
     factors = (
         ("probe", "context"), ("source", source), ("seeds", seeds), ("updates", updates), ("judged", judged), ("rate", rate),
     )  # fmt: skip
@@ -63,16 +63,16 @@ def _recalls(spec: Spec, steps: int, updates: int, seeds: int = 3) -> Case:
 
 def _cpu() -> Iterator[Case]:
     for spec in _specs(52, 1, 2):
-        yield _used(spec, "text", 128, 16, 300, 1024, 6e-3)
-        yield _used(spec, "hmm:100", 128, 16, 200, 1024, 6e-3)
+        yield _used(spec, "text", 128, 16, 300, judged=1024, rate=6e-3)
+        yield _used(spec, "hmm:100", 128, 16, 200, judged=1024, rate=6e-3)
     for spec in _specs(24, 1, 2):
         yield _recalls(spec, 65, 150)
 
 
 def _gpu() -> Iterator[Case]:
     for spec in _specs_on_gpu(448, 2):
-        yield _used(spec, "text", 1024, 32, 400, 512, 2e-3)
-        yield _used(spec, "hmm:300", 1024, 32, 250, 512, 2e-3)
+        yield _used(spec, "text", 1024, 32, 400, judged=512, rate=2e-3)
+        yield _used(spec, "hmm:300", 1024, 32, 250, judged=512, rate=2e-3)
     for spec in _specs_on_gpu(64, 1):
         yield _recalls(spec, 257, 300, 5)
 
@@ -122,7 +122,7 @@ CLAIMS = (
 )
 CASES: dict[Scale, tuple[Case, ...]] = {
     "smoke": (
-        *(_used(spec, "hmm:20", 16, 2, 6, 8, 6e-3) for spec in _specs(20, 1, 2)),
+        *(_used(spec, "hmm:20", 16, 2, 6, judged=8, rate=6e-3) for spec in _specs(20, 1, 2)),
         _recalls(_specs(20, 1, 2)[0], 17, 5),
     ),
     "quick": (),

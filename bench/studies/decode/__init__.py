@@ -118,7 +118,8 @@ def models(
 
 
 def _cases(
-    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), lstm: LSTMSpec | None = None,
+    base: TransformerSpec, window: int, contexts: Sequence[int], batch: int, more: Factors = (), *,
+    lstm: LSTMSpec | None = None,
     launch: Launch = "eager",
 ) -> Iterator[Case]:  # fmt: skip
     for name, spec, factors in models(base, window, lstm):
@@ -137,9 +138,9 @@ def _gpu() -> Iterator[Case]:
         batched = _cases(base, 1024, (8192,), 32, lstm=lstm, launch=launch)
         yield from (each for each in batched if each.factor("model") in both)
     # By graph, so that waiting for the host takes no share of the energy.
-    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm, "graph")
+    energy = _cases(base, 1024, (128, 4096, 65536), 1, ENERGY, lstm=lstm, launch="graph")
     yield from (each for each in energy if each.factor("model") in both)
-    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm) if each.factor("model") != "windowed")
+    yield from (each for each in _cases(base, 1024, (4096,), 1, STREAMS, lstm=lstm) if each.factor("model") != "windowed")
 
 
 def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pair(
-    size: str, models: tuple[Match, Spec], steps: int, batch: int, updates: int, judged: int, rates: str, source: str,
+    size: str, models: tuple[Match, Spec], steps: int, batch: int, updates: int, *, judged: int, rates: str, source: str,
     seeds: int = 3,
 ) -> Iterator[Case]:  # fmt: skip
     """Both architectures with as many parameters, embedding and head not counted; everything else alike.
@@ -68,17 +68,17 @@ def _by_lstm(width: int, layers: int) -> tuple[Match, Spec]:
 def _cpu() -> Iterator[Case]:
     rates = "0.006/0.012/0.024"
     for size, width, layers, heads in (("large", 64, 2, 4), ("middle", 52, 1, 2), ("small", 20, 2, 2)):
-        yield from _pair(size, _by_transformer(width, layers, heads), 128, 16, 200, 256, rates, "text")
+        yield from _pair(size, _by_transformer(width, layers, heads), 128, 16, 200, judged=256, rates=rates, source="text")
     for source in ("copy:32", "hmm:100"):
-        yield from _pair("middle", _by_transformer(28, 2, 2), 128, 16, 150, 256, "0.006", source)
+        yield from _pair("middle", _by_transformer(28, 2, 2), 128, 16, 150, judged=256, rates="0.006", source=source)
 
 
 def _gpu() -> Iterator[Case]:
     rates = "0.001/0.002/0.004"
     for size, width in (("large", 768), ("middle", 256), ("small", 64)):
-        yield from _pair(size, _by_lstm(width, 2), 512, 64, 220, 512, rates, "text")
+        yield from _pair(size, _by_lstm(width, 2), 512, 64, 220, judged=512, rates=rates, source="text")
     for source in ("copy:256", "hmm:100"):
-        yield from _pair("middle", _by_lstm(256, 2), 512, 64, 220, 512, "0.002", source)
+        yield from _pair("middle", _by_lstm(256, 2), 512, 64, 220, judged=512, rates="0.002", source=source)
 
 
 KAPLAN = "Kaplan et al. 2020, section 3.2.1 and figure 7"
@@ -120,7 +120,7 @@ CLAIMS = (
     ),
 )
 CASES: dict[Scale, tuple[Case, ...]] = {
-    "smoke": tuple(_pair("small", _by_transformer(20, 1, 2), 16, 2, 6, 8, "0.003/0.01", "copy:8")),
+    "smoke": tuple(_pair("small", _by_transformer(20, 1, 2), 16, 2, 6, judged=8, rates="0.003/0.01", source="copy:8")),
     "quick": (),
     "cpu": tuple(_cpu()),
     "gpu": tuple(_gpu()),

@@ -159,7 +159,7 @@ def _memory(models: list[Model], lengths: Sequence[int], tokens: int) -> Iterato
 
 
 def _sizes(
-    like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, heads: int = 4,
+    like: LSTMStackSpec, widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], steps: int, *, heads: int = 4,
     state_size: int = 16, cells: Sequence[str] = ALL,
 ) -> Iterator[Case]:  # fmt: skip
     """Width, depth and batch in turn about one middle, which all three share: `like`, with the second of the batches."""
@@ -207,7 +207,7 @@ def _cpu() -> Iterator[Case]:
     yield from _one_sequence(compared, (256, 512, 1024, 2048))
     yield from _memory(compared, (64, 512, 4096), 4096)
     yield from _memory(scans, (64, 4096), 4096)
-    yield from _sizes(like, (52, 96, 192), (1, 2, 4), (1, 4, 16), 128, 4, 4)
+    yield from _sizes(like, (52, 96, 192), (1, 2, 4), (1, 4, 16), 128, heads=4, state_size=4)
     yield from _newton((1024,), 3)
     yield from _matched(models, 256, 4)
 
