@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,28 @@ from results.record import Record
 MISBEHAVING = Path(__file__).parent.parent / "backends"
 
 
-@pytest.fixture
-def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+SMALL = Case(LSTMSpec(4, 5), steps=32, batch=3)
+
+
+@contextmanager
+def visible_backends() -> Iterator[None]:
     """Makes `tests/backends` visible here and in workers."""
-    monkeypatch.setenv("LSTM_BENCH_BACKENDS", str(MISBEHAVING))
-    backends.__path__.append(str(MISBEHAVING))
-    yield
-    backends.__path__.remove(str(MISBEHAVING))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSTM_BENCH_BACKENDS", str(MISBEHAVING))
+        backends.__path__.append(str(MISBEHAVING))
+        yield
+        backends.__path__.remove(str(MISBEHAVING))
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[None]:
+    with visible_backends():
+        yield
 
 
 @pytest.fixture
 def case() -> Case:
-    return Case(LSTMSpec(4, 5), steps=32, batch=3)
+    return SMALL
 
 
 class Collector:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from bench.processes.code import Code
 from bench.processes.process import WorkerProcess, first_to_answer
 from bench.processes.response import Reply, WorkerFailed, WorkerResponse
 from bench.processes.rounds import Workers
+from tests.bench.conftest import SMALL, visible_backends
 
 CPUS = system.usable()[:1]
 PACE = Pace(rounds=2, turn_seconds=0.005, warm_seconds=0.01)
@@ -32,17 +34,27 @@ def outcomes(case: Case, cache: Path, *backends: str) -> dict[str, WorkerRespons
         return replies | rounds.measure(ready, case.to_dict(), PACE, True, lambda _: None)
 
 
-@pytest.mark.parametrize(("backend", "kind", "reason"), [
-    ("raising", "error", "ArithmeticError: the widget came loose"),
-    ("segfaulting", "crash", "killed by SIGSEGV"),
-    ("exhausted", "out_of_memory", "Unable to allocate"),
-    ("fallen_back", "wrong", "fell back"),
-])  # fmt: skip
-def test_each_failure_is_typed_and_the_others_go_on(misbehaving, tmp_path, case, backend, kind, reason):
-    replies = outcomes(case, tmp_path, backend, "numpy")
-    assert replies["numpy"].status == "ok"
-    assert (replies[backend].status, replies[backend].kind) == ("failed", kind)
-    assert reason in replies[backend].reason
+FAILURES = {
+    "raising": ("error", "ArithmeticError: the widget came loose"),
+    "segfaulting": ("crash", "killed by SIGSEGV"),
+    "exhausted": ("out_of_memory", "Unable to allocate"),
+    "fallen_back": ("wrong", "fell back"),
+}
+
+
+@pytest.fixture(scope="module")
+def beside_failures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, WorkerResponse]]:
+    """What numpy answers beside backends that fail, each in its way, and what became of those."""
+    with visible_backends():
+        yield outcomes(SMALL, tmp_path_factory.mktemp("cache"), *FAILURES, "numpy", "talkative")
+
+
+@pytest.mark.parametrize("backend", FAILURES)
+def test_each_failure_is_typed_and_the_others_go_on(beside_failures, backend):
+    kind, reason = FAILURES[backend]
+    response = beside_failures[backend]
+    assert beside_failures["numpy"].status == "ok"
+    assert (response.status, response.kind) == ("failed", kind) and reason in response.reason
 
 
 def test_a_hanging_backend_is_killed_and_typed(misbehaving, tmp_path, case, monkeypatch):
@@ -95,8 +107,8 @@ def test_a_hanging_worker_is_timed_from_its_own_question(misbehaving, tmp_path, 
         assert time.monotonic() - asked < 10
 
 
-def test_what_a_backend_prints_is_not_taken_for_a_reply(misbehaving, tmp_path, case):
-    assert outcomes(case, tmp_path, "talkative")["talkative"].status == "ok"
+def test_what_a_backend_prints_is_not_taken_for_a_reply(beside_failures):
+    assert beside_failures["talkative"].status == "ok"
 
 
 def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
@@ -222,9 +234,8 @@ def test_rounds_end_when_busy_long_enough_but_not_before_ten(monkeypatch):
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 
-def test_samples_come_back_in_turns(tmp_path, case):
-    reply = outcomes(case, tmp_path, "numpy")["numpy"]
-    time_taken = reply.measurements[0]
+def test_samples_come_back_by_rounds(beside_failures):
+    time_taken = beside_failures["numpy"].measurements[0]
     assert time_taken.metric == "time"
     assert len(time_taken.blocks) <= PACE.rounds
     assert sum(time_taken.blocks) == len(time_taken.samples)

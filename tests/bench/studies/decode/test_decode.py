@@ -144,10 +144,10 @@ def test_on_a_gpu_energy_is_replicated_and_graphs_are_asked() -> None:
     for model in ("attention", "lstm"):
         assert len({case.steps for case in energy if case.factor("model") == model}) == 3
     assert {decode.STUDY.repetitions_of(case) for case in energy} == {3} and all(map(decode.STUDY.is_standalone, energy))
-    assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
+    assert {decode.select_backends(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
     assert {case.launch for case in energy} == {"graph"}
     timed = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "time"]
-    assert {(case.launch, decode.measured_on(case, impls.names())) for case in timed} == {
+    assert {(case.launch, decode.select_backends(case, impls.names())) for case in timed} == {
         (launch, names) for launch in ("eager", "graph") for names in (("torch",), ("cuda", "cudnn"))
     }
     assert all(decode.sweep(case) == "time" for scale in ("smoke", "cpu") for case in decode.CASES[scale])

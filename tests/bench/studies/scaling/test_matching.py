@@ -127,7 +127,7 @@ def test_an_lstm_that_cannot_be_as_fast_is_skipped(monkeypatch: pytest.MonkeyPat
 def test_on_a_gpu_the_matched_lstm_runs_on_our_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is asked to run what is written down, and nothing is loaded."""
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(prepare, "admit", lambda case, backend: asked.append((case.spec.cell, backend)))
+    monkeypatch.setattr(prepare, "validate_backend", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "prepare", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "load", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(matching, "interleaved_times", lambda each, *_: [[1.0], [1.0]])

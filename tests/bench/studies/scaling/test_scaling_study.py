@@ -44,8 +44,8 @@ def test_an_lstm_on_a_gpu_is_ours_or_else_cudnns():
             continue
         for asked, ours in ((("torch", "cudnn", "cuda", "numpy"), "cuda"), (("torch", "cudnn"), "cudnn")):
             best = (ours,) if case.spec.cell == "lstm_stack" else ("torch",)
-            assert scaling.measured_on(case, asked) == best, "one backend an architecture: verdicts pool over no two"
-        assert scaling.measured_on(case, ("numpy",)) == ()
+            assert scaling.select_backends(case, asked) == best, "one backend an architecture: verdicts pool over no two"
+        assert scaling.select_backends(case, ("numpy",)) == ()
 
 
 def test_width_depth_and_batch_vary_about_one_middle():
