@@ -105,7 +105,7 @@ def test_without_the_replacement_the_cases_that_follow_fail(misbehaving, fault, 
 
 def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
     pytest.importorskip("torch")
-    monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_item"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_group"))
     monkeypatch.setitem(GROUPS, "faulty", CheckGroup("does a kernel fail?", 1, "modelled", 60, "faulty"))
     measured = gpu_check.CheckGroups(True, None, (0,), folder, Code()).measure(["faulty"])
     return {record.case: record for record in measured}
