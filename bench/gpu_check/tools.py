@@ -45,8 +45,8 @@ def measure_algorithm(context: DeviceContext, key: str) -> CheckResult:
     provenance, counts = context.provenance(), []
     for phase in ("forward", "forward_backward"):
         getattr(network, phase)()
-        said = network.provenance()
-        provenance |= {f"{phase} algorithm": said.get("algorithm", said["ran"]), "cudnn": said.get("cudnn", "none")}
+        ran = network.provenance()
+        provenance |= {f"{phase} algorithm": ran.get("algorithm", ran["ran"]), "cudnn": ran.get("cudnn", "none")}
         counts.append(float(len(network.names_run())))
     return CheckResult((Measurement("operations", "operations", tuple(counts)),), provenance)
 
@@ -77,9 +77,9 @@ def measure_sanitizer(context: DeviceContext, key: str) -> CheckResult:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise NotMeasured(f"{key} took longer than the {SECONDS:.0f} s it has") from None
-    said = (done.stdout + done.stderr)[-1500:]
+    output = (done.stdout + done.stderr)[-1500:]
     if done.returncode:
-        raise Rejected(f"compute-sanitizer --tool {key} ended with {done.returncode}: {said}")
+        raise Rejected(f"compute-sanitizer --tool {key} ended with {done.returncode}: {output}")
     return CheckResult((Measurement("errors", "errors", (0.0,)),), context.provenance() | {"tool": key})
 
 

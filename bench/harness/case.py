@@ -286,13 +286,13 @@ def choose(cases: Sequence[Case], filters: Sequence[str], known: Known | None = 
 
 def alternatives(cases: Sequence[Case], filters: Sequence[str]) -> str:
     """For each filter `name=value` whose value no case has, those the cases do have: " (init is one of chrono:784, …)"."""
-    said, known = [], parameters(cases)
+    choices, known = [], parameters(cases)
     for one in (one for text in filters if (one := read(text)).symbol == "=" and one.name not in ("case",)):
         if not any(one.passes({one.name: value}) for value in known[one.name]):
             there = sorted(known[one.name], key=_order)
             more = f" and {len(there) - MOST_VALUES} more" if len(there) > MOST_VALUES else ""
-            said.append(f"{one.name} is one of {', '.join(map(_shown, there[:MOST_VALUES]))}{more}")
-    return f" ({'; '.join(said)})" if said else ""
+            choices.append(f"{one.name} is one of {', '.join(map(_shown, there[:MOST_VALUES]))}{more}")
+    return f" ({'; '.join(choices)})" if choices else ""
 
 
 def _values(case: Case) -> dict[str, Any]:

@@ -66,11 +66,11 @@ def statement(plan: Plan) -> list[str]:
     if predicted is None:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
-    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
-    said += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
+    sentences = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
+    sentences += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
     if plan.device == "cuda":
-        said.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
-    return said
+        sentences.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
+    return sentences
 
 
 def _shares(plan: Plan) -> str:

@@ -131,8 +131,8 @@ def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[
         raise StoreError(f"{run.path} was begun with {there}, this is {here}; their numbers do not compare: start a new run")
     given = corpus_name(corpus) if corpus else ""
     if given != plan.corpus:
-        said = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
-        raise StoreError(f"{run.path} was begun with {said[0]}, this is {said[1]}; name the same file with --corpus, or none")
+        named = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
+        raise StoreError(f"{run.path} was begun with {named[0]}, this is {named[1]}; name the same file with --corpus, or none")
     return run.path, finish(run.path, plan, listener, corpus=corpus)
 
 

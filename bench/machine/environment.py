@@ -101,10 +101,10 @@ def _sysctl(name: str) -> str:
     if sys.platform != "darwin":
         return ""
     try:
-        said = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", timeout=SYSCTL_SECONDS)
+        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", timeout=SYSCTL_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return said.stdout.strip()
+    return answer.stdout.strip()
 
 
 def packages() -> dict[str, str]:

@@ -220,7 +220,7 @@ def _record(question: PairedCase, side: Side, number: int, response: WorkerRespo
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSide:
-    """One side: how a person calls it, its code, what the code said of itself, and the backend it stands for (else all)."""
+    """One side: how a person calls it, its code, what the code says of itself, and the backend it stands for (else all)."""
 
     label: str
     code: Code
@@ -343,22 +343,22 @@ def _discard(writers: Mapping[Side, store.Writer]) -> None:
 
 def _key(plan: Plan, sides: Mapping[Side, ComparisonSide], options: Mapping[str, Any]) -> dict[str, Any]:
     """What two comparisons must share for one to continue the other."""
-    said = [sides[side].introduction for side in SIDES]
+    sources = [sides[side].introduction for side in SIDES]
     return plan.to_dict() | dict(options) | {
         "sides": [sides[side].shown for side in SIDES],
-        "commits": [one.environment["git"]["commit"] for one in said],
+        "commits": [one.environment["git"]["commit"] for one in sources],
         "sides_backends": [sides[side].backend for side in SIDES],
-        "machines": [[one.machine, one.protocol] for one in said],
-        "continues": [environment.continues(one.environment) for one in said],
+        "machines": [[one.machine, one.protocol] for one in sources],
+        "continues": [environment.continues(one.environment) for one in sources],
     }  # fmt: skip
 
 
 def _header(side: Side, sides: Mapping[Side, ComparisonSide], key: dict[str, Any], now: datetime) -> Header:
-    said = sides[side].introduction
+    source = sides[side].introduction
     name = f"{now:%H%M%S%f}"
     return Header(
-        run=f"{name}-{side}", started=now.isoformat(timespec="seconds"), protocol=said.protocol, machine=said.machine,
-        environment=said.environment, plan=key | {"comparison": name, "side": side},
+        run=f"{name}-{side}", started=now.isoformat(timespec="seconds"), protocol=source.protocol, machine=source.machine,
+        environment=source.environment, plan=key | {"comparison": name, "side": side},
     )  # fmt: skip
 
 

@@ -203,9 +203,9 @@ def _failures_told(worktree: Path) -> Iterator[None]:
     except subprocess.CalledProcessError as error:
         if "install" not in error.cmd:
             raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
-        said = [line for line in error.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if "error" in line.lower()]
-        raise BuildFails(f"{failed}: {(errors or said or ['pip gave no reason'])[-1].strip()}") from error
+        lines = [line for line in error.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()]
+        raise BuildFails(f"{failed}: {(errors or lines or ['pip gave no reason'])[-1].strip()}") from error
     except OSError as error:
         raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
 
@@ -265,8 +265,8 @@ class Bisection:
 
     def candidates(self) -> list[str]:
         """Once it is over: the first bad commit, or all that could be it where skipped ones lie between; in git's order."""
-        said = self.worktree.git("bisect", "log")
-        found = re.findall(r"^# (?:possible )?first bad commit: \[(\w+)\]", said, flags=re.MULTILINE)
+        log = self.worktree.git("bisect", "log")
+        found = re.findall(r"^# (?:possible )?first bad commit: \[(\w+)\]", log, flags=re.MULTILINE)
         return list(dict.fromkeys(found))
 
 

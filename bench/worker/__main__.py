@@ -236,8 +236,8 @@ def _readable(error: Exception) -> Exception:
 
 
 def _corrupted(name: str, reason: str) -> dict[str, Any]:
-    said = reason if name in reason else f"{name}: {reason}"
-    return {"status": "failed", "kind": "crash", "reason": said, cuda_errors.CORRUPTED: name}
+    sentence = reason if name in reason else f"{name}: {reason}"
+    return {"status": "failed", "kind": "crash", "reason": sentence, cuda_errors.CORRUPTED: name}
 
 
 def pin(cpus: set[int]) -> None:

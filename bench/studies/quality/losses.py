@@ -64,11 +64,11 @@ def best_rate(case: Case, source: Source) -> tuple[Training, list[Measurement]]:
     if not tried:
         raise Diverged(f"no learning rate of {case.factor('rates')} gave a finite loss: {notes[-1]}")
     losses = [own.curve[-1].loss for own in tried]
-    said = [
+    trials = [
         Measurement("learning_rate", "1", tuple(own.settings.learning_rate for own in tried), notes=tuple(notes)),
         cells.measurement("trial_loss", "nat", [np.array(losses)]),
     ]
-    return tried[int(np.argmin(losses))], said
+    return tried[int(np.argmin(losses))], trials
 
 
 def rates(case: Case) -> list[float]:

@@ -147,8 +147,8 @@ def load(path: Path, configuration: dict[str, Any]) -> dict[str, Any]:
         ) from error
     differing = sorted(name for name in {*there, *configuration} if there.get(name) != configuration.get(name))
     if differing:
-        said = ", ".join(f"{name} {there.get(name)!r}, here {configuration.get(name)!r}" for name in differing)
-        raise BadCheckpoint(f"checkpoint {path} is of another training: {said}; delete it to train from the beginning")
+        differences = ", ".join(f"{name} {there.get(name)!r}, here {configuration.get(name)!r}" for name in differing)
+        raise BadCheckpoint(f"checkpoint {path} is of another training: {differences}; delete it to train from the beginning")
     return state
 
 

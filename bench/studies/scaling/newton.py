@@ -62,8 +62,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     units = {"newton_time": "s", "sequential_time": "s", "lyapunov": "nat/step"}
     for name, samples in found.items():
         blocks = (1,) * seeds
-        said = tuple(notes) if name == "rounds" else ()
-        yield Measurement(name, units.get(name, "1"), tuple(samples), blocks, said)
+        noted = tuple(notes) if name == "rounds" else ()
+        yield Measurement(name, units.get(name, "1"), tuple(samples), blocks, noted)
 
 
 def solve(weights: Weights, x: Tensor, tolerance: float = TOLERANCE, most: int = MOST_ROUNDS) -> Solution:
