@@ -147,7 +147,7 @@ def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector)
 def test_killed_ten_times_at_random_it_resumes_to_the_same_set(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     killed.mkdir()
-    asked = ["run", "every", "--backend", "numpy", "--threads", 1, "--replicates", 12]
+    asked = ["run", "every", "--backend", "numpy", "--threads", 1, "--replicates", 8]
     started = time.monotonic()
     subprocess.run(_command(*asked, "--out", whole), check=True, capture_output=True)
     took = time.monotonic() - started  # a busy machine takes longer to every place where it may be killed

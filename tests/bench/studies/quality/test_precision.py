@@ -107,7 +107,8 @@ def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPat
     small = next(case for case in quality_study.CASES["smoke"] if case.spec.cell == "lstm_stack")
     of_context = next(case for case in context_study.CASES["smoke"] if case.factor("probe") == "context")
     of_recall = next(case for case in context_study.CASES["smoke"] if case.factor("probe") == "recall")
-    monkeypatch.setattr(training, "notes", lambda spec: ("said",))
+    for module in (losses, windows):
+        monkeypatch.setattr(module, "precision_notes", lambda spec: ("said",))
     for measure, case in (
         (losses.measure, small),
         (windows.measure_windows, of_context),
