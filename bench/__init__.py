@@ -1,1 +1,1 @@
-"""HOW it is measured: cases, studies, the one door, the clock, memory, isolation, and the suite for asv."""
+"""How it is measured: cases, studies, the validation gate, clocks, memory, isolation, and the suite for asv."""

@@ -16,7 +16,7 @@ from impls import MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 
 # By which a worker's first case is longer than a later one: 4.2 to 9.9 s, 7.6 in the mean of 8 workers.
 START_SECONDS_H100 = 8.0
-CEILINGS_SECONDS = 5.0  # peaks of the machine in one data type: 3.5 to 4.7 s, once 7.3
+PEAKS_SECONDS = 5.0  # peaks of the machine in one data type: 3.5 to 4.7 s, once 7.3
 CASE_SECONDS = 1.3  # of a later case, whatever its size: 1.1 to 1.8 s where little is drawn and calls are short
 VALUE_SECONDS = 2.2e-8  # to draw a value in float64 on the host, round it and send it
 CALLS = 20  # a case makes: one to load, one under the profiler, those that check the wait, warm-up and two rounds

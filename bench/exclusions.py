@@ -52,15 +52,15 @@ def of(records: Mapping[Task, Record]) -> dict[Task, Reason]:
 
 def _allowed_today(record: Record) -> bool:
     """Whether the recorded error of a rejected float32 answer is within today's bound for that array."""
-    said = _REJECTED.search(record.reason)
-    if said is None:
+    rejection = _REJECTED.search(record.reason)
+    if rejection is None:
         return False
     case = Case.from_dict(record.parameters)
-    oracle = agreement.reference(case, "float64")
-    if (array := said["array"]) not in oracle:
+    exact = agreement.reference(case, "float64")
+    if (array := rejection["array"]) not in exact:
         return False
-    naive = agreement.naive_errors(case, oracle)[array]
-    return float(said["error"]) <= agreement.bound(oracle[array], naive, "float32", agreement.depth(case, array))
+    naive = agreement.naive_errors(case, exact)[array]
+    return float(rejection["error"]) <= agreement.bound(exact[array], naive, "float32", agreement.depth(case, array))
 
 
 def of_folder(folder: Path) -> dict[str, dict[Task, Reason]]:

@@ -263,13 +263,13 @@ def _listening(show: bool, wait: bool) -> Iterator[Listener]:
 class Quiet:
     """A listener that shows nothing."""
 
-    def expect(self, study: str, records: int) -> None:
+    def on_planned(self, study: str, records: int) -> None:
         pass
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         pass
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         pass
 
 

@@ -111,7 +111,8 @@ PLAN: Mapping[str, Check] = {
 RECORD: Mapping[str, Check] = {
     **dict.fromkeys(("study", "case", "backend", "status", "reason"), is_text),
     "replicate": is_count, "parameters": is_parameters,
-    "kind": or_none(is_text), "measurements": is_list_of(is_measurement), "counts": is_table_of(is_number),
+    "kind": or_none(is_text), "skip": or_none(is_text), "measurements": is_list_of(is_measurement),
+    "counts": is_table_of(is_number),
     "provenance": is_table_of(is_text), "conditions": is_table, "started": is_amount, "seconds": is_amount,
 }  # fmt: skip
 HEADER: Mapping[str, Check] = {

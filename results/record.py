@@ -25,6 +25,8 @@ HOST_PEAK = "host_peak_bytes"  # among the conditions: the most memory that the 
 
 Status = Literal["ok", "skipped", "failed"]
 FailureKind = Literal["error", "out_of_memory", "timeout", "crash", "wrong", "unstable"]
+SkipKind = Literal["unsupported", "unavailable", "not_measured"]
+NOT_MEASURED = "not measured: "  # the reason of what was not reached, or what measures it is not here, begins so
 
 
 class InvalidRecord(ValueError):
@@ -68,6 +70,7 @@ class Record:
     conditions: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0  # seconds since the epoch
     seconds: float = 0.0  # wall time spent on this record, everything included
+    skip: SkipKind | None = None  # of a skipped record; None in those from before it was kept
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
@@ -76,6 +79,17 @@ class Record:
             raise InvalidRecord(f"a failed record needs a kind of {', '.join(get_args(FailureKind))}; got {self.kind!r}")
         if self.status != "ok" and not self.reason:
             raise InvalidRecord(f"a {self.status} record needs a reason")
+        if self.skip is not None and (self.status != "skipped" or self.skip not in get_args(SkipKind)):
+            raise InvalidRecord(f"a {self.status} record cannot have been skipped as {self.skip!r}")
+
+    @property
+    def is_unmeasured(self) -> bool:
+        """Whether it was skipped since it was not reached, or since what measures it is not here.
+
+        Of records from before the kind was kept their reason says it.
+        """
+        told = self.status == "skipped" and self.skip is None and self.reason.startswith(NOT_MEASURED)
+        return told or self.skip == "not_measured"
 
     @property
     def task(self) -> tuple[str, str, str, int]:
@@ -118,6 +132,8 @@ _NAMES = {kind: name for name, kind in _TYPES.items()}
 def encode(line: Line) -> str:
     """One line of JSON without its newline. NaN and infinity are refused: JSON has no such numbers."""
     values = {"line": _NAMES[type(line)]} | dataclasses.asdict(line)
+    if isinstance(line, Record) and line.skip is None:
+        del values["skip"]
     try:
         return json.dumps(values, separators=(",", ":"), allow_nan=False)
     except ValueError as error:

@@ -61,7 +61,7 @@ def test_two_files_add_a_study_everywhere(tmp_path: Path):
     for name, text in shown.items():
         (code / name).parent.mkdir(exist_ok=True)
         (code / name).write_text(text)
-        (code / name).with_name("__init__.py").write_text("")
+        (code / name).with_name("__init__.py").touch()
 
     def lstm_bench(*arguments: object) -> str:
         command = [sys.executable, "-P", "-m", "lstm_bench", *map(str, arguments)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.report import words
-from results.record import Record
+from results.record import NOT_MEASURED, Record
 
 TOLERANCE = 0.1  # nearer than this to what was assumed, a constant may stay
 METRICS = ("resident_clusters", "send_latency", "ingress", "grid_exchange", "products", "pointwise")
@@ -61,6 +61,8 @@ def _answer(constant: str, asked: Sequence[Record]) -> Answer:
 
 def _why_not(asked: Sequence[Record]) -> str:
     if any(emulated(record) for record in asked):
-        return "not measured: the emulation is no GPU"
-    reason = next((record.reason for record in asked if record.status != "ok"), "no sample")
-    return reason if reason.startswith("not measured") else f"not measured: {reason}"
+        return f"{NOT_MEASURED}the emulation is no GPU"
+    missed = next((record for record in asked if record.status != "ok"), None)
+    if missed is None:
+        return f"{NOT_MEASURED}no sample"
+    return missed.reason if missed.is_unmeasured else f"{NOT_MEASURED}{missed.reason}"

@@ -16,7 +16,7 @@ from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
 from lstm_bench.errors import UserError
 
-# One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its shrunken twin.
+# One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its reduced case.
 
 PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
@@ -98,6 +98,7 @@ class Case:
         return random_params(self.spec, self.seed), self.make_batch()
 
     def make_batch(self) -> Batch:
+        """Inputs, initial states, lengths and cotangents, drawn from the seed (see `data`)."""
         spec, random = self.spec, np.random.default_rng([self.seed, 2])
         normal, trains = random.standard_normal, self.phase == "forward_backward"
         states = spec.state_shapes(self.batch) if self.initial_state else {}
@@ -286,13 +287,13 @@ def choose(cases: Sequence[Case], filters: Sequence[str], known: Known | None = 
 
 def alternatives(cases: Sequence[Case], filters: Sequence[str]) -> str:
     """For each filter `name=value` whose value no case has, those the cases do have: " (init is one of chrono:784, …)"."""
-    said, known = [], parameters(cases)
+    choices, known = [], parameters(cases)
     for one in (one for text in filters if (one := read(text)).symbol == "=" and one.name not in ("case",)):
         if not any(one.passes({one.name: value}) for value in known[one.name]):
             there = sorted(known[one.name], key=_order)
             more = f" and {len(there) - MOST_VALUES} more" if len(there) > MOST_VALUES else ""
-            said.append(f"{one.name} is one of {', '.join(map(_shown, there[:MOST_VALUES]))}{more}")
-    return f" ({'; '.join(said)})" if said else ""
+            choices.append(f"{one.name} is one of {', '.join(map(_shown, there[:MOST_VALUES]))}{more}")
+    return f" ({'; '.join(choices)})" if choices else ""
 
 
 def _values(case: Case) -> dict[str, Any]:

@@ -13,17 +13,17 @@ from bench.worker import prepare
 GIGABYTE = 1e9
 # Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
 START_SECONDS = {"cpu": 4.0, "cuda": costs.START_SECONDS_H100}
-CEILINGS_SECONDS = {"cpu": 2.0, "cuda": costs.CEILINGS_SECONDS}  # of one dtype
+PEAKS_SECONDS = {"cpu": 2.0, "cuda": costs.PEAKS_SECONDS}  # of one dtype
 # Of a case on a GPU, in the first replicate alone. JAX's was measured on an H100 (run 182414: 1.35 s), torch.compile's is
 # assumed.
 COMPILING_SECONDS = {"torch_compile": 6.0, "jax": 1.4, "flax": 1.4, "jax_cudnn": 1.4}
-HARNESS_SECONDS = 2.0  # the harness's own price, and the run's end
+HARNESS_SECONDS = 2.0  # the harness's own overhead, and the run's end
 
 
 def seconds(plan: Plan) -> float | None:
     """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
     where a study makes no forecast."""
-    total = HARNESS_SECONDS + CEILINGS_SECONDS[plan.device] * len(plan.dtypes())
+    total = HARNESS_SECONDS + PEAKS_SECONDS[plan.device] * len(plan.dtypes())
     for name in plan.studies:
         found = _of_study(plan, name)
         if found is None:
@@ -34,24 +34,24 @@ def seconds(plan: Plan) -> float | None:
 
 def _of_study(plan: Plan, name: str) -> float | None:
     chosen, cases = study.get(name), plan.cases(name)
-    turns, compiling, alone, started = 0.0, 0.0, [0.0], set[str]()
+    in_rounds, compiling, standalone, started = 0.0, 0.0, [0.0], set[str]()
     for case in cases:
         own = chosen.forecast(case) if chosen.forecast else None
         if own is None:
             return None
         asked = _asked(plan, name, case)
-        if chosen.measures_alone(case):
-            alone += [own] * (len(asked) * chosen.times_alone(case))
+        if chosen.is_standalone(case):
+            standalone += [own] * (len(asked) * chosen.repetitions_of(case))
         else:
-            turns += own * len(asked)
+            in_rounds += own * len(asked)
             compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in asked if plan.device == "cuda")
             started |= set(asked)
     side_by_side = plan.device == "cpu"
     starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
-    # What is measured alone goes side by side on a CPU, a processor each (see `bench.harness.run`), and takes the time of the
-    # longest.
-    together = max(sum(alone) / plan.threads, *alone) if side_by_side else sum(alone)
-    return plan.replicates * (turns + starts) + compiling + together
+    # Standalone cases go side by side on a CPU, a processor each (see `bench.harness.run`), and take the time of
+    # the longest.
+    together = max(sum(standalone) / plan.threads, *standalone) if side_by_side else sum(standalone)
+    return plan.replicates * (in_rounds + starts) + compiling + together
 
 
 def _asked(plan: Plan, name: str, case: Case) -> list[str]:
@@ -66,11 +66,11 @@ def statement(plan: Plan) -> list[str]:
     if predicted is None:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
-    said = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
-    said += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
+    sentences = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
+    sentences += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
     if plan.device == "cuda":
-        said.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
-    return said
+        sentences.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
+    return sentences
 
 
 def _shares(plan: Plan) -> str:
@@ -80,7 +80,7 @@ def _shares(plan: Plan) -> str:
         chosen = study.get(name)
         for case in plan.cases(name):
             own = chosen.forecast(case) if chosen.forecast else None
-            times = chosen.times_alone(case) if chosen.measures_alone(case) else plan.replicates
+            times = chosen.repetitions_of(case) if chosen.is_standalone(case) else plan.replicates
             seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, name, case))
     total = sum(seconds.values())
     if len(seconds) < 2 or not total:

@@ -42,7 +42,7 @@ class Task:
 class Plan:
     """`filters` choose among the suite's cases; `time_budget` in seconds, None for the fixed number of replicates.
 
-    items: of `bench.gpu_check.items`, measured before the cases; with them the budget is a limit, and no time is filled up.
+    items: of `bench.gpu_check.groups`, measured before the cases; with them the budget is a limit, and no time is filled up.
     emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
     corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
     """
@@ -60,10 +60,12 @@ class Plan:
     corpus: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the run's header keeps them."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
+        """The inverse of `to_dict`; fields that an older run lacks have their defaults."""
         lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("studies", "backends", "filters", "items")}
         return Plan(**(values | lists))
 
@@ -76,40 +78,44 @@ class Plan:
 
     @property
     def scale(self) -> Scale:
+        """Of the cases that are measured."""
         return SUITES[self.suite].scale
 
     @property
     def pace(self) -> Pace:
+        """The study's own where one was asked for by itself and has one, else the suite's."""
         own = _own_repeats(self.studies, self.suite)
         return own[1] if own else SUITES[self.suite].pace
 
     @property
     def device(self) -> str:
+        """cpu or cuda."""
         return SUITES[self.suite].device
 
     def cases(self, study_name: str) -> tuple[Case, ...]:
+        """The study's cases at this scale that pass the filters. Raises `InvalidFilter` or `UnknownName` for a filter."""
         cases = _all_cases(study_name, self.scale, self.corpus)
         if not self.filters:
             return cases
         return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
     def dtypes(self) -> list[str]:
-        """Data types whose ceilings are worth knowing: those of cases that a backend runs for its own sake."""
+        """Data types whose peaks are worth knowing: those of cases that a backend runs for its own sake."""
         found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
-        return sorted({case.spec.dtype for its, case in found if its.on is None or not its.measures_alone(case)})
+        return sorted({case.spec.dtype for its, case in found if its.select_backends is None or not its.is_standalone(case)})
 
     def compared(self) -> tuple[str, ...]:
-        """The backends whose numbers are compared: all but the one that prices the harness."""
+        """The backends whose numbers are compared: all but the no-op baseline."""
         return tuple(name for name in self.backends if name != NULL)
 
     def replicate(self, number: int, only: Sequence[str] | None = None) -> Iterator[Task]:
         """One replicate's tasks, shuffled; `only` keeps the cases with these keys.
 
-        What is measured alone is not among them (see `alone`).
+        Standalone cases are not among them (see `standalone`).
         """
         shuffled = random.Random(f"{self.seed} {number}")
         asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
-        tasks = [(name, case) for name, case in asked if not study.get(name).measures_alone(case)]
+        tasks = [(name, case) for name, case in asked if not study.get(name).is_standalone(case)]
         shuffled.shuffle(tasks)
         for name, case in tasks:
             backends = self.measured_on(name, case)
@@ -122,14 +128,14 @@ class Plan:
         for first in range(0, len(place), size or max(1, len(place))):
             yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
 
-    def alone(self) -> Iterator[Task]:
+    def standalone(self) -> Iterator[Task]:
         """Cases that a study measures by itself, each as often as the study says: replicates from 0 on."""
         for name in self.studies:
             chosen = study.get(name)
             for case in self.cases(name):
-                if chosen.measures_alone(case):
+                if chosen.is_standalone(case):
                     backends = self.measured_on(name, case)
-                    yield from (Task(name, case, backends, number) for number in range(chosen.times_alone(case)))
+                    yield from (Task(name, case, backends, number) for number in range(chosen.repetitions_of(case)))
 
     def groups(self, number: int) -> list[tuple[str, ...]]:
         """Backends whose workers live side by side in this replicate, group by group.
@@ -145,17 +151,17 @@ class Plan:
         return order([tuple(names) for names in found.values()], number)
 
     def begins_with(self, number: int) -> list[Task]:
-        """Of what is measured alone, what the fresh workers of this replicate are asked first: one case a replicate.
+        """Of the standalone cases, what the fresh workers of this replicate are asked first: one case a replicate.
 
         Not in the first replicate, whose first calls are timed with nothing compiled yet.
         """
-        tasks = [task for task in self.alone() if study.get(task.study).in_fresh]
+        tasks = [task for task in self.standalone() if study.get(task.study).needs_fresh_worker]
         return tasks[number - 1 : number] if 0 < number < self.replicates else []
 
     def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""
-        on = study.get(name).on
-        return on(case, self.compared()) if on else self.compared()
+        select = study.get(name).select_backends
+        return select(case, self.compared()) if select else self.compared()
 
 
 def make(
@@ -170,9 +176,23 @@ def make(
     seed: int = 0,
     corpus: str = "",
 ) -> Plan:
-    """The plan for a suite, or for one study at the scale of suite `scale` (default `quick`, or `cpu` where that has no case).
+    """The plan for a suite or a study.
 
-    Raises `UnknownName` for names, `InvalidFilter` for filters and where no case passes them, `InvalidPlan` for numbers.
+    Args:
+        what: name of a suite, or of a study.
+        backends: those compared; the suite's if empty.
+        where: filters, as `bench.harness.case.read` takes them.
+        threads: of each worker, at most the usable processors; all of those if None.
+        replicates: the study's own or the suite's if None.
+        time_budget: seconds to fill; None for the fixed number of replicates.
+        scale: of a study, by a suite's name; `quick`, or `cpu` where that has no case, if None.
+        seed: of the order of cases and backends.
+        corpus: the beginning of the hash of the user's corpus.
+
+    Raises:
+        UnknownName: there is no such suite, study, backend or parameter.
+        InvalidFilter: a filter cannot be read, or no case passes them.
+        InvalidPlan: a number is out of its range.
     """
     for name, value in (("threads", threads), ("replicates", replicates)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

@@ -1,36 +1,39 @@
-"""From a plan to records: replicates of fresh workers, cases in turns, every outcome on disk as soon as it exists."""
+"""From a plan to records: replicates of fresh workers, cases in rounds, every outcome on disk as soon as it exists."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import costs
-from bench.gpu_check import emulated
-from bench.gpu_check.items import ITEMS
-from bench.harness import check_groups, standalone, study
+from bench.gpu_check.groups import EMULATION, GROUPS, PROBE, register_emulated_backend
+from bench.harness import gpu_check, standalone, study
 from bench.harness.case import Case
-from bench.harness.paths import RunPaths
 from bench.harness.plan import MACHINE, Plan, Task
+from bench.harness.study import RunPaths
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
-from bench.processes import scratch, turns
+from bench.processes import rounds, scratch
 from bench.processes.code import HERE, Code
-from bench.processes.turns import Reply, Workers, outcome
+from bench.processes.process import WorkerProcess
+from bench.processes.response import Observed, Subject, WorkerResponse, build_record
+from bench.processes.rounds import Responses, Seat, Workers
 from bench.worker import prepare
 from bench.worker.prepare import NULL
 from impls import LSTMSpec
 from results.record import Footer, Record
 from results.store import Writer
 
-CEILINGS_SECONDS = 120.0
+PEAKS_SECONDS = 120.0
+PEAKS = "ceilings"  # the study's name in the records of the machine's peaks
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
 
 
@@ -45,35 +48,43 @@ class Interrupted(KeyboardInterrupt):
 class Listener(Protocol):
     """Hears what a run is doing; see `lstm_bench.views.progress`."""
 
-    def expect(self, study: str, records: int) -> None:
+    def on_planned(self, study: str, records: int) -> None:
         """So many more records of this study will come (fewer, if negative)."""
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         """What is running now, and its running result."""
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         """These outcomes of one case are on disk."""
 
 
 @dataclass(slots=True)
 class Run:
-    """Carries out a plan. `finished` holds the records a resumed run already has; none of their tasks is run again."""
+    """Carries out a plan.
+
+    Attributes:
+        finished: the records a resumed run already has; none of their tasks is run again.
+        excluded: (study, case, backend) not to be asked again, since it failed or was refused.
+        preparing: seconds that each backend's last case took to load and to call once.
+        started: monotonic time.
+    """
 
     plan: Plan
     writer: Writer
     listener: Listener
     finished: Sequence[Record] = ()
     records: dict[tuple[str, str, str, int], Record] = field(default_factory=dict)
-    out: set[tuple[str, str, str]] = field(default_factory=set)  # (study, case, backend) not to be asked again
+    excluded: set[tuple[str, str, str]] = field(default_factory=set)
     busy_seconds: float = 0.0
     warm_up_seconds: float = 0.0
-    preparing: dict[str, float] = field(default_factory=dict)  # seconds that each backend's last case took to load and call
+    preparing: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
 
     @property
     def cpus(self) -> tuple[int, ...]:
+        """The processors that workers may use."""
         return system.usable()[: self.plan.threads]
 
     @property
@@ -85,14 +96,14 @@ class Run:
         """Run what is left of the plan and append the footer. Ctrl-C is recorded and passed on."""
         self.started = time.monotonic()
         if self.plan.emulated:
-            emulated.register_emulated_backend()
+            register_emulated_backend()
         for record in self.finished:
             self._remember(record)
         self._announce()
         complete, note = False, "ended by an error"
         try:
             with device_lock(self.plan.device, inner=True), scratch.folder() as cache:
-                note = self._all(cache)
+                note = self._measure_all(cache)
                 complete = True
                 shutil.rmtree(self.checkpoints, ignore_errors=True)
         except KeyboardInterrupt:
@@ -104,23 +115,24 @@ class Run:
                 self.writer.append(footer)
         return footer
 
-    def _all(self, cache: Path) -> str:
-        self._measure_items(cache, first=True)
-        self._measure_machine(cache)
+    def _measure_all(self, cache: Path) -> str:
+        self._measure_check_groups(cache, first=True)
+        self._measure_peaks(cache)
         self._measure_overhead(cache)
-        note = self._replicates(cache)
+        note = self._measure_replicates(cache)
         if self.plan.items:
-            self._write_down_what_did_not_fit()
-        self._measure_items(cache, first=False)
+            self._record_unreached_cases()
+        self._measure_check_groups(cache, first=False)
         return note
 
-    def _measure_items(self, cache: Path, first: bool) -> None:
-        """The GPU items that come before the cases (`first`), or those that come after them."""
+    def _measure_check_groups(self, cache: Path, first: bool) -> None:
+        """The groups of `gpu-check` that come before the cases (`first`), or those that come after them."""
         ends = None if self.plan.time_budget is None else self.started + self.plan.time_budget
-        found = check_groups.Items(
-            self.plan.emulated, ends, self.cpus, cache, self.code, self._is_finished, self.listener.doing
-        )
-        measured = found.measure([name for name in self.plan.items if ITEMS[name].first == first])
+        groups = gpu_check.CheckGroups(
+            self.plan.emulated, ends, self.cpus, cache, self.code, is_finished=self._is_finished,
+            on_status=self.listener.on_status,
+        )  # fmt: skip
+        measured = groups.measure([name for name in self.plan.items if GROUPS[name].first == first])
         with contextlib.closing(measured):
             for record in measured:
                 self._record(record)
@@ -131,26 +143,25 @@ class Run:
         return {"emulated": "true"} if self.plan.emulated else {}
 
     def _is_finished(self, study_name: str, key: str) -> bool:
-        return any((study_name, key, backend, 0) in self.records for backend in (check_groups.PROBE, check_groups.EMULATION))
+        return any((study_name, key, backend, 0) in self.records for backend in (PROBE, EMULATION))
 
-    def _write_down_what_did_not_fit(self) -> None:
+    def _record_unreached_cases(self) -> None:
         """A record for every case and backend that was asked for and not reached."""
-        spent = (
-            "not measured: the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
+        unreached = WorkerResponse.not_measured(
+            "the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
         )
         for task in self.plan.replicate(0):
-            of = {"status": "skipped", "reason": spent}, {}, time.time(), 0.0, self._marks
-            self._record(*(_of_task(task, name, *of) for name in self._wanted(task)))
+            self._record_responses(task, dict.fromkeys(self._pending_backends(task), unreached))
 
-    def _replicates(self, cache: Path) -> str:
+    def _measure_replicates(self, cache: Path) -> str:
         spent = "time budget spent before every case had its replicates"
         for number in range(self.plan.replicates):
             begin = self.plan.begins_with(number)
             for tasks in self.plan.stages(number):
-                if not self._replicate(tasks, cache, begin):
+                if not self._measure_replicate(tasks, cache, begin):
                     return spent
                 begin = []
-            if number == 0 and not self._alone(cache):
+            if number == 0 and not self._measure_standalone(cache):
                 return spent
         while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
@@ -159,143 +170,133 @@ class Run:
             count = int(left / per_case) if per_case else 0
             if not count:
                 return "time budget spent"
-            chosen = turns.widest(self.records.values(), count)
+            chosen = rounds.most_uncertain(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
             for task in tasks:
-                self.listener.expect(task.study, len(self._wanted(task)))
-            if not tasks or not self._replicate(tasks, cache):
+                self.listener.on_planned(task.study, len(self._pending_backends(task)))
+            if not tasks or not self._measure_replicate(tasks, cache):
                 return "time budget spent"
         return ""
 
-    def _replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
+    def _measure_replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
         """One replicate in fresh workers, which are asked first what it begins with. Workers of a group live side by side and
-        take turns. False if out of time."""
+        are asked in rounds. False if out of time."""
         groups = self.plan.groups(tasks[0].replicate if tasks else 0)
         for number, group in enumerate(groups):
             # Under a limit each gets an equal part of what is left, lest one that compiles for minutes take it all.
             until = self._seconds_left() * (1 - 1 / (len(groups) - number)) if self.plan.items else 0.0
             with Workers(self.cpus, cache, self.code) as workers:
-                asked = {
+                needed = {
                     name
                     for task in (*begin, *tasks)
-                    for name in self._wanted(task)
+                    for name in self._pending_backends(task)
                     if not prepare.static_unsupported_reason(task.case, name)
                 }
-                workers.start(asked & set(group))
+                workers.start(needed & set(group))
                 for task in begin:
-                    if wanted := [name for name in self._wanted(task) if name in group]:
-                        self._begin(task, wanted, workers)
+                    if pending := [name for name in self._pending_backends(task) if name in group]:
+                        self.listener.on_status(f"{task.study}  {task.case.key}")
+                        self._ask(task, pending, workers, functools.partial(self._alone_first, task))
                 for task in tasks:
-                    wanted = [name for name in self._wanted(task) if name in group]
-                    if not wanted:
+                    pending = [name for name in self._pending_backends(task) if name in group]
+                    if not pending:
                         continue
                     if self._seconds_left() <= 0:
                         return False
                     if self._seconds_left() <= until < float("inf"):
                         break
-                    self._take_turns(task, wanted, workers)
+                    self._measure_task(task, pending, workers)
         return True
 
-    def _begin(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
-        """What a study measures by itself, in workers that have run nothing yet."""
-        started, clock = time.time(), time.monotonic()
-        self.listener.doing(f"{task.study}  {task.case.key}")
-        replies = _refused(task, wanted)
-        ready, unready = workers.get([name for name in wanted if name not in replies])
-        replies |= unready
-        with Watch(task.case.spec.device) as conditions:
-            replies |= turns.ask_alone(ready, task.study, task.case.to_dict(), standalone.TIMEOUT_SECONDS)
-        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
-
-    def _take_turns(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
+    def _measure_task(self, task: Task, pending: Sequence[str], workers: Workers) -> None:
         """Time the case on all its backends in rounds; on a GPU that cannot hold them all at once, some after the others."""
         on_gpu = task.case.spec.device == "cuda"
-        together = costs.at_once(task.case, len(wanted)) if on_gpu else len(wanted)
-        for first in range(0, len(wanted), together):
-            self._time(task, wanted[first : first + together], workers)
+        together = costs.at_once(task.case, len(pending)) if on_gpu else len(pending)
+        for first in range(0, len(pending), together):
+            self._ask(task, pending[first : first + together], workers, functools.partial(self._time, task))
 
-    def _time(self, task: Task, wanted: Sequence[str], workers: Workers) -> None:
-        def watch(text: str) -> None:
-            self.listener.doing(f"replicate {task.replicate + 1}  {task.case.key}  {text}")
+    def _alone_first(self, task: Task, ready: Mapping[str, WorkerProcess], watch: Watch) -> Responses:
+        """What a study measures by itself, in workers that have run nothing yet."""
+        return rounds.ask_alone(ready, task.study, task.case.to_dict(), standalone.TIMEOUT_SECONDS)
 
-        started, clock = time.time(), time.monotonic()
-        replies = _refused(task, wanted)
-        ready, unready = workers.get([name for name in wanted if name not in replies])
-        replies |= unready
-        with Watch(task.case.spec.device) as conditions:
-            first = task.replicate == 0
-            limit = min(turns.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
-            slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
-            replies |= turns.measure(
-                ready, task.case.to_dict(), self.plan.pace, first, watch, turns.PREPARED_AT_ONCE if first else 1, slowest, limit
-            )
-        for name in replies:
-            if "load_seconds" in replies[name]:
-                self.preparing[name] = replies[name]["load_seconds"] + replies[name]["first_call_seconds"]
-        self._finish(task, wanted, replies, workers, conditions, started, time.monotonic() - clock)
+    def _time(self, task: Task, ready: Mapping[str, WorkerProcess], watch: Watch) -> Responses:
+        first = task.replicate == 0
+        limit = min(rounds.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
+        slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
+        return rounds.measure(
+            ready, task.case.to_dict(), self.plan.pace, first,
+            lambda text: self.listener.on_status(f"replicate {task.replicate + 1}  {task.case.key}  {text}"),
+            at_once=rounds.PREPARED_AT_ONCE if first else 1, slowest=slowest, prepare_seconds=limit,
+        )  # fmt: skip
 
-    def _finish(
-        self, task: Task, wanted: Sequence[str], replies: dict[str, Reply], workers: Workers, conditions: Watch,
-        started: float, seconds: float,
-    ) -> None:  # fmt: skip
-        """Record the replies about one case; a worker that died is replaced when it is next needed."""
-        for backend, reply in replies.items():
-            if reply.get("died"):
-                workers.drop(backend)
-            self.busy_seconds += reply.get("busy_seconds", 0.0)
-            self.warm_up_seconds += reply.get("warm_up_seconds", 0.0)
-        invalid = conditions.invalid()
-        for backend in wanted:
-            if invalid and replies[backend]["status"] == "ok":
-                replies[backend] = {"status": "failed", "kind": "unstable", "reason": invalid}
-        of = conditions.summary, started, seconds / len(wanted), self._marks
-        self._record(*(_of_task(task, name, replies[name], *of) for name in wanted))
+    def _ask(self, task: Task, pending: Sequence[str], workers: Workers, ask: rounds.Ask) -> None:
+        """Have the task measured by the backends that do not refuse it unasked, and record what became of all."""
+        refused = _refused(task, pending)
+        seats = {name: Seat(workers, name) for name in pending if name not in refused}
+        outcome = rounds.measure_case(seats, task.case, ask)
+        for name, response in outcome.responses.items():
+            self.busy_seconds += response.busy_seconds
+            self.warm_up_seconds += response.warm_up_seconds
+            if response.load_seconds is not None and response.first_call_seconds is not None:
+                self.preparing[name] = response.load_seconds + response.first_call_seconds
+        responses = refused | outcome.responses
+        self._record_responses(task, {name: responses[name] for name in pending}, outcome.observed())
 
-    def _alone(self, cache: Path) -> bool:
+    def _record_responses(self, task: Task, responses: Responses, observed: Observed | None = None) -> None:
+        observed = observed or Observed({}, time.time(), 0.0)
+        self._record(*(self._record_of(task, name, response, observed) for name, response in responses.items()))
+
+    def _record_of(self, task: Task, backend: str, response: WorkerResponse, observed: Observed) -> Record:
+        subject = Subject.of_case(task.study, task.case, backend, task.replicate)
+        first_call = task.replicate == 0 and backend != NULL
+        return build_record(subject, response, observed, self._marks, first_call=first_call)
+
+    def _measure_standalone(self, cache: Path) -> bool:
         """Studies that measure by themselves, but for what later replicates begin with. False if out of time."""
         jobs, later = [], [task for number in range(self.plan.replicates) for task in self.plan.begins_with(number)]
         # Asked before anything is recorded: a refusal of the first time must not take the others off the count.
-        for task, wanted in [(task, self._wanted(task)) for task in self.plan.alone() if task not in later]:
-            refused = _refused(task, wanted)
-            self._record(*(_of_task(task, name, reply, {}, time.time(), 0.0, self._marks) for name, reply in refused.items()))
-            jobs += [(task, name) for name in wanted if name not in refused]
+        for task, pending in [(task, self._pending_backends(task)) for task in self.plan.standalone() if task not in later]:
+            refused = _refused(task, pending)
+            self._record_responses(task, refused)
+            jobs += [(task, name) for name in pending if name not in refused]
         # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
-        self.listener.doing("each case in a process of its own")
+        self.listener.on_status("each case in a process of its own")
         outcomes = standalone.measure(jobs, slots, cache, self.code, RunPaths(self.corpus, self.checkpoints))
         with contextlib.closing(outcomes):
-            for one in outcomes:
-                self._record(_of_task(*one, self._marks))
+            for task, backend, response, observed in outcomes:
+                self._record(self._record_of(task, backend, response, observed))
                 if self._seconds_left() <= 0:
                     return False
         return True
 
-    def _measure_machine(self, cache: Path) -> None:
+    def _measure_peaks(self, cache: Path) -> None:
         for dtype in () if self.plan.emulated else self.plan.dtypes():
             key = f"{dtype}-{self.plan.device}"
-            if ("ceilings", key, MACHINE, 0) in self.records:
+            if (PEAKS, key, MACHINE, 0) in self.records:
                 continue
-            self.listener.doing(f"ceilings of this machine, {dtype}")
+            self.listener.on_status(f"peaks of this machine, {dtype}")
             arguments: dict[str, Any] = {"device": self.plan.device, "dtype": dtype}
             started, clock = time.time(), time.monotonic()
-            reply = standalone.ask_once(MACHINE, self.cpus, cache, "ceilings", CEILINGS_SECONDS, set(), **arguments)
-            seconds = time.monotonic() - clock
-            self._record(outcome("ceilings", key, MACHINE, 0, arguments, {}, reply, {}, started, seconds, self._marks))
+            worker = WorkerProcess(MACHINE, self.cpus, cache)
+            response = standalone.ask_once(worker, "ceilings", PEAKS_SECONDS, **arguments)
+            observed = Observed({}, started, time.monotonic() - clock)
+            self._record(build_record(Subject(PEAKS, key, MACHINE, 0, arguments), response, observed, self._marks))
 
     def _measure_overhead(self, cache: Path) -> None:
         task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
         if (task.study, task.case.key, NULL, 0) in self.records:
             return
         with Workers(self.cpus, cache, self.code) as workers:
-            self._take_turns(task, [NULL], workers)
+            self._measure_task(task, [NULL], workers)
 
-    def _wanted(self, task: Task) -> list[str]:
+    def _pending_backends(self, task: Task) -> list[str]:
         """The task's backends that have neither done it nor failed or refused the same case before."""
         return [
             backend
             for backend in task.backends
             if (task.study, task.case.key, backend, task.replicate) not in self.records
-            and (task.study, task.case.key, backend) not in self.out
+            and (task.study, task.case.key, backend) not in self.excluded
         ]
 
     def _record(self, *records: Record) -> None:
@@ -305,29 +306,29 @@ class Run:
         self.writer.append(*records)
         for record in records:
             self._remember(record)
-            if record.status != "ok" and record.study in self.plan.studies and not _measured_alone(record):
-                self.listener.expect(record.study, record.replicate + 1 - self.plan.replicates)
-        self.listener.recorded(records)
+            if record.status != "ok" and record.study in self.plan.studies and not _is_standalone(record):
+                self.listener.on_planned(record.study, record.replicate + 1 - self.plan.replicates)
+        self.listener.on_records(records)
 
     def _remember(self, record: Record) -> None:
         self.records[record.task] = record
         if record.status != "ok":
-            self.out.add((record.study, record.case, record.backend))
+            self.excluded.add((record.study, record.case, record.backend))
 
     def _announce(self) -> None:
         """Tell the listener what is still to come."""
         tasks = [task for number in range(self.plan.replicates) for task in self.plan.replicate(number)]
-        for task in [*tasks, *self.plan.alone()]:
-            self.listener.expect(task.study, len(self._wanted(task)))
+        for task in [*tasks, *self.plan.standalone()]:
+            self.listener.on_planned(task.study, len(self._pending_backends(task)))
 
     def _of_studies(self) -> list[Record]:
-        """What was measured of the plan's studies, without ceilings and overhead."""
+        """What was measured of the plan's studies, without peaks and overhead."""
         return [record for record in self.records.values() if record.study in self.plan.studies]
 
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:
             return float("inf")
-        return self.plan.time_budget - check_groups.reserved(self.plan.items) - (time.monotonic() - self.started)
+        return self.plan.time_budget - gpu_check.reserved(self.plan.items) - (time.monotonic() - self.started)
 
     def _seconds_per_case(self) -> float:
         """What one case of one replicate costs, workers' start included, learnt from this run."""
@@ -336,23 +337,14 @@ class Run:
         return sum(record.seconds for record in measured) / len(cases) if cases else 0.0
 
 
-def _measured_alone(record: Record) -> bool:
-    return study.get(record.study).measures_alone(Case.from_dict(record.parameters))
+def _is_standalone(record: Record) -> bool:
+    return study.get(record.study).is_standalone(Case.from_dict(record.parameters))
 
 
-def _refused(task: Task, backends: Sequence[str]) -> dict[str, Reply]:
+def _refused(task: Task, backends: Iterable[str]) -> Responses:
     """The backends that need not be started to know that they refuse the task."""
     reasons = {name: prepare.static_unsupported_reason(task.case, name) for name in backends if name != study.REFERENCE}
-    return {name: {"status": "skipped", "reason": reason} for name, reason in reasons.items() if reason}
-
-
-def _of_task(
-    task: Task, backend: str, reply: Reply, conditions: dict[str, Any], started: float, seconds: float, marks: dict[str, str]
-) -> Record:
-    return outcome(
-        task.study, task.case.key, backend, task.replicate, task.case.to_dict(), task.case.counts(),
-        reply, conditions, started, seconds, marks,
-    )  # fmt: skip
+    return {name: WorkerResponse.unsupported(reason) for name, reason in reasons.items() if reason}
 
 
 def _now() -> str:

@@ -37,31 +37,45 @@ def start(
     root: Path,
     listener: Listener,
     code: Code = HERE,
-    said: SourceInfo | None = None,
+    source: SourceInfo | None = None,
+    *,
     corpus: Path | None = None,
     after: Iterable[Header] = (),
 ) -> tuple[Path, Footer]:
-    """Carry out a plan from the beginning, with this code or another; returns the run's file and its last line.
+    """Carry out a plan from the beginning.
 
-    corpus: the file whose hash the plan has, if it has one. Raises `InvalidCorpus` where it is too short, or nothing reads it.
-    after: the runs that this one joins; raises `ClockWentBackwards`, before anything is measured, where one of this machine
-    began later than now.
+    Args:
+        plan: what to measure.
+        root: folder of runs, below which a file is made.
+        listener: told what happens.
+        code: what the workers run.
+        source: what that code says of itself and of the machine; asked of this process if None.
+        corpus: the file whose hash the plan has, if it has one.
+        after: the runs that this one joins.
+
+    Returns: the run's file and its last line.
+
+    Raises:
+        InvalidCorpus: the corpus is too short, or no case reads it.
+        ClockWentBackwards: a run of `after` on this machine began later than now; nothing is measured then.
+        DeviceBusy: another run holds the device.
+        Interrupted: Ctrl-C; what was measured is kept.
     """
     if corpus is not None:
         require_corpus(plan, corpus)
-    said = said or _introduction(plan)
+    source = source or _describe(plan)
     with device_lock(plan.device):  # before the file, so that a busy device leaves none
         now = datetime.now(UTC)
-        _check_clock(now, [one.started for one in after if one.machine == said.machine])
+        _check_clock(now, [one.started for one in after if one.machine == source.machine])
         header = Header(
             run=f"{now:%H%M%S}-{plan.name}",
             started=now.isoformat(timespec="seconds"),
-            protocol=said.protocol,
-            machine=said.machine,
-            environment=said.environment,
+            protocol=source.protocol,
+            machine=source.machine,
+            environment=source.environment,
             plan=plan.to_dict(),
             claims=tuple(
-                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).verdicts
+                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).claims
             ),
         )
         writer = store.create(root, header)
@@ -97,7 +111,17 @@ def require_corpus(plan: Plan, corpus: Path) -> None:
 def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:
     """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
 
-    Raises `NothingToResume`, or `StoreError` where machine, protocol or corpus have changed since.
+    Args:
+        root: folder of runs.
+        listener: told what happens.
+        corpus: the user's corpus, where the run reads one.
+
+    Returns: the run's file and its last line.
+
+    Raises:
+        NothingToResume: no run below the folder is unfinished.
+        StoreError: machine, protocol or corpus have changed since.
+        Interrupted: Ctrl-C; what was measured is kept.
     """
     unfinished = [run for run in map(store.read, reversed(store.find(root))) if not run.finished]
     if not unfinished:
@@ -105,13 +129,13 @@ def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[
         raise NothingToResume(f"no unfinished run below {root}; start one with: lstm-bench run quick --out {out}")
     run = unfinished[0]
     plan = Plan.from_dict(run.header.plan)
-    here, there = _identity(_introduction(plan)), _identity(run.header)
+    here, there = _identity(_describe(plan)), _identity(run.header)
     if here != there:
         raise StoreError(f"{run.path} was begun with {there}, this is {here}; their numbers do not compare: start a new run")
     given = corpus_name(corpus) if corpus else ""
     if given != plan.corpus:
-        said = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
-        raise StoreError(f"{run.path} was begun with {said[0]}, this is {said[1]}; name the same file with --corpus, or none")
+        named = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
+        raise StoreError(f"{run.path} was begun with {named[0]}, this is {named[1]}; name the same file with --corpus, or none")
     return run.path, finish(run.path, plan, listener, corpus=corpus)
 
 
@@ -130,15 +154,15 @@ def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus
             writer.close()
 
 
-def same(header: Header, plan: Plan, said: SourceInfo) -> bool:
+def same(header: Header, plan: Plan, source: SourceInfo) -> bool:
     """Whether a run asked the same on the same machine with the same software."""
-    return _identity(header) == _identity(said) and Plan.from_dict(header.plan) == plan
+    return _identity(header) == _identity(source) and Plan.from_dict(header.plan) == plan
 
 
-def _identity(said: Header | SourceInfo) -> dict[str, Any]:
-    return {"machine": said.machine, "protocol": said.protocol} | environment.continues(said.environment)
+def _identity(of: Header | SourceInfo) -> dict[str, Any]:
+    return {"machine": of.machine, "protocol": of.protocol} | environment.continues(of.environment)
 
 
-def _introduction(plan: Plan) -> SourceInfo:
+def _describe(plan: Plan) -> SourceInfo:
     described = environment.describe(plan.threads)
     return SourceInfo(environment.PROTOCOL, environment.machine_name(described), described, [])

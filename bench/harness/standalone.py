@@ -1,7 +1,7 @@
 """Studies that measure by themselves: a fresh worker for each case and backend, several at once where nothing is timed.
 
-A study that `shares` has its reference's cases measured one after the other in the same worker: to start one takes longer
-than most of them.
+A study that says `reuse_worker` has its reference's cases measured one after the other in the same worker: to start one takes
+longer than most of them.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from bench.harness import study
-from bench.harness.paths import NO_PATHS, RunPaths
 from bench.harness.plan import Task
+from bench.harness.study import NO_PATHS, RunPaths
 from bench.machine.conditions import Watch
 from bench.processes.code import HERE, Code
-from bench.processes.process import WorkerFailed, WorkerProcess
-from bench.processes.turns import Reply
+from bench.processes.process import WorkerProcess
+from bench.processes.response import Observed, WorkerFailed, WorkerResponse
 
 TIMEOUT_SECONDS = 600.0
 
 
 class Outcome(NamedTuple):
+    """What became of one case on one backend."""
+
     task: Task
     backend: str
-    reply: Reply
-    conditions: dict[str, Any]
-    started: float
-    seconds: float
+    response: WorkerResponse
+    observed: Observed
 
 
 @dataclass(slots=True)
@@ -53,97 +53,106 @@ def measure(
     slots: Sequence[Sequence[int]],
     cache: Path,
     code: Code = HERE,
-    places: RunPaths = NO_PATHS,
+    paths: RunPaths = NO_PATHS,
 ) -> Generator[Outcome, None, None]:
-    """Yields outcomes as they come, one job at a time in each slot, a slot being the processors its worker may use.
+    """Measure each (task, backend), one job at a time in each slot; outcomes come in the order in which they end.
 
     Leaving the iteration early kills what still runs.
+
+    Args:
+        jobs: what to measure.
+        slots: the processors that a worker of each slot may use.
+        cache: the run's folder of temporary files.
+        code: what the workers run.
+        paths: told to studies that train.
     """
-    live: set[WorkerProcess] = set()
-    all_slots = [Slot(cpus) for cpus in slots]
-    free: SimpleQueue[Slot] = SimpleQueue()
-    for slot in all_slots:
-        free.put(slot)
+    pool = SlotPool([Slot(cpus) for cpus in slots], cache, code, paths)
     executor = ThreadPoolExecutor(len(slots))
     try:
-        futures = [executor.submit(_one, task, backend, free, cache, live, code, places) for task, backend in jobs]
+        futures = [executor.submit(pool.measure, task, backend) for task, backend in jobs]
         for future in as_completed(futures):
             yield future.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
-        for worker in list(live):
-            worker.kill()
+        pool.kill()
         executor.shutdown()
-        for slot in all_slots:
+        pool.close()
+
+
+@dataclass(slots=True)
+class SlotPool:
+    """The slots, those of them that are free, and the workers that are asked something now."""
+
+    slots: Sequence[Slot]
+    cache: Path
+    code: Code
+    paths: RunPaths
+    free: SimpleQueue[Slot] = field(default_factory=SimpleQueue)
+    live: set[WorkerProcess] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for slot in self.slots:
+            self.free.put(slot)
+
+    def measure(self, task: Task, backend: str) -> Outcome:
+        """In the next slot that is free."""
+        slot, chosen = self.free.get(), study.get(task.study)
+        started, clock = time.time(), time.monotonic()
+        try:
+            with Watch(task.case.spec.device) as conditions:
+                arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
+                if chosen.trains:
+                    arguments["places"] = self.paths.to_dict()
+                if chosen.reuse_worker and backend == study.REFERENCE:
+                    response = self._ask_kept(slot, task.study, arguments)
+                else:
+                    slot.close()  # what it holds would count against the next worker's memory
+                    worker = WorkerProcess(backend, slot.cpus, self.cache, code=self.code)
+                    response = ask_once(worker, "alone", TIMEOUT_SECONDS, self.live, **arguments)
+        finally:
+            self.free.put(slot)  # else the job after one that raised would wait for ever
+        return Outcome(task, backend, response, Observed(conditions.summary, started, time.monotonic() - clock))
+
+    def _ask_kept(self, slot: Slot, study_name: str, arguments: dict[str, Any]) -> WorkerResponse:
+        """The slot's worker of this study, started where there is none; one that dies costs this case and no other."""
+        worker = slot.kept
+        if worker is None or slot.study != study_name:
+            slot.close()
+            worker = slot.kept = WorkerProcess(study.REFERENCE, slot.cpus, self.cache, code=self.code)
+            slot.study = study_name
+        self.live.add(worker)
+        response = ask(worker, "alone", TIMEOUT_SECONDS, **arguments)
+        self.live.discard(worker)
+        if response.died:
+            slot.close()
+        return response
+
+    def kill(self) -> None:
+        """Kill the workers that are asked something now."""
+        for worker in list(self.live):
+            worker.kill()
+
+    def close(self) -> None:
+        for slot in self.slots:
             slot.close()
 
 
-def _one(
-    task: Task,
-    backend: str,
-    free: SimpleQueue[Slot],
-    cache: Path,
-    live: set[WorkerProcess],
-    code: Code,
-    places: RunPaths,
-) -> Outcome:
-    slot, chosen = free.get(), study.get(task.study)
-    started, clock = time.time(), time.monotonic()
+def ask(worker: WorkerProcess, operation: str, timeout: float, /, **arguments: Any) -> WorkerResponse:
+    """One request; a worker that dies of it has a response too."""
     try:
-        with Watch(task.case.spec.device) as conditions:
-            arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
-            if chosen.trains:
-                arguments["places"] = places.to_dict()
-            if chosen.shares and backend == study.REFERENCE:
-                reply = _ask_kept(slot, task.study, cache, live, code, arguments)
-            else:
-                slot.close()  # what it holds would count against the next worker's room
-                reply = ask_once(backend, slot.cpus, cache, "alone", TIMEOUT_SECONDS, live, code=code, **arguments)
-    finally:
-        free.put(slot)  # else the job after one that raised would wait for ever
-    return Outcome(task, backend, reply, conditions.summary, started, time.monotonic() - clock)
-
-
-def _ask_kept(
-    slot: Slot, study_name: str, cache: Path, live: set[WorkerProcess], code: Code, arguments: dict[str, Any]
-) -> Reply:
-    """The slot's worker of this study, started where there is none; one that dies costs this case and no other."""
-    worker = slot.kept
-    if worker is None or slot.study != study_name:
-        slot.close()
-        worker = slot.kept = WorkerProcess(study.REFERENCE, slot.cpus, cache, code=code)
-        slot.study = study_name
-    live.add(worker)
-    try:
-        reply = worker.request("alone", TIMEOUT_SECONDS, **arguments)
+        return WorkerResponse.from_reply(worker.request(operation, timeout, **arguments))
     except WorkerFailed as failure:
-        reply = {"status": "failed", "kind": failure.kind, "reason": str(failure), "died": True}
-    finally:
-        live.discard(worker)
-    if reply.get("died"):
-        slot.close()
-    return reply
+        return WorkerResponse.of_failure(failure)
 
 
 def ask_once(
-    backend: str,
-    cpus: Sequence[int],
-    cache: Path,
-    operation: str,
-    timeout: float,
-    live: set[WorkerProcess],
-    /,
-    *,
-    code: Code = HERE,
-    **arguments: Any,
-) -> Reply:
-    """One request to a worker that lives for nothing else; its death is a typed outcome. It is in `live` while it runs."""
-    worker = WorkerProcess(backend, cpus, cache, code=code)
+    worker: WorkerProcess, operation: str, timeout: float, live: set[WorkerProcess] | None = None, /, **arguments: Any
+) -> WorkerResponse:
+    """One request to a worker that lives for nothing else. It is in `live` while it runs."""
+    live = set() if live is None else live
     live.add(worker)
     try:
-        return worker.request(operation, timeout, **arguments)
-    except WorkerFailed as failure:
-        return {"status": "failed", "kind": failure.kind, "reason": str(failure)}
+        return ask(worker, operation, timeout, **arguments)
     finally:
         live.discard(worker)
         worker.close()

@@ -17,9 +17,13 @@ LEAST_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`rounds` turns a backend of `turn_seconds` each, after `warm_seconds` busy.
+    """How long a timed case takes.
 
-    busy_seconds: after which all backends together have had their turns, but no fewer than `LEAST_ROUNDS` each.
+    Attributes:
+        rounds: at most so many, in each of which every backend is sampled once.
+        turn_seconds: that a backend is sampled for in a round.
+        warm_seconds: of warm-up before, at least.
+        busy_seconds: after which no further round begins, once there were `LEAST_ROUNDS`.
     """
 
     rounds: int
@@ -99,13 +103,13 @@ def offered() -> list[str]:
 
 
 def studies() -> list[str]:
-    """Every study's name: the folders of `bench/studies` that hold a `study.py`."""
-    return sorted(path.parent.name for path in STUDIES.glob("*/study.py"))
+    """Every study's name: the packages in `bench/studies`."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/__init__.py"))
 
 
 def question_of(study: str) -> str:
     """What a study asks: the argument `question` of the `Study` in its file, read without importing it."""
-    tree = ast.parse((STUDIES / study / "study.py").read_text(encoding="utf-8"))
+    tree = ast.parse((STUDIES / study / "__init__.py").read_text(encoding="utf-8"))
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Study")
     (call,) = calls
     given = [word.value for word in call.keywords if word.arg == "question"] or call.args

@@ -133,6 +133,7 @@ class GpuWatch(threading.Thread):
         self.processes |= {pid: _is_ours(pid) for pid in pids if self.processes.get(pid) is None}
 
     def stop(self) -> dict[str, Any]:
+        """End the sampling; returns what it saw, by name."""
         self.finished.set()
         self.join()
         watched = self.nvml

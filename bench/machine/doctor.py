@@ -16,7 +16,8 @@ import impls
 from bench.harness.case import Case
 from bench.machine import system
 from bench.processes import scratch
-from bench.processes.process import WorkerFailed, WorkerProcess
+from bench.processes.process import WorkerProcess
+from bench.processes.response import WorkerFailed
 from impls.specs.recurrent import CELLS, Device, DType
 
 START_SECONDS = 180.0
@@ -139,8 +140,8 @@ class _Examined:
         if reply["status"] != "ok":
             missing = (name for name in impls.packages(self.backend) if importlib.util.find_spec(name) is None)
             return Finding(*asked, False, reply["reason"], next(missing, None), reply["status"] == "failed")
-        said = {key: value for key, value in reply.get("provenance", {}).items() if key not in HIDDEN_PROVENANCE}
-        ran = ", ".join([said.pop("ran"), *(f"{key} {value}" for key, value in said.items())]) if said else ""
+        provenance = {key: value for key, value in reply.get("provenance", {}).items() if key not in HIDDEN_PROVENANCE}
+        ran = ", ".join([provenance.pop("ran"), *(f"{key} {value}" for key, value in provenance.items())]) if provenance else ""
         return Finding(*asked, True, ran or versions(self.backend))
 
     def _close(self) -> None:

@@ -91,6 +91,7 @@ def continues(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpu_model() -> str:
+    """The processor as the system names it."""
     names = re.findall(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), flags=re.MULTILINE)
     return names[0].strip() if names else _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
@@ -100,10 +101,10 @@ def _sysctl(name: str) -> str:
     if sys.platform != "darwin":
         return ""
     try:
-        said = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", timeout=SYSCTL_SECONDS)
+        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, encoding="utf-8", timeout=SYSCTL_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return said.stdout.strip()
+    return answer.stdout.strip()
 
 
 def packages() -> dict[str, str]:

@@ -55,6 +55,6 @@ def ask(folder: Path, *arguments: str, seconds: float) -> Answer:
     except subprocess.TimeoutExpired:
         return Answer("", f"git {arguments[0]} did not answer within {seconds:.0f} s")
     if run.returncode:
-        said = run.stderr.strip().splitlines()
-        return Answer("", said[0] if said else f"git {arguments[0]} exited with code {run.returncode}")
+        complaint = run.stderr.strip().splitlines()
+        return Answer("", complaint[0] if complaint else f"git {arguments[0]} exited with code {run.returncode}")
     return Answer(run.stdout.strip("\n"))

@@ -64,6 +64,7 @@ class Reading:
 
     @property
     def level(self) -> Level:
+        """How noisy that is, by `LIMITS`."""
         if self.reasons():
             return "noisy"
         quiet = self.median_over_fastest < LIMITS.quiet_median and self.p90_over_fastest < LIMITS.quiet_p90
@@ -77,14 +78,14 @@ class Reading:
         return found
 
 
-def shares_beyond(others: float | None, stolen: float | None) -> list[str]:
-    """A clause on each share of processor time that is beyond its limit."""
-    found = []
+def shares_beyond(others: float | None, stolen: float | None, past: bool = False) -> list[str]:
+    """A clause on each share of processor time that is beyond its limit, in the present tense or in the past."""
+    clauses = []
     if others is not None and others >= LIMITS.others_share:
-        found.append(f"other processes use {100 * others:.0f} % of the processors")
+        clauses.append(f"other processes {'used' if past else 'use'} {100 * others:.0f} % of the processors")
     if stolen is not None and stolen >= LIMITS.stolen_share:
-        found.append(f"other virtual machines take {100 * stolen:.0f} % of the processors' time")
-    return found
+        clauses.append(f"other virtual machines {'took' if past else 'take'} {100 * stolen:.0f} % of the processors' time")
+    return clauses
 
 
 def read(seconds: float = CHECK_SECONDS) -> Reading:
@@ -127,13 +128,13 @@ def sentence(reading: Reading) -> str | None:
 
 def sentence_after(records: Sequence[Record]) -> str | None:
     """One line for after a run whose conditions show a noisy machine: shares over all its time. None where they do not."""
-    reasons = shares_beyond(*(_mean(records, name) for name in ("others_share", "stolen_share")))
+    others, stolen = (_mean(records, name) for name in ("others_share", "stolen_share"))
+    reasons = shares_beyond(others, stolen, past=True)
     if not reasons:
         return None
-    said = " and ".join(reasons).replace(" use ", " used ").replace(" take ", " took ")
     return (
-        f"noisy while measuring: {said}. Speedups within this run still hold, absolute times may not. Close other programs and "
-        "measure again"
+        f"noisy while measuring: {' and '.join(reasons)}. Speedups within this run still hold, absolute times may not. "
+        "Close other programs and measure again"
     )
 
 

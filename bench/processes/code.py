@@ -266,14 +266,14 @@ class Code:
         # Without bytecode, which a revision that does not ignore it would call an uncommitted change.
         variables = git.variables() | self.variables | {"PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            said = subprocess.run(
+            answer = subprocess.run(
                 command, env=variables, capture_output=True, encoding="utf-8", errors="replace", timeout=INTRODUCTION_SECONDS
             )
         except subprocess.TimeoutExpired:
             raise CodeFails(f"said nothing within {INTRODUCTION_SECONDS:.0f} s") from None
-        if said.returncode:
-            raise CodeFails((said.stderr.strip().splitlines() or [f"exited with code {said.returncode}"])[-1])
-        values = json.loads(said.stdout.splitlines()[-1])
+        if answer.returncode:
+            raise CodeFails((answer.stderr.strip().splitlines() or [f"exited with code {answer.returncode}"])[-1])
+        values = json.loads(answer.stdout.splitlines()[-1])
         self._check_places(values.pop("places"))
         described = values["environment"]
         described |= {"host": environment.host()} | self._identity(described)

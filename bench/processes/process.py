@@ -14,60 +14,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import IO, Any
 
 from bench.machine import git, system
 from bench.processes.code import HERE, Code
+from bench.processes.response import LIMIT_BYTES, InvalidReply, Reply, WorkerFailed, parse_reply
 from bench.worker import agreement, cuda_errors
-from results.fields import Check, from_json, is_amount, is_flag, is_list_of, is_measurement, is_table_of
-from results.record import HOST_PEAK, FailureKind, Status
-
-# What a worker may answer: one JSON object a line, of bounded size, whose fields are of the types that the parent reads.
-#
-# A worker runs foreign code, which may write to any of its pipes: nothing that comes from there is trusted.
-
-LIMIT_BYTES = 32 << 20  # a million samples with their digits take 20 MB
-TEXT_CHARACTERS = 1 << 16  # of a reason or of one entry of a provenance
-
-
-class InvalidReply(ValueError):
-    """A line that is no reply; the message says why."""
-
-
-def parsed(line: bytes) -> dict[str, Any]:
-    """The reply of a line. Raises `InvalidReply`."""
-    try:
-        reply = from_json(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidReply(f"not a line of JSON ({str(error)[:100]}): {line[:60]!r}") from None
-    if not isinstance(reply, dict):
-        raise InvalidReply(f"expected a JSON object, got {line[:60]!r}")
-    for name, is_right in _FIELDS.items():
-        if name in reply and not is_right(reply[name]):
-            raise InvalidReply(f"field {name} cannot be {str(reply[name])[:60]!r}")
-    if "status" not in reply:
-        raise InvalidReply(f"no field status in {line[:60]!r}")
-    if reply["status"] == "failed" and reply.get("kind") is None:
-        raise InvalidReply("failed without a kind of failure")
-    if reply["status"] != "ok" and not reply.get("reason"):
-        raise InvalidReply(f"{reply['status']} without a reason")
-    return reply
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= TEXT_CHARACTERS
-
-
-_FIELDS: Mapping[str, Check] = {
-    "status": lambda value: value in get_args(Status),
-    "kind": lambda value: value is None or value in get_args(FailureKind),
-    "reason": _is_text, "provenance": is_table_of(_is_text), "measurements": is_list_of(is_measurement), "finished": is_flag,
-    "seconds": is_amount, "busy_seconds": is_amount, "warm_up_seconds": is_amount, "first_call_seconds": is_amount,
-    "load_seconds": is_amount, HOST_PEAK: is_amount, "latest": is_amount,
-}  # fmt: skip
-
-
-# The parent's side of a worker: start it with threads pinned, ask, and turn its death into a typed outcome.
+from results.record import FailureKind
 
 LAST_WORDS = 1 << 16  # bytes that are kept of what a worker says on standard error; CUDA's errors are looked for in them
 LAST_WORDS_SECONDS = 1.0
@@ -76,14 +29,6 @@ POLL_SECONDS = 0.2  # how often a worker's end is looked for where the system ca
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # Where Linux counts processes that ran out of memory and were killed: of this container (cgroup v2), or of the whole machine.
 KILL_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
-
-
-class WorkerFailed(RuntimeError):
-    """A worker that died or did not answer in time."""
-
-    def __init__(self, kind: FailureKind, reason: str) -> None:
-        super().__init__(reason)
-        self.kind: FailureKind = kind
 
 
 class WorkerProcess:
@@ -118,6 +63,7 @@ class WorkerProcess:
 
     @property
     def answers(self) -> IO[bytes]:
+        """The pipe that replies come through."""
         assert self._process.stdout is not None
         return self._process.stdout
 
@@ -140,14 +86,14 @@ class WorkerProcess:
         except BrokenPipeError:
             raise self._death() from None
 
-    def receive(self, seconds: float) -> dict[str, Any]:
+    def receive(self, seconds: float) -> Reply:
         """The answer to the last `send`. Raises `WorkerFailed` if no right one came within `seconds` of it.
 
         A worker whose CUDA context is corrupted has given its last answer: it is killed, and the answer says `died`.
         """
         try:
             line = self._lines.next(self._asked + seconds)
-            reply = parsed(line)
+            reply = parse_reply(line)
         except TimeoutError:
             raise self._kill_for("timeout", f"no answer within {seconds:.0f} s") from None
         except EOFError:
@@ -162,17 +108,19 @@ class WorkerProcess:
         self.kill()
         return WorkerFailed(kind, f"{reason}; the worker was killed")
 
-    def _retire(self, reply: dict[str, Any]) -> dict[str, Any]:
+    def _retire(self, reply: Reply) -> Reply:
         if cuda_errors.CORRUPTED in reply:
             self.kill()
             reply["died"] = True
         return reply
 
-    def request(self, operation: str, timeout: float, /, **arguments: Any) -> dict[str, Any]:
+    def request(self, operation: str, timeout: float, /, **arguments: Any) -> Reply:
+        """`send`, then `receive`."""
         self.send(operation, **arguments)
         return self.receive(timeout)
 
     def kill(self) -> None:
+        """`end`, and wait for it."""
         self.end()
         try:
             self._process.wait(END_SECONDS)
@@ -374,6 +322,7 @@ def first_to_answer(workers: Mapping[str, WorkerProcess], until: float) -> str:
 
 
 def temporary_folder(cache: Path) -> Path:
+    """Where a run's workers put temporary files."""
     return cache / "temporary"
 
 

@@ -23,15 +23,16 @@ from bench.harness.suites import Pace
 from bench.machine import environment, system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
-from bench.processes import scratch, turns
+from bench.processes import rounds, scratch
 from bench.processes.code import Code, SourceInfo
 from bench.processes.process import WorkerProcess
-from bench.processes.turns import Reply, Workers
+from bench.processes.response import Observed, Subject, WorkerResponse, build_record
+from bench.processes.rounds import Responses, Seat, Workers
 from results import store
-from results.record import Footer, Header, Measurement, Record, measurement_from_dict
+from results.record import Footer, Header, Record
 from results.store import StoreError, Writer
 
-# Pairs: two fresh workers, base and new, that take turns on the same cases; both outcomes of a pair go to disk together.
+# Pairs: two fresh workers, base and new, timed in rounds on the same cases; both outcomes of a pair go to disk together.
 #
 # Both live at once and alternate sample by sample; two frameworks on one GPU live one at a time, since each would count the
 # other's memory as its own. Who begins alternates from pair to pair (ABBA), so that drift hits both alike.
@@ -63,6 +64,7 @@ class PairedCase(NamedTuple):
     new: str
 
     def backend(self, side: Side) -> str:
+        """That of a side."""
         return self.base if side == "base" else self.new
 
 
@@ -114,6 +116,7 @@ class Pairs:
         return self.disturbed[question, number] < TRIES
 
     def remember(self, side: Side, records: Iterable[Record]) -> None:
+        """Take outcomes that are on disk already for measured."""
         self.records[side] |= {record.task: record for record in records}
 
     def _one_after_the_other(self, questions: Sequence[PairedCase], number: int) -> None:
@@ -121,15 +124,15 @@ class Pairs:
         order = suites.order(SIDES, number)
         with scratch.folder() as cache:
             folders: dict[Side, Path] = {side: cache / side for side in SIDES}
-            timed = [question for question in questions if not study.get(question.study).measures_alone(question.case)]
+            timed = [question for question in questions if not study.get(question.study).is_standalone(question.case)]
             for question in questions:
                 if question not in timed:
-                    self._append(question, number, {side: self._alone(question, side, number, folders[side]) for side in order})
+                    self._append(question, number, self._standalone_pair(question, number, order, folders))
             frameworks = {impls.framework(question.backend(side)) for question in timed for side in SIDES}
             if self.plan.device == "cpu" or len(frameworks) == 1:
                 self._together(timed, number, order, folders)
             else:
-                self._apart(timed, number, order, folders)
+                self._one_side_at_a_time(timed, number, order, folders)
 
     def _together(
         self, questions: Sequence[PairedCase], number: int, order: Sequence[Side], folders: Mapping[Side, Path]
@@ -142,66 +145,55 @@ class Pairs:
                 self._append(question, number, self._side_by_side(question, number, worker_pools))
 
     def _side_by_side(self, question: PairedCase, number: int, worker_pools: Mapping[Side, Workers]) -> dict[Side, Record]:
-        """Both sides in turns, or one after the other where the GPU cannot hold the case twice."""
+        """Both sides in rounds, or one after the other where the GPU cannot hold the case twice."""
         if self.plan.device == "cuda" and costs.at_once(question.case, len(worker_pools)) < len(worker_pools):
-            return {side: self._turns(question, number, {side: workers})[side] for side, workers in worker_pools.items()}
-        return self._turns(question, number, worker_pools)
+            return {side: self._in_rounds(question, number, {side: workers})[side] for side, workers in worker_pools.items()}
+        return self._in_rounds(question, number, worker_pools)
 
-    def _apart(self, questions: Sequence[PairedCase], number: int, order: Sequence[Side], folders: Mapping[Side, Path]) -> None:
+    def _one_side_at_a_time(
+        self, questions: Sequence[PairedCase], number: int, order: Sequence[Side], folders: Mapping[Side, Path]
+    ) -> None:
         found: dict[PairedCase, dict[Side, Record]] = {question: {} for question in questions}
         for side in order:
             with Workers(self.cpus, folders[side], self.codes[side]) as workers:
                 for question in questions:
-                    found[question] |= self._turns(question, number, {side: workers})
+                    found[question] |= self._in_rounds(question, number, {side: workers})
         for question, records in found.items():
             self._append(question, number, records)
 
-    def _turns(self, question: PairedCase, number: int, worker_pools: Mapping[Side, Workers]) -> dict[Side, Record]:
-        def watch(text: str) -> None:
-            self.listener.doing(f"pair {number + 1}  {question.case.key}  {text}")
+    def _in_rounds(self, question: PairedCase, number: int, worker_pools: Mapping[Side, Workers]) -> dict[Side, Record]:
+        def ask(ready: Mapping[str, WorkerProcess], watch: Watch) -> Responses:
+            return rounds.measure(
+                ready, question.case.to_dict(), PACES[self.plan.suite], number == 0,
+                lambda text: self.listener.on_status(f"pair {number + 1}  {question.case.key}  {text}"),
+                after_turn=watch.note_turn,
+            )  # fmt: skip
 
-        started, clock = time.time(), time.monotonic()
-        ready: dict[str, WorkerProcess] = {}
-        replies: dict[str, Reply] = {}
-        for side, workers in worker_pools.items():
-            backend = question.backend(side)
-            live, failed = workers.get([backend])
-            if backend in live:
-                ready[side] = live[backend]
-            else:
-                replies[side] = failed[backend]
-        with Watch(question.case.spec.device) as conditions:
-            suites = PACES[self.plan.suite]
-            note = conditions.note_turn
-            replies |= turns.measure(ready, question.case.to_dict(), suites, number == 0, watch, after_turn=note)
-        invalid = conditions.invalid()
-        seconds = (time.monotonic() - clock) / len(worker_pools)
-        records = {}
-        for side, workers in worker_pools.items():
-            reply: Reply = replies[side]
-            if reply.get("died"):
-                workers.drop(question.backend(side))
-            if invalid and reply["status"] == "ok":
-                reply = {"status": "failed", "kind": "unstable", "reason": invalid}
-            self.busy_seconds += reply.get("busy_seconds", 0.0)
-            records[side] = _record(question, side, number, reply, conditions.of(side), started, seconds)
-        return records
+        seats = {side: Seat(workers, question.backend(side)) for side, workers in worker_pools.items()}
+        outcome = rounds.measure_case(seats, question.case, ask)
+        self.busy_seconds += sum(response.busy_seconds for response in outcome.responses.values())
+        return {side: _record(question, side, number, outcome.responses[side], outcome.observed(side)) for side in worker_pools}
 
-    def _alone(self, question: PairedCase, side: Side, number: int, cache: Path) -> Record:
+    def _standalone_pair(
+        self, question: PairedCase, number: int, order: Sequence[Side], folders: Mapping[Side, Path]
+    ) -> dict[Side, Record]:
+        return {side: self._standalone(question, side, number, folders[side]) for side in order}
+
+    def _standalone(self, question: PairedCase, side: Side, number: int, cache: Path) -> Record:
         started, clock = time.time(), time.monotonic()
-        self.listener.doing(f"pair {number + 1}  {question.case.key}  {question.study}")
-        reply = standalone.ask_once(
-            question.backend(side), self.cpus, cache, "alone", standalone.TIMEOUT_SECONDS, set(),
-            code=self.codes[side], study_name=question.study, case=question.case.to_dict(),
-        )  # fmt: skip
-        return _record(question, side, number, reply, {}, started, time.monotonic() - clock)
+        self.listener.on_status(f"pair {number + 1}  {question.case.key}  {question.study}")
+        worker = WorkerProcess(question.backend(side), self.cpus, cache, code=self.codes[side])
+        response = standalone.ask_once(
+            worker, "alone", standalone.TIMEOUT_SECONDS, study_name=question.study, case=question.case.to_dict()
+        )
+        return _record(question, side, number, response, Observed({}, started, time.monotonic() - clock))
 
     def _append(self, question: PairedCase, number: int, records: Mapping[Side, Record]) -> None:
         self.disturbed[question, number] += any(record.kind == "unstable" for record in records.values())
         for side, record in records.items():
             self.writers[side].append(record)
             self.remember(side, [record])
-        self.listener.recorded([records[side] for side in SIDES])
+        self.listener.on_records([records[side] for side in SIDES])
 
     @staticmethod
     def _key(question: PairedCase, side: Side, number: int) -> tuple[str, str, str, int]:
@@ -215,20 +207,9 @@ def _by_backends(questions: Sequence[PairedCase]) -> list[list[PairedCase]]:
     return list(groups.values())
 
 
-def _record(
-    question: PairedCase, side: Side, number: int, reply: Reply, conditions: dict[str, Any], started: float, seconds: float
-) -> Record:
-    measurements = [measurement_from_dict(item) for item in reply.get("measurements", ())]
-    if "first_call_seconds" in reply:
-        measurements.append(Measurement("first_call", "s", (reply["first_call_seconds"],)))
-    if reply.get("error") is not None:
-        measurements.append(Measurement("error", "1", (reply["error"],)))
-    return Record(
-        study=question.study, case=question.case.key, backend=question.backend(side), replicate=number,
-        status=reply["status"], parameters=question.case.to_dict(), reason=reply.get("reason", ""), kind=reply.get("kind"),
-        measurements=tuple(measurements), counts=dict(question.case.counts()), provenance=reply.get("provenance", {}),
-        conditions=conditions, started=started, seconds=seconds,
-    )  # fmt: skip
+def _record(question: PairedCase, side: Side, number: int, response: WorkerResponse, observed: Observed) -> Record:
+    subject = Subject.of_case(question.study, question.case, question.backend(side), number)
+    return build_record(subject, response, observed, first_call=True, error=True)
 
 
 # A comparison on disk: two runs of equal shape, one a side, that can be finished after an interruption.
@@ -239,7 +220,7 @@ def _record(
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSide:
-    """One side: how a person calls it, its code, what the code said of itself, and the backend it stands for (else all)."""
+    """One side: how a person calls it, its code, what the code says of itself, and the backend it stands for (else all)."""
 
     label: str
     code: Code
@@ -248,6 +229,7 @@ class ComparisonSide:
 
     @property
     def shown(self) -> str:
+        """The label, and whether its code differs from its commit."""
         state = {True: " with uncommitted changes", False: "", None: " (uncommitted changes unknown)"}
         return self.label + state[self.introduction.dirty]
 
@@ -261,15 +243,15 @@ class Comparison:
 
 
 def questions(plan: Plan, sides: Mapping[Side, ComparisonSide], memory: bool) -> list[PairedCase]:
-    """Every timed case with the backends it is compared for, and with `memory` those that each backend measures alone.
+    """Every timed case with the backends it is compared for, and with `memory` those that each backend measures by itself.
 
-    What a study measures alone on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
+    What a study measures on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
     """
     cases = [(name, case) for name in plan.studies for case in plan.cases(name)]
     chosen = [
         (name, case, plan.measured_on(name, case))
         for name, case in cases
-        if not (its := study.get(name)).measures_alone(case) or (memory and its.on is None)
+        if not (its := study.get(name)).is_standalone(case) or (memory and its.select_backends is None)
     ]
     base, new = sides["base"].backend, sides["new"].backend
     if base and new:
@@ -288,9 +270,20 @@ def opened(
     options: Mapping[str, Any],
     resume: bool = False,
 ) -> Iterator[Comparison]:
-    """The comparison's writers, with what an interrupted one of the same sides and plan has already measured if `resume`.
+    """A comparison whose pairs can be measured within the block. Its last lines are written when the block is left.
 
-    Its last lines are written when the block is left: complete, or what ended it.
+    Args:
+        plan: what is compared.
+        sides: base and new.
+        root: folder of comparisons.
+        listener: told what happens.
+        options: what else two comparisons must share for one to continue the other.
+        resume: go on with an interrupted comparison of the same sides, plan and options.
+
+    Raises:
+        StoreError: there is no comparison to resume.
+        DeviceBusy: another run holds the device.
+        Interrupted: Ctrl-C; what was measured is kept.
     """
     key = _key(plan, sides, options)
     with device_lock(plan.device), _writers(plan, sides, root, key, resume) as (writers, found):
@@ -350,22 +343,22 @@ def _discard(writers: Mapping[Side, store.Writer]) -> None:
 
 def _key(plan: Plan, sides: Mapping[Side, ComparisonSide], options: Mapping[str, Any]) -> dict[str, Any]:
     """What two comparisons must share for one to continue the other."""
-    said = [sides[side].introduction for side in SIDES]
+    sources = [sides[side].introduction for side in SIDES]
     return plan.to_dict() | dict(options) | {
         "sides": [sides[side].shown for side in SIDES],
-        "commits": [one.environment["git"]["commit"] for one in said],
+        "commits": [one.environment["git"]["commit"] for one in sources],
         "sides_backends": [sides[side].backend for side in SIDES],
-        "machines": [[one.machine, one.protocol] for one in said],
-        "continues": [environment.continues(one.environment) for one in said],
+        "machines": [[one.machine, one.protocol] for one in sources],
+        "continues": [environment.continues(one.environment) for one in sources],
     }  # fmt: skip
 
 
 def _header(side: Side, sides: Mapping[Side, ComparisonSide], key: dict[str, Any], now: datetime) -> Header:
-    said = sides[side].introduction
+    source = sides[side].introduction
     name = f"{now:%H%M%S%f}"
     return Header(
-        run=f"{name}-{side}", started=now.isoformat(timespec="seconds"), protocol=said.protocol, machine=said.machine,
-        environment=said.environment, plan=key | {"comparison": name, "side": side},
+        run=f"{name}-{side}", started=now.isoformat(timespec="seconds"), protocol=source.protocol, machine=source.machine,
+        environment=source.environment, plan=key | {"comparison": name, "side": side},
     )  # fmt: skip
 
 

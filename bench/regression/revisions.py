@@ -119,6 +119,7 @@ class Repository:
             raise UnknownRevision(f"no revision {name!r} in {self.folder}; see them with: git log --oneline") from None
 
     def shallow(self) -> bool:
+        """Whether the clone lacks commits."""
         return self.git("rev-parse", "--is-shallow-repository") == "true"
 
     def between(self, span: str) -> list[str]:
@@ -141,6 +142,7 @@ class Repository:
         return self.git("rev-list", "--reverse", "--first-parent", "HEAD").split()
 
     def short(self, commit: str) -> str:
+        """A commit's hash as git abbreviates it."""
         return self.git("rev-parse", "--short", commit)
 
     @contextmanager
@@ -214,9 +216,9 @@ def _failures_told(worktree: Path) -> Iterator[None]:
     except subprocess.CalledProcessError as error:
         if "install" not in error.cmd:
             raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
-        said = [line for line in error.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if "error" in line.lower()]
-        raise BuildFails(f"{failed}: {(errors or said or ['pip gave no reason'])[-1].strip()}") from error
+        lines = [line for line in error.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()]
+        raise BuildFails(f"{failed}: {(errors or lines or ['pip gave no reason'])[-1].strip()}") from error
     except OSError as error:
         raise BuildFails(f"{failed}: no environment for it could be made: {error}") from error
 
@@ -267,6 +269,7 @@ class Bisection:
         return None if self.candidates() else self.worktree.git("rev-parse", "BISECT_HEAD")
 
     def judge(self, commit: str, word: Word) -> None:
+        """Tell git what was found of a commit."""
         try:
             self.worktree.git("bisect", word, commit)
         except RevisionError:
@@ -275,8 +278,8 @@ class Bisection:
 
     def candidates(self) -> list[str]:
         """Once it is over: the first bad commit, or all that could be it where skipped ones lie between; in git's order."""
-        said = self.worktree.git("bisect", "log")
-        found = re.findall(r"^# (?:possible )?first bad commit: \[(\w+)\]", said, flags=re.MULTILINE)
+        log = self.worktree.git("bisect", "log")
+        found = re.findall(r"^# (?:possible )?first bad commit: \[(\w+)\]", log, flags=re.MULTILINE)
         return list(dict.fromkeys(found))
 
 

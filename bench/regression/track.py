@@ -10,8 +10,8 @@ from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.suites import SUITES, Suite, offered
 from bench.machine import system
-from bench.processes import scratch, turns
-from bench.processes.turns import Workers
+from bench.processes import rounds, scratch
+from bench.processes.rounds import Seat, Workers
 from bench.worker.prepare import NULL
 from impls import UnknownName
 
@@ -32,6 +32,7 @@ def cases(study_name: str) -> dict[str, Case]:
 
 
 def backends() -> list[str]:
+    """All but the no-op baseline."""
     return [name for name in impls.names() if name != NULL]
 
 
@@ -48,11 +49,12 @@ def median_seconds(study_name: str, key: str, backend: str) -> float:
     """
     case = cases(study_name)[key]
     with scratch.folder() as cache, Workers(system.usable(), cache) as workers:
-        ready, replies = workers.get([backend])
-        replies |= turns.measure(ready, case.to_dict(), suite().pace, True, lambda _: None)
-    reply = replies[backend]
-    if reply["status"] == "skipped":
-        raise NotImplementedError(reply["reason"])
-    if reply["status"] == "failed":
-        raise RuntimeError(f"{reply['kind']}: {reply['reason']}")
-    return statistics.median(reply["measurements"][0]["samples"])
+        outcome = rounds.measure_case(
+            {backend: Seat(workers, backend)}, case, lambda ready, _: rounds.measure(ready, case.to_dict(), suite().pace, True)
+        )
+    response = outcome.responses[backend]
+    if response.status == "skipped":
+        raise NotImplementedError(response.reason)
+    if response.status == "failed":
+        raise RuntimeError(f"{response.kind}: {response.reason}")
+    return statistics.median(response.measurements[0].samples)

@@ -17,7 +17,7 @@ from typing import Literal
 from bench.harness.case import Case, Factor
 from bench.worker import prepare
 from bench.worker.prepare import Prepared
-from bench.worker.timing import calls_per_sample, clock_for
+from bench.worker.timing import calls_per_sample, clock_for, interleaved
 from impls import LSTMSpec, LSTMStackSpec, Spec, TransformerSpec
 from impls.specs.residual import Device
 from lstm_bench.errors import UserError
@@ -123,7 +123,7 @@ def by_flops(spec: Spec, like: Spec, context: int = 1, tolerance: float | None =
 
 
 def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TIME_TOLERANCE, beside: str | None = None) -> Match:
-    """`spec` at the width whose call lasts as long here as the case's, both timed in turns at every width that is tried.
+    """`spec` at the width whose call lasts as long here as the case's, both timed in rounds at every width that is tried.
 
     beside: the backend that runs `spec`; the case's if left out.
 
@@ -132,19 +132,17 @@ def by_time(case: Case, spec: Spec, backend: str, tolerance: float = TIME_TOLERA
     own = prepare.load(case, backend)
 
     def share(of: Spec) -> float:
-        return ratio(*in_turns([prepare.load(replace(case, spec=of), beside or backend), own]))
+        return ratio(*interleaved_times([prepare.load(replace(case, spec=of), beside or backend), own]))
 
     found = match(spec, "time", share, 1.0, tolerance)
-    seconds = statistics.median(in_turns([own])[0])
+    seconds = statistics.median(interleaved_times([own])[0])
     return replace(found, wanted=seconds, found=found.found * seconds)
 
 
-def in_turns(each: Sequence[Prepared], samples: int = SAMPLES) -> list[list[float]]:
-    """Seconds of a call of each, warm, one sample after the other's so that drift hits all alike."""
+def interleaved_times(each: Sequence[Prepared], samples: int = SAMPLES) -> list[list[float]]:
+    """Seconds of a call of each, warm, in rounds."""
     clocks = [clock_for(prepared) for prepared in each]
-    calls = [calls_per_sample(clock) for clock in clocks]
-    rounds = [[clock.sample(count) for clock, count in zip(clocks, calls, strict=True)] for _ in range(samples)]
-    return [list(column) for column in zip(*rounds, strict=True)]
+    return interleaved(clocks, [calls_per_sample(clock) for clock in clocks], samples)
 
 
 def ratio(own: Sequence[float], its: Sequence[float]) -> float:

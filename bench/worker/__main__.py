@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import mmap
 import os
+import platform
 import signal
 import sys
 import time
@@ -18,20 +20,22 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import impls
 from bench import costs
-from bench.gpu_check import items
+from bench.gpu_check import groups
 from bench.harness import study
 from bench.harness.case import Case
-from bench.harness.paths import RunPaths, settle
+from bench.harness.study import RunPaths, set_paths
 from bench.processes import code
-from bench.worker import agreement, ceilings, cuda_errors, denormals, memory, prepare
+from bench.worker import agreement, cuda_errors, memory, peaks, prepare
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
 from impls.specs.residual import Device
 from results.record import HOST_PEAK, Measurement
 
 if TYPE_CHECKING:
-    from bench.gpu_check.station import DeviceContext
+    from bench.gpu_check.device import DeviceContext
 
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
@@ -39,6 +43,9 @@ PINNED_LATE = ("torch", "torch_loop")
 TEXT = 2000  # characters of a message that are kept
 TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# ldmxcsr [rdi]; ret — the one instruction that sets the SSE control register (Intel SDM, volume 2).
+_LOAD_MXCSR = bytes([0x0F, 0xAE, 0x17, 0xC3])
+_FLUSH_AND_ZERO = 0x1F80 | 0x8000 | 0x0040  # default exception masks, flush-to-zero, denormals-are-zero
 
 
 class Worker:
@@ -48,18 +55,18 @@ class Worker:
         self.backend = backend
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
-        self.flushes_denormals = backend != study.REFERENCE and denormals.flush()
+        self.flushes_denormals = backend != study.REFERENCE and flush_denormals()
         self.validated: set[str] = set()  # reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
-        self.station: DeviceContext | None = None
+        self.device_context: DeviceContext | None = None
         self.kept: BaseException | None = (
             None  # holds what must not be freed in a corrupted context: that may abort the process
         )
 
-    def admit(self, case: dict[str, Any]) -> dict[str, Any]:
+    def check_support(self, case: dict[str, Any]) -> dict[str, Any]:
         """Import the backend and ask whether it supports the case; nothing is loaded or computed."""
-        prepare.admit(Case.from_dict(case), self.backend, check_answers=False)
+        prepare.validate_backend(Case.from_dict(case), self.backend, check_answers=False)
         return {}
 
     def prepare(self, case: dict[str, Any], check_answers: bool) -> dict[str, Any]:
@@ -69,7 +76,7 @@ class Worker:
         in_full = check_answers and prepare.validated_in_full(opened)
         reduced = opened.reduced_for_validation().key
         by_reduced_case = check_answers and not in_full and reduced not in self.validated
-        prepare.admit(opened, self.backend, by_reduced_case)
+        prepare.validate_backend(opened, self.backend, by_reduced_case)
         if by_reduced_case:
             self.validated.add(reduced)
         self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
@@ -83,11 +90,13 @@ class Worker:
         }
 
     def warm_up(self, seconds: float) -> dict[str, Any]:
+        """Until the prepared case is steady, at least so long."""
         sampler = self._sampler()
         sampler.warm_up(seconds)
         return {"calls": sampler.calls}
 
     def turn(self, seconds: float) -> dict[str, Any]:
+        """This worker's part of one round."""
         sampler = self._sampler()
         sampler.turn(seconds)
         return {"finished": sampler.finished, "latest": sampler.samples[-1]}
@@ -110,36 +119,40 @@ class Worker:
             "warm_up_seconds": sampler.warm_up_seconds,
         }
 
-    def alone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
-        """A study that measures by itself; in this worker's whole life only once, and first, unless the study `shares`."""
-        settle(RunPaths.from_dict(places or {}))
+    def measure_standalone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:
+        """A study that measures by itself; only once in this worker's life, and first, unless the study says `reuse_worker`."""
+        set_paths(RunPaths.from_dict(places or {}))
         opened, chosen = Case.from_dict(case), study.get(study_name)
-        if chosen.alone is None:
-            raise ValueError(f"study {study_name} takes turns; it has nothing to measure alone")
+        if chosen.measure is None:
+            raise ValueError(f"study {study_name} is timed in rounds; it has nothing to measure by itself")
         if self.backend == study.REFERENCE:
             prepare.require_device(opened.spec.device)
         else:
-            prepare.admit(opened, self.backend, not (chosen.in_fresh and prepare.validated_in_full(opened)))
-        measured = [asdict(item) for item in chosen.alone(self.backend, opened)]
+            prepare.validate_backend(
+                opened, self.backend, not (chosen.needs_fresh_worker and prepare.validated_in_full(opened))
+            )
+        measured = [asdict(item) for item in chosen.measure(self.backend, opened)]
         code.require_own_modules()
         return {"measurements": measured}
 
-    def parts(self, item: str, emulated: bool) -> dict[str, Any]:
-        """What a GPU item has to measure here."""
-        return {"parts": items.parts(item, self._open_station(emulated))}
+    def list_checks(self, item: str, emulated: bool) -> dict[str, Any]:
+        """What a group of `gpu-check` has to measure here."""
+        return {"parts": groups.list_checks(item, self._open_context(emulated))}
 
-    def part(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
-        return items.measure(item, self._open_station(emulated), key)
+    def run_check(self, item: str, emulated: bool, key: str) -> dict[str, Any]:
+        """One check of a group."""
+        return groups.measure(item, self._open_context(emulated), key)
 
-    def _open_station(self, emulated: bool) -> DeviceContext:
-        from bench.gpu_check.station import open_station  # PyTorch, which other workers must not import
+    def _open_context(self, emulated: bool) -> DeviceContext:
+        from bench.gpu_check.device import open_context  # PyTorch, which other workers must not import
 
-        self.station = self.station or open_station(emulated)
-        return self.station
+        self.device_context = self.device_context or open_context(emulated)
+        return self.device_context
 
-    def ceilings(self, device: Device, dtype: str) -> dict[str, Any]:
+    def measure_peaks(self, device: Device, dtype: str) -> dict[str, Any]:
+        """The machine's peaks in a data type."""
         prepare.require_device(device)
-        return {"measurements": [asdict(item) for item in ceilings.measure(device, dtype)]}
+        return {"measurements": [asdict(item) for item in peaks.measure(device, dtype)]}
 
     def release(self) -> dict[str, Any]:
         """Let go of the case; what it held on a GPU is there for the other workers."""
@@ -164,10 +177,12 @@ def serve(backend: str, cpus: set[int], requests: Any, replies: Any) -> None:
         with contextlib.suppress(impls.Unavailable):  # said again, as the reason to skip, when a case is asked for
             impls.get(backend)
     pin(cpus)
+    # By their names on the wire, which parents of every revision know.
     operations: dict[str, Callable[..., dict[str, Any]]] = {
-        name: getattr(worker, name)
-        for name in ("admit", "prepare", "warm_up", "turn", "collect", "alone", "parts", "part", "ceilings", "release")
-    }
+        "admit": worker.check_support, "prepare": worker.prepare, "warm_up": worker.warm_up, "turn": worker.turn,
+        "collect": worker.collect, "alone": worker.measure_standalone, "parts": worker.list_checks, "part": worker.run_check,
+        "ceilings": worker.measure_peaks, "release": worker.release,
+    }  # fmt: skip
     own = os.getpid()
     replies.write(json.dumps({"status": "ok", "pid": own, "numbered": True}) + "\n")
     highest = 0
@@ -203,7 +218,8 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        return {"status": "skipped", "reason": str(error)[:TEXT]}
+        kind = error.kind if isinstance(error, prepare.Skip) else "unavailable"
+        return {"status": "skipped", "skip": kind, "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
         return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}
     kind = "out_of_memory" if costs.ran_out(error) else "error"
@@ -220,8 +236,8 @@ def _readable(error: Exception) -> Exception:
 
 
 def _corrupted(name: str, reason: str) -> dict[str, Any]:
-    said = reason if name in reason else f"{name}: {reason}"
-    return {"status": "failed", "kind": "crash", "reason": said, cuda_errors.CORRUPTED: name}
+    sentence = reason if name in reason else f"{name}: {reason}"
+    return {"status": "failed", "kind": "crash", "reason": sentence, cuda_errors.CORRUPTED: name}
 
 
 def pin(cpus: set[int]) -> None:
@@ -230,6 +246,22 @@ def pin(cpus: set[int]) -> None:
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(ProcessLookupError):  # one that ended meanwhile
                 os.sched_setaffinity(int(thread), cpus)
+
+
+def flush_denormals() -> bool:
+    """Flush denormal numbers to zero on this thread and every thread it starts, for every framework alike.
+
+    Returns: whether they really are flushed now, found out by trying.
+    """
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
+            page.write(_LOAD_MXCSR)
+            view = ctypes.c_char.from_buffer(page)
+            control = ctypes.c_uint32(_FLUSH_AND_ZERO)
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(view))(ctypes.addressof(control))
+            del view
+    smallest = np.array([1e-40], np.float32)
+    return float((smallest * np.float32(0.5))[0]) == 0.0
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The one tolerance policy: what counts as the right answer.
+"""The tolerance policy: what counts as the right answer.
 
 A backend's error against float64 may be at most twice that of a naive implementation in the same dtype, plus a
 few units in the last place of the largest reference value (the rule of flash-attention's test suite). It scales with
@@ -98,16 +98,16 @@ def answer(loaded: Loaded, case: Case, called: Callable[[], None] | None = None)
 
 
 def check(backend: Backend, case: Case) -> None:
-    """Raise `Disagreement` unless `backend` answers `case` as the float64 oracle does, within the policy."""
+    """Raise `Disagreement` unless `backend` answers `case` as the float64 reference does, within the policy."""
     params, batch = case.data()
     validate(answer(backend.load(case.spec, params, batch), case), case)
 
 
 def validate(found: Answer, case: Case) -> None:
     """As `check_against`, with no share; what is within its bound whatever the naive error may be needs no naive answer."""
-    oracle = reference(case, "float64")
-    if set(found) != set(oracle) or not all(
-        surely_within(found[name], expected, case.spec.dtype, depth(case, name)) for name, expected in oracle.items()
+    exact = reference(case, "float64")
+    if set(found) != set(exact) or not all(
+        surely_within(found[name], expected, case.spec.dtype, depth(case, name)) for name, expected in exact.items()
     ):
         check_against(found, case)
 
@@ -120,17 +120,17 @@ def surely_within(found: np.ndarray, expected: np.ndarray, dtype: str, depth: in
 
 
 def check_against(found: Answer, case: Case) -> float:
-    """Raise `Disagreement` unless `found` is the oracle's answer to `case` within the policy.
+    """Raise `Disagreement` unless `found` is the float64 reference's answer to `case` within the policy.
 
     Returns the largest error of any array as a share of what it may be.
     """
-    oracle = reference(case, "float64")
-    bounds = naive_errors(case, oracle)
-    if set(found) != set(oracle):
-        raise Disagreement(f"{case.key}: expected {sorted(oracle)}; got {sorted(found)}")
+    exact = reference(case, "float64")
+    bounds = naive_errors(case, exact)
+    if set(found) != set(exact):
+        raise Disagreement(f"{case.key}: expected {sorted(exact)}; got {sorted(found)}")
     return max(
         compare(f"{case.key}: {name}", found[name], expected, bounds[name], case.spec.dtype, depth(case, name))
-        for name, expected in oracle.items()
+        for name, expected in exact.items()
     )
 
 
@@ -206,21 +206,21 @@ def remembered(name: str, compute: Callable[[], Answer]) -> Answer:
     return found
 
 
-def naive_errors(case: Case, oracle: Answer) -> dict[str, float]:
+def naive_errors(case: Case, exact: Answer) -> dict[str, float]:
     """Largest error of a naive implementation in the case's dtype, by array."""
-    return naive_errors_of(case.spec.dtype, lambda dtype: reference(case, dtype), oracle)
+    return naive_errors_of(case.spec.dtype, lambda dtype: reference(case, dtype), exact)
 
 
-def naive_errors_of(dtype: str, answer_in: Callable[[str], Answer], oracle: Answer) -> dict[str, float]:
+def naive_errors_of(dtype: str, answer_in: Callable[[str], Answer], exact: Answer) -> dict[str, float]:
     """Largest error of a naive implementation in `dtype`, by array; `answer_in` computes NumPy's answer in a dtype."""
     stand_in, scale = naive_dtype(dtype)
     unit = EPSILON[dtype]
     chosen = [Off(off.sigmoid * unit, off.tanh * unit) for off in OFF_ULPS] if dtype == "float32" else [None]
-    largest = dict.fromkeys(oracle, 0.0)
+    largest = dict.fromkeys(exact, 0.0)
     for off in chosen:
         with arithmetic.off_by(off):
             naive = answer_in(stand_in)
-        for name, expected in oracle.items():
+        for name, expected in exact.items():
             error = scale * float(np.max(np.abs(naive[name].astype(np.float64) - expected)))
             largest[name] = float(np.maximum(largest[name], error))  # NaN stays NaN
     return largest

@@ -1,6 +1,6 @@
-"""The one door: everything that is timed comes through here, after its answer was checked.
+"""The validation gate: nothing is timed whose answer was not checked.
 
-`prepare` refuses with a reason, and checks the backend against the float64 reference: the loaded case itself where that is
+`prepare` skips a case with a reason, and checks the backend against the float64 reference: the loaded case itself where that is
 cheap to compute (see `validated_in_full`), else the reduced case first. Then it checks of the loaded case what ran, that
 nothing is NaN, that a prefix of the outputs is right, and that `wait` waits.
 """
@@ -22,8 +22,9 @@ from bench.worker import agreement
 from impls import Batch, Loaded, Params, Remembers, profiles, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
+from results.record import NOT_MEASURED, SkipKind
 
-NULL = "null"  # does nothing, prices the harness itself: the only backend whose answers are not checked
+NULL = "null"  # the no-op baseline, which times the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
 # A wait that returned early leaves work for `outputs`; anything shorter than this cannot be told from noise.
 UNFINISHED_SECONDS = 2e-3
@@ -35,6 +36,23 @@ IN_FULL_FLOPS = 2e10
 class Skip(Exception):
     """A backend that cannot or will not run a case; the message is the reason."""
 
+    kind: SkipKind = "unsupported"
+
+
+class Missing(Skip):
+    """A backend whose package or device is not here."""
+
+    kind: SkipKind = "unavailable"
+
+
+class NotMeasured(Skip):
+    """What could run and was not measured: a tool or a kind of device is missing, or there was no time."""
+
+    kind: SkipKind = "not_measured"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(NOT_MEASURED + reason)
+
 
 class Rejected(Exception):
     """A backend that gave a wrong answer, ran something else than it says, or did not wait."""
@@ -45,7 +63,7 @@ class Prepared:
     """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done.
 
     data: the weights and inputs it was given.
-    error: of the first outputs against the float64 oracle, relative to the largest of them; None where they are not compared.
+    error: of the first outputs against the float64 reference, relative to the largest of them; None where not compared.
     """
 
     case: Case
@@ -63,7 +81,7 @@ class Prepared:
 def prepare(case: Case, backend: str) -> Prepared:
     """Raises `Skip` with the reason, or `Rejected`; whatever the backend itself raises passes through."""
     in_full = validated_in_full(case)
-    admit(case, backend, check_answers=not in_full)
+    validate_backend(case, backend, check_answers=not in_full)
     return verify(load(case, backend), in_full)
 
 
@@ -87,12 +105,22 @@ def static_unsupported_reason(case: Case, backend: str) -> str | None:
     return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
 
 
-def admit(case: Case, backend: str, check_answers: bool = True) -> None:
-    """Returns once it is known that the backend does not refuse the case and answers its shrunken twin correctly."""
+def validate_backend(case: Case, backend: str, check_answers: bool = True) -> None:
+    """The gate before a case is loaded.
+
+    Args:
+        case: what is asked for.
+        backend: of whom.
+        check_answers: also compare its answer to the reduced case with the float64 reference.
+
+    Raises:
+        Skip: the backend is not available or refuses the case.
+        Rejected: its answer is wrong.
+    """
     try:
         module = impls.get(backend)
     except impls.Unavailable as reason:
-        raise Skip(str(reason)) from reason
+        raise Missing(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
     reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
     if reason:
@@ -199,7 +227,7 @@ def _check_wait(prepared: Prepared) -> None:
 def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
     """The relative error of the first outputs; `Rejected` if it is too large.
 
-    A causal network's first outputs depend on the first inputs alone, so the oracle need not run the whole case.
+    A causal network's first outputs depend on the first inputs alone, so the reference need not run the whole case.
     """
     case, backend, (params, full) = prepared.case, prepared.backend, prepared.data
     steps, batch = min(case.steps, PREFIX_STEPS), min(case.batch, PREFIX_BATCH)
@@ -224,16 +252,16 @@ def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
         name = f"the first outputs of {on_cpu.key}"
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
-    oracle = outputs("float64")
+    exact = outputs("float64")
     first, dtype, depth = found[:steps, :batch], case.spec.dtype, agreement.depth(case, "outputs")
-    if agreement.surely_within(first, oracle, dtype, depth):
-        return _relative_error(first, oracle)
-    errors = agreement.naive_errors_of(dtype, lambda dtype: {"outputs": outputs(dtype)}, {"outputs": oracle})
+    if agreement.surely_within(first, exact, dtype, depth):
+        return _relative_error(first, exact)
+    errors = agreement.naive_errors_of(dtype, lambda dtype: {"outputs": outputs(dtype)}, {"outputs": exact})
     try:
-        agreement.compare(f"{case.key}: the first outputs", first, oracle, errors["outputs"], dtype, depth)
+        agreement.compare(f"{case.key}: the first outputs", first, exact, errors["outputs"], dtype, depth)
     except agreement.Disagreement as error:
         raise Rejected(f"{backend}, {error}") from error
-    return _relative_error(first, oracle)
+    return _relative_error(first, exact)
 
 
 def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:

@@ -21,8 +21,10 @@ CALLS_LIMIT = 1 << 20
 
 
 class Clock(Protocol):
+    """Times calls."""
+
     def sample(self, calls: int) -> float:
-        """Seconds a call, over `calls` calls launched back to back."""
+        """Seconds a call, over `calls` calls launched back to back and waited for."""
         ...
 
 
@@ -84,7 +86,19 @@ def calls_per_sample(clock: Clock, least_seconds: float = LEAST_SAMPLE_SECONDS) 
     return calls
 
 
-# Warm-up, sampling in turns, and when to stop. Knows nothing of what it times; constants from `docs/measurement.md`.
+def interleaved(clocks: Sequence[Clock], calls: Sequence[int], rounds: int) -> list[list[float]]:
+    """Seconds a call of each clock, one sample a round after the other's, so that drift hits all alike.
+
+    Args:
+        clocks: of what is timed.
+        calls: of each, in one sample.
+        rounds: samples of each.
+    """
+    sampled = [[clock.sample(count) for clock, count in zip(clocks, calls, strict=True)] for _ in range(rounds)]
+    return [list(column) for column in zip(*sampled, strict=True)]
+
+
+# Warm-up, sampling in rounds, and when to stop. Knows nothing of what it times; constants from `docs/measurement.md`.
 
 WARM_CALLS = 3
 STEADY_BLOCK = 10  # samples; the medians of the last two blocks must agree
@@ -103,7 +117,7 @@ HOST_SHARE = 0.9  # of the device's time, from which the host is what is measure
 
 @dataclass(slots=True)
 class Sampler:
-    """Samples of one prepared case, taken turn by turn."""
+    """Samples of one prepared case, a turn a round."""
 
     clock: Clock
     now: Callable[[], float] = time.perf_counter
@@ -167,6 +181,7 @@ def is_host_bound(host: Sequence[float], samples: Sequence[float]) -> bool:
 
 
 def is_steady(samples: Sequence[float]) -> bool:
+    """Whether the medians of the last two blocks of samples agree."""
     if len(samples) < 2 * STEADY_BLOCK:
         return False
     last, before = (statistics.median(samples[start:][:STEADY_BLOCK]) for start in (-STEADY_BLOCK, -2 * STEADY_BLOCK))

@@ -182,7 +182,7 @@ def measure_until_decided(pairs: Pairs, questions: Sequence[PairedCase], now: Ca
 
 
 def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
-    if study.get(question.study).measures_alone(question.case):
+    if study.get(question.study).is_standalone(question.case):
         return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
     measured = key in sides.base and key in sides.new

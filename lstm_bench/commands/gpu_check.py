@@ -26,7 +26,7 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
-    from bench.harness import gpu_plan as gpu_check_plan
+    from bench.harness import gpu_check as gpu_check_plan
     from bench.harness import session
     from bench.machine import environment, system
     from impls import Unavailable
@@ -67,7 +67,7 @@ def gpu_check(
 
 def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
-    from bench.harness import gpu_plan as gpu_check_plan
+    from bench.harness import gpu_check as gpu_check_plan
     from lstm_bench.views import tables
     from lstm_bench.views.run_summary import spoken
 

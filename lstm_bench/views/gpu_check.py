@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from analysis.gpu_check import constants
 from analysis.report import words
-from results.record import EMULATED_METRIC, Record
+from results.record import EMULATED_METRIC, NOT_MEASURED, Record
 from results.store import Run
 
 WIDTH = 80
@@ -70,7 +70,7 @@ def _grid(records: Sequence[Record]) -> Iterator[Row]:
     cases: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
         cases[record.case][record.backend] = record
-    unreached = [case for case, sides in cases.items() if all(map(_unreached, sides.values()))]
+    unreached = [case for case, sides in cases.items() if all(record.is_unmeasured for record in sides.values())]
     for case, sides in sorted(cases.items(), key=lambda item: _place(next(iter(item[1].values())))):
         if case not in unreached:
             yield _case_row(sides)
@@ -121,12 +121,8 @@ def _largest_share(records: Iterable[Record]) -> str:
     return f"{max(shares):.2f}" if shares else NONE
 
 
-def _unreached(record: Record) -> bool:
-    return record.status == "skipped" and record.reason.startswith("not measured")
-
-
 def _state(record: Record) -> str:
-    return "unmeasured" if _unreached(record) else record.status
+    return "unmeasured" if record.is_unmeasured else record.status
 
 
 def _counted(records: Iterable[Record]) -> str:
@@ -167,7 +163,7 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
     if skipped:
         yield from ("", f"Not measured: {skipped.total()}")
     for (study, reason), count in skipped.items():
-        yield from _wrapped(f"{study}, {words.count(count, 'part')}: {reason.removeprefix('not measured: ')}")
+        yield from _wrapped(f"{study}, {words.count(count, 'part')}: {reason.removeprefix(NOT_MEASURED)}")
 
 
 def _constants(records: Sequence[Record]) -> Iterator[str]:

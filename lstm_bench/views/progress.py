@@ -28,9 +28,9 @@ class Display(Protocol):
 
     def __enter__(self) -> Display: ...
     def __exit__(self, *_: object) -> None: ...
-    def expect(self, study: str, records: int) -> None: ...
-    def doing(self, text: str) -> None: ...
-    def recorded(self, records: Sequence[Record]) -> None: ...
+    def on_planned(self, study: str, records: int) -> None: ...
+    def on_status(self, text: str) -> None: ...
+    def on_records(self, records: Sequence[Record]) -> None: ...
 
 
 class Forecast:
@@ -41,10 +41,10 @@ class Forecast:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.done = 0
 
-    def expect(self, study: str, records: int) -> None:
+    def on_planned(self, study: str, records: int) -> None:
         self.left[study] += records
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         for record in records:
             self.seconds[record.study].append(record.seconds)
             if self.left[record.study] > 0:
@@ -98,14 +98,14 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def expect(self, study: str, records: int) -> None:
-        self.forecast.expect(study, records)
+    def on_planned(self, study: str, records: int) -> None:
+        self.forecast.on_planned(study, records)
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         pass
 
-    def recorded(self, records: Sequence[Record]) -> None:
-        self.forecast.recorded(records)
+    def on_records(self, records: Sequence[Record]) -> None:
+        self.forecast.on_records(records)
         done = f"[{self.forecast.done}/{self.forecast.total}] " if self.forecast.total else ""
         head = f"{done}{records[0].study} {records[0].case} #{records[0].replicate + 1}"
         print(f"{head}  {result(records)}", file=sys.stderr, flush=True)
@@ -153,21 +153,21 @@ class LiveDisplay:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def expect(self, study: str, records: int) -> None:
-        self.forecast.expect(study, records)
+    def on_planned(self, study: str, records: int) -> None:
+        self.forecast.on_planned(study, records)
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         self.now = text
         if time.monotonic() - self.shown > 0.2:  # the display must not cost what is being measured
             self.shown = time.monotonic()
             self.progress.refresh()
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         from rich.console import Group
         from rich.padding import Padding
         from rich.text import Text
 
-        self.forecast.recorded(records)
+        self.forecast.on_records(records)
         self.cases += 1
         done, total, remaining = self.forecast.done, self.forecast.total or None, self.forecast.remaining()
         if total is None:  # pairs are measured until their cases are decided, and nobody knows how many that takes

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.report.load import series_frame
 from bench.harness.case import Case
 from bench.harness.study import Scale
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from results.record import Header, Measurement, Record
 from results.store import Run
 
@@ -25,7 +25,7 @@ def alone(law: Callable[[Case], float], metric: str, unit: str, scale: Scale = "
     """One sample of every case of the sweep `memory`, as often as the study measures it."""
     random, made = np.random.default_rng(5), []
     for case in scaling.CASES[scale]:
-        for replicate in range(scaling.times_alone(case) if case.factor("sweep") == "memory" else 0):
+        for replicate in range(scaling.repetitions(case) if case.factor("sweep") == "memory" else 0):
             measured = (Measurement(metric, unit, (float(law(case) * np.exp(noise * random.standard_normal())),)),)
             made.append(
                 Record(
@@ -38,7 +38,7 @@ def alone(law: Callable[[Case], float], metric: str, unit: str, scale: Scale = "
 def _timed(law: Callable[[Case], float], scale: Scale, noise: float) -> list[Record]:
     random, made = np.random.default_rng(4), []
     for case in scaling.CASES[scale]:
-        for replicate in range(0 if scaling.measured_alone(case) else 3):
+        for replicate in range(0 if scaling.is_standalone(case) else 3):
             samples = tuple(float(law(case) * np.exp(noise * each)) for each in random.standard_normal(3))
             measured = (Measurement("time", "s", samples),)
             made.append(

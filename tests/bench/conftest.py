@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bench.harness.case import Case
+from bench.harness.plan import Plan
 from impls import LSTMSpec, backends
 from results.record import Record
 
 MISBEHAVING = Path(__file__).parent.parent / "backends"
 
 
-@pytest.fixture
-def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+SMALL = Case(LSTMSpec(4, 5), steps=32, batch=3)
+
+
+@contextmanager
+def visible_backends() -> Iterator[None]:
     """Makes `tests/backends` visible here and in workers."""
-    monkeypatch.setenv("LSTM_BENCH_BACKENDS", str(MISBEHAVING))
-    backends.__path__.append(str(MISBEHAVING))
-    yield
-    backends.__path__.remove(str(MISBEHAVING))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSTM_BENCH_BACKENDS", str(MISBEHAVING))
+        backends.__path__.append(str(MISBEHAVING))
+        yield
+        backends.__path__.remove(str(MISBEHAVING))
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[None]:
+    with visible_backends():
+        yield
 
 
 @pytest.fixture
 def case() -> Case:
-    return Case(LSTMSpec(4, 5), steps=32, batch=3)
+    return SMALL
 
 
 class Collector:
@@ -35,14 +47,20 @@ class Collector:
         self.records: list[Record] = []
         self.expected = 0
 
-    def expect(self, study: str, records: int) -> None:
+    def on_planned(self, study: str, records: int) -> None:
         self.expected += records
 
-    def doing(self, text: str) -> None:
+    def on_status(self, text: str) -> None:
         pass
 
-    def recorded(self, records: Sequence[Record]) -> None:
+    def on_records(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
+
+
+@pytest.fixture
+def without_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test do not measure the machine's peaks, which take seconds; `tests/bench/harness/test_run.py` does."""
+    monkeypatch.setattr(Plan, "dtypes", lambda self: [])
 
 
 @pytest.fixture

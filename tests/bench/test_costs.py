@@ -14,8 +14,7 @@ from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
 from bench.machine import system
-from bench.studies import matching
-from bench.studies.scaling import study as scaling
+from bench.studies import matching, scaling
 from bench.worker import memory, prepare
 from bench.worker.__main__ import _answer
 from impls import LSTMStackSpec, SSMSpec, TransformerSpec
@@ -49,7 +48,7 @@ def test_at_cpu_scale_every_case_stays_below_the_hosts_limit(name: str):
     assert peaks[0] > costs.FRAMEWORK_BYTES and sum(peaks[-2:]) < costs.HOST_LIMIT
 
 
-def test_the_prediction_bounds_what_was_measured_from_above_and_the_bound_from_below():
+def test_stored_peaks_lie_between_bound_and_prediction():
     """In the checkout's `results/runs`, of one worker's peak above what it held before the network was loaded."""
     runs = [store.read(path) for path in store.find(STORED)]
     found = [(record, one) for run in runs for record in run.records for one in record.measurements if one.metric == "rss_peak"]
@@ -110,16 +109,16 @@ def test_the_plan_says_time_and_peak_before_it_starts(monkeypatch):
     assert (forecast.seconds(plan.make("scaling", scale="gpu")) or 1e9) <= 9 * 60
 
 
-def test_the_forecast_counts_every_time_that_a_case_is_measured_alone(monkeypatch):
+def test_the_forecast_counts_every_repetition(monkeypatch):
     chosen, own = plan.make("scaling", scale="cpu"), scaling.STUDY
-    monkeypatch.setattr(scaling, "STUDY", replace(own, times=None))
+    monkeypatch.setattr(scaling, "STUDY", replace(own, repetitions=None))
     once = forecast.seconds(chosen)
     monkeypatch.setattr(scaling, "STUDY", own)
-    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.times_alone(case) == 2)
+    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.repetitions(case) == 2)
     assert once and forecast.seconds(chosen) == pytest.approx(once + of_memory / chosen.threads)
 
 
-def test_tokens_are_constant_over_length_and_architectures_have_as_many_parameters():
+def test_tokens_and_parameters_are_constant_over_length():
     for scale, tokens, within in (("cpu", 4096, 0.01), ("gpu", 65_536, 0.02)):
         cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "tokens"]
         assert {case.tokens for case in cases if case.phase != "step"} == {tokens}
@@ -129,7 +128,7 @@ def test_tokens_are_constant_over_length_and_architectures_have_as_many_paramete
         assert {case.steps for case in cases} >= {64, 4096}
 
 
-def test_sizes_that_cannot_be_matched_are_refused_with_the_nearest():
+def test_sizes_without_a_match_are_refused_with_the_nearest():
     with pytest.raises(matching.Unmatched, match="the nearest, of width"):
         scaling.matched(LSTMStackSpec(8, 8))
 

@@ -34,7 +34,7 @@ def left_out(*records: Record) -> list[tuple[str, str]]:
         "XlaRuntimeError: cudaErrorContextIsDestroyed",
     ],
 )
-def test_errors_of_the_processs_state_are_left_out_by_cudas_own_name(reason):
+def test_errors_of_the_process_state_are_excluded_by_name(reason):
     assert left_out(failed(reason)) == [("a", "invalid_context")]
 
 
@@ -45,7 +45,7 @@ def test_other_failures_stay(reason):
     assert left_out(failed(reason)) == []
 
 
-def test_the_case_that_corrupted_a_context_stays_and_those_that_the_worker_went_on_with_do_not():
+def test_only_cases_after_the_corrupting_one_are_excluded():
     sticky = "DriverError: cuCtxSynchronize failed: CUDA_ERROR_ILLEGAL_INSTRUCTION"
     other = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
     records = [failed(sticky, case="culprit"), failed(sticky, case="after"), failed(sticky, case="b", backend="jax")]
@@ -59,7 +59,7 @@ def test_the_case_that_corrupted_a_context_stays_and_those_that_the_worker_went_
     [("2.79e-06", False), ("0.000488", True), ("0.251", True), ("nan", True)],
     ids=["cuDNN's float32 on an H100", "TF32", "jax_cudnn on an H100", "NaN"],
 )
-def test_a_rejection_is_left_out_where_todays_tolerance_reverses_it(error, kept):
+def test_rejections_within_todays_tolerance_are_excluded(error, kept):
     said = f"{CASE.key}: outputs is off by {error}, allowed 9.56e-07 (float32); worst at (3, 0, 2)"
     assert left_out(failed(said, "wrong")) == ([] if kept else [("a", "allowed_today")])
     assert left_out(failed(said, "error")) == []

@@ -10,8 +10,8 @@ import pytest
 from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import system
-from bench.processes import turns
-from bench.processes.turns import Workers
+from bench.processes import rounds
+from bench.processes.rounds import Workers
 from impls import backends
 from impls.specs.recurrent import LSTMSpec
 from tests.faults import hostile, processes
@@ -40,22 +40,22 @@ def test_a_hostile_backend_costs_its_own_case(folder, tmp_path, monkeypatch, beh
     monkeypatch.setenv(processes.MARK, mark)
     if behaviour.hangs:
         for limit in ("WARM_SECONDS", "TURN_SECONDS"):
-            monkeypatch.setattr(turns, limit, 2.0)
-    said: dict[str, turns.Reply] = {}
+            monkeypatch.setattr(rounds, limit, 2.0)
+    first: rounds.Responses = {}
     with Workers(system.usable()[:1], tmp_path) as workers:
         for _ in range(2):  # the second time it may already be out, and its worker is a new one
             ready, unready = workers.get([behaviour.name, GOOD])
-            replies = unready | turns.measure(ready, CASE.to_dict(), PACE, True, lambda _: None)
-            assert replies[GOOD]["status"] == "ok" and len(replies[GOOD]["measurements"][0]["samples"]) >= PACE.rounds
-            said = said or replies
-            for name, reply in replies.items():
-                if reply.get("died"):
+            responses = unready | rounds.measure(ready, CASE.to_dict(), PACE, True, lambda _: None)
+            assert responses[GOOD].status == "ok" and len(responses[GOOD].measurements[0].samples) >= PACE.rounds
+            first = first or responses
+            for name, response in responses.items():
+                if response.died:
                     workers.drop(name)
-    reply = said[behaviour.name]
-    outcome = "ok" if reply["status"] == "ok" else reply["kind"]
-    assert outcome in behaviour.kinds, reply
-    assert reply["status"] == "ok" or reply["reason"]
-    assert len(str(reply)) < 1_000_000
+    response = first[behaviour.name]
+    outcome = "ok" if response.status == "ok" else response.kind
+    assert outcome in behaviour.kinds, response
+    assert response.status == "ok" or response.reason
+    assert len(str(response)) < 1_000_000
     assert processes.left(mark) == []
 
 

@@ -142,7 +142,7 @@ def test_nothing_unseen_is_left_of_any_text(text):
 
 @given(st.text(max_size=40), st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
-def test_a_record_of_any_text_is_read_back_as_what_can_be_seen_of_it(reason, name):
+def test_a_record_of_any_text_is_read_back_as_visible_text(reason, name):
     written = record.Record("throughput", "case", name or "x", 0, "skipped", {name: reason}, reason=reason or "none")
     found = record.decode(record.encode(written))
     assert isinstance(found, record.Record)

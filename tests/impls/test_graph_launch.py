@@ -302,7 +302,7 @@ def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
     on_cpu = replace(on_cuda, spec=LSTMSpec(3, 4))
     assert "ask for device=cuda, or for launch=eager" in (prepare.static_unsupported_reason(on_cpu, "torch") or "")
     with pytest.raises(prepare.Skip, match="ask for device=cuda, or for launch=eager"):
-        prepare.admit(on_cpu, "torch")
+        prepare.validate_backend(on_cpu, "torch")
     assert {name for name in impls.names() if "graph" in impls.launches(name)} == {
         "cuda",
         "cudnn",

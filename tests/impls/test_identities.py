@@ -8,8 +8,7 @@ import pytest
 
 from analysis.statistics import quantities
 from bench.harness.case import Case
-from bench.studies.identities import residuals
-from bench.studies.identities.study import CASES, CLAIMS
+from bench.studies.identities import CASES, CLAIMS, residuals
 from impls import LSTMSpec
 
 

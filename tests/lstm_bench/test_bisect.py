@@ -167,8 +167,8 @@ def test_a_real_search_resumes_and_measures_nothing_twice(tmp_path: Path):
     options = Options(Repository(made.folder), memory=False, stages=(3,), confirming=False, requested_statistic="minimum")
 
     class Impatient(Collector):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             if len(self.records) == 8:
                 raise KeyboardInterrupt
 

@@ -12,7 +12,7 @@ from tests.analysis.learning_synthetic import record
 
 
 def test_a_censored_lag_keeps_its_lower_bound(tmp_path, capsys):
-    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {}, claims=study.get("horizon").verdicts)
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {}, claims=study.get("horizon").claims)
     path = new_path(tmp_path, header)
     writer = Writer(path)
     writer.append(header, record("lstm", "chrono:784", [np.ones(5)] * 11, 9000.0))

@@ -80,8 +80,8 @@ def test_a_revision_that_does_everything_twice_is_slower(history: History, tmp_p
 
 def test_an_interrupted_comparison_resumes_without_repetition(history: History, tmp_path: Path):
     class Impatient(Collector):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             if len(self.records) == 4:
                 raise KeyboardInterrupt
 

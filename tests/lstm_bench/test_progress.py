@@ -28,12 +28,12 @@ def record(backend: str, seconds: float = 2.0, **outcome) -> Record:
 
 def test_the_time_left_is_estimated_after_the_first_replicate():
     forecast = Forecast()
-    forecast.expect("throughput", 20)
-    forecast.recorded([record("numpy")])
+    forecast.on_planned("throughput", 20)
+    forecast.on_records([record("numpy")])
     assert forecast.remaining() == "estimating"
-    forecast.recorded([record(name) for name in ("a", "b", "c")])
+    forecast.on_records([record(name) for name in ("a", "b", "c")])
     assert forecast.remaining() == "about 32 s left"
-    forecast.expect("throughput", -6)
+    forecast.on_planned("throughput", -6)
     assert forecast.remaining() == "about 20 s left"
     assert (forecast.done, forecast.total) == (4, 14)
 
@@ -85,7 +85,7 @@ def test_progress_keeps_bar_count_and_time_to_finish_on_one_line(width: int, don
 
 def test_a_result_stands_below_its_case_and_wraps_at_words():
     screen = Console(file=io.StringIO(), width=40, color_system=None, record=True)
-    LiveDisplay(screen).recorded([record(name) for name in ("torch_compile", "onnxruntime", "numpy")])
+    LiveDisplay(screen).on_records([record(name) for name in ("torch_compile", "onnxruntime", "numpy")])
     case, *results = screen.export_text().splitlines()
     assert case == "case" and len(results) == 2 and all(line.startswith("  ") and len(line) <= 40 for line in results)
 
@@ -129,7 +129,7 @@ def test_pairs_that_are_measured_until_they_decide_are_counted():
     screen = Console(file=io.StringIO(), width=80, color_system=None, record=True)
     display = LiveDisplay(screen)
     for _ in range(3):
-        display.recorded([record("numpy"), record("torch")])
+        display.on_records([record("numpy"), record("torch")])
     screen.export_text()
     screen.print(display.progress.get_renderable())
     first = screen.export_text().splitlines()[0]

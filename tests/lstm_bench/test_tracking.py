@@ -49,8 +49,8 @@ def test_commits_are_tracked_once_and_broken_ones_are_no_point(tmp_path: Path):
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
 
     class Impatient(Collector):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.regression import certificate
 from analysis.report import page as report
-from bench.harness import gpu_plan as gpu_check_plan
+from bench.harness import gpu_check as gpu_check_plan
 from bench.harness import plan, study
 from bench.machine import environment
 from bench.processes.code import ROOT

@@ -22,8 +22,8 @@ DEVICES = ("cpu",)
 
 class Emulated(Network):
     def provenance(self) -> dict[str, str]:
-        said = super().provenance()
-        return said | {"ran": "emulation", "design": said["ran"], "emulated": "true"}
+        provenance = super().provenance()
+        return provenance | {"ran": "emulation", "design": provenance["ran"], "emulated": "true"}
 
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:

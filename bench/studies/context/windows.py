@@ -14,11 +14,9 @@ from torch.nn import functional
 from bench.harness.case import Case
 from bench.studies.gradients import cells, inits
 from bench.studies.quality import losses as quality_losses
-from bench.studies.quality import model as quality_model
 from bench.studies.quality import sources
-from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import HiddenMarkov, Source
-from bench.studies.quality.training import losses, parts
+from bench.studies.quality.training import LanguageModel, losses, parts, precision_notes
 from results.record import Measurement
 
 # The learnable lag of a language model: one of two tokens, then distractors, then to say which it was.
@@ -40,7 +38,7 @@ def measure_recall(case: Case) -> Iterator[Measurement]:
         if len(tried) >= LEAST_LAGS and not any(learnt[-seeds:]):
             break
         lag *= 2
-    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=quality_model.notes(case.spec))
+    yield Measurement("trained_lag", "step", tuple(map(float, tried)), notes=precision_notes(case.spec))
     yield Measurement("learnt", "1", tuple(learnt), (seeds,) * len(tried))
 
 
@@ -50,7 +48,9 @@ def learns(case: Case, lag: int, seed: int) -> bool:
     optimiser = torch.optim.Adam(model.parameters(), lr=float(case.factor("rate")))
     recent: list[float] = []
     for update in range(int(case.factor("updates"))):
-        tokens = torch.from_numpy(drawn(np.random.default_rng([seed, 11, update]), lag, case.batch)).to(case.spec.device)
+        tokens = torch.from_numpy(sample_recall(np.random.default_rng([seed, 11, update]), lag, case.batch)).to(
+            case.spec.device
+        )
         answers = model(tokens)[-1]
         loss = functional.cross_entropy(answers, tokens[0])
         if not torch.isfinite(loss).item():
@@ -65,7 +65,7 @@ def learns(case: Case, lag: int, seed: int) -> bool:
     return False
 
 
-def drawn(random: np.random.Generator, lag: int, count: int) -> np.ndarray:
+def sample_recall(random: np.random.Generator, lag: int, count: int) -> np.ndarray:
     """[lag + 1, count]: the first is 0 or 1, the others are 2 … 9."""
     tokens = random.integers(2, VOCABULARY, (lag + 1, count))
     tokens[0] = random.integers(0, 2, count)
@@ -79,7 +79,7 @@ def drawn(random: np.random.Generator, lag: int, count: int) -> np.ndarray:
 
 CONTEXT_SEED = 10
 KEPT_TARGETS = 256  # whose own losses are kept, for the relative effective context length
-FADED_SEQUENCES = 32  # over which the gradient's size is averaged
+GRADIENT_SEQUENCES = 32  # over which the gradient's size is averaged
 
 
 def measure_windows(case: Case) -> Iterator[Measurement]:
@@ -102,14 +102,14 @@ def measure_windows(case: Case) -> Iterator[Measurement]:
     given = contexts(case.steps)
     found = [np.stack([losses(each.model, windows[-1 - count :])[-1] for count in given]) for each in trained]
     loss = cells.measurement("loss_given_all", "nat", [each[-1].mean(keepdims=True) for each in found])
-    yield replace(loss, notes=(*loss.notes, *quality_model.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *precision_notes(case.spec)))
     yield quality_losses.of_source(source)
     yield Measurement("context", "token", tuple(map(float, given)))
     yield cells.measurement("context_loss", "nat", [each.mean(1) for each in found])
     yield cells.measurement("target_loss", "nat", [np.round(each[:, :KEPT_TARGETS], 4) for each in found])
     lags = inits.lags(case.steps)
     yield cells.lags_measured(lags)
-    yield cells.measurement("log_gradient", "nat", [faded(each.model, windows, lags) for each in trained], lags)
+    yield cells.measurement("log_gradient", "nat", [log_gradients(each.model, windows, lags) for each in trained], lags)
     other = resampled(source, windows)
     yield Measurement("influence_lag", "token", tuple(map(float, given)))
     yield cells.measurement("influence", "nat", [influence(each.model, windows, other, given) for each in trained])
@@ -123,9 +123,9 @@ def contexts(steps: int) -> list[int]:
     return sorted({1 << power for power in range(steps.bit_length()) if 1 << power < steps} | {steps})
 
 
-def faded(model: LanguageModel, windows: np.ndarray, lags: np.ndarray) -> np.ndarray:
+def log_gradients(model: LanguageModel, windows: np.ndarray, lags: np.ndarray) -> np.ndarray:
     """ln‖gradient of the last token's loss‖ at each lag, in float64, where nothing of a window's length underflows."""
-    tokens = torch.from_numpy(windows[:, :FADED_SEQUENCES]).to(model.like.device)
+    tokens = torch.from_numpy(windows[:, :GRADIENT_SEQUENCES]).to(model.like.device)
     double = copy.deepcopy(model).double()
     vectors = double.embedding[tokens[:-1]].detach().requires_grad_()
     functional.cross_entropy(double.from_vectors(vectors)[-1], tokens[-1], reduction="sum").backward()

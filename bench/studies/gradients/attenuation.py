@@ -1,4 +1,4 @@
-"""Gradients over the lag, by cell and initialisation, and where data types end."""
+"""Rates along a trajectory: gradients over the lag, where data types underflow, and Lyapunov exponents."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def largest(path: Path, grads: State) -> Tensor:
     found = []
     for t in reversed(range(path.steps)):
         found.append(torch.stack([part.abs().amax((-2, -1)) for part in grads]).amax(0))
-        grads = path.pull(t, grads)[2]
+        grads = path.vjp(t, grads)[2]
     return torch.stack(found)
 
 
@@ -55,6 +55,7 @@ def largest(path: Path, grads: State) -> Tensor:
 # scales are added up, so that nothing underflows at any lag. Sizes are kept as the mean of ln‖·‖ over a seed's sequences:
 # gradients are close to log-normal, and a mean of norms would be that of their tail.
 
+UNITS = {"cell_cosine": "1"}  # of the other curves: nat
 TRUNCATIONS = 10  # lags at which the truncated gradient is compared with the full one, evenly in the logarithm
 
 
@@ -73,7 +74,7 @@ def measure_attenuation(case: Case) -> Iterator[Measurement]:
     yield cells.lags_measured(lags)
     yield cells.measurement("log_gradient", "nat", full, lags)
     for name, values in found.items():
-        yield cells.measurement(name, "1" if name.endswith("cosine") else "nat", inits.by_seed(values), lags)
+        yield cells.measurement(name, UNITS.get(name, "nat"), inits.by_seed(values), lags)
     cut = truncations(case.steps)
     yield Measurement("truncation", "step", tuple(map(float, cut)))
     yield cells.measurement("truncated_cosine", "1", inits.by_seed(truncated_cosine(path, cotangent, cut)), cut)
@@ -94,7 +95,7 @@ def sweep(path: Path, cotangent: State, lags: np.ndarray) -> dict[str, Tensor]:
         if isinstance(path, LSTMPath):
             total = path.total_cell(t, grads)
             cell = cell or Scaled((total * torch.exp(log)[..., None],))
-        dx, dh, before = path.pull(t, grads)
+        dx, dh, before = path.vjp(t, grads)
         if lag in kept:
             keep("log_gradient", log)
             keep("log_input", log + _log_norm(dx @ path.weights.w_x.transpose(1, 2)))
@@ -135,9 +136,56 @@ def truncated_cosine(path: Path, cotangent: State, cut: list[int]) -> Tensor:
     grads = cotangent
     for lag in range(path.steps):
         t = path.steps - 1 - lag
-        _, dh, grads = path.pull(t, grads)
+        _, dh, grads = path.vjp(t, grads)
         total = total + path.hidden[t].transpose(1, 2) @ dh
         if lag + 1 in cut:
             sums[lag + 1] = total.flatten(1)
     full = total.flatten(1)
     return torch.stack([torch.nn.functional.cosine_similarity(sums[lag], full, dim=-1) for lag in cut])
+
+
+# Lyapunov exponents of the whole state, (h, c) for an LSTM, by QR at every step (Benettin et al. 1980).
+#
+# The state has 2H numbers. Following ∂h_t/∂h_{t−1} at fixed c, H × H, is a known mistake: it leaves out the cell path, the
+# one
+# that carries the memory. `hidden_block` computes it all the same, so that the difference can be shown.
+
+LYAPUNOV_WARM_UP = 0.2  # of the steps, in which the tangents turn to their directions
+
+
+def measure_lyapunov(case: Case) -> Iterator[Measurement]:
+    """`lyapunov`: exponents in nats a step, largest first, by seed; `lyapunov_hidden_block`: the mistaken largest one."""
+    path, _ = inits.path(case)
+    exponents = lyapunov_exponents(path, int(case.factor("exponents")))
+    yield cells.measurement("lyapunov", "nat/step", list(exponents.cpu().numpy()))
+    if path.parts > 1:
+        block = lyapunov_exponents(path, 1, hidden_block=True)
+        yield cells.measurement("lyapunov_hidden_block", "nat/step", list(block.cpu().numpy()))
+
+
+def lyapunov_exponents(path: Path, exponents: int, hidden_block: bool = False) -> Tensor:
+    """The largest `exponents` of each seed, [S, K], mean over its sequences."""
+    batch = path.hidden[0].shape[1]
+    zeros = path.zeros(batch)
+    parts = 1 if hidden_block else path.parts
+    size = parts * path.weights.hidden
+    exponents = min(exponents, size)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(zeros[0].shape[0], batch, size, exponents, dtype=torch.float64, generator=generator)
+    tangents = torch.linalg.qr(drawn.to(zeros[0]))[0]
+    warm = int(LYAPUNOV_WARM_UP * path.steps)
+    total = torch.zeros(*tangents.shape[:2], exponents, dtype=torch.float64, device=tangents.device)
+    for t in range(path.steps):
+        moved = _jvp_of_block(path, t, tangents.permute(3, 0, 1, 2), parts)
+        tangents, stretched = torch.linalg.qr(moved.permute(1, 2, 3, 0))
+        if t >= warm:
+            total = total + torch.log(torch.diagonal(stretched, dim1=-2, dim2=-1).abs())
+    return (total / (path.steps - warm)).mean(1).sort(dim=-1, descending=True).values
+
+
+def _jvp_of_block(path: Path, t: int, tangents: Tensor, parts: int) -> Tensor:
+    """tangents: [K, S, B, parts·H]."""
+    split: State = tangents.chunk(parts, -1)
+    if parts < path.parts:  # the mistake: nothing comes in from c, and what goes out to it is dropped
+        split = (*split, torch.zeros_like(split[0]))
+    return torch.cat(path.jvp(t, split)[:parts], -1)

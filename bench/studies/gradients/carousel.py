@@ -13,6 +13,7 @@ from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import cells, inits
 from bench.studies.gradients.cells import LSTMPath, State
 from impls import Params
+from results.metrics import HOP_SHARE
 from results.record import Measurement
 
 # Does the cell pass a gradient multiplied by f and by nothing else? By autograd through another implementation of the cell.
@@ -88,7 +89,7 @@ def measure(case: Case) -> Iterator[Measurement]:
     yield cells.measurement("never_left", "1", inits.by_seed(shares[headline][:1]))
     for lag, each in shares.items():
         listed = torch.cat((each[:ORDERS], each[ORDERS:].sum(0, keepdim=True)))
-        yield cells.measurement(f"hop_share_{lag}", "1", inits.by_seed(listed))
+        yield cells.measurement(HOP_SHARE.name(lag), "1", inits.by_seed(listed))
     forget = torch.stack([path.forget(t) for t in range(path.steps)])
     # τ = −1 / E ln f: the steps after which a lone cell's gradient has fallen to 1/e.
     timescale = -1.0 / torch.log(forget).mean((0, 2))
@@ -119,7 +120,7 @@ def hop_shares(path: LSTMPath, cotangent: State, lags: list[int]) -> dict[int, T
                 full = total[0].real  # α = 1
                 shares = (orders * full).sum(-1) / full.square().sum(-1)
                 found[lag] = shares[: lag + 1].mean(-1)
-            _, _, (h, c) = path.pull(t, (h, c))
+            _, _, (h, c) = path.vjp(t, (h, c))
             h = h * alpha
             # Renormalised for all α alike, so that the shares stay what they are.
             size = torch.linalg.vector_norm(torch.stack((h, c)), dim=(0, 1, 4))[None, :, :, None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import Params, Spec
+from results.metrics import Gap
 from results.record import Measurement
 
 # From curves by seed to measurements, naming every lag at which a gradient was exactly zero or not finite.
@@ -30,9 +31,8 @@ def measurement(metric: str, unit: str, seeds: Sequence[np.ndarray], lags: Seque
         flat = np.asarray(values, float).ravel()
         bad = np.flatnonzero(~np.isfinite(flat))
         if len(bad):
-            what = "exactly zero" if flat[bad[0]] == -np.inf else "not finite"
-            at = f" at lag {lags[bad[0]]}" if len(lags) else ""
-            notes.append(f"{metric} is {what}{at} for seed {number}")
+            lag = int(lags[bad[0]]) if len(lags) else None
+            notes.append(Gap(metric, flat[bad[0]] == -np.inf, number, lag).note())
             flat = flat[: bad[0]]
         samples += [float(f"{value:.{SIGNIFICANT}g}") for value in flat]
         blocks.append(len(flat))
@@ -89,31 +89,49 @@ def stacked(spec: Spec, each: Sequence[Params], dtype: torch.dtype = torch.float
 
 
 class Path(Protocol):
-    """A trajectory that can be walked back and forth: `pull` is one step of backpropagation, `push` of a tangent."""
+    """A trajectory linearised at every step.
 
-    parts: int  # tensors in a state
+    Attributes:
+        parts: tensors in a state.
+        steps: T.
+        weights: of all seeds.
+        hidden: h before each step, [S, B, H] each.
+        last: the state after the last step.
+        back: recurrent weights as `vjp` multiplies by them, [S, G·H, H].
+        w_h: recurrent weights as `jvp` multiplies by them, [S, H, G·H].
+    """
+
+    parts: int
     steps: int
     weights: Weights
-    hidden: list[Tensor]  # h before each step
+    hidden: list[Tensor]
     last: State
-    back: Tensor  # recurrent weights as `pull` multiplies by them, [S, G·H, H]
+    back: Tensor
     w_h: Tensor
 
     def zeros(self, batch: int) -> State:
-        """A state of zeros."""
+        """A state of zeros for so many sequences a seed: tensors [S, B, H]."""
         ...
 
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
-        """J_tᵀ: (dL/d of the input's part of the gates, of the hidden state's part, dL/d state before t)."""
+    def vjp(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+        """One step of backpropagation, the product with J_tᵀ.
+
+        Args:
+            t: the step, from 0.
+            grads: dL/d state after step t, tensors [..., S, B, H].
+
+        Returns: dL/d of the gates' pre-activations by their part of the input and by their part of the hidden state, both
+            [..., S, B, G·H], and dL/d state before step t.
+        """
         ...
 
-    def push(self, t: int, tangents: State) -> State:
-        """J_t times a tangent of the state before step t."""
+    def jvp(self, t: int, tangents: State) -> State:
+        """The product of J_t with a tangent of the state before step t: tensors [..., S, B, H], as those returned."""
         ...
 
 
 class LinearizedTrajectory:
-    """What the paths share: the walk forward, which keeps the state before each step."""
+    """What the paths share: the pass forward, which keeps the state before each step."""
 
     def __init__(self, weights: Weights, x: Tensor, step: Callable[[Tensor, State], State], parts: int) -> None:
         """x: [T, S, B, I]. The state before the first step is zero. step: W x + b, [S, B, G·H], and a state to the next."""
@@ -156,11 +174,11 @@ class RNNPath(LinearizedTrajectory):
         self.saved.append(((z > 0).to(z.dtype) if self.rectified else 1 - h * h,))
         return (h,)
 
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+    def vjp(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
         dz = grads[0] * self.saved[t][0]
         return dz, dz, (product(dz, self.back),)
 
-    def push(self, t: int, tangents: State) -> State:
+    def jvp(self, t: int, tangents: State) -> State:
         return (self.saved[t][0] * product(tangents[0], self.w_h),)
 
 
@@ -186,14 +204,14 @@ class GRUPath(LinearizedTrajectory):
         self.saved.append((candidate * r * (1 - r), (h - n) * z * (1 - z), (1 - z) * (1 - n * n), r, z))
         return ((1 - z) * n + z * h,)
 
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+    def vjp(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
         to_r, to_z, to_n, r, z = self.saved[t]
         dn = grads[0] * to_n
         dr, dz = dn * to_r, grads[0] * to_z
         of_h = torch.cat((dr, dz, dn * r), -1)
         return torch.cat((dr, dz, dn), -1), of_h, (product(of_h, self.back) + grads[0] * z,)
 
-    def push(self, t: int, tangents: State) -> State:
+    def jvp(self, t: int, tangents: State) -> State:
         to_r, to_z, to_n, r, z = self.saved[t]
         dr, dz, dn = product(tangents[0], self.w_h).chunk(3, -1)
         return (to_n * (to_r * dr + r * dn) + to_z * dz + z * tangents[0],)
@@ -221,13 +239,13 @@ class LSTMPath(LinearizedTrajectory):
         """dL/dc_t in all: what reaches the cell directly and what comes through h_t."""
         return grads[1] + grads[0] * self.saved[t][4]
 
-    def pull(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
+    def vjp(self, t: int, grads: State) -> tuple[Tensor, Tensor, State]:
         to_i, to_f, to_g, to_o, _, f = self.saved[t]
         cell = self.total_cell(t, grads)
         dz = torch.cat((cell * to_i, cell * to_f, cell * to_g, grads[0] * to_o), -1)
         return dz, dz, (product(dz, self.back), cell * f)
 
-    def push(self, t: int, tangents: State) -> State:
+    def jvp(self, t: int, tangents: State) -> State:
         to_i, to_f, to_g, to_o, to_h, f = self.saved[t]
         di, df, dg, do = product(tangents[0], self.w_h).chunk(4, -1)
         cell = f * tangents[1] + to_i * di + to_f * df + to_g * dg

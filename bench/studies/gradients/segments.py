@@ -45,7 +45,7 @@ class Piece:
     log: np.ndarray
 
 
-def walked_back(backend: str, spec: Spec, params: Params, x: np.ndarray, readout: np.ndarray) -> Iterator[Piece]:
+def backward_segments(backend: str, spec: Spec, params: Params, x: np.ndarray, readout: np.ndarray) -> Iterator[Piece]:
     """The segments of x [T, B, I], last first, for a loss readout · y_T."""
     module, (steps, batch, _) = impls.get(backend), x.shape
     length = steps if spec.bidirectional else segment_steps(spec)
@@ -96,7 +96,7 @@ def _batch(x: np.ndarray, start: States, of_y: np.ndarray | None = None, ends: S
 W_X, W_H, B_X, B_H = (f"{kind}_l0" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
 
-def has_one(spec: Spec) -> bool:
+def has_state_gradients(spec: Spec) -> bool:
     return isinstance(spec, LSTMSpec) and spec.num_layers == 1 and not spec.bidirectional and not spec.proj_size and spec.bias
 
 
@@ -107,7 +107,7 @@ def curves_of_states(backend: str, spec: Spec, params: Params, x: np.ndarray, re
     wired = {**params, W_X: np.concatenate([params[W_X], np.eye(gates)], 1)}
     zeros = np.zeros((*x.shape[:2], gates))
     found: dict[str, list[np.ndarray]] = {"log_hidden": [], "log_cell": []}
-    for piece in walked_back(backend, wider, wired, np.concatenate([x, zeros], 2), readout):
+    for piece in backward_segments(backend, wider, wired, np.concatenate([x, zeros], 2), readout):
         for name, grads in zip(found, of_states(piece, params, spec), strict=True):
             with np.errstate(divide="ignore"):
                 found[name].append(piece.log + np.log(np.linalg.norm(grads, axis=-1)))
@@ -148,7 +148,7 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
     """`decay` first, as in `attenuation`, of the inputs' curve; `log_input` by seed at the kept lags, as `attenuation` has it
-    from the float64 sweep over states; of an LSTM of one layer also `log_hidden` and `log_cell` (see `twin`)."""
+    from the float64 sweep over states; of an LSTM of one layer also `log_hidden` and `log_cell` (see `curves_of_states`)."""
     lags = inits.lags(case.steps)
     init, seeds = str(case.factor("init")), int(case.factor("seeds"))
     each = [(inits.inputs(case, s), inits.readout(case, s), own) for s, own in enumerate(inits.weights(case.spec, init, seeds))]
@@ -158,7 +158,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     )
     yield gradients_cells.measurement("log_input", "nat", [own[lags] for own in found], lags)
     yield gradients_cells.lags_measured(lags)
-    if has_one(case.spec):
+    if has_state_gradients(case.spec):
         states = [curves_of_states(backend, case.spec, params, x, readout) for x, readout, params in each]
         for name in states[0]:
             yield gradients_cells.measurement(name, "nat", [own[name][lags] for own in states], lags)
@@ -169,6 +169,6 @@ def curve(backend: str, spec: Spec, params: Params, x: np.ndarray, readout: np.n
     with np.errstate(divide="ignore"):
         parts = [
             piece.log + np.log(np.linalg.norm(piece.gradients["x"], axis=-1))
-            for piece in walked_back(backend, spec, params, x, readout)
+            for piece in backward_segments(backend, spec, params, x, readout)
         ]
     return np.concatenate(parts[::-1])[::-1].mean(1)

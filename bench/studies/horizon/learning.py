@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,86 @@ from torch import Tensor
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.horizon import tasks
-from bench.studies.horizon.draws import draw
-from bench.studies.horizon.tasks import Task
+from bench.studies.horizon.tasks import ALPHABET, COPIED, TASKS, Task, first_symbol
 from bench.studies.horizon.training import Networks
+from results.metrics import LOG_GRADIENT_AFTER
 from results.record import Measurement
+
+# The tasks' sequences, sampled for many networks at once: inputs [T, S, B, I] and targets [answers, S, B].
+
+Sampler = Callable[[int, int, int, torch.Generator], tuple[Tensor, Tensor]]
+
+
+def sample_batch(task: Task, lag: int, seeds: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One fresh batch for each of the networks, on the generator's device; targets are classes, or numbers."""
+    return _SAMPLERS[task.name](lag, seeds, batch, generator)
+
+
+def _whole(low: int, high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform on low … high, both included."""
+    return torch.randint(low, high + 1, shape, generator=generator, device=generator.device)
+
+
+def _one_hot(symbols: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.one_hot(symbols, size).float()
+
+
+def _recall(lag: int, seeds: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One of two symbols, then `lag` distractors; say at the last step which it was.
+
+    The latch problem of Bengio, Simard & Frasconi 1994 with the random distractors of Hochreiter & Schmidhuber 1997, task 2c.
+    """
+    symbols = _whole(2, ALPHABET + 1, (lag + 1, seeds, batch), generator)
+    symbols[0] = _whole(0, 1, (seeds, batch), generator)
+    return _one_hot(symbols, ALPHABET + 2), symbols[:1]
+
+
+def _adding(lag: int, seeds: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A number in [0, 1) and a mark at each step, two of them marked, one in each half; say their sum at the last step.
+
+    Hochreiter & Schmidhuber 1997, task 4, in the form of Arjovsky, Shah & Bengio 2016. Always to say 1 has an error of 1/6.
+    """
+    steps = lag + 1
+    numbers = torch.rand((steps, seeds, batch), generator=generator, device=generator.device)
+    marks, total = torch.zeros_like(numbers), torch.zeros_like(numbers[:1])
+    for low, high in ((0, steps // 2 - 1), (steps // 2, steps - 1)):
+        at = _whole(low, high, (1, seeds, batch), generator)
+        marks.scatter_(0, at, 1.0)
+        total += numbers.gather(0, at)
+    return torch.stack((numbers, marks), -1), total
+
+
+def _copy(lag: int, seeds: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`COPIED` symbols, blanks, a mark, and as many blanks during which to say them again, each `lag` steps after it came.
+
+    Hochreiter & Schmidhuber 1997 and Arjovsky, Shah & Bengio 2016; here the answers alone are scored, not the blanks.
+    """
+    blank, mark = ALPHABET, ALPHABET + 1
+    symbols = torch.full((lag + COPIED, seeds, batch), blank, device=generator.device)
+    copied = _whole(0, ALPHABET - 1, (COPIED, seeds, batch), generator)
+    symbols[:COPIED], symbols[lag - 1] = copied, mark
+    return _one_hot(symbols, ALPHABET + 2), copied
+
+
+def _temporal_order(lag: int, seeds: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """E, distractors a to d, B; among them X or Y twice, after 1 to 2 and 5 to 6 tenths; say which of XX, XY, YX, YY.
+
+    Hochreiter & Schmidhuber 1997, task 6a, with T from the lag instead of 100 to 110.
+    """
+    steps = TASKS["temporal_order"].steps(lag)
+    symbols = _whole(0, 3, (steps, seeds, batch), generator)
+    symbols[0], symbols[-1] = 6, 7
+    answer = torch.zeros((1, seeds, batch), dtype=torch.long, device=generator.device)
+    first = first_symbol(steps)
+    for low, high in ((first, max(first, 2 * steps // 10)), (steps // 2, 6 * steps // 10)):
+        which = _whole(0, 1, (1, seeds, batch), generator)
+        symbols.scatter_(0, _whole(low, high, (1, seeds, batch), generator), 4 + which)
+        answer = 2 * answer + which
+    return _one_hot(symbols, ALPHABET), answer
+
+
+_SAMPLERS: dict[str, Sampler] = {"recall": _recall, "adding": _adding, "copy": _copy, "temporal_order": _temporal_order}
+
 
 # How long a lag can be learnt: networks trained from scratch at one lag after the other, shortest first.
 #
@@ -98,7 +174,7 @@ def train(case: Case, task: Task, lag: int, seeds: range) -> Trained:
     done, notes, left = np.full(len(seeds), np.nan), [], np.arange(len(seeds))
     recent = torch.full((WINDOW, len(seeds)), torch.nan, dtype=dtype)
     for update in range(1, int(case.factor("updates")) + 1):
-        x, target = draw(task, lag, len(left), case.batch, generator)
+        x, target = sample_batch(task, lag, len(left), case.batch, generator)
         score, finite = (each.cpu() for each in networks.update(x.to(dtype), target, truncation))
         recent[update % WINDOW] = score
         learnt = _learnt(task, recent.mean(0)) & finite
@@ -126,7 +202,7 @@ def reach(case: Case, task: Task) -> Iterator[Measurement]:
     generator = torch.Generator(case.spec.device).manual_seed(case.seed)
     steps = max(case.steps, REACH_STEPS)
     lag = next(lag for lag in range(steps, 0, -1) if task.steps(lag) <= steps)
-    x, _ = draw(task, lag, seeds, REACH_BATCH, generator)
+    x, _ = sample_batch(task, lag, seeds, REACH_BATCH, generator)
     weights = [inits.params(case.spec, init, seed) for seed in range(seeds)]
     path = cells.run(case.spec, init, weights, x.double())
     readout = np.random.default_rng([case.seed, 5]).standard_normal((seeds, REACH_BATCH, case.spec.hidden_size))
@@ -158,19 +234,19 @@ def measure_training_curves(case: Case) -> Iterator[Measurement]:
     networks = Networks(case.spec, init, range(seeds), task, float(case.factor("rate")))
     generator = torch.Generator(case.spec.device).manual_seed(case.seed)
     dtype = networks.parameters[0].dtype
-    x = draw(task, case.steps - 1, seeds, case.batch, generator)[0].double()
+    x = sample_batch(task, case.steps - 1, seeds, case.batch, generator)[0].double()
     u = torch.from_numpy(np.stack([inits.readout(case, seed) for seed in range(seeds)])).to(x)
     found, done = [], 0
     for after in sorted({round(share * updates) for share in LOOKS}):
         for _ in range(after - done):
-            inputs, wanted = draw(task, lag, seeds, BATCH, generator)
+            inputs, wanted = sample_batch(task, lag, seeds, BATCH, generator)
             networks.update(inputs.to(dtype), wanted, 0)
         done = after
         path = cells.kind(case.spec, init)(cells.Weights(*(each.double() for each in networks.parameters[:4])), x)
         cotangent = (u, *(torch.zeros_like(u) for _ in range(path.parts - 1)))
         logs = attenuation.sweep(path, cotangent, lags)["log_gradient"]
-        found.append(cells.measurement(f"log_gradient_after_{after}", "nat", inits.by_seed(logs), lags))
-    inputs, wanted = draw(task, lag, seeds, TESTED, generator)
+        found.append(cells.measurement(LOG_GRADIENT_AFTER.name(after), "nat", inits.by_seed(logs), lags))
+    inputs, wanted = sample_batch(task, lag, seeds, TESTED, generator)
     accuracy, _ = networks.gradients(inputs.to(dtype), wanted, 0)
     yield Measurement("accuracy", "1", tuple(accuracy.tolist()), (1,) * seeds)
     yield cells.lags_measured(lags)

@@ -1,4 +1,4 @@
-"""The tasks: what each one asks for and how long a sequence a lag takes; `bench.studies.horizon.draws` draws their data."""
+"""The tasks: what each asks for and how long a sequence a lag takes; `bench.studies.horizon.learning` samples their data."""
 
 from __future__ import annotations
 

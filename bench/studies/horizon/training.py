@@ -15,25 +15,35 @@ from bench.studies.gradients.cells import Weights
 from bench.studies.horizon.tasks import Task
 from impls import Spec
 
-# Forward over a sequence and back again, for training: S networks as one batch, memory taken once and used for every update.
-#
-# `forward` returns the hidden states [T + 1, S, B, H], the zero one before the first step included. `backward` takes the
-# loss's gradients of the last A outputs [A, S, B, H], goes `depth` steps back, and returns those of the gates' pre-
-# activations: their part that comes from the input and their part that comes from the state, both [depth, S, B, G·H] in the
-# order of time.
+# Backpropagation through time, for training: S networks as one batch, memory taken once and used for every update.
 
 
-class LinearizedTrajectory(Protocol):
-    def forward(self, weights: Weights, x: Tensor) -> Tensor: ...
-    def backward(self, of_outputs: Tensor, depth: int) -> tuple[Tensor, Tensor]: ...
+class BPTT(Protocol):
+    """Backpropagation through time of S networks at once."""
+
+    def forward(self, weights: Weights, x: Tensor) -> Tensor:
+        """Inputs [T, S, B, I] to the hidden states [T + 1, S, B, H], the zero one before the first step included."""
+        ...
+
+    def backward(self, of_outputs: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+        """Back over the last `depth` steps of the sequence that `forward` had.
+
+        Args:
+            of_outputs: the loss's gradients of the last A outputs, [A, S, B, H].
+            depth: steps to go back.
+
+        Returns: gradients of the gates' pre-activations: the part that comes from the input and the part that comes from the
+            state, both [depth, S, B, G·H] in the order of time.
+        """
+        ...
 
 
-def walk(spec: Spec, init: str) -> LinearizedTrajectory:
-    return LSTMWalk() if spec.cell == "lstm" else PathWalk(cells.kind(spec, init))
+def bptt_for(spec: Spec, init: str) -> BPTT:
+    return LSTMBPTT() if spec.cell == "lstm" else PathBPTT(cells.kind(spec, init))
 
 
-class PathWalk:
-    """By the paths that the gradient studies walk."""
+class PathBPTT:
+    """By the trajectories of the gradient studies."""
 
     def __init__(self, kind: cells.Kind) -> None:
         self.kind = kind
@@ -48,13 +58,13 @@ class PathWalk:
         for lag in range(depth):
             if lag < len(of_outputs):
                 grads = (grads[0] + of_outputs[-1 - lag], *grads[1:])
-            dz, dh, grads = path.pull(path.steps - 1 - lag, grads)
+            dz, dh, grads = path.vjp(path.steps - 1 - lag, grads)
             of_x.append(dz)
             of_h.append(dh)
         return torch.stack(of_x[::-1], 1).transpose(0, 1), torch.stack(of_h[::-1], 1).transpose(0, 1)
 
 
-class LSTMWalk:
+class LSTMBPTT:
     """The same numbers as by `cells.LSTMPath` in half the time: slopes for all steps at once, and nothing copied.
 
     A network's steps lie next to each other, [S, T, B, ·], so that its gradients are one product over all of them.
@@ -134,7 +144,8 @@ def _tanh(values: Tensor, out: Tensor) -> None:
     torch.mul(values, 2.0, out=out).sigmoid_().mul_(2.0).sub_(1.0)
 
 
-# S networks with a linear readout, trained as one batch by Adam; each has weights, data, clipping and a fate of its own.
+# S networks with a linear readout, trained as one batch by Adam; each has weights and data of its own, and independent
+# clipping and divergence.
 
 LARGEST_NORM = 1.0  # of a network's gradient, clipped beyond (Pascanu, Mikolov & Bengio 2013)
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma & Ba 2015
@@ -152,7 +163,7 @@ class Networks:
         ]
         readout = torch.from_numpy(np.stack(draws)).to(spec.device, dtype)
         self.task, self.rate = task, rate
-        self.walk = walk(spec, init)
+        self.bptt = bptt_for(spec, init)
         self.parameters = [each.contiguous() for each in (own.w_x, own.w_h, own.b_x, own.b_h, readout[:, :-1], readout[:, -1:])]
         self.means = [torch.zeros_like(each) for each in self.parameters]
         self.squares = [torch.zeros_like(each) for each in self.parameters]
@@ -181,11 +192,11 @@ class Networks:
         """Scores [S] and the gradients of each network's mean loss over its batch, backpropagated through the last
         `truncation` steps (0: all). The state is carried over the cut (Williams & Peng 1990)."""
         *of_cell, w_y, b_y = self.parameters
-        hidden = self.walk.forward(cells.Weights(*of_cell), x)
+        hidden = self.bptt.forward(cells.Weights(*of_cell), x)
         outputs = hidden[-self.task.answers :]
         score, of_answers = judged(self.task, outputs @ w_y + b_y, target)
         depth = min(truncation, len(x)) if truncation else len(x)
-        back = self.walk.backward(of_answers @ w_y.transpose(1, 2), depth)
+        back = self.bptt.backward(of_answers @ w_y.transpose(1, 2), depth)
         d_x, d_h, d_y, into, before, last = map(
             by_network, (*back, of_answers, x[len(x) - depth :], hidden[len(x) - depth : -1], outputs)
         )

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from bench.costs import flops_per_token
-from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
+from bench.harness.study import get_paths
 from bench.studies.gradients import cells
-from bench.studies.quality import model, sources
+from bench.studies.quality import sources
 from bench.studies.quality.sources import Source
-from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training
+from bench.studies.quality.training import HELD_OUT_SEED, Diverged, Settings, Training, precision_notes
 from results.record import Measurement
 
 SEPARATOR = "/"  # between the learning rates of a case: 0.003/0.01
@@ -37,7 +37,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         each.run(kept(case, each))
     found = [each.losses(int(case.factor("judged"))) for each in trained]
     loss = cells.measurement("loss", "nat", [np.array([each.mean()]) for each in found])
-    yield replace(loss, notes=(*loss.notes, *model.notes(case.spec)))
+    yield replace(loss, notes=(*loss.notes, *precision_notes(case.spec)))
     yield of_source(source)
     yield from trials
     yield from learning_curves(case, source, trained)
@@ -64,11 +64,11 @@ def best_rate(case: Case, source: Source) -> tuple[Training, list[Measurement]]:
     if not tried:
         raise Diverged(f"no learning rate of {case.factor('rates')} gave a finite loss: {notes[-1]}")
     losses = [own.curve[-1].loss for own in tried]
-    said = [
+    trials = [
         Measurement("learning_rate", "1", tuple(own.settings.learning_rate for own in tried), notes=tuple(notes)),
         cells.measurement("trial_loss", "nat", [np.array(losses)]),
     ]
-    return tried[int(np.argmin(losses))], said
+    return tried[int(np.argmin(losses))], trials
 
 
 def rates(case: Case) -> list[float]:
@@ -102,14 +102,14 @@ def of_source(source: Source) -> Measurement:
 
 def kept(case: Case, of: Training) -> Path | None:
     """Where its checkpoint is; None where none are kept."""
-    folder = paths.here().checkpoints
+    folder = get_paths().checkpoints
     settings = of.settings
     return None if folder is None else folder / f"{_stem(case)}-{settings.learning_rate:g}-{settings.seed}.pt"
 
 
 def discard(case: Case) -> None:
     """The case is measured: its checkpoints have served."""
-    folder = paths.here().checkpoints
+    folder = get_paths().checkpoints
     for path in folder.glob(f"{_stem(case)}-*.pt") if folder else ():
         path.unlink()
 

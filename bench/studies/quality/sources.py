@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.harness import paths
 from bench.harness.case import Case, InvalidCase
+from bench.harness.study import get_paths
 from impls import UnknownName
 from lstm_bench.errors import UserError
 
@@ -47,7 +47,7 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def drawn(random: np.random.Generator, of: np.ndarray, steps: int, count: int) -> np.ndarray:
+def sample_windows(random: np.random.Generator, of: np.ndarray, steps: int, count: int) -> np.ndarray:
     """Windows [steps, count] from anywhere in a long array of tokens."""
     starts = random.integers(0, len(of) - steps + 1, count)
     return of[starts + np.arange(steps)[:, None]].astype(np.int64)
@@ -190,10 +190,10 @@ class Text:
         self._train, self._held_out = tokens[~out], tokens[out]
 
     def windows(self, random: np.random.Generator, steps: int, count: int) -> np.ndarray:
-        return drawn(random, self._train, steps, count)
+        return sample_windows(random, self._train, steps, count)
 
     def held_out(self, random: np.random.Generator, steps: int, count: int) -> np.ndarray:
-        return drawn(random, self._held_out, steps, count)
+        return sample_windows(random, self._held_out, steps, count)
 
     def optimum(self, windows: np.ndarray) -> None:
         return None
@@ -255,7 +255,7 @@ def of_case(case: Case, longest: int) -> Source:
 
 
 def _corpus(wanted: str, longest: int) -> Text:
-    path = paths.here().corpus
+    path = get_paths().corpus
     if path is None:
         raise InvalidCorpus(f"this case is of the corpus {wanted}, and none was named; name it with --corpus FILE")
     found = of_file(path, longest)

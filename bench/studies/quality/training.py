@@ -1,4 +1,4 @@
-"""How a language model is trained, resumed from sealed checkpoints and judged."""
+"""A language model: its body, embedding and head, the precision it computes in; and how it is trained, resumed and judged."""
 
 from __future__ import annotations
 
@@ -8,20 +8,110 @@ import math
 import os
 import pickle
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.costs import POINTS, TOKENS_AT_ONCE
-from bench.studies.quality.model import LanguageModel
+from bench.harness.case import InvalidCase
 from bench.studies.quality.sources import Source
-from impls import Spec
-from impls.specs.recurrent import spec_to_dict
+from impls import Spec, Unavailable
+from impls.frameworks.torch import models
+from impls.frameworks.torch.models import Layer
+from impls.params import random_params
+from impls.specs.recurrent import Residual, spec_to_dict
+
+# In what precision, and on whose kernels, a language model computes on its device.
+#
+# On a CPU float32 by PyTorch's own modules. On a GPU as language models are trained there: float32 weights, residual stream
+# and loss, products in bfloat16 by autocast; LSTMs on our own kernels, attention by flash or cuDNN's kernel and by no other.
+
+FAST_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+
+
+def layer_for(spec: Spec) -> Layer:
+    """What computes an LSTM of the stack. Raises `Unavailable` where a GPU cannot run our kernels."""
+    if spec.device != "cuda":
+        return nn.LSTM
+    from impls.cuda.runtime import driver  # a tenth of a second that a CPU need not spend
+    from impls.cuda.torch.residual import CachedLSTM
+
+    if spec.cell == "lstm_stack" and (reason := driver.missing()):
+        raise Unavailable(f"a language model's LSTM runs on the backend cuda on a GPU: {reason}")
+    return CachedLSTM
+
+
+def precision_notes(spec: Spec) -> tuple[str, ...]:
+    """What a record says of precision and kernels; nothing on a CPU."""
+    if spec.device != "cuda":
+        return ()
+    kernels = {"lstm_stack": ("LSTM by cuda",), "transformer": ("attention by flash or cuDNN",)}
+    return ("bfloat16 by autocast", *kernels.get(spec.cell, ()))
+
+
+@contextmanager
+def products(like: Tensor) -> Iterator[None]:
+    """As above for a model with such weights; float64 weights compute in float64 wherever they are."""
+    if like.device.type != "cuda" or like.dtype != torch.float32:
+        yield
+        return
+    with in_bfloat16(like.device.type):
+        yield
+
+
+@contextmanager
+def in_bfloat16(device: str) -> Iterator[None]:
+    """Raises PyTorch's RuntimeError, "No available kernel", from attention that no fast kernel runs."""
+    with torch.autocast(device, torch.bfloat16), sdpa_kernel(FAST_ATTENTION):
+        yield
+
+
+# A language model: tokens to vectors of the model's width, one of the residual models, and a line for each next token.
+
+
+class LanguageModel(nn.Module):
+    """Weights are drawn from the seed: the body's as `impls.params` says, embedding and head uniform in ±1/√H."""
+
+    def __init__(self, spec: Spec, vocabulary: int, seed: int) -> None:
+        """Raises `InvalidCase` for a network that is no residual model, whose I is not its H, or that sees the future; and
+        `Unavailable` where its device cannot run it."""
+        super().__init__()
+        if not isinstance(spec, Residual) or spec.input_size != spec.hidden_size or spec.bidirectional:
+            raise InvalidCase(
+                f"a language model here is a causal transformer, lstm_stack, minlstm or ssm with input_size = hidden_size; "
+                f"got {'-'.join(spec.key_parts())}"
+            )
+        drawn = {name: value.astype(np.float32) for name, value in random_params(spec, seed).items()}
+        random = np.random.default_rng([seed, 8])
+        bound = spec.hidden_size**-0.5
+        self.body = models.build(spec, drawn, layer_for(spec))
+        self.embedding, self.head = (
+            nn.Parameter(torch.from_numpy(random.uniform(-bound, bound, (vocabulary, spec.hidden_size))).to(self.like))
+            for _ in range(2)
+        )
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the model's dtype and device."""
+        return self.body.norm.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens int64 [T, B] to logits of the next one [T, B, V]."""
+        return self.from_vectors(self.embedding[tokens])
+
+    def from_vectors(self, vectors: Tensor) -> Tensor:
+        with products(self.like):
+            y, _ = self.body(vectors)
+        return y @ self.head.T
+
 
 # Checkpoints: written whole or not at all, sealed by a hash, read only by the configuration that wrote them.
 
@@ -57,8 +147,8 @@ def load(path: Path, configuration: dict[str, Any]) -> dict[str, Any]:
         ) from error
     differing = sorted(name for name in {*there, *configuration} if there.get(name) != configuration.get(name))
     if differing:
-        said = ", ".join(f"{name} {there.get(name)!r}, here {configuration.get(name)!r}" for name in differing)
-        raise BadCheckpoint(f"checkpoint {path} is of another training: {said}; delete it to train from the beginning")
+        differences = ", ".join(f"{name} {there.get(name)!r}, here {configuration.get(name)!r}" for name in differing)
+        raise BadCheckpoint(f"checkpoint {path} is of another training: {differences}; delete it to train from the beginning")
     return state
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from bench.studies.gradients import cells, inits, lyapunov
+from bench.studies.gradients import attenuation, cells, inits
 from bench.studies.gradients.cells import Weights
 from results.record import Measurement
 
@@ -46,14 +46,14 @@ def measure(case: Case) -> Iterator[Measurement]:
         started = time.perf_counter()
         solution = solve(weights, x[:, 0])
         solved = time.perf_counter()
-        sequential = steps_in_turn(weights, x[:, 0])
+        sequential = sequential_states(weights, x[:, 0])
         done = time.perf_counter()
         path = cells.run(case.spec, init, [own], x[:, None])
         values = {
             "rounds": float(solution.rounds), "residual": solution.residual,
             "difference": float((solution.states - sequential).abs().max()),
             "newton_time": solved - started, "sequential_time": done - solved,
-            "lyapunov": float(lyapunov.of_state(path, 1)[0, 0]),
+            "lyapunov": float(attenuation.lyapunov_exponents(path, 1)[0, 0]),
         }  # fmt: skip
         if not solution.converged:
             notes.append(f"seed {seed} had not converged after {solution.rounds} rounds")
@@ -62,8 +62,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     units = {"newton_time": "s", "sequential_time": "s", "lyapunov": "nat/step"}
     for name, samples in found.items():
         blocks = (1,) * seeds
-        said = tuple(notes) if name == "rounds" else ()
-        yield Measurement(name, units.get(name, "1"), tuple(samples), blocks, said)
+        noted = tuple(notes) if name == "rounds" else ()
+        yield Measurement(name, units.get(name, "1"), tuple(samples), blocks, noted)
 
 
 def solve(weights: Weights, x: Tensor, tolerance: float = TOLERANCE, most: int = MOST_ROUNDS) -> Solution:
@@ -84,7 +84,7 @@ def solve(weights: Weights, x: Tensor, tolerance: float = TOLERANCE, most: int =
     return Solution(states, most, residual, False)
 
 
-def steps_in_turn(weights: Weights, x: Tensor) -> Tensor:
+def sequential_states(weights: Weights, x: Tensor) -> Tensor:
     """The same states one after the other, [T, 2H]."""
     inputs = (x @ weights.w_x[0]) + weights.b_x[0] + weights.b_h[0]
     state = torch.zeros(1, 2 * weights.hidden, dtype=x.dtype)

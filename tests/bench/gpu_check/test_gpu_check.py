@@ -11,9 +11,9 @@ import pytest
 
 from analysis.gpu_check import constants
 from analysis.report import show
-from bench.gpu_check.items import ITEMS
-from bench.harness import check_groups, session, study
-from bench.harness import gpu_plan as gpu_check_plan
+from bench.gpu_check.groups import GROUPS
+from bench.harness import gpu_check as gpu_check_plan
+from bench.harness import session, study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
 from bench.harness.run import Run
@@ -26,7 +26,7 @@ from tests.bench.conftest import Collector
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    """Tests may run while a person measures: their lock, and what they register_emulated_backend, lies elsewhere."""
+    """Tests may run while a person measures: their lock, and what they register lies elsewhere."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("LSTM_BENCH_BACKENDS", "")
@@ -39,13 +39,13 @@ class Interrupting:
     def __init__(self, study: str) -> None:
         self.study = study
 
-    def expect(self, study, records):
+    def on_planned(self, study, records):
         pass
 
-    def doing(self, text):
+    def on_status(self, text):
         pass
 
-    def recorded(self, records):
+    def on_records(self, records):
         if records[0].study == self.study:
             raise KeyboardInterrupt
 
@@ -61,14 +61,15 @@ def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
     assert run.finished
     assert not before & {record.task for record in collector.records}, "nothing is measured twice"
     counted = Counter(record.study for record in run.records)
-    assert set(counted) == {f"gpu_{name}" for name in ITEMS} | {"goal", "overhead"}
+    assert set(counted) == {f"gpu_{name}" for name in GROUPS} | {"goal", "overhead"}
     first = list(dict.fromkeys(record.study for record in run.records))
     assert first[:2] == ["gpu_correctness", "gpu_operators"] and first.index("goal") < first.index("gpu_sends"), (
         "the stated order"
     )
     wrong = [record for record in run.records if record.status == "failed"]
     assert not wrong, wrong[0].reason
-    assert {record.reason.split(":")[0] for record in run.records if record.status == "skipped"} == {"not measured"}
+    skipped = [record for record in run.records if record.status == "skipped"]
+    assert {record.skip for record in skipped} == {"not_measured"} and all(record.is_unmeasured for record in skipped)
     # No reader can take anything of it for a GPU's.
     assert all(record.provenance["emulated"] == "true" for record in run.records)
     assert all(record.parameters["device"] == "cpu" for record in run.records)
@@ -83,14 +84,14 @@ def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
 
 
 def emulated(*names: str, **options) -> list[Record]:
-    arguments = {"ends": None, "cpus": (0,), "cache": None, "code": check_groups.Code(), "finished": lambda *_: False}
-    return list(check_groups.Items(True, **(arguments | {"watch": lambda _: None} | options)).measure(names))
+    arguments = {"ends": None, "cpus": (0,), "cache": None, "code": gpu_check_plan.Code(), "is_finished": lambda *_: False}
+    return list(gpu_check_plan.CheckGroups(True, **(arguments | {"on_status": lambda _: None} | options)).measure(names))
 
 
 def test_a_worker_that_dies_costs_its_part_alone(tmp_path, monkeypatch):
     started = []
 
-    class Remembered(check_groups.WorkerProcess):
+    class Remembered(gpu_check_plan.WorkerProcess):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             started.append(self)
@@ -99,8 +100,8 @@ def test_a_worker_that_dies_costs_its_part_alone(tmp_path, monkeypatch):
         if "latency-C4" in text:
             started[-1].kill()
 
-    monkeypatch.setattr(check_groups, "WorkerProcess", Remembered)
-    found = {record.case: record for record in emulated("sends", cache=tmp_path, watch=kill)}
+    monkeypatch.setattr(gpu_check_plan, "WorkerProcess", Remembered)
+    found = {record.case: record for record in emulated("sends", cache=tmp_path, on_status=kill)}
     died = found.pop("latency-C4")
     assert (died.status, died.kind) == ("failed", "crash")
     assert len(found) == 5 and {record.status for record in found.values()} == {"ok"}
@@ -129,7 +130,7 @@ class Slow:
             return {"status": "ok", "parts": [{"key": f"part-{number}", "parameters": {}} for number in range(4)]}
         Slow.now += min(timeout, 10.0)
         if timeout < 10.0:
-            raise check_groups.WorkerFailed("timeout", "killed")
+            raise gpu_check_plan.WorkerFailed("timeout", "killed")
         return {"status": "ok", "measurements": []}
 
     def close(self):
@@ -139,18 +140,18 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch):
     Slow.now, Slow.started = 0.0, []
-    monkeypatch.setattr(check_groups, "WorkerProcess", Slow)
-    monkeypatch.setattr(check_groups.time, "monotonic", lambda: Slow.now)
+    monkeypatch.setattr(gpu_check_plan, "WorkerProcess", Slow)
+    monkeypatch.setattr(gpu_check_plan.time, "monotonic", lambda: Slow.now)
     return Slow
 
 
 def limited(names: list[str], ends: float | None) -> list[tuple[str, str, str | None]]:
-    measured = check_groups.Items(False, ends, (0,), None, check_groups.Code(), lambda *_: False, lambda _: None)  # type: ignore[arg-type]
+    measured = gpu_check_plan.CheckGroups(False, ends, (0,), None, gpu_check_plan.Code())  # type: ignore[arg-type]
     return [(record.study, record.case, record.kind or record.status) for record in measured.measure(names)]
 
 
-def test_an_item_ends_within_its_budget_and_what_it_does_not_reach_says_so(slow, monkeypatch):
-    monkeypatch.setitem(ITEMS, "sends", dataclasses.replace(ITEMS["sends"], budget=28.0))
+def test_a_group_ends_within_its_budget(slow, monkeypatch):
+    monkeypatch.setitem(GROUPS, "sends", dataclasses.replace(GROUPS["sends"], budget=28.0))
     assert limited(["sends"], 1000.0) == [
         ("gpu_sends", "part-0", "ok"), ("gpu_sends", "part-1", "ok"), ("gpu_sends", "part-2", "timeout"),
         ("gpu_sends", "part-3", "skipped"),
@@ -162,7 +163,7 @@ def test_an_item_ends_within_its_budget_and_what_it_does_not_reach_says_so(slow,
 def test_nothing_outlives_the_end_of_the_whole_check(slow):
     found = limited(["sends", "exchange", "products"], 22.0)
     assert [result for _, _, result in found] == ["ok", "timeout", "skipped", "skipped", "skipped", "skipped"]
-    assert {case for study, case, _ in found if study in ("gpu_exchange", "gpu_products")} == {check_groups.LIST}
+    assert {case for study, case, _ in found if study in ("gpu_exchange", "gpu_products")} == {gpu_check_plan.LIST}
     assert slow.now == 22.0
 
 
@@ -171,18 +172,18 @@ def test_without_a_limit_every_part_is_measured_by_one_worker(slow):
     assert len(slow.started) == 1
 
 
-def test_the_grid_leaves_the_time_that_the_probes_are_predicted_to_take(tmp_path):
+def test_the_grid_leaves_the_probes_their_time(tmp_path):
     plan = gpu_check_plan.make()
     run = Run(plan, Writer(tmp_path / "a.jsonl"), Collector(), started=time.monotonic())
-    probes = sum(item.predicted for item in ITEMS.values() if not item.first)
+    probes = sum(item.predicted for item in GROUPS.values() if not item.first)
     assert run._seconds_left() == pytest.approx(480 - probes, abs=5) and probes > 100
     # As though outputs and gradients had taken all they may.
-    run.started -= sum(item.budget for item in ITEMS.values() if item.first)
+    run.started -= sum(item.budget for item in GROUPS.values() if item.first)
     assert run._seconds_left() > 200
 
 
 def test_an_item_that_cannot_begin_is_one_record(tmp_path):
-    measured = check_groups.Items(False, None, (0,), tmp_path, check_groups.Code(), lambda *_: False, lambda _: None)
+    measured = gpu_check_plan.CheckGroups(False, None, (0,), tmp_path, gpu_check_plan.Code())
     asked = measured.measure(["sends"])
     pytest.importorskip("torch")
     if __import__("torch").cuda.is_available():
@@ -192,27 +193,27 @@ def test_an_item_that_cannot_begin_is_one_record(tmp_path):
 
 
 def test_a_gpu_without_clusters_says_what_cannot_be_measured():
-    from bench.gpu_check import items as gpu_items
-    from bench.gpu_check.station import open_station
+    from bench.gpu_check.device import open_context
+    from bench.gpu_check.groups import list_checks
     from bench.worker.prepare import Skip
 
-    ampere = dataclasses.replace(open_station(emulated=True), target="sm_80")
+    ampere = dataclasses.replace(open_context(emulated=True), target="sm_80")
     for name in ("occupancy", "sends"):
         with pytest.raises(Skip, match=r"not measured: thread-block clusters need compute capability 9\.0"):
-            gpu_items.parts(name, ampere)
-    assert not any("wgmma" in part["key"] for part in gpu_items.parts("products", ampere))
-    assert not any("cluster" in part["key"] for part in gpu_items.parts("correctness", ampere))
+            list_checks(name, ampere)
+    assert not any("wgmma" in check["key"] for check in list_checks("products", ampere))
+    assert not any("cluster" in check["key"] for check in list_checks("correctness", ampere))
 
 
-def test_the_plan_fits_eight_minutes_and_its_order_is_the_stated_one():
+def test_the_plan_fits_eight_minutes_in_the_stated_order():
     plan = gpu_check_plan.make()
     assert plan == Plan.from_dict(plan.to_dict())
     assert plan.time_budget == 480 and plan.backends == ("cuda", "cudnn")
-    assert sum(item.budget if item.first else item.predicted for item in ITEMS.values()) + 200 < plan.time_budget
-    assert all(item.predicted < item.budget for item in ITEMS.values())
+    assert sum(item.budget if item.first else item.predicted for item in GROUPS.values()) + 200 < plan.time_budget
+    assert all(item.predicted < item.budget for item in GROUPS.values())
     rows = gpu_check_plan.predicted(plan)
     names = [row.name for row in rows]
-    assert names[:4] == ["correctness", "operators", "grid", "sends"] and set(names) == {*ITEMS, "grid"}
+    assert names[:4] == ["correctness", "operators", "grid", "sends"] and set(names) == {*GROUPS, "grid"}
     assert sum(min(row.predicted, row.at_most or 0) for row in rows) <= plan.time_budget
     assert all(0 < row.predicted for row in rows) and {row.source for row in rows} == {"measured", "modelled"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.processes import turns
+from bench.processes import rounds
 from results.record import Measurement, Record
 
 
@@ -15,5 +15,5 @@ def test_single_replicates_come_first_then_the_noisiest():
     records = [record("quiet", n, 1.0 + 0.001 * n) for n in range(3)]
     records += [record("noisy", n, 1.0 + 0.2 * n) for n in range(3)]
     records += [record("single", 0, 1.0)]
-    assert turns.widest(records, 3) == ["single", "noisy", "quiet"]
-    assert turns.widest(records, 1) == ["single"]
+    assert rounds.most_uncertain(records, 3) == ["single", "noisy", "quiet"]
+    assert rounds.most_uncertain(records, 1) == ["single"]

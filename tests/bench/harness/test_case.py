@@ -40,12 +40,12 @@ def test_key_is_readable_and_leaves_defaults_out():
     ],
     ids=lambda case: case.key,
 )  # fmt: skip
-def test_every_parameter_changes_the_key_and_survives_the_way_back(other: Case):
+def test_every_parameter_changes_the_key_and_is_read_back(other: Case):
     assert other.key != BASE.key
     assert Case.from_dict(other.to_dict()) == other
 
 
-def test_the_launch_mode_stands_in_records_and_in_the_key_of_a_graph_alone():
+def test_only_a_graph_launch_stands_in_the_key():
     on_cuda = replace(BASE, spec=replace(BASE.spec, device="cuda"), ragged=True)
     graph = replace(on_cuda, launch="graph")
     assert (on_cuda.to_dict()["launch"], graph.to_dict()["launch"]) == ("eager", "graph")

@@ -29,7 +29,7 @@ def asked() -> list[tuple[str, str, tuple[Case, ...]]]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_every_parameter_of_every_case_selects_it_as_list_prints_it(data: st.DataObject):
+def test_every_parameter_selects_its_case_as_list_prints_it(data: st.DataObject):
     name, suite, cases = data.draw(st.sampled_from(asked()))
     case = data.draw(st.sampled_from(cases))
     parameter, value = data.draw(st.sampled_from(sorted(({"case": case.key} | case.to_dict()).items())))
@@ -87,13 +87,13 @@ def test_numbers_and_booleans_are_read_as_what_they_are(text: str, places: tuple
     ("=3", "cannot read the filter '=3'"), ("mismatch=", "cannot read the filter 'mismatch='"),
     ("", "cannot read the filter ''"),
 ])  # fmt: skip
-def test_what_cannot_be_read_says_what_was_asked_and_what_to_write(text: str, message: str):
+def test_an_unreadable_filter_says_what_to_write(text: str, message: str):
     with pytest.raises(InvalidFilter) as caught:
         harness_case.choose(decimals(), [text])
     assert message in str(caught.value)
 
 
-def test_a_factor_of_one_study_is_a_parameter_of_every_suite_that_includes_it():
+def test_a_studys_factor_is_a_parameter_of_its_suites():
     suite = "every" if "every" in SUITES else "cpu"
     chosen = plan.make(suite)
     names = {name: {key for case in chosen.cases(name) for key in case.to_dict()} for name in chosen.studies}
@@ -108,7 +108,7 @@ def test_a_factor_of_one_study_is_a_parameter_of_every_suite_that_includes_it():
         plan.make(suite, where=["hiden_size=3"])
 
 
-def test_a_parameter_that_is_a_number_here_and_a_word_there_is_each():
+def test_a_parameter_may_be_a_number_here_and_a_word_there():
     base = study.get("throughput").cases["quick"][0]
     one, two, three = (plan.dataclasses.replace(base, factors=(("length", value),)) for value in (8, "natural", True))
     cases = (one, two, three)

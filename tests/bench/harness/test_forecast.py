@@ -9,7 +9,7 @@ import pytest
 from bench import costs
 from bench.harness import forecast, plan, study
 from bench.harness.case import Case
-from bench.studies.context import study as context
+from bench.studies import context
 from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
@@ -82,7 +82,7 @@ def test_a_part_of_a_study_takes_less_than_all_of_it(name: str):
     assert predicted(name, (f"case={least.key}",)) < predicted(name) / 2
 
 
-def test_more_replicates_take_longer_where_turns_are_taken_and_no_longer_where_a_case_is_measured_once():
+def test_replicates_cost_time_in_rounds_and_none_standalone():
     once, thrice = (predicted("decode", replicates=count) for count in (1, 3))
     assert thrice > 2 * once
     assert predicted("quality", replicates=3) == predicted("quality", replicates=1)
@@ -103,13 +103,13 @@ def test_a_study_that_makes_no_forecast_makes_none_for_the_plan():
     assert forecast.seconds(plan.make("throughput")) is None
 
 
-def test_the_sentence_counts_cases_and_speaks_of_seconds_where_there_are_few(monkeypatch):
+def test_the_sentence_counts_cases_and_names_seconds(monkeypatch):
     chosen = plan.make("context", (), ("probe=recall", "cell=lstm_stack"), scale="cpu")
     first = forecast.statement(chosen)[0]
     assert first.startswith("predicted: about ") and first.endswith(" s for 1 case")
 
 
-def test_what_is_foretold_of_a_training_follows_its_updates_and_its_source():
+def test_a_trainings_forecast_follows_updates_and_source():
     case = next(case for case in study.get("context").cases["cpu"] if case.factors[:2] == TEXT)
     start = costs.START_SECONDS_TRAINING["cpu"]
 

@@ -26,7 +26,7 @@ def test_unknown_names_are_answered_with_the_choices(asked: dict, message: str):
         plan.make(**({"what": "quick"} | asked))
 
 
-def test_the_suite_that_is_certified_as_a_whole_has_two_hundred_rows_of_two_backends():
+def test_suite_many_has_200_rows_of_two_backends():
     cases = plan.make("many", ["numpy", "torch"]).cases("throughput")
     assert 2 * len(cases) >= 200 and len({case.key for case in cases}) == len(cases)
     assert [plan.suite_of(*asked) for asked in (("many",), ("throughput",), ("throughput", "cpu"))] == ["many", "quick", "cpu"]

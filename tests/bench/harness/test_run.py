@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -20,11 +21,12 @@ from bench.harness import plan, session, study
 from bench.harness import standalone as alone
 from bench.harness.session import NothingToResume
 from bench.machine.lock import DeviceBusy, device_lock
-from bench.processes import turns
+from bench.processes import rounds
 from lstm_bench.views import run_summary
 from results import store
-from results.record import HOST_PEAK, Record
+from results.record import HOST_PEAK, Footer, Record
 from results.store import StoreError
+from tests.bench.conftest import Collector
 
 KILLS = 10
 LEAST_SHARE, LARGEST_SHARE = (
@@ -34,8 +36,8 @@ LEAST_SHARE, LARGEST_SHARE = (
 
 
 @pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run while a person measures: their lock lies elsewhere."""
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What killed runs leave behind lies there."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
 
@@ -46,22 +48,42 @@ def smoke(*backends: str, **options) -> plan.Plan:
     return dataclasses.replace(made, studies=("throughput", "memory"))
 
 
-def test_a_run_holds_every_case_of_its_plan_and_ends_complete(tmp_path, collector):
+class Whole(NamedTuple):
+    """A run from its beginning to its end, the machine's peaks included."""
+
+    plan: plan.Plan
+    path: Path
+    footer: Footer
+    expected: int
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    root, collector = tmp_path_factory.mktemp("whole"), Collector()
     chosen = smoke("numpy", replicates=2)
-    path, footer = session.start(chosen, tmp_path, collector)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(root))
+        patch.setattr("tempfile.tempdir", None)
+        path, footer = session.start(chosen, root, collector)
+    return Whole(chosen, path, footer, collector.expected)
+
+
+def test_a_run_holds_every_case_of_its_plan_and_ends_complete(whole):
+    chosen, path, footer, expected = whole
     run = store.read(path)
     turned = {("throughput", case.key, "numpy", n) for case in chosen.cases("throughput") for n in range(2)}
     alone = {("memory", case.key, "numpy", 0) for case in chosen.cases("memory")}
     assert {record.task for record in run.records} >= turned | alone
     assert footer.complete and run.finished
     assert all(record.status == "ok" for record in run.records), [record.reason for record in run.records]
-    assert collector.expected == len(turned | alone)
+    assert expected == len(turned | alone)
     assert path.parts[-3:-1] == (run.header.started[:10], run.header.machine)
 
 
-def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time_afresh(tmp_path, collector, monkeypatch):
-    often = dataclasses.replace(study.get("memory"), times=lambda case: 3)
-    monkeypatch.setattr("bench.studies.memory.study.STUDY", often)
+@pytest.mark.usefixtures("without_peaks")
+def test_each_repetition_has_a_fresh_worker(tmp_path, collector, monkeypatch):
+    often = dataclasses.replace(study.get("memory"), repetitions=lambda case: 3)
+    monkeypatch.setattr("bench.studies.memory.STUDY", often)
     chosen = dataclasses.replace(smoke("numpy"), studies=("memory",))
     path, footer = session.start(chosen, tmp_path, collector)
     found = {record.task for record in store.read(path).records if record.study == "memory"}
@@ -69,10 +91,11 @@ def test_what_is_measured_alone_is_measured_as_often_as_its_study_says_each_time
     assert collector.expected == len(found)
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collector, monkeypatch):
     """Two cases of memory and three replicates: the second and third begin with one each, and no worker is started for them."""
     two = tuple(dataclasses.replace(case, batch=batch) for case in study.get("memory").cases["smoke"] for batch in (2, 4))
-    monkeypatch.setattr("bench.studies.memory.study.STUDY", dataclasses.replace(study.get("memory"), cases={"smoke": two}))
+    monkeypatch.setattr("bench.studies.memory.STUDY", dataclasses.replace(study.get("memory"), cases={"smoke": two}))
     monkeypatch.setattr(alone, "measure", lambda jobs, *_: pytest.fail("a worker of its own") if jobs else (_ for _ in ()))
     path, footer = session.start(smoke("numpy", replicates=3, where=["phase=forward_backward"]), tmp_path, collector)
     order = [
@@ -82,23 +105,23 @@ def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collecto
     assert footer.complete and collector.expected == len(order)
 
 
-def test_a_run_says_what_of_its_time_was_samples_and_what_warm_up(tmp_path, collector):
-    path, footer = session.start(smoke(), tmp_path, collector)
+def test_a_run_tells_warm_up_from_samples(whole):
+    path, footer = whole.path, whole.footer
     assert footer.warm_up_seconds and 0 < footer.warm_up_seconds < footer.measuring_seconds < footer.seconds
     said = next(line for line in run_summary.lines(store.read(path), footer) if line.startswith("time: "))
     shares = [int(share) for share in re.findall(r"(\d+) %", said)]
     assert len(shares) == 3 and abs(sum(shares) - 100) <= 1
 
 
-def test_every_worker_says_what_memory_it_held_at_most(tmp_path, collector):
-    path, _ = session.start(smoke(where=["phase=forward_backward"]), tmp_path, collector)
-    records = [record for record in store.read(path).records if record.status == "ok"]
+def test_every_worker_says_what_memory_it_held_at_most(whole):
+    records = [record for record in store.read(whole.path).records if record.status == "ok"]
     peaks = [(record.conditions[HOST_PEAK], record.study, record.case) for record in records]
     assert all(10e6 < peak < 4e9 for peak, *_ in peaks) and max(peaks)[1] == "ceilings", "it copies a quarter of a gigabyte"
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):
-    monkeypatch.setattr(turns, "PREPARE_SECONDS", 5.0)
+    monkeypatch.setattr(rounds, "PREPARE_SECONDS", 5.0)
     path, footer = session.start(
         smoke("numpy", "segfaulting", "raising", "hanging", where=["phase=forward"]), tmp_path, collector
     )
@@ -114,6 +137,7 @@ def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector
     assert footer.complete
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector):
     path, _ = session.start(smoke("numpy", "raising", where=["phase=forward"], replicates=3), tmp_path, collector)
     counted = Counter(record.backend for record in store.read(path).records if record.study == "throughput")
@@ -123,7 +147,7 @@ def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector)
 def test_killed_ten_times_at_random_it_resumes_to_the_same_set(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     killed.mkdir()
-    asked = ["run", "every", "--backend", "numpy", "--threads", 1, "--replicates", 12]
+    asked = ["run", "every", "--backend", "numpy", "--threads", 1, "--replicates", 8]
     started = time.monotonic()
     subprocess.run(_command(*asked, "--out", whole), check=True, capture_output=True)
     took = time.monotonic() - started  # a busy machine takes longer to every place where it may be killed
@@ -161,10 +185,11 @@ def _every_record(path: Path):
     return [line for _, line in store._lines(path) if isinstance(line, store.Record)]
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_ctrl_c_leaves_a_valid_run_that_resume_finishes(tmp_path, collector):
     class Impatient(type(collector)):
-        def recorded(self, records):
-            super().recorded(records)
+        def on_records(self, records):
+            super().on_records(records)
             if len(self.records) == 3:
                 raise KeyboardInterrupt
 
@@ -183,9 +208,10 @@ def test_nothing_to_resume_is_said(tmp_path, collector):
         session.resume(tmp_path, collector)
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypatch):
     class Impatient(type(collector)):
-        def recorded(self, records):
+        def on_records(self, records):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -195,6 +221,7 @@ def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypat
         session.resume(tmp_path, collector)
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, collector, monkeypatch):
     write, failed = os.write, []
 
@@ -208,9 +235,9 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, collector, monk
     monkeypatch.setattr(store.os, "write", full)
     with pytest.raises(StoreError, match=r"No space left on device.*--resume"):
         session.start(smoke(), tmp_path, collector)
-    monkeypatch.undo()
+    monkeypatch.setattr(store.os, "write", write)
     (path,) = store.find(tmp_path)
-    assert [record.study for record in _every_record(path)] == ["ceilings", "overhead"]
+    assert [record.study for record in _every_record(path)] == ["overhead"]
     session.resume(tmp_path, collector)
     assert store.read(path).finished
 
@@ -220,15 +247,17 @@ def test_two_runs_at_once_on_one_device_are_refused(tmp_path, collector):
         session.start(smoke(), tmp_path, collector)
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_a_budget_is_spent_on_more_replicates_and_kept(tmp_path, collector):
     started = time.monotonic()
-    path, footer = session.start(smoke(time_budget=12.0, where=["phase=forward"]), tmp_path, collector)
+    path, footer = session.start(smoke(time_budget=8.0, where=["phase=forward"]), tmp_path, collector)
     assert time.monotonic() - started < 20
     assert footer.complete and footer.note == "time budget spent"
     replicates = {record.replicate for record in store.read(path).records if record.study == "throughput"}
     assert len(replicates) > 1
 
 
+@pytest.mark.usefixtures("without_peaks")
 def test_a_budget_that_is_too_small_says_so(tmp_path, collector):
     _, footer = session.start(smoke(time_budget=0.01), tmp_path, collector)
     assert "before every case had its replicates" in footer.note

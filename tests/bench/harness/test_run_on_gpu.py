@@ -12,7 +12,7 @@ import impls
 from bench import costs
 from bench.harness import forecast, plan, session, study
 from bench.harness.case import Case
-from bench.processes import turns
+from bench.processes import rounds
 from bench.processes.process import WorkerProcess
 from bench.worker import prepare
 from impls import LSTMSpec
@@ -24,24 +24,23 @@ PRETENDED = ("pretend_gpu", "pretend_gpu_slower")
 
 
 @pytest.fixture
-def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
+def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None, without_peaks: None) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     small = replace(study.get("throughput"), cases={"gpu": (CASE, replace(CASE, launch="graph"))})
-    monkeypatch.setattr("bench.studies.throughput.study.STUDY", small)
-    monkeypatch.setattr(plan.Plan, "dtypes", lambda self: [])  # the peaks need a GPU
+    monkeypatch.setattr("bench.studies.throughput.STUDY", small)
 
 
 @pytest.fixture
 def timed_together(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    measure = turns.measure
+    measure = rounds.measure
 
     def noted(workers: dict[str, WorkerProcess], *arguments, **more):
         found.append(tuple(sorted(workers)))
         return measure(workers, *arguments, **more)
 
-    monkeypatch.setattr(turns, "measure", noted)
+    monkeypatch.setattr(rounds, "measure", noted)
     return found
 
 
@@ -90,7 +89,7 @@ def test_every_backend_on_a_gpu_names_its_framework():
         assert framework in Path(f"impls/backends/{name}.py").read_text()
 
 
-def test_the_suite_for_a_gpu_fits_nine_minutes_by_the_costs_of_an_h100():
+def test_the_gpu_suite_fits_nine_minutes_on_an_h100():
     made = plan.make("gpu")
     predicted = forecast.seconds(made)
     assert predicted is not None and 240 < predicted <= 540

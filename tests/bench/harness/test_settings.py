@@ -10,13 +10,13 @@ from analysis.statistics import quantities
 from bench.harness import study
 
 STUDIES = ("gradients", "horizon", "cost")
-SETTINGS = [(name, claim, *each) for name in STUDIES for claim in study.get(name).verdicts for each in claim.settings]
+SETTINGS = [(name, claim, *each) for name in STUDIES for claim in study.get(name).claims for each in claim.settings]
 
 
 def measured(name: str, scale: str) -> pd.DataFrame:
     """A row for each record that a run of the scale would have, were every backend there."""
     chosen = study.get(name)
-    on = chosen.on or (lambda _, backends: tuple(backends))
+    on = chosen.select_backends or (lambda _, backends: tuple(backends))
     backends = [each for each in impls.names() if each != "null"]
     rows = [
         {"study": name, "backend": backend}
@@ -56,7 +56,7 @@ def test_every_setting_picks_a_case_at_the_scale_it_is_for(name, claim, label, s
 
 
 def test_what_a_gpu_measures_is_not_judged_as_a_cpus():
-    for claim in study.get("cost").verdicts:
+    for claim in study.get("cost").claims:
         if {test.quantity for test in claim.tests} == {"time_over_rnn"}:
             devices = {part for _, selection in claim.settings for part in selection.split(",") if part.startswith("device=")}
             assert devices in ({"device=cpu"}, {"device=cuda"})

@@ -9,7 +9,7 @@ import pytest
 
 from bench.harness import standalone, study
 from bench.harness.plan import Task
-from bench.processes.process import WorkerFailed
+from bench.processes.response import WorkerFailed
 
 
 class Pretended:
@@ -53,28 +53,28 @@ def outcomes(asked):
     return list(standalone.measure(asked, [(0,)], Path()))
 
 
-def test_the_references_cases_share_a_worker_which_is_closed_at_the_end():
+def test_the_references_cases_share_one_worker():
     found = outcomes(jobs())
-    assert [each.reply["status"] for each in found] == ["ok"] * 4
+    assert [each.response.status for each in found] == ["ok"] * 4
     (worker,) = Pretended.started
     assert len(worker.cases) == 4 and worker.closed
 
 
-def test_a_worker_that_dies_costs_one_case_and_the_next_begins_afresh():
+def test_a_shared_worker_that_dies_costs_one_case():
     Pretended.deadly = {"orthogonal"}
-    found = {each.task.case.factor("init"): each.reply for each in outcomes(jobs())}
-    assert [found[init]["status"] for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
-    assert "SIGKILL" in found["orthogonal"]["reason"] and [len(each.cases) for each in Pretended.started] == [2, 2]
+    found = {each.task.case.factor("init"): each.response for each in outcomes(jobs())}
+    assert [found[init].status for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
+    assert "SIGKILL" in found["orthogonal"].reason and [len(each.cases) for each in Pretended.started] == [2, 2]
 
 
 def test_a_corrupted_context_costs_one_case_too():
     Pretended.corrupting = {"orthogonal"}
-    found = {each.task.case.factor("init"): each.reply["status"] for each in outcomes(jobs())}
+    found = {each.task.case.factor("init"): each.response.status for each in outcomes(jobs())}
     assert [found[init] for init in ("pytorch", "orthogonal", "gaussian:0.5")] == ["ok", "failed", "ok"]
     assert [len(each.cases) for each in Pretended.started] == [2, 2]
 
 
-def test_a_backend_never_shares_and_never_runs_beside_a_kept_worker():
+def test_a_backend_never_runs_beside_a_shared_worker():
     outcomes(jobs((study.REFERENCE, "numpy", "numpy", study.REFERENCE)))
     assert [(each.backend, len(each.cases)) for each in Pretended.started] == [
         ("reference", 1), ("numpy", 1), ("numpy", 1), ("reference", 1),
@@ -83,7 +83,7 @@ def test_a_backend_never_shares_and_never_runs_beside_a_kept_worker():
 
 
 def test_a_study_that_does_not_share_has_a_worker_a_case(monkeypatch):
-    lone = dataclasses.replace(study.get("gradients"), shares=False)
+    lone = dataclasses.replace(study.get("gradients"), reuse_worker=False)
     monkeypatch.setattr(study, "get", lambda name: lone)
     asked = [(Task("gradients", case, (study.REFERENCE,), 0), study.REFERENCE) for case in lone.cases["cpu"][:3]]
     outcomes(asked)

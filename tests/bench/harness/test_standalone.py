@@ -10,14 +10,15 @@ import pytest
 from bench.harness import plan, standalone
 from bench.machine import system
 from bench.machine.conditions import Watch
+from bench.processes.response import WorkerResponse
 
 
 def jobs(count: int) -> list[tuple[plan.Task, str]]:
-    (task,) = plan.make("memory", ["numpy"], scale="smoke").alone()
+    (task,) = plan.make("memory", ["numpy"], scale="smoke").standalone()
     return [(task, "numpy")] * count
 
 
-def test_a_worker_that_cannot_be_spawned_ends_the_run_and_no_job_waits_for_ever(tmp_path, monkeypatch):
+def test_a_worker_that_cannot_be_spawned_ends_the_run(tmp_path, monkeypatch):
     def refuses(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
@@ -53,17 +54,17 @@ def test_a_slot_is_free_again_after_a_watch_that_raised(tmp_path, monkeypatch):
         return watch(device)
 
     monkeypatch.setattr(standalone, "Watch", fails_once)
-    monkeypatch.setattr(standalone, "ask_once", lambda *_, **__: {"status": "ok"})
-    free: standalone.SimpleQueue = standalone.SimpleQueue()
-    free.put(standalone.Slot((0,)))
-    (task, backend), live = jobs(1)[0], set()
+    monkeypatch.setattr(standalone, "ask_once", lambda *_, **__: WorkerResponse("ok"))
+    monkeypatch.setattr(standalone, "WorkerProcess", lambda *_, **__: None)
+    pool = standalone.SlotPool([standalone.Slot((0,))], tmp_path, standalone.HERE, standalone.NO_PATHS)
+    task, backend = jobs(1)[0]
     with pytest.raises(RuntimeError, match="no watch"):
-        standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NO_PATHS)
-    assert free.qsize() == 1
-    assert standalone._one(task, backend, free, tmp_path, live, standalone.HERE, standalone.NO_PATHS).reply == {"status": "ok"}
+        pool.measure(task, backend)
+    assert pool.free.qsize() == 1
+    assert pool.measure(task, backend).response == WorkerResponse("ok")
 
 
-def test_a_gpu_that_cannot_be_watched_is_noted_and_the_worker_asked_all_the_same(monkeypatch):
+def test_a_gpu_that_cannot_be_watched_is_noted(monkeypatch):
     def without() -> None:
         raise system.NoNVML("NVML does not answer: Driver Not Loaded")
 

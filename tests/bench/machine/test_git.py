@@ -97,7 +97,7 @@ def test_nor_has_a_copy_at_the_top_of_another_repository(project: Project, other
     assert unknown(git_state(other.folder), "does not track its code")
 
 
-def test_what_is_installed_in_an_environment_inside_a_checkout_has_no_commit(project: Project):
+def test_an_environment_inside_a_checkout_has_no_commit(project: Project):
     packages = project.folder / ".venv" / "lib" / "python3" / "site-packages"
     (project.folder / ".gitignore").write_text(".venv/\n")
     project.commit("ignores its environment")
@@ -106,7 +106,7 @@ def test_what_is_installed_in_an_environment_inside_a_checkout_has_no_commit(pro
     assert unknown(git_state(packages), "does not track its code")
 
 
-def test_a_project_that_another_repository_tracks_is_of_that_commit(project: Project, other: History):
+def test_a_project_inside_a_repository_is_of_its_commit(project: Project, other: History):
     vendored = other.folder / "vendored"
     shutil.copytree(project.folder, vendored, ignore=shutil.ignore_patterns(".git"))
     commit = other.commit("vendors it")
@@ -123,7 +123,7 @@ def test_a_submodule_is_of_its_own_commit(project: Project, other: History):
     assert (state["commit"], state["dirty"]) == (project.git("rev-parse", "HEAD"), False)
 
 
-def test_a_linked_worktree_is_of_the_commit_that_is_checked_out_there(project: Project):
+def test_a_linked_worktree_is_of_its_own_commit(project: Project):
     first = project.git("rev-parse", "HEAD")
     (project.folder / "bench" / "__init__.py").write_text("second = True\n")
     project.commit("second")
@@ -150,7 +150,7 @@ def test_variables_of_a_hook_mislead_nothing(project: Project, other: History, m
     assert (other.folder / ".git" / "index").read_bytes() == index, "the index of the commit that is being made stays as it is"
 
 
-def test_the_list_of_variables_is_git_s_own_but_for_its_configuration():
+def test_the_variables_are_gits_own_but_its_configuration():
     listed = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in listed if not name.startswith(("GIT_CONFIG", "GIT_NO_REPLACE"))} <= set(git.CHOOSING)
     assert not git.variables(dict.fromkeys(git.CHOOSING, "a"))
@@ -196,9 +196,7 @@ def test_outside_of_any_repository_nothing_is_known(project: Project, tmp_path: 
     assert unknown(git_state(project.folder), "not a git repository")
 
 
-def test_a_revision_of_which_git_does_not_tell_whether_it_is_clean_is_not_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_revision_of_unknown_cleanness_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Whatever the revision's own code says of itself: it may be older than the question."""
     made = History(tmp_path / "project").with_code()
     made.numpy_backend.parent.parent.parent.joinpath("bench", "machine", "environment.py").write_text(

@@ -46,7 +46,7 @@ def test_the_refusal_names_who_holds_it_and_how_to_wait(tmp_path: Path):
         pass
 
 
-def test_who_waits_is_told_once_who_holds_it_and_goes_on_when_it_has_ended(tmp_path: Path):
+def test_who_waits_is_told_once_and_goes_on_afterwards(tmp_path: Path):
     said: list[str] = []
     with holder(tmp_path, 1.5) as pid, lock.policy(Policy(on_busy=said.append)):
         started = time.monotonic()
@@ -57,7 +57,7 @@ def test_who_waits_is_told_once_who_holds_it_and_goes_on_when_it_has_ended(tmp_p
     assert f"process {pid}" in sentence and "waiting until it ends" in sentence
 
 
-def test_what_is_to_be_said_of_the_machine_is_said_once_the_device_is_ours(tmp_path: Path):
+def test_the_machine_is_reported_once_the_device_is_ours(tmp_path: Path):
     order: list[str] = []
     with holder(tmp_path, 1.0), lock.policy(Policy(lambda _: order.append("busy"), lambda: order.append("ours"))):
         with device_lock("cpu", tmp_path), device_lock("cpu", tmp_path, inner=True):
@@ -70,7 +70,7 @@ def test_what_is_to_be_said_of_the_machine_is_said_once_the_device_is_ours(tmp_p
     ("compare", "backend:numpy", "backend:numpy", "--suite", "smoke"), ("track", "HEAD", "--suite", "smoke"),
     ("bisect", "HEAD~1", "HEAD", "--suite", "smoke"), ("certify", "--suite", "smoke"), ("gpu-check", "--emulate"),
 ], ids=" ".join)  # fmt: skip
-def test_every_command_that_measures_can_wait_and_ends_at_once_by_an_interruption(command: tuple[str, ...], tmp_path: Path):
+def test_every_measuring_command_waits_and_can_be_interrupted(command: tuple[str, ...], tmp_path: Path):
     variables = os.environ | {lock.FOLDER_VARIABLE: str(tmp_path)}
     out = tmp_path / "out"
     if "--resume" in command:  # the header alone of a run that was interrupted

@@ -38,7 +38,7 @@ def test_a_reading_is_judged_by_the_limits(reading: Reading, level: str, said: s
     assert sentence is None if said is None else sentence is not None and said in sentence and "\n" not in sentence
 
 
-def test_before_a_run_a_noisy_machine_is_said_once_and_a_quiet_one_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_only_a_noisy_machine_is_reported_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     noisy = Reading(1.01, 1.04, 0.01, 0.48, 0.0)
     for reading, lines in ((QUIET, 0), (noisy, 1)):
         read: list[Reading] = []
@@ -57,7 +57,7 @@ def test_the_check_takes_well_below_a_second():
     assert 1 <= reading.median_over_fastest <= reading.p90_over_fastest
 
 
-def test_what_another_process_computes_is_told_and_what_a_child_computes_is_not():
+def test_load_of_others_counts_and_of_children_does_not():
     """This process's child counts as its own; the same program started by a shell that has ended belongs to another."""
     if noise.processor_time() is None:
         pytest.skip("this system does not tell processor time")
@@ -94,7 +94,7 @@ def test_shares_of_processor_time():
     assert noise.shares_between(before, after._replace(own=40.0))[0] == 0.0
 
 
-def test_processor_time_is_of_the_usable_processors_and_none_where_nothing_tells():
+def test_processor_time_is_of_the_usable_processors():
     usable = system.usable()
     lines = [f"cpu{number} 1 2 3 4 5 6 7 8 1 0" for number in usable] + [f"cpu{max(usable) + 1} 9 9 9 9 9 9 9 9 9 9"]
     found = noise.processor_time(lambda: "cpu 99 99 99 99 99 99 99 99 0 0\n" + "\n".join(lines) + "\nintr 1\n")

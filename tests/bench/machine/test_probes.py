@@ -81,26 +81,26 @@ def test_where_nvml_answers_nothing_is_unknown(monkeypatch: pytest.MonkeyPatch):
     ("nvmlDeviceGetCurrentClocksEventReasons", ("hardware_slowdown", "power_capped")),
     ("nvmlDeviceGetComputeRunningProcesses", ("foreign_processes",)),
 ])  # fmt: skip
-def test_reasons_and_processes_that_nvml_does_not_tell_are_unknown(monkeypatch, probe: str, names: tuple[str, ...], after: int):
+def test_what_nvml_does_not_tell_is_unknown(monkeypatch, probe: str, names: tuple[str, ...], after: int):
     watch = watched(monkeypatch, fake_nvml((probe,), after))
     assert all(watch.summary[name] is None for name in names)
     assert f"{probe} is not supported" in watch.summary["gpu_unknown"].values()
     assert watch.summary["sm_clock_mhz"] == 1500 and watch.invalid() is None, "the other probes go on"
 
 
-def test_clocks_watts_and_heat_that_nvml_does_not_tell_are_unknown_and_no_zero(monkeypatch: pytest.MonkeyPatch):
+def test_unknown_clocks_watts_and_heat_are_no_zeros(monkeypatch: pytest.MonkeyPatch):
     failing = ("nvmlDeviceGetClockInfo", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetTemperature")
     watch = watched(monkeypatch, fake_nvml(failing))
     assert [watch.summary[name] for name in ("sm_clock_mhz", "memory_clock_mhz", "watts", "celsius")] == [None] * 4
     assert watch.of("torch")["sm_clock_mhz"] is None and watch.summary["hardware_slowdown"] is False
 
 
-def test_a_slowdown_that_was_seen_counts_though_a_later_sample_failed(monkeypatch: pytest.MonkeyPatch):
+def test_a_seen_slowdown_counts_although_a_sample_failed(monkeypatch: pytest.MonkeyPatch):
     slowed = fake_nvml(("nvmlDeviceGetCurrentClocksEventReasons",), 2, nvmlDeviceGetCurrentClocksEventReasons=1)
     assert "slowed itself down" in str(watched(monkeypatch, slowed).invalid())
 
 
-def test_a_foreign_process_counts_and_one_that_cannot_be_told_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch):
+def test_foreign_and_unidentified_processes_are_told_apart(monkeypatch: pytest.MonkeyPatch):
     running = [SimpleNamespace(pid=pid) for pid in (os.getpid(), 1, 999_999_999)]
     watch = watched(monkeypatch, fake_nvml(nvmlDeviceGetComputeRunningProcesses=running))
     assert watch.summary["foreign_processes"] == [1] and watch.summary["unidentified_processes"] == [999_999_999]
@@ -165,7 +165,7 @@ def test_a_machine_whose_gpus_are_unknown_is_not_the_one_without():
     assert without != unknown and "gpus-unknown" in unknown
 
 
-def test_load_and_shares_that_the_system_does_not_tell_are_unknown(monkeypatch: pytest.MonkeyPatch):
+def test_load_that_the_system_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "getloadavg", raising(OSError("unobtainable")))
     assert system.load_average() is None
     assert noise.processor_time(raising(PermissionError())) is None
@@ -180,7 +180,7 @@ def test_load_and_shares_that_the_system_does_not_tell_are_unknown(monkeypatch: 
     {"commit": None, "committed": None, "dirty": None, "reason": "git is ill"}, {"commit": "a" * 40, "dirty": None}, {},
     {"commit": "a" * 40, "dirty": None, "reason": "git status did not answer"}, {"commit": "a" * 40},
 ], ids=str)  # fmt: skip
-def test_a_run_whose_git_state_is_unknown_is_no_point_of_the_history_and_says_so(tmp_path: Path, git: dict):
+def test_a_run_of_unknown_commit_is_no_point_of_history(tmp_path: Path, git: dict):
     header = Header("r", "2026-01-01T00:00:00+00:00", 1, "m", {"git": git}, {"suite": "quick", "studies": ["throughput"]})
     run = Run(tmp_path / "r.jsonl", header, (), Footer("2026-01-01T00:00:01+00:00", True, 1.0, 1.0))
     assert history.commit_of(run) is None

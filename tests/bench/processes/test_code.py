@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 
 @pytest.mark.parametrize("room", WORKER_PACKAGES)
-def test_a_room_that_is_missing_is_never_taken_from_an_installed_copy(made: History, tmp_path: Path, room: str):
+def test_a_missing_package_is_never_taken_from_elsewhere(made: History, tmp_path: Path, room: str):
     shutil.copytree(made.folder, tmp_path / "code")
     shutil.rmtree(tmp_path / "code" / room)
     with pytest.raises(CodeFails, match=f"it has no package {room} of its own, so other code would be measured in its place"):
@@ -39,7 +39,7 @@ def test_a_folder_of_that_name_without_code_does_not_count(made: History, tmp_pa
         Code(tmp_path).describe_source(1)
 
 
-def test_the_commit_it_reports_must_be_the_one_that_was_asked_for(made: History):
+def test_the_reported_commit_must_be_the_requested_one(made: History):
     commit = Repository(made.folder).resolve("HEAD")
     said = Code(made.folder, commit=commit).describe_source(1)
     assert said.environment["git"]["commit"] == commit and said.environment["host"] == environment.host()
@@ -47,7 +47,7 @@ def test_the_commit_it_reports_must_be_the_one_that_was_asked_for(made: History)
         Code(made.folder, commit="0" * 40).describe_source(1)
 
 
-def test_a_revision_that_does_not_ignore_bytecode_is_not_dirty_for_being_asked(tmp_path: Path):
+def test_asking_a_revision_leaves_no_bytecode(tmp_path: Path):
     history = History(tmp_path / "project").with_code()
     (history.folder / ".gitignore").unlink()
     history.commit("ignores nothing")
@@ -56,7 +56,7 @@ def test_a_revision_that_does_not_ignore_bytecode_is_not_dirty_for_being_asked(t
         assert not list(worktree.rglob("__pycache__"))
 
 
-def test_every_change_of_the_code_has_a_hash_of_its_own_and_nothing_else_has(made: History, tmp_path: Path):
+def test_every_change_of_the_code_and_nothing_else_is_hashed(made: History, tmp_path: Path):
     root = tmp_path / "code"
     shutil.copytree(made.folder, root)
     found = [environment.code_hash(root)]

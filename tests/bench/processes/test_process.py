@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,53 +17,65 @@ import pytest
 from bench.harness.case import Case
 from bench.harness.suites import LEAST_ROUNDS, Pace
 from bench.machine import system
-from bench.processes import process, turns
+from bench.processes import process, rounds
 from bench.processes.code import Code
-from bench.processes.process import WorkerFailed, WorkerProcess, first_to_answer
-from bench.processes.turns import Workers
+from bench.processes.process import WorkerProcess, first_to_answer
+from bench.processes.response import Reply, WorkerFailed, WorkerResponse
+from bench.processes.rounds import Workers
+from tests.bench.conftest import SMALL, visible_backends
 
 CPUS = system.usable()[:1]
 PACE = Pace(rounds=2, turn_seconds=0.005, warm_seconds=0.01)
 
 
-def outcomes(case: Case, cache: Path, *backends: str) -> dict[str, turns.Reply]:
+def outcomes(case: Case, cache: Path, *backends: str) -> dict[str, WorkerResponse]:
     with Workers(CPUS, cache) as workers:
         ready, replies = workers.get(backends)
-        return replies | turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)
+        return replies | rounds.measure(ready, case.to_dict(), PACE, True, lambda _: None)
 
 
-@pytest.mark.parametrize(("backend", "kind", "reason"), [
-    ("raising", "error", "ArithmeticError: the widget came loose"),
-    ("segfaulting", "crash", "killed by SIGSEGV"),
-    ("exhausted", "out_of_memory", "Unable to allocate"),
-    ("fallen_back", "wrong", "fell back"),
-])  # fmt: skip
-def test_each_failure_is_typed_and_the_others_go_on(misbehaving, tmp_path, case, backend, kind, reason):
-    replies = outcomes(case, tmp_path, backend, "numpy")
-    assert replies["numpy"]["status"] == "ok"
-    assert (replies[backend]["status"], replies[backend]["kind"]) == ("failed", kind)
-    assert reason in replies[backend]["reason"]
+FAILURES = {
+    "raising": ("error", "ArithmeticError: the widget came loose"),
+    "segfaulting": ("crash", "killed by SIGSEGV"),
+    "exhausted": ("out_of_memory", "Unable to allocate"),
+    "fallen_back": ("wrong", "fell back"),
+}
+
+
+@pytest.fixture(scope="module")
+def beside_failures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, WorkerResponse]]:
+    """What numpy answers beside backends that fail, each in its way, and what became of those."""
+    with visible_backends():
+        yield outcomes(SMALL, tmp_path_factory.mktemp("cache"), *FAILURES, "numpy", "talkative")
+
+
+@pytest.mark.parametrize("backend", FAILURES)
+def test_each_failure_is_typed_and_the_others_go_on(beside_failures, backend):
+    kind, reason = FAILURES[backend]
+    response = beside_failures[backend]
+    assert beside_failures["numpy"].status == "ok"
+    assert (response.status, response.kind) == ("failed", kind) and reason in response.reason
 
 
 def test_a_hanging_backend_is_killed_and_typed(misbehaving, tmp_path, case, monkeypatch):
-    monkeypatch.setattr(turns, "PREPARE_SECONDS", 2.0)
+    monkeypatch.setattr(rounds, "PREPARE_SECONDS", 2.0)
     replies = outcomes(case, tmp_path, "hanging", "numpy")
-    assert replies["hanging"]["kind"] == "timeout"
-    assert "no answer within 2 s" in replies["hanging"]["reason"]
-    assert replies["numpy"]["status"] == "ok"
+    assert replies["hanging"].kind == "timeout"
+    assert "no answer within 2 s" in replies["hanging"].reason
+    assert replies["numpy"].status == "ok"
 
 
-def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_no_other(monkeypatch):
+def test_at_most_so_many_are_prepared_at_a_time(monkeypatch):
     """Workers that answer after a while, on a clock of their own; the second is the slowest."""
     takes, now, busy, most = {"a": 1.0, "b": 5.0, "c": 1.0, "d": 1.0}, [0.0], {}, [0]
 
-    class Table(turns._Table):
+    class Table(rounds.WorkerGroup):
         def send(self, backend: str, operation: str, /, **_: object) -> bool:
             busy[backend] = now[0] + takes[backend]
             most[0] = max(most[0], len(busy))
             return True
 
-        def receive(self, backend: str, timeout: float) -> turns.Reply:
+        def receive(self, backend: str, timeout: float) -> Reply:
             return {"status": "ok", "ended": busy.pop(backend)}
 
     def first(workers: dict[str, object], _: float) -> str:
@@ -70,18 +83,18 @@ def test_of_many_at_most_so_many_are_prepared_at_a_time_and_a_slow_one_holds_up_
         now[0] = busy[chosen]
         return chosen
 
-    monkeypatch.setattr(turns, "first_to_answer", first)
+    monkeypatch.setattr(rounds, "first_to_answer", first)
     for at_once, expected in ((1, [1, 6, 7, 8]), (2, [1, 5, 2, 3])):
         now[0], most[0] = 0.0, 0
         named = {
             name: SimpleNamespace(backend=backend)
             for name, backend in zip(takes, ("numpy", "torch", "jax", "null"), strict=True)
         }
-        replies = turns._ask_each(Table(named), list(takes), "prepare", 60, at_once)  # type: ignore[arg-type]
+        replies = rounds._ask_each(Table(named), list(takes), "prepare", 60, at_once)  # type: ignore[arg-type]
         assert [reply["ended"] for reply in replies.values()] == expected and most[0] == at_once
 
 
-def test_the_worker_that_answers_first_is_found_and_one_that_hangs_is_timed_from_its_own_question(misbehaving, tmp_path, case):
+def test_a_hanging_worker_is_timed_from_its_own_question(misbehaving, tmp_path, case):
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get(["hanging", "numpy"])
         for worker in ready.values():
@@ -94,8 +107,8 @@ def test_the_worker_that_answers_first_is_found_and_one_that_hangs_is_timed_from
         assert time.monotonic() - asked < 10
 
 
-def test_what_a_backend_prints_is_not_taken_for_a_reply(misbehaving, tmp_path, case):
-    assert outcomes(case, tmp_path, "talkative")["talkative"]["status"] == "ok"
+def test_what_a_backend_prints_is_not_taken_for_a_reply(beside_failures):
+    assert beside_failures["talkative"].status == "ok"
 
 
 def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
@@ -103,9 +116,9 @@ def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
         ready, _ = workers.get(["numpy"])
         os.kill(ready["numpy"].pid, signal.SIGKILL)
         ready["numpy"]._process.wait()  # dead before it is asked
-        reply = turns.measure(ready, case.to_dict(), PACE, True, lambda _: None)["numpy"]
-    assert reply["kind"] == "crash"
-    assert "killed by SIGKILL from outside" in reply["reason"]
+        reply = rounds.measure(ready, case.to_dict(), PACE, True, lambda _: None)["numpy"]
+    assert reply.kind == "crash"
+    assert "killed by SIGKILL from outside" in reply.reason
 
 
 @pytest.mark.parametrize("before, after, kind, said", [
@@ -113,7 +126,7 @@ def test_a_worker_killed_from_outside_is_a_crash(tmp_path, case):
     ("oom 1\noom_kill 2\n", "oom 9\noom_kill 2\n", "crash", "from outside"),
     (None, None, "crash", "the kernel does this for lack of memory, too"),
 ])  # fmt: skip
-def test_a_kill_by_the_kernel_for_lack_of_memory_is_told_from_others(
+def test_a_kill_for_lack_of_memory_is_told_from_others(
     tmp_path, monkeypatch, before: str | None, after: str | None, kind: str, said: str
 ):
     counter = tmp_path / "memory.events"
@@ -134,7 +147,7 @@ def test_a_kill_by_the_kernel_for_lack_of_memory_is_told_from_others(
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from bench.processes.turns import Workers\n"
+        "import sys, time; from pathlib import Path; from bench.processes.rounds import Workers\n"
         f"workers = Workers((0,), Path({str(tmp_path)!r})); ready, _ = workers.get(['numpy'])\n"
         "print(ready['numpy'].pid, flush=True); time.sleep(60)"
     )
@@ -159,7 +172,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="affinity is Linux's")
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "onnxruntime"])
-def test_every_thread_of_a_worker_is_pinned_whether_before_or_after_its_import(backend, tmp_path, case):
+def test_every_thread_of_a_worker_is_pinned(backend, tmp_path, case):
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get([backend])
         reply = ready[backend].request("prepare", 120, case=case.to_dict(), check_answers=False)
@@ -171,14 +184,14 @@ def test_every_thread_of_a_worker_is_pinned_whether_before_or_after_its_import(b
     assert allowed == {str(CPUS[0])}
 
 
-def test_a_worker_that_does_not_start_says_why_each_time_it_is_asked_for(tmp_path):
+def test_a_worker_that_does_not_start_says_why_each_time(tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "worker.py").write_text("raise SystemExit('not today')")
     (tmp_path / "bench" / "__init__.py").write_text("")
     with Workers(CPUS, tmp_path, Code(tmp_path)) as workers:
         for _ in range(2):
             ready, replies = workers.get(["numpy"])
-            assert not ready and "not today" in replies["numpy"]["reason"] and replies["numpy"]["kind"] == "crash"
+            assert not ready and "not today" in replies["numpy"].reason and replies["numpy"].kind == "crash"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process groups as Linux has them")
@@ -201,7 +214,7 @@ def test_a_worker_is_ended_at_once_with_what_it_has_started(tmp_path):
     assert not _alive(child) and not _alive(worker.pid)
 
 
-def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_ten(monkeypatch):
+def test_rounds_end_when_busy_long_enough_but_not_before_ten(monkeypatch):
     class Fake:
         def __init__(self) -> None:
             self.turns = 0
@@ -210,26 +223,25 @@ def test_turns_end_when_both_together_have_been_busy_long_enough_but_not_before_
             self.turns += operation == "turn"
             clock["now"] += 0.05 * (operation == "turn")
 
-        def receive(self, _: float) -> turns.Reply:
+        def receive(self, _: float) -> Reply:
             return {"status": "ok", "finished": False, "latest": 0.05, "measurements": []}
 
     for busy, expected in ((2.0, 20), (0.1, LEAST_ROUNDS), (math.inf, 40)):
         clock = {"now": 0.0}
-        monkeypatch.setattr(turns.time, "monotonic", lambda clock=clock: clock["now"])
+        monkeypatch.setattr(rounds.time, "monotonic", lambda clock=clock: clock["now"])
         sides = {"base": Fake(), "new": Fake()}
-        turns.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
+        rounds.measure(sides, {}, Pace(40, 0.0, 0.0, busy), False, lambda _: None)  # type: ignore[arg-type]
         assert [side.turns for side in sides.values()] == [expected, expected]
 
 
-def test_samples_come_back_in_turns(tmp_path, case):
-    reply = outcomes(case, tmp_path, "numpy")["numpy"]
-    time_taken = reply["measurements"][0]
-    assert time_taken["metric"] == "time"
-    assert len(time_taken["blocks"]) <= PACE.rounds
-    assert sum(time_taken["blocks"]) == len(time_taken["samples"])
+def test_samples_come_back_by_rounds(beside_failures):
+    time_taken = beside_failures["numpy"].measurements[0]
+    assert time_taken.metric == "time"
+    assert len(time_taken.blocks) <= PACE.rounds
+    assert sum(time_taken.blocks) == len(time_taken.samples)
 
 
-def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, tmp_path):
+def test_a_backend_that_works_twice_takes_twice_as_long(misbehaving, tmp_path):
     import statistics
 
     from impls import LSTMSpec
@@ -237,14 +249,14 @@ def test_a_backend_that_does_everything_twice_takes_twice_as_long(misbehaving, t
     case = Case(LSTMSpec(64, 64), 64, 8)
     with Workers(CPUS, tmp_path) as workers:
         ready, _ = workers.get(["numpy", "slowed"])
-        replies = turns.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
-    numpy, slowed = (min(replies[name]["measurements"][0]["samples"]) for name in ("numpy", "slowed"))
-    assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"]["measurements"][0]["samples"])
+        replies = rounds.measure(ready, case.to_dict(), Pace(8, 0.02, 0.05), True, lambda _: None)
+    numpy, slowed = (min(replies[name].measurements[0].samples) for name in ("numpy", "slowed"))
+    assert 1.5 < slowed / numpy < 2.7, statistics.median(replies["slowed"].measurements[0].samples)
 
 
-def test_two_backends_of_one_framework_are_never_prepared_at_the_same_time():
+def test_backends_of_one_framework_are_prepared_in_turn():
     names = ("torch", "torch_loop", "jax", "flax", "numpy")
     workers = {name: SimpleNamespace(backend=name) for name in names}
-    assert turns._next(workers, ["torch_loop", "jax", "numpy"], ["torch"]) == "jax"  # type: ignore[arg-type]
-    assert turns._next(workers, ["torch_loop", "flax"], ["torch", "jax"]) is None  # type: ignore[arg-type]
-    assert turns._next(workers, ["torch_loop"], []) == "torch_loop"  # type: ignore[arg-type]
+    assert rounds._next(workers, ["torch_loop", "jax", "numpy"], ["torch"]) == "jax"  # type: ignore[arg-type]
+    assert rounds._next(workers, ["torch_loop", "flax"], ["torch", "jax"]) is None  # type: ignore[arg-type]
+    assert rounds._next(workers, ["torch_loop"], []) == "torch_loop"  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_no_hook_of_a_repository_runs_in_our_worktrees(tmp_path: Path, hook: str
     assert ran.exists(), "git itself does run it"
 
 
-def test_a_commit_whose_hook_checks_out_another_holds_what_the_user_added(tmp_path: Path):
+def test_a_commits_hook_that_measures_keeps_the_index(tmp_path: Path):
     """`track` in a pre-commit hook wrote the tree of another commit into the user's index."""
     made = History(tmp_path / "project")
     for name in ("first", "second"):
@@ -93,7 +93,7 @@ def test_a_commit_whose_hook_checks_out_another_holds_what_the_user_added(tmp_pa
     )
 
 
-def test_git_answers_in_its_own_language_whatever_the_caller_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_git_answers_in_english_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LANGUAGE", "de")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     assert "not a git repository" in str(git.ask(tmp_path, "status", seconds=30).failure)

@@ -21,12 +21,6 @@ DESCRIBED: dict[str, Any] = {"host": "a", "git": {"commit": "c", "dirty": False}
 PLAN = plan.make("smoke", ["numpy"], ["phase=step"], threads=1)
 
 
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-
-
 def made(root: Path, label: str) -> list[Path]:
     """An empty comparison of something with itself."""
     sides = dict.fromkeys(SIDES, ComparisonSide(label, Code(), SourceInfo(1, "m", DESCRIBED, [])))

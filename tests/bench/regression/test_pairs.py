@@ -9,15 +9,16 @@ import pytest
 
 from bench.harness import plan
 from bench.processes.code import HERE
+from bench.processes.response import Observed, WorkerResponse
 from bench.regression import comparison
 from bench.regression.comparison import SIDES, TRIES, PairedCase, Pairs
 from results.record import Header, Record
 from results.store import Writer
 from tests.bench.conftest import Collector
 
-Outcome = Callable[[int], dict[str, object]]  # by how often the pair was measured before
-UNSTABLE = {"status": "failed", "kind": "unstable", "reason": "hot"}
-OK = {"status": "ok"}
+Outcome = Callable[[int], WorkerResponse]  # by how often the pair was measured before
+UNSTABLE = WorkerResponse("failed", "hot", "unstable")
+OK = WorkerResponse("ok")
 
 
 @pytest.fixture
@@ -30,12 +31,12 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tries: dict[int, int] = {}
 
     def measure(outcome: Outcome) -> tuple[Pairs, PairedCase, dict[int, int]]:
-        def turns_of(self: Pairs, question: PairedCase, number: int, worker_pools: object) -> dict[str, Record]:
+        def in_rounds(self: Pairs, question: PairedCase, number: int, worker_pools: object) -> dict[str, Record]:
             replies = {"base": OK, "new": outcome(tries.get(number, 0))}
             tries[number] = tries.get(number, 0) + 1
-            return {side: comparison._record(question, side, number, dict(replies[side]), {}, 0.0, 0.0) for side in SIDES}
+            return {side: comparison._record(question, side, number, replies[side], Observed({}, 0.0, 0.0)) for side in SIDES}
 
-        monkeypatch.setattr(Pairs, "_turns", turns_of)
+        monkeypatch.setattr(Pairs, "_in_rounds", in_rounds)
         monkeypatch.setattr(comparison.Workers, "start", lambda *_: None)
         writers = {side: Writer(tmp_path / f"{side}.jsonl") for side in SIDES}
         for side, writer in writers.items():
@@ -60,5 +61,5 @@ def test_a_pair_that_is_always_disturbed_is_given_up(measured):
 
 
 def test_what_failed_by_itself_is_not_asked_again(measured):
-    made, question, tries = measured(lambda _: {"status": "failed", "kind": "crash", "reason": "gone"})
+    made, question, tries = measured(lambda _: WorkerResponse("failed", "gone", "crash"))
     assert tries == {0: 1} and made.out(question)

@@ -14,7 +14,8 @@ from bench.harness import plan
 from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import conditions
-from bench.processes import turns
+from bench.processes import rounds
+from bench.processes.response import WorkerResponse
 from bench.regression import comparison
 from impls import LSTMSpec
 from lstm_bench.commands import compare
@@ -48,7 +49,7 @@ def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     study = replace(comparison.study.get("throughput"), cases={"gpu": (CASE,)})
-    monkeypatch.setattr("bench.studies.throughput.study.STUDY", study)
+    monkeypatch.setattr("bench.studies.throughput.STUDY", study)
 
 
 def compared(new: str, tmp_path: Path, **options: Any) -> Outcome:
@@ -76,13 +77,13 @@ def test_the_same_work_is_not(tmp_path):
 def asked(monkeypatch) -> list[list[str]]:
     """The sides of each measurement, in order, measured briefly."""
     found: list[list[str]] = []
-    measure = turns.measure
+    measure = rounds.measure
 
     def noted(workers, *arguments, **more):
         found.append(list(workers))
         return measure(workers, *arguments, **more)
 
-    monkeypatch.setattr(turns, "measure", noted)
+    monkeypatch.setattr(rounds, "measure", noted)
     monkeypatch.setitem(comparison.PACES, "gpu", Pace(2, 0.0, 0.01))
     return found
 
@@ -92,7 +93,7 @@ def test_both_sides_live_at_once_and_interleave(tmp_path, asked):
     assert asked == [["base", "new"], ["new", "base"]]
 
 
-def test_where_the_gpu_cannot_hold_the_case_twice_one_side_is_measured_after_the_other(tmp_path, asked, monkeypatch):
+def test_sides_that_do_not_fit_together_follow_each_other(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(costs, "at_once", lambda case, count: 1)
     compared("pretend_gpu", tmp_path, stages=(2,))
     assert asked == [["base"], ["new"], ["new"], ["base"]]
@@ -129,12 +130,10 @@ def test_sides_whose_clocks_differ_are_not_compared(tmp_path, asked, monkeypatch
     assert not slowed or decision.reason == "the GPU ran at 1980 MHz for base and 1700 MHz for new"
 
 
-def test_code_that_ignores_the_launch_mode_measured_something_else():
-    reply = {"status": "ok", "provenance": {"ran": "cudnn"}}
+def test_code_that_ignores_the_launch_mode_is_unsupported():
+    response = WorkerResponse("ok", provenance={"ran": "cudnn"})
     graph, eager = CASE.to_dict(), replace(CASE, launch="eager").to_dict()
-    assert turns._as_launched(reply, eager) == reply
-    assert turns._as_launched({**reply, "provenance": {"ran": "graph of cudnn"}}, graph)["status"] == "ok"
-    refused = turns._as_launched(reply, graph)
-    assert refused["status"] == "skipped" and refused["reason"].startswith(
-        "unsupported: the code of this revision knows no launch="
-    )
+    assert rounds._as_launched(response, eager) == response
+    assert rounds._as_launched(replace(response, provenance={"ran": "graph of cudnn"}), graph).status == "ok"
+    refused = rounds._as_launched(response, graph)
+    assert refused.status == "skipped" and refused.reason.startswith("unsupported: the code of this revision knows no launch=")

@@ -75,7 +75,7 @@ def test_known_within_the_block_and_only_there(project: UserProject, monkeypatch
 
 
 @pytest.mark.parametrize("change", ["none", "measured", "bytecode", "edited", "new", "ignored", "deleted", "other path"])
-def test_every_state_of_the_repository_has_an_identity_of_its_own(project: UserProject, change: str):
+def test_every_state_of_the_repository_has_its_own_identity(project: UserProject, change: str):
     project.write("kernels.py", "LEVEL = 'one'\n")
     commit = project.commit("first")
     before = of(project).state_hash("harness"), of(project).git_state()
@@ -102,7 +102,7 @@ def test_every_state_of_the_repository_has_an_identity_of_its_own(project: UserP
     assert change == "bytecode" or state["commit"] == commit
 
 
-def test_a_backend_that_is_not_committed_yet_is_of_the_commit_and_uncommitted(tmp_path: Path):
+def test_an_uncommitted_backend_makes_its_commit_dirty(tmp_path: Path):
     project = UserProject(tmp_path / "project")
     commit = project.commit("first")
     project.with_backend()
@@ -129,9 +129,7 @@ def prepared(code: Code, cache: Path) -> dict:
 
 
 @pytest.mark.parametrize("packages", [".", "src", "python"])
-def test_what_a_backend_imports_from_its_repository_is_the_revision_s_own(
-    packages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_backends_imports_are_the_revisions_own(packages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In the root and in src by itself, elsewhere by PYTHONPATH, which names the working tree."""
     project, repository = two_levels(tmp_path / "project", packages)
     monkeypatch.setenv("PYTHONPATH", str(project.folder / packages) if packages == "python" else "")
@@ -145,7 +143,7 @@ def test_what_a_backend_imports_from_its_repository_is_the_revision_s_own(
     assert levels == ["old", "new", "not committed"]
 
 
-def test_a_module_of_the_working_tree_in_place_of_the_revision_s_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_module_of_the_working_tree_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As by an editable installation of a package that lies neither in the root nor in src."""
     project, repository = two_levels(tmp_path / "project", "python")
     editable = tmp_path / "site"
@@ -180,7 +178,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 """
 
 
-def test_with_build_environments_pip_installs_the_revision_s_package(tmp_path: Path):
+def test_with_build_environments_pip_installs_the_revision(tmp_path: Path):
     project, repository = two_levels(tmp_path / "project", "src")
     with pytest.raises(BuildFails, match="cannot be installed: "), code_of(repository, repository.resolve("HEAD"), True):
         pass

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu_check.items import ITEMS, Item
-from bench.harness import check_groups, plan, session, study
+from bench.gpu_check.groups import GROUPS, CheckGroup
+from bench.harness import gpu_check, plan, session, study
 from bench.machine import system
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess
@@ -27,6 +27,7 @@ from results.store import Writer
 HERE_FOLDER = Path(__file__).parent
 ILLEGAL_INSTRUCTION = "CUDA_ERROR_ILLEGAL_INSTRUCTION"
 HOWS = ("launch", "late", "abort")
+pytestmark = pytest.mark.usefixtures("without_peaks")
 WHERE = ("cell=lstm", "phase=forward", "batch=1")  # five hidden sizes of suite `many`
 FAULTY_HIDDEN = 8  # neither the first nor the last that is measured
 
@@ -41,12 +42,6 @@ def fake_driver(tmp_path_factory) -> Path:
     options = ["-shared", "-fPIC", "-O1", f"-Wl,-soname,{cuda_errors.DRIVER}", "-o", str(library)]
     subprocess.run([compiler, *options, str(HERE_FOLDER / "fake_libcuda.c")], check=True)
     return library
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 @pytest.fixture
@@ -110,14 +105,14 @@ def test_without_the_replacement_the_cases_that_follow_fail(misbehaving, fault, 
 
 def parts(folder: Path, monkeypatch, how: str) -> dict[str, Record]:
     pytest.importorskip("torch")
-    monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_item"))
-    monkeypatch.setitem(ITEMS, "faulty", Item("does a kernel fail?", 1, "modelled", 60))
-    measured = check_groups.Items(True, None, (0,), folder, Code(), lambda *_: False, lambda _: None).measure(["faulty"])
+    monkeypatch.setenv("PYTHONPATH", str(HERE_FOLDER.parent / "gpu_check" / "faulty_group"))
+    monkeypatch.setitem(GROUPS, "faulty", CheckGroup("does a kernel fail?", 1, "modelled", 60, "faulty"))
+    measured = gpu_check.CheckGroups(True, None, (0,), folder, Code()).measure(["faulty"])
     return {record.case: record for record in measured}
 
 
 @pytest.mark.parametrize("how", HOWS[:2])
-def test_in_an_item_of_gpu_check_exactly_the_part_that_caused_it_fails(fault, tmp_path, monkeypatch, how):
+def test_in_gpu_check_only_the_causing_check_fails(fault, tmp_path, monkeypatch, how):
     fault(how, 1)
     found = parts(tmp_path, monkeypatch, how)
     failed = found.pop("part-1")
@@ -142,9 +137,7 @@ def paired(folder: Path, collector) -> list[Record]:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_in_a_paired_comparison_exactly_the_case_that_caused_it_fails(
-    misbehaving, fault, tmp_path, collector, monkeypatch, device
-):
+def test_in_a_comparison_only_the_causing_case_fails(misbehaving, fault, tmp_path, collector, monkeypatch, device):
     if device == "cuda":
         monkeypatch.setitem(plan.SUITES, "many", dataclasses.replace(plan.SUITES["many"], device="cuda"))
     fault("launch", FAULTY_HIDDEN)
@@ -169,7 +162,7 @@ def test_the_worker_kept_for_a_study_is_replaced_too(misbehaving, fault, tmp_pat
         assert made._process.poll() is not None, "nobody can ask it again by mistake"
     finally:
         made.close()
-    assert study.get("memory").alone is not None
+    assert study.get("memory").measure is not None
 
 
 def test_the_context_is_asked_only_where_the_process_has_one(fake_driver):
@@ -203,7 +196,7 @@ class AcceleratorError(RuntimeError):
         self.error_code = code
 
 
-def test_every_sticky_error_is_recognised_in_the_words_of_every_framework():
+def test_every_frameworks_sticky_errors_are_recognised():
     for number, (driver, runtime, text) in STICKY.items():
         for error in (
             RuntimeError(f"cuLaunchKernelEx failed: {driver}"),
@@ -233,7 +226,7 @@ def test_what_a_process_survives_is_no_sticky_error(message):
     assert sticky_error(AcceleratorError(message, 1)) is None
 
 
-def test_what_the_harness_writes_itself_is_not_read_as_an_error_of_this_process():
+def test_the_harnesss_own_words_are_no_error_of_the_process():
     """The sanitizer's report names the error of the process that it watched."""
 
     def rejects() -> dict[str, object]:

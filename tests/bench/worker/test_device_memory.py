@@ -82,7 +82,7 @@ def test_a_process_that_nvml_lists_is_asked_for_its_own(loaded) -> None:
 
 
 @pytest.mark.parametrize("nvml", [FakeNVML(listed=False), FakeNVML(tells=False), FakeNVML(answers=False)])
-def test_where_nvml_does_not_list_it_the_whole_device_is_read_and_that_is_said(loaded, nvml: FakeNVML) -> None:
+def test_an_unlisted_process_has_the_whole_devices_memory(loaded, nvml: FakeNVML) -> None:
     loaded(nvml)
     assert device_peak() == (2 * OWN, memory.OF_DEVICE)
 

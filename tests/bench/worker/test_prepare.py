@@ -42,7 +42,7 @@ def test_what_only_the_loaded_case_gets_wrong_is_found(misbehaving: None, backen
         prepare(long, backend)
 
 
-def test_a_case_too_large_to_compute_in_full_is_validated_by_its_reduced_case(misbehaving: None, monkeypatch):
+def test_a_large_case_is_validated_by_its_reduced_case(misbehaving: None, monkeypatch):
     large = Case(LSTMSpec(4, 5), steps=32, batch=3, phase="forward_backward")
     monkeypatch.setattr("bench.worker.prepare.IN_FULL_FLOPS", 0)
     assert not validated_in_full(large)

@@ -49,7 +49,7 @@ def test_a_sample_is_k_calls_and_one_wait():
 
 
 @pytest.mark.parametrize("cost", [1e-7, 3e-5, 1e-3, 0.2])
-def test_samples_last_at_least_a_millisecond_and_no_longer_than_needed(cost: float):
+def test_samples_last_about_a_millisecond(cost: float):
     fake = FakeTime(lambda _: cost)
     calls = calls_per_sample(WallClock(fake.call, fake.wait, fake.now))
     assert calls * cost >= LEAST_SAMPLE_SECONDS * (1 - 1e-9)
@@ -74,7 +74,7 @@ def test_warm_up_gives_up_and_says_so_when_it_never_settles():
     assert fake.moment <= WARM_LIMIT_SECONDS + 1
 
 
-def test_a_turn_keeps_every_sample_but_those_of_its_first_moments():
+def test_a_turn_drops_only_the_samples_of_its_first_moments():
     fake = FakeTime(lambda number: 0.01 if number >= 3 else 0.011)
     sampler = fake.sampler()
     sampler.turn(0.1)
@@ -111,7 +111,7 @@ def test_stops_when_precise_enough_and_not_before_twenty_samples():
     assert len(sampler.samples) == LEAST_SAMPLES
 
 
-def test_goes_on_while_the_median_is_uncertain_and_stops_at_the_limit():
+def test_sampling_goes_on_until_certain_or_at_the_limit():
     random = np.random.default_rng(0)
     fake = FakeTime(lambda _: 0.0002 * random.lognormal(0, 0.5))
     sampler = fake.sampler()
@@ -121,7 +121,7 @@ def test_goes_on_while_the_median_is_uncertain_and_stops_at_the_limit():
     assert half_width(sampler.samples) <= PRECISION or len(sampler.samples) >= SAMPLES_LIMIT
 
 
-def test_the_interval_of_the_median_covers_it_as_often_as_it_says():
+def test_the_medians_interval_covers_as_often_as_it_says():
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(400):

@@ -9,8 +9,8 @@ import pytest
 from analysis.statistics import quantities
 from analysis.studies.decode import figures as decode_figures
 from analysis.studies.decode import statistics as decode_statistics
-from bench.studies.decode.study import CLAIMS
-from bench.studies.stream.study import STUDY as STREAM
+from bench.studies.decode import CLAIMS
+from bench.studies.stream import STUDY as STREAM
 
 CONTEXTS = (64, 512, 4096)
 
@@ -76,7 +76,7 @@ def test_drift_and_growth_are_judged(late: float, grown: int, word: str) -> None
         own | {"metric": "state_error", "samples": np.array([1e-6] * 5 + [late] * 5)},
         own | {"metric": "resident", "samples": np.linspace(1e8, 1e8 + grown, 10)},
     ])  # fmt: skip
-    assert quantities.judge(STREAM.verdicts[0], made).findings[0].outcome == word
+    assert quantities.judge(STREAM.claims[0], made).findings[0].outcome == word
     assert quantities.estimate("stream_growth", made, "study=stream").value == grown
     on_device = made.assign(metric=made["metric"].replace({"resident": "device_used"}))
     assert quantities.estimate("stream_growth", pd.concat([made, on_device]), "study=stream").value == grown

@@ -28,7 +28,7 @@ def series(*records: Record) -> pd.DataFrame:
 
 
 def judged(name: str, *records: Record) -> quantities.Verdict:
-    (claim,) = (claim for claim in study.get("horizon").verdicts if claim.name == name)
+    (claim,) = (claim for claim in study.get("horizon").claims if claim.name == name)
     return quantities.judge(claim, series(*records))
 
 

@@ -102,7 +102,7 @@ MADE: dict[str, tuple[list[Measurement], list[Measurement], list[Measurement] | 
     "d-equal-parameters": (cost(1.0), cost(2.0), cost(1.25, 0.2)),
     "d-equal-parameters-gpu": (cost(1.0), cost(2.0), cost(1.25, 0.2)),
 }
-CLAIMS = [(name, claim) for name in ("gradients", "cost") for claim in study.get(name).verdicts]
+CLAIMS = [(name, claim) for name in ("gradients", "cost") for claim in study.get(name).claims]
 WORDS = {"supported": "hh", "supported with conditions": "hf", "not supported": "ff", "inconclusive": "ho"}
 REACHED = [(name, claim, word) for name, claim in CLAIMS for word, kinds in WORDS.items()
            if len(claim.settings) > 1 or kinds[0] == kinds[1] or kinds == "ho"]  # fmt: skip

@@ -14,7 +14,7 @@ from analysis.report.page import studied
 from analysis.statistics import quantities
 from analysis.statistics.quantities import Verdict, judge
 from analysis.studies.scaling import statistics as scaling_statistics
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path

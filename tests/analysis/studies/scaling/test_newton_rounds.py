@@ -10,7 +10,7 @@ from analysis.report.load import series_frame
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
 from analysis.studies.scaling import figures
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from results.record import Header, Measurement, Record
 from results.store import Run
 

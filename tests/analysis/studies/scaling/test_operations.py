@@ -9,7 +9,7 @@ import pytest
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
 from analysis.studies.scaling import statistics as scaling_statistics
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from impls import LSTMStackSpec, TransformerSpec
 from tests.analysis.scaling_synthetic import series
 

@@ -13,7 +13,7 @@ from analysis.statistics.seeds import Estimate
 from analysis.studies.scaling import statistics as scaling_statistics
 from analysis.studies.scaling.statistics import Series, crossover_scaling
 from bench.harness.study import Scale
-from bench.studies.scaling import study
+from bench.studies import scaling
 
 LENGTHS = 2.0 ** np.arange(6, 17)
 
@@ -39,7 +39,7 @@ CURVES = {  # the second cost over the first, which crosses it at `truth`
 
 def measured_lengths(scale: Scale, phase: str) -> np.ndarray:
     """Those at which the study `scaling` compares an LSTM with a Transformer."""
-    cases = [case for case in study.CASES[scale] if case.factor("sweep") == "tokens" and case.phase == phase]
+    cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "tokens" and case.phase == phase]
     sides = [{case.steps for case in cases if case.spec.cell == cell} for cell in ("lstm_stack", "transformer")]
     assert sides[0] == sides[1]
     return np.array(sorted(sides[0]), float)

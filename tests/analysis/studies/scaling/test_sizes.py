@@ -10,7 +10,7 @@ from analysis.statistics.quantities import judge
 from analysis.studies.scaling import figures as scaling_figures
 from analysis.studies.scaling import statistics as scaling_statistics
 from bench.harness.case import Case
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from tests.analysis.scaling_synthetic import series
 
 CELLS = ("lstm_stack", "transformer", "minlstm", "ssm")

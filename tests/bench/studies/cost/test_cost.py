@@ -6,11 +6,11 @@ import pytest
 
 from bench.harness import plan, study
 from bench.harness.plan import SUITES
-from bench.studies.cost import study as cost
+from bench.studies import cost
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
-def test_every_lstm_has_an_rnn_as_wide_and_as_large_and_a_gru_as_wide(scale):
+def test_every_lstm_has_its_rnns_and_its_gru(scale):
     cases = study.get("cost").cases[scale]
     for of in (case for case in cases if case.spec.cell == "lstm"):
         alike = [case for case in cases if case.phase == of.phase]
@@ -23,7 +23,7 @@ def test_every_lstm_has_an_rnn_as_wide_and_as_large_and_a_gru_as_wide(scale):
             assert len(large) == (1 if cell == "rnn" else 0)
 
 
-def test_an_rnn_of_the_same_width_has_a_quarter_of_parameters_and_flops():
+def test_an_rnn_has_a_quarter_of_parameters_and_flops():
     cases = {(case.spec.cell, case.spec.hidden_size): case.counts() for case in study.get("cost").cases["cpu"]}
     for name in ("parameters", "flops"):
         assert cases["lstm", 256][name] == 4 * cases["rnn", 256][name]
@@ -34,7 +34,7 @@ def test_only_backends_with_every_cell_are_timed():
     assert {frozenset(task.backends) for task in made.replicate(0)} == {frozenset(("torch", "numpy"))}
 
 
-def test_asked_for_alone_it_keeps_its_own_pace_and_with_the_suite_the_suites():
+def test_asked_for_alone_it_keeps_its_own_pace():
     alone = plan.make("cost", scale="cpu")
     assert (alone.replicates, alone.pace) == cost.STUDY.repeats["cpu"]
     assert plan.make("cost", replicates=7).replicates == 7

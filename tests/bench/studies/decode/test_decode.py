@@ -15,11 +15,7 @@ import impls
 from bench import costs
 from bench.harness import forecast, plan
 from bench.harness.case import Case
-from bench.studies import matching
-from bench.studies.decode import capacity
-from bench.studies.decode import study as decode
-from bench.studies.stream import streaming
-from bench.studies.stream import study as stream
+from bench.studies import decode, matching, stream
 from bench.worker import memory, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase, Spec, TransformerSpec
 
@@ -45,7 +41,7 @@ def test_the_models_are_as_large_as_one_another() -> None:
 
 def _looked_at(spec: Spec, steps: int, phase: Phase, tokens: int, piece: int) -> dict[str, tuple[float, ...]]:
     case = Case(spec, steps, 1, phase, factors=(("tokens", tokens), ("piece", piece)))
-    return {item.metric: item.samples for item in streaming.measure("torch", case)}
+    return {item.metric: item.samples for item in stream.measure("torch", case)}
 
 
 @pytest.mark.parametrize("spec", [LSTMSpec(4, 8), LSTMStackSpec(4, 8)], ids=lambda spec: spec.cell)
@@ -53,7 +49,7 @@ def _looked_at(spec: Spec, steps: int, phase: Phase, tokens: int, piece: int) ->
 def test_a_long_stream_is_looked_at_ten_times(spec: Spec, steps: int, phase: Phase, piece: int) -> None:
     found = _looked_at(spec, steps, phase, 60, piece)
     assert {name: len(samples) for name, samples in found.items()} == dict.fromkeys(
-        ("state_error", "state_size", "resident"), streaming.LOOKS
+        ("state_error", "state_size", "resident"), stream.LOOKS
     )
     assert 0 < max(found["state_error"]) < 1e-4 and max(found["state_size"]) > 0
 
@@ -79,9 +75,9 @@ def test_a_stream_is_whole_pieces_and_looks() -> None:
     for cases in stream.CASES.values():
         for case in cases:
             tokens, piece = int(case.factor("tokens")), int(case.factor("piece"))
-            looks = {look * (tokens // streaming.LOOKS) % case.steps for look in range(streaming.LOOKS)}
-            assert tokens % (streaming.LOOKS * piece) == case.steps % piece == 0
-            assert tokens < 1000 * streaming.LOOKS or len(looks) == streaming.LOOKS
+            looks = {look * (tokens // stream.LOOKS) % case.steps for look in range(stream.LOOKS)}
+            assert tokens % (stream.LOOKS * piece) == case.steps % piece == 0
+            assert tokens < 1000 * stream.LOOKS or len(looks) == stream.LOOKS
 
 
 def test_at_cpu_scale_a_million_tokens_go_by() -> None:
@@ -128,9 +124,9 @@ def test_streams_are_counted_until_memory_runs_out(most: int, monkeypatch: pytes
     case = Case(LSTMSpec(4, 8, device="cuda"), 16, 1, "step")
     monkeypatch.setattr(impls, "get", lambda name: Holding(most, torch.OutOfMemoryError("CUDA out of memory")))
     monkeypatch.setattr(costs, "free_bytes", lambda device: 10**9)
-    found = {item.metric: item.samples[0] for item in capacity.measure("torch", case)}
+    found = {item.metric: item.samples[0] for item in decode.measure_streams("torch", case)}
     assert found["streams"] <= most < found["streams_over"] and found["free_bytes"] == 1e9
-    assert found["streams_over"] - found["streams"] <= max(1, most / capacity.CLOSE)
+    assert found["streams_over"] - found["streams"] <= max(1, most / decode.CAPACITY_RESOLUTION)
 
 
 def test_what_is_no_lack_of_memory_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,20 +134,20 @@ def test_what_is_no_lack_of_memory_is_raised(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(impls, "get", lambda name: Holding(5, RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")))
     monkeypatch.setattr(costs, "free_bytes", lambda device: 10**9)
     with pytest.raises(RuntimeError, match="NOT_SUPPORTED"):
-        list(capacity.measure("torch", case))
+        list(decode.measure_streams("torch", case))
     with pytest.raises(prepare.Skip, match="ask for device=cuda"):
-        list(capacity.measure("torch", replace(case, spec=LSTMSpec(4, 8))))
+        list(decode.measure_streams("torch", replace(case, spec=LSTMSpec(4, 8))))
 
 
 def test_on_a_gpu_energy_is_replicated_and_graphs_are_asked() -> None:
     energy = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "energy"]
     for model in ("attention", "lstm"):
         assert len({case.steps for case in energy if case.factor("model") == model}) == 3
-    assert {decode.STUDY.times_alone(case) for case in energy} == {3} and all(map(decode.STUDY.measures_alone, energy))
-    assert {decode.measured_on(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
+    assert {decode.STUDY.repetitions_of(case) for case in energy} == {3} and all(map(decode.STUDY.is_standalone, energy))
+    assert {decode.select_backends(case, impls.names()) for case in energy} == {("torch",), ("cudnn",)}
     assert {case.launch for case in energy} == {"graph"}
     timed = [case for case in decode.CASES["gpu"] if decode.sweep(case) == "time"]
-    assert {(case.launch, decode.measured_on(case, impls.names())) for case in timed} == {
+    assert {(case.launch, decode.select_backends(case, impls.names())) for case in timed} == {
         (launch, names) for launch in ("eager", "graph") for names in (("torch",), ("cuda", "cudnn"))
     }
     assert all(decode.sweep(case) == "time" for scale in ("smoke", "cpu") for case in decode.CASES[scale])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import impls
-from bench.gpu_check import emulated
+from bench.gpu_check.groups import EMULATED_BACKEND, EMULATED_FOLDER
 from bench.harness.case import Case, InvalidCase
 from bench.studies.gradients import attenuation, cells, controls, inits, segments
 from bench.studies.horizon import learning
@@ -23,7 +23,7 @@ def case(spec: Spec, steps: int, batch: int = 2, seeds: int = 2, init: str = "py
     ("dtype", "denormal_after", "zero_from"),
     [(torch.float16, 14, 25), (torch.bfloat16, 126, 134), (torch.float32, 126, 150)],
 )
-def test_halves_are_exact_until_the_smallest_number_and_zero_from_then_on(dtype, denormal_after, zero_from):
+def test_halves_are_exact_down_to_the_smallest_number(dtype, denormal_after, zero_from):
     """h' = h/2 at rest: after k steps 2^-k, exactly; half of the smallest number rounds to the even one, zero."""
     zeros = torch.zeros(1, 1, 2, dtype=dtype)
     half = cells.Weights(torch.zeros(1, 1, 2, dtype=dtype), torch.eye(2, dtype=dtype)[None] / 2, zeros, zeros)
@@ -37,12 +37,12 @@ def test_halves_are_exact_until_the_smallest_number_and_zero_from_then_on(dtype,
         assert int(normal.sum()) == denormal_after + shift + 1
 
 
-def test_a_forget_gate_above_a_half_freezes_the_smallest_number_and_never_loses_it():
+def test_a_forget_gate_above_half_keeps_the_smallest_number():
     smallest = torch.tensor(2.0**-24, dtype=torch.float16)
     assert smallest * 0.73 == smallest and smallest * 0.49 == 0
 
 
-def test_a_gradient_that_rounds_to_zero_ends_its_curve_and_names_lag_and_seed():
+def test_a_gradient_that_underflows_ends_its_curve():
     measured = {each.metric: each for each in attenuation.measure_precision(case(RNNSpec(4, 8, dtype="float16"), 60, seeds=3))}
     found = measured["log_largest"]
     assert next(iter(measured)) == "lags_not_zero" and measured["lags_not_zero"].samples == tuple(map(float, found.blocks))
@@ -52,7 +52,7 @@ def test_a_gradient_that_rounds_to_zero_ends_its_curve_and_names_lag_and_seed():
 
 
 @pytest.mark.parametrize("network", controls.SHORTCUTS)
-def test_the_curve_through_layers_is_that_of_autograd_for_each_seed_alone(network):
+def test_the_curve_through_layers_is_that_of_autograd(network):
     opened = case(RNNSpec(6, 6, dtype="float64"), 12, network=network)
     found = controls.through_layers(network, opened)
     for seed in range(2):
@@ -69,7 +69,7 @@ def test_the_curve_through_layers_is_that_of_autograd_for_each_seed_alone(networ
 
 
 @pytest.mark.parametrize(("network", "shortcut"), [("residual", 1.0), ("residual_0.9", 0.9), ("residual_halved", 0.5)])
-def test_the_shortcut_alone_passes_a_gradient_at_the_logarithm_of_what_it_is_multiplied_by(network, shortcut, monkeypatch):
+def test_a_shortcut_alone_decays_by_the_log_of_its_scale(network, shortcut, monkeypatch):
     opened = case(RNNSpec(6, 6, dtype="float64"), 12, network=network)
     monkeypatch.setattr(
         controls,
@@ -82,7 +82,7 @@ def test_the_shortcut_alone_passes_a_gradient_at_the_logarithm_of_what_it_is_mul
     assert measured["shortcut"] == (shortcut,) and measured["decay"] == pytest.approx([np.log(shortcut)] * 2, abs=1e-6)
 
 
-def test_a_transformer_sees_nothing_of_what_comes_later_and_all_that_came_before():
+def test_a_transformer_sees_the_past_and_not_the_future():
     randoms = [np.random.default_rng(seed) for seed in range(2)]
     shapes = [(3, 8), *[(8, 24), (8, 8), (8, 32), (32, 8)] * controls.BLOCKS]
     layers = [controls._linear(randoms, *shape) for shape in shapes]
@@ -99,7 +99,7 @@ def test_an_unknown_control_names_the_choices():
         list(controls.measure(case(RNNSpec(6, 6), 12, network="mlp")))
 
 
-def test_training_learns_a_short_recall_and_refuses_a_lag_beyond_the_sequence():
+def test_training_learns_recall_and_refuses_too_long_a_lag():
     spec = LSTMSpec(10, 8)
     measured = {each.metric: each for each in learning.measure_training_curves(case(spec, 12, lag=2, updates=150, rate=1e-2))}
     assert min(measured["accuracy"].samples) > 0.9 and next(iter(measured)) == "accuracy"
@@ -130,10 +130,10 @@ def test_states_through_a_backend_are_those_of_the_sweep(backend):
 
 def test_our_kernels_come_through_this_probe_by_their_emulation(monkeypatch):
     """The source that a GPU would run, on a CPU; over segments, since 40 steps are more than one."""
-    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(emulated.FOLDER)])
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(EMULATED_FOLDER)])
     opened = case(LSTMSpec(3, 6), 40, seeds=1)
     wanted = {each.metric: np.array(each.samples) for each in attenuation.measure_attenuation(opened)}
-    found = {each.metric: np.array(each.samples) for each in segments.measure(emulated.BACKEND, opened)}
+    found = {each.metric: np.array(each.samples) for each in segments.measure(EMULATED_BACKEND, opened)}
     for name in ("log_input", "log_hidden", "log_cell"):
         assert found[name] == pytest.approx(wanted[name], abs=1e-4)
 
@@ -149,7 +149,7 @@ def test_segments_are_short_enough_for_float16(monkeypatch):
     assert found.notes or np.abs(np.array(found.samples) - wanted).max() > 0.05
 
 
-def test_the_twin_finds_a_backend_whose_recurrent_gradient_is_wrong(monkeypatch):
+def test_a_wrong_recurrent_gradient_is_found(monkeypatch):
     opened = case(LSTMSpec(3, 6, dtype="float64"), 20, seeds=1)
     right = {each.metric: np.array(each.samples) for each in segments.measure("numpy", opened)}
     module = impls.get("numpy")
@@ -173,7 +173,7 @@ def test_the_twin_finds_a_backend_whose_recurrent_gradient_is_wrong(monkeypatch)
 
 @pytest.mark.parametrize("kind", [LSTMSpec, GRUSpec, RNNSpec])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_nothing_leaks_from_later_steps_through_the_oracle_unless_a_direction_runs_back(kind, layers):
+def test_no_later_step_leaks_through_the_reference(kind, layers):
     """The whole matrix of ∂y_t/∂x_s: exactly zero for s > t in a causal network, and nowhere zero in a bidirectional one."""
     for bidirectional in (False, True):
         spec = kind(2, 3, num_layers=layers, bidirectional=bidirectional, dtype="float64")
@@ -194,16 +194,15 @@ def test_nothing_leaks_from_later_steps_through_the_oracle_unless_a_direction_ru
 def test_many_tangents_at_once_are_each_of_them(kind):
     path, _ = inits.path(case(kind(3, 5, dtype="float64"), 7))
     many = tuple(torch.randn(2, 4, 2, 2, 5, dtype=torch.float64) for _ in range(path.parts))
-    for found, alone in ((path.push(3, many), path.push), (path.pull(3, many)[2], lambda t, each: path.pull(t, each)[2])):
+    for found, alone in ((path.jvp(3, many), path.jvp), (path.vjp(3, many)[2], lambda t, each: path.vjp(t, each)[2])):
         for i, j in ((0, 0), (1, 3)):
             wanted = alone(3, tuple(part[i, j] for part in many))
             for part, each in zip(found, wanted, strict=True):
                 assert torch.allclose(part[i, j], each, atol=1e-13)
 
 
-def test_the_exponents_are_those_of_the_jacobians_that_autograd_has():
+def test_the_exponents_are_those_of_autograds_jacobians():
     """The product of Jacobians of `torch.nn.LSTMCell` over (h, c), QR at every step."""
-    from bench.studies.gradients import lyapunov
 
     opened = case(LSTMSpec(2, 3, dtype="float64"), 40, batch=1, seeds=1)
     path, _ = inits.path(opened)
@@ -226,5 +225,6 @@ def test_the_exponents_are_those_of_the_jacobians_that_autograd_has():
         basis, stretched = torch.linalg.qr(jacobian @ basis)
         total = total + stretched.diagonal().abs().log() * (t >= 8)
         state = step(state).detach()
-    assert float(lyapunov.of_state(path, 6).sum()) == pytest.approx(float(total.sum() / 32), abs=1e-8)
-    assert float(lyapunov.of_state(path, 1)) == pytest.approx(float(total[0] / 32), abs=0.05)  # other first directions
+    assert float(attenuation.lyapunov_exponents(path, 6).sum()) == pytest.approx(float(total.sum() / 32), abs=1e-8)
+    largest = float(attenuation.lyapunov_exponents(path, 1))
+    assert largest == pytest.approx(float(total[0] / 32), abs=0.05)  # other first directions

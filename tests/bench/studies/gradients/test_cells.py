@@ -36,8 +36,8 @@ def test_a_step_back_is_the_transpose_of_a_step_forward(spec):
         tangents, grads = (
             tuple(torch.randn(2, 2, 5, dtype=torch.float64, generator=random) for _ in range(path.parts)) for _ in range(2)
         )
-        forwards = sum((grad * moved).sum() for grad, moved in zip(grads, path.push(t, tangents), strict=True))
-        backwards = sum((moved * tangent).sum() for moved, tangent in zip(path.pull(t, grads)[2], tangents, strict=True))
+        forwards = sum((grad * moved).sum() for grad, moved in zip(grads, path.jvp(t, tangents), strict=True))
+        backwards = sum((moved * tangent).sum() for moved, tangent in zip(path.vjp(t, grads)[2], tangents, strict=True))
         assert float(forwards) == pytest.approx(float(backwards), abs=1e-13)
 
 
@@ -55,13 +55,13 @@ def test_a_step_forward_is_the_jacobian_of_autograd(spec):
     _, expected = torch.func.jvp(lambda *at: fresh._step(inputs, at), state, tangents)
     fresh.saved.clear()
     fresh._step(inputs, state)
-    for found, wanted in zip(fresh.push(0, tangents), expected, strict=True):
+    for found, wanted in zip(fresh.jvp(0, tangents), expected, strict=True):
         assert torch.allclose(found, wanted, atol=1e-13)
 
 
 def test_rectified_units_pass_a_gradient_or_stop_it():
     path, cotangent = inits.path(case(SPECS[2], init="irnn"))
     assert isinstance(path, cells.RectifiedPath)
-    _, _, (before,) = path.pull(3, cotangent)
+    _, _, (before,) = path.vjp(3, cotangent)
     stopped = path.saved[3][0] == 0
     assert stopped.any() and torch.equal(before == 0, stopped)

@@ -16,12 +16,12 @@ def gates(array: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip("ifgo", np.split(array, 4), strict=True))
 
 
-def test_the_spectral_radius_of_the_default_rnn_tends_to_one_over_the_root_of_three():
+def test_the_default_rnns_spectral_radius_tends_to_0_577():
     radii = [max(abs(np.linalg.eigvals(inits.params(RNNSpec(8, 512), "pytorch", seed)["weight_hh_l0"]))) for seed in range(3)]
     assert np.mean(radii) == pytest.approx(1 / np.sqrt(3), rel=0.05)  # from above as H grows
 
 
-def test_orthogonal_blocks_are_orthogonal_and_keras_shares_one_between_four_gates():
+def test_orthogonal_blocks_and_kerass_shared_one():
     for block in gates(inits.params(LSTM, "orthogonal", 0)["weight_hh_l0"]).values():
         assert block @ block.T == pytest.approx(np.eye(128), abs=1e-12)
     whole = inits.params(LSTM, "keras", 0)["weight_hh_l0"]
@@ -45,7 +45,7 @@ def test_frameworks_differ_in_forget_bias_and_scale(init, forget, variance_ih):
     assert weights["weight_ih_l0"].var() == pytest.approx(variance_ih, rel=0.05)
 
 
-def test_chrono_spreads_the_timescales_and_closes_the_input_gate_as_far():
+def test_chrono_spreads_timescales_and_closes_input_gates():
     bias = gates(inits.params(LSTM, "chrono:784", 0)["bias_ih_l0"])
     assert np.array_equal(bias["f"], -bias["i"])
     assert 0 <= bias["f"].min() and bias["f"].max() <= np.log(783)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bench.harness import plan, session, study
@@ -16,36 +14,29 @@ from results import store
 class Silent:
     """A listener that hears nothing."""
 
-    def expect(self, study: str, records: int) -> None: ...
-    def doing(self, text: str) -> None: ...
-    def recorded(self, records: object) -> None: ...
+    def on_planned(self, study: str, records: int) -> None: ...
+    def on_status(self, text: str) -> None: ...
+    def on_records(self, records: object) -> None: ...
 
 
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run while a person measures: their lock lies elsewhere."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-
-
-def test_a_run_measures_by_reference_and_stores_the_rules_it_is_judged_by(tmp_path):
+def test_a_run_measures_by_reference_and_stores_its_rules(tmp_path):
     chosen = plan.make("gradients", ["numpy"], ["probe=attenuation"], threads=1, scale="smoke")
     path, footer = session.start(chosen, tmp_path, Silent())
     run = store.read(path)
     (record,) = [record for record in run.records if record.study == "gradients"]
     assert footer.complete and record.status == "ok" and record.backend == study.REFERENCE, record.reason
     assert record.parameters["init"] == "pytorch" and len(record.measurements[0].samples) == 3
-    assert [claim.name for claim in run.header.claims] == [claim.name for claim in study.get("gradients").verdicts]
+    assert [claim.name for claim in run.header.claims] == [claim.name for claim in study.get("gradients").claims]
     assert not [each for each in run.records if each.study == "ceilings"]  # nothing is timed that they would be held against
 
 
-def test_quick_stays_as_long_as_it_was_and_the_study_alone_runs_at_cpu_scale():
+def test_quick_has_none_of_it_and_alone_it_runs_at_cpu_scale():
     assert plan.make("quick").cases("gradients") == ()
     assert plan.make("gradients").suite == "cpu" and plan.make("memory").suite == "quick"
 
 
 def test_only_gradients_of_inputs_are_asked_of_backends():
-    tasks = list(plan.make("gradients", ["torch", "numpy"]).alone())
+    tasks = list(plan.make("gradients", ["torch", "numpy"]).standalone())
     asked = {(str(task.case.factor("probe")), task.backends) for task in tasks}
     assert asked == {
         ("attenuation", ("reference",)), ("carousel", ("reference",)), ("lyapunov", ("reference",)),
@@ -58,7 +49,7 @@ def test_a_backend_without_gradients_is_refused_with_its_reason():
     case = next(case for case in study.get("gradients").cases["cpu"] if case.factor("probe") == "inputs")
     pytest.importorskip("onnxruntime")
     with pytest.raises(prepare.Skip, match="infers and does not train"):
-        prepare.admit(case, "onnxruntime")
+        prepare.validate_backend(case, "onnxruntime")
 
 
 def test_factors_stand_in_the_key_and_survive_the_record():

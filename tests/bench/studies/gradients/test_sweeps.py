@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.harness.case import Case, InvalidCase
-from bench.studies.gradients import attenuation, carousel, cells, inits, lyapunov, segments
+from bench.studies.gradients import attenuation, carousel, cells, inits, segments
 from bench.studies.gradients.cells import LSTMPath, RNNPath, Weights, run
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -37,7 +37,7 @@ def test_the_curve_is_that_of_autograd():
     assert torch.allclose(found, expected, atol=1e-11)
 
 
-def test_the_cell_path_is_exactly_the_product_of_the_forget_gates():
+def test_the_cell_path_is_the_product_of_forget_gates():
     path, (u, c) = lstm_path(case(batch=1, seeds=1))
     found = attenuation.sweep(path, (u, c), np.arange(20))["log_cell_only"][:, 0]
     grad = path.total_cell(39, (u, c))
@@ -46,7 +46,7 @@ def test_the_cell_path_is_exactly_the_product_of_the_forget_gates():
         grad = grad * path.forget(39 - lag)
 
 
-def test_gates_exactly_half_open_halve_the_cell_path_at_every_step():
+def test_half_open_gates_halve_the_cell_path_at_every_step():
     """Weights of zero, no initialisation anybody uses: σ(0) = ½ at every step, and 0.5^k exactly."""
     weights = {name: np.zeros(shape) for name, shape in LSTM.parameter_shapes().items()}
     path = run(LSTM, "pytorch", [weights], torch.zeros(30, 1, 1, 3, dtype=torch.float64))
@@ -55,7 +55,7 @@ def test_gates_exactly_half_open_halve_the_cell_path_at_every_step():
     assert torch.allclose(found - found[0], -np.log(2.0) * torch.arange(25, dtype=torch.float64), atol=1e-12)
 
 
-def test_at_the_default_initialisation_the_cell_path_halves_within_the_spread_of_the_forget_gates():
+def test_by_default_the_cell_path_about_halves_a_step():
     """Gates spread about ½. ‖∏f ⊙ g‖ lies between the products of the smallest and of the largest f of each step, and falls
     by less than ½ a step, for what is left belongs to the cells that forget least; a cell by itself halves on average."""
     opened = case(LSTMSpec(32, 64, dtype="float64"), steps=41, batch=1, seeds=5)
@@ -78,7 +78,7 @@ def test_nothing_underflows_at_any_lag():
     assert last < np.log(5e-324) and measured["log_gradient"].notes == ()
 
 
-def test_hop_shares_add_up_to_one_and_the_first_is_the_product_of_forget_gates():
+def test_hop_shares_add_up_to_one():
     path, cotangent = lstm_path(case())
     lags = [1, 5, 12]
     shares = carousel.hop_shares(path, cotangent, lags)
@@ -91,10 +91,10 @@ def test_hop_shares_add_up_to_one_and_the_first_is_the_product_of_forget_gates()
             assert len(shares[lag]) == lag + 1
             expected = ((alone * total).sum(-1) / total.square().sum(-1)).mean(-1)
             assert torch.allclose(shares[lag][0], expected, atol=1e-10)
-        grads, alone = path.pull(39 - lag, grads)[2], alone * path.forget(39 - lag)
+        grads, alone = path.vjp(39 - lag, grads)[2], alone * path.forget(39 - lag)
 
 
-def test_with_h_held_the_cell_passes_a_gradient_by_the_forget_gate_alone():
+def test_with_h_held_only_the_forget_gate_scales_a_gradient():
     opened = case(init="forget:1")
     path, _ = lstm_path(opened)
     assert carousel.errors(path, opened, (0, 20, 39)).max() <= 1e-12
@@ -103,7 +103,7 @@ def test_with_h_held_the_cell_passes_a_gradient_by_the_forget_gate_alone():
     assert measured["never_left"].samples[0] == measured["hop_share_10"].samples[0]
 
 
-def test_a_path_with_another_forget_gate_is_found_whichever_step_seed_or_unit_it_is():
+def test_a_path_with_another_forget_gate_is_found():
     opened = case(init="forget:1")
     for t, seed, unit in ((0, 0, 0), (20, 1, 5), (39, 1, 2)):
         path, _ = lstm_path(opened)
@@ -136,24 +136,24 @@ def test_the_exponents_of_a_linear_system_are_its_eigenvalues():
         Weights(torch.zeros(1, 2, 4, dtype=torch.float64), recurrent, zero, zero),
         torch.zeros(300, 1, 1, 2, dtype=torch.float64),
     )
-    assert lyapunov.of_state(path, 4)[0].numpy() == pytest.approx(np.log(values), abs=1e-6)
+    assert attenuation.lyapunov_exponents(path, 4)[0].numpy() == pytest.approx(np.log(values), abs=1e-6)
 
 
-def test_the_whole_state_has_twice_the_exponents_and_their_sum_is_that_of_the_determinants():
+def test_the_exponents_sum_is_that_of_the_determinants():
     path, _ = lstm_path(case(steps=120, batch=1, seeds=1))
-    found = lyapunov.of_state(path, 99)
+    found = attenuation.lyapunov_exponents(path, 99)
     assert found.shape == (1, 12)
     determinants = []
     for t in range(24, 120):
         units = torch.eye(12, dtype=torch.float64)[:, None, None]
-        columns = torch.cat(path.push(t, units.chunk(2, -1)), -1)[:, 0, 0]
+        columns = torch.cat(path.jvp(t, units.chunk(2, -1)), -1)[:, 0, 0]
         determinants.append(float(torch.linalg.slogdet(columns)[1]))
     assert float(found.sum()) == pytest.approx(np.mean(determinants), rel=1e-8)
 
 
 def test_the_hidden_block_alone_misses_the_memory():
     path, _ = lstm_path(case(LSTMSpec(3, 16, dtype="float64"), steps=300, batch=1, init="forget:3"))
-    whole, block = lyapunov.of_state(path, 1), lyapunov.of_state(path, 1, hidden_block=True)
+    whole, block = attenuation.lyapunov_exponents(path, 1), attenuation.lyapunov_exponents(path, 1, hidden_block=True)
     assert float(whole.mean()) > -0.1 and float(block.mean()) < -1
 
 
@@ -172,7 +172,7 @@ def test_a_backend_in_segments_agrees_with_the_sweep_over_states(spec):
     assert np.array(found) == pytest.approx(np.array(wanted), abs=tolerance, rel=tolerance)
 
 
-def test_no_gradient_leaks_from_later_steps_unless_a_direction_runs_back():
+def test_no_gradient_leaks_from_later_steps_in_one_direction():
     for bidirectional, leaks in ((False, False), (True, True)):
         spec = LSTMSpec(3, 6, bidirectional=bidirectional, dtype="float64")
         network = torch.nn.LSTM(3, 6, bidirectional=bidirectional, dtype=torch.float64)
@@ -192,14 +192,14 @@ def test_a_loss_cut_off_after_all_steps_is_the_whole_loss():
     assert cut[-1] == 40 and found[-1].numpy() == pytest.approx(np.ones(2))
 
 
-def test_a_gradient_of_zero_names_its_lag_and_seed_and_the_others_go_on():
+def test_a_gradient_of_zero_names_its_lag_and_seed():
     found = cells.measurement("log_gradient", "nat", [np.array([0.0, -np.inf, 1.0]), np.arange(3.0)], [0, 1, 8])
     assert found.blocks == (1, 3) and found.notes == ("log_gradient is exactly zero at lag 1 for seed 0",)
     found = cells.measurement("log_gradient", "nat", [np.array([0.0, 1.0, np.nan])], [0, 1, 8])
     assert found.notes == ("log_gradient is not finite at lag 8 for seed 0",)
 
 
-def test_the_slope_of_a_curve_is_over_the_lags_that_have_a_gradient():
+def test_a_curves_slope_is_over_the_lags_with_a_gradient():
     lags = np.arange(50)
     assert cells.decay(lags, -0.5 * lags) == -0.5
     assert cells.decay(lags, np.where(lags < 20, -0.5 * lags, -np.inf)) == -0.5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.studies.horizon import tasks
-from bench.studies.horizon.draws import draw
+from bench.studies.horizon.learning import sample_batch
 from bench.studies.horizon.tasks import ALPHABET, COPIED
 from impls import UnknownName
 
@@ -15,7 +15,7 @@ LAGS = (4, 5, 9, 10, 33)
 
 def drawn(name: str, lag: int, seed: int = 0):
     task = tasks.get(name)
-    x, target = draw(task, lag, 3, 50, torch.Generator().manual_seed(seed))
+    x, target = sample_batch(task, lag, 3, 50, torch.Generator().manual_seed(seed))
     assert x.shape == (task.steps(lag), 3, 50, task.inputs) and target.shape == (task.answers, 3, 50)
     return x, target
 

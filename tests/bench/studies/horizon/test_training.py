@@ -7,7 +7,7 @@ import torch
 
 from bench.studies.gradients import cells
 from bench.studies.horizon import tasks, training
-from bench.studies.horizon.draws import draw
+from bench.studies.horizon.learning import sample_batch
 from bench.studies.horizon.training import LARGEST_NORM, Networks
 from impls import GRUSpec, LSTMSpec, RNNSpec
 
@@ -22,7 +22,7 @@ def networks(cell: str, task: str = "recall", init: str = "pytorch") -> Networks
 
 
 def data(task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    x, target = draw(tasks.get(task), LAG, SEEDS, BATCH, torch.Generator().manual_seed(3))
+    x, target = sample_batch(tasks.get(task), LAG, SEEDS, BATCH, torch.Generator().manual_seed(3))
     return x.double(), target
 
 
@@ -74,7 +74,7 @@ def test_updates_are_those_of_each_network_alone(cell, task):
 
 
 @pytest.mark.parametrize("cell", KINDS)
-def test_truncated_gradients_are_those_of_a_state_cut_off_k_steps_before_the_end(cell):
+def test_truncated_gradients_are_those_of_a_detached_state(cell):
     many, kept = networks(cell), 3
     x, target = data("recall")
     _, found = many.gradients(x, target, kept)
@@ -94,7 +94,7 @@ def test_the_lean_lstm_is_the_one_the_gradient_studies_walk():
     x, target = data("recall")
     for _ in range(2):  # its memory is used again
         _, lean = many.gradients(x, target, 0)
-    many.walk = training.PathWalk(cells.LSTMPath)
+    many.bptt = training.PathBPTT(cells.LSTMPath)
     for ours, theirs in zip(lean, many.gradients(x, target, 0)[1], strict=True):
         assert torch.allclose(ours, theirs, atol=1e-14)
 
@@ -102,7 +102,7 @@ def test_the_lean_lstm_is_the_one_the_gradient_studies_walk():
 def test_rectified_units_are_trained_where_the_init_has_them():
     many = networks("rnn", init="irnn")
     x, _ = data("recall")
-    hidden = many.walk.forward(cells.Weights(*many.parameters[:4]), x)
+    hidden = many.bptt.forward(cells.Weights(*many.parameters[:4]), x)
     assert hidden.min() == 0
 
 

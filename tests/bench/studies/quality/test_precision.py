@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.studies.context import study as context_study
+from bench.studies import context as context_study
+from bench.studies import quality as quality_study
 from bench.studies.context import windows
-from bench.studies.quality import losses
-from bench.studies.quality import model as quality_model
-from bench.studies.quality import study as quality_study
-from bench.studies.quality.model import LanguageModel
+from bench.studies.quality import losses, training
+from bench.studies.quality.training import LanguageModel
 from impls import LSTMStackSpec, Spec, TransformerSpec, Unavailable
 from impls.cuda.runtime import driver
 from impls.cuda.torch import ops
@@ -32,11 +31,11 @@ def models(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> tuple[LanguageModel, 
     """The same in float32, and as on a GPU: on the CPU under autocast, with our kernels emulated."""
     plain = LanguageModel(spec, 16, 0)
     monkeypatch.setenv(ops.EMULATE, "1")
-    monkeypatch.setattr(quality_model, "layer_for", lambda spec: CachedLSTM)
+    monkeypatch.setattr(training, "layer_for", lambda spec: CachedLSTM)
     reduced = LanguageModel(spec, 16, 0)
 
     monkeypatch.setattr(
-        quality_model, "products", lambda like: quality_model.in_bfloat16("cpu") if like is reduced.like else nullcontext()
+        training, "products", lambda like: training.in_bfloat16("cpu") if like is reduced.like else nullcontext()
     )
     return plain, reduced
 
@@ -75,7 +74,7 @@ def test_after_training_our_layers_also_compute_in_float64(monkeypatch: pytest.M
 
 def test_attention_that_no_fast_kernel_runs_is_an_error() -> None:
     query = torch.randn(1, 2, 5, 8)
-    with quality_model.in_bfloat16("cpu"):
+    with training.in_bfloat16("cpu"):
         functional.scaled_dot_product_attention(query, query, query, is_causal=True)
         with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="No available kernel"):
             functional.scaled_dot_product_attention(query, query, query, dropout_p=0.5)
@@ -85,9 +84,9 @@ def test_attention_that_no_fast_kernel_runs_is_an_error() -> None:
 def test_on_a_cpu_nothing_is_changed() -> None:
     model = LanguageModel(LSTM, 16, 0)
     assert [type(block.lstm) for block in model.body.blocks()] == [torch.nn.LSTM] * 2  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    with quality_model.products(model.like):
+    with training.products(model.like):
         assert not torch.is_autocast_enabled("cpu")
-    assert quality_model.notes(LSTM) == ()
+    assert training.precision_notes(LSTM) == ()
     body = torch_models.build(LSTM, random_params(LSTM, 0))  # pyright: ignore[reportArgumentType]
     vectors = model.embedding[TOKENS]
     torch.testing.assert_close(model.from_vectors(vectors), body(vectors)[0] @ model.head.T, rtol=0, atol=0)
@@ -97,10 +96,10 @@ def test_where_a_gpu_cannot_run_our_kernels_that_is_the_reason(monkeypatch: pyte
     monkeypatch.setattr(driver, "missing", lambda: "NVRTC is not installed; pip install cuda-bindings")
     spec = LSTMStackSpec(16, 16, device="cuda")
     with pytest.raises(Unavailable, match="runs on the backend cuda on a GPU: NVRTC is not installed"):
-        quality_model.layer_for(spec)
-    assert quality_model.layer_for(TransformerSpec(16, 16, device="cuda")) is CachedLSTM, "it has none"
+        training.layer_for(spec)
+    assert training.layer_for(TransformerSpec(16, 16, device="cuda")) is CachedLSTM, "it has none"
     monkeypatch.setattr(driver, "missing", lambda: None)
-    assert quality_model.layer_for(spec) is CachedLSTM
+    assert training.layer_for(spec) is CachedLSTM
 
 
 def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +107,8 @@ def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPat
     small = next(case for case in quality_study.CASES["smoke"] if case.spec.cell == "lstm_stack")
     of_context = next(case for case in context_study.CASES["smoke"] if case.factor("probe") == "context")
     of_recall = next(case for case in context_study.CASES["smoke"] if case.factor("probe") == "recall")
-    monkeypatch.setattr(quality_model, "notes", lambda spec: ("said",))
+    for module in (losses, windows):
+        monkeypatch.setattr(module, "precision_notes", lambda spec: ("said",))
     for measure, case in (
         (losses.measure, small),
         (windows.measure_windows, of_context),
@@ -117,6 +117,6 @@ def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPat
         assert next(iter(measure(case))).notes[-1:] == ("said",)
     monkeypatch.undo()
     on_gpu = {case.spec for study in (quality_study, context_study) for case in study.CASES["gpu"]}
-    assert {quality_model.notes(spec) for spec in on_gpu} == {
+    assert {training.precision_notes(spec) for spec in on_gpu} == {
         ("bfloat16 by autocast", "LSTM by cuda"), ("bfloat16 by autocast", "attention by flash or cuDNN"),
     }  # fmt: skip

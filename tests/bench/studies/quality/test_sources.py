@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.harness import paths
+from bench.harness import study
 from bench.harness.case import Case, InvalidCase
 from bench.studies.quality import sources
 from bench.studies.quality.sources import NOISE, STATES, VOCABULARY_COPYING, Copies, HiddenMarkov
@@ -31,7 +31,7 @@ def test_the_forward_algorithm_is_the_sum_over_all_paths():
 
 
 @pytest.mark.parametrize("source", [HiddenMarkov(20), Copies(16)])
-def test_the_optimum_is_a_calibrated_prediction_that_gets_better_with_context(source):
+def test_the_optimum_is_calibrated_and_improves_with_context(source):
     windows = source.windows(np.random.default_rng(1), 65, 2000)
     found = source.optimum(windows)
     assert found[0].mean() == pytest.approx(np.log(16), abs=1e-9)
@@ -40,7 +40,7 @@ def test_the_optimum_is_a_calibrated_prediction_that_gets_better_with_context(so
     assert found.mean() < other.mean()
 
 
-def test_copies_are_copies_but_for_the_noise_and_the_optimum_finds_the_lag():
+def test_copies_are_noisy_and_the_optimum_finds_their_lag():
     source = Copies(4)
     windows = source.windows(np.random.default_rng(2), 40, 4000)
     same = (windows[4:] == windows[:-4]).mean()
@@ -77,13 +77,13 @@ def test_a_corpus_that_will_not_do_says_so(tmp_path, content, message):
 def test_a_corpus_need_not_be_text_and_is_known_by_its_hash(tmp_path, monkeypatch):
     path = tmp_path / "corpus"
     path.write_bytes(np.random.default_rng(4).bytes(5000))
-    monkeypatch.setattr(paths, "_here", paths.RunPaths(corpus=path))
+    monkeypatch.setattr(study, "_paths", study.RunPaths(corpus=path))
     asked = case(source="text", corpus=sources.corpus_name(path))
     assert sources.of_case(asked, 100).digest.startswith(sources.corpus_name(path))
     path.write_bytes(b"another" * 1000)
     with pytest.raises(sources.InvalidCorpus, match=r"has the hash .*name the file it was"):
         sources.of_case(asked, 100)
-    monkeypatch.setattr(paths, "_here", paths.RunPaths())
+    monkeypatch.setattr(study, "_paths", study.RunPaths())
     with pytest.raises(sources.InvalidCorpus, match="name it with --corpus FILE"):
         sources.of_case(asked, 100)
 

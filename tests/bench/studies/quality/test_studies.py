@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from bench.harness import paths, plan, session, study
+from bench.harness import plan, session, study
 from bench.harness.case import Case, InvalidCase
 from bench.studies.context import windows as context_windows
 from bench.studies.quality import losses
@@ -18,13 +16,6 @@ from bench.studies.quality.training import Diverged
 from impls.specs.residual import LSTMStackSpec
 from results import store
 from results.store import StoreError
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests may run while a person measures: their lock lies elsewhere."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
 
 
 def smoke(name: str, cell: str) -> Case:
@@ -48,7 +39,7 @@ def test_a_run_of_quality_leaves_a_record_and_no_checkpoint(tmp_path, collector)
 
 def test_a_case_resumes_from_what_its_trainings_left(tmp_path, monkeypatch):
     case = smoke("quality", "transformer")
-    monkeypatch.setattr(paths, "_here", paths.RunPaths(checkpoints=tmp_path))
+    monkeypatch.setattr(study, "_paths", study.RunPaths(checkpoints=tmp_path))
     source = losses.sources.of_case(case, case.steps + 1)
     for rate in losses.rates(case):
         own = losses.training(case, source, rate, 0)
@@ -56,7 +47,7 @@ def test_a_case_resumes_from_what_its_trainings_left(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.pt"))) == 2
     resumed = measured(losses.measure(case))
     assert not list(tmp_path.glob("*.pt"))
-    monkeypatch.setattr(paths, "_here", paths.NO_PATHS)
+    monkeypatch.setattr(study, "_paths", study.NO_PATHS)
     whole = measured(losses.measure(case))
     assert {name: values for name, values in resumed.items() if name != "curve_seconds"} == {
         name: values for name, values in whole.items() if name != "curve_seconds"
@@ -77,7 +68,7 @@ def test_a_rate_that_diverges_is_named_and_left_out(monkeypatch):
     assert own.settings.learning_rate == 0.003 and said[0].samples == (0.003,) and "learning rate 0.01" in said[0].notes[0]
 
 
-def test_a_context_is_given_as_said_and_the_optimum_knows_what_a_token_is_worth():
+def test_contexts_are_as_long_as_said_and_the_optimum_is_right():
     found = measured(context_windows.measure_windows(smoke("context", "lstm_stack")))
     assert found["context"] == (1, 2, 4, 8, 16) and len(found["target_loss"]) == 3 * 5 * 8
     assert len(found["optimum_context_loss"]) == 5 and all(value >= 0 for value in found["optimum_influence"])
@@ -96,7 +87,7 @@ def test_influence_is_of_the_token_that_was_changed():
     assert not context_windows.changed(windows, other, 3)[-1].any() and not windows.any()
 
 
-def test_influence_at_every_lag_is_the_divergence_from_the_unchanged_window():
+def test_influence_is_the_divergence_from_the_unchanged_window():
     """By hand, lag by lag: the prediction of the unchanged window is taken once."""
     source, model = HiddenMarkov(20), losses.training(smoke("context", "transformer"), HiddenMarkov(20), 1e-3, 0).model
     windows = source.windows(np.random.default_rng(0), 10, 6)
@@ -111,7 +102,7 @@ def test_influence_at_every_lag_is_the_divergence_from_the_unchanged_window():
             assert value == pytest.approx(float((p * (p / q).log()).sum(-1).mean()), rel=1e-9)
 
 
-def test_a_short_lag_is_learnt_and_an_untrained_network_learns_none():
+def test_a_short_lag_is_learnt_and_none_without_training():
     spec = LSTMStackSpec(24, 24)
     factors = {"seeds": 1, "updates": 150, "rate": 1e-2}
     assert context_windows.learns(Case(spec, 9, 32, factors=tuple(factors.items())), 2, 0)
@@ -139,7 +130,7 @@ def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
     asked = plan.make("quality", [], ["source=text", "cell=lstm_stack"], scale="cpu", corpus=quality_sources.corpus_name(path))
 
     class Impatient(type(collector)):
-        def expect(self, study: str, records: int) -> None:
+        def on_planned(self, study: str, records: int) -> None:
             raise KeyboardInterrupt
 
     writer_root = tmp_path / "runs"
@@ -149,7 +140,7 @@ def test_a_resumed_run_wants_the_corpus_it_was_begun_with(tmp_path, collector):
         session.resume(writer_root, collector)
 
 
-def test_a_corpus_too_short_for_a_case_is_refused_before_the_run_begins(tmp_path, collector):
+def test_a_corpus_too_short_is_refused_before_the_run(tmp_path, collector):
     """By the longest window that is asked for: the shorter ones would fit."""
     path = tmp_path / "mine.txt"
     longest = 1 + max(case.steps for case in study.get("context").cases["cpu"] if plan.TEXT in case.factors)

@@ -11,9 +11,8 @@ import torch
 
 from bench.harness.case import InvalidCase
 from bench.studies.quality import training
-from bench.studies.quality.model import LanguageModel
 from bench.studies.quality.sources import HiddenMarkov
-from bench.studies.quality.training import Diverged, Settings, Training
+from bench.studies.quality.training import Diverged, LanguageModel, Settings, Training
 from impls import LSTMSpec
 from impls.specs.residual import LSTMStackSpec, MinLSTMSpec, SSMSpec, TransformerSpec
 
@@ -56,7 +55,7 @@ def test_another_seed_gives_other_bits():
     assert bits(one) != bits(other)
 
 
-def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path: Path):
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path):
     kept = tmp_path / "kept.pt"
     trained(MODELS[0]).run(kept, until=2)
     with pytest.raises(training.BadCheckpoint, match=r"of another training: batch 3, here 4; delete it"):

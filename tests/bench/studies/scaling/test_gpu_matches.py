@@ -13,12 +13,7 @@ import pytest
 
 from bench.harness import study
 from bench.harness.case import Case
-from bench.studies import matching
-from bench.studies.context import study as context
-from bench.studies.decode import study as decode
-from bench.studies.quality import study as quality
-from bench.studies.scaling import equal_cost
-from bench.studies.scaling import study as scaling
+from bench.studies import context, decode, matching, quality, scaling
 from impls import LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 
 Pair = tuple[str, Spec, Spec]  # where it stands, the spec, and the one that it is compared with
@@ -62,7 +57,7 @@ def line(name: str, spec: Spec, like: Spec) -> str:
     return f"{name:28} {spec.cell:12} width {spec.hidden_size:5} {heads:42} {spec.parameter_count():>10} {mismatch:+.2%}"
 
 
-def test_every_match_at_gpu_scale_is_aligned_and_within_two_per_cent() -> None:
+def test_every_match_at_gpu_scale_is_aligned_within_2_percent() -> None:
     listed = pairs()
     print(*(line(*pair) for pair in listed), sep="\n")
     for name, spec, like in listed:
@@ -77,7 +72,7 @@ def test_every_match_at_gpu_scale_is_aligned_and_within_two_per_cent() -> None:
             assert spec.hidden_size % 64 == 0, said
 
 
-def test_no_matched_architecture_at_gpu_scale_is_left_out_of_the_list() -> None:
+def test_the_list_has_every_architecture_matched_for_a_gpu() -> None:
     listed = {spec for _, spec, _ in pairs()}
     for name in study.names():
         for case in study.get(name).cases.get("gpu", ()):
@@ -88,7 +83,7 @@ def test_no_matched_architecture_at_gpu_scale_is_left_out_of_the_list() -> None:
 def test_an_lstm_of_equal_cost_on_a_gpu_is_aligned_too() -> None:
     for case in scaling.CASES["gpu"]:
         if case.factor("sweep") == "matched" and case.factor("matched") != "time":
-            found = equal_cost.match("torch", case)
+            found = scaling.match_lstm("torch", case)
             assert abs(found.mismatch) <= 0.02 and found.spec.hidden_size % 8 == 0
 
 
@@ -110,7 +105,7 @@ def test_sizes_that_kernels_do_not_like_are_not_allowed(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("hidden", [128, 384, 512, 768, 1536])
-def test_of_the_nearest_at_every_width_the_one_with_the_most_usual_feed_forward_is_taken(hidden: int) -> None:
+def test_the_match_with_the_most_usual_feed_forward_is_taken(hidden: int) -> None:
     """Against every aligned pair there is, tried one by one."""
     lstm = LSTMStackSpec(64, hidden, device="cuda")
 

@@ -8,10 +8,8 @@ import pytest
 
 from bench.harness.case import Case
 from bench.harness.study import Scale
-from bench.studies import matching
+from bench.studies import matching, scaling
 from bench.studies.matching import Unmatched, by_flops, by_parameters, by_time, match
-from bench.studies.scaling import equal_cost
-from bench.studies.scaling import study as scaling
 from bench.worker import prepare
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec, UnknownName
 
@@ -34,7 +32,7 @@ def test_matched_by_operations(context: int) -> None:
     assert found.spec.flops_per_token() == pytest.approx(LIKE.flops_per_token(context=context), rel=0.01)
 
 
-def test_an_lstm_of_as_many_parameters_is_wider_by_the_root_of_three_halves() -> None:
+def test_a_matched_lstm_is_wider_by_the_root_of_1_5() -> None:
     """12d² = 8H²."""
     found = by_parameters(LSTMStackSpec(8, 8, 4), TransformerSpec(2000, 2000, 4, num_heads=20))
     assert found.spec.hidden_size / 2000 == pytest.approx(1.2247, rel=1e-3)
@@ -74,8 +72,8 @@ def test_a_real_clock_is_asked() -> None:
     assert 24 <= found.spec.hidden_size <= 384
 
 
-def test_where_the_shortest_takes_longer_nothing_is_matched_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "in_turns", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
+def test_nothing_is_matched_by_time_where_all_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "interleaved_times", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
     monkeypatch.setattr(matching, "ratio", lambda *_: 3.0)
     with pytest.raises(Unmatched, match=r"has 1 seconds a call within 5\.0%: the nearest, of width 1, has 3"):
         by_time(Case(TransformerSpec(8, 8, num_heads=2), 4, 1), LSTMStackSpec(8, 8), "numpy")
@@ -87,67 +85,67 @@ def _matched(by: str) -> Case:
 
 
 @pytest.mark.parametrize("by", ["parameters", "flops"])
-def test_an_lstm_of_equal_cost_is_what_its_contract_says_and_stands_in_the_record(by: str) -> None:
-    found = {each.metric: each.samples for each in equal_cost.measure("numpy", _matched(by))}
+def test_an_lstm_of_equal_cost_fulfils_its_contract(by: str) -> None:
+    found = {each.metric: each.samples for each in scaling.measure_matched("numpy", _matched(by))}
     assert found[f"matched_{by}"][0] == pytest.approx(1, abs=0.01 if by == "parameters" else 0.05)
-    assert found["matched_size"][0] > 1 and len(found["matched_time"]) == len(found["its_time"]) == equal_cost.SAMPLES
+    assert found["matched_size"][0] > 1 and len(found["matched_time"]) == len(found["its_time"]) == scaling.MATCHED_SAMPLES
     assert found["matched_seconds"][0] > 0
 
 
 def test_the_three_contracts_choose_three_lstms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time by a clock that goes by the width: the search is by_time's own."""
     wide = 90
-    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
+    monkeypatch.setattr(matching, "interleaved_times", lambda each, *_: [[p.case.spec.hidden_size / wide] for p in each])
     monkeypatch.setattr(matching, "ratio", lambda own, its: own[0])
-    sizes = {by: equal_cost.match("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
+    sizes = {by: scaling.match_lstm("numpy", _matched(by)).spec.hidden_size for by in ("parameters", "flops", "time")}
     assert sizes["time"] == wide and sizes["parameters"] < sizes["flops"], "attention is operations and no parameters"
     with pytest.raises(UnknownName, match="no contract 'heart'; choose from flops, parameters, time"):
-        equal_cost.match("numpy", _matched("heart"))
+        scaling.match_lstm("numpy", _matched("heart"))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
-def test_the_studys_transformer_has_an_lstm_by_every_counted_contract(scale: Scale) -> None:
+def test_the_transformer_has_an_lstm_by_every_contract(scale: Scale) -> None:
     cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "matched"]
     assert [case.factor("matched") for case in cases][-2:] == ["flops", "time"]
     by_flops = cases[-2]
     by_parameters = replace(by_flops, factors=(("sweep", "matched"), ("matched", "parameters")))
     assert scale == "gpu" or by_parameters in cases
-    found = [equal_cost.match("torch", case) for case in (by_parameters, by_flops)]
+    found = [scaling.match_lstm("torch", case) for case in (by_parameters, by_flops)]
     within = matching.TOLERANCE[cases[0].spec.device]
     assert all(abs(each.mismatch) <= within for each in found) and found[0].spec.hidden_size < found[1].spec.hidden_size
 
 
-def test_an_lstm_that_cannot_be_as_fast_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_lstm_that_cannot_be_as_fast_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise Unmatched("no lstm_stack has 1 seconds a call")
 
-    monkeypatch.setattr(equal_cost, "match", fails)
+    monkeypatch.setattr(scaling, "match_lstm", fails)
     with pytest.raises(prepare.Skip, match="no lstm_stack has 1 seconds a call"):
-        list(equal_cost.measure("numpy", _matched("time")))
+        list(scaling.measure_matched("numpy", _matched("time")))
 
 
-def test_on_a_gpu_the_lstm_of_equal_cost_runs_on_our_kernels_and_that_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_matched_lstm_runs_on_our_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is asked to run what is written down, and nothing is loaded."""
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(prepare, "admit", lambda case, backend: asked.append((case.spec.cell, backend)))
+    monkeypatch.setattr(prepare, "validate_backend", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "prepare", lambda case, backend: asked.append((case.spec.cell, backend)))
     monkeypatch.setattr(prepare, "load", lambda case, backend: asked.append((case.spec.cell, backend)))
-    monkeypatch.setattr(matching, "in_turns", lambda each, *_: [[1.0], [1.0]])
+    monkeypatch.setattr(matching, "interleaved_times", lambda each, *_: [[1.0], [1.0]])
     monkeypatch.setattr(matching, "ratio", lambda own, its: 1.0)
     for by in ("flops", "time"):
         asked.clear()
         case = next(each for each in scaling.CASES["gpu"] if each.factors == (("sweep", "matched"), ("matched", by)))
-        found = list(equal_cost.measure("torch", case))
+        found = list(scaling.measure_matched("torch", case))
         assert ("lstm_stack", "cuda") in asked and ("transformer", "torch") in asked
         assert not {("lstm_stack", "torch"), ("transformer", "cuda")} & set(asked)
         assert next(each for each in found if each.metric == "matched_size").notes == ("LSTM by cuda",)
 
 
-def test_where_our_kernels_cannot_run_the_lstm_that_is_the_reason() -> None:
+def test_an_lstm_that_our_kernels_refuse_is_skipped() -> None:
     case = next(case for case in scaling.CASES["gpu"] if case.factor("sweep") == "matched")
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("says what happens without a GPU, and there is one")
     with pytest.raises(prepare.Skip, match="finds no CUDA device"):
-        list(equal_cost.measure("torch", case))
+        list(scaling.measure_matched("torch", case))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bench.studies import scaling
 from bench.studies.gradients import cells, inits
 from bench.studies.scaling import newton
-from bench.studies.scaling import study as scaling
 from impls import LSTMSpec
 
 SPEC = LSTMSpec(4, 6, dtype="float64")
@@ -28,10 +28,10 @@ def test_all_at_once_is_one_after_the_other_to_rounding(init, steps):
     x = inputs(steps)
     found = newton.solve(weights(init), x)
     assert found.converged and found.residual <= newton.TOLERANCE
-    assert float((found.states - newton.steps_in_turn(weights(init), x)).abs().max()) < 1e-8
+    assert float((found.states - newton.sequential_states(weights(init), x)).abs().max()) < 1e-8
 
 
-def test_a_memory_that_fades_needs_fewer_rounds_than_one_that_lasts():
+def test_a_memory_that_decays_needs_fewer_rounds():
     x = inputs(512)
     assert newton.solve(weights("pytorch"), x).rounds < newton.solve(weights("forget:5"), x).rounds
 
@@ -51,7 +51,7 @@ def test_the_linearisation_is_the_derivative():
         assert torch.allclose(jacobians[t], torch.as_tensor(exact), atol=1e-13)
 
 
-def test_the_study_records_rounds_residual_times_and_the_exponent():
+def test_rounds_residual_times_and_exponent_are_recorded():
     (case,) = scaling._newton((16,), 3, ("pytorch",))
     found = {each.metric: each for each in newton.measure(case)}
     assert set(found) == {"rounds", "residual", "difference", "newton_time", "sequential_time", "lyapunov"}

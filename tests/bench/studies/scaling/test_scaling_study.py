@@ -9,7 +9,7 @@ import pytest
 from analysis.statistics import quantities, seeds
 from bench.harness import plan, study
 from bench.harness.study import Scale
-from bench.studies.scaling import study as scaling
+from bench.studies import scaling
 from impls import Spec, TransformerSpec
 from results.claims import INFINITE
 
@@ -20,35 +20,35 @@ def test_every_rule_names_a_quantity_that_exists():
 
 
 def test_every_rule_has_a_bound_that_an_interval_can_miss():
-    tests = [test for name in study.names() for claim in study.get(name).verdicts for test in claim.tests]
+    tests = [test for name in study.names() for claim in study.get(name).claims for test in claim.tests]
     assert tests and all(test.low > -INFINITE or test.high < INFINITE for test in tests)
 
 
 def test_times_are_taken_in_turns_and_memory_alone():
     chosen = plan.make("scaling", ["torch"], scale="cpu")
     turns = {task.case.factor("sweep") for task in chosen.replicate(0)}
-    alone = {(task.case.factor("sweep"), task.backends) for task in chosen.alone()}
+    alone = {(task.case.factor("sweep"), task.backends) for task in chosen.standalone()}
     assert turns == {"tokens", "single", "sizes"}
     assert alone == {("memory", ("torch",)), ("newton", ("reference",)), ("matched", ("torch",))}
     numbers = {
-        sweep: {task.replicate for task in chosen.alone() if task.case.factor("sweep") == sweep}
+        sweep: {task.replicate for task in chosen.standalone() if task.case.factor("sweep") == sweep}
         for sweep in ("memory", "newton")
     }
     assert numbers == {"memory": {0, 1}, "newton": {0}}  # seeds are the replicates of Newton's method
     assert chosen.dtypes() == ["float32"]
 
 
-def test_an_lstm_on_a_gpu_is_ours_or_cudnns_where_ours_is_not_asked_for():
+def test_an_lstm_on_a_gpu_is_ours_or_else_cudnns():
     for case in scaling.CASES["gpu"]:
         if case.factor("sweep") == "newton":
             continue
         for asked, ours in ((("torch", "cudnn", "cuda", "numpy"), "cuda"), (("torch", "cudnn"), "cudnn")):
             best = (ours,) if case.spec.cell == "lstm_stack" else ("torch",)
-            assert scaling.measured_on(case, asked) == best, "one backend an architecture: verdicts pool over no two"
-        assert scaling.measured_on(case, ("numpy",)) == ()
+            assert scaling.select_backends(case, asked) == best, "one backend an architecture: verdicts pool over no two"
+        assert scaling.select_backends(case, ("numpy",)) == ()
 
 
-def test_width_depth_and_batch_have_three_values_each_about_one_middle():
+def test_width_depth_and_batch_vary_about_one_middle():
     for scale in ("cpu", "gpu"):
         cases = [case for case in scaling.CASES[scale] if case.factor("sweep") == "sizes"]
         for cell in scaling.ALL if scale == "cpu" else scaling.COMPARED:  # on a GPU there is no time for the scans' sizes
@@ -64,7 +64,7 @@ def _alike(sizes: set[tuple[int, int, int]], middle: tuple[int, int, int], place
     )
 
 
-def test_crossovers_are_looked_for_at_lengths_a_factor_of_two_apart_on_a_cpu():
+def test_on_a_cpu_lengths_are_a_factor_of_two_apart():
     cases = [case for case in scaling.CASES["cpu"] if case.factor("sweep") == "tokens" and case.spec.cell == "lstm_stack"]
     for phase in scaling.PHASES:
         assert [case.steps for case in cases if case.phase == phase] == [2**power for power in range(6, 13)]

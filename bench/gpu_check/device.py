@@ -1,9 +1,10 @@
-"""Where the items are measured: a GPU through the driver, or the emulation on a CPU."""
+"""Where the checks run: a GPU through the driver, or the emulation on a CPU."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,15 @@ class DeviceContext:
     target: str
     multiprocessors: int
 
+    @property
+    def device_name(self) -> Literal["cpu", "cuda"]:
+        return "cpu" if self.emulated else "cuda"
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the target has thread-block clusters: compute capability 9.0 and newer."""
+        return not self.target.startswith("sm_8")
+
     def resident_clusters(self, kernel: Kernel) -> int:
         """How many clusters (blocks where there are none) of this kernel are resident at once."""
         if self.emulated:
@@ -38,7 +48,7 @@ class DeviceContext:
         return {"ran": "emulation" if self.emulated else "cuda", "on": where, "target": self.target}
 
 
-def open_station(emulated: bool) -> DeviceContext:
+def open_context(emulated: bool) -> DeviceContext:
     """Raises `Unavailable` where there is neither."""
     if emulated:
         os.environ[ops.EMULATE] = "1"  # the operators too

@@ -1,4 +1,4 @@
-"""What this machine can do at best: a large matrix product and a large copy, the roof of the roofline."""
+"""The peaks of this machine: a large matrix product and a large copy, the roof of the roofline."""
 
 from __future__ import annotations
 
