@@ -13,9 +13,9 @@ from bench.gpu_check.station import DeviceContext
 from bench.harness.case import Case
 from bench.worker import agreement
 from impls import LSTMSpec
-from impls.cuda.select.plan import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
+from impls.cuda.select import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 from results.record import Measurement
 
 STEPS, BATCH = 5, 3

@@ -8,12 +8,12 @@ from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.station import DeviceContext
 from bench.worker.prepare import Skip
 from impls.cuda import microbenchmarks
-from impls.cuda.runtime.kernels import Kernel
+from impls.cuda.runtime import Kernel
+from impls.cuda.select import RESIDENT_CLUSTERS, SHIPPED
 from impls.cuda.select.configurations import SHARED_LIMIT
-from impls.cuda.select.plan import RESIDENT_CLUSTERS, SHIPPED
 from results.record import Measurement
 
-PLAN = "impls/cuda/select/plan.py"
+PLAN = "impls/cuda/select/__init__.py"
 
 
 def configurations(station: DeviceContext) -> Iterator[tuple[Part, Kernel]]:

@@ -9,7 +9,7 @@ from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN
 from bench.gpu_check.station import DeviceContext
 from impls.cuda import microbenchmarks
-from impls.cuda.select.plan import FLOPS_PER_CYCLE
+from impls.cuda.select import FLOPS_PER_CYCLE
 from results.record import Measurement
 
 WARPS, REPEATS, ROUNDS = 8, 5, 2048

@@ -8,7 +8,7 @@ from bench.gpu_check.items import Found, Part, assumption
 from bench.gpu_check.occupancy import PLAN, require_clusters
 from bench.gpu_check.station import DeviceContext
 from impls.cuda import microbenchmarks
-from impls.cuda.select.plan import EXCHANGE_CYCLES, INGRESS_BYTES
+from impls.cuda.select import EXCHANGE_CYCLES, INGRESS_BYTES
 from results.record import Measurement
 
 REPEATS, TRIPS, STEPS = 5, 1000, 1000

@@ -15,14 +15,13 @@ from bench.harness.case import Case
 from bench.worker.prepare import Skip
 from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample
 from impls import LSTMSpec
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import BFLOAT16
+from impls.cuda.runtime import BFLOAT16, driver
+from impls.cuda.select import FLOPS_PER_CYCLE, MEMORIES, POINTWISE_CYCLES, Memory, Plan, choose
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import FLOPS_PER_CYCLE, MEMORIES, POINTWISE_CYCLES, Memory, Plan, choose
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import choose_stream
+from impls.cuda.torch.streaming import choose_stream
 from results.record import Measurement
 
 SAMPLES, STEPS = 20, 128

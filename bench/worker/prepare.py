@@ -19,7 +19,7 @@ import impls
 from bench import costs
 from bench.harness.case import Case
 from bench.worker import agreement
-from impls import Batch, Loaded, Params, Remembers, profiles, refusals
+from impls import Batch, Loaded, Params, Remembers, frameworks, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
 
@@ -139,7 +139,7 @@ def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
     case, backend = prepared.case, prepared.backend
     if in_full and backend != NULL:
         _check_in_full(prepared)  # first, since whatever asks what ran calls it again
-    with profiles.kept(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
+    with frameworks.kept_profiles(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
         provenance = prepared.loaded.provenance()
     runs = allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:

@@ -6,13 +6,12 @@ import torch
 
 from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import Refused
+from impls.cuda.runtime import Refused, driver
+from impls.cuda.select import Design, Memory, Resident, choose
 from impls.cuda.select.configurations import SHARED_LIMIT
-from impls.cuda.select.plan import Design, Memory, Resident, choose
-from impls.cuda.torch import residual
+from impls.cuda.torch import network as torch_network
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import Stream, choose_stream
+from impls.cuda.torch.streaming import Stream, choose_stream
 from impls.frameworks.torch import network
 from impls.frameworks.torch.network import multiply_in
 from impls.interface import Phase
@@ -42,7 +41,7 @@ def load(
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")
     if isinstance(spec, LSTMStackSpec):
-        return residual.load(spec, params, batch, design, memory)
+        return torch_network.load(spec, params, batch, design, memory)
     check_params(spec, params)
     check_batch(spec, batch)
     room = driver.room()

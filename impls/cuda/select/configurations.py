@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Kernel, Refused, Storage, round_operand
+from impls.cuda.runtime import Kernel, Refused, Storage, round_operand
 
 # Design C: one launch a time step, multiplied exactly or on tensor cores. Its kernels, grids, weights and workspace.
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Launch, Launcher, arguments
+from impls.cuda.runtime import Launch, Launcher, arguments
+from impls.cuda.select import Plan
 from impls.cuda.select.configurations import pack_backward, pack_forward
-from impls.cuda.select.plan import Plan
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #

@@ -10,7 +10,7 @@ from torch import Tensor
 from impls.batch import Batch
 from impls.frameworks.torch import graph, models
 from impls.frameworks.torch import network as torch_network
-from impls.frameworks.torch.models.transformer import Cache, Transformer
+from impls.frameworks.torch.models import Cache, Transformer
 from impls.params import Params
 from impls.specs.recurrent import Residual
 from impls.specs.residual import TransformerSpec

@@ -10,11 +10,11 @@ import torch
 from bench.harness.case import Case
 from bench.worker import agreement
 from impls import LSTMSpec
-from impls.cuda.emulator import emulate
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Launcher
+from impls.cuda import emulator
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Launcher
+from impls.cuda.select import Memory, Plan
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import Memory, Plan
 from impls.cuda.torch.network import Network
 
 STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
@@ -43,7 +43,7 @@ class Rewritten:
     def __call__(self, launch: Launch) -> None:
         kernel = launch.kernel
         text = self.rewrite(kernel.text()) if kernel.source == self.source else kernel.text()
-        emulate.run(launch, emulate.library(text, tuple(kernel.options())), self.seed)
+        emulator.run(launch, emulator.library(text, tuple(kernel.options())), self.seed)
 
 
 def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from impls.cuda.runtime import driver
+from impls.cuda.runtime import Kernel, driver
 from impls.cuda.runtime.compile import compile_kernel
-from impls.cuda.runtime.kernels import Kernel
 
 real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
 

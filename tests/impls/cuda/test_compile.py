@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from impls import Unavailable
+from impls.cuda.runtime import BFLOAT16, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
-from impls.cuda.runtime.kernels import BFLOAT16, Kernel
+from impls.cuda.select import SHIPPED, TENSOR_STEP_TILES
 from impls.cuda.select.configurations import EXACT_STORAGE, ExactSteps, Shape, TensorSteps
-from impls.cuda.select.plan import SHIPPED, TENSOR_STEP_TILES
-from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536

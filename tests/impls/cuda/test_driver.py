@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import Kernel, Launch, Refused
-from impls.cuda.select.plan import choose
-from impls.cuda.torch.stream import choose_stream
+from impls.cuda.runtime import Kernel, Launch, Refused, driver
+from impls.cuda.select import choose
+from impls.cuda.torch.streaming import choose_stream
 from tests.impls.cuda.fake_driver import SUCCESS, Devices, install, real
 
 LARGE = Kernel("code", "function", (), threads=64, shared_bytes=100_000, cluster=16)

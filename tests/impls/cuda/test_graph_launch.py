@@ -13,10 +13,11 @@ from bench.harness.case import PHASES, Case
 from bench.worker import agreement, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase
 from impls.backends import cuda
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime.kernels import Launcher
-from impls.cuda.select.plan import Plan
-from impls.cuda.torch import ops, residual
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import Launcher
+from impls.cuda.select import Plan
+from impls.cuda.torch import network as torch_network
+from impls.cuda.torch import ops
 from impls.cuda.torch.network import Network
 from impls.frameworks.torch import graph as torch_graph
 from impls.interface import allowed_runs
@@ -145,7 +146,7 @@ def test_a_residual_stack_on_our_kernels_is_replayed(
     launcher = Recorded(Emulation())
     monkeypatch.setattr(ops, "launcher_for", lambda device: launcher)
     case = Case(LSTMStackSpec(5, 20, 2, dtype="bfloat16"), 3, 2, phase, initial_state=True, launch="graph")
-    network = residual.load(case.spec, *case.data())
+    network = torch_network.load(case.spec, *case.data())
     agreement.check_against(agreement.answer(network, case), case)
     assert [graph.replays for graph in graphs] == [case.steps if phase == "step" else 1]
     assert network.provenance()["ran"] in allowed_runs(cuda, "graph")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.worker import agreement
-from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.emulator import Emulation
 from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import (
     STORAGES,

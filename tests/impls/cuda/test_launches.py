@@ -12,12 +12,11 @@ import torch
 
 from bench.worker import agreement
 from impls.cuda import microbenchmarks
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime import driver
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import BFLOAT16, Kernel, Launch, driver
 from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
-from impls.cuda.runtime.kernels import BFLOAT16, Kernel, Launch
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import Stream
+from impls.cuda.torch.streaming import Stream
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
 from tests.impls.cuda.fake_driver import Devices, install
 from tests.impls.cuda.test_compile import cluster_kernels, step_kernels, stream_kernels

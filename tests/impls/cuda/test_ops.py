@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import Refused
+from impls.cuda.runtime import Refused
 from impls.cuda.torch.ops import EMULATE, lstm_layer, lstm_layer_backward
 
 STEPS, BATCH, INPUTS = 3, 3, 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import BFLOAT16, Refused
+from impls.cuda.runtime import BFLOAT16, Refused
+from impls.cuda.select import SHIPPED, choose
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import SHIPPED, choose
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from impls.cuda import microbenchmarks
-from impls.cuda.emulator.emulate import Emulation, RuleBroken
+from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.microbenchmarks import Bench, WrongExchange
+from impls.cuda.runtime import BFLOAT16, FOLDER, STORAGES, Launcher
 from impls.cuda.runtime.compile import compile_kernel
-from impls.cuda.runtime.kernels import BFLOAT16, FOLDER, STORAGES, Launcher
 from tests.impls.cuda.emulated import Rewritten
 
 ORDERING = re.compile(
