@@ -1,4 +1,4 @@
-"""What it costs that every block of a resident grid reads what all have written: three ways, for design B."""
+"""What it costs that every block of a resident grid reads what all have written: three ways, for a persistent-grid kernel."""
 
 from __future__ import annotations
 

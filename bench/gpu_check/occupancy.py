@@ -1,4 +1,4 @@
-"""Clusters resident at once, for every shipped configuration of design A, and with all shared memory taken."""
+"""Clusters resident at once, for every shipped persistent-cluster kernel, and with all shared memory taken."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import impls
 from bench import costs
 from bench.harness.case import Case
 from bench.worker import agreement
-from impls import Batch, Loaded, Params, Remembers, frameworks, refusals
+from impls import Batch, Loaded, Params, SupportsPrefill, frameworks, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
 
@@ -80,11 +80,12 @@ def validated_in_full(case: Case) -> bool:
 def static_unsupported_reason(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
-    reason = reason or refusals.device(case.spec, *impls.devices(backend))
-    reason = reason or refusals.cell(case.spec, *impls.cells(backend))
-    reason = reason or refusals.phase(case.phase, *impls.phases(backend))
-    reason = reason or refusals.dtype(case.spec, *impls.dtypes(backend))
-    return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
+    facts = impls.facts(backend)
+    reason = reason or refusals.device(case.spec, *facts.devices)
+    reason = reason or refusals.cell(case.spec, *facts.cells)
+    reason = reason or refusals.phase(case.phase, *facts.phases)
+    reason = reason or refusals.dtype(case.spec, *facts.dtypes)
+    return reason or refusals.launch(case.spec, case.launch, facts.launches)
 
 
 def admit(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -94,7 +95,7 @@ def admit(case: Case, backend: str, check_answers: bool = True) -> None:
     except impls.Unavailable as reason:
         raise Skip(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
-    reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
+    reason = reason or refusals.launch(case.spec, case.launch, impls.facts(backend).launches)
     if reason:
         raise Skip(reason)
     if check_answers and backend != NULL:
@@ -125,7 +126,7 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)
     if case.phase == "step" and case.remembers:
-        cast(Remembers, loaded).prefill()
+        cast(SupportsPrefill, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
     call = agreement.call_of(loaded, case)

@@ -30,6 +30,7 @@ FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("minlstm",)
 PACKAGE = "fla"
+DISTRIBUTION = "fla-core[cuda]"
 KERNEL = "fused_recurrent_hgrn"  # all of its kernels' names begin so
 DTYPES = ("float32", "bfloat16", "float16", "tensorfloat32")
 # x and g [B, T, H], the first state [B, H], whether the last is wanted; to the states [B, T, H] and the last.
@@ -50,7 +51,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return (
-            "flash-linear-attention is not installed; pip install 'fla-core[cuda]', which has its kernels (or "
+            f"flash-linear-attention is not installed; pip install '{DISTRIBUTION}', which has its kernels (or "
             "flash-linear-attention, which adds models and needs transformers); it needs Triton and a GPU"
         )
     return None

@@ -57,7 +57,7 @@ def what_ran(network: torch_network.Network) -> dict[str, str]:
     graphs = sum(name.startswith("## Call CompiledFxGraph") for name in network.names_run())
     if counters["stats"]["unique_graphs"] != before:
         return {"ran": "inductor, recompiled by a second identical call"}
-    steps = 1 if network.again == network.step else len(network.x)
-    passes = 2 if network.again == network.forward_backward else 1
+    steps = 1 if network.last_call == network.step else len(network.x)
+    passes = 2 if network.last_call == network.forward_backward else 1
     expected = passes * steps * network.spec.num_layers * network.spec.num_directions
     return {"ran": "inductor" if graphs == expected else "eager", "compiled graphs called": f"{graphs} of {expected}"}

@@ -95,7 +95,7 @@ def test_a_training_step_is_eager_s_to_the_bit_and_follows_what_changes_in_place
         for network in (own, other):
             generator = torch.Generator().manual_seed(7)
             with torch.no_grad():
-                for value in network.wanted_tensors:
+                for value in network.grad_input_tensors:
                     value.add_(torch.randn(value.shape, generator=generator) / 10)
         call()
         assert not any(np.array_equal(own.gradients()[name], kept[name]) for name in ("x", "weight_ih_l0") if name in kept)
@@ -303,7 +303,7 @@ def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
     assert "ask for device=cuda, or for launch=eager" in (prepare.static_unsupported_reason(on_cpu, "torch") or "")
     with pytest.raises(prepare.Skip, match="ask for device=cuda, or for launch=eager"):
         prepare.admit(on_cpu, "torch")
-    assert {name for name in impls.names() if "graph" in impls.launches(name)} == {
+    assert {name for name in impls.names() if "graph" in impls.facts(name).launches} == {
         "cuda",
         "cudnn",
         "torch",

@@ -75,7 +75,7 @@ class Profiled:
     def __init__(self, spec: TransformerSpec, names: list[str], last: str = "forward_backward") -> None:
         self.spec, self.names, self.inputs = spec, names, torch.zeros(128, 2, 64)
         self.device = torch.device("cpu")  # where this test reads outputs
-        self.again = getattr(self, last)
+        self.last_call = getattr(self, last)
 
     def names_run(self) -> list[str]:
         return self.names
@@ -154,7 +154,7 @@ def test_the_last_call_of_a_real_network_says_whether_it_was_a_step() -> None:
     loaded = impls.get("torch").load(case.spec, *case.data())
     for name, stepped in (("forward", False), ("step", True), ("forward_backward", False), ("step", True), ("prefill", False)):
         getattr(loaded, name)()
-        assert (loaded.again == loaded.step) is stepped  # pyright: ignore[reportAttributeAccessIssue]
+        assert (loaded.last_call == loaded.step) is stepped  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_a_gpu_that_has_no_flash_kernel_may_run_another(monkeypatch: pytest.MonkeyPatch) -> None:

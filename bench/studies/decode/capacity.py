@@ -10,7 +10,7 @@ import impls
 from bench import costs
 from bench.harness.case import Case
 from bench.worker import prepare
-from impls import Widens
+from impls import SupportsBatchResize
 from results.record import Measurement
 
 CLOSE = 16  # the answer is known to a sixteenth
@@ -26,7 +26,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
     if case.spec.device != "cuda":
         raise prepare.Skip("streams are counted in the memory of a GPU, which is no one else's; ask for device=cuda")
     free = costs.free_bytes("cuda")
-    loaded = cast(Widens, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
+    loaded = cast(SupportsBatchResize, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
 
     def fits(streams: int) -> bool:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.harness.case import Case
 from bench.worker import memory, prepare
-from impls import Advances
+from impls import SupportsMultiStep
 from results.record import Measurement
 
 LOOKS = 10  # evenly over the stream
@@ -53,7 +53,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 def _call(prepared: prepare.Prepared, piece: int) -> Callable[[], None]:
     if prepared.case.phase == "step":
         return prepared.call
-    advance = cast(Advances, prepared.loaded).advance
+    advance = cast(SupportsMultiStep, prepared.loaded).advance
     return lambda: advance(piece)
 
 

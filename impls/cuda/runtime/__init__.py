@@ -14,7 +14,7 @@ from torch import Tensor
 # What is compiled and launched: a kernel's source, its compile-time constants, its threads and shared memory.
 
 FOLDER = Path(__file__).parents[1] / "csrc"
-HEADERS = ("device.cuh", "device_ptx.cuh", "storage.cuh", "exact.cuh")
+HEADERS = ("device.cuh", "device_ptx.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh")
 
 
 class Refused(ValueError):
@@ -137,7 +137,7 @@ LAYOUTS = {
     "cluster_backward": _structures(
         "ClusterBackward",
         "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0",
-        "steps batch hidden y_stride rebuilt",
+        "steps batch hidden y_stride recompute",
     ),
     "step_forward": _structures(
         "StepForward", "weights projected h c lengths y gates cells", "steps batch hidden y_stride step"
@@ -145,7 +145,7 @@ LAYOUTS = {
     "step_backward": _structures(
         "StepBackward",
         "weights gates cells c0 grad_y lengths grad_gates grad_h grad_c",
-        "steps batch hidden y_stride rebuilt step",
+        "steps batch hidden y_stride recompute step",
     ),
 }
 

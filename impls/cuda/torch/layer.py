@@ -126,10 +126,14 @@ def backward(
     assert result.cells is not None, "backward of a forward that saved nothing"
     steps, batch, inputs = x.shape
     directions, rows, hidden = weight_hh.shape
-    gates = result.gates if result.gates is not None else rebuild(weight_ih, weight_hh, bias, x, h0, lengths, result.y)
+    gates = (
+        result.gates
+        if result.gates is not None
+        else recompute_preactivations(weight_ih, weight_hh, bias, x, h0, lengths, result.y)
+    )
     grad_gates, grad_h0, grad_c0 = recurrence.backward(
         plan, launcher, recurrence.pack(plan, weight_hh, backward=True), gates, result.cells, c0, lengths,
-        grad_y, grad_h_n, grad_c_n, rebuilt=result.gates is None,
+        grad_y, grad_h_n, grad_c_n, recompute=result.gates is None,
     )  # fmt: skip
     by_token = grad_gates.reshape(directions, steps * batch, rows)
     interleaved, flat_x = interleave(weight_ih), x.reshape(steps * batch, inputs)
@@ -158,7 +162,7 @@ def project(weight_ih: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return projected.view(directions, steps, batch, rows // 4, 4)
 
 
-def rebuild(
+def recompute_preactivations(
     weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, x: Tensor, h0: Tensor, lengths: Tensor, y: Tensor
 ) -> Tensor:
     """All preactivations again, [D, T, B, H, 4]: since every h is known, one GEMM a weight and nothing sequential."""

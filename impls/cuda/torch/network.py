@@ -63,7 +63,7 @@ class Network:
         self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
         self.stream, self.stream_weights = stream, None
         self.latest = Answer(self.x, (self.h0, self.c0), {})
-        self.again: Callable[[], None] = self.forward
+        self.last_call: Callable[[], None] = self.forward
         self.graphs = graph.GraphCalls(self._replay, self._called)
 
     def forward(self) -> None:
@@ -79,7 +79,7 @@ class Network:
         return self.graphs.of(phase)
 
     def _called(self, call: Callable[[], None]) -> None:
-        self.again = call
+        self.last_call = call
 
     def _replay(self, phase: Phase) -> Callable[[], None]:
         """A call whose graph is yet to be captured."""
@@ -177,14 +177,14 @@ class Network:
         found = {
             "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
         } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
-        phase = self.graphs.phase_of(self.again)
+        phase = self.graphs.phase_of(self.last_call)
         return found if phase is None else found | {"ran": graph.ran(self._names_run(phase), found["ran"])}
 
     def _names_run(self, phase: Phase) -> list[str]:
         """Of the last call, which launched a graph, made once more; it leaves no trace in the answer and the stream."""
         restore = graph.copier((self.latest.y, *self.state) if phase == "step" else ())
         position = self.position
-        names = graph.names_of(self.again, self.device)
+        names = graph.names_of(self.last_call, self.device)
         restore()
         self.position = position
         return names

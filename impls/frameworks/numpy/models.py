@@ -165,32 +165,33 @@ class Network:
         letters = list(spec.state_shapes(batch.batch))
         self.arrays = {name: np.asarray(value, dtype).view(kind) for name, value in params.items()}
         self.x = np.asarray(full.x, dtype).view(kind)
-        self.first = {f"{letter}0": np.asarray(getattr(full, f"{letter}0"), dtype) for letter in letters}
+        self.initial_state = {f"{letter}0": np.asarray(getattr(full, f"{letter}0"), dtype) for letter in letters}
         given = [full.grad_y, *(getattr(full, f"grad_{letter}_n") for letter in letters)]
         self.cotangents = [np.asarray(value, dtype) for value in given]
         self.names = [f"{letter}_n" for letter in letters]
         self.weights = {name: Value(array) for name, array in self.arrays.items()}
-        self.start: State = tuple(Value(array) for array in self.first.values())
-        self.stream, self.position, self.memory = self.start, 0, self._memory()
-        self.y, self.last = Value(self.x), self.start
-        self.found: dict[str, np.ndarray] = {}
+        self.initial_values: State = tuple(Value(array) for array in self.initial_state.values())
+        self.stream, self.position, self.memory = self.initial_values, 0, self._memory()
+        self.y, self.last = Value(self.x), self.initial_values
+        self.grads: dict[str, np.ndarray] = {}
 
     def _memory(self) -> Memory | None:
         return Memory(self.spec.capacity(len(self.x))) if isinstance(self.spec, TransformerSpec) else None
 
     def forward(self) -> None:
-        self.y, self.last = run(self.spec, self.weights, Value(self.x), self.start)
+        self.y, self.last = run(self.spec, self.weights, Value(self.x), self.initial_values)
 
     def forward_backward(self) -> None:
-        wanted = {name: Value(array, needed=True) for name, array in (self.arrays | {"x": self.x} | self.first).items()}
-        weights = {name: wanted[name] for name in self.arrays}
-        first = tuple(wanted[name] for name in self.first)
-        self.y, self.last = run(self.spec, weights, wanted["x"], first)
+        arrays = self.arrays | {"x": self.x} | self.initial_state
+        inputs = {name: Value(array, needed=True) for name, array in arrays.items()}
+        weights = {name: inputs[name] for name in self.arrays}
+        state = tuple(inputs[name] for name in self.initial_state)
+        self.y, self.last = run(self.spec, weights, inputs["x"], state)
         results = list(zip((self.y, *self.last), self.cotangents, strict=True))
-        self.found = dict(zip(wanted, arithmetic.gradients(results, list(wanted.values())), strict=True))
+        self.grads = dict(zip(inputs, arithmetic.gradients(results, list(inputs.values())), strict=True))
 
     def prefill(self) -> None:
-        self.stream, self.position, self.memory = self.start, len(self.x), self._memory()
+        self.stream, self.position, self.memory = self.initial_values, len(self.x), self._memory()
         self.y, self.stream = run(self.spec, self.weights, Value(self.x), self.stream, self.memory)
         self.last = self.stream
 
@@ -209,7 +210,7 @@ class Network:
         return {name: value.array.copy() for name, value in zip(self.names, self.last, strict=True)}
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: value.copy() for name, value in self.found.items()}
+        return {name: value.copy() for name, value in self.grads.items()}
 
     def provenance(self) -> dict[str, str]:
         return {"ran": "numpy", "numpy": np.__version__}

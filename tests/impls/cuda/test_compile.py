@@ -18,8 +18,8 @@ from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536
-# Blocks of one multiprocessor that registers have to leave room for. Design A and streaming have a multiprocessor a block, so
-# that their budget is to spill nothing.
+# Blocks of one multiprocessor that registers have to leave room for. Persistent-cluster and streaming kernels have a
+# multiprocessor a block, so that their budget is to spill nothing.
 BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
