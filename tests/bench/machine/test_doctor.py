@@ -104,12 +104,12 @@ def test_long_sentences_wrap_and_none_is_cut(monkeypatch: pytest.MonkeyPatch, wi
         Finding("torch_compile", "cpu", "lstm", "float32", True, f"ran {long}"),
         Finding("jax_cudnn", "cuda", "lstm", "tensorfloat32", False, f"why {long}"),
         Finding("torch_compile", "cuda", "lstm", "tensorfloat32", False, f"why {long}"),
-        Finding("flashrnn", "cuda", "lstm", "bfloat16", False, f"pip install 'flash[cuda]' {long}", "flashrnn"),
+        Finding("fla", "cuda", "minlstm", "bfloat16", False, f"not installed {long}", "fla"),
     ]
     text = shown(monkeypatch, findings, QUIET, width)
     assert all(text.split().count(f"word{number}") == 3 for number in range(60)), "and a reason of two is said once"
     lines = [line.rstrip() for line in text.splitlines()]
-    assert "   pip install 'flash[cuda]'" in lines, "the command to type stands on a line of its own"
+    assert "   pip install 'fla-core[cuda]'" in lines, "the command to type stands on a line of its own"
 
 
 def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.MonkeyPatch):
@@ -125,7 +125,7 @@ def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.M
     runs, missing, noisy = (text[first:last] for first, last in zip(places, [*places[1:], None], strict=True))
     assert places == sorted(places) and "numpy 2.0" in runs and "   lstm-bench doctor --thorough\n" in runs
     assert "broken on cpu: failed" in missing and "SIGSEGV" in missing and missing.index("broken") < missing.index("cudnn")
-    assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install fla-core\n" in missing
+    assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install 'fla-core[cuda]'\n" in missing
     assert "Noisy: other processes use 48 % of the processors." in noisy and "What to do:" in noisy
     assert "Differences from 0.4 % on" in noisy and "   lstm-bench certify\n" in noisy
 

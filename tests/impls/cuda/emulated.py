@@ -25,6 +25,10 @@ STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLO
 class Remembering(Case):
     """A case whose forget gates stay near one: their bias is 6, so that errors of the cell state accumulate."""
 
+    @property
+    def key(self) -> str:
+        return f"{super().key} remembering"
+
     def data(self):
         params, batch = super().data()
         hidden = self.spec.hidden_size

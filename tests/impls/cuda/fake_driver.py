@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from impls.cuda.runtime import Kernel, driver
-from impls.cuda.runtime.compile import compile_kernel
+from tests.impls.cuda.compiled import compiled
 
 real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
 
@@ -106,7 +106,7 @@ class Devices:
         kernel that is made up."""
         path = self.folder / "code"
         made_up = not kernel.source.endswith(".cu")
-        path.write_bytes(kernel.source.encode() if made_up else compile_kernel(kernel, target).assembly.encode())
+        path.write_bytes(kernel.source.encode() if made_up else compiled(kernel, target).assembly.encode())
         return path
 
     def launches(self) -> list[tuple[int, int, int]]:
