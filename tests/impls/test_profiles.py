@@ -12,7 +12,7 @@ from impls.frameworks.torch import graph
 CASE = Case(LSTMSpec(4, 5), 6, 2)
 
 
-def test_a_pass_is_made_once_in_a_run_and_by_everybody_outside_of_one(tmp_path):
+def test_a_profiler_pass_is_made_once_in_a_run(tmp_path):
     made = []
 
     def look() -> list[str]:

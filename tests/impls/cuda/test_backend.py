@@ -47,7 +47,7 @@ def test_without_a_gpu_it_says_so():
         impls.get("cuda").load(case.spec, *case.data())
 
 
-def test_without_nvrtc_driver_or_compiler_it_says_what_to_install(monkeypatch):
+def test_a_missing_tool_is_named_with_its_install_command(monkeypatch):
     for name in ("cuda.bindings.nvrtc", "cuda.bindings.driver"):
         monkeypatch.setitem(sys.modules, name, None)  # makes its import fail
     compiler.nvrtc.cache_clear()

@@ -71,7 +71,7 @@ def test_eager_calls_capture_nothing(plan: Plan, graphs: list[Graph]) -> None:
     assert not graphs
 
 
-def test_a_stack_in_one_launch_is_replayed_with_its_state_in_place(graphs: list[Graph]) -> None:
+def test_a_stack_in_one_launch_is_replayed_in_place(graphs: list[Graph]) -> None:
     case = case_of("step", STREAMED)
     network = network_of(case, PLANS[2], stream=True)
     agreement.check_against(agreement.answer(network, case), case)
@@ -80,7 +80,7 @@ def test_a_stack_in_one_launch_is_replayed_with_its_state_in_place(graphs: list[
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_eager_steps_and_replayed_ones_are_one_stream_and_looking_leaves_no_trace(stream: bool) -> None:
+def test_eager_and_replayed_steps_are_one_stream(stream: bool) -> None:
     case = case_of("step", STREAMED)
     own, other = (network_of(case, PLANS[2], stream=stream) for _ in range(2))
     call = own.capture("step")
@@ -94,7 +94,7 @@ def test_eager_steps_and_replayed_ones_are_one_stream_and_looking_leaves_no_trac
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
-def test_a_training_step_is_eager_s_to_the_bit_and_follows_what_changes_in_place(plan: Plan) -> None:
+def test_a_replayed_training_step_equals_the_eager_one(plan: Plan) -> None:
     case = case_of("forward_backward", ragged=True)
     own, other = network_of(case, plan), network_of(case, plan)
     call = own.capture("forward_backward")

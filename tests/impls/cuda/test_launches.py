@@ -106,6 +106,6 @@ def test_a_kernel_says_whether_its_code_has_cluster_instructions():
 
 
 @pytest.mark.parametrize("kernel", [microbenchmarks.latency_kernel(4), cluster_kernels()[0], stream_kernels(16)[-1]])
-def test_a_kernel_that_says_wrongly_that_it_has_none_does_not_compile(kernel: Kernel):
+def test_undeclared_cluster_instructions_do_not_compile(kernel: Kernel):
     with pytest.raises(CompilationFailed, match=r"uses .*barrier\.cluster.*how many blocks its cluster has"):
         compile_kernel(replace(kernel, cluster=None), "sm_90a")

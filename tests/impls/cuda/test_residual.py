@@ -106,7 +106,7 @@ def test_a_design_of_ones_own_is_kept():
     assert network.provenance()["ran"] == "tensor_step" and "rebuilt" in network.provenance()["plan"]
 
 
-def test_weights_are_packed_once_and_anew_when_an_optimiser_changed_them(monkeypatch):
+def test_weights_are_packed_anew_only_when_they_changed(monkeypatch):
     packed = []
     right = torch_network.layer.pack
     monkeypatch.setattr(torch_network.layer, "pack", lambda *arguments: packed.append(1) or right(*arguments))

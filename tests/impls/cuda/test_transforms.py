@@ -194,7 +194,7 @@ def test_a_second_derivative_of_a_compiled_module_is_an_error():
         grad.square().sum().backward()
 
 
-def test_the_plain_way_is_named_by_the_profiler_as_provenance_reads_it():
+def test_the_profiler_names_the_plain_layer():
     _, ours = modules()
     with torch.profiler.profile() as profile, pytest.warns(UserWarning, match=SAID):
         func_grad(ours)
