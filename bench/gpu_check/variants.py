@@ -80,7 +80,7 @@ def _network(station: DeviceContext, case: Case, memory: Memory = "saved", one_l
     plan = choose(hidden, case.batch, 1, torch.bfloat16, capability, memory=memory, resident=_resident(station))
     stream = None
     if one_launch:
-        stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, _resident(station))
+        stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, resident=_resident(station))
     return Network(case.spec, params, batch, plan, station.bench.launcher, station.bench.device, stream)  # type: ignore[arg-type]
 
 

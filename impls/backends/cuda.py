@@ -37,7 +37,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def load(
     spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved"
 ) -> Network | network.Network:
-    """`design` and `memory` override the chooser: a backend of one's own may hand them on; see docs/cuda.md."""
+    """`design` and `memory` override the selector: a backend of one's own may pass them on; see docs/cuda.md."""
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")
     if isinstance(spec, LSTMStackSpec):
@@ -64,7 +64,14 @@ def stream_of(
     try:
         dtype = getattr(torch, spec.stored_dtype)
         return choose_stream(
-            dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability, resident, shared_limit
+            dtype,
+            spec.input_size,
+            spec.hidden_size,
+            spec.num_layers,
+            batch,
+            capability,
+            resident=resident,
+            shared_limit=shared_limit,
         )
     except Refused:
         return None

@@ -35,7 +35,13 @@ def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
     network = torch_network.module(spec, params)
     run = torch_network.module_run(network, batch)
     return torch_network.Network(
-        spec, dict(network.named_parameters()), batch, run, what_ran, set_flags, torch_network.no_graph(batch)
+        spec,
+        dict(network.named_parameters()),
+        batch,
+        run,
+        what_ran,
+        set_flags=set_flags,
+        no_graph=torch_network.no_graph(batch),
     )
 
 

@@ -369,8 +369,8 @@ def what_ran(network: torch_network.Network) -> dict[str, str]:
     names = set(network.names_run())
     model = network.run
     assert isinstance(model, models.LSTMStack)
-    said = [of.ran for of in (block.lstm for block in model.blocks()) if isinstance(of, CachedLSTM)]
-    return said[0] | {"ran": named(names, {of["ran"] for of in said}, network.device.type == "cuda")}
+    layers = [block.lstm.ran for block in model.blocks() if isinstance(block.lstm, CachedLSTM)]
+    return layers[0] | {"ran": named(names, {layer["ran"] for layer in layers}, network.device.type == "cuda")}
 
 
 def named(names: set[str], planned: set[str], on_gpu: bool) -> str:

@@ -137,7 +137,7 @@ class Stream:
 
 def choose_stream(
     dtype: torch.dtype, inputs: int, hidden: int, layers: int, batch: int, capability: tuple[int, int],
-    resident: Callable[[Kernel], int] | None = None, shared_limit: int = SHARED_LIMIT,
+    *, resident: Callable[[Kernel], int] | None = None, shared_limit: int = SHARED_LIMIT,
 ) -> Stream:  # fmt: skip
     """The cut for these sizes: the largest cluster that has room. Raises `Refused` where one launch cannot do the step.
 

@@ -124,6 +124,7 @@ class Network:
         batch: Batch,
         run: Run,
         what_ran: Callable[[Network], dict[str, str]],
+        *,
         set_flags: Callable[[], None] | None = None,
         no_graph: str | None = None,
     ) -> None:

@@ -39,7 +39,7 @@ def load(spec: Residual, params: Params, batch: Batch, set_flags: Callable[[], N
     model = models.build(spec, params)
     if isinstance(model, Transformer):
         return Streaming(spec, model, batch)
-    return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran, set_flags)
+    return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran, set_flags=set_flags)
 
 
 def what_ran(network: torch_network.Network) -> dict[str, str]:
