@@ -1,4 +1,7 @@
-"""WHAT can be run: specs, the backend interface, and one file per backend. Imports no framework, and NumPy when needed."""
+"""What can be run: specs, the interface of backends, and one file per backend.
+
+Importing this imports no framework, and NumPy only when `Batch` or `Params` is read.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,23 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from impls import backends
-from impls.interface import Advances as Advances
 from impls.interface import Backend as Backend
 from impls.interface import Launch as Launch
 from impls.interface import Loaded as Loaded
 from impls.interface import Phase as Phase
-from impls.interface import Remembers as Remembers
+from impls.interface import SupportsBatchResize as SupportsBatchResize
 from impls.interface import SupportsGraph as SupportsGraph
-from impls.interface import Widens as Widens
+from impls.interface import SupportsMultiStep as SupportsMultiStep
+from impls.interface import SupportsPrefill as SupportsPrefill
 from impls.specs.recurrent import CELLS, Device, DType
 from impls.specs.recurrent import GRUSpec as GRUSpec
 from impls.specs.recurrent import LSTMSpec as LSTMSpec
@@ -38,8 +43,8 @@ if TYPE_CHECKING:
     from impls.params import Params as Params
 
 __all__ = [
-    "Advances",
     "Backend",
+    "BackendFacts",
     "Batch",
     "GRUSpec",
     "LSTMSpec",
@@ -50,27 +55,22 @@ __all__ = [
     "Params",
     "Phase",
     "RNNSpec",
-    "Remembers",
     "SSMSpec",
     "Spec",
+    "SupportsBatchResize",
     "SupportsGraph",
+    "SupportsMultiStep",
+    "SupportsPrefill",
     "TransformerSpec",
     "Unavailable",
     "UnknownName",
     "Unsupported",
-    "Widens",
     "built_in",
-    "cells",
-    "devices",
-    "dtypes",
-    "framework",
+    "facts",
     "get",
-    "launches",
     "names",
-    "packages",
-    "phases",
     "searched",
-    "source",
+    "table",
 ]
 
 
@@ -89,8 +89,8 @@ class Unavailable(UserError, RuntimeError):
 
 
 class Unsupported(Unavailable):
-    """Sizes that a backend cannot run, found out when it is called; the message begins with "unsupported: " and says what to
-    use."""
+    """Sizes that a backend cannot run, found when it is called; the message begins with "unsupported: " and says what
+    to use."""
 
 
 class UnknownName(UserError, ValueError):
@@ -104,7 +104,7 @@ class UnknownName(UserError, ValueError):
 
 
 def names() -> list[str]:
-    """Every backend's name, read from the folder `impls/backends`; imports none of them."""
+    """The names of all backends, sorted: the files of `impls/backends` and of the folders `searched`. Imports none of them."""
     return _modules(backends.__path__)
 
 
@@ -119,8 +119,11 @@ def built_in() -> list[str]:
 
 @contextmanager
 def searched(folders: Iterable[Path]) -> Iterator[None]:
-    """Within the block the backends of these folders are known beside the built-in ones, and no others; the first one of a
-    name counts."""
+    """Within the block, know the backends of these folders beside the built-in ones, and no others.
+
+    Args:
+        folders: each file in them is a backend; of several with one name the first counts.
+    """
     before = list(backends.__path__)
     backends.__path__[:] = [*_BUILT_IN, *map(str, folders)]
     try:
@@ -129,68 +132,91 @@ def searched(folders: Iterable[Path]) -> Iterator[None]:
         backends.__path__[:] = before
 
 
-def source(name: str) -> ast.Module:
-    """A backend's file, read and not run."""
+@dataclass(frozen=True, slots=True)
+class BackendFacts:
+    """What a backend's file says of the backend in literals; reading it imports nothing.
+
+    Attributes:
+        name: of the file.
+        summary: the first line of its docstring.
+        devices, cells, dtypes, phases: all that it can ever run; everything there is where the file names none.
+        launches: how its kernels can be launched; only "eager" where it names none.
+        framework: which holds the device's memory, its own name where it names none.
+        packages: that it imports beside those every installation has.
+        distribution: what pip installs for its own `PACKAGE`, the package's name where the file names none.
+    """
+
+    name: str
+    summary: str
+    devices: tuple[Device, ...]
+    cells: tuple[str, ...]
+    dtypes: tuple[DType, ...]
+    phases: tuple[Phase, ...]
+    launches: tuple[Launch, ...]
+    framework: str
+    packages: tuple[str, ...]
+    distribution: str | None
+
+    def install_command(self, package: str) -> str:
+        """The command that installs one of its packages."""
+        own = package == self.packages[-1] and self.distribution
+        return f"pip install {shlex.quote(own or package)}"
+
+
+def table() -> dict[str, BackendFacts]:
+    """The static facts of every backend, by its name."""
+    return {name: facts(name) for name in names()}
+
+
+def facts(name: str) -> BackendFacts:
+    """The static facts of a backend, read from its file without importing it.
+
+    Raises:
+        UnknownName: there is no such backend.
+        SyntaxError, ValueError: its file cannot be read, or a fact is no literal.
+    """
     found = importlib.util.find_spec(f"impls.backends.{name}") if name in names() else None
     if found is None or found.origin is None:
         raise UnknownName("backend", name, names())
     path = Path(found.origin)
-    return _parsed(path, path.stat().st_mtime_ns)
+    return _read(name, path, path.stat().st_mtime_ns)
 
 
 @cache
-def _parsed(path: Path, modified: int) -> ast.Module:
-    """A file as it was at that time; a run asks each backend's facts for every case."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _read(name: str, path: Path, modified: int) -> BackendFacts:
+    """Of a file as it was at that time; a run asks for each backend's facts at every case."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    framework, package = _strings(tree, "FRAMEWORK"), _strings(tree, "PACKAGE")
+    return BackendFacts(
+        name,
+        (ast.get_docstring(tree) or "").partition("\n")[0],
+        cast(tuple[Device, ...], _strings(tree, "DEVICES") or get_args(Device)),
+        _strings(tree, "CELLS") or tuple(CELLS),
+        cast(tuple[DType, ...], _strings(tree, "DTYPES") or get_args(DType)),
+        cast(tuple[Phase, ...], _strings(tree, "PHASES") or get_args(Phase)),
+        cast(tuple[Launch, ...], _strings(tree, "LAUNCHES") or ("eager",)),
+        (framework or (name,))[0],
+        (*framework, *package),
+        (*_strings(tree, "DISTRIBUTION"), *package, None)[0],
+    )
 
 
-def devices(name: str) -> tuple[str, ...]:
-    """The devices a backend can ever run on: its `DEVICES`, all if it names none. Imports nothing, so it costs nothing
-    to leave out a backend whose framework takes seconds to import."""
-    return _literal(name, "DEVICES") or get_args(Device)
-
-
-def cells(name: str) -> tuple[str, ...]:
-    """The cells a backend can ever run: its `CELLS`, all if it names none. Imports nothing."""
-    return _literal(name, "CELLS") or tuple(CELLS)
-
-
-def dtypes(name: str) -> tuple[DType, ...]:
-    """The data types a backend can ever compute in: its `DTYPES`, all if it names none. Imports nothing."""
-    return cast(tuple[DType, ...], tuple(_literal(name, "DTYPES")) or get_args(DType))
-
-
-def packages(name: str) -> tuple[str, ...]:
-    """The packages that a backend's file says it needs: its `FRAMEWORK` and its `PACKAGE`. Imports nothing."""
-    package = _literal(name, "PACKAGE")
-    return (*_literal(name, "FRAMEWORK"), *([package] if isinstance(package, str) else package))
-
-
-def phases(name: str) -> tuple[Phase, ...]:
-    """The phases a backend can ever run: its `PHASES`, all if it names none. Imports nothing."""
-    return cast(tuple[Phase, ...], _literal(name, "PHASES") or get_args(Phase))
-
-
-def framework(name: str) -> str:
-    """The framework a backend computes with: its `FRAMEWORK`, its own name if it names none. Imports nothing."""
-    return (_literal(name, "FRAMEWORK") or (name,))[0]
-
-
-def launches(name: str) -> tuple[Launch, ...]:
-    """How a backend's kernels can be launched: its `LAUNCHES`, only eagerly if it names none. Imports nothing."""
-    return cast(tuple[Launch, ...], _literal(name, "LAUNCHES") or ("eager",))
-
-
-def _literal(name: str, variable: str) -> tuple[str, ...]:
-    """A tuple (or string, or dict) that a backend's file assigns in so many words; empty where it does not."""
-    for statement in source(name).body:
+def _strings(tree: ast.Module, variable: str) -> tuple[str, ...]:
+    """What a file assigns to a variable as a literal: a string, or a tuple or dict of them; empty where it does not."""
+    for statement in tree.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
-            return ast.literal_eval(statement.value)
+            value = ast.literal_eval(statement.value)
+            return (value,) if isinstance(value, str) else tuple(value)
     return ()
 
 
 def get(name: str) -> Backend:
-    """Import one backend. Raises `UnknownName`, or `Unavailable` where its framework is missing or broken."""
+    """Import a backend.
+
+    Raises:
+        UnknownName: there is no such backend.
+        Unavailable: a package that it imports is missing or broken.
+    """
     if name not in names():
         raise UnknownName("backend", name, names())
     try:

@@ -19,66 +19,95 @@ GRAPH_OF = "graph of "  # stands in provenance before what a graph replays
 
 
 class Loaded(Protocol):
-    """A network on its device with its parameters and one batch resident.
+    """A network on its device with its weights and one batch: what a backend's `load` returns.
 
-    `forward`, `forward_backward` and `step` may return before the device is done; `wait` may not.
-    Everything below `wait` is never timed.
+    Shapes: T steps, B sequences, I inputs, H units, P the projection, R = P or H, L layers, D directions. `forward`,
+    `forward_backward` and `step` may return before the device is done; `wait` may not. What stands below `wait` is never timed.
     """
 
     def forward(self) -> None:
-        """The whole batch, inference only: nothing is kept for a backward pass."""
+        """Compute the outputs and final state of the whole batch, for inference: nothing is kept for a backward pass."""
         ...
 
     def forward_backward(self) -> None:
-        """One training step's gradients: forward, then the batch's cotangents sent back through it."""
+        """Compute the gradients of one training step: forward, then the batch's cotangents backward."""
         ...
 
     def step(self) -> None:
-        """One streaming step of every sequence: reads x[t mod T], carries the state on from the last step."""
+        """Compute one step of every sequence from x[t mod T], t the number of steps so far, and carry the state on."""
         ...
 
     def wait(self) -> None:
-        """Return once everything launched before has finished on the device."""
+        """Return when everything launched before has finished on the device."""
         ...
 
     def outputs(self) -> np.ndarray:
-        """Outputs of the last call on the host: [T, B, D·R], or [1, B, D·R] after `step`."""
+        """Copy the outputs of the last call to the host.
+
+        Returns:
+            [T, B, D·R] after a whole batch, [1, B, D·R] after `step`; 16-bit values as float32 or as they are.
+        """
         ...
 
     def final_state(self) -> dict[str, np.ndarray]:
-        """State after the last call: `h_n` [L·D, B, R], and for an LSTM `c_n` [L·D, B, H]."""
+        """Copy the state after the last call to the host.
+
+        Returns:
+            `h_n` [L·D, B, R], and for an LSTM `c_n` [L·D, B, H]; of other cells those of `spec.state_shapes` with `_n`.
+        """
         ...
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """Of the last `forward_backward`: every parameter under its own name, and `x`, `h0`, (LSTM) `c0`."""
+        """Copy the gradients of the last `forward_backward` to the host.
+
+        Returns:
+            every parameter's under its own name and in its shape, and those of `x` [T, B, I], `h0` [L·D, B, R] and, for an
+            LSTM, `c0` [L·D, B, H].
+        """
         ...
 
     def provenance(self) -> dict[str, str]:
-        """What really ran. The key `ran` must be one of the backend's `RUNS`; further keys are free."""
+        """Say what really ran, found by looking (a profiler, a counter of launches) and not from what was asked.
+
+        Returns:
+            `ran`, one of the backend's `RUNS`; further keys (versions, plans) are free.
+        """
         ...
 
 
-class Remembers(Loaded, Protocol):
-    """A loaded network whose stream can be set to where the batch leaves it. One whose cost grows with context has to."""
+class SupportsPrefill(Loaded, Protocol):
+    """A loaded network whose `step` can start behind the whole batch. One whose cost of a step grows with context has to."""
 
     def prefill(self) -> None:
-        """As T calls of `step` from the start would, in one pass; the next `step` reads x[0] again."""
+        """Leave the state that T calls of `step` would leave, in one pass over the batch; the next `step` reads x[0]."""
         ...
 
 
-class Advances(Loaded, Protocol):
-    """A loaded network whose stream can take many tokens in one call."""
+class SupportsMultiStep(Loaded, Protocol):
+    """A loaded network that takes several steps in one call."""
 
     def advance(self, tokens: int) -> None:
-        """As so many calls of `step`, the states of all layers carried on. Raises `ValueError` unless `tokens` divides T."""
+        """Compute as many steps as `tokens` calls of `step` would, the states of all layers carried on.
+
+        Args:
+            tokens: number of steps; a divisor of T.
+
+        Raises:
+            ValueError: `tokens` does not divide T.
+        """
         ...
 
 
-class Widens(Loaded, Protocol):
-    """A loaded network that can go on with another number of streams, to see how many fit."""
+class SupportsBatchResize(Loaded, Protocol):
+    """A loaded network that continues with another number of sequences, to find how many fit on the device."""
 
     def widen(self, streams: int, context: int) -> None:
-        """So many streams with `context` tokens behind each; tokens and states are zero. Lets go of those before first."""
+        """Replace the sequences by others, with inputs and states of zeros; the memory of those before is freed first.
+
+        Args:
+            streams: number of sequences, the new B.
+            context: tokens that each has behind it.
+        """
         ...
 
 
@@ -86,36 +115,72 @@ class SupportsGraph(Loaded, Protocol):
     """A loaded network whose calls can be captured in a CUDA graph. One of a backend whose `LAUNCHES` say so has to."""
 
     def capture(self, phase: Phase) -> Callable[[], None]:
-        """A function that does as a call of `phase` does, by launching one CUDA graph. Captures at its first call.
+        """Give a function that does what a call of `phase` does by launching one CUDA graph, captured at its first call.
 
         The graph reads the inputs and weights where they lie, so it follows what is changed in place. Outputs, final state
         and gradients are read as after the call itself. `provenance` after it says "graph of …" in `ran`, and only if a graph
-        was seen to be launched. Raises `Unavailable` where the network cannot be captured.
+        was seen to be launched.
+
+        Args:
+            phase: the call: `forward`, `forward_backward` or `step`.
+
+        Returns:
+            the function, the same at every request.
+
+        Raises:
+            Unavailable: the network cannot be captured, or its device has no graphs.
         """
         ...
 
 
 class Backend(Protocol):
-    """A module `impls/backends/<name>.py`; the file name is the name everybody uses.
+    """A module `impls/backends/<name>.py`; the file's name is the backend's.
 
-    RUNS       what may legitimately run under this name; anything else is a fall-back and is never timed.
-    DEVICES    optional, a literal: the devices it can ever run on, so that it need not be imported to be refused.
-    CELLS      optional, a literal: the cells it can ever run, likewise.
-    PHASES     optional, a literal: the phases it can ever run, likewise.
-    FRAMEWORK  optional, a literal of one name: the framework that holds the device's memory, where several backends share it.
-    LAUNCHES   optional, a literal: how its kernels can be launched, likewise; only "eager" if it names none. With "graph"
-               in it, what `load` returns `SupportsGraph`, and what runs is one of `RUNS` after "graph of ".
+    RUNS          what may run under this name; anything else is a fall-back and is never timed.
+
+    Optional, each a literal that is read without importing the file (`impls.facts`):
+
+    DEVICES       the devices it can ever run on.
+    CELLS         the cells it can ever run.
+    DTYPES        the data types it can ever compute in.
+    PHASES        the phases it can ever run.
+    LAUNCHES      how its kernels can be launched; only "eager" if it names none. With "graph" in it, what `load` returns
+                  `SupportsGraph`, and what runs is one of `RUNS` after "graph of ".
+    FRAMEWORK     one name: the framework that holds the device's memory, where several backends share it.
+    PACKAGE       the package that it imports beside its framework.
+    DISTRIBUTION  what pip installs for that package, where it has another name.
     """
 
     RUNS: tuple[str, ...]
 
     def refuses(self, spec: Spec, phase: Phase, ragged: bool) -> str | None:
-        """A full sentence with the remedy where this backend cannot do what is asked, else None."""
+        """Say why this backend cannot run a network here.
+
+        Args:
+            spec: the network, its device and data type.
+            phase: the call.
+            ragged: whether sequences have lengths of their own.
+
+        Returns:
+            a sentence with the remedy, or None where it can.
+        """
         ...
 
-    def load(self, spec: Spec, params: Params, batch: Batch) -> Loaded: ...
+    def load(self, spec: Spec, params: Params, batch: Batch) -> Loaded:
+        """Put a network with its weights and one batch on its device.
+
+        Args:
+            spec: the network, its device and data type.
+            params: float64 weights under the names and in the shapes of `spec.parameter_shapes()`.
+            batch: float64 inputs, states and cotangents; all are cast to the spec's data type.
+
+        Raises:
+            Unavailable: the device or a package is missing.
+            InvalidParams, InvalidBatch: the data do not fit the spec.
+        """
+        ...
 
 
 def allowed_runs(backend: Backend, launch: Launch) -> tuple[str, ...]:
-    """What may legitimately run where a backend's kernels are launched so."""
+    """What may run where a backend's kernels are launched so: its `RUNS`, after "graph of " for a graph."""
     return tuple(GRAPH_OF + name for name in backend.RUNS) if launch == "graph" else backend.RUNS

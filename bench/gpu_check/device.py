@@ -9,11 +9,10 @@ from typing import Literal
 import torch
 
 from impls import Unavailable
-from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.emulator import Emulation
 from impls.cuda.microbenchmarks import Bench
-from impls.cuda.runtime import driver
+from impls.cuda.runtime import Kernel, driver
 from impls.cuda.runtime.compile import architecture, compiler_version
-from impls.cuda.runtime.kernels import Kernel
 from impls.cuda.torch import ops
 
 IMAGINED_MULTIPROCESSORS = 3

@@ -17,10 +17,10 @@ from bench.worker import agreement
 from bench.worker.prepare import NotMeasured
 from impls import LSTMSpec
 from impls.batch import filled
-from impls.cuda.select.plan import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
+from impls.cuda.select import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 from impls.specs.recurrent import require_recurrent
 from results.record import Measurement
 

@@ -16,10 +16,8 @@ from bench.worker.prepare import NotMeasured
 from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample, interleaved
 from impls import LSTMSpec
 from impls.cuda import microbenchmarks
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import BFLOAT16, Kernel
-from impls.cuda.select.configurations import SHARED_LIMIT, Shape
-from impls.cuda.select.plan import (
+from impls.cuda.runtime import BFLOAT16, Kernel, driver
+from impls.cuda.select import (
     EXCHANGE_CYCLES,
     FLOPS_PER_CYCLE,
     INGRESS_BYTES,
@@ -31,15 +29,16 @@ from impls.cuda.select.plan import (
     Plan,
     choose,
 )
+from impls.cuda.select.configurations import SHARED_LIMIT, Shape
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import choose_stream
+from impls.cuda.torch.streaming import choose_stream
 from results.record import Measurement
 
-# Clusters resident at once, for every shipped configuration of design A, and with all shared memory taken.
+# Clusters resident at once, for every shipped persistent-cluster kernel, and with all shared memory taken.
 
-PLAN = "impls/cuda/select/plan.py"
+PLAN = "impls/cuda/select/__init__.py"
 
 
 def cluster_kernels(context: DeviceContext) -> Iterator[tuple[Check, Kernel]]:
@@ -108,7 +107,7 @@ def measure_sends(context: DeviceContext, key: str) -> CheckResult:
     return CheckResult((Measurement("ingress", "B/cycle", rates),), context.provenance())
 
 
-# What it costs that every block of a resident grid reads what all have written: three ways, for design B.
+# What it costs that every block of a resident grid reads what all have written: three ways, for a persistent-grid kernel.
 
 ASSUMED_CYCLES = 1900  # 1.08 µs at 1.755 GHz: the model of the grid-wide layout, which gives cuDNN's published time
 PAYLOADS = (1, 8)  # 16-byte words a block: 8 are h of H = 1024, B = 8 in 16 bits over 128 blocks
@@ -224,7 +223,7 @@ def _network(context: DeviceContext, case: Case, memory: Memory = "saved", one_l
     plan = choose(hidden, case.batch, 1, torch.bfloat16, capability, memory=memory, resident=_resident(context))
     stream = None
     if one_launch:
-        stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, _resident(context))
+        stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, resident=_resident(context))
     return Network(case.spec, params, batch, plan, context.bench.launcher, context.bench.device, stream)  # type: ignore[arg-type]
 
 

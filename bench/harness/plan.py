@@ -147,7 +147,7 @@ class Plan:
             return [self.compared()]
         found: dict[str, list[str]] = {}
         for name in self.compared():
-            found.setdefault(impls.framework(name), []).append(name)
+            found.setdefault(impls.facts(name).framework, []).append(name)
         return order([tuple(names) for names in found.values()], number)
 
     def begins_with(self, number: int) -> list[Task]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ CELL_PREFERENCE = ("lstm", "gru", "rnn", "minlstm")
 DTYPE_PREFERENCE: tuple[DType, ...] = ("float32", "bfloat16", "float16", "tensorfloat32")
 SIZE, STEPS, BATCH = 64, 4, 8  # multiples of 8 and 64, as some kernels need
 HIDDEN_PROVENANCE = ("flushes_denormals",)
-INSTALL = re.compile(r"pip install ('[^']+'|[\w.-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,8 @@ class Finding:
 
     @property
     def install(self) -> str | None:
-        """The command that installs what is absent, as the reason names it."""
-        found = INSTALL.search(self.detail) if self.absent else None
-        return None if found is None else found[0]
+        """The command that installs what is absent."""
+        return None if self.absent is None else impls.facts(self.backend).install_command(self.absent)
 
 
 def examine(devices: tuple[Device, ...] = get_args(Device), thorough: bool = False) -> Iterator[Finding]:
@@ -67,7 +64,9 @@ def examine(devices: tuple[Device, ...] = get_args(Device), thorough: bool = Fal
         thorough: also compute the network and validate its outputs, which compiles; else import the backend only.
     """
     if not system.MEASURES:
-        yield from (_refused(name, device) for name in impls.names() for device in devices if device in impls.devices(name))
+        yield from (
+            _refused(name, device) for name, facts in impls.table().items() for device in devices if device in facts.devices
+        )
         return
     with scratch.folder() as cache:
         cpus = system.usable()
@@ -90,17 +89,18 @@ def _refused(backend: str, device: Device) -> Finding:
 
 def case_for(backend: str, device: Device) -> Case:
     """A small case of a cell, a data type and a phase that the backend's file says it supports, the usual ones if it does."""
-    cells, dtypes = impls.cells(backend), impls.dtypes(backend)
+    facts = impls.facts(backend)
+    cells, dtypes = facts.cells, facts.dtypes
     cell = next((name for name in CELL_PREFERENCE if name in cells), cells[0])
     usual: list[DType] = [name for name in DTYPE_PREFERENCE if name in dtypes]
     dtype = (*usual, *dtypes)[0]
-    return Case(CELLS[cell](SIZE, SIZE, dtype=dtype, device=device), STEPS, BATCH, impls.phases(backend)[0])
+    return Case(CELLS[cell](SIZE, SIZE, dtype=dtype, device=device), STEPS, BATCH, facts.phases[0])
 
 
 def versions(backend: str) -> str:
     """The installed packages that a backend's file says it needs, with their versions; NumPy's for one that names none."""
     found = []
-    for name in impls.packages(backend) or ("numpy",):
+    for name in impls.facts(backend).packages or ("numpy",):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return ", ".join(dict.fromkeys(found))
@@ -116,7 +116,7 @@ class _Examined:
 
     def ask_each(self, devices: tuple[Device, ...]) -> list[Finding]:
         try:
-            return [self._ask(device) for device in devices if device in impls.devices(self.backend) and not self.stopped]
+            return [self._ask(device) for device in devices if device in impls.facts(self.backend).devices and not self.stopped]
         finally:
             self._close()  # what it holds is free for the next one
 
@@ -138,7 +138,7 @@ class _Examined:
         if reply.get("died"):
             self._close()
         if reply["status"] != "ok":
-            missing = (name for name in impls.packages(self.backend) if importlib.util.find_spec(name) is None)
+            missing = (name for name in impls.facts(self.backend).packages if importlib.util.find_spec(name) is None)
             return Finding(*asked, False, reply["reason"], next(missing, None), reply["status"] == "failed")
         provenance = {key: value for key, value in reply.get("provenance", {}).items() if key not in HIDDEN_PROVENANCE}
         ran = ", ".join([provenance.pop("ran"), *(f"{key} {value}" for key, value in provenance.items())]) if provenance else ""

@@ -125,12 +125,10 @@ class RevisionBackends:
 
     def _unreadable(self, files: dict[str, Path]) -> str | None:
         """The harness reads what a backend runs (DEVICES and the like) from its file, without importing it."""
-        facts = (impls.devices, impls.cells, impls.dtypes, impls.packages, impls.phases, impls.framework, impls.launches)
         with impls.searched(self.folders()):
             for name, file in files.items():
                 try:
-                    for fact in facts:
-                        fact(name)
+                    impls.facts(name)
                 except (SyntaxError, ValueError) as error:
                     return f"its {self._shown(file)} cannot be read: {type(error).__name__}: {error}"
         return None

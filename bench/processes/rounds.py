@@ -156,8 +156,8 @@ def _ask_each(
 
 def _next(workers: Mapping[str, WorkerProcess], waiting: Sequence[str], asked: Iterable[str]) -> str | None:
     """The first of those waiting whose framework is not at work."""
-    busy = {impls.framework(workers[name].backend) for name in asked}
-    return next((name for name in waiting if not busy or impls.framework(workers[name].backend) not in busy), None)
+    busy = {impls.facts(workers[name].backend).framework for name in asked}
+    return next((name for name in waiting if not busy or impls.facts(workers[name].backend).framework not in busy), None)
 
 
 class WorkerGroup:

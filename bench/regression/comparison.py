@@ -128,7 +128,7 @@ class Pairs:
             for question in questions:
                 if question not in timed:
                     self._append(question, number, self._standalone_pair(question, number, order, folders))
-            frameworks = {impls.framework(question.backend(side)) for question in timed for side in SIDES}
+            frameworks = {impls.facts(question.backend(side)).framework for question in timed for side in SIDES}
             if self.plan.device == "cpu" or len(frameworks) == 1:
                 self._together(timed, number, order, folders)
             else:

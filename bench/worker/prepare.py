@@ -19,7 +19,7 @@ import impls
 from bench import costs
 from bench.harness.case import Case
 from bench.worker import agreement
-from impls import Batch, Loaded, Params, Remembers, profiles, refusals
+from impls import Batch, Loaded, Params, SupportsPrefill, frameworks, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
 from results.record import NOT_MEASURED, SkipKind
@@ -98,11 +98,12 @@ def validated_in_full(case: Case) -> bool:
 def static_unsupported_reason(case: Case, backend: str) -> str | None:
     """Why the backend cannot run the case, where that is known without importing it; else None."""
     reason = refusals.in_principle(case.spec, case.phase, case.ragged)
-    reason = reason or refusals.device(case.spec, *impls.devices(backend))
-    reason = reason or refusals.cell(case.spec, *impls.cells(backend))
-    reason = reason or refusals.phase(case.phase, *impls.phases(backend))
-    reason = reason or refusals.dtype(case.spec, *impls.dtypes(backend))
-    return reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
+    facts = impls.facts(backend)
+    reason = reason or refusals.device(case.spec, *facts.devices)
+    reason = reason or refusals.cell(case.spec, *facts.cells)
+    reason = reason or refusals.phase(case.phase, *facts.phases)
+    reason = reason or refusals.dtype(case.spec, *facts.dtypes)
+    return reason or refusals.launch(case.spec, case.launch, facts.launches)
 
 
 def validate_backend(case: Case, backend: str, check_answers: bool = True) -> None:
@@ -122,7 +123,7 @@ def validate_backend(case: Case, backend: str, check_answers: bool = True) -> No
     except impls.Unavailable as reason:
         raise Missing(str(reason)) from reason
     reason = refusals.in_principle(case.spec, case.phase, case.ragged) or module.refuses(case.spec, case.phase, case.ragged)
-    reason = reason or refusals.launch(case.spec, case.launch, impls.launches(backend))
+    reason = reason or refusals.launch(case.spec, case.launch, impls.facts(backend).launches)
     if reason:
         raise Skip(reason)
     if check_answers and backend != NULL:
@@ -153,7 +154,7 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
     started = time.perf_counter()
     loaded = impls.get(backend).load(case.spec, params, batch)
     if case.phase == "step" and case.remembers:
-        cast(Remembers, loaded).prefill()
+        cast(SupportsPrefill, loaded).prefill()
     loaded.wait()
     ready = time.perf_counter()
     call = agreement.call_of(loaded, case)
@@ -167,7 +168,7 @@ def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
     case, backend = prepared.case, prepared.backend
     if in_full and backend != NULL:
         _check_in_full(prepared)  # first, since whatever asks what ran calls it again
-    with profiles.kept(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
+    with frameworks.kept_profiles(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
         provenance = prepared.loaded.provenance()
     runs = allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:

@@ -6,13 +6,12 @@ import torch
 
 from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import Refused
+from impls.cuda.runtime import Refused, driver
+from impls.cuda.select import Design, Memory, Resident, choose
 from impls.cuda.select.configurations import SHARED_LIMIT
-from impls.cuda.select.plan import Design, Memory, Resident, choose
-from impls.cuda.torch import residual
+from impls.cuda.torch import network as torch_network
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import Stream, choose_stream
+from impls.cuda.torch.streaming import Stream, choose_stream
 from impls.frameworks.torch import network
 from impls.frameworks.torch.network import multiply_in
 from impls.interface import Phase
@@ -38,11 +37,11 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def load(
     spec: Spec, params: Params, batch: Batch, *, design: Design = "auto", memory: Memory = "saved"
 ) -> Network | network.Network:
-    """`design` and `memory` override the chooser: a backend of one's own may hand them on; see docs/cuda.md."""
+    """`design` and `memory` override the selector: a backend of one's own may pass them on; see docs/cuda.md."""
     if reason := driver.missing():
         raise Unavailable(f"cuda: {reason}")
     if isinstance(spec, LSTMStackSpec):
-        return residual.load(spec, params, batch, design, memory)
+        return torch_network.load(spec, params, batch, design, memory)
     check_params(spec, params)
     check_batch(spec, batch)
     room = driver.room()
@@ -65,7 +64,14 @@ def stream_of(
     try:
         dtype = getattr(torch, spec.stored_dtype)
         return choose_stream(
-            dtype, spec.input_size, spec.hidden_size, spec.num_layers, batch, capability, resident, shared_limit
+            dtype,
+            spec.input_size,
+            spec.hidden_size,
+            spec.num_layers,
+            batch,
+            capability,
+            resident=resident,
+            shared_limit=shared_limit,
         )
     except Refused:
         return None

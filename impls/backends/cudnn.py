@@ -64,7 +64,9 @@ def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
     network = torch_network.module(spec, params)
     run = within_limit(torch_network.module_run(network, batch))
     weights = dict(network.named_parameters())
-    return torch_network.Network(spec, weights, batch, run, what_ran, switch_cudnn_on, torch_network.no_graph(batch))
+    return torch_network.Network(
+        spec, weights, batch, run, what_ran, set_flags=switch_cudnn_on, no_graph=torch_network.no_graph(batch)
+    )
 
 
 def within_limit(run: torch_network.Run) -> torch_network.Run:

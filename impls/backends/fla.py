@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from impls import Unavailable, refusals
 from impls.batch import Batch
+from impls.frameworks.torch import models as torch_models
 from impls.frameworks.torch import network as torch_network
-from impls.frameworks.torch.models import build, recurrent
+from impls.frameworks.torch.models import build
 from impls.interface import Phase
 from impls.params import Params
 from impls.specs.recurrent import Spec
@@ -29,6 +30,7 @@ FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("minlstm",)
 PACKAGE = "fla"
+DISTRIBUTION = "fla-core[cuda]"
 KERNEL = "fused_recurrent_hgrn"  # all of its kernels' names begin so
 DTYPES = ("float32", "bfloat16", "float16", "tensorfloat32")
 # x and g [B, T, H], the first state [B, H], whether the last is wanted; to the states [B, T, H] and the last.
@@ -49,7 +51,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def _missing() -> str | None:
     if importlib.util.find_spec(PACKAGE) is None:
         return (
-            "flash-linear-attention is not installed; pip install 'fla-core[cuda]', which has its kernels (or "
+            f"flash-linear-attention is not installed; pip install '{DISTRIBUTION}', which has its kernels (or "
             "flash-linear-attention, which adds models and needs transformers); it needs Triton and a GPU"
         )
     return None
@@ -66,14 +68,14 @@ def network(spec: Spec, params: Params, batch: Batch, kernel: Kernel) -> torch_n
     torch_network.check(spec, params, batch)
     model = build(spec, params)
     for block in model.layers:
-        assert isinstance(block, recurrent.MinLSTMBlock)
+        assert isinstance(block, torch_models.MinLSTMBlock)
         block.states = partial(states, kernel)
     return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran)
 
 
 def states(kernel: Kernel, forget: Tensor, write: Tensor, candidate: Tensor, h: Tensor) -> Tensor:
     """As `minlstm.states`."""
-    keep = recurrent.kept(forget, write)
+    keep = torch_models.kept(forget, write)
     x, g = (-keep).sigmoid() * candidate, functional.logsigmoid(keep)
     found, _ = kernel(x.transpose(0, 1).contiguous(), g.transpose(0, 1).contiguous(), h, False)
     return found.transpose(0, 1)

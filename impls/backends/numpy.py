@@ -1,4 +1,4 @@
-"""The definition: forward and backward through time written by hand, in any float dtype; in float64 the oracle of everything.
+"""The definition: forward and backward through time written by hand, in any float dtype; in float64 the reference of all.
 
 Also written to be fast: one GEMM for all inputs, no allocation inside the forward loop, gates in place.
 """

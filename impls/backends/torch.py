@@ -28,14 +28,20 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
-    select = switch_cudnn_off if spec.device == "cuda" else None
+    set_flags = switch_cudnn_off if spec.device == "cuda" else None
     if not isinstance(spec, Recurrent):
-        return residual.load(spec, params, batch, select)
+        return residual.load(spec, params, batch, set_flags)
     torch_network.check(spec, params, batch)
     network = torch_network.module(spec, params)
     run = torch_network.module_run(network, batch)
     return torch_network.Network(
-        spec, dict(network.named_parameters()), batch, run, what_ran, select, torch_network.no_graph(batch)
+        spec,
+        dict(network.named_parameters()),
+        batch,
+        run,
+        what_ran,
+        set_flags=set_flags,
+        no_graph=torch_network.no_graph(batch),
     )
 
 

@@ -16,7 +16,6 @@ from torch._dynamo.utils import counters
 
 from impls import Unavailable, refusals
 from impls.batch import Batch
-from impls.frameworks.torch import loop
 from impls.frameworks.torch import network as torch_network
 from impls.interface import Phase
 from impls.params import Params
@@ -47,9 +46,9 @@ def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
     if reason := _no_compiler(spec):
         raise Unavailable(reason)
     weights = torch_network.leaves(spec, params)
-    own = types.FunctionType(loop.step.__code__.replace(), loop.step.__globals__)
+    own = types.FunctionType(torch_network.step.__code__.replace(), torch_network.step.__globals__)
     compiled = torch.compile(own, fullgraph=True, dynamic=False)
-    return torch_network.Network(spec, weights, batch, loop.loop_run(spec, weights, batch, compiled), what_ran)
+    return torch_network.Network(spec, weights, batch, torch_network.loop_run(spec, weights, batch, compiled), what_ran)
 
 
 def what_ran(network: torch_network.Network) -> dict[str, str]:
@@ -58,7 +57,7 @@ def what_ran(network: torch_network.Network) -> dict[str, str]:
     graphs = sum(name.startswith("## Call CompiledFxGraph") for name in network.names_run())
     if counters["stats"]["unique_graphs"] != before:
         return {"ran": "inductor, recompiled by a second identical call"}
-    steps = 1 if network.again == network.step else len(network.x)
-    passes = 2 if network.again == network.forward_backward else 1
+    steps = 1 if network.last_call == network.step else len(network.x)
+    passes = 2 if network.last_call == network.forward_backward else 1
     expected = passes * steps * network.spec.num_layers * network.spec.num_directions
     return {"ran": "inductor" if graphs == expected else "eager", "compiled graphs called": f"{graphs} of {expected}"}

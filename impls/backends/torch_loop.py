@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from impls import refusals
 from impls.batch import Batch
-from impls.frameworks.torch import loop
 from impls.frameworks.torch import network as torch_network
 from impls.interface import Phase
 from impls.params import Params
@@ -23,5 +22,5 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
 def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
     torch_network.check(spec, params, batch)
     weights = torch_network.leaves(spec, params)
-    run = loop.loop_run(spec, weights, batch, loop.step)
+    run = torch_network.loop_run(spec, weights, batch, torch_network.step)
     return torch_network.Network(spec, weights, batch, run, lambda network: {"ran": "eager"})

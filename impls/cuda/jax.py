@@ -15,7 +15,7 @@ import torch
 from jax.experimental.buffer_callback import buffer_callback
 from torch.utils.dlpack import DLDeviceType
 
-from impls.cuda.select.plan import Design, Memory
+from impls.cuda.select import Design, Memory
 from impls.cuda.torch.ops import lstm_layer, lstm_layer_backward
 from impls.cuda.torch.recurrence import check_layer
 

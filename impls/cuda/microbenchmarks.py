@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import BFLOAT16, TENSORFLOAT32, Kernel, Launch, Launcher, Storage, pointer
+from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Kernel, Launch, Launcher, Storage, pointer
 
 CLUSTERS = (2, 4, 8, 16)
 WARP = 32

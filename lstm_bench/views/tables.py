@@ -31,7 +31,7 @@ def names(as_json: bool) -> None:
 
     suites = {name: asked.SUITES[name].question for name in asked.offered()}
     studies = {name: asked.question_of(name) for name in asked.studies()}
-    backends = {name: _first_line(name) for name in impls.names()}
+    backends = {name: facts.summary for name, facts in impls.table().items()}
     if as_json:
         return print_json({"suites": suites, "studies": studies, "backends": backends})
     for title, entries in (
@@ -43,15 +43,6 @@ def names(as_json: bool) -> None:
         table(("name", "what it is"), list(entries.items()))
         console().print()
     console().print("The cases of one of them: lstm-bench list quick")
-
-
-def _first_line(backend: str) -> str:
-    """The backend file's opening sentence, read without importing it."""
-    import ast
-
-    import impls
-
-    return (ast.get_docstring(impls.source(backend)) or "").partition("\n")[0]
 
 
 def cases(what: str, where: Sequence[str], as_json: bool) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from impls.cuda.runtime.kernels import Launch, Launcher
+from impls.cuda.runtime import Launch, Launcher
 
 
 class Graph(TorchDispatchMode):

@@ -171,7 +171,7 @@ def test_the_workers_of_a_run_compute_the_reference_once(tmp_path, monkeypatch) 
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_no_naive_answer_is_computed_where_the_error_is_small_without_one(monkeypatch) -> None:
+def test_no_naive_answer_is_computed_where_none_is_needed(monkeypatch) -> None:
     right_answer = agreement.reference(CASE, "float64")
     agreement.validate(right_answer, CASE)
     reference = agreement.reference

@@ -35,7 +35,7 @@ def test_a_part_is_read_without_the_rest():
     assert np.array_equal(np.asarray(Draw((8, 9, 7), 1))[2:4, 1:, 3], Draw((8, 9, 7), 1)[2:4, 1:, 3:4][..., 0])
 
 
-def test_values_are_nearly_normal_and_those_of_other_seeds_and_streams_are_others():
+def test_values_are_nearly_normal_and_differ_by_seed_and_stream():
     streams = [np.asarray(Draw(SHAPE, keyed(seed, stream))).ravel() for seed in (0, 1) for stream in (2, 3)]
     for values in streams:
         assert abs(values.mean()) < 0.02 and abs(values.std() - 1) < 0.01 and np.abs(values).max() < 3
@@ -43,12 +43,12 @@ def test_values_are_nearly_normal_and_those_of_other_seeds_and_streams_are_other
     assert np.abs(np.corrcoef(streams) - np.eye(4)).max() < 0.02
 
 
-def test_a_neighbouring_key_does_not_give_the_same_values_in_another_order():
+def test_neighbouring_keys_do_not_permute_the_same_values():
     first, second = (np.sort(np.asarray(Draw((64, 64), key)), axis=1) for key in (5, 5 ^ 64))
     assert not set(map(bytes, first)) & set(map(bytes, second))
 
 
-def test_a_gpu_case_leaves_its_sequences_to_the_device_and_the_reference_reads_the_same():
+def test_device_and_reference_draw_the_same_sequences():
     case = Case(LSTMSpec(6, 5, device="cuda"), 9, 4, "forward_backward", initial_state=True)
     _, batch = case.data()
     assert isinstance(batch.x, Draw) and isinstance(batch.grad_y, Draw) and isinstance(batch.h0, np.ndarray)

@@ -73,7 +73,7 @@ def test_it_is_called_as_its_release_is(installed, hidden, batch, dtype, phase):
 @pytest.mark.parametrize("hidden, batch, part", [
     (16, 3, "multiples of 32 for a batch of 3, not 16"), (48, 24, "multiples of 32"), (24, 16, "multiples of 16 for a batch of")
 ])  # fmt: skip
-def test_a_size_without_a_kernel_is_refused_before_it_is_looked_for(installed, hidden, batch, part):
+def test_a_size_without_a_kernel_is_refused_first(installed, hidden, batch, part):
     case = Case(LSTMSpec(5, hidden, dtype="bfloat16"), 3, batch)
     with pytest.raises(Unavailable, match=part):
         flashrnn.load(case.spec, *case.data())

@@ -81,7 +81,7 @@ def test_replayed_steps_answer_as_the_oracle(spec: Spec, graphs: list[Graph]) ->
     ("backend", "spec"),
     [("torch", LSTM), ("torch", TRANSFORMER), ("torch_loop", LSTMSpec(5, 7, bidirectional=True, proj_size=3))],
 )
-def test_a_training_step_is_eager_s_to_the_bit_and_follows_what_changes_in_place(backend: str, spec: Spec) -> None:
+def test_a_replayed_training_step_equals_the_eager_one(backend: str, spec: Spec) -> None:
     case = case_of(spec, "forward_backward", ragged=backend == "torch_loop")
     own, other = loaded(case, backend), loaded(case, backend)
     call = own.capture("forward_backward")
@@ -95,7 +95,7 @@ def test_a_training_step_is_eager_s_to_the_bit_and_follows_what_changes_in_place
         for network in (own, other):
             generator = torch.Generator().manual_seed(7)
             with torch.no_grad():
-                for value in network.wanted_tensors:
+                for value in network.grad_input_tensors:
                     value.add_(torch.randn(value.shape, generator=generator) / 10)
         call()
         assert not any(np.array_equal(own.gradients()[name], kept[name]) for name in ("x", "weight_ih_l0") if name in kept)
@@ -138,7 +138,7 @@ def test_a_compiled_loop_is_captured_without_compiling_again(phase: impls.Phase,
     assert network.provenance()["ran"] == "graph of inductor"
 
 
-def test_a_stream_that_was_prefilled_is_replayed_from_its_first_step(graphs: list[Graph]) -> None:
+def test_a_prefilled_stream_is_replayed_from_its_first_step(graphs: list[Graph]) -> None:
     for spec in (TransformerSpec(5, 8, dtype="float64"), LSTMSpec(5, 7, 2, dtype="float64")):
         case = Case(spec, 6, 3, "step")
         network, stepped = loaded(case), impls.get("numpy").load(case.spec, *case.data())
@@ -291,7 +291,7 @@ def test_an_eager_call_is_no_graph_and_a_graph_no_eager_call() -> None:
         prepare.verify(prepared)
 
 
-def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
+def test_unsupported_launches_are_known_without_importing() -> None:
     on_cuda = Case(LSTMSpec(3, 4, device="cuda"), 2, 1, launch="graph")
     assert [prepare.static_unsupported_reason(on_cuda, name) for name in ("torch", "cudnn", "torch_compile", "torch_loop")] == [
         None
@@ -303,7 +303,7 @@ def test_what_cannot_be_launched_so_is_refused_without_importing_it() -> None:
     assert "ask for device=cuda, or for launch=eager" in (prepare.static_unsupported_reason(on_cpu, "torch") or "")
     with pytest.raises(prepare.Skip, match="ask for device=cuda, or for launch=eager"):
         prepare.validate_backend(on_cpu, "torch")
-    assert {name for name in impls.names() if "graph" in impls.launches(name)} == {
+    assert {name for name in impls.names() if "graph" in impls.facts(name).launches} == {
         "cuda",
         "cudnn",
         "torch",
@@ -318,7 +318,7 @@ def test_on_a_cpu_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         loaded(case_of(LSTM, "forward")).capture("forward")()
 
 
-def test_a_graph_is_captured_on_the_stream_on_which_it_was_warmed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_is_captured_on_its_warm_up_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     events: list[str] = []
     inside: list[str] = []

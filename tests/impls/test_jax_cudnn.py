@@ -108,7 +108,7 @@ def test_no_program_transposes(fake, phase, call) -> None:
     case = replace(SEEN, phase=phase)
     fake.spec, fake.steps, fake.batch = case.spec, case.steps, case.batch
     network = jax_cudnn.load(case.spec, *case.data())
-    given = (network.weights, network.x, network.first, network.lengths, network.cotangents)
+    given = (network.weights, network.x, network.initial_state, network.lengths, network.cotangents)
     given = (network.weights, network.x, network.stream) if phase == "step" else given[: 4 + (phase == "forward_backward")]
 
     def lowered(function) -> str:

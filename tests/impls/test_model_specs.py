@@ -88,7 +88,7 @@ def test_states_do_not_grow(spec: Spec, each: int) -> None:
     assert spec.state_bytes(5, 1) == spec.state_bytes(5, 10**6) == LAYERS * 5 * each
 
 
-def test_keys_and_values_pass_an_lstm_of_as_many_parameters_at_once() -> None:
+def test_keys_and_values_outgrow_an_lstms_state_at_once() -> None:
     """12d² = 8H² at H = 1.2247d: 2dt > 2H from t = 1.2247."""
     transformer, lstm = TransformerSpec(2000, 2000, num_heads=20), LSTMStackSpec(2450, 2450)
     assert lstm.parameter_count() == pytest.approx(transformer.parameter_count(), rel=1e-2)

@@ -14,7 +14,7 @@ from bench.worker.agreement import Disagreement, answer, check, check_against
 from bench.worker.prepare import Skip, prepare
 from impls import Batch, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec
 from impls.batch import InvalidBatch
-from impls.frameworks.torch.models import parts
+from impls.frameworks.torch import models as torch_models
 from impls.specs.residual import InvalidSpec
 from tests.impls.test_conformance import backend_for
 from tests.impls.test_oracle import nudged
@@ -143,7 +143,7 @@ def test_the_parallel_scan_is_the_sequential_one(steps: int) -> None:
     a, h = a.sigmoid(), torch.randn(2, 5, generator=random, dtype=torch.float64)
     inputs = [value.requires_grad_() for value in (a, b, h)]
     cotangent = torch.randn(steps, 2, 5, generator=random, dtype=torch.float64)
-    results = [way(*inputs) for way in (parts.sequential, parts.parallel)]
+    results = [way(*inputs) for way in (torch_models.sequential, torch_models.parallel)]
     torch.testing.assert_close(*results, rtol=1e-14, atol=1e-14)
     for by_steps, at_once in zip(*(torch.autograd.grad(result, inputs, cotangent) for result in results), strict=True):
         torch.testing.assert_close(at_once, by_steps, rtol=1e-13, atol=1e-13)
@@ -152,7 +152,7 @@ def test_the_parallel_scan_is_the_sequential_one(steps: int) -> None:
 def test_a_scan_that_forgets_its_start_is_noticed() -> None:
     a, b, h = torch.full((4, 1), 0.5), torch.ones(4, 1), torch.ones(1)
     with pytest.raises(AssertionError):
-        torch.testing.assert_close(parts.parallel(a, b, 0 * h), parts.sequential(a, b, h))
+        torch.testing.assert_close(torch_models.parallel(a, b, 0 * h), torch_models.sequential(a, b, h))
 
 
 @pytest.mark.parametrize("name", [name for name in impls.names() if name != "null"])
@@ -227,9 +227,9 @@ def test_the_one_door_opens_for_models(phase: impls.Phase) -> None:
 
 def test_attention_to_the_future_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate bites: a Transformer whose mask was forgotten is a wrong answer."""
-    from impls.frameworks.torch.models import transformer
+    from impls.frameworks.torch import models as torch_models
 
-    right = transformer.attend
-    monkeypatch.setattr(transformer, "attend", lambda query, key, value, causal: right(query, key, value, False))
+    right = torch_models.attend
+    monkeypatch.setattr(torch_models, "attend", lambda query, key, value, causal: right(query, key, value, False))
     with pytest.raises(Disagreement, match="outputs is off by"):
         check(impls.get("torch"), Case(TransformerSpec(4, 8), 6, 2))

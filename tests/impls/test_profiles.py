@@ -6,13 +6,13 @@ import torch
 
 from bench.harness.case import Case
 from bench.worker import agreement, prepare
-from impls import LSTMSpec, profiles
+from impls import LSTMSpec, frameworks
 from impls.frameworks.torch import graph
 
 CASE = Case(LSTMSpec(4, 5), 6, 2)
 
 
-def test_a_pass_is_made_once_in_a_run_and_by_everybody_outside_of_one(tmp_path):
+def test_a_profiler_pass_is_made_once_in_a_run(tmp_path):
     made = []
 
     def look() -> list[str]:
@@ -20,8 +20,8 @@ def test_a_pass_is_made_once_in_a_run_and_by_everybody_outside_of_one(tmp_path):
         return [f"kernel {len(made)}"]
 
     def twice(folder: str | None, name: str) -> list[list[str]]:
-        with profiles.kept(folder, name):
-            return [profiles.names(look), profiles.names(look)]
+        with frameworks.kept_profiles(folder, name):
+            return [frameworks.profiled_names(look), frameworks.profiled_names(look)]
 
     first = twice(str(tmp_path), "torch a")
     assert twice(str(tmp_path), "torch a") == first == [["kernel 1"], ["kernel 2"]]
@@ -32,13 +32,13 @@ def test_a_pass_is_made_once_in_a_run_and_by_everybody_outside_of_one(tmp_path):
 
 def test_a_look_that_failed_keeps_nothing(tmp_path):
     try:
-        with profiles.kept(str(tmp_path), "torch a"):
-            profiles.names(lambda: ["half"])
+        with frameworks.kept_profiles(str(tmp_path), "torch a"):
+            frameworks.profiled_names(lambda: ["half"])
             raise RuntimeError("the second pass failed")
     except RuntimeError:
         pass
-    with profiles.kept(str(tmp_path), "torch a"):
-        assert profiles.names(lambda: ["whole"]) == ["whole"]
+    with frameworks.kept_profiles(str(tmp_path), "torch a"):
+        assert frameworks.profiled_names(lambda: ["whole"]) == ["whole"]
 
 
 def test_a_second_worker_reads_what_ran_from_the_first_ones_pass(tmp_path, monkeypatch):

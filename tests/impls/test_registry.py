@@ -6,6 +6,7 @@ import builtins
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 import impls
 from bench.harness.case import PHASES, Case
 from impls import GRUSpec, LSTMSpec, RNNSpec
-from impls.specs.recurrent import DType
+from impls.specs.recurrent import CELLS, DType
 
 NAMES = impls.names()
 
@@ -58,10 +59,37 @@ def test_a_missing_framework_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_known_without_importing_and_are_those_it_runs(name: str) -> None:
     backend = available(name)
-    said = [backend.refuses(cell(3, 4, device=impls.devices(name)[0]), "forward", False) or "" for cell in (RNNSpec, GRUSpec)]
-    assert [f"no {cell}" in text for cell, text in zip(("rnn", "gru"), said, strict=True)] == [
-        cell not in impls.cells(name) for cell in ("rnn", "gru")
+    said = [
+        backend.refuses(cell(3, 4, device=impls.facts(name).devices[0]), "forward", False) or "" for cell in (RNNSpec, GRUSpec)
     ]
+    assert [f"no {cell}" in text for cell, text in zip(("rnn", "gru"), said, strict=True)] == [
+        cell not in impls.facts(name).cells for cell in ("rnn", "gru")
+    ]
+
+
+def test_facts_are_read_from_the_file_and_default_to_everything(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        '"""My own. And more."""\nraise ImportError\nFRAMEWORK = ("torch",)\nPACKAGE = "mine"\nDISTRIBUTION = "my-own[gpu]"\n'
+        'DEVICES = ("cuda",)\nDTYPES = {"float32": 1}\n'
+    )
+    (tmp_path / "bare.py").write_text("CELLS = tuple(known)\nRUNS = ()\n")
+    (tmp_path / "plain.py").write_text("RUNS = ()\n")
+    with impls.searched([tmp_path]):
+        mine, plain = impls.facts("mine"), impls.facts("plain")
+        with pytest.raises(ValueError):
+            impls.facts("bare")  # its cells are no literal
+    assert (mine.summary, mine.devices, mine.dtypes, mine.framework) == ("My own. And more.", ("cuda",), ("float32",), "torch")
+    assert mine.packages == ("torch", "mine")
+    assert [mine.install_command(package) for package in mine.packages] == ["pip install torch", "pip install 'my-own[gpu]'"]
+    assert plain == impls.BackendFacts(
+        "plain", "", ("cpu", "cuda"), tuple(CELLS), get_args(DType), PHASES, ("eager",), "plain", (), None
+    )
+
+
+def test_the_table_holds_the_facts_of_every_backend() -> None:
+    table = impls.table()
+    assert list(table) == NAMES and all(facts == impls.facts(name) for name, facts in table.items())
+    assert "graph" in table["cudnn"].launches and table["cuda"].cells == ("lstm", "lstm_stack")
 
 
 @pytest.mark.parametrize("name", NAMES)

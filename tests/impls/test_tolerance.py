@@ -53,7 +53,7 @@ class OneAfterAnother(np.ndarray):
 
 
 @pytest.fixture
-def adding_one_after_another(monkeypatch) -> Iterator[None]:
+def adding_one_after_another(monkeypatch, fresh_references) -> Iterator[None]:
     monkeypatch.setattr(numpy_backend, "TensorFloat32", OneAfterAnother)
     yield
 
@@ -137,7 +137,7 @@ def test_other_networks_lie_within_it_too(spec, steps, adding_one_after_another,
             assert error <= bounds[name], (name, error, bounds[name])
 
 
-def test_activations_are_off_inside_alone():
+def test_activations_are_off_inside_alone(fresh_references):
     before = agreement.reference(SEEN, "float32")["outputs"]
     with pytest.raises(KeyError), arithmetic.off_by(SIGNS[0]):
         assert not np.array_equal(agreement.reference(SEEN, "float32")["outputs"], before)

@@ -9,8 +9,8 @@ import torch
 
 from impls import refusals
 from impls.batch import Batch, check_batch
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.select.plan import CLUSTER_CAPABILITY, choose
+from impls.cuda.emulator import Emulation
+from impls.cuda.select import CLUSTER_CAPABILITY, choose
 from impls.cuda.torch.network import Network
 from impls.interface import Phase
 from impls.params import Params, check_params

@@ -17,7 +17,7 @@ COMPARED = ("lstm", "gru", "rnn")
 
 def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
     """Cells are compared inside one backend, so one that has only some of them has nothing to tell."""
-    return tuple(name for name in backends if set(COMPARED) <= set(impls.cells(name)))
+    return tuple(name for name in backends if set(COMPARED) <= set(impls.facts(name).cells))
 
 
 def _cases(sizes: tuple[int, ...], steps: int, batch: int, phases: tuple[Phase, ...], **more: str) -> Iterator[Case]:

@@ -18,7 +18,7 @@ from bench.harness.study import Scale, Study
 from bench.harness.suites import Pace
 from bench.studies import matching
 from bench.worker import prepare
-from impls import Launch, LSTMSpec, Spec, TransformerSpec, Widens
+from impls import Launch, LSTMSpec, Spec, SupportsBatchResize, TransformerSpec
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -60,7 +60,7 @@ def measure_streams(backend: str, case: Case) -> Iterator[Measurement]:
     if case.spec.device != "cuda":
         raise prepare.Skip("streams are counted in the memory of a GPU, which is no one else's; ask for device=cuda")
     free = costs.free_bytes("cuda")
-    loaded = cast(Widens, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
+    loaded = cast(SupportsBatchResize, impls.get(backend).load(case.spec, *replace(case, steps=1).data()))
 
     def fits(streams: int) -> bool:
         try:

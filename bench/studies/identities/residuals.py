@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.harness.case import Case
-from impls.frameworks.torch.models import parts
-from impls.frameworks.torch.models import recurrent as models_recurrent
+from impls.frameworks.torch import models as torch_models
 from results.record import Measurement
 
 Difference = Callable[[Case, int], tuple[float, float]]
@@ -42,7 +41,7 @@ def of_minlstm(case: Case, seed: int) -> tuple[float, float]:
     z = _drawn(2 * seed, case.steps, case.batch, 3 * width)
     weights = 0.1 * _drawn(2 * seed + 1, 3 * width, width)
     i, f, g = z.chunk(3, dim=-1)
-    found = parts.parallel(*models_recurrent.minlstm_recurrence(f, i, g), torch.zeros_like(g[0]))
+    found = torch_models.parallel(*torch_models.minlstm_recurrence(f, i, g), torch.zeros_like(g[0]))
     return _apart(found, stripped_lstm(z, 0 * weights)), _apart(found, stripped_lstm(z, weights))
 
 
@@ -76,8 +75,8 @@ def gated(x: Tensor, z: Tensor) -> Tensor:
 
 def selective(x: Tensor, step: Tensor) -> Tensor:
     """The state-space recurrence of our models with one state a channel."""
-    a, b = models_recurrent.ssm_recurrence(x, step, -x.new_ones(1, x.shape[-1]), x.new_ones(*x.shape[:2], 1))
-    return parts.parallel(a, b, torch.zeros_like(a[0])).squeeze(-2)
+    a, b = torch_models.ssm_recurrence(x, step, -x.new_ones(1, x.shape[-1]), x.new_ones(*x.shape[:2], 1))
+    return torch_models.parallel(a, b, torch.zeros_like(a[0])).squeeze(-2)
 
 
 def of_slstm(case: Case, seed: int) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def layer_for(spec: Spec) -> Layer:
     if spec.device != "cuda":
         return nn.LSTM
     from impls.cuda.runtime import driver  # a tenth of a second that a CPU need not spend
-    from impls.cuda.torch.residual import CachedLSTM
+    from impls.cuda.torch.network import CachedLSTM
 
     if spec.cell == "lstm_stack" and (reason := driver.missing()):
         raise Unavailable(f"a language model's LSTM runs on the backend cuda on a GPU: {reason}")

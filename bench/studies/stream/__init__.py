@@ -14,7 +14,7 @@ from bench import costs
 from bench.harness.case import Case
 from bench.harness.study import Scale, Study
 from bench.worker import memory, prepare
-from impls import Advances, Launch, LSTMSpec, LSTMStackSpec, Spec
+from impls import Launch, LSTMSpec, LSTMStackSpec, Spec, SupportsMultiStep
 from results.claims import Claim, Test
 from results.record import Measurement
 
@@ -114,7 +114,7 @@ def measure(backend: str, case: Case) -> Iterator[Measurement]:
 def _call(prepared: prepare.Prepared, piece: int) -> Callable[[], None]:
     if prepared.case.phase == "step":
         return prepared.call
-    advance = cast(Advances, prepared.loaded).advance
+    advance = cast(SupportsMultiStep, prepared.loaded).advance
     return lambda: advance(piece)
 
 

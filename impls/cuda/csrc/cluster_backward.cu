@@ -1,6 +1,6 @@
-// Design A, backward: the cluster of cluster_forward.cu, walked the other way. A block keeps the gradients of its own gate
-// rows; its contribution to dh of every unit goes, in float32, to the block that owns the unit (a reduce-scatter whose
-// order of summation is fixed). Contract, fragment layout and derivation: docs/cuda.md.
+// Persistent-cluster kernel, backward: the cluster of cluster_forward.cu, from the last step to the first. A block keeps the
+// gradients of its own gate rows; its contribution to dh of every unit goes, in float32, to the block that owns the unit (a
+// reduce-scatter whose order of summation is fixed). Contract, fragment layout and derivation: docs/cuda.md.
 //
 // Compile-time: STORAGE, HIDDEN, CLUSTER, TILES, RESIDENT (k-tiles in registers), THREADS, SHARED_BYTES.
 #include "storage.cuh"
@@ -14,7 +14,7 @@ constexpr int OCTETS = UNITS / 8;
 constexpr int WARPS = THREADS / 32;
 constexpr int ROW_TILES = HIDDEN / 16 / WARPS;                  // of one warp: 16 units each
 constexpr int K_TILES = 4 * UNITS / (8 * S::PER_WORD);          // own gate rows
-constexpr int SPILLED = K_TILES - RESIDENT;
+constexpr int SHARED_K_TILES = K_TILES - RESIDENT;
 constexpr int OWN_OCTETS = (OCTETS + WARPS - 1) / WARPS;        // a warp's share of the block's units
 constexpr int COLUMNS = 8 * TILES;
 
@@ -22,13 +22,13 @@ constexpr unsigned PARTIAL_BYTES = HIDDEN * COLUMNS * 4;        // one float per
 constexpr unsigned OPERAND = 2 * PARTIAL_BYTES;
 constexpr unsigned OPERAND_BYTES = K_TILES * TILES * 64 * 4;
 constexpr unsigned TAIL = OPERAND + 2 * OPERAND_BYTES;
-constexpr unsigned BARRIERS = TAIL + WARPS * ROW_TILES * SPILLED * 32 * 16;
+constexpr unsigned BARRIERS = TAIL + WARPS * ROW_TILES * SHARED_K_TILES * 32 * 16;
 static_assert(SHARED_BYTES == BARRIERS + 16, "the plan and the kernel disagree about shared memory");
-static_assert(UNITS % 8 == 0 && ROW_TILES * WARPS * 16 == HIDDEN && SPILLED >= 0);
+static_assert(UNITS % 8 == 0 && ROW_TILES * WARPS * 16 == HIDDEN && SHARED_K_TILES >= 0);
 
 struct Direction {
     const uint4* weights;   // [CLUSTER][WARPS][ROW_TILES][K_TILES][32]
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `rebuilt`
+    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
     const float* c0;        // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
@@ -42,7 +42,7 @@ struct Direction {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, rebuilt;
+    int steps, batch, hidden, y_stride, recompute;
 };
 
 // Where a block finds what block `source` sent for its octet of units: 8 bytes a lane, two octets side by side where the
@@ -67,14 +67,14 @@ KERNEL(lstm_cluster_backward, Arguments) {
     Word resident[ROW_TILES][RESIDENT > 0 ? RESIDENT : 1][4];
     const uint4* weights = d.weights + ((long long)(rank * WARPS + warp) * ROW_TILES * K_TILES) * 32 + lane;
     // A lane reads back only what it wrote itself.
-    const unsigned tail = TAIL + warp * ROW_TILES * SPILLED * 512 + lane * 16;
+    const unsigned tail = TAIL + warp * ROW_TILES * SHARED_K_TILES * 512 + lane * 16;
     UNROLL for (int m = 0; m < ROW_TILES; ++m) {
         UNROLL for (int k = 0; k < RESIDENT; ++k) {
             const uint4 v = global_read(weights + (m * K_TILES + k) * 32);
             resident[m][k][0] = v.x, resident[m][k][1] = v.y, resident[m][k][2] = v.z, resident[m][k][3] = v.w;
         }
-        for (int k = 0; k < SPILLED; ++k)
-            shared_write(tail + (m * SPILLED + k) * 512, global_read(weights + (m * K_TILES + RESIDENT + k) * 32));
+        for (int k = 0; k < SHARED_K_TILES; ++k)
+            shared_write(tail + (m * SHARED_K_TILES + k) * 512, global_read(weights + (m * K_TILES + RESIDENT + k) * 32));
     }
 
     // State of the units this warp owns; `dh` holds what a frozen sequence carries past its last step.
@@ -165,15 +165,14 @@ KERNEL(lstm_cluster_backward, Arguments) {
                 UNROLL for (int a = 0; a < TILES; ++a)
                     UNROLL for (int j = 0; j < 2; ++j) {
                         Gates4 v = S::wide_gates(gates[i][a][j]);
-                        if (launch.rebuilt) v = S::activate(v);
+                        if (launch.recompute) v = lstm_activate<S>(v);
                         const bool live = t < length[a][j];
                         // Beyond its length y is a constant zero, whatever gradient it is given.
-                        const float into_h = dh[i][a][j] + (live ? grad_y[i][a][j] : 0.0f), tanh_c = S::tanh(cell[i][a][j]);
-                        const float into_c = dc[i][a][j] + into_h * v.o * (1.0f - tanh_c * tanh_c);
-                        Gates grad = S::gates({into_c * v.g * v.i * (1.0f - v.i), into_c * before[i][a][j] * v.f * (1.0f - v.f),
-                                               into_c * v.i * (1.0f - v.g * v.g), into_h * tanh_c * v.o * (1.0f - v.o)});
+                        const float into_h = dh[i][a][j] + (live ? grad_y[i][a][j] : 0.0f);
+                        const auto sent = lstm_backward<S>(v, cell[i][a][j], before[i][a][j], into_h, dc[i][a][j]);
+                        Gates grad = S::gates(sent.preactivations);
                         dh[i][a][j] = live ? 0.0f : into_h;
-                        dc[i][a][j] = live ? into_c * v.f : dc[i][a][j];
+                        dc[i][a][j] = live ? sent.c_before : dc[i][a][j];
                         if (!live) grad = Gates{};
                         cell[i][a][j] = before[i][a][j];
                         const int word = (octet_of(i) * 8 + row) * 4 / S::PER_WORD;
@@ -194,7 +193,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
                     if (k < RESIDENT) {
                         S::multiply(sum[m], resident[m][k < RESIDENT ? k : 0], b0, b1);
                     } else {
-                        const uint4 v = shared_read<uint4>(tail + (m * SPILLED + k - RESIDENT) * 512);
+                        const uint4 v = shared_read<uint4>(tail + (m * SHARED_K_TILES + k - RESIDENT) * 512);
                         S::multiply(sum[m], {v.x, v.y, v.z, v.w}, b0, b1);
                     }
                 }

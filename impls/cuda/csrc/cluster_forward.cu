@@ -1,4 +1,4 @@
-// Design A, forward: one cluster of CLUSTER blocks runs the whole sequence of TILES · 8 columns of the batch.
+// Persistent-cluster kernel, forward: one cluster of CLUSTER blocks runs the whole sequence of TILES · 8 columns of the batch.
 // Contract, fragment layout and derivation: docs/cuda.md.
 //
 // Compile-time: STORAGE, HIDDEN (padded H), CLUSTER, TILES, SPLIT (warps sharing one product along k), RESIDENT (k-tiles
@@ -14,7 +14,7 @@ constexpr int OCTETS = UNITS / 8;                  // a warp owns 8 units
 constexpr int WARPS = OCTETS * SPLIT;
 constexpr int K_TILES = HIDDEN / (8 * S::PER_WORD);
 constexpr int OWN_TILES = K_TILES / SPLIT;         // of one warp
-constexpr int SPILLED = OWN_TILES - RESIDENT;      // of them in shared memory
+constexpr int SHARED_K_TILES = OWN_TILES - RESIDENT;  // of them in shared memory
 constexpr int COLUMNS = 8 * TILES;
 // One product is a chain of OWN_TILES dependent instructions; with a single tile two chains hide half the latency.
 constexpr int CHAINS = TILES == 1 && OWN_TILES > 1 ? 2 : 1;
@@ -22,9 +22,9 @@ constexpr int CHAINS = TILES == 1 && OWN_TILES > 1 ? 2 : 1;
 constexpr unsigned H_BYTES = K_TILES * TILES * 64 * 4;
 constexpr unsigned SCRATCH = 2 * H_BYTES;
 constexpr unsigned TAIL = SCRATCH + (SPLIT - 1) * OCTETS * TILES * 2 * 32 * 16;
-constexpr unsigned BARRIERS = TAIL + WARPS * SPILLED * 2 * 32 * 16;
+constexpr unsigned BARRIERS = TAIL + WARPS * SHARED_K_TILES * 2 * 32 * 16;
 static_assert(SHARED_BYTES == BARRIERS + 16, "the plan and the kernel disagree about shared memory");
-static_assert(THREADS == 32 * WARPS && UNITS % 8 == 0 && OWN_TILES * SPLIT == K_TILES && SPILLED >= 0);
+static_assert(THREADS == 32 * WARPS && UNITS % 8 == 0 && OWN_TILES * SPLIT == K_TILES && SHARED_K_TILES >= 0);
 static_assert(SPLIT == 1 || OCTETS <= 15, "a block has 16 barriers, and the first is block_barrier's");
 
 struct Direction {
@@ -67,8 +67,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
         }
     }
     // A lane reads back only what it wrote itself.
-    const unsigned tail = TAIL + warp * SPILLED * 1024 + lane * 16;
-    for (int k = 0; k < 2 * SPILLED; ++k) shared_write(tail + k * 512, global_read(weights + (2 * RESIDENT + k) * 32));
+    const unsigned tail = TAIL + warp * SHARED_K_TILES * 1024 + lane * 16;
+    for (int k = 0; k < 2 * SHARED_K_TILES; ++k) shared_write(tail + k * 512, global_read(weights + (2 * RESIDENT + k) * 32));
 
     for (int word = thread; word < HIDDEN / S::PER_WORD * COLUMNS; word += THREADS) {
         const int column = word % COLUMNS, w = word / COLUMNS, n = first_column + column;
@@ -143,7 +143,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             }
         };
         UNROLL for (int k = 0; k < RESIDENT; ++k) accumulate(k, resident[k][0], resident[k][1]);
-        UNROLL for (int k = 0; k < SPILLED; ++k) {
+        UNROLL for (int k = 0; k < SHARED_K_TILES; ++k) {
             const uint4 u = shared_read<uint4>(tail + 2 * k * 512), l = shared_read<uint4>(tail + (2 * k + 1) * 512);
             accumulate(RESIDENT + k, {u.x, u.y, u.z, u.w}, {l.x, l.y, l.z, l.w});
         }
@@ -181,11 +181,11 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 const Gates4 p = S::wide_gates(projected[a][j]);
                 const float(&upper)[4] = sum[0][a][0];
                 const float(&lower)[4] = sum[0][a][1];
-                gate[j] = S::activate({upper[j] + p.i, upper[2 + j] + p.f, lower[j] + p.g, lower[2 + j] + p.o});
+                gate[j] = lstm_gates<S>({upper[j], upper[2 + j], lower[j], lower[2 + j]}, p);
                 const bool live = t < length[a][j];
-                const float cell = gate[j].f * c[a][j] + gate[j].i * gate[j].g;
-                const float out = S::wide(S::narrow(gate[j].o * S::tanh(cell)));
-                c[a][j] = live ? cell : c[a][j];
+                const LstmState<float> after = lstm_forward<S>(gate[j], c[a][j]);
+                const float out = S::wide(S::narrow(after.h));
+                c[a][j] = live ? after.c : c[a][j];
                 h[a][j] = live ? out : h[a][j];
                 y[j] = live ? out : 0.0f;
             }

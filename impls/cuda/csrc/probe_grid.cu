@@ -1,6 +1,6 @@
-// Probe: how long a grid takes to exchange h through L2, as design B would: every block writes its own words and reads those of
-// all. Three ways: a barrier with fences, as cooperative groups have it; a counter with release and acquire; words that carry
-// the number of their step, so that nothing but the data is waited for.
+// Probe: how long a grid takes to exchange h through L2, as a persistent-grid kernel would: every block writes its own words and
+// reads those of all. Three ways: a barrier with fences, as cooperative groups have it; a counter with release and acquire;
+// words that carry the number of their step, so that nothing but the data is waited for.
 //
 // Compile-time: WAY (BARRIER, COUNTER, LETTERS), PAYLOAD (16-byte words of a block a step), THREADS, SHARED_BYTES.
 // Grid: as many blocks as are resident at once, launched cooperatively.

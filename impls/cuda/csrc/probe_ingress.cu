@@ -1,5 +1,5 @@
-// Probe: how many bytes a cycle a block can take from its peers while all send to all, as design A does with h. Two buffers
-// and the order of waits are those of cluster_forward.cu.
+// Probe: how many bytes a cycle a block can take from its peers while all send to all, as the persistent-cluster kernels do
+// with h. Two buffers and the order of waits are those of cluster_forward.cu.
 //
 // Compile-time: CLUSTER, PAYLOAD (16-byte words a block sends to each peer a step), THREADS, SHARED_BYTES. Grid: one cluster or more.
 #include "device.cuh"

@@ -1,4 +1,4 @@
-// Design C, backward: one time step of a layer, from the last to the first, and one launch more (step = steps) for the
+// Per-step kernel, backward: one time step of a layer, from the last to the first, and one launch more (step = steps) for the
 // gradient of h0. A launch multiplies the gate gradients of the one before by W_hhᵀ. Contract: docs/cuda.md.
 //
 // Compile-time: STORAGE (a type of exact.cuh), THREADS, SHARED_BYTES.
@@ -16,7 +16,7 @@ static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == GRADIENT
 
 struct Direction {
     const Gates* weights;   // [H (k)][H (unit)]: of gate row k, the weight from h of the unit
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `rebuilt`
+    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
     const Wide* cells;      // [T][B][H]
     const Wide* c0;         // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
@@ -28,7 +28,7 @@ struct Direction {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, rebuilt, step;
+    int steps, batch, hidden, y_stride, recompute, step;
 };
 
 KERNEL(lstm_step_backward, Arguments) {
@@ -75,17 +75,15 @@ KERNEL(lstm_step_backward, Arguments) {
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
         Four v = S::wide_gates(global_read(d.gates + at));
-        if (launch.rebuilt) v = S::activate(v);
+        if (launch.recompute) v = lstm_activate<S>(v);
         const bool live = t < global_read(d.lengths + n), first = launch.step + 1 == steps;
         const Wide c_before = first ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
         // Beyond its length y is a constant zero, whatever gradient it is given.
         if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-        const Wide tanh_c = S::tanh(global_read(d.cells + at)), from_above = global_read(d.grad_c + state);
-        const Wide into_c = from_above + into_h * v.o * (1 - tanh_c * tanh_c);
-        const Four grad{into_c * v.g * v.i * (1 - v.i), into_c * c_before * v.f * (1 - v.f), into_c * v.i * (1 - v.g * v.g),
-                        into_h * tanh_c * v.o * (1 - v.o)};
-        global_write(d.grad_gates + at, S::gates(live ? grad : Four{}));
+        const Wide c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
+        const LstmGradient<Four, Wide> grad = lstm_backward<S>(v, c, c_before, into_h, from_above);
+        global_write(d.grad_gates + at, S::gates(live ? grad.preactivations : Four{}));
         global_write(d.grad_h + state, live ? Wide(0) : into_h);
-        global_write(d.grad_c + state, live ? into_c * v.f : from_above);
+        global_write(d.grad_c + state, live ? grad.c_before : from_above);
     }
 }

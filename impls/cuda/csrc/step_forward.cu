@@ -1,4 +1,4 @@
-// Design C, forward: one time step of a layer. A block computes UNIT_TILE units of COLUMN_TILE columns; one launch a step,
+// Per-step kernel, forward: one time step of a layer. A block computes UNIT_TILE units of COLUMN_TILE columns; one launch a step,
 // both directions side by side. Takes every size; contract: docs/cuda.md.
 //
 // Compile-time: STORAGE (a type of exact.cuh), THREADS, SHARED_BYTES.
@@ -74,11 +74,12 @@ KERNEL(lstm_step_forward, Arguments) {
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
         const Four p = S::wide_gates(global_read(d.projected + at));
-        const Four gate = S::activate({sum[j].i + p.i, sum[j].f + p.f, sum[j].g + p.g, sum[j].o + p.o});
+        const Four gate = lstm_gates<S>(sum[j], p);
         const bool live = t < global_read(d.lengths + n);
-        const Wide before = global_read(d.c + state), after = gate.f * before + gate.i * gate.g;
-        const Wide c = live ? after : before;
-        const Value out = S::narrow(gate.o * S::tanh(after));
+        const Wide before = global_read(d.c + state);
+        const LstmState<Wide> after = lstm_forward<S>(gate, before);
+        const Wide c = live ? after.c : before;
+        const Value out = S::narrow(after.h);
         global_write(d.c + state, c);
         global_write(h_next + state, live ? out : global_read(h + state));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));

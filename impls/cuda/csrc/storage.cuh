@@ -4,6 +4,7 @@
 // holds two 16-bit values (m16n8k16) or one tf32 value (m16n8k8).
 #pragma once
 #include "device.cuh"
+#include "lstm_pointwise.cuh"
 
 struct Gates4 {
     float i, f, g, o;
@@ -84,5 +85,4 @@ template <class S> struct Stored : S {
         if constexpr (S::PER_WORD == 2) return sigmoid_approximate(x);
         else return 1.0f / (1.0f + expf(-x));
     }
-    DEVICE static Gates4 activate(Gates4 z) { return {sigmoid(z.i), forget_sigmoid(z.f), tanh(z.g), sigmoid(z.o)}; }
 };

@@ -120,9 +120,9 @@ KERNEL(lstm_stream, Arguments) {
                     const int at = cell * 4 + gate;
                     z[gate] = shuffle(sum[gate % LEFT], SUMS < 32 ? at * (32 / SUMS) : at / LEFT);
                 }
-                const Four gate = S::activate({z[0] + bias.i, z[1] + bias.f, z[2] + bias.g, z[3] + bias.o});
-                c = gate.f * c + gate.i * gate.g;
-                const Value stored = S::narrow(gate.o * S::tanh(c));
+                const LstmState<float> after = lstm_forward<S>(lstm_gates<S>({z[0], z[1], z[2], z[3]}, bias), c);
+                c = after.c;
+                const Value stored = S::narrow(after.h);
                 const float h = owns ? S::wide(stored) : 0.0f;
                 const unsigned to = h_offset(layer, token, quad * 4);
 #if CLUSTER > 1

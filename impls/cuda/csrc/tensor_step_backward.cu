@@ -1,4 +1,4 @@
-// Design C on tensor cores, backward: one time step of a layer, from the last to the first, and one launch more (step =
+// Per-step kernel on tensor cores, backward: one time step of a layer, from the last to the first, and one launch more (step =
 // steps) for the gradient of h0. A block computes dh of 16 units of TILES · 8 columns, then their gate gradients; its SPLIT
 // warps share the product with the gate gradients of the launch before. Contract: docs/cuda.md.
 //
@@ -15,7 +15,7 @@ static_assert(THREADS == 32 * SPLIT && TILES <= SPLIT && SHARED_BYTES == SPLIT *
 
 struct Direction {
     const uint4* weights;   // [⌈H/16⌉][⌈H/UNITS⌉][2 k-tiles][32]
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `rebuilt`
+    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
     const float* c0;        // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
@@ -27,7 +27,7 @@ struct Direction {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, rebuilt, step;
+    int steps, batch, hidden, y_stride, recompute, step;
 };
 
 DEVICE unsigned scratch(int part, int tile, int lane) { return ((part * TILES + tile) * 32 + lane) * 16; }
@@ -87,17 +87,16 @@ KERNEL(lstm_tensor_step_backward, Arguments) {
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
         Gates4 v = S::wide_gates(global_read(d.gates + at));
-        if (launch.rebuilt) v = S::activate(v);
+        if (launch.recompute) v = lstm_activate<S>(v);
         const bool live = t < global_read(d.lengths + n), last = launch.step + 1 == steps;
         const float c_before = last ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
         // Beyond its length y is a constant zero, whatever gradient it is given.
         if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-        const float tanh_c = S::tanh(global_read(d.cells + at)), from_above = global_read(d.grad_c + state);
-        const float into_c = from_above + into_h * v.o * (1.0f - tanh_c * tanh_c);
-        const Gates grad = S::gates({into_c * v.g * v.i * (1.0f - v.i), into_c * c_before * v.f * (1.0f - v.f),
-                                     into_c * v.i * (1.0f - v.g * v.g), into_h * tanh_c * v.o * (1.0f - v.o)});
+        const float c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
+        const LstmGradient<Gates4, float> sent = lstm_backward<S>(v, c, c_before, into_h, from_above);
+        const Gates grad = S::gates(sent.preactivations);
         global_write(d.grad_gates + at, live ? grad : Gates{});
         global_write(d.grad_h + state, live ? 0.0f : into_h);
-        global_write(d.grad_c + state, live ? into_c * v.f : from_above);
+        global_write(d.grad_c + state, live ? sent.c_before : from_above);
     }
 }

@@ -1,4 +1,4 @@
-// Design C on tensor cores, forward: one time step of a layer. A block computes 8 units (as two A-tiles, like a warp of
+// Per-step kernel on tensor cores, forward: one time step of a layer. A block computes 8 units (as two A-tiles, like a warp of
 // cluster_forward.cu) of TILES · 8 columns; its SPLIT warps share the product along k and read the weights from L2, each in
 // fragment order. Takes every size; contract: docs/cuda.md.
 //
@@ -82,10 +82,12 @@ KERNEL(lstm_tensor_step_forward, Arguments) {
         const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
         const long long state_h = (long long)n * pairs * PAIR + unit;
         const Gates4 p = S::wide_gates(global_read(d.projected + at));
-        const Gates4 gate = S::activate({z[0][j] + p.i, z[0][2 + j] + p.f, z[1][j] + p.g, z[1][2 + j] + p.o});
+        const Gates4 gate = lstm_gates<S>({z[0][j], z[0][2 + j], z[1][j], z[1][2 + j]}, p);
         const bool live = t < global_read(d.lengths + n);
-        const float before = global_read(d.c + state), after = gate.f * before + gate.i * gate.g, c = live ? after : before;
-        const Value out = S::narrow(gate.o * S::tanh(after));
+        const float before = global_read(d.c + state);
+        const LstmState<float> after = lstm_forward<S>(gate, before);
+        const float c = live ? after.c : before;
+        const Value out = S::narrow(after.h);
         global_write(d.c + state, c);
         global_write(h_next + state_h, live ? out : global_read(h + state_h));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));

@@ -1,5 +1,5 @@
 // The host body of device.cuh: every function hands over to the emulation (emulation.cpp), where each CUDA thread is a
-// fibre and each collective a rendezvous.
+// fiber and each collective a rendezvous.
 #pragma once
 #include <cmath>
 #include <cstring>

@@ -1,5 +1,5 @@
-// Runs an emulated grid: schedules fibres and flights in random order, one cluster after the other. A cluster that
-// cannot go on, that leaves a send in the air, or that breaks a rule of device.cuh ends the run with a sentence.
+// Runs an emulated grid: schedules fibers and in-flight async copies in random order, one cluster after the other. A cluster
+// that deadlocks, that ends with a copy in flight, or that breaks a rule of device.cuh ends the run with a sentence.
 #include "device.cuh"
 #include "emulation.hpp"
 
@@ -8,7 +8,7 @@ extern "C" void emulated_kernel(const void*);
 namespace emulation {
 
 Cluster* cluster = nullptr;
-Fibre* self = nullptr;
+Fiber* self = nullptr;
 constexpr size_t STACK_BYTES = 64 << 10;
 constexpr long long SPINS_LIMIT = 1 << 21;
 
@@ -26,32 +26,32 @@ static uint64_t random_below(uint64_t limit) {
 }
 
 void block_here(const char* what) {
-    Fibre* const me = self;
+    Fiber* const me = self;
     me->waits_for = what;
     if (!_setjmp(me->resume)) _longjmp(cluster->scheduler, 1);
     me->waits_for = "nothing";
 }
 
-void wake(Fibre* fibre) { cluster->runnable.push_back(fibre); }
+void wake(Fiber* fiber) { cluster->runnable.push_back(fiber); }
 
-void meet(Meeting& meeting, size_t expected, const char* what, bool orders_memory) {
-    if (!meeting.arrived.empty() && std::strcmp(meeting.what, what) != 0)
-        fail(std::string("calls ") + what + " while others of its group are in " + meeting.what);
-    meeting.what = what;
-    meeting.arrived.push_back(self);
-    if (meeting.arrived.size() < expected) return block_here(what);
-    std::vector<Fibre*> group;
-    group.swap(meeting.arrived);
+void arrive_and_wait(Barrier& barrier, size_t expected, const char* what, bool orders_memory) {
+    if (!barrier.arrived.empty() && std::strcmp(barrier.what, what) != 0)
+        fail(std::string("calls ") + what + " while others of its group are in " + barrier.what);
+    barrier.what = what;
+    barrier.arrived.push_back(self);
+    if (barrier.arrived.size() < expected) return block_here(what);
+    std::vector<Fiber*> group;
+    group.swap(barrier.arrived);
     if (orders_memory) {
         Clock all(cluster->capacity);
-        for (Fibre* fibre : group) join(all, fibre->clock);
-        for (Fibre* fibre : group) {
-            fibre->clock = all;
-            ++fibre->clock[fibre->agent];
+        for (Fiber* fiber : group) join(all, fiber->clock);
+        for (Fiber* fiber : group) {
+            fiber->clock = all;
+            ++fiber->clock[fiber->agent];
         }
     }
-    for (Fibre* fibre : group)
-        if (fibre != self) wake(fibre);
+    for (Fiber* fiber : group)
+        if (fiber != self) wake(fiber);
 }
 
 void give_way() {
@@ -66,27 +66,27 @@ static void complete_if_due(Transfer& transfer) {
     ++transfer.phase;
     transfer.gathering[transfer.agent] = transfer.phase;
     transfer.completed = transfer.gathering;
-    std::vector<std::pair<Fibre*, uint32_t>> still;
-    for (auto& [fibre, parity] : transfer.waiting) {
+    std::vector<std::pair<Fiber*, uint32_t>> still;
+    for (auto& [fiber, parity] : transfer.waiting) {
         if ((transfer.phase & 1) != parity) {
-            join(fibre->clock, transfer.completed);
-            wake(fibre);
-        } else still.emplace_back(fibre, parity);
+            join(fiber->clock, transfer.completed);
+            wake(fiber);
+        } else still.emplace_back(fiber, parity);
     }
     transfer.waiting.swap(still);
 }
 
 static void land(size_t index) {
-    const Flight flight = cluster->flights[index];
-    cluster->flights[index] = cluster->flights.back();
-    cluster->flights.pop_back();
-    Block& block = cluster->blocks[flight.block];
-    const std::string where = "a send to block " + std::to_string(flight.block);
+    const AsyncCopy copy = cluster->in_flight[index];
+    cluster->in_flight[index] = cluster->in_flight.back();
+    cluster->in_flight.pop_back();
+    Block& block = cluster->blocks[copy.block];
+    const std::string where = "a send to block " + std::to_string(copy.block);
     if (block.running == 0) throw Failure{where + " landed after that block had ended"};
-    std::memcpy(&block.memory[flight.to], flight.value, flight.bytes);
-    Transfer& transfer = block.transfers.at(flight.barrier);
-    if (transfer.phase != flight.phase) throw Failure{where + " was counted in a later phase than it was sent in"};
-    transfer.bytes -= flight.bytes;
+    std::memcpy(&block.memory[copy.to], copy.value, copy.bytes);
+    Transfer& transfer = block.transfers.at(copy.barrier);
+    if (transfer.phase != copy.phase) throw Failure{where + " was counted in a later phase than it was sent in"};
+    transfer.bytes -= copy.bytes;
     complete_if_due(transfer);
 }
 
@@ -144,9 +144,9 @@ void send(unsigned to, unsigned barrier, const void* from, unsigned bytes) {
         word.read.clear();
         word.written = {transfer.agent, transfer.phase + 1};
     }
-    Flight flight{block, to, barrier, bytes, transfer.phase, {}};
-    std::memcpy(flight.value, from, bytes);
-    cluster->flights.push_back(flight);
+    AsyncCopy copy{block, to, barrier, bytes, transfer.phase, {}};
+    std::memcpy(copy.value, from, bytes);
+    cluster->in_flight.push_back(copy);
     join(transfer.gathering, self->clock);
     ++self->clock[self->agent];
 }
@@ -165,17 +165,17 @@ static void entry() {
     _longjmp(cluster->scheduler, 1);
 }
 
-static void resume(Fibre* fibre) {
-    self = fibre;
+static void resume(Fiber* fiber) {
+    self = fiber;
     if (_setjmp(cluster->scheduler)) return;
-    if (fibre->started) _longjmp(fibre->resume, 1);
-    fibre->started = true;
-    setcontext(&fibre->context);
+    if (fiber->started) _longjmp(fiber->resume, 1);
+    fiber->started = true;
+    setcontext(&fiber->context);
 }
 
 static void run_cluster() {
     while (true) {
-        const size_t runnable = cluster->runnable.size(), flying = cluster->flights.size();
+        const size_t runnable = cluster->runnable.size(), flying = cluster->in_flight.size();
         if (!cluster->failure.empty()) throw Failure{cluster->failure};
         if (runnable + flying == 0) break;
         const size_t chosen = random_below(runnable + flying);
@@ -183,30 +183,30 @@ static void run_cluster() {
             land(chosen - runnable);
             continue;
         }
-        Fibre* const fibre = cluster->runnable[chosen];
+        Fiber* const fiber = cluster->runnable[chosen];
         cluster->runnable[chosen] = cluster->runnable.back();
         cluster->runnable.pop_back();
-        resume(fibre);
+        resume(fiber);
     }
-    for (const auto& fibre : cluster->fibres)
-        if (!fibre->finished)
-            throw Failure{"deadlock: thread " + std::to_string(fibre->thread) + " of block " + std::to_string(fibre->block) +
-                          " waits for ever in " + fibre->waits_for};
+    for (const auto& fiber : cluster->fibers)
+        if (!fiber->finished)
+            throw Failure{"deadlock: thread " + std::to_string(fiber->thread) + " of block " + std::to_string(fiber->block) +
+                          " waits for ever in " + fiber->waits_for};
 }
 
-static void add_fibre(int block, int thread) {
-    auto fibre = std::make_unique<Fibre>();
-    fibre->block = block, fibre->thread = thread, fibre->agent = block * cluster->threads + thread;
-    fibre->clock.assign(cluster->capacity, 0);
-    fibre->clock[fibre->agent] = 1;
-    fibre->fenced = fibre->seen = Clock(cluster->capacity);
-    fibre->stack.reset(new char[STACK_BYTES]);
-    getcontext(&fibre->context);
-    fibre->context.uc_stack.ss_sp = fibre->stack.get();
-    fibre->context.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&fibre->context, entry, 0);
-    cluster->runnable.push_back(fibre.get());
-    cluster->fibres.push_back(std::move(fibre));
+static void add_fiber(int block, int thread) {
+    auto fiber = std::make_unique<Fiber>();
+    fiber->block = block, fiber->thread = thread, fiber->agent = block * cluster->threads + thread;
+    fiber->clock.assign(cluster->capacity, 0);
+    fiber->clock[fiber->agent] = 1;
+    fiber->fenced = fiber->seen = Clock(cluster->capacity);
+    fiber->stack.reset(new char[STACK_BYTES]);
+    getcontext(&fiber->context);
+    fiber->context.uc_stack.ss_sp = fiber->stack.get();
+    fiber->context.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fiber->context, entry, 0);
+    cluster->runnable.push_back(fiber.get());
+    cluster->fibers.push_back(std::move(fiber));
 }
 
 static void populate(int threads, unsigned shared_bytes) {
@@ -219,7 +219,7 @@ static void populate(int threads, unsigned shared_bytes) {
         block.words.resize(shared_bytes / 4 + 1);
         block.warps.resize(threads / 32);
         block.running = threads;
-        for (int t = 0; t < threads; ++t) add_fibre(b, t);
+        for (int t = 0; t < threads; ++t) add_fiber(b, t);
     }
 }
 }  // namespace emulation

@@ -1,4 +1,4 @@
-// The state of one emulated cluster: its fibres, blocks, barriers, and who knows of whose writes (vector clocks).
+// The state of one emulated cluster: its fibers, blocks, barriers, and who knows of whose writes (vector clocks).
 #pragma once
 #include <csetjmp>
 #include <cstdint>
@@ -36,7 +36,7 @@ struct GlobalWord : SharedWord {
     bool read_before = false;  // by an earlier cluster
 };
 
-struct Fibre {
+struct Fiber {
     int block = 0, thread = 0;
     uint32_t agent = 0;
     Clock clock, fenced, seen;  // fenced: known at the last grid_fence; seen: read from counters since
@@ -50,13 +50,13 @@ struct Fibre {
 };
 
 // A rendezvous of a known number of threads. Whoever completes it wakes the others.
-struct Meeting {
-    std::vector<Fibre*> arrived;
+struct Barrier {
+    std::vector<Fiber*> arrived;
     const char* what = nullptr;
 };
 
 struct Warp {
-    Meeting meeting;
+    Barrier barrier;
     struct Lane {
         Word a[4], b[2];
         float d[4];
@@ -69,10 +69,10 @@ struct Transfer {  // an mbarrier with one arrival a phase
     bool armed = false;
     long long bytes = 0;  // still to come; may be negative before `expect`
     Clock gathering, completed;
-    std::vector<std::pair<Fibre*, uint32_t>> waiting;  // with the parity each waits for
+    std::vector<std::pair<Fiber*, uint32_t>> waiting;  // with the parity each waits for
 };
 
-struct Flight {  // a `send` that has not landed
+struct AsyncCopy {  // a `send` in flight
     int block;
     unsigned to, barrier, bytes;
     uint32_t phase;
@@ -83,7 +83,7 @@ struct Block {
     std::vector<unsigned char> memory;
     std::vector<SharedWord> words;
     std::vector<Warp> warps;
-    std::map<int, Meeting> barriers;  // 0 is block_barrier
+    std::map<int, Barrier> barriers;  // 0 is block_barrier
     std::map<unsigned, Transfer> transfers;
     int running = 0;
 };
@@ -99,11 +99,11 @@ struct Cluster {
     uint32_t agents = 0, capacity = 0;
     uint64_t random = 0;
     std::vector<Block> blocks;
-    std::vector<std::unique_ptr<Fibre>> fibres;
-    std::vector<Fibre*> runnable;
-    std::vector<Flight> flights;
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    std::vector<Fiber*> runnable;
+    std::vector<AsyncCopy> in_flight;
     std::vector<Range> ranges;
-    Meeting barrier;
+    Barrier barrier;
     std::map<const void*, Clock> counters;      // what those who added to a counter knew
     std::map<const void*, SharedWord> letters;  // 16-byte words of global memory that blocks exchange
     long long spins = 0;
@@ -112,10 +112,10 @@ struct Cluster {
 };
 
 extern Cluster* cluster;
-extern Fibre* self;
+extern Fiber* self;
 
 void block_here(const char* what);  // gives way until woken
 void give_way();                    // lets others run first
-void wake(Fibre* fibre);
-void meet(Meeting& meeting, size_t expected, const char* what, bool orders_memory);
+void wake(Fiber* fiber);
+void arrive_and_wait(Barrier& barrier, size_t expected, const char* what, bool orders_memory);
 }  // namespace emulation

@@ -130,9 +130,9 @@ Word shuffle(Word value, int source) {
     Warp& warp = own_warp();
     const int lane = self->thread & 31;
     warp.in[lane].b[0] = value;
-    if (warp.meeting.arrived.size() == 31)
+    if (warp.barrier.arrived.size() == 31)
         for (int i = 0; i < 32; ++i) warp.out[i].b[0] = warp.in[i].b[0];
-    meet(warp.meeting, 32, "shuffle", false);
+    arrive_and_wait(warp.barrier, 32, "shuffle", false);
     return warp.out[source & 31].b[0];
 }
 
@@ -169,8 +169,8 @@ void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1) {
     std::memcpy(warp.in[lane].a, a, sizeof a);
     std::memcpy(warp.in[lane].d, d, sizeof d);
     warp.in[lane].b[0] = b0, warp.in[lane].b[1] = b1;
-    if (warp.meeting.arrived.size() == 31) multiply_warp(kind, warp);
-    meet(warp.meeting, 32, "multiply", false);
+    if (warp.barrier.arrived.size() == 31) multiply_warp(kind, warp);
+    arrive_and_wait(warp.barrier, 32, "multiply", false);
     std::memcpy(d, warp.out[lane].d, sizeof d);
 }
 
@@ -193,13 +193,13 @@ Word group_read(unsigned offset) {
     return value;
 }
 
-void warp_barrier() { meet(own_warp().meeting, 32, "warp_barrier", true); }
-void block_barrier() { meet(own_block().barriers[0], cluster->threads, "block_barrier", true); }
+void warp_barrier() { arrive_and_wait(own_warp().barrier, 32, "warp_barrier", true); }
+void block_barrier() { arrive_and_wait(own_block().barriers[0], cluster->threads, "block_barrier", true); }
 void named_barrier(int id, int threads) {
     if (id < 1 || id > 15) fail("uses a named barrier that is not 1…15");
-    meet(own_block().barriers[id], threads, "named_barrier", true);
+    arrive_and_wait(own_block().barriers[id], threads, "named_barrier", true);
 }
-void cluster_barrier() { meet(cluster->barrier, size_t(cluster->size) * cluster->threads, "cluster_barrier", true); }
+void cluster_barrier() { arrive_and_wait(cluster->barrier, size_t(cluster->size) * cluster->threads, "cluster_barrier", true); }
 
 // IEEE 754 binary16, to nearest even.
 Word float_to_half(float value) {

@@ -1,1 +1,164 @@
-"""From a kernel's source to a launch: compilation, artifacts, the driver."""
+"""What is compiled and launched: a kernel's source, constants, data types and arguments."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+# What is compiled and launched: a kernel's source, its compile-time constants, its threads and shared memory.
+
+FOLDER = Path(__file__).parents[1] / "csrc"
+HEADERS = ("device.cuh", "device_ptx.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh")
+
+
+class Refused(ValueError):
+    """Sizes that no kernel of this folder takes; the message says which and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One function of one source file with its compile-time constants fixed.
+
+    cluster       blocks of the thread-block cluster along x as which it is launched. None: its code has no cluster instruction.
+                  One block is a cluster too: cluster instructions are illegal in a kernel that was launched without any.
+    shared_bytes  dynamic shared memory of a block
+    cooperative   its blocks wait for each other through global memory: launched only if all are resident at once
+    """
+
+    source: str
+    function: str
+    defines: tuple[tuple[str, str], ...]
+    threads: int
+    shared_bytes: int
+    cluster: int | None = None
+    cooperative: bool = False
+
+    @property
+    def cluster_blocks(self) -> int:
+        """Blocks that are launched together: 1 where there is no cluster."""
+        return self.cluster or 1
+
+    def options(self) -> list[str]:
+        """The constants as compiler options, the same for NVRTC and g++."""
+        own = (("THREADS", str(self.threads)), ("SHARED_BYTES", str(self.shared_bytes)))
+        return [f"-D{name}={value}" for name, value in (*self.defines, *own)]
+
+    def text(self) -> str:
+        return (FOLDER / self.source).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel, its grid in blocks, its one argument, and every tensor the argument points into.
+
+    Raises a ValueError for a grid that is no whole number of the kernel's clusters; the driver refuses such a launch.
+    """
+
+    kernel: Kernel
+    grid: tuple[int, int, int]
+    arguments: ctypes.Structure
+    reads: Sequence[Tensor]
+    writes: Sequence[Tensor]
+
+    def __post_init__(self) -> None:
+        if self.grid[0] % self.kernel.cluster_blocks:
+            raise ValueError(
+                f"{self.kernel.function}: a grid of {self.grid[0]} blocks along x is no whole number of clusters of "
+                f"{self.kernel.cluster_blocks}"
+            )
+
+
+class Launcher(Protocol):
+    """Whatever runs a launch: the driver on a GPU, or the emulation on a CPU."""
+
+    def __call__(self, launch: Launch) -> None: ...
+
+
+def pointer(tensor: Tensor | None, offset: int = 0) -> int | None:
+    """Where the tensor's element `offset` lies; null for none."""
+    return None if tensor is None else tensor.data_ptr() + offset * tensor.element_size()
+
+
+# How a dtype is stored and multiplied: the Python side of storage.cuh.
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """`name` is the C++ type; `per_word` values share a 32-bit word of a fragment."""
+
+    name: str
+    dtype: torch.dtype
+    per_word: int
+
+    @property
+    def item_bytes(self) -> int:
+        return 4 // self.per_word
+
+
+BFLOAT16 = Storage("Bfloat16", torch.bfloat16, 2)
+FLOAT16 = Storage("Float16", torch.float16, 2)
+TENSORFLOAT32 = Storage("Tensorfloat32", torch.float32, 1)
+STORAGES = {storage.name: storage for storage in (BFLOAT16, FLOAT16, TENSORFLOAT32)}
+
+
+def round_operand(storage: Storage, value: Tensor) -> Tensor:
+    """The value as the tensor cores will read it. tf32: to nearest, ties away from zero, as cvt.rna.tf32 does."""
+    value = value.to(storage.dtype)
+    if storage is not TENSORFLOAT32:
+        return value
+    return ((value.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+# The kernels' arguments as C structures: fields in the order of the .cu files, where each is described.
+
+Structure = type[ctypes.Structure]
+
+
+def _structures(name: str, arrays: str, numbers: str) -> tuple[Structure, Structure]:
+    """One direction's arrays, and the whole argument with room for two directions."""
+    fields = [(array, ctypes.c_void_p) for array in arrays.split()]
+    # Any: that a C structure times two is an array of two, type checkers do not know.
+    direction: Any = type(f"{name}Direction", (ctypes.Structure,), {"_fields_": [*fields, ("reverse", ctypes.c_longlong)]})
+    scalars = [(number, ctypes.c_int) for number in numbers.split()]
+    whole = type(f"{name}Arguments", (ctypes.Structure,), {"_fields_": [("directions", direction * 2), *scalars]})
+    return direction, whole
+
+
+LAYOUTS = {
+    "cluster_forward": _structures(
+        "ClusterForward", "weights projected h0 c0 lengths y gates cells h_n c_n", "steps batch hidden y_stride"
+    ),
+    "cluster_backward": _structures(
+        "ClusterBackward",
+        "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0",
+        "steps batch hidden y_stride recompute",
+    ),
+    "step_forward": _structures(
+        "StepForward", "weights projected h c lengths y gates cells", "steps batch hidden y_stride step"
+    ),
+    "step_backward": _structures(
+        "StepBackward",
+        "weights gates cells c0 grad_y lengths grad_gates grad_h grad_c",
+        "steps batch hidden y_stride recompute step",
+    ),
+}
+
+
+def arguments(
+    layout: str, directions: list[dict[str, Tensor | None]], offsets: list[dict[str, int]], **numbers: int
+) -> ctypes.Structure:
+    """Fill a layout. `offsets` moves an array's pointer by so many elements; the second direction runs in reverse."""
+    direction, whole = LAYOUTS[layout]
+    filled = whole()
+    for index, arrays in enumerate(directions):
+        values = {name: pointer(tensor, offsets[index].get(name, 0)) for name, tensor in arrays.items()}
+        filled.directions[index] = direction(**values, reverse=index)
+    for name, number in numbers.items():
+        setattr(filled, name, number)
+    return filled

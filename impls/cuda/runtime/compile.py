@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from impls import Unavailable
-from impls.cuda.runtime.kernels import FOLDER, HEADERS, Kernel
+from impls.cuda.runtime import FOLDER, HEADERS, Kernel
 
 # Compiled files on disk, named by the hash of all that went into them; safe under several processes.
 #

@@ -15,8 +15,8 @@ from typing import Any, TypedDict
 import torch
 
 from impls import Unavailable
+from impls.cuda.runtime import Kernel, Launch
 from impls.cuda.runtime.compile import architecture, compiler_version, cubin
-from impls.cuda.runtime.kernels import Kernel, Launch
 
 REMEDY = "pip install cuda-bindings (version 13) and NVIDIA's driver"
 DEFAULT_SHARED_LIMIT = 48 << 10  # more has to be asked for
@@ -39,7 +39,7 @@ class NoRoom(DriverError):
 
 
 class Room(TypedDict):
-    """What plan.py and stream.py ask of a device."""
+    """What `choose` and `choose_stream` ask of a device."""
 
     resident: Callable[[Kernel], int]
     shared_limit: int

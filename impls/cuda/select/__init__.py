@@ -1,1 +1,308 @@
-"""Which kernel configuration runs a layer: plans, what was measured, what is modelled."""
+"""Which kernels run a layer, and why: measured times, modelled times, the selector.
+
+A plan is chosen by modelled time. The constants of the model were assumed before a GPU was seen; an H100 answered them
+(docs/kernel-log.md), and they are as they were until the model is fitted anew. Where the very configuration was measured, the
+plan's reason says so with the time; the ranking does not use it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Kernel, Refused, Storage
+from impls.cuda.select.configurations import SHARED_LIMIT, ExactSteps, Shape, TensorSteps
+
+# Measured times of kernel configurations, where there are any: µs a time step of one cluster kernel alone on an H100.
+#
+# The data is `measured_h100.json` beside this file. Each row is one configuration with its times over the batches that were
+# measured:
+#
+#     [phase, hidden, blocks a cluster, columns, split, k-tiles in registers or null for all, [µs a step, …]]
+#
+# A time belongs to a kernel's source: once the source or a header of it changes, nothing is measured until it is measured
+# again.
+
+Phase = Literal["forward", "backward"]
+TABLE = Path(__file__).parent / "measured_h100.json"
+# The table does not say which of the two 16-bit types was measured: they share sources, registers and bytes.
+STORAGES = (BFLOAT16, FLOAT16)
+SOURCES: dict[Phase, str] = {"forward": "cluster_forward.cu", "backward": "cluster_backward.cu"}
+HEADERS = ("device.cuh", "device_ptx.cuh", "lstm_pointwise.cuh", "storage.cuh")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measured time of a configuration.
+
+    microseconds: of a time step. batch: at which it was measured; it needs as many waves of clusters as what was asked.
+    """
+
+    microseconds: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    sources: dict[str, str]
+    batches: tuple[int, ...]
+    times: dict[tuple[Any, ...], tuple[float, ...]]
+
+
+def step_time(phase: Phase, shape: Shape, columns: int, resident: int) -> Measured | None:
+    """The measured time of a configuration for so many columns of a batch of one direction; None where it was not measured.
+
+    Args:
+        columns: sequences of the batch.
+        resident: clusters of this size that run at once, as in the model.
+    """
+    table = _table()
+    times = table.times.get((phase, shape.hidden, shape.cluster, shape.columns, shape.split, shape.resident))
+    if shape.storage not in STORAGES or times is None or table.sources[phase] != source_hash(phase):
+        return None
+
+    def waves(of: int) -> int:
+        return math.ceil(math.ceil(of / shape.columns) / resident)
+
+    for batch, microseconds in zip(table.batches, times, strict=True):
+        if batch >= columns:
+            return Measured(microseconds, batch) if waves(batch) == waves(columns) else None
+    return None
+
+
+@functools.cache
+def source_hash(phase: Phase) -> str:
+    """Of the kernel's source and its headers."""
+    texts = [(FOLDER / name).read_bytes() for name in (SOURCES[phase], *HEADERS)]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+@functools.cache
+def _table() -> _Table:
+    values = json.loads(TABLE.read_text(encoding="utf-8"))
+    times = {tuple(row[:-1]): tuple(row[-1]) for row in values["rows"]}
+    return _Table(values["sources"], tuple(values["batches"]), times)
+
+
+# Plans.
+
+Design = Literal["auto", "cluster", "tensor_step", "step"]
+Memory = Literal["saved", "rebuilt"]
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
+MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
+
+Resident = Callable[[Kernel], int]
+CLUSTER_CAPABILITY = (9, 0)
+MEASURED_CAPABILITY = (9, 0)  # of the GPU of `measured_h100.json`
+# Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C,
+# since a cluster must fit in one GPC. `gpu-check` asks; the run of 2026-11-26 did not reach that question.
+# 120 SMs for C = 8 were seen on an H100 (accel-sim, pull request 87); 16 is extrapolated from that.
+RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 32, 8: 15, 16: 7}
+# Cycles and bytes a cycle of one SM, assumed: the rate of mma.sync, what distributed shared memory delivers, its
+# latency, and the pointwise part of a step. An H100 gave 5336 FLOP, 12.7 bytes and 233 cycles; see docs/kernel-log.md.
+FLOPS_PER_CYCLE, INGRESS_BYTES, EXCHANGE_CYCLES, POINTWISE_CYCLES = 2560, 16, 260, 150
+SHARED_BYTES_PER_CYCLE = 128
+NO_TIME = "; its time is neither measured nor modelled"  # of the configuration: there is one for each size
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A way to cut a layer that is compiled and checked for spills; forward and backward have tiles and tails of their own."""
+
+    hidden: int
+    cluster: int
+    split: int
+    tiles: tuple[int, ...]
+    tiles_backward: tuple[int, ...]
+    resident: int | None = None
+    resident_backward: int | None = None
+
+    def forward(self, storage: Storage) -> list[Shape]:
+        return [self._shape(storage, tiles, self.resident) for tiles in self.tiles]
+
+    def backward(self, storage: Storage) -> list[Shape]:
+        return [self._shape(storage, tiles, self.resident_backward) for tiles in self.tiles_backward]
+
+    def _shape(self, storage: Storage, tiles: int, resident: int | None) -> Shape:
+        return Shape(storage, self.hidden, self.cluster, tiles, self.split, resident)
+
+
+ROWS_16_BIT = (
+    Row(64, 1, 1, (1, 2), (1,)),
+    Row(128, 1, 1, (1,), (1,)),
+    Row(128, 2, 1, (1, 2), (1, 2)),
+    Row(128, 4, 2, (1, 2), (1, 2)),
+    Row(256, 4, 1, (1, 2), (1, 2)),
+    Row(256, 8, 2, (1, 2, 4), (1, 2)),
+    Row(256, 16, 4, (1,), (1,)),
+    Row(384, 8, 2, (1,), (1,)),
+    Row(512, 8, 1, (1, 2), (1,), resident=16, resident_backward=8),
+    Row(512, 16, 2, (1, 2), (1, 2)),
+    Row(768, 16, 2, (1,), (1,), resident=12, resident_backward=6),
+)
+ROWS_TENSORFLOAT32 = (
+    Row(64, 1, 1, (1, 2), (1,)),
+    Row(128, 2, 2, (1,), (1,)),
+    Row(128, 4, 2, (1, 2), (1, 2)),
+    Row(256, 8, 2, (1, 2), (1, 2)),
+    Row(256, 16, 4, (1,), (1,)),
+    Row(512, 16, 2, (1, 2), (1,), resident=16, resident_backward=8),
+)
+TENSOR_STEP_TILES = (1, 4)
+SHIPPED = {BFLOAT16: ROWS_16_BIT, FLOAT16: ROWS_16_BIT, TENSORFLOAT32: ROWS_TENSORFLOAT32}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
+
+    design: Literal["cluster", "tensor_step", "step"]
+    dtype: torch.dtype
+    memory: Memory
+    reason: str
+    forward: Shape | None = None
+    backward: Shape | None = None
+    tiles: int = 1
+
+    def steps(self) -> ExactSteps | TensorSteps:
+        """The kernels of a plan that launches one a step."""
+        return ExactSteps(self.dtype) if self.design == "step" else TensorSteps(_storage(self.dtype), self.tiles)
+
+    def words(self) -> str:
+        """The plan in one line, for the provenance."""
+        if self.forward is None or self.backward is None:
+            return f"{self.design}, {self.memory}" + (f": N{8 * self.tiles}" if self.design == "tensor_step" else "")
+        parts = [f"{s.storage.name} H{s.hidden} C{s.cluster} N{s.columns}" for s in (self.forward, self.backward)]
+        return f"cluster, {self.memory}: forward {parts[0]}, backward {parts[1]}"
+
+
+def choose(
+    hidden: int,
+    batch: int,
+    directions: int,
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    *,
+    tf32: bool = False,
+    design: Design = "auto",
+    memory: Memory = "saved",
+    resident: Resident | None = None,
+    shared_limit: int = SHARED_LIMIT,
+) -> Plan:
+    """The plan for one layer. Raises `Refused` where `design` asks for what cannot be done.
+
+    `resident` says how many clusters like a kernel's run at once; without it the table of an assumed H100 does.
+    `shared_limit` is how many bytes of shared memory a block may have.
+    """
+    if design not in DESIGNS or memory not in MEMORIES:
+        raise Refused(
+            f"no design {design!r} with memory {memory!r}; choose from {', '.join(DESIGNS)} and {', '.join(MEMORIES)}"
+        )
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        raise Refused(f"computes in float32, float64, bfloat16 and float16, not in {dtype}")
+    exact = _no_tensor_cores(dtype, tf32)
+    obstacle = exact or _no_cluster(hidden, dtype, capability)
+    if design == "step" or (design == "auto" and exact):
+        return Plan("step", dtype, memory, ("asked for" if design == "step" else str(exact)) + NO_TIME)
+    if exact or (design == "cluster" and obstacle):
+        raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
+    if design == "tensor_step" or obstacle:
+        return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
+    storage = _storage(dtype)
+    rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
+    least = min(row.hidden for row in rows)
+    rows = [row for row in rows if row.hidden == least and _fits(row, storage, shared_limit)]
+    if not rows:
+        obstacle = f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} in a cluster"
+        if design == "cluster":
+            raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
+        return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
+    columns = batch * directions
+    # One kernel stands for all of its cluster's size: each block takes an SM of its own.
+    counts = {row.cluster: _resident(row.forward(storage)[0].forward_kernel(), resident) for row in rows}
+    rows = [row for row in rows if counts[row.cluster]]
+    if not rows:
+        if design == "cluster":
+            raise Refused(f"this GPU has no room for a cluster of {min(counts)} blocks; ask for auto, tensor_step or step")
+        tiles = _tiles(batch)
+        reason = f"the GPU has no room for a cluster of {min(counts)} blocks" + NO_TIME
+        return Plan("tensor_step", dtype, memory, reason, tiles=tiles)
+    forward = min(
+        (shape for row in rows for shape in row.forward(storage)),
+        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes, counts[shape.cluster]),
+    )
+    backward = min(
+        (shape for row in rows for shape in row.backward(storage)),
+        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes, counts[shape.cluster]),
+    )
+    known = "resident clusters assumed" if resident is None else "resident clusters asked of the driver"
+    alike = directions == 1 and memory == "saved" and least == hidden and capability == MEASURED_CAPABILITY
+    times = (
+        _time("forward", forward, columns, counts[forward.cluster], alike),
+        _time("backward", backward, columns, counts[backward.cluster], alike),
+    )
+    reason = "; ".join(("asked for" if design == "cluster" else "least modelled time", *times, known))
+    return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def _time(phase: Phase, shape: Shape, columns: int, resident: int, alike: bool) -> str:
+    """What the time of a configuration rests on. alike: whether the layer is one of those that were measured."""
+    found = step_time(phase, shape, columns, resident) if alike else None
+    if found is None:
+        return f"{phase} modelled"
+    return f"{phase} measured on H100: {found.microseconds:.2f} µs a step at B = {found.batch}"
+
+
+def _fits(row: Row, storage: Storage, shared_limit: int) -> bool:
+    kernels = [shape.forward_kernel() for shape in row.forward(storage)]
+    kernels += [shape.backward_kernel() for shape in row.backward(storage)]
+    return all(kernel.shared_bytes <= shared_limit for kernel in kernels)
+
+
+def _tiles(batch: int) -> int:
+    return next(tiles for tiles in TENSOR_STEP_TILES if 8 * tiles >= batch or tiles == TENSOR_STEP_TILES[-1])
+
+
+def _resident(kernel: Kernel, resident: Resident | None) -> int:
+    return RESIDENT_CLUSTERS[kernel.cluster_blocks] if resident is None else resident(kernel)
+
+
+def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int, resident: int) -> float:
+    """Modelled cycles a time step for so many columns of all directions.
+
+    `resident` clusters run at once. `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared
+    memory while others are multiplied.
+    """
+    waves = math.ceil(math.ceil(columns / shape.columns) / resident)
+    rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate
+    products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, tail_bytes / SHARED_BYTES_PER_CYCLE)
+    ingress = exchanged_bytes * shape.columns * shape.hidden * (shape.cluster - 1) / shape.cluster / INGRESS_BYTES
+    exchange = EXCHANGE_CYCLES if shape.cluster > 1 else 0
+    return waves * (products + ingress + exchange + POINTWISE_CYCLES)
+
+
+def _storage(dtype: torch.dtype) -> Storage:
+    return {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.float32: TENSORFLOAT32}[dtype]
+
+
+def _no_tensor_cores(dtype: torch.dtype, tf32: bool) -> str | None:
+    if dtype == torch.float64 or (dtype == torch.float32 and not tf32):
+        return f"tensor cores do not multiply exact {str(dtype).removeprefix('torch.')}"
+    return None
+
+
+def _no_cluster(hidden: int, dtype: torch.dtype, capability: tuple[int, int]) -> str | None:
+    if capability < CLUSTER_CAPABILITY:
+        return "thread-block clusters need compute capability 9.0"
+    largest = max(row.hidden for row in SHIPPED[_storage(dtype)])
+    if hidden > largest:
+        return f"the weights of hidden size {hidden} do not fit into a cluster; {largest} do"
+    return None

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Kernel, Refused, Storage, round_operand
+from impls.cuda.runtime import Kernel, Refused, Storage, round_operand
 
-# Design C: one launch a time step, multiplied exactly or on tensor cores. Its kernels, grids, weights and workspace.
+# Per-step kernels: one launch a time step, multiplied exactly or on tensor cores. Its kernels, grids, weights and workspace.
 
 EXACT_STORAGE = {
     torch.float32: "Float32", torch.float64: "Float64", torch.bfloat16: "Short<Bfloat16>", torch.float16: "Short<Float16>",
@@ -96,7 +96,7 @@ def _padded(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-# Design A: how a layer is cut over a cluster, its kernels' constants, and its weights in fragment order.
+# Persistent-cluster kernels: how a layer is cut over a cluster, its kernels' constants, and its weights in fragment order.
 #
 # The formulas repeat those of cluster_forward.cu and cluster_backward.cu, which assert that the two agree.
 

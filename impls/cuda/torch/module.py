@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from impls.cuda.select.plan import Design, Memory
-from impls.cuda.torch import plain, projection
-from impls.cuda.torch.ops import lstm_layer, sum_biases
-from impls.cuda.torch.precision import tf32_for
+from impls.cuda.select import Design, Memory
+from impls.cuda.torch import layer, ops
+from impls.cuda.torch.ops import lstm_layer, sum_biases, tf32_for
 from impls.cuda.torch.streaming import Layer, Streaming
 
 State = tuple[Tensor, Tensor]
@@ -24,7 +23,8 @@ class LSTM(torch.nn.RNNBase):
     Args:
         args, kwargs: those of `torch.nn.LSTM`, whose `state_dict` it also has: input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, proj_size, device, dtype.
-        design: the kernels that its layers run on (`auto`, `cluster`, `tensor_step`, `step`; see plan.py). May be set any time.
+        design: the kernels that its layers run on (`auto`, `cluster`, `tensor_step`, `step`).
+            May be set any time; see `impls.cuda.select`.
         memory: what is kept for the backward pass: `saved` keeps the gates, `rebuilt` computes them again. Likewise.
 
     Returns:
@@ -126,16 +126,16 @@ class LSTM(torch.nn.RNNBase):
     @staticmethod
     def _layer(x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
         given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr)
-        if plain.is_transformed(*given):
-            plain.warn("transforms of torch.func and forward-mode derivatives")
-            return plain.lstm_layer(*given[:-1], lengths, weight_hr)
+        if ops.is_transformed(*given):
+            ops.warn("transforms of torch.func and forward-mode derivatives")
+            return ops.plain_lstm_layer(*given[:-1], lengths, weight_hr)
         # By what is used and not by `self.parameters()`: a replica's weights, or those of another network, are none.
         training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:
             return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, *choice)[:3]
-        folded = projection.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
+        folded = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
         m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, training, *choice)
-        y, h_n = projection.unfold(m, m_n, weight_hr, h0, lengths)
+        y, h_n = layer.unfold(m, m_n, weight_hr, h0, lengths)
         return y, h_n, c_n
 
     def _weights(self, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -151,7 +151,7 @@ class LSTM(torch.nn.RNNBase):
 
 
 def _sum_of(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-    return bias_ih + bias_hh if plain.is_transformed(bias_ih, bias_hh) else sum_biases(bias_ih, bias_hh)
+    return bias_ih + bias_hh if ops.is_transformed(bias_ih, bias_hh) else sum_biases(bias_ih, bias_hh)
 
 
 def _pair(hx, batched: bool) -> State | None:

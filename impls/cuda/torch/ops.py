@@ -8,20 +8,122 @@ layer.py.
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import Launcher
 from impls.cuda.runtime.driver import Driver, room
-from impls.cuda.runtime.kernels import Launcher
-from impls.cuda.select.plan import Design, Memory, Plan, choose
-from impls.cuda.torch import layer, plain, recurrence
-from impls.cuda.torch.precision import products, tf32_for
+from impls.cuda.select import Design, Memory, Plan, choose
+from impls.cuda.torch import layer, recurrence
 from impls.cuda.torch.recurrence import check_backward, check_layer
+from impls.frameworks.torch.network import step
+
+# How float32 is multiplied: exactly or in TF32, by one rule for the recurrence and for the products around it.
+
+ONE_AT_A_TIME = threading.RLock()
+
+
+def tf32_for(x: Tensor, asked: bool | None = None) -> bool:
+    """Whether `x` is multiplied in TF32: as asked, or where nothing is, on a GPU where `torch.nn.LSTM` would.
+
+    Not for code that torch.compile traces: a switch that is read there is a constant of the graph, if it can be read at all.
+    """
+    return asked if asked is not None else x.is_cuda and tf32_allowed()
+
+
+def tf32_allowed() -> bool:
+    """PyTorch's switch for LSTMs on a GPU, whether it was set as `torch.backends.cudnn.rnn.fp32_precision`, as
+    `torch.backends.fp32_precision` or as the older `torch.backends.cudnn.allow_tf32`, which after the others cannot be read."""
+    return torch.backends.cudnn.rnn.fp32_precision == "tf32"  # type: ignore (a property that type checkers miss)
+
+
+@contextmanager
+def products(tf32: bool) -> Iterator[None]:
+    """PyTorch's float32 products on a GPU are TF32, or exact, inside.
+
+    Their switch belongs to the process: where it stands otherwise it is turned and turned back, by one thread at a time,
+    and products that other threads enqueue meanwhile follow it.
+    """
+    switch = torch.backends.cuda.matmul
+    with ONE_AT_A_TIME:
+        before = switch.fp32_precision
+        if (before == "tf32") == tf32:
+            yield
+            return
+        switch.fp32_precision = "tf32" if tf32 else "ieee"
+        try:
+            yield
+        finally:
+            switch.fp32_precision = "none"  # inherits again, if it had inherited
+            if switch.fp32_precision != before:
+                switch.fp32_precision = before
+
+
+# The layer in plain PyTorch, for second derivatives and transforms of functions: the kernels have no rule for them.
+#
+# Differentiable operations without in-place writes, so that forward mode, vmap and higher derivatives are PyTorch's own.
+
+NAME = "lstm_bench::plain_lstm_layer"  # as the profiler, and so provenance, names it
+WARNING = (
+    "LSTM: {} run through plain PyTorch operations, a loop over time, and not through lstm_bench's kernels; the results are "
+    "the same, the time is not"
+)
+
+
+def is_transformed(*tensors: Tensor | None) -> bool:
+    """Whether `torch.func` or forward-mode differentiation follows these tensors."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    # Compiled code does not look for tangents: the operator does, when it runs.
+    return not torch.compiler.is_compiling() and has_tangent(*tensors)
+
+
+def has_tangent(*tensors: Tensor | None) -> bool:
+    """Whether any of these is a dual tensor of `torch.autograd.forward_ad`."""
+    return any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def warn(what: str) -> None:
+    """Once a place of the calling code, as Python's filters do."""
+    warnings.warn(WARNING.format(what), UserWarning, stacklevel=2)
+
+
+def plain_lstm_layer(
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
+    weight_hr: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Of one layer y [T, B, D·H], h_n and c_n [D, B, H], where H is P with `weight_hr` [D, P, H].
+
+    Arguments as `lstm_layer` takes them. 16-bit numbers are multiplied and added as float32.
+    """
+    dtype, wide = x.dtype, recurrence.wide(x.dtype)
+    inputs = x.to(wide).unbind(0)
+    valid = (torch.arange(len(inputs), device=x.device)[:, None] < lengths)[..., None].unbind(0)
+    outputs, last = [], []
+    with torch.profiler.record_function(NAME), torch.autocast(x.device.type, enabled=False):
+        for direction in range(len(weight_hh)):
+            given = (weight_ih, weight_hh, bias, None if bias is None else torch.zeros_like(bias), weight_hr)
+            weights = tuple(None if tensor is None else tensor[direction].to(wide) for tensor in given)
+            h, c, of_direction = h0[direction].to(wide), c0[direction].to(wide), []
+            order = range(len(inputs))
+            for t in reversed(order) if direction else order:
+                y, h, c = step(inputs[t], h, c, *weights, valid=valid[t])
+                of_direction.append(y)
+            outputs.append(torch.stack(of_direction[::-1] if direction else of_direction))
+            last.append((h, c))
+        h_n, c_n = (torch.stack(states).to(dtype) for states in zip(*last, strict=True))
+        return torch.cat(outputs, 2).to(dtype), h_n, c_n
+
+
+# The operators.
 
 EMULATE = "LSTM_BENCH_EMULATE"
 EMULATED_CAPABILITY = (9, 0)
@@ -76,12 +178,13 @@ def lstm_layer(
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
     x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
-    device; B may be 0; a length below 0 counts as 0, one above T as T. `design` is one of plan.py's; `memory` saved or rebuilt.
-    `tf32` lets float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
+    device; B may be 0; a length below 0 counts as 0, one above T as T. `design` is one of
+    `impls.cuda.select.DESIGNS`, `memory` one of its `MEMORIES`. `tf32` lets float32 be multiplied so; None leaves that to
+    PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
     Raises a RuntimeError for tensors that do not fit together.
     """
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
-    if plain.has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
+    if has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
         raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
     launcher = launcher_for(x.device)
     if not x.shape[1]:
@@ -149,7 +252,7 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
     if not ctx.training:
         raise RuntimeError("lstm_layer was called for inference (training=False) and kept nothing for a backward pass")
     x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells = ctx.saved_tensors
-    if torch.is_grad_enabled() or plain.is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
+    if torch.is_grad_enabled() or is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
         return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, (grad_y, grad_h_n, grad_c_n)), *[None] * 5
     found = lstm_layer_backward(
         grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, *ctx.choice
@@ -160,11 +263,11 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
 
 def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, grads) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again."""
-    plain.warn("second derivatives")
+    warn("second derivatives")
     biases = () if bias is None else (bias,)
 
     def layer_of(x, weight_ih, weight_hh, h0, c0, *biases):
-        return plain.lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths)
+        return plain_lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths)
 
     back = torch.func.vjp(layer_of, x, weight_ih, weight_hh, h0, c0, *biases)[1]
     grad_x, grad_ih, grad_hh, grad_h0, grad_c0, *grad_bias = back(grads)

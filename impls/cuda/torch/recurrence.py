@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime.kernels import Launch, Launcher, arguments
+from impls.cuda.runtime import Launch, Launcher, arguments
+from impls.cuda.select import Plan
 from impls.cuda.select.configurations import pack_backward, pack_forward
-from impls.cuda.select.plan import Plan
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -80,15 +80,15 @@ def forward(
 
 def backward(
     plan: Plan, launcher: Launcher, weights: Tensor, gates: Tensor, cells: Tensor, c0: Tensor, lengths: Tensor,
-    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, *, rebuilt: bool = False,
+    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, *, recompute: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of the preactivations, of h0 and of c0. grad_y [T, B, D·H]; grad_h_n and grad_c_n wide.
 
-    `rebuilt`: `gates` holds preactivations.
+    `recompute`: `gates` holds preactivations.
     """
     directions, steps, batch, hidden, _ = gates.shape
     grad_gates = torch.empty_like(gates)
-    numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "rebuilt": int(rebuilt)}
+    numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "recompute": int(recompute)}
     offsets = [{"grad_y": direction * hidden} for direction in range(directions)]
     common = {"weights": weights, "gates": gates, "cells": cells, "c0": c0, "grad_gates": grad_gates}
     whole = {"lengths": lengths, "grad_y": grad_y}

@@ -98,27 +98,27 @@ class Network:
         self.names = [f"{letter}0" for letter in spec.state_shapes(batch.batch)]
         self.time_axis = 1 if batch_first else 0
         self.x = self._turned(on_device(spec, full.x))
-        self.first: State = tuple(on_device(spec, getattr(full, name)) for name in self.names)
+        self.initial_state: State = tuple(on_device(spec, getattr(full, name)) for name in self.names)
         values = (full.grad_y, full.grad_h_n, full.grad_c_n)[: 1 + len(self.names)]
         grad_y, *grad_last = (on_device(spec, value) for value in values if value is not None)
         self.cotangents = self._turned(grad_y), tuple(grad_last)
         device = self.x.device
         self.lengths = None if batch.lengths is None else jax.device_put(batch.lengths.astype(np.int32), device)
         # Copies, because every step gives the buffers of the state before back to XLA.
-        self.stream: tuple[Array, State] = jax.device_put(np.int32(0), device), tuple(h.copy() for h in self.first)
+        self.stream: tuple[Array, State] = jax.device_put(np.int32(0), device), tuple(h.copy() for h in self.initial_state)
         self.compiled: dict[str, jax.stages.Compiled] = {}
-        self.y, self.last = self.x, self.first
-        self.found: tuple[Weights, Array, State] = self.weights, self.x, self.first
+        self.y, self.last = self.x, self.initial_state
+        self.grads: tuple[Weights, Array, State] = self.weights, self.x, self.initial_state
 
     def forward(self) -> None:
-        self.y, self.last = self._call("forward", self._forward, self.weights, self.x, self.first, self.lengths)
+        self.y, self.last = self._call("forward", self._forward, self.weights, self.x, self.initial_state, self.lengths)
 
     def _forward(self, weights: Weights, x: Array, first: State, lengths: Array | None) -> tuple[Array, State]:
         return self.run(weights, x, first, lengths)
 
     def forward_backward(self) -> None:
-        (self.y, self.last), self.found = self._call(
-            "forward_backward", self._forward_backward, self.weights, self.x, self.first, self.lengths, self.cotangents
+        (self.y, self.last), self.grads = self._call(
+            "forward_backward", self._forward_backward, self.weights, self.x, self.initial_state, self.lengths, self.cotangents
         )
 
     def _forward_backward(self, weights: Weights, x: Array, first: State, lengths: Array | None, cotangents: Any) -> Any:
@@ -151,7 +151,7 @@ class Network:
             return jitted.lower(*arguments).compile()
 
     def wait(self) -> None:
-        jax.block_until_ready((self.y, self.last, self.found, self.stream))
+        jax.block_until_ready((self.y, self.last, self.grads, self.stream))
 
     def outputs(self) -> np.ndarray:
         return self._turned(on_host(self.y))
@@ -160,7 +160,7 @@ class Network:
         return dict(zip(("h_n", "c_n"), map(on_host, self.last), strict=False))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        weights, x, first = jax.tree.map(on_host, self.found)
+        weights, x, first = jax.tree.map(on_host, self.grads)
         return {**self.unpack(weights), "x": self._turned(x), **dict(zip(self.names, first, strict=True))}
 
     def _turned(self, value: Any) -> Any:

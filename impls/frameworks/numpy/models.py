@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from impls.batch import Batch, filled
-from impls.frameworks.numpy import tape
-from impls.frameworks.numpy.arithmetic import TensorFloat32
-from impls.frameworks.numpy.tape import Value
+from impls.frameworks.numpy import arithmetic
+from impls.frameworks.numpy.arithmetic import TensorFloat32, Value
 from impls.params import Params
 from impls.specs.recurrent import LSTMStackSpec, MinLSTMSpec, Residual, SSMSpec
 from impls.specs.residual import TransformerSpec
@@ -33,7 +32,7 @@ class Memory:
 
 def run(spec: Residual, weights: Weights, x: Value, state: State, memory: Memory | None = None) -> tuple[Value, State]:
     """x [T, B, I] and the first state to y [T, B, H] and the last state. `memory`: of a Transformer that streams."""
-    stream = tape.linear(x, weights["weight_in"]) if "weight_in" in weights else x
+    stream = arithmetic.linear(x, weights["weight_in"]) if "weight_in" in weights else x
     last: list[State] = []
     for layer in range(spec.num_layers):
         block = {
@@ -49,14 +48,16 @@ def run(spec: Residual, weights: Weights, x: Value, state: State, memory: Memory
             last.append(after)
     if memory:
         memory.passed += len(x)
-    return tape.layer_norm(stream, weights["norm.weight"]), tuple(tape.stack(values) for values in zip(*last, strict=True))
+    return arithmetic.layer_norm(stream, weights["norm.weight"]), tuple(
+        arithmetic.stack(values) for values in zip(*last, strict=True)
+    )
 
 
 def _attention_block(spec: TransformerSpec, weights: Weights, stream: Value, memory: Memory | None, layer: int) -> Value:
     steps, batch = stream.shape[:2]
     passed = memory.passed if memory else 0
     of_query, of_kv, size = spec.num_heads * spec.head_size, spec.kv_heads * spec.head_size, spec.head_size
-    read = tape.linear(tape.layer_norm(stream, weights["norm_attention.weight"]), weights["weight_qkv"])
+    read = arithmetic.linear(arithmetic.layer_norm(stream, weights["norm_attention.weight"]), weights["weight_qkv"])
     positions = np.arange(passed, passed + steps)
 
     def heads(part: Value, count: int) -> Value:
@@ -68,7 +69,9 @@ def _attention_block(spec: TransformerSpec, weights: Weights, stream: Value, mem
     value = heads(read[..., of_query + of_kv :], 1)
     if memory:
         if layer in memory.kept:
-            key, value = (tape.concatenate([old, new], 3) for old, new in zip(memory.kept[layer], (key, value), strict=True))
+            key, value = (
+                arithmetic.concatenate([old, new], 3) for old, new in zip(memory.kept[layer], (key, value), strict=True)
+            )
         memory.kept[layer] = key[:, :, :, -memory.capacity :], value[:, :, :, -memory.capacity :]
         reach = memory.capacity + steps - 1  # what the first of these tokens may see, and they themselves
         key, value = key[:, :, :, -reach:], value[:, :, :, -reach:]
@@ -77,11 +80,13 @@ def _attention_block(spec: TransformerSpec, weights: Weights, stream: Value, mem
     if spec.window:
         allowed &= behind < spec.window
     scale = Value(np.asarray(size**-0.5, key.array.dtype))
-    attended = tape.softmax(query * scale @ key.transpose(0, 1, 2, 4, 3), allowed) @ value
+    attended = arithmetic.softmax(query * scale @ key.transpose(0, 1, 2, 4, 3), allowed) @ value
     joined = attended.transpose(3, 0, 1, 2, 4).reshape(steps, batch, spec.hidden_size)
-    stream = stream + tape.linear(joined, weights["weight_out"])
-    inner = tape.gelu(tape.linear(tape.layer_norm(stream, weights["norm_feed_forward.weight"]), weights["weight_up"]))
-    return stream + tape.linear(inner, weights["weight_down"])
+    stream = stream + arithmetic.linear(joined, weights["weight_out"])
+    inner = arithmetic.gelu(
+        arithmetic.linear(arithmetic.layer_norm(stream, weights["norm_feed_forward.weight"]), weights["weight_up"])
+    )
+    return stream + arithmetic.linear(inner, weights["weight_down"])
 
 
 def _rotate(x: Value, positions: np.ndarray) -> Value:
@@ -90,45 +95,45 @@ def _rotate(x: Value, positions: np.ndarray) -> Value:
     angles = positions[:, None] * ROTARY_BASE ** (-np.arange(0, size, 2) / size)
     cos, sin = (Value(turn.astype(x.array.dtype)) for turn in (np.cos(angles), np.sin(angles)))
     first, second = x.split(2)
-    return tape.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+    return arithmetic.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
 
 
 def _lstm_block(spec: LSTMStackSpec, weights: Weights, stream: Value, state: State) -> tuple[Value, State]:
-    x, (h, c) = tape.layer_norm(stream, weights["norm.weight"]), state
+    x, (h, c) = arithmetic.layer_norm(stream, weights["norm.weight"]), state
     bias = weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]
     outputs = []
     for t in range(len(x)):
-        z = tape.linear(x[t], weights["lstm.weight_ih_l0"]) + tape.linear(h, weights["lstm.weight_hh_l0"]) + bias
+        z = arithmetic.linear(x[t], weights["lstm.weight_ih_l0"]) + arithmetic.linear(h, weights["lstm.weight_hh_l0"]) + bias
         i, f, g, o = z.split(4)
-        c = tape.sigmoid(f) * c + tape.sigmoid(i) * tape.tanh(g)
-        h = tape.sigmoid(o) * tape.tanh(c)
+        c = arithmetic.sigmoid(f) * c + arithmetic.sigmoid(i) * arithmetic.tanh(g)
+        h = arithmetic.sigmoid(o) * arithmetic.tanh(c)
         outputs.append(h)
-    return tape.stack(outputs), (h, c)
+    return arithmetic.stack(outputs), (h, c)
 
 
 def _minlstm_block(spec: MinLSTMSpec, weights: Weights, stream: Value, state: State) -> tuple[Value, State]:
-    x = tape.layer_norm(stream, weights["norm.weight"])
-    gates = tape.linear(x, weights["weight_gates"]) + weights["bias_gates"]
+    x = arithmetic.layer_norm(stream, weights["norm.weight"])
+    gates = arithmetic.linear(x, weights["weight_gates"]) + weights["bias_gates"]
     f, i, g = gates.split(3)
-    f, i = tape.sigmoid(f), tape.sigmoid(i)
+    f, i = arithmetic.sigmoid(f), arithmetic.sigmoid(i)
     outputs = _linear_recurrence(f / (f + i), i / (f + i) * g, state[0])
-    return tape.linear(tape.stack(outputs), weights["weight_out"]), (outputs[-1],)
+    return arithmetic.linear(arithmetic.stack(outputs), weights["weight_out"]), (outputs[-1],)
 
 
 def _ssm_block(spec: SSMSpec, weights: Weights, stream: Value, state: State) -> tuple[Value, State]:
     steps, batch = stream.shape[:2]
-    v, z = tape.linear(tape.layer_norm(stream, weights["norm.weight"]), weights["weight_in"]).split(2)
-    step = tape.softplus(tape.linear(v, weights["weight_step"]) + weights["bias_step"])
-    write, read = (part.reshape(steps, batch, -1, 1) for part in tape.linear(v, weights["weight_bc"]).split(2))
-    rate = -tape.exp(weights["log_decay"])  # [N, E]
+    v, z = arithmetic.linear(arithmetic.layer_norm(stream, weights["norm.weight"]), weights["weight_in"]).split(2)
+    step = arithmetic.softplus(arithmetic.linear(v, weights["weight_step"]) + weights["bias_step"])
+    write, read = (part.reshape(steps, batch, -1, 1) for part in arithmetic.linear(v, weights["weight_bc"]).split(2))
+    rate = -arithmetic.exp(weights["log_decay"])  # [N, E]
     exponent = step.reshape(steps, batch, 1, spec.channels) * rate
-    held = tape.expm1(exponent) / rate * write * v.reshape(steps, batch, 1, spec.channels)
+    held = arithmetic.expm1(exponent) / rate * write * v.reshape(steps, batch, 1, spec.channels)
     first = state[0].reshape(batch, spec.state_size, spec.channels)
-    states = _linear_recurrence(tape.exp(exponent), held, first)
+    states = _linear_recurrence(arithmetic.exp(exponent), held, first)
     ones = Value(np.ones((1, spec.state_size), stream.array.dtype))
-    summed = (ones @ (tape.stack(states) * read)).reshape(steps, batch, spec.channels)
-    y = (summed + weights["skip"] * v) * tape.silu(z)
-    return tape.linear(y, weights["weight_out"]), (states[-1].reshape(batch, -1),)
+    summed = (ones @ (arithmetic.stack(states) * read)).reshape(steps, batch, spec.channels)
+    y = (summed + weights["skip"] * v) * arithmetic.silu(z)
+    return arithmetic.linear(y, weights["weight_out"]), (states[-1].reshape(batch, -1),)
 
 
 def _linear_recurrence(a: Value, b: Value, h: Value) -> Sequence[Value]:
@@ -160,32 +165,33 @@ class Network:
         letters = list(spec.state_shapes(batch.batch))
         self.arrays = {name: np.asarray(value, dtype).view(kind) for name, value in params.items()}
         self.x = np.asarray(full.x, dtype).view(kind)
-        self.first = {f"{letter}0": np.asarray(getattr(full, f"{letter}0"), dtype) for letter in letters}
+        self.initial_state = {f"{letter}0": np.asarray(getattr(full, f"{letter}0"), dtype) for letter in letters}
         given = [full.grad_y, *(getattr(full, f"grad_{letter}_n") for letter in letters)]
         self.cotangents = [np.asarray(value, dtype) for value in given]
         self.names = [f"{letter}_n" for letter in letters]
         self.weights = {name: Value(array) for name, array in self.arrays.items()}
-        self.start: State = tuple(Value(array) for array in self.first.values())
-        self.stream, self.position, self.memory = self.start, 0, self._memory()
-        self.y, self.last = Value(self.x), self.start
-        self.found: dict[str, np.ndarray] = {}
+        self.initial_values: State = tuple(Value(array) for array in self.initial_state.values())
+        self.stream, self.position, self.memory = self.initial_values, 0, self._memory()
+        self.y, self.last = Value(self.x), self.initial_values
+        self.grads: dict[str, np.ndarray] = {}
 
     def _memory(self) -> Memory | None:
         return Memory(self.spec.capacity(len(self.x))) if isinstance(self.spec, TransformerSpec) else None
 
     def forward(self) -> None:
-        self.y, self.last = run(self.spec, self.weights, Value(self.x), self.start)
+        self.y, self.last = run(self.spec, self.weights, Value(self.x), self.initial_values)
 
     def forward_backward(self) -> None:
-        wanted = {name: Value(array, needed=True) for name, array in (self.arrays | {"x": self.x} | self.first).items()}
-        weights = {name: wanted[name] for name in self.arrays}
-        first = tuple(wanted[name] for name in self.first)
-        self.y, self.last = run(self.spec, weights, wanted["x"], first)
+        arrays = self.arrays | {"x": self.x} | self.initial_state
+        inputs = {name: Value(array, needed=True) for name, array in arrays.items()}
+        weights = {name: inputs[name] for name in self.arrays}
+        state = tuple(inputs[name] for name in self.initial_state)
+        self.y, self.last = run(self.spec, weights, inputs["x"], state)
         results = list(zip((self.y, *self.last), self.cotangents, strict=True))
-        self.found = dict(zip(wanted, tape.gradients(results, list(wanted.values())), strict=True))
+        self.grads = dict(zip(inputs, arithmetic.gradients(results, list(inputs.values())), strict=True))
 
     def prefill(self) -> None:
-        self.stream, self.position, self.memory = self.start, len(self.x), self._memory()
+        self.stream, self.position, self.memory = self.initial_values, len(self.x), self._memory()
         self.y, self.stream = run(self.spec, self.weights, Value(self.x), self.stream, self.memory)
         self.last = self.stream
 
@@ -204,7 +210,7 @@ class Network:
         return {name: value.array.copy() for name, value in zip(self.names, self.last, strict=True)}
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {name: value.copy() for name, value in self.found.items()}
+        return {name: value.copy() for name, value in self.grads.items()}
 
     def provenance(self) -> dict[str, str]:
         return {"ran": "numpy", "numpy": np.__version__}

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
-from impls import Unavailable, profiles
+from impls import Unavailable, frameworks
 from impls.interface import GRAPH_OF, Phase
 
 # What a call runs, by PyTorch's profiler.
@@ -16,8 +16,8 @@ from impls.interface import GRAPH_OF, Phase
 
 def names_of(call: Callable[[], None], device: torch.device) -> list[str]:
     """Every operator, call of CUDA's runtime and kernel of one call; the call may have been seen by another process of the run
-    (see `impls.profiles`)."""
-    return profiles.names(lambda: _seen(call, device))
+    (see `impls.frameworks`)."""
+    return frameworks.profiled_names(lambda: _seen(call, device))
 
 
 def _seen(call: Callable[[], None], device: torch.device) -> list[str]:

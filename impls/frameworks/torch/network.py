@@ -1,4 +1,4 @@
-"""What the PyTorch backends share: tensors resident on the device, the three timed calls, and a look at what really ran."""
+"""What the PyTorch backends share: tensors on the device, the timed calls, a look at what ran, and the textbook loop."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def no_graph(batch: Batch) -> str | None:
 class Network:
     """One batch and the weights on their device, and a function `run` that computes the network.
 
-    select     called before every timed call, for a switch of PyTorch that is global to the process (cuDNN on or off)
+    set_flags  called before every timed call, for a switch of PyTorch that is global to the process (cuDNN on or off)
     what_ran   looks at the finished network, for `provenance`
     no_graph   why its calls cannot be captured in a CUDA graph, if they cannot
     """
@@ -124,53 +124,54 @@ class Network:
         batch: Batch,
         run: Run,
         what_ran: Callable[[Network], dict[str, str]],
-        select: Callable[[], None] | None = None,
+        *,
+        set_flags: Callable[[], None] | None = None,
         no_graph: str | None = None,
     ) -> None:
-        self.spec, self.run, self.what_ran, self.select, self.no_graph = spec, run, what_ran, select, no_graph
+        self.spec, self.run, self.what_ran, self.set_flags, self.no_graph = spec, run, what_ran, set_flags, no_graph
         self.weights, self.device = dict(weights), torch.device(spec.device)
         if self.device.type == "cuda":
             self.cuda_stream_timed = True
         full = filled(spec, batch)
         names = [f"{letter}0" for letter in spec.state_shapes(batch.batch)]
         self.x = on_device(spec, full.x).requires_grad_()
-        self.first: State = tuple(on_device(spec, getattr(full, name)).requires_grad_() for name in names)
-        self.wanted = self.weights | {"x": self.x} | dict(zip(names, self.first, strict=True))
-        self.wanted_tensors = tuple(self.wanted.values())
+        self.initial_state: State = tuple(on_device(spec, getattr(full, name)).requires_grad_() for name in names)
+        self.grad_inputs = self.weights | {"x": self.x} | dict(zip(names, self.initial_state, strict=True))
+        self.grad_input_tensors = tuple(self.grad_inputs.values())
         cotangents = (full.grad_y, batch.grad_h_n, batch.grad_c_n)[: 1 + len(names)]
         self.cotangents = [None if value is None else on_device(spec, value) for value in cotangents]
         self.inputs = self.x.detach()
         self.tokens = self.inputs.split(1)
         # Made in inference mode, as every later state is: torch.compile compiles anew for a tensor of the other kind.
         with torch.inference_mode():
-            self.start: State = tuple(value.clone() for value in self.first)
-        self.stream, self.position = self.start, 0
-        self.y, self.last = self.x, self.first
-        self.found: tuple[Tensor, ...] = ()
-        self.again: Callable[[], None] = self.forward
+            self.inference_state: State = tuple(value.clone() for value in self.initial_state)
+        self.stream, self.position = self.inference_state, 0
+        self.y, self.last = self.x, self.initial_state
+        self.grads: tuple[Tensor, ...] = ()
+        self.last_call: Callable[[], None] = self.forward
         self.graphs = graph.GraphCalls(self._replay, self._called)
 
     def forward(self) -> None:
         self.y, self.last = self._forward()
-        self.again = self.forward
+        self.last_call = self.forward
 
     def _forward(self) -> tuple[Tensor, State]:
-        if self.select:
-            self.select()
+        if self.set_flags:
+            self.set_flags()
         with torch.inference_mode():
-            return self.run(self.inputs, self.start)
+            return self.run(self.inputs, self.inference_state)
 
     def forward_backward(self) -> None:
-        self.y, self.last, self.found = self._forward_backward()
-        self.again = self.forward_backward
+        self.y, self.last, self.grads = self._forward_backward()
+        self.last_call = self.forward_backward
 
     def _forward_backward(self) -> tuple[Tensor, State, tuple[Tensor, ...]]:
-        if self.select:
-            self.select()
-        y, last = self.run(self.x, self.first)
+        if self.set_flags:
+            self.set_flags()
+        y, last = self.run(self.x, self.initial_state)
         pairs = [pair for pair in zip((y, *last), self.cotangents, strict=True) if pair[1] is not None]
-        found = torch.autograd.grad([out for out, _ in pairs], self.wanted_tensors, [grad for _, grad in pairs])
-        return y, last, found
+        outputs, cotangents = zip(*pairs, strict=True)
+        return y, last, torch.autograd.grad(outputs, self.grad_input_tensors, cotangents)
 
     def prefill(self) -> None:
         """Set the stream to where the batch leaves it, as T calls of `step` from its start would."""
@@ -178,18 +179,18 @@ class Network:
         self.stream, self.position = self.last, len(self.tokens)
 
     def step(self) -> None:
-        if self.select:
-            self.select()
+        if self.set_flags:
+            self.set_flags()
         with torch.inference_mode():
             self.y, self.stream = self.run(self.tokens[self.position % len(self.tokens)], self.stream)
         self.position += 1
-        self.last, self.again = self.stream, self.step
+        self.last, self.last_call = self.stream, self.step
 
     def advance(self, tokens: int) -> None:
         if len(self.inputs) % tokens:
             raise ValueError(f"tokens must divide the batch's {len(self.inputs)} steps; got {tokens}")
-        if self.select:
-            self.select()
+        if self.set_flags:
+            self.set_flags()
         place = self.position % len(self.inputs)
         with torch.inference_mode():
             self.y, self.stream = self.run(self.inputs[place : place + tokens], self.stream)
@@ -203,7 +204,7 @@ class Network:
         return self.graphs.of(phase)
 
     def _called(self, call: Callable[[], None]) -> None:
-        self.again = call
+        self.last_call = call
 
     def _replay(self, phase: Phase) -> Callable[[], None]:
         """A call whose graph is yet to be captured."""
@@ -223,7 +224,7 @@ class Network:
             return y.detach(), tuple(value.detach() for value in last), found
 
         def show(answer: tuple[Tensor, State, tuple[Tensor, ...]]) -> None:
-            self.y, self.last, self.found = answer
+            self.y, self.last, self.grads = answer
 
         return graph.Replay(self.device, body, show, scale=self.inputs.mul_)
 
@@ -241,8 +242,8 @@ class Network:
                 self.stream = state
 
         def body() -> Tensor:
-            if self.select:
-                self.select()
+            if self.set_flags:
+                self.set_flags()
             with torch.inference_mode():
                 y, after = self.run(token, state)
                 graph.copy(state, after)
@@ -277,36 +278,36 @@ class Network:
         return dict(zip(("h_n", "c_n"), map(on_host, self.last), strict=False))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return dict(zip(self.wanted, map(on_host, self.found), strict=True))
+        return dict(zip(self.grad_inputs, map(on_host, self.grads), strict=True))
 
     def provenance(self) -> dict[str, str]:
         tf32 = {"tf32": "allowed" if torch.backends.cuda.matmul.allow_tf32 else "off"} if self.device.type == "cuda" else {}
-        phase = self.graphs.phase_of(self.again)
+        phase = self.graphs.phase_of(self.last_call)
         found = self.what_ran(self) if phase is None else self._what_graph_ran(phase)
         return found | tf32 | {"torch": torch.__version__}
 
     def _what_graph_ran(self, phase: Phase) -> dict[str, str]:
         """What the phase runs eagerly, since a replay shows no operator; a graph's if a call is seen to launch one."""
-        call = self.again
+        call = self.last_call
         names = self._aside(phase, call, self.names_run)
         found = self._aside(phase, getattr(self, phase), lambda: self.what_ran(self))
-        self.again = call
+        self.last_call = call
         return found | {"ran": graph.ran(names, found["ran"])}
 
     def _aside(self, phase: Phase, call: Callable[[], None], look: Callable[[], Seen]) -> Seen:
         """What `look` finds where the last call is `call`; it leaves no trace in the answer and the stream."""
-        kept, position = (self.y, self.last, self.found, self.stream), self.position
+        kept, position = (self.y, self.last, self.grads, self.stream), self.position
         restore = graph.copier((self.y, *self.stream) if phase == "step" else ())  # a replay writes over them
-        self.again = call
+        self.last_call = call
         found = look()
         restore()
-        (self.y, self.last, self.found, self.stream), self.position = kept, position
+        (self.y, self.last, self.grads, self.stream), self.position = kept, position
         return found
 
     def names_run(self) -> list[str]:
         """Every operator and CUDA kernel of the last call, found by making it once more under PyTorch's profiler."""
         stream, position = self.stream, self.position
-        names = graph.names_of(self.again, self.device)
+        names = graph.names_of(self.last_call, self.device)
         self.stream, self.position = stream, position
         return names
 
@@ -316,3 +317,56 @@ def on_host(value: Tensor) -> np.ndarray:
     value = value.detach()
     wide = value if value.dtype in (torch.float32, torch.float64) else value.float()
     return np.array(wide.cpu().numpy())
+
+
+# The textbook LSTM loop in PyTorch: one call of a step function per step, layer and direction.
+
+# x [B, I], h [B, R], c [B, H], W_ih, W_hh, b_ih or None, b_hh or None, W_hr or None, valid [B, 1] or None; to y, h, c
+Step = Callable[..., tuple[Tensor, Tensor, Tensor]]
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, valid) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of one layer; where a sequence is past its length, y is zero and the state stays."""
+    z = x @ weight_ih.T + h @ weight_hh.T
+    if bias_ih is not None:
+        z = z + bias_ih + bias_hh
+    i, f, g, o = z.chunk(4, dim=1)
+    new_c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    new_h = torch.sigmoid(o) * torch.tanh(new_c)
+    if weight_hr is not None:
+        new_h = new_h @ weight_hr.T
+    if valid is None:
+        return new_h, new_h, new_c
+    return new_h * valid, torch.where(valid, new_h, h), torch.where(valid, new_c, c)
+
+
+def loop_run(spec: Spec, weights: dict[str, Tensor], batch: Batch, step: Step) -> Run:
+    """The whole network as a loop over `step`."""
+    layers = [[weights.get(f"{name}_{suffix}") for name in NAMES] for suffix in require_recurrent(spec).suffixes()]
+    lengths = None if batch.lengths is None else torch.as_tensor(batch.lengths, device=spec.device)
+    steps = torch.arange(batch.steps, device=spec.device)[:, None]
+    valid = [None] * batch.steps if lengths is None else list((steps < lengths)[..., None])
+
+    def layer(index: int, inputs: list[Tensor], h: Tensor, c: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        order = range(len(inputs))
+        outputs = list(inputs)
+        for t in reversed(order) if index % spec.num_directions else order:
+            outputs[t], h, c = step(inputs[t], h, c, *layers[index], valid[t])
+        return outputs, h, c
+
+    def run(x: Tensor, state: State) -> tuple[Tensor, State]:
+        below, (h0, c0) = list(x.unbind(0)), (value.unbind(0) for value in state)
+        h_n, c_n = list(h0), list(c0)
+        for depth in range(spec.num_layers):
+            directions = []
+            for index in range(depth * spec.num_directions, (depth + 1) * spec.num_directions):
+                outputs, h_n[index], c_n[index] = layer(index, below, h0[index], c0[index])
+                directions.append(outputs)
+            if spec.bidirectional:
+                below = [torch.cat(pair, dim=1) for pair in zip(*directions, strict=True)]
+            else:
+                below = directions[0]
+        return torch.stack(below), (torch.stack(h_n), torch.stack(c_n))
+
+    return run

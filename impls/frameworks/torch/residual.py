@@ -10,7 +10,7 @@ from torch import Tensor
 from impls.batch import Batch
 from impls.frameworks.torch import graph, models
 from impls.frameworks.torch import network as torch_network
-from impls.frameworks.torch.models.transformer import Cache, Transformer
+from impls.frameworks.torch.models import Cache, Transformer
 from impls.params import Params
 from impls.specs.recurrent import Residual
 from impls.specs.residual import TransformerSpec
@@ -34,19 +34,19 @@ LARGEST_FLASH_HEAD, FLASH_CAPABILITY = 192, (8, 0)
 SCAN = "scan"
 
 
-def load(spec: Residual, params: Params, batch: Batch, select: Callable[[], None] | None) -> torch_network.Network:
+def load(spec: Residual, params: Params, batch: Batch, set_flags: Callable[[], None] | None) -> torch_network.Network:
     torch_network.check(spec, params, batch)
     model = models.build(spec, params)
     if isinstance(model, Transformer):
         return Streaming(spec, model, batch)
-    return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran, select)
+    return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran, set_flags=set_flags)
 
 
 def what_ran(network: torch_network.Network) -> dict[str, str]:
     names = set(network.names_run())
     kernels = sorted({kernel for operator, kernel in KERNELS.items() if operator in names})
     ran = "+".join(kernels) or (SCAN if network.spec.cell in ("minlstm", "ssm") else "aten")
-    if isinstance(network.spec, TransformerSpec) and network.again != network.step:
+    if isinstance(network.spec, TransformerSpec) and network.last_call != network.step:
         ran = not_flash(network.spec, len(network.inputs), ran) or ran
     return {"ran": ran}
 
@@ -81,13 +81,13 @@ class Streaming(torch_network.Network):
         self.graphs.forget()  # of a step: it would go on writing to the old cache
         with torch.inference_mode():
             self.y = self.model.prefill(self.inputs, self.cache)
-        self.position, self.again = len(self.tokens), self.forward
+        self.position, self.last_call = len(self.tokens), self.forward
 
     def step(self) -> None:
         with torch.inference_mode():
             self.y = self.model.step(self.tokens[self.position % len(self.tokens)], self.cache)
         self.position += 1
-        self.again = self.step
+        self.last_call = self.step
 
     def _replay_step(self) -> Callable[[], None]:
         """A step has fixed shapes once its cache is full; until then steps are launched eagerly."""

@@ -82,7 +82,7 @@ def test_as_many_are_held_at_once_as_memory_lasts_for(monkeypatch):
 
 def test_every_backend_on_a_gpu_names_its_framework():
     """One that does not would live beside PyTorch's or JAX's on the device, or for itself where it need not."""
-    frameworks = {name: impls.framework(name) for name in impls.names() if "cuda" in impls.devices(name)}
+    frameworks = {name: impls.facts(name).framework for name in impls.names() if "cuda" in impls.facts(name).devices}
     assert {frameworks.pop("null", "null")} == {"null"}
     assert set(frameworks.values()) == {"torch", "jax"}
     for name, framework in frameworks.items():

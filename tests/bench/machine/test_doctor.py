@@ -46,10 +46,10 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_every_backend_is_asked_for_what_it_supports():
     for name in impls.names():
-        for device in impls.devices(name):
+        for device in impls.facts(name).devices:
             case = case_for(name, device)
-            assert case.spec.cell in impls.cells(name) and case.spec.dtype in impls.dtypes(name), name
-            assert case.phase in impls.phases(name) and case.spec.device == device
+            assert case.spec.cell in impls.facts(name).cells and case.spec.dtype in impls.facts(name).dtypes, name
+            assert case.phase in impls.facts(name).phases and case.spec.device == device
     assert case_for("flashrnn", "cuda").spec.dtype == "bfloat16"
     assert case_for("fla", "cuda").spec.cell == "minlstm"
     assert case_for("torch", "cpu").spec.dtype == "float32" and case_for("torch", "cpu").spec.cell == "lstm"
@@ -78,7 +78,7 @@ def test_the_optional_packages_are_missed_before_the_gpu_is():
     """So that a machine without either says first what can be installed."""
     pytest.importorskip("torch")
     for name in ("fla", "flashrnn", "xlstm"):
-        (package,) = set(impls.packages(name)) - {"torch"}
+        (package,) = set(impls.facts(name).packages) - {"torch"}
         if not doctor.importlib.util.find_spec(package):
             case = case_for(name, "cuda")
             assert "not installed; pip install" in str(impls.get(name).refuses(case.spec, case.phase, False))
@@ -164,7 +164,7 @@ def test_backends_are_examined_side_by_side(misbehaving: None, monkeypatch: pyte
 
 def test_every_optional_backend_names_its_install_command(monkeypatch: pytest.MonkeyPatch):
     for name in ("fla", "flashrnn", "xlstm"):
-        if not all(doctor.importlib.util.find_spec(package) for package in impls.packages(name)):
+        if not all(doctor.importlib.util.find_spec(package) for package in impls.facts(name).packages):
             with monkeypatch.context() as patch:
                 patch.setattr(impls, "names", lambda name=name: [name])
                 (finding,) = doctor.examine(("cuda",))

@@ -70,7 +70,7 @@ def test_a_link_out_of_the_revision_is_not_the_revision(project: UserProject, tm
 def test_known_within_the_block_and_only_there(project: UserProject, monkeypatch: pytest.MonkeyPatch):
     before = impls.names()
     with impls.searched(of(project).folders()):
-        assert impls.names() == sorted([*impls.built_in(), "mine"]) and impls.devices("mine") == ("cpu",)
+        assert impls.names() == sorted([*impls.built_in(), "mine"]) and impls.facts("mine").devices == ("cpu",)
     assert impls.names() == before and "mine" not in before
 
 

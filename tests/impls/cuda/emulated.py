@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,18 +11,23 @@ import torch
 from bench.harness.case import Case
 from bench.worker import agreement
 from impls import LSTMSpec
-from impls.cuda.emulator import emulate
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Launcher
+from impls.cuda import emulator
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Launch, Launcher
+from impls.cuda.select import Memory, Plan
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import Memory, Plan
 from impls.cuda.torch.network import Network
 
+INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
 
 
 class Remembering(Case):
     """A case whose forget gates stay near one: their bias is 6, so that errors of the cell state accumulate."""
+
+    @property
+    def key(self) -> str:
+        return f"{super().key} remembering"
 
     def data(self):
         params, batch = super().data()
@@ -43,7 +49,21 @@ class Rewritten:
     def __call__(self, launch: Launch) -> None:
         kernel = launch.kernel
         text = self.rewrite(kernel.text()) if kernel.source == self.source else kernel.text()
-        emulate.run(launch, emulate.library(text, tuple(kernel.options())), self.seed)
+        emulator.run(launch, emulator.library(text, tuple(kernel.options())), self.seed)
+
+
+def with_headers(text: str) -> str:
+    """A kernel's source with the headers of the arithmetic in place of their includes, so that they can be changed with it."""
+    included = set()
+
+    def content(match: re.Match[str]) -> str:
+        name = match[1]
+        if name == "device.cuh" or name in included:
+            return match[0] if name == "device.cuh" else ""
+        included.add(name)
+        return INCLUDE.sub(content, (FOLDER / name).read_text(encoding="utf-8").replace("#pragma once", ""))
+
+    return INCLUDE.sub(content, text)
 
 
 def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.compile import compile_kernel
-from impls.cuda.runtime.kernels import Kernel
+from impls.cuda.runtime import Kernel, driver
+from tests.impls.cuda.compiled import compiled
 
 real = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-bindings")
 
@@ -107,7 +106,7 @@ class Devices:
         kernel that is made up."""
         path = self.folder / "code"
         made_up = not kernel.source.endswith(".cu")
-        path.write_bytes(kernel.source.encode() if made_up else compile_kernel(kernel, target).assembly.encode())
+        path.write_bytes(kernel.source.encode() if made_up else compiled(kernel, target).assembly.encode())
         return path
 
     def launches(self) -> list[tuple[int, int, int]]:

@@ -265,7 +265,7 @@ def test_defaults_of_device_and_dtype_reach_nothing(call, options):
 LENGTHS = torch.tensor([5, 3, 1])
 
 
-def test_factories_follow_the_defaults_where_the_constructor_is_told_nothing():
+def test_factories_follow_the_defaults():
     torch.set_default_dtype(torch.float64)
     try:
         with torch.device("meta"):

@@ -13,7 +13,7 @@ from bench.harness.case import Case
 from bench.worker import agreement, prepare
 from impls import GRUSpec, LSTMSpec, Unavailable
 from impls.backends import cuda
-from impls.cuda.emulator import emulate
+from impls.cuda import emulator
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime import driver
 from impls.cuda.torch.network import Network
@@ -47,7 +47,7 @@ def test_without_a_gpu_it_says_so():
         impls.get("cuda").load(case.spec, *case.data())
 
 
-def test_without_nvrtc_driver_or_compiler_it_says_what_to_install(monkeypatch):
+def test_a_missing_tool_is_named_with_its_install_command(monkeypatch):
     for name in ("cuda.bindings.nvrtc", "cuda.bindings.driver"):
         monkeypatch.setitem(sys.modules, name, None)  # makes its import fail
     compiler.nvrtc.cache_clear()
@@ -57,15 +57,15 @@ def test_without_nvrtc_driver_or_compiler_it_says_what_to_install(monkeypatch):
     with pytest.raises(Unavailable, match="pip install cuda-bindings"):
         driver.bindings()
     monkeypatch.setattr("shutil.which", lambda name: None)
-    emulate.compiler_version.cache_clear()
+    emulator.compiler_version.cache_clear()
     with pytest.raises(Unavailable, match=r"needs g\+\+"):
-        emulate.compiler_version()
+        emulator.compiler_version()
 
 
 def test_provenance_names_the_plan_and_why():
     case = Case(LSTMSpec(4, 32, dtype="bfloat16"), 2, 2, phase="forward")
     for plan in (cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")):
-        network = Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"))
+        network = Network(case.spec, *case.data(), plan, emulator.Emulation(), torch.device("cpu"))
         said = network.provenance()
         assert said["ran"] in impls.get("cuda").RUNS and said["plan"].startswith(said["ran"])
         assert said["chosen_because"] == "for a test"
@@ -90,7 +90,7 @@ def test_a_step_streams_all_layers_in_one_launch_and_says_so():
 
     def launcher(launch):
         launches.append(launch.kernel.function)
-        emulate.Emulation()(launch)
+        emulator.Emulation()(launch)
 
     case = Case(LSTMSpec(4, 20, num_layers=2, dtype="bfloat16"), 3, 2, phase="step", initial_state=True)
     network = Network(
@@ -109,7 +109,7 @@ def test_a_stream_in_pieces_is_the_stream(dtype):
     case = Case(LSTMSpec(4, 20, num_layers=2, dtype=dtype), 6, 2, phase="step", initial_state=True)
     plan, stream = step_plan(dtype), cuda.stream_of(case.spec, 2, (9, 0))
     stepped, advanced = (
-        Network(case.spec, *case.data(), plan, emulate.Emulation(), torch.device("cpu"), stream=stream) for _ in range(2)
+        Network(case.spec, *case.data(), plan, emulator.Emulation(), torch.device("cpu"), stream=stream) for _ in range(2)
     )
     for _ in range(8):
         stepped.step()

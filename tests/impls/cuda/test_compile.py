@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from impls import Unavailable
+from impls.cuda.runtime import BFLOAT16, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
-from impls.cuda.runtime.kernels import BFLOAT16, Kernel
+from impls.cuda.select import SHIPPED, TENSOR_STEP_TILES
 from impls.cuda.select.configurations import EXACT_STORAGE, ExactSteps, Shape, TensorSteps
-from impls.cuda.select.plan import SHIPPED, TENSOR_STEP_TILES
-from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from tests.impls.cuda.compiled import compiled
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
 REGISTERS_OF_AN_SM = 65536
-# Blocks of one multiprocessor that registers have to leave room for. Design A and streaming have a multiprocessor a block, so
-# that their budget is to spill nothing.
+# Blocks of one multiprocessor that registers have to leave room for. Persistent-cluster and streaming kernels have a
+# multiprocessor a block, so that their budget is to spill nothing.
 BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
@@ -60,8 +61,8 @@ def stream_kernels(largest: int) -> list[Kernel]:
 )
 def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels):
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        compiled = list(pool.map(lambda kernel: compile_kernel(kernel, target), kernels))
-    for kernel, found in zip(kernels, compiled, strict=True):
+        results = list(pool.map(lambda kernel: compiled(kernel, target), kernels))
+    for kernel, found in zip(kernels, results, strict=True):
         assert found.spill_bytes == 0, (kernel, found.spill_bytes)
         assert found.registers * kernel.threads * BLOCKS_OF_AN_SM[kernel.function] <= REGISTERS_OF_AN_SM, kernel
         assert found.code[:4] == b"\x7fELF"

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from impls.cuda.emulator.emulate import EMULATOR
-from impls.cuda.runtime.kernels import FOLDER
+from impls.cuda.emulator import EMULATOR
+from impls.cuda.runtime import FOLDER
 
 PTX, HOST = (FOLDER / "device_ptx.cuh").read_text(), (EMULATOR / "device_host.hpp").read_text()
 # PTX manual, "Memory consistency model", "mbarrier", "barrier.cluster" and "st.async": what each promise takes.

@@ -13,10 +13,9 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.cuda.runtime import driver
-from impls.cuda.runtime.kernels import Kernel, Launch, Refused
-from impls.cuda.select.plan import choose
-from impls.cuda.torch.stream import choose_stream
+from impls.cuda.runtime import Kernel, Launch, Refused, driver
+from impls.cuda.select import choose
+from impls.cuda.torch.streaming import choose_stream
 from tests.impls.cuda.fake_driver import SUCCESS, Devices, install, real
 
 LARGE = Kernel("code", "function", (), threads=64, shared_bytes=100_000, cluster=16)
@@ -35,7 +34,7 @@ def launch_on(index: int, kernel: Kernel = LARGE) -> Launch:
     return Launch(kernel, (32, 2, 1), Arguments(7), [], [SimpleNamespace(device=torch.device("cuda", index))])  # type: ignore
 
 
-def test_a_launch_runs_on_its_tensors_device_and_that_devices_stream(devices):
+def test_a_launch_runs_on_its_tensors_device_and_stream(devices):
     launcher = driver.Driver()
     for index in (1, 0, 1, 1):
         launcher(launch_on(index))
@@ -67,7 +66,7 @@ def cluster_sizes(config) -> list[int]:
 
 @pytest.mark.parametrize("cluster, said", [(None, []), (1, [1]), (4, [4])])
 @pytest.mark.parametrize("cooperative", [False, True])
-def test_a_launch_says_its_cluster_also_of_one_block_and_also_where_it_is_cooperative(cluster, said, cooperative):
+def test_a_launch_says_its_cluster_also_of_one_block(cluster, said, cooperative):
     kernel = Kernel("code", "function", (), 64, 0, cluster, cooperative)
     config = driver.configuration(kernel, (8, 1, 1), 0)
     assert cluster_sizes(config) == said and config.numAttrs == len(said) + cooperative
@@ -76,7 +75,7 @@ def test_a_launch_says_its_cluster_also_of_one_block_and_also_where_it_is_cooper
     assert [one.value.cooperative for one in found if one.id == kinds.CU_LAUNCH_ATTRIBUTE_COOPERATIVE] == [1] * cooperative
 
 
-def test_cluster_instructions_launched_without_a_cluster_corrupt_the_context(devices):
+def test_cluster_instructions_without_a_cluster_are_fatal(devices):
     """What the fake driver refuses, and that it refuses everything from then on, as the real one did."""
     launcher, right = driver.Driver(), Kernel("barrier.cluster", "function", (), 64, 0, 1)
     launcher(launch_on(0, right))
@@ -86,7 +85,7 @@ def test_cluster_instructions_launched_without_a_cluster_corrupt_the_context(dev
         launcher(launch_on(0, right))
 
 
-def test_a_grid_that_is_no_whole_number_of_clusters_is_not_launched(devices):
+def test_a_grid_of_no_whole_number_of_clusters_is_refused(devices):
     with pytest.raises(ValueError, match="a grid of 1 blocks along x is no whole number of clusters of 16"):
         replace(launch_on(0), grid=(1, 1, 1))
     launcher = driver.Driver()
@@ -145,7 +144,7 @@ def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
     ("cuOccupancyMaxActiveClusters", "CUDA_ERROR_INVALID_CLUSTER_SIZE"),
     ("cuFuncSetAttribute", "CUDA_ERROR_INVALID_VALUE"),
 ])  # fmt: skip
-def test_a_cluster_that_the_device_does_not_have_has_no_room_and_another_design_runs(devices, call, name):
+def test_without_room_for_a_cluster_another_kernel_runs(devices, call, name):
     devices.refused[call] = name
     assert driver.resident_clusters(LARGE) == 0
     plan = choose(768, 8, 1, torch.bfloat16, (12, 0), **driver.room())  # C = 16 alone

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from impls.cuda.emulator import emulate
-from impls.cuda.emulator.emulate import RuleBroken
-from impls.cuda.runtime.kernels import Kernel, Launch
+from impls.cuda import emulator
+from impls.cuda.emulator import RuleBroken
+from impls.cuda.runtime import Kernel, Launch
 
 SOURCE = """
 #include "storage.cuh"
@@ -74,7 +74,7 @@ def run(body: str, seed: int, clusters: int = 1) -> torch.Tensor:
 
     out, given = torch.full((64,), torch.nan), torch.arange(64.0)
     launch = Launch(KERNEL, (2 * clusters, 1, 1), Arguments(out.data_ptr(), given.data_ptr()), [given], [out])
-    emulate.run(launch, emulate.library(SOURCE % body, ("-Wno-unused",)), seed)
+    emulator.run(launch, emulator.library(SOURCE % body, ("-Wno-unused",)), seed)
     return out
 
 

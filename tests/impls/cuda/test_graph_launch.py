@@ -13,10 +13,11 @@ from bench.harness.case import PHASES, Case
 from bench.worker import agreement, prepare
 from impls import LSTMSpec, LSTMStackSpec, Phase
 from impls.backends import cuda
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime.kernels import Launcher
-from impls.cuda.select.plan import Plan
-from impls.cuda.torch import ops, residual
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import Launcher
+from impls.cuda.select import Plan
+from impls.cuda.torch import network as torch_network
+from impls.cuda.torch import ops
 from impls.cuda.torch.network import Network
 from impls.frameworks.torch import graph as torch_graph
 from impls.interface import allowed_runs
@@ -70,7 +71,7 @@ def test_eager_calls_capture_nothing(plan: Plan, graphs: list[Graph]) -> None:
     assert not graphs
 
 
-def test_a_stack_in_one_launch_is_replayed_with_its_state_in_place(graphs: list[Graph]) -> None:
+def test_a_stack_in_one_launch_is_replayed_in_place(graphs: list[Graph]) -> None:
     case = case_of("step", STREAMED)
     network = network_of(case, PLANS[2], stream=True)
     agreement.check_against(agreement.answer(network, case), case)
@@ -79,7 +80,7 @@ def test_a_stack_in_one_launch_is_replayed_with_its_state_in_place(graphs: list[
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_eager_steps_and_replayed_ones_are_one_stream_and_looking_leaves_no_trace(stream: bool) -> None:
+def test_eager_and_replayed_steps_are_one_stream(stream: bool) -> None:
     case = case_of("step", STREAMED)
     own, other = (network_of(case, PLANS[2], stream=stream) for _ in range(2))
     call = own.capture("step")
@@ -93,7 +94,7 @@ def test_eager_steps_and_replayed_ones_are_one_stream_and_looking_leaves_no_trac
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.design)
-def test_a_training_step_is_eager_s_to_the_bit_and_follows_what_changes_in_place(plan: Plan) -> None:
+def test_a_replayed_training_step_equals_the_eager_one(plan: Plan) -> None:
     case = case_of("forward_backward", ragged=True)
     own, other = network_of(case, plan), network_of(case, plan)
     call = own.capture("forward_backward")
@@ -145,7 +146,7 @@ def test_a_residual_stack_on_our_kernels_is_replayed(
     launcher = Recorded(Emulation())
     monkeypatch.setattr(ops, "launcher_for", lambda device: launcher)
     case = Case(LSTMStackSpec(5, 20, 2, dtype="bfloat16"), 3, 2, phase, initial_state=True, launch="graph")
-    network = residual.load(case.spec, *case.data())
+    network = torch_network.load(case.spec, *case.data())
     agreement.check_against(agreement.answer(network, case), case)
     assert [graph.replays for graph in graphs] == [case.steps if phase == "step" else 1]
     assert network.provenance()["ran"] in allowed_runs(cuda, "graph")  # type: ignore[arg-type]

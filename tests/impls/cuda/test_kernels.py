@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.worker import agreement
-from impls.cuda.emulator.emulate import Emulation
+from impls.cuda.emulator import Emulation
 from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import (
     STORAGES,
@@ -18,6 +18,7 @@ from tests.impls.cuda.emulated import (
     cluster_plan,
     step_plan,
     tensor_step_plan,
+    with_headers,
 )
 
 PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
@@ -101,9 +102,11 @@ def test_any_order_of_threads_and_sends_gives_the_same(seed):
 
 
 WRONG = [
-    ("cluster_forward.cu", "gate[j].f * c[a][j]", "gate[j].i * c[a][j]"),
+    ("cluster_forward.cu", "gate.f * c_before", "gate.i * c_before"),  # this and the next of lstm_pointwise.cuh
     ("cluster_forward.cu", "if (d.cells) global_write", "if (false) global_write"),
-    ("cluster_backward.cu", "(1.0f - v.g * v.g)", "(1.0f - v.g)"),
+    ("cluster_backward.cu", "(1 - gate.g * gate.g)", "(1 - gate.g)"),
+    ("step_forward.cu", "S::forget_sigmoid(z.f)", "S::sigmoid(z.i)"),
+    ("tensor_step_forward.cu", "recurrent.o + projected.o", "recurrent.o"),
     ("cluster_backward.cu", "(live ? grad_y[i][a][j] : 0.0f)", "grad_y[i][a][j]"),
     # Outputs that are left as they were beyond a sequence's length, or altogether.
     ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
@@ -121,8 +124,9 @@ WRONG = [
 @pytest.mark.parametrize("source, right, wrong", WRONG)
 def test_a_wrong_kernel_disagrees(source, right, wrong):
     def rewrite(text):
-        assert right in text
-        return text.replace(right, wrong)
+        whole = with_headers(text)
+        assert right in whole
+        return whole.replace(right, wrong)
 
     plan = next(plan for plan in PLANS if source.startswith(plan.design))
     with pytest.raises(agreement.Disagreement):

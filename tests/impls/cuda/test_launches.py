@@ -12,12 +12,12 @@ import torch
 
 from bench.worker import agreement
 from impls.cuda import microbenchmarks
-from impls.cuda.emulator.emulate import Emulation
-from impls.cuda.runtime import driver
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import BFLOAT16, Kernel, Launch, driver
 from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
-from impls.cuda.runtime.kernels import BFLOAT16, Kernel, Launch
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.stream import Stream
+from impls.cuda.torch.streaming import Stream
+from tests.impls.cuda.compiled import compiled
 from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
 from tests.impls.cuda.fake_driver import Devices, install
 from tests.impls.cuda.test_compile import cluster_kernels, step_kernels, stream_kernels
@@ -101,11 +101,11 @@ def test_without_the_cluster_attribute_it_does_not(name, devices, monkeypatch):
 def test_a_kernel_says_whether_its_code_has_cluster_instructions():
     of_clusters = [kernel for kernel in cluster_kernels() if kernel.cluster == 1]
     for kernel in (*of_clusters, *step_kernels(), *stream_kernels(16), *(kernel for kernel, _ in microbenchmarks.kernels())):
-        compiled = compile_kernel(kernel, "sm_90a")
-        assert (kernel.cluster is not None) == bool(CLUSTER_INSTRUCTIONS.search(compiled.assembly)), kernel
+        assembly = compiled(kernel, "sm_90a").assembly
+        assert (kernel.cluster is not None) == bool(CLUSTER_INSTRUCTIONS.search(assembly)), kernel
 
 
 @pytest.mark.parametrize("kernel", [microbenchmarks.latency_kernel(4), cluster_kernels()[0], stream_kernels(16)[-1]])
-def test_a_kernel_that_says_wrongly_that_it_has_none_does_not_compile(kernel: Kernel):
+def test_undeclared_cluster_instructions_do_not_compile(kernel: Kernel):
     with pytest.raises(CompilationFailed, match=r"uses .*barrier\.cluster.*how many blocks its cluster has"):
         compile_kernel(replace(kernel, cluster=None), "sm_90a")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import BFLOAT16, FLOAT16, TENSORFLOAT32
-from impls.cuda.select import measured, plan
+from impls.cuda import select
+from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32
+from impls.cuda.select import ROWS_16_BIT, choose
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import ROWS_16_BIT, choose
 
 REFERENCE = Path(__file__).parents[3] / "results/reference/2026-11-26-h100/tables/shipped-cuts.json"
 HOPPER = (9, 0)
@@ -21,7 +21,7 @@ SHAPE = Shape(BFLOAT16, 256, 16, 1, 4)
 @pytest.fixture(autouse=True)
 def as_measured(monkeypatch):
     """The kernels' sources as they were when the table was made, whatever has become of them since."""
-    monkeypatch.setattr(measured, "source_hash", lambda phase: json.loads(measured.TABLE.read_text())["sources"][phase])
+    monkeypatch.setattr(select, "source_hash", lambda phase: json.loads(select.TABLE.read_text())["sources"][phase])
 
 
 def test_the_table_is_the_references():
@@ -29,7 +29,7 @@ def test_the_table_is_the_references():
     for row in json.loads(REFERENCE.read_text()):
         phase = {"f": "forward", "b": "backward"}[row["phase"]]
         kept[phase, row["H"], row["C"], row["N"], row["split"], row["resident"], row["B"]] = row["us"]
-    table = json.loads(measured.TABLE.read_text())
+    table = json.loads(select.TABLE.read_text())
     found = {(*key, batch): time for *key, times in table["rows"] for batch, time in zip(table["batches"], times, strict=True)}
     assert found == pytest.approx(kept, abs=5.1e-4)
 
@@ -37,40 +37,40 @@ def test_the_table_is_the_references():
 def test_every_shipped_configuration_of_16_bits_was_measured():
     for storage in (BFLOAT16, FLOAT16):
         for row in ROWS_16_BIT:
-            assert all(measured.step_time("forward", shape, 8, 7) for shape in row.forward(storage))
-            assert all(measured.step_time("backward", shape, 8, 7) for shape in row.backward(storage))
+            assert all(select.step_time("forward", shape, 8, 7) for shape in row.forward(storage))
+            assert all(select.step_time("backward", shape, 8, 7) for shape in row.backward(storage))
 
 
 def test_a_time_is_of_a_batch_with_as_many_waves_of_clusters():
     def batch(columns: int) -> int | None:
-        found = measured.step_time("forward", SHAPE, columns, resident=7)
+        found = select.step_time("forward", SHAPE, columns, resident=7)
         return found and found.batch
 
     # 7 clusters of 8 columns run at once: 56 columns are one wave, 112 two, 168 three, 224 four, 256 five.
     assert [batch(columns) for columns in (1, 8, 9, 32)] == [8, 8, 32, 32]
     assert [batch(columns) for columns in (33, 56, 57, 112, 113, 128)] == [None, None, None, None, 128, 128]
     assert [batch(columns) for columns in (224, 225, 256, 257)] == [None, 256, 256, None]
-    found = measured.step_time("forward", SHAPE, 32, 7)
+    found = select.step_time("forward", SHAPE, 32, 7)
     assert found is not None and found.microseconds == pytest.approx(0.66, abs=0.005)
 
 
 def test_other_configurations_were_not_measured(monkeypatch):
-    assert measured.step_time("forward", Shape(TENSORFLOAT32, 256, 16, 1, 4), 8, 7) is None
-    assert measured.step_time("forward", Shape(BFLOAT16, 256, 8, 1, 1), 8, 7) is None
-    assert measured.step_time("backward", Shape(BFLOAT16, 512, 8, 1, 1, resident=16), 8, 7) is None  # 8 is shipped
-    assert measured.step_time("backward", Shape(BFLOAT16, 512, 8, 1, 1, resident=8), 8, 7)
-    monkeypatch.setattr(measured, "source_hash", lambda phase: "another")
-    assert measured.step_time("forward", SHAPE, 8, 7) is None, "the kernel was changed since"
+    assert select.step_time("forward", Shape(TENSORFLOAT32, 256, 16, 1, 4), 8, 7) is None
+    assert select.step_time("forward", Shape(BFLOAT16, 256, 8, 1, 1), 8, 7) is None
+    assert select.step_time("backward", Shape(BFLOAT16, 512, 8, 1, 1, resident=16), 8, 7) is None  # 8 is shipped
+    assert select.step_time("backward", Shape(BFLOAT16, 512, 8, 1, 1, resident=8), 8, 7)
+    monkeypatch.setattr(select, "source_hash", lambda phase: "another")
+    assert select.step_time("forward", SHAPE, 8, 7) is None, "the kernel was changed since"
 
 
 def test_the_hash_is_of_the_kernel_and_its_headers(tmp_path, monkeypatch):
     monkeypatch.undo()
-    for name in (*measured.SOURCES.values(), *measured.HEADERS):
-        (tmp_path / name).write_bytes((measured.FOLDER / name).read_bytes())
-    before = {phase: measured.source_hash(phase) for phase in measured.SOURCES}
-    monkeypatch.setattr(measured, "FOLDER", tmp_path)
-    fresh = measured.source_hash.__wrapped__
-    assert {phase: fresh(phase) for phase in measured.SOURCES} == before
+    for name in (*select.SOURCES.values(), *select.HEADERS):
+        (tmp_path / name).write_bytes((select.FOLDER / name).read_bytes())
+    before = {phase: select.source_hash(phase) for phase in select.SOURCES}
+    monkeypatch.setattr(select, "FOLDER", tmp_path)
+    fresh = select.source_hash.__wrapped__
+    assert {phase: fresh(phase) for phase in select.SOURCES} == before
     (tmp_path / "cluster_forward.cu").write_text("changed")
     assert fresh("forward") != before["forward"] and fresh("backward") == before["backward"]
     (tmp_path / "device.cuh").write_text("changed")
@@ -94,7 +94,7 @@ def test_a_plan_says_which_of_its_times_were_measured():
 @pytest.mark.parametrize("batch", [1, 8, 32, 64, 128, 256])
 def test_measured_times_do_not_change_what_is_chosen(hidden, batch, monkeypatch):
     with_times = choose(hidden, batch, 1, torch.bfloat16, HOPPER)
-    monkeypatch.setattr(plan.measured, "step_time", lambda *_: None)
+    monkeypatch.setattr(select, "step_time", lambda *_: None)
     without = choose(hidden, batch, 1, torch.bfloat16, HOPPER)
     assert (with_times.forward, with_times.backward) == (without.forward, without.backward)
     assert "forward modelled; backward modelled" in without.reason

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from impls.cuda.emulator.emulate import RuleBroken
-from impls.cuda.runtime.kernels import FOLDER
+from impls.cuda.emulator import RuleBroken
+from impls.cuda.runtime import FOLDER
 from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
 
 ORDERING = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import Refused
+from impls.cuda.runtime import Refused
 from impls.cuda.torch.ops import EMULATE, lstm_layer, lstm_layer_backward
 
 STEPS, BATCH, INPUTS = 3, 3, 4
@@ -102,7 +102,7 @@ def test_a_wrong_call_is_told_so(name, value, complaint):
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_a_tensor_on_another_device_is_told_so_through_the_dispatcher(name):
+def test_a_tensor_on_another_device_is_refused(name):
     given = arguments(grad=False)
     given[name] = given[name].to("meta")  # with it the dispatcher takes the fake implementation
     with pytest.raises(RuntimeError, match="lstm_layer: expected all tensors on one device; got cpu, meta"):
@@ -110,7 +110,7 @@ def test_a_tensor_on_another_device_is_told_so_through_the_dispatcher(name):
 
 
 @pytest.mark.parametrize("position", range(13))
-def test_a_tensor_of_the_backward_pass_on_another_device_is_told_so(position):
+def test_a_backward_tensor_on_another_device_is_refused(position):
     given = backward_arguments()
     given[position] = given[position].to("meta")
     with pytest.raises(RuntimeError, match="lstm_layer_backward: expected all tensors on one device; got cpu, meta"):
@@ -139,7 +139,7 @@ def test_all_on_meta_gives_shapes():
     assert y.is_meta and y.shape == (STEPS, BATCH, 32) and h_n.shape == c_n.shape == (2, BATCH, 16)
 
 
-def test_without_a_gpu_and_without_asking_for_the_emulation_it_refuses(monkeypatch):
+def test_without_a_gpu_or_the_emulation_it_refuses(monkeypatch):
     monkeypatch.delenv(EMULATE)
     with pytest.raises(RuntimeError, match=r"run on cuda, not on cpu; .* use torch\.nn\.LSTM .*LSTM_BENCH_EMULATE=1"):
         lstm_layer(*arguments().values())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.runtime.kernels import BFLOAT16, Refused
+from impls.cuda.runtime import BFLOAT16, Refused
+from impls.cuda.select import SHIPPED, choose
 from impls.cuda.select.configurations import Shape
-from impls.cuda.select.plan import SHIPPED, choose
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 
@@ -53,7 +53,7 @@ def test_the_choice_can_be_overridden():
     assert "rebuilt" in choose(64, 8, 1, torch.bfloat16, HOPPER, memory="rebuilt").words()
 
 
-def test_small_batches_spread_over_a_cluster_and_large_ones_over_many():
+def test_small_batches_take_one_cluster_and_large_ones_many():
     few, many = (choose(256, batch, 1, torch.bfloat16, HOPPER).forward for batch in (1, 256))
     assert few is not None and many is not None and few.cluster > many.cluster
 

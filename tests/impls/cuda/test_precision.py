@@ -9,8 +9,7 @@ import torch
 
 from impls.cuda.torch import layer, ops
 from impls.cuda.torch.module import LSTM
-from impls.cuda.torch.ops import lstm_layer
-from impls.cuda.torch.precision import products, tf32_allowed, tf32_for
+from impls.cuda.torch.ops import lstm_layer, products, tf32_allowed, tf32_for
 from tests.impls.cuda.test_ops import TENSORS, arguments
 
 BACKENDS = torch.backends

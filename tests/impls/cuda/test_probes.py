@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from impls.cuda import microbenchmarks
-from impls.cuda.emulator.emulate import Emulation, RuleBroken
+from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.microbenchmarks import Bench, WrongExchange
-from impls.cuda.runtime.compile import compile_kernel
-from impls.cuda.runtime.kernels import BFLOAT16, FOLDER, STORAGES, Launcher
+from impls.cuda.runtime import BFLOAT16, FOLDER, STORAGES, Launcher
+from tests.impls.cuda.compiled import compiled
 from tests.impls.cuda.emulated import Rewritten
 
 ORDERING = re.compile(
@@ -103,4 +103,4 @@ def test_probes_compile_and_spill_nothing(target):
     for kernel, hopper_alone in microbenchmarks.kernels():
         if (hopper_alone and target != "sm_90a") or (kernel.cluster is not None and target == "sm_80"):
             continue
-        assert compile_kernel(kernel, target).spill_bytes == 0, kernel
+        assert compiled(kernel, target).spill_bytes == 0, kernel

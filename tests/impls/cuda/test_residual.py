@@ -12,15 +12,16 @@ import torch
 from bench.harness.case import Case
 from bench.worker.agreement import Disagreement, answer, check_against
 from impls import LSTMStackSpec
-from impls.cuda.torch import ops, residual
-from impls.cuda.torch.residual import CachedLSTM
+from impls.cuda.torch import network as torch_network
+from impls.cuda.torch import ops
+from impls.cuda.torch.network import CachedLSTM
 
 SPECS = [LSTMStackSpec(5, 20, 2), LSTMStackSpec(32, 32), LSTMStackSpec(1, 5)]
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def loaded(case: Case, **choice):
-    return residual.load(case.spec, *case.data(), **choice)
+    return torch_network.load(case.spec, *case.data(), **choice)
 
 
 @pytest.mark.parametrize("phase", ["forward", "forward_backward", "step"])
@@ -95,7 +96,7 @@ def test_looking_does_not_disturb_a_stream():
     ({"lstm_stream"}, {"cluster"}, "no cluster"),
 ])  # fmt: skip
 def test_on_a_gpu_a_planned_kernel_that_did_not_run_is_noticed(names, planned, ran):
-    assert residual.named(names, planned, on_gpu=True) == ran
+    assert torch_network.named(names, planned, on_gpu=True) == ran
 
 
 def test_a_design_of_ones_own_is_kept():
@@ -105,10 +106,10 @@ def test_a_design_of_ones_own_is_kept():
     assert network.provenance()["ran"] == "tensor_step" and "rebuilt" in network.provenance()["plan"]
 
 
-def test_weights_are_packed_once_and_anew_when_an_optimiser_changed_them(monkeypatch):
+def test_weights_are_packed_anew_only_when_they_changed(monkeypatch):
     packed = []
-    right = residual.layer.pack
-    monkeypatch.setattr(residual.layer, "pack", lambda *arguments: packed.append(1) or right(*arguments))
+    right = torch_network.layer.pack
+    monkeypatch.setattr(torch_network.layer, "pack", lambda *arguments: packed.append(1) or right(*arguments))
     torch.manual_seed(0)
     layer = CachedLSTM(4, 8)
     state, x = (torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), torch.randn(3, 2, 4)
@@ -133,7 +134,7 @@ def test_a_stack_that_forgets_to_pack_anew_is_noticed(monkeypatch):
         for value in network.weights.values():
             value.add_(0.1)
     params = {name: value.detach().double().numpy() for name, value in network.weights.items()}
-    right = residual.load(case.spec, params, case.data()[1])
+    right = torch_network.load(case.spec, params, case.data()[1])
     for each in (network, right):
         each.forward()
     assert np.abs(network.outputs() - right.outputs()).max() > 1e-3

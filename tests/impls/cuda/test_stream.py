@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bench.worker import agreement
-from impls.cuda.emulator.emulate import Emulation, RuleBroken
-from impls.cuda.runtime.kernels import FOLDER, Launcher, Refused
-from impls.cuda.torch.stream import Stream, choose_stream
+from impls.cuda.emulator import Emulation, RuleBroken
+from impls.cuda.runtime import FOLDER, Launcher, Refused
+from impls.cuda.torch.streaming import Stream, choose_stream
 from tests.impls.cuda.emulated import Rewritten, case
 from tests.impls.cuda.test_mutations import ORDERING
 

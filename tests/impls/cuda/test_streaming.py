@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.torch.stream import Stream
+from impls.cuda.torch.streaming import Stream
 from tests.impls.cuda.test_module import close, pair, states
 
 # PyTorch says so of its own LSTM.

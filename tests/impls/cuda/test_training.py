@@ -265,7 +265,7 @@ def test_parametrized_weights_train(name):
 
 
 @pytest.mark.parametrize("requires_grad", [("x",), ("h",), ("c",), ("x", "c")])
-def test_inputs_and_states_receive_gradients_where_no_parameter_does(requires_grad):
+def test_inputs_and_states_alone_receive_gradients(requires_grad):
     answers = []
     for module in modules():
         module.requires_grad_(False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from impls.cuda.torch import plain
+from impls.cuda.torch import ops
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.ops import lstm_layer
 from tests.impls.cuda.twins import modules
@@ -194,16 +194,16 @@ def test_a_second_derivative_of_a_compiled_module_is_an_error():
         grad.square().sum().backward()
 
 
-def test_the_plain_way_is_named_by_the_profiler_as_provenance_reads_it():
+def test_the_profiler_names_the_plain_layer():
     _, ours = modules()
     with torch.profiler.profile() as profile, pytest.warns(UserWarning, match=SAID):
         func_grad(ours)
     names = {event.key for event in profile.key_averages()}
-    assert plain.NAME in names and "lstm_bench::lstm_layer" not in names
+    assert ops.NAME in names and "lstm_bench::lstm_layer" not in names
     with torch.profiler.profile() as profile:
         ours(drawn())[Y].sum().backward()
     names = {event.key for event in profile.key_averages()}
-    assert plain.NAME not in names and "lstm_bench::lstm_layer" in names
+    assert ops.NAME not in names and "lstm_bench::lstm_layer" in names
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -220,7 +220,7 @@ def test_the_plain_layer_is_the_operators(dtype, directions, projected):
     bias, h0, c0 = draw(directions, 4 * hidden), draw(directions, 4, shown), draw(directions, 4, hidden)
     weight_hr = draw(directions, projected, hidden) if projected else None
     lengths = torch.tensor([5, 0, 3, 1], dtype=torch.int32)
-    found = plain.lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, weight_hr)
+    found = ops.plain_lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, weight_hr)
     given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths)
     expected = LSTM._layer(*given, "step", "saved", False)
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]

@@ -62,11 +62,11 @@ def test_a_stream_in_pieces_is_the_stream() -> None:
         for _ in range(10):
             stepped.step()
         for _ in range(5):
-            cast(impls.Advances, advanced).advance(2)
+            cast(impls.SupportsMultiStep, advanced).advance(2)
         for name, expected in stepped.final_state().items():
             np.testing.assert_allclose(advanced.final_state()[name], expected, rtol=1e-10, atol=1e-12)
         with pytest.raises(ValueError, match="must divide the batch's 6 steps; got 4"):
-            cast(impls.Advances, advanced).advance(4)
+            cast(impls.SupportsMultiStep, advanced).advance(4)
 
 
 def test_a_stream_is_whole_pieces_and_looks() -> None:
@@ -89,7 +89,7 @@ def test_at_cpu_scale_a_million_tokens_go_by() -> None:
 def test_a_network_goes_on_with_more_streams(spec: Spec) -> None:
     loaded = impls.get("torch").load(spec, *Case(spec, 1, 1, "step").data())
     for streams in (3, 2):
-        cast(impls.Widens, loaded).widen(streams, 9)
+        cast(impls.SupportsBatchResize, loaded).widen(streams, 9)
         loaded.step()
         assert loaded.outputs().shape == (1, streams, 8) and np.isfinite(loaded.outputs()).all()
         if isinstance(spec, TransformerSpec):

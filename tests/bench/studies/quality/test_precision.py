@@ -18,7 +18,7 @@ from bench.studies.quality.training import LanguageModel
 from impls import LSTMStackSpec, Spec, TransformerSpec, Unavailable
 from impls.cuda.runtime import driver
 from impls.cuda.torch import ops
-from impls.cuda.torch.residual import CachedLSTM
+from impls.cuda.torch.network import CachedLSTM
 from impls.frameworks.torch import models as torch_models
 from impls.params import random_params
 
