@@ -137,14 +137,12 @@ def _harness(found: Findings) -> str:
 
 
 def _missing(section: Section) -> str:
-    unavailable = list(dict.fromkeys(name for run in section.runs for name in run.header.plan.get("unavailable") or {}))
     records = section.records.drop_duplicates(["study", "case", "backend", "status"])
     skipped, failed = (records[records["status"] == status] for status in ("skipped", "failed"))
     parts = []
     for part, word in ((skipped, "skipped"), (failed, "failed")):
         if len(part):
             parts.append(f"{len(part)} {word} ({words.listed(sorted(part['backend'].unique()))})")
-    parts += [f"{words.listed(unavailable)} unavailable"] if unavailable else []
     if not parts:
         return "Nothing was skipped and nothing failed."
     return f"{words.listed(parts)}; every reason is listed under what is missing."

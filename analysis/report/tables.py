@@ -146,21 +146,9 @@ def _network(row: dict[str, object]) -> str:
 
 
 def refusals(section: Section) -> Table:
-    """Everything skipped, failed or unavailable with its reason: one row per backend and reason, with the cases it hit."""
+    """Everything skipped or failed with its reason: one row per backend and reason, with the cases it hit."""
     records = section.records[section.records["status"] != "ok"]
     rows = []
-    for run in section.runs:
-        for name, reason in (run.header.plan.get("unavailable") or {}).items():
-            rows.append(
-                (
-                    Cell(str(name), backend=str(name)),
-                    Cell("unavailable", tone="skipped"),
-                    Cell(str(reason)),
-                    Cell("all"),
-                    Cell("–"),
-                )
-            )
-    rows = list(dict.fromkeys(rows))
     groups = records.groupby(["backend", "status", "kind", "reason"], sort=True)
     for (name, status, kind, reason), part in groups:
         found = part.drop_duplicates(["study", "case"])

@@ -20,10 +20,13 @@ def of_series(draws: dict[str, Callable[[Any], Any]]) -> dict[str, Callable[[Any
     return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
 
 
+def modules(name: str) -> Iterator[tuple[str, ModuleType]]:
+    """Each topic that has a module of this name (`statistics`, `figures`, `tables`) with the module, in the report's order."""
+    topics = sorted(path.parent.name for path in Path(__file__).parent.glob(f"*/{name}.py"))
+    for topic in sorted(topics, key=lambda topic: ORDER.index(topic) if topic in ORDER else len(ORDER)):
+        yield topic, importlib.import_module(f"{__name__}.{topic}.{name}")
+
+
 def with_figures() -> Iterator[ModuleType]:
     """The modules `figures` of all topics that have figures for the report, in its order."""
-    topics = sorted(path.parent.name for path in Path(__file__).parent.glob("*/figures.py"))
-    for topic in sorted(topics, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
-        module = importlib.import_module(f"{__name__}.{topic}.figures")
-        if hasattr(module, "SECTION"):
-            yield module
+    return (module for _, module in modules("figures") if hasattr(module, "SECTION"))

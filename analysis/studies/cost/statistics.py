@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.statistics import seeds
 from analysis.statistics.ratios import NOT_COMPARED, locate, of_one_launch
 from analysis.statistics.seeds import Estimate, missing
+from analysis.studies.pages import Measured, markdown_table
 
 Equal = Literal["width", "parameters"]
 PARAMETERS_WITHIN = 0.03  # relative, to count as equal
@@ -59,3 +60,36 @@ def ratios(series: pd.DataFrame, equal: Equal, phase: str) -> pd.DataFrame:
                 if estimate.value is not None:
                     found.append((backend, device, int(hidden), cell, estimate.value, estimate.low, estimate.high))
     return pd.DataFrame(found, columns=["backend", "device", "hidden_size", "cell", "value", "low", "high"])
+
+
+# The measured table of docs/studies/cost.md.
+
+SIZES = (64, 256)
+PHASE = "forward_backward"
+CELLS = (("torch", "lstm"), ("torch", "gru"), ("jax", "lstm"), ("jax", "gru"), ("numpy", "lstm"), ("numpy", "gru"))
+
+
+def _ratio(equal: Equal, backend: str, cell: str, size: int) -> Measured:
+    def measured(series: pd.DataFrame) -> Estimate:
+        every = ratios(series, equal, PHASE)
+        own = every[(every["backend"] == backend) & (every["cell"] == cell) & (every["hidden_size"] == size)]
+        if own.empty:
+            return missing("not measured")
+        value, low, high = (float(own[name].iloc[0]) for name in ("value", "low", "high"))
+        return Estimate(value, low, high)
+
+    return measured
+
+
+def ratio_table(series: pd.DataFrame) -> str:
+    """Time over the RNN's, at equal width and at equal parameters."""
+    rows = []
+    for backend, cell in CELLS:
+        cells: list[Measured | None] = [_ratio("width", backend, cell, size) for size in SIZES]
+        cells += [_ratio("parameters", backend, cell, size) if cell == "lstm" else None for size in SIZES]
+        rows.append((f"{backend}, {cell.upper()}", cells))
+    head = [f"equal {what}, H = {size}" for what in ("width", "parameters") for size in SIZES]
+    return markdown_table(series, ["time over the RNN's", *head], rows)
+
+
+TABLES = {"ratios": ratio_table}

@@ -154,8 +154,8 @@ def curve(rows: pd.DataFrame, name: str = "log_gradient", relative: bool = True)
     return Curve(at, logs, int(rows["steps"].iloc[0]))
 
 
-def horizon(of: Curve, faded: float = DECAY_THRESHOLD) -> Estimate:
-    """The first lag at which the mean over seeds of ln A has fallen by ln `faded`.
+def horizon(of: Curve, threshold: float = DECAY_THRESHOLD) -> Estimate:
+    """The first lag at which the mean over seeds of ln A has fallen by ln `threshold`.
 
     Its interval is where the edges of the pointwise t-band over seeds fall as far. A curve or an edge that never does is
     censored: beyond the last lag, not at it. Where seeds become exactly zero before that is decided, there is no mean of
@@ -163,11 +163,11 @@ def horizon(of: Curve, faded: float = DECAY_THRESHOLD) -> Estimate:
     """
     if len(of.logs) < seeds.FEWEST_SEEDS:
         return missing(f"{len(of.logs)} seeds: too few for an interval")
-    shared, threshold = of.shared, float(np.log(faded))
+    shared, log_threshold = of.shared, float(np.log(threshold))
     middle, half = shared.mean, shared.half_width
-    value, low, high = (_crossing(shared.lags, values, threshold) for values in (middle, middle - half, middle + half))
+    value, low, high = (_crossing(shared.lags, values, log_threshold) for values in (middle, middle - half, middle + half))
     if len(shared.lags) < len(of.lags) and None in (value, low, high):
-        return _median_horizon(of, threshold)
+        return _median_horizon(of, log_threshold)
     last = float(of.lags[-1])
     beyond = last if value is None or high is None else None
     return Estimate(value, last if low is None else low, high, len(of.logs), beyond)
