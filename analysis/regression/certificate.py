@@ -16,7 +16,7 @@ from analysis import AnalysisError
 from analysis.regression.comparison import USUAL, Key, Sides
 from analysis.statistics.decision import ALPHA, FIRST_CONFIRMING, POWER, STAGES, Rule, bounds, decide, detectable, quantile
 from analysis.statistics.ratios import LOCATIONS, Location
-from results import fields, files
+from results import fields, output
 from results.record import Header
 
 # How often a whole suite would alert though nothing has changed: suites drawn from pairs of a thing with itself.
@@ -193,7 +193,7 @@ class Certificate:
 
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
-        files.write_text(path, json.dumps(self.to_dict(), indent=1))
+        output.write_text(path, json.dumps(self.to_dict(), indent=1))
         return path
 
 

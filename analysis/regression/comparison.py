@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.report.words import digits, scaled
+from analysis.report.words import format_si, format_significant
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.statistics.ratios import NOT_COMPARED, Location, locate
+from results.output import in_markdown
 from results.record import Measurement, Record
 from results.store import Run
-from results.text import in_markdown
 
 # Two sides, base and new: their times, first calls, memory and errors as rows with a verdict each.
 #
@@ -295,9 +295,9 @@ def change(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
     if value >= 2 or value <= 0.5:
-        return f"×{digits(value)}"
+        return f"×{format_significant(value)}"
     share = 100 * (value - 1)
-    return f"{'−' if share < 0 else '+'}{digits(abs(share), 2) if abs(share) >= 0.005 else '0'} %"
+    return f"{'−' if share < 0 else '+'}{format_significant(abs(share), 2) if abs(share) >= 0.005 else '0'} %"
 
 
 def interval(decision: Decision) -> str:
@@ -340,7 +340,7 @@ def _text(row: Row) -> dict[str, str]:
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{value:.2g}" if unit == "1" else scaled(value, unit)
+    return f"{value:.2g}" if unit == "1" else format_si(value, unit)
 
 
 def headline(rows: Sequence[Row], overall: Decision | None) -> str:

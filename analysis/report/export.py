@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from analysis import AnalysisError
 from analysis.report.load import RECORD_COLUMNS, choose, row
 from analysis.statistics.ratios import turns
-from results import files, store
+from results import output, store
+from results.output import in_csv
 from results.store import ROOT, DamagedLine, StoreError
-from results.text import in_csv
 
 FORMATS = ("parquet", "csv")
 ROWS_AT_ONCE = 1 << 15
@@ -49,7 +49,7 @@ def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Pa
     schema = _schema(runs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(out) as part, _writer(chosen, part, schema) as writer:
+        with output.replacing(out) as part, _writer(chosen, part, schema) as writer:
             for table in _tables(runs, schema, guarded=chosen == "csv"):
                 writer.write_table(table)
     except OSError as error:

@@ -12,24 +12,22 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report import audit, claims, summary, tables, words
+from analysis.report import claims, summary, tables, words
 from analysis.report import drawing as report_drawing
 from analysis.report.drawing import Drawing, colour
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
-from analysis.statistics.ratios import NOT_COMPARED, Location
-from analysis.statistics.series import Modes
+from analysis.statistics.ratios import NOT_COMPARED, Location, Modes
 from analysis.studies import with_figures
-from analysis.studies.gradients import fading
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients import tables as gradients_tables
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
-from analysis.studies.throughput import launches
-from results import files
+from results import output
+from results.output import in_markdown, without_html
 from results.store import ROOT, StoreError
-from results.text import in_markdown, without_html
 
 # The figures of a section in the report's order; what has nothing to show says so instead.
 
@@ -144,8 +142,8 @@ def _named(drawing: Drawing | str, how: str) -> Drawing | str:
 
 def _launches(found: Findings) -> list[Group]:
     """What a CUDA graph saves, where both launch modes of a case were timed."""
-    table = launches.table(found)
-    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, launches.TEXT)] if table.rows else []
+    table = tables.table(found)
+    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, tables.TEXT)] if table.rows else []
 
 
 def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:
@@ -153,8 +151,8 @@ def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing 
 
 
 def _with_table(group: Group, series: pd.DataFrame) -> Group:
-    table = fading.table(series) if group.name == "gradients" else None
-    return replace(group, table=table, table_text=fading.TEXT) if table is not None and table.rows else group
+    table = gradients_tables.decay_table(series) if group.name == "gradients" else None
+    return replace(group, table=table, table_text=gradients_tables.TEXT) if table is not None and table.rows else group
 
 
 def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
@@ -250,7 +248,7 @@ def build(
     plain.filters = templates.filters | {"cell": in_markdown}
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machines = list(dict.fromkeys(section.title for section in sections))
-    title = f"LSTM backends, measured on {words.listed(machines)}"
+    title = f"LSTM backends, measured on {words.join_list(machines)}"
     links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
     shared = {
         "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
@@ -261,11 +259,11 @@ def build(
     try:
         out.mkdir(parents=True, exist_ok=True)
         page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
-        files.write_text(report.html, page)
+        output.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
-                files.write_text(out / picture.file, picture.alone)
-        files.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
+                output.write_text(out / picture.file, picture.alone)
+        output.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report
@@ -274,7 +272,7 @@ def build(
 def _audits(sections: Sequence[Section]) -> list[tuple[str, Table]]:
     """For each machine that measured initialisations their table."""
     machines = dict.fromkeys(section.title for section in sections)
-    found = {name: audit.of_machine([section for section in sections if section.title == name]) for name in machines}
+    found = {name: gradients_tables.of_machine([section for section in sections if section.title == name]) for name in machines}
     return [(name, table) for name, table in found.items() if table.rows]
 
 
@@ -282,7 +280,7 @@ def _title(section: Section, sections: Sequence[Section]) -> str:
     """The machine; with its studies where sections of the same machine have to be told apart."""
     if sum(other.title == section.title for other in sections) == 1:
         return section.title
-    return f"{section.title}: {words.listed(summary.studies(section)) or words.listed(run.header.run for run in section.runs)}"
+    return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
 
 
 def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, location: Location) -> View:
@@ -295,7 +293,7 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         name=name,
         title=_title(section, sections),
         speed=found.asks_for_speed,
-        asked=summary.asked(section),
+        asked=summary.requested(section),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),
@@ -309,7 +307,7 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         notes=notes(found),
         environment=tables.environment(section),
         commands=summary.commands(section),
-        sources=words.listed(run.path.name for run in section.runs),
+        sources=words.join_list(run.path.name for run in section.runs),
     )
 
 
@@ -320,14 +318,14 @@ def notes(found: Findings) -> list[str]:
     for row in bimodal[:MOST_MODES]:
         modes: Modes = row["modes"]
         said.append(
-            f"{row['backend']} on {row['case']} has two modes: {words.scaled(modes.lower, 's')} and "
-            f"{words.scaled(modes.upper, 's')} ({words.percent(modes.upper_share)} of the samples in the upper one)."
+            f"{row['backend']} on {row['case']} has two modes: {words.format_si(modes.lower, 's')} and "
+            f"{words.format_si(modes.upper, 's')} ({words.format_percent(modes.upper_share)} of the samples in the upper one)."
         )
     if len(bimodal) > MOST_MODES:
         said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
     said += gradients_statistics.sentences(found.section.series)
     counted = Counter(note for notes in found.cases["notes"] for note in notes)
-    said += [f"{note.replace('_', ' ')}: {words.count(number, 'timing')}." for note, number in sorted(counted.items())]
+    said += [f"{note.replace('_', ' ')}: {words.format_count(number, 'timing')}." for note, number in sorted(counted.items())]
     return said
 
 

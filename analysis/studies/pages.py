@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.report import words
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
@@ -47,7 +48,7 @@ def markdown_table(series: pd.DataFrame, head: Sequence[str], rows: Sequence[tup
 
 
 def _text(found: Estimate) -> str:
-    return quantities.spoken("", found).replace("-", "−")
+    return words.format_estimate(found, exact=True).replace("-", "−")
 
 
 def newest(study: str, root: Path = RUNS) -> tuple[Path, Run] | None:

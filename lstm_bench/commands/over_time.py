@@ -73,7 +73,7 @@ def compare(
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
     from lstm_bench.views import progress, tables
-    from results import files, store
+    from results import output, store
 
     if markdown:
         store.check_writable(markdown)
@@ -88,7 +88,7 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        files.write_text(markdown, comparison.markdown(*said))
+        output.write_text(markdown, comparison.markdown(*said))
     if as_json:
         print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
@@ -340,7 +340,7 @@ def history(
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
     """
-    from analysis.statistics import changes
+    from analysis.regression import history as regression_history
     from bench.regression.user_repository import of_history
     from lstm_bench.commands import publish, tracking
     from lstm_bench.views import history as views_history
@@ -351,9 +351,9 @@ def history(
     read = tracking.read(root, source, locate)
     not_searched = None
     try:
-        changes.require_detectors()
+        regression_history.require_detectors()
         found = tracking.findings(read.series, repository)
-    except changes.NoDetector as missing:
+    except regression_history.NoDetector as missing:
         found, not_searched = [], str(missing)
     series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.regression.comparison import change
 from analysis.regression.history import Series
-from analysis.report.words import scaled
+from analysis.report.words import format_count, format_si
 from bench.regression.revisions import Repository
 from lstm_bench.commands.tracking import Finding
 from lstm_bench.views import tables
@@ -82,8 +82,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def summary(series: Sequence[Series]) -> str:
     """One line a series: how many commits, and where its time began and ended."""
     lines = [
-        f"{one.key.case}  {one.key.backend}  {len(one.points)} commits  "
-        f"{scaled(one.points[0].seconds, 's')} → {scaled(one.points[-1].seconds, 's')}  on {one.machine} ({one.fingerprint})"
+        f"{one.key.case}  {one.key.backend}  {format_count(len(one.points), 'commit')}  "
+        f"{format_si(one.points[0].seconds, 's')} → {format_si(one.points[-1].seconds, 's')}  "
+        f"on {one.machine} ({one.fingerprint})"
         for one in series
     ]
     return "\n".join(lines)

@@ -65,13 +65,13 @@ def cases(what: str, where: Sequence[str], as_json: bool) -> None:
 
 
 def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
-    from analysis.report import show as shown
+    from analysis.report import summary
     from results import store
 
     root = out or store.ROOT
     if as_json:
-        return print_json(shown.values(runs, root=root))
-    rows = shown.rows(runs, root=root)
+        return print_json(summary.values(runs, root=root))
+    rows = summary.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
     screen, marked, machine = console(), False, ""
@@ -90,7 +90,7 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     for (reason, count), backends in alike.items():
         screen.print(escape(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}"))
         screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
-    for sentence in shown.remarks(runs, root):
+    for sentence in summary.remarks(runs, root):
         screen.print(escape(sentence))
 
 

@@ -67,10 +67,7 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
     said = []
     for equal, rows in found.items():
         lstm = rows[(rows["cell"] == "lstm") & (rows["hidden_size"] == rows["hidden_size"].max())]
-        parts = [
-            f"{row['backend']} {words.digits(row['value'], 2)}× [{words.digits(row['low'], 2)}, {words.digits(row['high'], 2)}]"
-            for row in rows_of(lstm)
-        ]
+        parts = [f"{row['backend']} {words.format_factor(row['value'], row['low'], row['high'], 2)}" for row in rows_of(lstm)]
         said += [f"at {TITLES[equal]} {', '.join(parts)}"] if parts else []
     widest = int(max(rows["hidden_size"].max() for rows in found.values()))
     return (

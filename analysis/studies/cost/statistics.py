@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis.statistics import seeds
+from analysis.statistics.quantities import Quantity
 from analysis.statistics.ratios import NOT_COMPARED, locate, of_one_launch
-from analysis.statistics.seeds import Estimate, missing
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
 from analysis.studies.pages import Measured, markdown_table
 
 Equal = Literal["width", "parameters"]
@@ -24,7 +26,7 @@ def time_over_rnn(rows: pd.DataFrame, cell: str = "lstm") -> Estimate:
     timed = rows[rows["metric"] == "time"]
     own, other = (timed[timed["cell"] == name] for name in (cell, "rnn"))
     if own.empty or other.empty:
-        return missing("not measured")
+        return NOT_MEASURED
     if own["case"].nunique() > 1 or other["case"].nunique() > 1 or timed["backend"].nunique() > 1:
         return missing("more than one network to compare")
     own, other = (part.set_index("replicate_key")["samples"] for part in (own, other))
@@ -37,9 +39,8 @@ def count_over_rnn(rows: pd.DataFrame, name: str) -> Estimate:
     """A closed-form count of the LSTM over that of the RNN: exact, its own interval."""
     own, other = (rows.loc[rows["cell"] == cell, f"count_{name}"].unique() for cell in ("lstm", "rnn"))
     if len(own) != 1 or len(other) != 1:
-        return missing("not measured")
-    value = float(own[0] / other[0])
-    return Estimate(value, value, value, 1)
+        return NOT_MEASURED
+    return exact(own[0] / other[0])
 
 
 def ratios(series: pd.DataFrame, equal: Equal, phase: str) -> pd.DataFrame:
@@ -74,7 +75,7 @@ def _ratio(equal: Equal, backend: str, cell: str, size: int) -> Measured:
         every = ratios(series, equal, PHASE)
         own = every[(every["backend"] == backend) & (every["cell"] == cell) & (every["hidden_size"] == size)]
         if own.empty:
-            return missing("not measured")
+            return NOT_MEASURED
         value, low, high = (float(own[name].iloc[0]) for name in ("value", "low", "high"))
         return Estimate(value, low, high)
 
@@ -93,3 +94,8 @@ def ratio_table(series: pd.DataFrame) -> str:
 
 
 TABLES = {"ratios": ratio_table}
+QUANTITIES = {
+    "time_over_rnn": Quantity(time_over_rnn, "time", "×"),
+    "parameters_over_rnn": Quantity(partial(count_over_rnn, name="parameters"), "parameters", "×"),
+    "flops_over_rnn": Quantity(partial(count_over_rnn, name="flops"), "FLOPs", "×"),
+}

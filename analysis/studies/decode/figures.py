@@ -40,7 +40,7 @@ def draw_decode(series: pd.DataFrame) -> Drawing | None:
         weights = found[0].parameter_bytes
         state.axhline(weights, color=FAINT, lw=1, linestyle="--")
         state.annotate(
-            f"weights {words.scaled(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
+            f"weights {words.format_si(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
             xytext=(3, 3), textcoords="offset points", color=INK, alpha=0.75, size=8,
         )  # fmt: skip
         if energy:
@@ -89,14 +89,14 @@ def _caption_decode(found: list[Stream], energy: list[Energy]) -> str:
 def _energy(energy: list[Energy]) -> str:
     if not energy:
         return "Energy a token: not measured"
-    on = words.listed(dict.fromkeys(each.backend for each in energy))
+    on = words.join_list(dict.fromkeys(each.backend for each in energy))
     return f"Energy a token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
 
 
 def _reach(found: Sequence[Stream | Energy], values: list[np.ndarray], unit: str) -> str:
     """What each is at the shortest and at the longest context."""
     parts = [
-        f"{NAMES[each.model]} {words.scaled(float(own[0]), unit)} → {words.scaled(float(own[-1]), unit)}"
+        f"{NAMES[each.model]} {words.format_si(float(own[0]), unit)} → {words.format_si(float(own[-1]), unit)}"
         for each, own in zip(found, values, strict=True)
     ]
     return f"For a context of {found[0].contexts[0]:.0f} → {found[0].contexts[-1]:.0f} tokens: {'; '.join(parts)}"
@@ -119,7 +119,7 @@ def draw_streams(series: pd.DataFrame) -> Drawing | None:
         return None
     with look():
         figure, (row,) = panels(2, height=3.3, share_y=False)
-        curves(row[0], fitting, lambda each: each.streams(memory), "", f"streams in {words.scaled(memory, 'B')}")
+        curves(row[0], fitting, lambda each: each.streams(memory), "", f"streams in {words.format_si(memory, 'B')}")
         for each in counted:
             row[0].plot(each.context, each.streams, "o", mfc=PAPER, color=LOOKS[each.model][0], ms=8)
         _over_memory(row[1], found)
@@ -142,8 +142,8 @@ def _over_memory(axes: Axes, found: list[Stream]) -> None:
 
 
 def _caption_streams(found: list[Stream], counted: list[Held], memory: float) -> str:
-    parts = [f"{NAMES[each.model]} {words.digits(float(each.streams(memory)[-1]))}" for each in found]
-    told = f"In {words.scaled(memory, 'B')}, less the weights, by the bytes of their states in closed form, each "
+    parts = [f"{NAMES[each.model]} {words.format_significant(float(each.streams(memory)[-1]))}" for each in found]
+    told = f"In {words.format_si(memory, 'B')}, less the weights, by the bytes of their states in closed form, each "
     told += f"{found[0].contexts[-1]:.0f} tokens in: {', '.join(parts)}. "
     if not counted:
         return told + "A count on a GPU: not measured."
@@ -151,8 +151,8 @@ def _caption_streams(found: list[Stream], counted: list[Held], memory: float) ->
     seen = []
     for each in counted:
         closed = forms[each.model].fitting(each.context, each.memory) if each.model in forms else None
-        of = f" of {words.digits(closed)}" if closed else ""
-        seen.append(f"{NAMES[each.model]} {words.digits(each.streams)}{of} after {each.context:.0f} tokens")
+        of = f" of {words.format_significant(closed)}" if closed else ""
+        seen.append(f"{NAMES[each.model]} {words.format_significant(each.streams)}{of} after {each.context:.0f} tokens")
     return told + f"Seen to run one step on the GPU (rings), of those the closed form allows: {'; '.join(seen)}."
 
 

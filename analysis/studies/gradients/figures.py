@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.report import words
+from analysis.report import drawing, words
 from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.gradients import curves, inits
+from analysis.studies.gradients import curves
 from analysis.studies.gradients import statistics as gradients_statistics
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
@@ -39,7 +39,7 @@ def draw_hops(series: pd.DataFrame) -> Drawing | None:
         figure.set_figwidth(2.35 * len(found) + 0.6 + (len(found) == 1))
         for axes, (init, each) in zip(grid[0], found.items(), strict=True):
             _panel_hops(axes, each)
-            axes.set_title(inits.name(init))
+            axes.set_title(drawing.init_name(init))
         grid[0][0].set_ylabel("share of the gradient")
         handles = [Patch(color=colour, label=label) for colour, label in zip(COLOURS, SHOWN, strict=True)]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.2, columnspacing=1.4)
@@ -73,7 +73,7 @@ def _panel_hops(axes: Axes, found: dict[int, np.ndarray]) -> None:
 
 def _caption_hops(found: dict[str, dict[int, np.ndarray]], hidden: int) -> str:
     lag = next((lag for lag in (10, *next(iter(found.values()))) if all(lag in each for each in found.values())), 1)
-    parts = [f"{inits.name(init)} {words.percent(float(each[lag][0]))}" for init, each in found.items()]
+    parts = [f"{drawing.init_name(init)} {words.format_percent(float(each[lag][0]))}" for init, each in found.items()]
     return (
         "Each path of the gradient from the last cell back leaves the cell some number of times, through h. Shares are exact, "
         "signed and add up to 1; what lies above 1 is cancelled below 0. "
@@ -106,7 +106,7 @@ def draw_spectrum(series: pd.DataFrame) -> Drawing | None:
 def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
     handles = []
     for place, (init, part) in enumerate(rows.groupby("init", sort=False)):
-        colour, dash = inits.look(str(init), place)
+        colour, dash = drawing.init_style(str(init), place)
         own = seeds.together(seeds.metric(part, "lyapunov"))
         if not own.size:
             continue
@@ -115,7 +115,7 @@ def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
         mistaken = seeds.together(seeds.metric(part, "lyapunov_hidden_block"))
         if mistaken.size:
             axes.plot(0.02, max(float(mistaken.mean()), LOWEST + 0.05), marker="x", color=colour, clip_on=False, zorder=4)
-        handles.append(inits.mark(str(init), place))
+        handles.append(drawing.mark_init(str(init), place))
     if (rows["metric"] == "lyapunov_hidden_block").any():
         handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="largest, of the h block alone"))
     axes.axhline(0, color=FAINT, lw=1)
@@ -123,14 +123,16 @@ def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(LOWEST, 0.25)
     axes.tick_params(labelleft=True)
     axes.set_xlabel("exponents in order, share of all")
-    inits.beside(axes, handles)
+    drawing.legend_outside(axes, handles)
 
 
 def _caption_spectrum(rows: pd.DataFrame) -> str:
     said = []
     for (cell, init), part in rows.groupby(["cell", "init"], sort=False):
-        largest = quantities.QUANTITIES["largest_exponent"](part)
-        said.append(f"{str(cell).upper()} {inits.name(str(init))} {quantities.spoken('largest_exponent', largest)}")
+        largest = quantities.named("largest_exponent").estimate(part)
+        said.append(
+            f"{str(cell).upper()} {drawing.init_name(str(init))} {quantities.named('largest_exponent').format(largest)}"
+        )
     return (
         f"H = {int(rows['hidden_size'].iloc[0])}. Zero is a direction that neither fades nor grows. "
         f"Largest exponent: {', '.join(said)}. "
@@ -154,7 +156,7 @@ def draw_timescales(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(1, height=3.3)
         axes = grid[0][0]
         for place, (init, values) in enumerate(found.items()):
-            colour, dash = inits.look(init, place)
+            colour, dash = drawing.init_style(init, place)
             axes.step(values, np.arange(1, len(values) + 1) / len(values), where="post", color=colour, linestyle=dash)
         axes.set_xscale("log")
         ends = np.concatenate(list(found.values()))
@@ -162,8 +164,10 @@ def draw_timescales(series: pd.DataFrame) -> Drawing | None:
         axes.set_ylim(0, 1)
         axes.set_xlabel("τ = −1/E ln f, steps")
         axes.set_ylabel("share of cells with no more")
-        inits.beside(axes, [inits.mark(init, place) for place, init in enumerate(found)])
-    parts = [f"{inits.name(init)} {words.digits(float(np.median(values)), 2)}" for init, values in found.items()]
+        drawing.legend_outside(axes, [drawing.mark_init(init, place) for place, init in enumerate(found)])
+    parts = [
+        f"{drawing.init_name(init)} {words.format_significant(float(np.median(values)), 2)}" for init, values in found.items()
+    ]
     return Drawing(
         figure,
         "Census of timescales",
@@ -190,8 +194,8 @@ def draw_precision(series: pd.DataFrame) -> Drawing | None:
         said = []
         for axes, (cell, init) in zip(grid[0], networks, strict=True):
             part = rows[(rows["cell"] == cell) & (rows["init"] == init)]
-            axes.set_title(f"{cell.upper()}, {inits.name(init)}")
-            said.append(_panel_precision(axes, part, f"{cell.upper()} {inits.name(init)}"))
+            axes.set_title(f"{cell.upper()}, {drawing.init_name(init)}")
+            said.append(_panel_precision(axes, part, f"{cell.upper()} {drawing.init_name(init)}"))
         grid[0][0].set_ylabel("largest number of dL/ds")
         handles = [Line2D([], [], color=colour, label=name) for name, colour in FORMATS.items()]
         handles.append(Line2D([], [], color=INK, linestyle=SCALED, label="loss × 2¹⁶"))
@@ -231,7 +235,7 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
 
 def _lag(found: Estimate) -> str:
     """Without the interval: the board has it."""
-    return f"{found.value:.0f}" if found.value is not None else quantities.spoken("zero_lag", found).partition(" [")[0]
+    return f"{found.value:.0f}" if found.value is not None else quantities.named("zero_lag").format(found).partition(" [")[0]
 
 
 SECTION = ("gradients", "How gradients fade")

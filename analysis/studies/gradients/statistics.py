@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,31 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.load import rows_of
 from analysis.statistics import seeds
-from analysis.statistics.seeds import Estimate, missing
-from analysis.statistics.series import median_interval
+from analysis.statistics.quantities import REFERENCE, Quantity
+from analysis.statistics.ratios import median_interval
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
 
 # Where a seed's curve of gradients ends before the others', and why: it is exactly zero from there on, or not finite.
+
+# Metric names that carry a lag or a number of updates, as `bench.studies.gradients` writes them.
+
+HOP_SHARE, GRADIENT_AFTER = "hop_share_", "log_gradient_after_"
+
+
+def hop_share_metric(lag: int) -> str:
+    """The shares of the gradient at a lag by the number of times its paths left the cell."""
+    return f"{HOP_SHARE}{lag}"
+
+
+def gradient_after_metric(updates: int) -> str:
+    """ln of the gradient after so many updates of training."""
+    return f"{GRADIENT_AFTER}{updates}"
+
+
+def numbers_in_metrics(rows: pd.DataFrame, prefix: str) -> list[int]:
+    """The lags, or updates, of the metrics with this prefix, in order."""
+    return sorted({int(name.removeprefix(prefix)) for name in map(str, rows["metric"]) if name.startswith(prefix)})
+
 
 # As `bench.studies.gradients.cells` writes it; tests/analysis/studies/gradients/test_ends.py holds the two together.
 _NOTE = re.compile(r"^(\w+) is (exactly zero|not finite)(?: at lag (\d+))? for seed (\d+)$")
@@ -63,7 +85,7 @@ def spoken(ends: Iterable[End]) -> str:
         grouped.setdefault((end.zero, -1 if end.lag is None else end.lag), []).append(end.seed)
     for (zero, lag), own in sorted(grouped.items(), key=lambda each: (not each[0][0], each[0][1])):
         at = f"at lag {lag} " if lag >= 0 else ""
-        of_seeds = f"for seed{'s'[: len(own) > 1]} {words.listed(map(str, sorted(own)))}"
+        of_seeds = f"for seed{'s'[: len(own) > 1]} {words.join_list(map(str, sorted(own)))}"
         parts.setdefault("exactly zero" if zero else "not finite", []).append(f"{at}{of_seeds}")
     return "; ".join(f"{what} {', '.join(where)}" for what, where in parts.items())
 
@@ -283,7 +305,7 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     """A seed's curve ends where all is zero, so its length is that lag. rows: of one case."""
     found = seeds.metric(rows, metric)
     if not found:
-        return missing("not measured")
+        return NOT_MEASURED
     if any("not finite" in note for notes in rows.loc[rows["metric"] == metric, "notes"] for note in notes):
         return missing("overflows")
     steps = int(rows["steps"].iloc[0])
@@ -292,3 +314,94 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     if len(reached) == len(lags):
         return seeds.mean(np.array(lags, float))
     return Estimate(None, float(min(*lags, steps - 1)), None, len(lags), beyond=float(steps - 1))
+
+
+# What claims are judged by.
+
+
+def _of_curve(estimate: Callable[[Curve], Estimate], metric: str = "log_gradient") -> Callable[[pd.DataFrame], Estimate]:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        of = curve(rows, metric)
+        return NOT_MEASURED if of is None else estimate(of)
+
+    return quantity
+
+
+def _passed_over_100(of: Curve) -> Estimate:
+    """A(100)/A(1); 0 where it is exactly zero in every seed."""
+    early, late = of.at(1), of.at(100)
+    if early is None or late is None:
+        return missing("fewer than 100 steps")
+    zero = int((late == -np.inf).sum())
+    if zero == len(late):
+        return exact(0.0, zero)
+    return missing(f"exactly zero at lag 100 in {zero} of {len(late)} seeds") if zero else seeds.geometric_mean(late - early)
+
+
+def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
+    of = curve(rows, "cell_cosine", relative=False)
+    values = of.at(100) if of is not None else None
+    return NOT_MEASURED if values is None else seeds.mean(values)
+
+
+def _extreme(metric: str, of: Callable[[np.ndarray], float]) -> Callable[[pd.DataFrame], Estimate]:
+    """The largest or least value; nothing is estimated, so it is its own interval."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        values = np.concatenate([np.empty(0), *seeds.metric(rows, metric)])
+        return exact(of(values), len(values)) if len(values) else NOT_MEASURED
+
+    return quantity
+
+
+def _disagreement(*metrics: str) -> Callable[[pd.DataFrame], Estimate]:
+    """The largest difference in nats between any backend's curves and the reference's."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        worst, backends = 0.0, 0
+        for name in metrics:
+            measured = rows[rows["metric"] == name]
+            reference = measured.loc[measured["backend"] == REFERENCE, "samples"]
+            others = measured.loc[measured["backend"] != REFERENCE, "samples"]
+            if reference.empty or others.empty:
+                return NOT_MEASURED
+            if any(len(own) != len(reference.iloc[0]) for own in others):
+                return missing("a backend's gradient is exactly zero or not finite somewhere")
+            worst = max(worst, *(float(np.abs(own - reference.iloc[0]).max()) for own in others))
+            backends = len(others)
+        return exact(worst, backends)
+
+    return quantity
+
+
+def _rate_over_shortcut(rows: pd.DataFrame) -> Estimate:
+    """Nats a layer beyond the logarithm of what the shortcut is multiplied by."""
+    of, shortcut = curve(rows), seeds.metric(rows, "shortcut")
+    if of is None or not shortcut:
+        return NOT_MEASURED
+    found, log = rate(of), float(np.log(shortcut[0][0]))
+    value, low, high = (None if each is None else each - log for each in (found.value, found.low, found.high))
+    return replace(found, value=value, low=low, high=high)
+
+
+QUANTITIES = {
+    "horizon": Quantity(_of_curve(horizon), "decay length (10⁻³)", "steps"),
+    "rate": Quantity(_of_curve(rate), "rate", "nat/step"),
+    "offset": Quantity(_of_curve(offset), "offset", "nat"),
+    "half_life": Quantity(_of_curve(half_life), "half-life", "steps"),
+    "bic_for_exponential": Quantity(_of_curve(bic_for_exponential), "ΔBIC"),
+    "passed_over_100": Quantity(_of_curve(_passed_over_100), "A(100)/A(1)"),
+    "cell_cosine_at_100": Quantity(_cell_cosine_at_100, "cosine at lag 100"),
+    "identity_error": Quantity(_extreme("identity_error", np.max), "largest error"),
+    "identity_contrast": Quantity(_extreme("identity_contrast", np.min), "least difference where the identity must fail"),
+    "hop_share_at_10": Quantity(partial(seeds.first, name=hop_share_metric(10)), "share of paths that stay in the cell"),
+    "largest_exponent": Quantity(partial(seeds.first, name="lyapunov"), "λ₁", "nat/step"),
+    "input_passed_over_100": Quantity(_of_curve(_passed_over_100, "log_input"), "A(100)/A(1)"),
+    "input_disagreement": Quantity(_disagreement("log_input"), "largest difference of ln‖dL/dx‖", needs_every_backend=True),
+    "state_disagreement": Quantity(
+        _disagreement("log_hidden", "log_cell"), "of ln‖dL/dh‖ and ln‖dL/dc‖", needs_every_backend=True
+    ),
+    "rate_over_shortcut": Quantity(_rate_over_shortcut, "rate less ln s", "nat/layer"),
+    "zero_lag": Quantity(zero_lag, "exactly zero from", "steps"),
+    "denormal_lag": Quantity(denormal_lag, "denormal from", "steps"),
+}

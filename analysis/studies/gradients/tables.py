@@ -1,18 +1,150 @@
-"""The measured tables of docs/studies/gradients.md."""
+"""Tables of the gradients study: of the report, and the measured ones of docs/studies/gradients.md."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from analysis.report import drawing, words
+from analysis.report.load import Section, identity, weight
+from analysis.report.tables import Cell, Column, Table
 from analysis.statistics import quantities, seeds
-from analysis.statistics.seeds import Estimate, missing
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.gradients.statistics import zero_lag
 from analysis.studies.pages import Measured, estimated, markdown_table
+
+# The decay of every measured network's gradient, in numbers, with the widths that the figures leave out.
+
+DECISIVE = 10.0  # of ΔBIC: "very strong" (Kass & Raftery 1995)
+SHOWN = ("horizon", "half_life", "bic_for_exponential", "rate", "offset")
+ORDER = {"rnn": 0, "gru": 1, "lstm": 2}
+TEXT = (
+    "Before training, a loss at the last step; means over seeds with 95 % intervals. ln A(k) ≈ offset + rate · k from lag 20 "
+    "to 200. ΔBIC above 10: an exponential of lag; below −10: a power of it."
+)
+
+
+def decay_table(series: pd.DataFrame) -> Table:
+    """One row for each cell, initialisation, hidden size and length; empty where none was measured."""
+    columns = (
+        Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
+        Column("Until a thousandth", True, "steps"), Column("Half-life", True, "steps"), Column("ΔBIC", True), Column("Law"),
+        Column("Rate", True, "nat/step"), Column("Offset", True, "nat"), Column("Notes"),
+    )  # fmt: skip
+    rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return Table("fading", columns, ())
+    found = []
+    for (cell, init, hidden, steps), own in rows.groupby(["cell", "init", "hidden_size", "steps"], sort=False):
+        estimates = {name: quantities.named(name).estimate(own) for name in SHOWN}
+        faded, halved, bic, rate, offset = (_decay_cell(name, of) for name, of in estimates.items())
+        sizes = [Cell(f"{number:g}", float(number)) for number in (float(str(hidden)), float(str(steps)))]
+        seeds = Cell(f"{own['seeds'].iloc[0]:g}") if "seeds" in own else Cell(words.NOT_MEASURED)
+        law = Cell(_law(estimates["bic_for_exponential"]))
+        notes = Cell("; ".join(dict.fromkeys(of.why for of in estimates.values() if of.why)))
+        names = Cell(str(cell).upper()), Cell(drawing.init_name(str(init)))
+        order = ORDER.get(str(cell), len(ORDER)), float(str(hidden)), float(str(steps)), drawing.init_order(str(init))
+        found.append((order, (*names, *sizes, seeds, faded, halved, bic, law, rate, offset, notes)))
+    return Table("fading", columns, tuple(row for _, row in sorted(found, key=lambda each: each[0])))
+
+
+def _decay_cell(name: str, of: Estimate) -> Cell:
+    """What there is to know of it beside the number stands in the notes, and so does why there is none."""
+    known = of.value is not None or of.beyond is not None
+    text = quantities.named(name).format(replace(of, why=""), with_unit=False) if known else "–"
+    return Cell(text, of.beyond if of.value is None else of.value)
+
+
+def _law(bic: Estimate) -> str:
+    low, high = bic.bounds or (0.0, 0.0)
+    return "exponential" if low > DECISIVE else "power" if high < -DECISIVE else "undecided"
+
+
+# The init audit: the same LSTM as each framework initialises it, and how far its gradient reaches.
+
+# Rule, and the documentation or paper that states it; as `bench.studies.gradients.inits` reimplements them.
+EXACTLY = ("as PyTorch, forget bias exactly this", "Gers, Schmidhuber & Cummins 2000: a positive one")
+RULES = {
+    "pytorch": ("all weights and both biases U(±1/√H)", "PyTorch, torch.nn.LSTM, Variables"),
+    "jozefowicz": ("as PyTorch, forget bias + 1", "Jozefowicz, Zaremba & Sutskever 2015"),
+    "keras": (
+        "inputs Glorot uniform, one orthogonal matrix for all gates, forget bias 1",
+        "Keras, layers.LSTM: glorot_uniform, orthogonal, unit_forget_bias=True",
+    ),
+    "tensorflow1": (
+        "one Glorot uniform kernel for inputs and state, forget bias 1",
+        "TensorFlow 1.15, nn.rnn_cell.BasicLSTMCell: forget_bias=1.0",
+    ),
+    "flax": (
+        "inputs LeCun normal, an orthogonal matrix a gate, no forget bias",
+        "Flax, linen.LSTMCell: lecun_normal, orthogonal, zeros",
+    ),
+    "forget:0": (EXACTLY[0], "none: to compare with"),
+    "forget:1": EXACTLY, "forget:2": EXACTLY, "forget:3": EXACTLY, "forget:5": EXACTLY,
+    "orthogonal": ("as PyTorch, recurrent matrices orthogonal gate by gate, no bias", "Saxe, McClelland & Ganguli 2014"),
+    "gaussian:1.5": ("as PyTorch, recurrent weights N(0, 1.5²/H)", "Sompolinsky, Crisanti & Sommers 1988, for an RNN"),
+    "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
+}  # fmt: skip
+DECAY_THRESHOLD, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
+LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
+
+
+def of_machine(sections: Sequence[Section]) -> Table:
+    """Gradients and learning side by side, each from the newest run that has it, no smoke run where there is another."""
+    runs = [run for section in sections for run in section.runs]
+    newest_first = sorted(runs, key=lambda run: (weight(run.header), run.header.started), reverse=True)
+    parts = []
+    for selection in (DECAY_THRESHOLD, CAROUSEL, LEARNT):
+        rows = [quantities.select(section.series, selection) for section in sections if "probe" in section.series]
+        keys = [identity(run.header) for run in newest_first]
+        named = [key for key in keys if any((part["run_key"] == key).any() for part in rows)]
+        parts += [part[part["run_key"] == named[0]] for part in rows] if named else []
+    return audit_table(pd.concat(parts)) if parts else Table("audit", (), ())
+
+
+def audit_table(series: pd.DataFrame) -> Table:
+    """One row an initialisation of the LSTM; empty where none was measured.
+
+    Each number at the hidden size at which most initialisations were measured; its column says which.
+    """
+    widths = {of: _usual_width(quantities.select(series, of)) for of in (DECAY_THRESHOLD, CAROUSEL, LEARNT)}
+    known = {init for of in (DECAY_THRESHOLD, LEARNT) for init in quantities.select(series, of).get("init", ())}
+    faded, carousel, learnt = (f"H = {width}" if width else "" for width in widths.values())
+    faded_steps, learnt_steps = (f"steps, {hint}" if hint else "" for hint in (faded, learnt))
+    columns = (
+        Column("LSTM initialised as"), Column("Rule"), Column("As stated by"), Column("Until a thousandth", True, faded_steps),
+        Column("L50", True, learnt_steps), Column("Half-life", True, faded_steps),
+        Column("Still in the cell", True, f"share at lag 10, {carousel}" if carousel else ""),
+    )  # fmt: skip
+    found = []
+    for init in (init for init in RULES if init in known):
+        at = {of: f"{of},init={init},hidden_size={width}" for of, width in widths.items()}
+        horizon, half_life = (
+            _audit_cell(name, quantities.estimate(name, series, at[DECAY_THRESHOLD])) for name in ("horizon", "half_life")
+        )
+        lag = _audit_cell("learnable_lag", quantities.estimate("learnable_lag", series, at[LEARNT]))
+        stayed = _audit_cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, at[CAROUSEL]))
+        rule, source = RULES[init]
+        found.append((Cell(drawing.init_name(init)), Cell(rule), Cell(source), horizon, lag, half_life, stayed))
+    return Table("audit", columns, tuple(found))
+
+
+def _usual_width(rows: pd.DataFrame) -> int:
+    """0 where nothing was measured."""
+    return int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index[-1]) if len(rows) else 0
+
+
+def _audit_cell(name: str, found: Estimate) -> Cell:
+    """The column has the unit."""
+    return Cell(quantities.named(name).format(found, with_unit=False), found.beyond if found.value is None else found.value)
+
+
+# The measured tables of docs/studies/gradients.md.
 
 RNNS = {"as PyTorch": "pytorch", "orthogonal": "orthogonal", "IRNN": "irnn", "Gaussian, gain 1.5": "gaussian:1.5"}
 LSTMS = {"as PyTorch": "pytorch", "bias 1": "forget:1", "bias 3": "forget:3", "bias 5": "forget:5", "chrono": "chrono:784"}
@@ -29,7 +161,7 @@ def _wide(cell: str, init: str) -> str:
 def _of_curve(selection: str, what: Callable[[gradients_statistics.Curve], Estimate], metric: str = "log_gradient") -> Measured:
     def measured(series: pd.DataFrame) -> Estimate:
         found = gradients_statistics.curve(quantities.select(series, selection), metric, relative=metric == "log_gradient")
-        return quantities.NOT_MEASURED if found is None else what(found)
+        return NOT_MEASURED if found is None else what(found)
 
     return measured
 
@@ -47,7 +179,7 @@ def _direct_share(selection: str, lag: int) -> Measured:
         own, full = (gradients_statistics.curve(rows, name, relative=False) for name in ("log_cell_only", "log_cell"))
         at = [None if each is None else each.at(lag) for each in (own, full)]
         if at[0] is None or at[1] is None:
-            return quantities.NOT_MEASURED
+            return NOT_MEASURED
         return seeds.mean((at[0] - at[1]) / np.log(10))
 
     return measured
@@ -165,7 +297,7 @@ def _learnt(rows: pd.DataFrame) -> str:
 def _horizon_after(selection: str, updates: int) -> Measured:
     def measured(series: pd.DataFrame) -> Estimate:
         found = gradients_statistics.curve(quantities.select(series, selection), f"log_gradient_after_{updates}")
-        return quantities.NOT_MEASURED if found is None else gradients_statistics.horizon(found)
+        return NOT_MEASURED if found is None else gradients_statistics.horizon(found)
 
     return measured
 
@@ -178,7 +310,7 @@ def agreement(series: pd.DataFrame) -> str:
     for backend in backends:
         own = rows[rows["backend"].isin([quantities.REFERENCE, backend])]
         said = [
-            quantities.spoken("", quantities.QUANTITIES[name](own)) for name in ("input_disagreement", "state_disagreement")
+            words.format_estimate(quantities.named(name).estimate(own)) for name in ("input_disagreement", "state_disagreement")
         ]
         found.append(f"| {backend} | {' | '.join(said)} |")
     return "\n".join(["| backend | ln‖dL/dx‖ | ln‖dL/dh‖, ln‖dL/dc‖ |", "| --- | --- | --- |", *found])

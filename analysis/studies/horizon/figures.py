@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_values, look, panels
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
 from analysis.studies.horizon.statistics import Pair, Trials
@@ -52,7 +52,7 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
 
 
 def _correlation(rows: pd.DataFrame) -> str:
-    return quantities.spoken("horizon_rank_correlation", horizon_statistics.rank_correlation(rows))
+    return quantities.named("horizon_rank_correlation").format(horizon_statistics.rank_correlation(rows))
 
 
 def _panel_foretelling(axes: Axes, pairs: list[Pair]) -> None:
@@ -123,12 +123,14 @@ def _horizons(rows: pd.DataFrame) -> list[float]:
 def _panel_phase(axes: Axes, rows: pd.DataFrame) -> None:
     names = []
     cases = [own for _, own in rows.groupby("case", sort=False)]
-    cases.sort(key=lambda own: (CELL_ORDER.index(own["cell"].iloc[0]), inits.place(str(own["init"].iloc[0]))))
+    cases.sort(key=lambda own: (CELL_ORDER.index(own["cell"].iloc[0]), drawing.init_order(str(own["init"].iloc[0]))))
     for place, own in enumerate(cases):
         found = horizon_statistics.trials(own)
         curve = gradients_statistics.curve(own)
         cell, init = str(own["cell"].iloc[0]), str(own["init"].iloc[0])
-        names.append(inits.name(init) if cell == "lstm" else f"{cell.upper()} {inits.name(init).partition(' (')[0]}")
+        names.append(
+            drawing.init_name(init) if cell == "lstm" else f"{cell.upper()} {drawing.init_name(init).partition(' (')[0]}"
+        )
         if found is None:
             continue
         for lag, learnt, trained in zip(found.lags, found.learnt, found.trained, strict=True):
@@ -174,7 +176,9 @@ def _legend() -> list[Line2D | Patch]:
 
 
 def _caption(rows: pd.DataFrame, hidden: int) -> str:
-    correlation = quantities.spoken("horizon_rank_correlation", quantities.QUANTITIES["horizon_rank_correlation"](rows))
+    correlation = quantities.named("horizon_rank_correlation").format(
+        quantities.named("horizon_rank_correlation").estimate(rows)
+    )
     seeds, updates = int(rows["seeds"].min()), int(rows["updates"].min())
     return (
         f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, "
@@ -200,7 +204,7 @@ def draw_truncated_learning(series: pd.DataFrame) -> Drawing | None:
     with look():
         figure, grid = panels(max(len(groups), 2), height=3.3)
         for axes, ((cell, init), own) in zip(grid[0], groups, strict=False):
-            title = f"{str(cell).upper()} {inits.name(str(init))}"
+            title = f"{str(cell).upper()} {drawing.init_name(str(init))}"
             said.append(f"{title}: {', '.join(_panel_truncated_learning(axes, own))}")
             axes.set_title(title)
         for axes in grid[0][len(groups) :]:
@@ -224,7 +228,7 @@ def _panel_truncated_learning(axes: Axes, rows: pd.DataFrame) -> list[str]:
         colour = INK if steps == 0 else COLOURS[place % len(COLOURS)]
         name = f"k = {steps:g}" if steps else "all steps"
         fit = horizon_statistics.learnable_lag(found)
-        said.append(f"{name} {quantities.spoken('learnable_lag', fit)}")
+        said.append(f"{name} {quantities.named('learnable_lag').format(fit)}")
         marker = MARKERS[place % len(MARKERS)]
         axes.plot(found.lags, found.learnt / found.trained, marker=marker, color=colour, linestyle="", clip_on=False, zorder=3)
         if fit.value is not None:
@@ -238,7 +242,7 @@ def _panel_truncated_learning(axes: Axes, rows: pd.DataFrame) -> list[str]:
     axes.set_ylim(-0.03, 1.03)
     axes.tick_params(labelleft=True)
     axes.set_xlabel("lag, steps")
-    inits.beside(axes, handles)
+    drawing.legend_outside(axes, handles)
     return said
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from analysis.report import drawing, words
 from analysis.statistics import CONFIDENCE, quantities, seeds
-from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
-from analysis.studies.gradients import inits
+from analysis.statistics.quantities import Quantity
+from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, missing, spearman
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.pages import estimated, markdown_table
 
@@ -140,6 +141,23 @@ def ranked(found: Estimate) -> float | None:
     return found.value if found.value is not None else CENSORED if found.beyond is not None else None
 
 
+def _learnable_lag(rows: pd.DataFrame) -> Estimate:
+    of = trials(rows)
+    return NOT_MEASURED if of is None else learnable_lag(of)
+
+
+def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
+    """L50 in units of the steps that were backpropagated through."""
+    steps = float(rows["truncation"].iloc[0])
+    return seeds.scaled(_learnable_lag(rows), 1 / steps) if steps else missing("not truncated")
+
+
+QUANTITIES = {
+    "learnable_lag": Quantity(_learnable_lag, "memory span (L50)", "steps"),
+    "learnable_over_truncation": Quantity(_learnable_over_truncation, "memory span (L50) over k"),
+    "horizon_rank_correlation": Quantity(rank_correlation, "ρ of decay length and memory span"),
+}
+
 # The measured tables of docs/studies/horizon.md.
 
 EASY_LAG = 10
@@ -148,13 +166,13 @@ TASKS = ("recall", "temporal_order", "adding", "copy")
 
 
 def _name(cell: str, init: str) -> str:
-    return f"{cell.upper()} {inits.name(init)}"
+    return f"{cell.upper()} {drawing.init_name(init)}"
 
 
 def _networks(series: pd.DataFrame, selection: str) -> list[tuple[str, str]]:
     rows = quantities.select(series, selection)
     found = {(str(cell), str(init)) for cell, init in rows[["cell", "init"]].itertuples(index=False)}
-    return sorted(found, key=lambda network: (CELLS.index(network[0]), inits.place(network[1])))
+    return sorted(found, key=lambda network: (CELLS.index(network[0]), drawing.init_order(network[1])))
 
 
 def _at(task: str, cell: str, init: str, truncation: int = 0) -> str:
@@ -212,7 +230,7 @@ def predicted(series: pd.DataFrame) -> str:
     """Rank correlation on recall, and L50 over n(10⁻³) where both are known, on each task."""
     found = rank_correlation(quantities.select(series, "probe=learning,task=recall,truncation=0"))
     lines = [
-        f"Rank correlation on recall, {found.seeds} networks: {quantities.spoken('', found)}.",
+        f"Rank correlation on recall, {found.seeds} networks: {words.format_estimate(found)}.",
         "",
         "| L50 over decay length (10⁻³) | from | to |",
         "| --- | --- | --- |",

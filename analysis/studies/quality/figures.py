@@ -23,7 +23,7 @@ COSTS = (("curve_flops", "operations of training"), ("curve_tokens", "tokens rea
 def draw_quality(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; text alone, on which every size was trained."""
     rows = quantities.select(series, "probe=quality,source=text") if {"probe", "source"} <= set(series) else series.iloc[:0]
-    cells = [cell for cell in drawing.NAMES if (rows["cell"] == cell).any()] if len(rows) else []
+    cells = [cell for cell in drawing.ARCHITECTURE_NAMES if (rows["cell"] == cell).any()] if len(rows) else []
     if not cells:
         return None
     with look():
@@ -78,7 +78,9 @@ def _over(axes: Axes, rows: pd.DataFrame, cells: list[str], cost: str, label: st
 def _caption_quality(rows: pd.DataFrame) -> str:
     said = []
     for size, part in rows.sort_values("count_parameters").groupby("size", sort=False):
-        gaps = [f"{quantities.spoken(name, quantities.QUANTITIES[name](part))} at equal {what}" for name, what in EQUAL]
+        gaps = [
+            f"{quantities.named(name).format(quantities.named(name).estimate(part))} at equal {what}" for name, what in EQUAL
+        ]
         said.append(f"{size}: {', '.join(gaps)}")
     return (
         "Python's own source or a corpus as bytes; for each size the best of the learning rates tried, mean over seeds, 95 % "
@@ -93,7 +95,7 @@ def _at_the_edge(rows: pd.DataFrame) -> str:
     for _, part in rows.groupby("case", sort=False):
         tried, losses = (seeds.together(seeds.metric(part, name)) for name in ("learning_rate", "trial_loss"))
         if losses.size and tried[0][losses[0].argmin()] in (tried[0].min(), tried[0].max()) and tried.size > 1:
-            edge.append(f"{drawing.NAMES[str(part['cell'].iloc[0])]} {part['size'].iloc[0]}")
+            edge.append(f"{drawing.ARCHITECTURE_NAMES[str(part['cell'].iloc[0])]} {part['size'].iloc[0]}")
     return (
         f" The best rate was the last of those tried, so that a better one may lie beyond, for: {', '.join(edge)}."
         if edge
@@ -113,7 +115,7 @@ def draw_by_index(series: pd.DataFrame) -> Drawing | None:
     if not found:
         return None
     found.sort(key=lambda part: str(part["source"].iloc[0]) != "text")
-    cells = [cell for cell in drawing.NAMES if any((part["cell"] == cell).any() for part in found)]
+    cells = [cell for cell in drawing.ARCHITECTURE_NAMES if any((part["cell"] == cell).any() for part in found)]
     with look():
         figure, grid = panels(len(found), height=3.2, share_y=False)
         for axes, part in zip(grid[0], found, strict=True):
@@ -167,7 +169,7 @@ def _caption_by_index(found: list[pd.DataFrame]) -> str:
     for rows in found:
         split = quality_statistics.shares(rows)
         if split is not None:
-            early, late = (quantities.spoken("loss_gap", each) for each in split)
+            early, late = (quantities.named("loss_gap").format(each) for each in split)
             said.append(f"{drawing.source(str(rows['source'].iloc[0]))}: {early} from the first ten, {late} from the others")
     return (
         "Mean over held-out windows and seeds, 95 % t-band. The gap (LSTM less Transformer) in two parts that add up to it: "

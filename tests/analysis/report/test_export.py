@@ -10,7 +10,7 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.report.export import export
-from analysis.report.show import rows, values
+from analysis.report.summary import rows, values
 from results.record import Header, Measurement, Record
 from results.store import StoreError, Writer, read
 

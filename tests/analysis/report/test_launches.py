@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import show
+from analysis.report import summary, tables
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import load
 from analysis.report.page import build
 from analysis.statistics import quantities
 from analysis.statistics.ratios import of_one_launch
 from analysis.studies.decode import statistics as decode_statistics
-from analysis.studies.throughput import launches
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
 BOTH = Synthetic(
@@ -93,7 +92,7 @@ def test_the_report_names_both_with_the_host_s_time_beside(run: Path, tmp_path: 
 
 
 def test_what_a_graph_saves_is_told_of_each_backend_beside_itself(found: Findings) -> None:
-    table = launches.table(found)
+    table = tables.table(found)
     assert [(row[0].text, row[1].text) for row in table.rows] == [
         (phase, backend) for phase in ("inference", "streaming") for backend in ("torch", "cuda")
     ]
@@ -114,24 +113,24 @@ def test_a_run_of_before_is_eager_and_looks_as_it_did(tmp_path: Path) -> None:
     section = load([write(before, tmp_path)])[0]
     old = find_out(section)
     assert old.launches == ["eager"] and set(old.cases["launch"]) == {"eager"}
-    assert not launches.table(old).rows
+    assert not tables.table(old).rows
     text = build([tmp_path], tmp_path / "out").markdown.read_text()
     assert "**Inference.** cuda comes first" in text and "graph" not in text.lower().replace("paragraph", "")
-    assert "host" not in show.rows([tmp_path])[0] and "Host time" not in text
+    assert "host" not in summary.rows([tmp_path])[0] and "Host time" not in text
 
 
 def test_backends_that_are_no_more_are_shown_as_they_were(tmp_path: Path) -> None:
     before = replace(BOTH, launches=(), backends=("torch", "torch_graph", "cudnn_graph"), run="c")
     path = write(before, tmp_path)
-    rows = show.rows([path])
+    rows = summary.rows([path])
     assert {row["backend"] for row in rows} == {"torch", "torch_graph", "cudnn_graph"}
     assert "cudnn_graph" in build([path], tmp_path / "out").markdown.read_text()
 
 
 def test_the_terminal_shows_launch_mode_and_host_time(run: Path) -> None:
-    rows = show.rows([run])
+    rows = summary.rows([run])
     assert {"-graph" in row["case"] for row in rows} == {True, False} and all(row["host"] for row in rows)
-    values = show.values([run])
+    values = summary.values([run])
     assert {value["launch"] for value in values} == {"eager", "graph"}
     for value in values:
         assert isinstance(value["value"], float) and isinstance(value["host_seconds"], float)

@@ -11,7 +11,7 @@ from analysis.regression import history
 from analysis.report import claims
 from analysis.report.load import load, newest_of_each_study
 from analysis.report.page import build
-from analysis.report.show import remarks
+from analysis.report.summary import remarks
 from results import store
 from results.store import REFERENCE, ROOT
 

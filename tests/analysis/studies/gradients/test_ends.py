@@ -11,7 +11,7 @@ import pytest
 from analysis.report.findings import find_out
 from analysis.report.load import load, records_frame, series_frame
 from analysis.report.page import build, notes
-from analysis.report.show import rows as shown
+from analysis.report.summary import rows as shown
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import statistics as gradients_statistics
@@ -73,7 +73,7 @@ def test_one_dead_seed_does_not_censor_nine_that_fade():
     whole, one = horizon(), horizon((3, 2))
     assert whole.value is not None and abs(whole.value - 69) <= 3 and not whole.why
     assert one.beyond is None and one.value is not None and abs(one.value - 69) <= 3 and one.seeds == 10
-    assert quantities.spoken("horizon", one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
+    assert quantities.named("horizon").format(one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
 
 
 def test_dead_seeds_count_as_faded_and_not_as_survivors():
@@ -106,7 +106,7 @@ def test_a_law_needs_lags_that_all_seeds_have():
 
 
 def test_what_passed_over_100_steps_is_zero_only_where_all_are():
-    quantity = quantities.QUANTITIES["passed_over_100"]
+    quantity = quantities.named("passed_over_100").estimate
     assert quantity(series(record(fading(4, dict.fromkeys(range(4), 30))))).value == 0.0
     assert quantity(series(record(fading(4, {1: 30})))).why == "exactly zero at lag 100 in 1 of 4 seeds"
     assert quantity(series(record(fading(4)))).value == pytest.approx(1e-3 ** (99 / 69), rel=0.6)
@@ -154,6 +154,6 @@ def test_backends_that_a_claim_about_every_backend_missed_are_named():
     made = run(*(through(*each) for each in (("reference", "ok"), ("torch", "ok"), ("cudnn", "skipped"), ("jax", "failed"))))
     claim = Claim("agree", "Every backend agrees.", (Test("input_disagreement", 0.0, 1e-3),), (("all", "probe=inputs"),))
     verdict = quantities.judge(claim, series_frame([made]), records_frame([made]))
-    assert verdict.word == "supported" and verdict.without == "Not tested on cudnn (skipped) and jax (failed)."
+    assert verdict.word == "supported" and verdict.untested == {"skipped": ("cudnn",), "failed": ("jax",)}
     other = Claim("other", "…", (Test("identity_error", 0.0),), (("all", "probe=inputs"),))
-    assert quantities.judge(other, series_frame([made]), records_frame([made])).without == ""
+    assert quantities.judge(other, series_frame([made]), records_frame([made])).untested == {}

@@ -103,7 +103,7 @@ MADE: dict[str, tuple[list[Measurement], list[Measurement], list[Measurement] | 
     "d-equal-parameters-gpu": (cost(1.0), cost(2.0), cost(1.25, 0.2)),
 }
 CLAIMS = [(name, claim) for name in ("gradients", "cost") for claim in study.get(name).verdicts]
-WORDS = {"supported": "hh", "supported with conditions": "hf", "not supported": "ff", "inconclusive": "ho"}
+WORDS = {"supported": "hh", "mixed": "hf", "refuted": "ff", "inconclusive": "ho"}
 REACHED = [(name, claim, word) for name, claim in CLAIMS for word, kinds in WORDS.items()
            if len(claim.settings) > 1 or kinds[0] == kinds[1] or kinds == "ho"]  # fmt: skip
 

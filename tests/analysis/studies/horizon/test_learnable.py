@@ -49,8 +49,8 @@ def test_what_every_network_learnt_is_censored_at_the_longest_lag_tried():
     found = horizon_statistics.learnable_lag(trials(*[5] * 11))
     assert found.value is None and found.high is None and found.beyond == 160
     assert found.low is not None and 140 < found.low <= 160
-    assert quantities.spoken("learnable_lag", found).startswith("> 160 steps")
-    assert quantities.outcome(Test("learnable_lag", low=100.0), found) == "holds"
+    assert quantities.named("learnable_lag").format(found).startswith("> 160 steps")
+    assert quantities.outcome(Test("learnable_lag", low=100.0), found) == "supported"
 
 
 def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
@@ -71,7 +71,7 @@ def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
 def test_what_allows_no_fit_gives_no_number_and_decides_nothing(of, why):
     found = horizon_statistics.learnable_lag(of)
     assert found.value is None and found.bounds is None and why in found.why
-    assert quantities.outcome(Test("learnable_lag", low=5.0, high=20.0), found) == "open"
+    assert quantities.outcome(Test("learnable_lag", low=5.0, high=20.0), found) == "inconclusive"
 
 
 def test_the_fitted_curve_is_as_steep_as_the_successes():

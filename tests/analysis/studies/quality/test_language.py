@@ -60,7 +60,7 @@ def test_a_context_whose_end_is_not_seen_is_censored_and_one_without_gain_is_non
     assert (
         found.value is None
         and found.beyond == 64
-        and quantities.spoken("context_for_nine_tenths", found).startswith("> 64 tokens")
+        and quantities.named("context_for_nine_tenths").format(found).startswith("> 64 tokens")
     )
     flat = context_statistics.context_for_nine_tenths(rows("x", context=CONTEXTS[None], context_loss=decaying(5, gain=0.001)))
     assert flat.value is None and flat.why == "context gains less than 0.01 nat"
