@@ -87,8 +87,8 @@ def groups(found: Findings, prefix: str) -> list[Group]:
             for into, figures in zip((speed, sweeps, stream, roofs), drawn, strict=True):
                 into += [(f"{name}{end}", _named(drawing, how)) for name, drawing in figures]
     named = (
-        ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
-        ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
+        ("speed", "Speedup", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
+        ("memory", "Memory", space), ("roofline", "Roofline", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
     if not found.compares:  # what nobody asked for is not missing
         named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
@@ -113,25 +113,25 @@ def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, 
     ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
     fastest = throughput_figures.draw_heatmap(cases, times, found.location)
     speed = [
-        ("ratios", ratio or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."),
+        ("ratios", ratio or f"Speedup{where}: not measured: fewer than two backends share a case."),
         (
             "fastest",
-            fastest or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
+            fastest or f"Fastest backend by batch and hidden size{where}: not measured: no grid of both with two backends.",
         ),
     ]
     sweeps = [
         (
             f"throughput-{over}",
             throughput_figures.draw_throughput(cases, over)
-            or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone.",
+            or f"Throughput over {label}{where}: not measured: no two cases differ in it alone.",
         )
         for over, label in throughput_figures.LABELS.items()
     ]
-    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming{where}: not measured.")]
+    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming latency{where}: not measured.")]
     roofs = []
     for dtype in cases["dtype"].unique():
         drawing = throughput_figures.draw_roofline(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
-        missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
+        missing = f"Roofline of {dtype}{where}: not measured: it needs both peaks, gemm and copy, and a timed case."
         roofs.append((f"roofline-{dtype}", drawing or missing))
     return speed, sweeps, stream, roofs
 
@@ -287,8 +287,8 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
     found, name = find_out(section, baseline, location), f"s{index}"
     cases, figures = tables.cases(found), groups(found, name)
     contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
-    contents += [("cases-title", "Every case")] if found.asks_for_speed else []
-    contents += [("refusals-title", "What is missing"), ("environment-title", "Environment")]
+    contents += [("cases-title", "All cases")] if found.asks_for_speed else []
+    contents += [("refusals-title", "Skipped and failed"), ("environment-title", "Environment")]
     return View(
         name=name,
         title=_title(section, sections),

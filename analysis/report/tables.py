@@ -64,7 +64,7 @@ def backends(found: Findings) -> Table:
         ranking = found.rankings[at]
         hint = f"geometric mean over {ranking.shared} of {words.format_count(ranking.total, 'case')}"
         columns.append(Column(words.capitalised(found.named(*at)), True, hint))
-    columns += [Column("Measured", True, "of what was asked"), Column("Skipped", True), Column("Failed", True)]
+    columns += [Column("Measured", True, "of requested"), Column("Skipped", True), Column("Failed", True)]
     rows = []
     for name in found.backends:
         own = records[records["backend"] == name]
@@ -105,7 +105,7 @@ def cases(found: Findings) -> Table:
     ]
     columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
     columns += [Column("± %", True), *([Column("Host time a call", True)] * hosts)]
-    columns += [Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
+    columns += [Column("Speedup", True, f"over {found.baseline}"), Column("Tokens/s", True)]
     columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}
     names = {name: index for index, name in enumerate(found.backends)}
@@ -117,7 +117,7 @@ def cases(found: Findings) -> Table:
 
 def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bool, baseline: str | None) -> tuple[Cell, ...]:
     notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
-        ["two modes"] if row["modes"] is not None else []
+        ["bimodal"] if row["modes"] is not None else []
     )
     notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
     seconds = _number(row["seconds"]) or 0.0
@@ -205,13 +205,13 @@ def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, st
 
 
 def ceilings(section: Section) -> Table:
-    """The measured ceilings of this machine."""
+    """The measured peaks of this machine."""
     rows = []
     series = section.series[section.series["backend"] == "machine"]
     for (metric, unit, device, dtype), part in series.groupby(["metric", "unit", "device", "dtype"], sort=False, dropna=False):
         best = max(float(samples.max()) for samples in part["samples"])
         rows.append((Cell(str(metric)), Cell(str(device)), Cell(str(dtype)), Cell(words.format_si(best, str(unit)), best)))
-    return Table("ceilings", (Column("Ceiling"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
+    return Table("ceilings", (Column("Peak"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
 
 
 def _number(value: object) -> float | None:
@@ -235,9 +235,9 @@ def _sequence(value: object) -> tuple[object, ...]:
 # Speedup of launching a call from a CUDA graph: each case and its eager counterpart, on the same backend.
 
 TEXT = (
-    "Each backend beside itself: the time of an eager call over that of the same call launched from one CUDA graph, geometric "
-    "means over the cases that were timed both ways. Host time is what enqueuing a call took; where it is nearly all of the "
-    "time, the host bounds the call and not the device. Ratios between backends, everywhere else, compare one launch mode."
+    "Speedup of each backend’s CUDA graph over its own eager call: geometric means over the cases that were timed both ways. "
+    "Host time is the time to enqueue a call; where it is nearly all of the time, the call is host-bound. All other speedups "
+    "in this report compare equal launch modes."
 )
 KEYS = ["study", "backend", "device", "phase", "twin", "replicate_key"]
 
@@ -245,7 +245,7 @@ KEYS = ["study", "backend", "device", "phase", "twin", "replicate_key"]
 def table(found: Findings) -> Table:
     """One row per device, phase and backend that has a case in both launch modes; no rows where none has."""
     columns = (
-        Column("Phase"), Column("Backend"), Column("Cases", True), Column("Eager over graph", True, "times as fast by a graph"),
+        Column("Phase"), Column("Backend"), Column("Cases", True), Column("Speedup", True, "graph over eager"),
         Column("Host time, eager", True, "median over cases"), Column("Host time, CUDA graph", True, "median over cases"),
         Column("Host bound, eager", True, "cases"), Column("Host bound, CUDA graph", True, "cases"),
     )  # fmt: skip

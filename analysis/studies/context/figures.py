@@ -16,12 +16,12 @@ from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
 
 ESTIMATORS = (
-    ("horizon", "gradient horizon, n(10⁻³)"),
-    ("learnable_lag", "recall, L50"),
+    ("horizon", "gradient decay length (10⁻³)"),
+    ("learnable_lag", "memory span (L50)"),
     ("context_within_percent", "within 1 % of perplexity"),
-    ("context_for_nine_tenths", "nine tenths of the gain, c90"),
-    ("relative", "relative, RECL"),
-    ("influence_reach", "influence to 1 %"),
+    ("context_for_nine_tenths", "90 % of the gain (c90)"),
+    ("relative", "relative (RECL)"),
+    ("influence_reach", "influence above 1 %"),
 )
 PUBLISHED = {"context_within_percent": (150, 250), "relative": (200, 400)}  # Khandelwal et al. 2018; Dai et al. 2019, table 8
 
@@ -47,7 +47,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         handles.append(Line2D([], [], color=INK, marker="|", markersize=11, linestyle="", label="true, of the optimum"))
         handles.append(Line2D([], [], color=UNDECIDED, lw=6, label="LSTMs in print"))
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-    return Drawing(figure, "Six ways to ask how long the context is", _caption(rows, sources))
+    return Drawing(figure, "Effective context length by six estimators", _caption(rows, sources))
 
 
 def estimates(rows: pd.DataFrame, source: str, cell: str) -> list[Estimate]:
@@ -113,8 +113,8 @@ def _caption(rows: pd.DataFrame, sources: list[str]) -> str:
                 for (_, label), found in zip(ESTIMATORS, estimates(rows, source, cell), strict=True)
             ]
             said.append(f"{drawing.ARCHITECTURE_NAMES[cell]}, {drawing.source(source)}: {'; '.join(texts)}")
-    return "Mean over seeds with its 95 % interval; an open arrow: longer than was looked at. " + ". ".join(said) + "."
+    return "Mean over seeds with its 95 % interval; an open arrow: longer than measured. " + ". ".join(said) + "."
 
 
-SECTION = ("language", "What language models learn, and from how far back")
+SECTION = ("language", "Language models: loss and use of context")
 FIGURES = of_series({"context": draw})

@@ -30,13 +30,13 @@ def draw_decode(series: pd.DataFrame) -> Drawing | None:
         energy = decode_statistics.energies(series)
         figure, grid = panels(3 + bool(energy), height=3.2, share_y=False)
         time, rate, state = grid[0][:3]
-        curves(time, found, lambda each: each.middle, "s", "time of a token")
+        curves(time, found, lambda each: each.middle, "s", "per-token decode latency")
         for each in found:
             _spans(time, each, each.seconds)
         every = np.concatenate([each.seconds.ravel() for each in found])
         time.set_ylim(every.min() / 1.3, every.max() * 1.3)
-        curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read a second")
-        curves(state, found, lambda each: each.state_bytes, "B", "state of one stream")
+        curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read per second")
+        curves(state, found, lambda each: each.state_bytes, "B", "state per sequence")
         weights = found[0].parameter_bytes
         state.axhline(weights, color=FAINT, lw=1, linestyle="--")
         state.annotate(
@@ -44,11 +44,11 @@ def draw_decode(series: pd.DataFrame) -> Drawing | None:
             xytext=(3, 3), textcoords="offset points", color=INK, alpha=0.75, size=8,
         )  # fmt: skip
         if energy:
-            curves(grid[0][3], energy, lambda each: each.middle, "J", "energy of a token")
+            curves(grid[0][3], energy, lambda each: each.middle, "J", "energy per token")
             for each in energy:
                 _spans(grid[0][3], each, each.joules)
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
-    return Drawing(figure, "One more token after so many", _caption_decode(found, energy))
+    return Drawing(figure, "Decode latency vs context length", _caption_decode(found, energy))
 
 
 Curve = TypeVar("Curve", Stream, Energy)
@@ -88,9 +88,9 @@ def _caption_decode(found: list[Stream], energy: list[Energy]) -> str:
 
 def _energy(energy: list[Energy]) -> str:
     if not energy:
-        return "Energy a token: not measured"
+        return "Energy per token: not measured"
     on = words.join_list(dict.fromkeys(each.backend for each in energy))
-    return f"Energy a token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
+    return f"Energy per token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
 
 
 def _reach(found: Sequence[Stream | Energy], values: list[np.ndarray], unit: str) -> str:
@@ -119,12 +119,12 @@ def draw_streams(series: pd.DataFrame) -> Drawing | None:
         return None
     with look():
         figure, (row,) = panels(2, height=3.3, share_y=False)
-        curves(row[0], fitting, lambda each: each.streams(memory), "", f"streams in {words.format_si(memory, 'B')}")
+        curves(row[0], fitting, lambda each: each.streams(memory), "", f"sequences in {words.format_si(memory, 'B')}")
         for each in counted:
             row[0].plot(each.context, each.streams, "o", mfc=PAPER, color=LOOKS[each.model][0], ms=8)
         _over_memory(row[1], found)
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
-    return Drawing(figure, "Streams that fit in a memory with the weights", _caption_streams(fitting, counted, memory))
+    return Drawing(figure, "Max concurrent sequences by memory", _caption_streams(fitting, counted, memory))
 
 
 def _over_memory(axes: Axes, found: list[Stream]) -> None:
@@ -136,7 +136,7 @@ def _over_memory(axes: Axes, found: list[Stream]) -> None:
         some = fit > 0
         axes.plot(MEMORIES[some], fit[some], color=colour, marker=marker, linestyle=dash, mec=PAPER, mew=0.6)
         most = max(most, float(fit.max()))
-    axes.set(xscale="log", yscale="log", xlabel="memory", title=f"streams {found[0].contexts[-1]:.0f} tokens in")
+    axes.set(xscale="log", yscale="log", xlabel="memory", title=f"sequences of {found[0].contexts[-1]:.0f} tokens")
     log_units(axes.xaxis, "B", float(MEMORIES[0]), float(MEMORIES[-1]))
     log_units(axes.yaxis, "", 0.6, most * 1.6)
 
@@ -156,5 +156,5 @@ def _caption_streams(found: list[Stream], counted: list[Held], memory: float) ->
     return told + f"Seen to run one step on the GPU (rings), of those the closed form allows: {'; '.join(seen)}."
 
 
-SECTION = ("decoding", "One more token after so many")
+SECTION = ("decoding", "Decode latency vs context length")
 FIGURES = of_series({"decode": draw_decode, "streams": draw_streams})

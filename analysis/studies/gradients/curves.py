@@ -37,8 +37,8 @@ def draw_attenuation(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(len(cells), height=3.9)
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel_attenuation(axes, cell, rows[rows["cell"] == cell])
-        grid[0][0].set_ylabel("gradient over that at lag 0")
-    return Drawing(figure, "How the gradient fades with lag", _caption_attenuation(rows, hidden))
+        grid[0][0].set_ylabel("gradient relative to lag 0")
+    return Drawing(figure, "Gradient decay with lag", _caption_attenuation(rows, hidden))
 
 
 def curves_attenuation(rows: pd.DataFrame) -> dict[str, tuple[gradients_statistics.Curve, gradients_statistics.Curve | None]]:
@@ -94,7 +94,7 @@ def _caption_attenuation(rows: pd.DataFrame, hidden: int) -> str:
         said += [f"{title}: {', '.join(parts)}"] if parts else []
     return (
         f"H = {hidden}, a loss at the last step; mean of ln‖gradient‖ over sequences and seeds, 95 % t-band over seeds. "
-        f"Steps until a thousandth is left: {'. '.join(said)}. Grey: ten steps, a thousandth."
+        f"Decay length (10⁻³): {'. '.join(said)}. Grey: ten steps, 10⁻³."
         + " A cross: from there on a seed’s gradient is exactly zero."
         * died
     )
@@ -127,8 +127,8 @@ def draw_controls(series: pd.DataFrame) -> Drawing | None:
             _panel_controls(axes, part, beside, "log_gradient" if through_depth else "log_input")
             axes.set_title("Layers: the lag is the depth" if through_depth else "Positions: dL/dx by lag")
             axes.set_xlabel("layers below the loss" if through_depth else "lag k, steps back from the loss")
-        grid[0][0].set_ylabel("gradient over that at lag 1")
-    return Drawing(figure, "The same curves for networks without a cell", _caption_controls(rows))
+        grid[0][0].set_ylabel("gradient relative to lag 1")
+    return Drawing(figure, "Gradient decay in networks without recurrence", _caption_controls(rows))
 
 
 def _panel_controls(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric: str) -> None:
@@ -197,7 +197,7 @@ def draw_layers(series: pd.DataFrame) -> Drawing | None:
         for axes, (cell, of) in zip(grid[0], found.items(), strict=True):
             _panel_layers(axes, of)
             axes.set_title(TITLES[cell])
-        grid[0][0].set_ylabel("dL/dx over that at lag 0")
+        grid[0][0].set_ylabel("dL/dx relative to lag 0")
     hidden = int(rows["hidden_size"].iloc[0])
     return Drawing(figure, "Stacked and bidirectional networks", _caption_layers(found, hidden))
 
@@ -286,9 +286,9 @@ def draw_truncation(series: pd.DataFrame) -> Drawing | None:
             _shares(grid[0][place], own)
             _cosines(grid[1][place], own)
             grid[0][place].set_title(CELLS[cell])
-        grid[0][0].set_ylabel("‖lag’s part of dL/dW_hh‖")
-        grid[1][0].set_ylabel("cosine with the whole dL/dW_hh")
-    return Drawing(figure, "What truncated backpropagation leaves out", _caption_truncation(rows, cells, hidden))
+        grid[0][0].set_ylabel("‖contribution of the lag to dL/dW_hh‖")
+        grid[1][0].set_ylabel("cosine with the full dL/dW_hh")
+    return Drawing(figure, "Error of truncated backpropagation", _caption_truncation(rows, cells, hidden))
 
 
 def cosines(rows: pd.DataFrame) -> tuple[list[float], list[float]]:
@@ -338,7 +338,7 @@ def _cosines(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xticks([], minor=True)
     axes.set_ylim(-0.05, 1.08)
     axes.tick_params(labelleft=True)
-    axes.set_xlabel("steps kept before the cut")
+    axes.set_xlabel("steps kept, k")
     drawing.legend_outside(axes, handles)
 
 
@@ -386,13 +386,13 @@ def draw_training(series: pd.DataFrame) -> Drawing | None:
             _panel_training(axes, part)
             axes.set_title(f"{cell.upper()}, {drawing.init_name(init)}")
             said.append(f"{cell.upper()} {drawing.init_name(init)} {_told(part)}")
-        grid[0][0].set_ylabel("gradient over that at lag 0")
+        grid[0][0].set_ylabel("gradient relative to lag 0")
     lag = int(rows["lag"].iloc[0])
     caption = (
         f"Recall of one bit over {lag} steps of noise (vertical line), Adam; curves are of longer such sequences. "
-        f"Steps to a thousandth before and after, and share of right answers: {'; '.join(said)}."
+        f"Decay length (10⁻³) before and after, and accuracy: {'; '.join(said)}."
     )
-    return Drawing(figure, "Attenuation through training", caption)
+    return Drawing(figure, "Gradient decay during training", caption)
 
 
 def counts(rows: pd.DataFrame) -> list[int]:

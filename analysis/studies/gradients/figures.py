@@ -43,9 +43,7 @@ def draw_hops(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("share of the gradient")
         handles = [Patch(color=colour, label=label) for colour, label in zip(COLOURS, SHOWN, strict=True)]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.2, columnspacing=1.4)
-    return Drawing(
-        figure, "How much of the gradient stays on the carousel", _caption_hops(found, int(rows["hidden_size"].iloc[0]))
-    )
+    return Drawing(figure, "Paths of the gradient through h", _caption_hops(found, int(rows["hidden_size"].iloc[0])))
 
 
 def shares(rows: pd.DataFrame) -> dict[int, np.ndarray]:
@@ -99,7 +97,7 @@ def draw_spectrum(series: pd.DataFrame) -> Drawing | None:
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel_spectrum(axes, rows[rows["cell"] == cell])
             axes.set_title(CELLS[cell])
-        grid[0][0].set_ylabel("exponent, nat a step")
+        grid[0][0].set_ylabel("exponent, nat/step")
     return Drawing(figure, "Lyapunov spectrum of the whole state", _caption_spectrum(rows))
 
 
@@ -122,7 +120,7 @@ def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(LOWEST, 0.25)
     axes.tick_params(labelleft=True)
-    axes.set_xlabel("exponents in order, share of all")
+    axes.set_xlabel("rank of the exponent, share of all")
     drawing.legend_outside(axes, handles)
 
 
@@ -140,7 +138,7 @@ def _caption_spectrum(rows: pd.DataFrame) -> str:
     )
 
 
-# The census of timescales: which share of an LSTM's cells forgets within how many steps.
+# The distribution of timescales over an LSTM's cells.
 
 
 def draw_timescales(series: pd.DataFrame) -> Drawing | None:
@@ -163,14 +161,14 @@ def draw_timescales(series: pd.DataFrame) -> Drawing | None:
         log_units(axes.xaxis, "", float(ends.min()), float(ends.max()))
         axes.set_ylim(0, 1)
         axes.set_xlabel("τ = −1/E ln f, steps")
-        axes.set_ylabel("share of cells with no more")
+        axes.set_ylabel("cumulative share of cells")
         drawing.legend_outside(axes, [drawing.mark_init(init, place) for place, init in enumerate(found)])
     parts = [
         f"{drawing.init_name(init)} {words.format_significant(float(np.median(values)), 2)}" for init, values in found.items()
     ]
     return Drawing(
         figure,
-        "Census of timescales",
+        "Distribution of timescales",
         f"The steps after which a lone cell’s gradient is 1/e, every cell of every seed. Medians: {', '.join(parts)}.",
     )
 
@@ -206,7 +204,7 @@ def draw_precision(series: pd.DataFrame) -> Drawing | None:
         f"(mean), and with the loss multiplied by 2¹⁶: {'; '.join(said)}. Grey: the smallest normal numbers. "
         "What never is zero may be frozen: the smallest number there is, times a forget gate above ½, rounds back to itself."
     )
-    return Drawing(figure, "Where a gradient ends in few bits", caption)
+    return Drawing(figure, "Gradient underflow by number format", caption)
 
 
 def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
@@ -238,7 +236,7 @@ def _lag(found: Estimate) -> str:
     return f"{found.value:.0f}" if found.value is not None else quantities.named("zero_lag").format(found).partition(" [")[0]
 
 
-SECTION = ("gradients", "How gradients fade")
+SECTION = ("gradients", "Gradient decay")
 FIGURES = of_series({
     "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
     "controls": curves.draw_controls, "training": curves.draw_training, "precision": draw_precision,

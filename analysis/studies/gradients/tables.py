@@ -32,8 +32,8 @@ TEXT = (
 def decay_table(series: pd.DataFrame) -> Table:
     """One row for each cell, initialisation, hidden size and length; empty where none was measured."""
     columns = (
-        Column("Network"), Column("Initialised as"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
-        Column("Until a thousandth", True, "steps"), Column("Half-life", True, "steps"), Column("ΔBIC", True), Column("Law"),
+        Column("Network"), Column("Initialisation"), Column("H", True), Column("T", True, "steps"), Column("Seeds", True),
+        Column("Decay length (10⁻³)", True, "steps"), Column("Half-life", True, "steps"), Column("ΔBIC", True), Column("Law"),
         Column("Rate", True, "nat/step"), Column("Offset", True, "nat"), Column("Notes"),
     )  # fmt: skip
     rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
@@ -62,10 +62,10 @@ def _decay_cell(name: str, of: Estimate) -> Cell:
 
 def _law(bic: Estimate) -> str:
     low, high = bic.bounds or (0.0, 0.0)
-    return "exponential" if low > DECISIVE else "power" if high < -DECISIVE else "undecided"
+    return "exponential" if low > DECISIVE else "power" if high < -DECISIVE else "inconclusive"
 
 
-# The init audit: the same LSTM as each framework initialises it, and how far its gradient reaches.
+# LSTM initialisations of frameworks and papers, with the decay length and memory span of each.
 
 # Rule, and the documentation or paper that states it; as `bench.studies.gradients.inits` reimplements them.
 EXACTLY = ("as PyTorch, forget bias exactly this", "Gers, Schmidhuber & Cummins 2000: a positive one")
@@ -90,7 +90,7 @@ RULES = {
     "gaussian:1.5": ("as PyTorch, recurrent weights N(0, 1.5²/H)", "Sompolinsky, Crisanti & Sommers 1988, for an RNN"),
     "chrono:784": ("forget bias ln U(1, 783), input bias its negative", "Tallec & Ollivier 2018, equation 16"),
 }  # fmt: skip
-DECAY_THRESHOLD, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
+ATTENUATION, CAROUSEL = "probe=attenuation,cell=lstm,steps<=1024", "probe=carousel,cell=lstm"
 LEARNT = "probe=learning,task=recall,truncation=0,cell=lstm"
 
 
@@ -99,7 +99,7 @@ def of_machine(sections: Sequence[Section]) -> Table:
     runs = [run for section in sections for run in section.runs]
     newest_first = sorted(runs, key=lambda run: (weight(run.header), run.header.started), reverse=True)
     parts = []
-    for selection in (DECAY_THRESHOLD, CAROUSEL, LEARNT):
+    for selection in (ATTENUATION, CAROUSEL, LEARNT):
         rows = [quantities.select(section.series, selection) for section in sections if "probe" in section.series]
         keys = [identity(run.header) for run in newest_first]
         named = [key for key in keys if any((part["run_key"] == key).any() for part in rows)]
@@ -112,20 +112,20 @@ def audit_table(series: pd.DataFrame) -> Table:
 
     Each number at the hidden size at which most initialisations were measured; its column says which.
     """
-    widths = {of: _usual_width(quantities.select(series, of)) for of in (DECAY_THRESHOLD, CAROUSEL, LEARNT)}
-    known = {init for of in (DECAY_THRESHOLD, LEARNT) for init in quantities.select(series, of).get("init", ())}
+    widths = {of: _usual_width(quantities.select(series, of)) for of in (ATTENUATION, CAROUSEL, LEARNT)}
+    known = {init for of in (ATTENUATION, LEARNT) for init in quantities.select(series, of).get("init", ())}
     faded, carousel, learnt = (f"H = {width}" if width else "" for width in widths.values())
     faded_steps, learnt_steps = (f"steps, {hint}" if hint else "" for hint in (faded, learnt))
     columns = (
-        Column("LSTM initialised as"), Column("Rule"), Column("As stated by"), Column("Until a thousandth", True, faded_steps),
-        Column("L50", True, learnt_steps), Column("Half-life", True, faded_steps),
-        Column("Still in the cell", True, f"share at lag 10, {carousel}" if carousel else ""),
+        Column("Initialisation"), Column("Rule"), Column("Source"), Column("Decay length (10⁻³)", True, faded_steps),
+        Column("Memory span (L50)", True, learnt_steps), Column("Half-life", True, faded_steps),
+        Column("Stays in the cell", True, f"share at lag 10, {carousel}" if carousel else ""),
     )  # fmt: skip
     found = []
     for init in (init for init in RULES if init in known):
         at = {of: f"{of},init={init},hidden_size={width}" for of, width in widths.items()}
         horizon, half_life = (
-            _audit_cell(name, quantities.estimate(name, series, at[DECAY_THRESHOLD])) for name in ("horizon", "half_life")
+            _audit_cell(name, quantities.estimate(name, series, at[ATTENUATION])) for name in ("horizon", "half_life")
         )
         lag = _audit_cell("learnable_lag", quantities.estimate("learnable_lag", series, at[LEARNT]))
         stayed = _audit_cell("hop_share_at_10", quantities.estimate("hop_share_at_10", series, at[CAROUSEL]))

@@ -39,7 +39,7 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
         for axes, (task, each) in zip(grid[0], found.items(), strict=True):
             _panel_foretelling(axes, each)
             axes.set_title(TASKS[task])
-        grid[0][0].set_ylabel("L50: lag that half of the networks learn, steps")
+        grid[0][0].set_ylabel("memory span (L50), steps")
         handles = [Line2D([], [], color=colour, marker=marker, linestyle="", label=cell.upper())
                    for cell, (colour, marker) in LOOKS.items()]  # fmt: skip
         handles.append(Line2D([], [], color=FAINT, lw=1, label="L50 = n(10⁻³)"))
@@ -48,7 +48,7 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
     caption = (
         f"A point is one initialisation of one cell; open towards where it is censored. Rank correlation: {', '.join(said)}."
     )
-    return Drawing(figure, "Does the gradient's horizon foretell what is learnt?", caption)
+    return Drawing(figure, "Memory span vs decay length", caption)
 
 
 def _correlation(rows: pd.DataFrame) -> str:
@@ -70,7 +70,7 @@ def _panel_foretelling(axes: Axes, pairs: list[Pair]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         log_values(axis, TICKS)
     axes.axline((10, 10), (100, 100), color=FAINT, lw=1)
-    axes.set_xlabel("n(10⁻³) before training, steps")
+    axes.set_xlabel("decay length (10⁻³) before training, steps")
     axes.tick_params(labelleft=True)
 
 
@@ -111,7 +111,7 @@ def draw_phase(series: pd.DataFrame) -> Drawing | None:
             axes.set_xlim(lags[0] / HALF_STEP**2, max(lags[-1], *_horizons(rows)) * HALF_STEP)
             log_values(axes.xaxis, lags)
         figure.legend(handles=_legend(), loc="outside lower left", ncols=4, handlelength=1.4, columnspacing=1.4)
-    return Drawing(figure, "What is learnt at which lag", _caption(rows, hidden))
+    return Drawing(figure, "Share of networks that learn a lag", _caption(rows, hidden))
 
 
 def _horizons(rows: pd.DataFrame) -> list[float]:
@@ -171,7 +171,7 @@ def _legend() -> list[Line2D | Patch]:
         Patch(facecolor=LEARNT, alpha=0.8, label="all networks learnt it"),
         Patch(facecolor=LEARNT, alpha=0.06 + 0.37, label="half did"),
         Line2D([], [], color=INK, marker="|", markersize=9, markeredgewidth=2, lw=1.1, label="L50, 95 %"),
-        Line2D([], [], color=HORIZON, marker="D", linestyle="", label="n(10⁻³) before training"),
+        Line2D([], [], color=HORIZON, marker="D", linestyle="", label="decay length (10⁻³) before training"),
     ]
 
 
@@ -183,7 +183,7 @@ def _caption(rows: pd.DataFrame, hidden: int) -> str:
     return (
         f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, "
         f"{updates} updates. A row ends after the first lag that none learnt; arrowheads: beyond. "
-        f"Rank correlation of n(10⁻³) and L50: {correlation}."
+        f"Rank correlation of decay length (10⁻³) and memory span (L50): {correlation}."
     )
 
 
@@ -209,12 +209,12 @@ def draw_truncated_learning(series: pd.DataFrame) -> Drawing | None:
             axes.set_title(title)
         for axes in grid[0][len(groups) :]:
             axes.set_axis_off()
-        grid[0][0].set_ylabel("share of networks that learn it")
+        grid[0][0].set_ylabel("share of networks that learn the lag")
     return Drawing(
         figure,
-        "What truncated backpropagation learns",
+        "Memory span under truncated backpropagation",
         "The state is carried over the cut, the gradient is not. Points: networks trained; lines: logistic fits; dotted: k. "
-        f"L50. {'. '.join(said)}.",
+        f"Memory span (L50): {'. '.join(said)}.",
     )
 
 
@@ -252,5 +252,5 @@ def _curve(found: Trials, lag: float) -> tuple[np.ndarray, np.ndarray]:
     return lags, 1 / (1 + (lags / lag) ** horizon_statistics.steepness(found, lag))
 
 
-SECTION = ("learning", "How long a lag is learnt")
+SECTION = ("learning", "Memory span")
 FIGURES = of_series({"phase": draw_phase, "foretelling": draw_foretelling, "truncated_learning": draw_truncated_learning})

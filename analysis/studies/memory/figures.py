@@ -43,7 +43,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("peak memory of one call")
         model = [Line2D([], [], color=INK, lw=1.2, ls=(0, (4, 3)), label="model")] if "count_model_bytes" in drawn else []
         legend(figure, drawn["backend"].unique(), model)
-    return Drawing(figure, "Peak memory over length", _caption({phase: sweep.rows for phase, sweep in found.items()}, metric))
+    return Drawing(figure, "Peak memory vs length", _caption({phase: sweep.rows for phase, sweep in found.items()}, metric))
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:

@@ -39,12 +39,12 @@ TOKENS, MEMORY = "study=scaling,sweep=tokens", "study=scaling,sweep=memory"
 FLOPS = ("flops",)  # counted, not measured
 # title, selection, metrics, unit, multiple of d at which attention costs as much as the rest
 PANELS_ATLAS = (
-    ("Training, time a token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
-    ("Prefill, time a token", f"{TOKENS},phase=forward", ("time",), "s", 12),
-    ("Decode, time a token", f"{TOKENS},phase=step", ("time",), "s", 6),
-    ("Training, peak memory a token", MEMORY, scaling_statistics.MEMORY, "B", 0),
-    ("Training, operations a token", f"{TOKENS},phase=forward_backward", FLOPS, "FLOP", 12),
-    ("Training, energy a token", MEMORY, scaling_statistics.ENERGY, "J", 0),
+    ("Training, time per token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
+    ("Prefill, time per token", f"{TOKENS},phase=forward", ("time",), "s", 12),
+    ("Decode, time per token", f"{TOKENS},phase=step", ("time",), "s", 6),
+    ("Training, peak memory per token", MEMORY, scaling_statistics.MEMORY, "B", 0),
+    ("Training, FLOPs per token", f"{TOKENS},phase=forward_backward", FLOPS, "FLOP", 12),
+    ("Training, energy per token", MEMORY, scaling_statistics.ENERGY, "J", 0),
 )
 
 
@@ -72,7 +72,7 @@ def draw_atlas(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
                 axes.axvline(multiple * width, color=FAINT, lw=1, linestyle=(0, (3, 2)))
             said.append(f"{title.lower()}: {_crossing(axes, chosen, metrics)}")
         figure.legend(handles=_legend(), loc="outside upper left", ncols=6, handlelength=1.8, columnspacing=1.6)
-    return Drawing(figure, "Where architectures cross over", _caption_atlas(said, exhausted))
+    return Drawing(figure, "Crossover plots: cost vs length", _caption_atlas(said, exhausted))
 
 
 def _series(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Series | None:
@@ -173,10 +173,10 @@ def draw_growth(series: pd.DataFrame) -> Drawing | None:
             axes.set_xlim(measured[0] / 1.1, measured[-1] * 1.1)  # the marks lie between, the ticks where it was measured
             log_values(axes.xaxis, measured)
             axes.tick_params(labelleft=True)
-        grid[0][0].set_ylabel("d ln t / d ln of it")
+        grid[0][0].set_ylabel("scaling exponent (local slope)")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
-    return Drawing(figure, "With which power cost grows", _caption_growth(rows, len(found)))
+    return Drawing(figure, "Scaling exponents of training time", _caption_growth(rows, len(found)))
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, dict[str, Series]]:
@@ -285,14 +285,14 @@ def draw_utilisation(series: pd.DataFrame) -> Drawing | None:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
             axes.tick_params(labelleft=True)
             axes.set_ylim(rows["share"].min() / 1.5, 1.2)
-        grid[0][0].set_ylabel("share of the matrix-product ceiling")
+        grid[0][0].set_ylabel("% of peak (matrix product)")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
     best = rows_of(rows.nlargest(1, "share"))[0]
     dtype = str(best["dtype"])
     return Drawing(
         figure,
-        "How much of the machine is used",
+        "% of peak by architecture",
         f"FLOP/s by the closed forms over {words.format_si(ceiling, 'FLOP/s')}, the peak (best matrix product measured "
         f"here in {dtype}). "
         f"The highest: {ARCHITECTURE_NAMES[str(best['cell'])]} with {words.format_percent(float(best['share']))}. "
@@ -329,9 +329,9 @@ def draw_newton(series: pd.DataFrame) -> Drawing | None:
     worst = max(float(samples.max()) for samples in rows.loc[rows["metric"] == "difference", "samples"])
     return Drawing(
         figure,
-        "An LSTM all at once, by Newton's method",
+        "Newton rounds of a parallel LSTM",
         "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states "
-        f"differ from those of stepping by at most {worst:.1e}. {_said_of_newton(rows)}",
+        f"differ from those of stepping by at most {words.format_number(worst, 2)}. {_said_of_newton(rows)}",
     )
 
 
@@ -345,5 +345,5 @@ def _said_of_newton(rows: pd.DataFrame) -> str:
     return f"Mean rounds and λ₁ in nat/step at T = {steps}: {each}. Rank correlation of rounds with −|λ₁|: {ranked}."
 
 
-SECTION = ("scaling", "Cost against size")
+SECTION = ("scaling", "Scaling of time and memory")
 FIGURES = {"atlas": draw_atlas} | of_series({"growth": draw_growth, "utilisation": draw_utilisation, "newton": draw_newton})

@@ -51,13 +51,13 @@ def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -
         grid[0][0].set_ylabel("batch size B")
     undecided = tally.pop("", 0)
     parts = [f"{name} in {number}" for name, number in sorted(tally.items(), key=lambda item: -item[1])]
-    parts += [f"nobody decidedly in {undecided}"] if undecided else []
+    parts += [f"inconclusive in {undecided}"] if undecided else []
     caption = f"Fastest of {words.format_count(undecided + sum(tally.values()), 'cell')}: {words.join_list(parts)}; "
-    caption += "the number is its lead over "
+    caption += "the number is its speedup over "
     return Drawing(
         figure,
-        "The fastest backend by batch and hidden size",
-        caption + "the runner-up. Not decided: the interval of the lead includes 1, or one replicate leaves none.",
+        "Fastest backend by batch and hidden size",
+        caption + "the second. Inconclusive: the interval of the speedup includes 1, or one replicate gives none.",
     )
 
 
@@ -75,7 +75,7 @@ def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location
         elif decided and lead is not None:
             text = f"{order[0]}\n{words.format_significant(lead.value)}×"
         else:
-            text = "not decided"
+            text = "inconclusive"
         leaders.append(order[0] if decided or len(order) == 1 else "")
         fill, alpha = (colour(order[0]), 0.28) if leaders[-1] else (UNDECIDED, 1.0)
         axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, facecolor=fill, alpha=alpha))
@@ -205,7 +205,7 @@ def draw_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str)
             axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_count(ranking.shared, 'case')}")
         grid[0][0].set_yticks(range(len(backends)), backends)
         grid[0][0].set_ylim(-0.6, len(backends) - 0.4)
-    return Drawing(figure, f"Times as fast as {baseline}", _caption_ratio(cases, rankings, baseline))
+    return Drawing(figure, f"Speedup over {baseline}", _caption_ratio(cases, rankings, baseline))
 
 
 def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: list[str], baseline: str) -> None:
@@ -235,7 +235,7 @@ def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: li
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"times as fast as {baseline}")
+    axes.set_xlabel(f"speedup over {baseline}")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -245,7 +245,7 @@ def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: 
     for phase, ranking in rankings.items():
         verdicts = [ratio.verdict for name, ratio in ranking.ratios.items() if name != baseline]
         tally = [f"{verdicts.count(word)} {word}" for word in ("faster", "slower") if verdicts.count(word)]
-        tally += [f"{verdicts.count(None)} not decided"] if verdicts.count(None) else []
+        tally += [f"{verdicts.count(None)} inconclusive"] if verdicts.count(None) else []
         said.append(f"{words.PHASES[phase]} {words.join_list(tally)}")
     ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
     without = {words.no_interval(ratio) for ratio in ratios} - {""}
@@ -253,7 +253,7 @@ def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: 
     location = next(iter(next(iter(rankings.values())).ratios.values())).location
     return (
         f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases {interval}, "
-        f"ticks below them single cases (location: {words.LOCATIONS[location]})."
+        f"ticks below them single cases (statistic: {words.LOCATIONS[location]})."
     )
 
 
@@ -284,7 +284,7 @@ def draw_roofline(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None
             axes.set_ylim(low, high)
             log_units(axes.yaxis, "", low, high)
         grid[0][0].set_ylabel("achieved FLOP/s")
-        legend(figure, points["backend"].unique(), [Line2D([], [], color=INK, lw=1.2, label="measured ceilings")])
+        legend(figure, points["backend"].unique(), [Line2D([], [], color=INK, lw=1.2, label="measured peaks")])
     return Drawing(figure, "Roofline", _caption_roofline(points, roof, phases))
 
 
@@ -315,11 +315,11 @@ def _caption_roofline(points: pd.DataFrame, roof: dict[str, float], phases: list
     ceilings = (
         f"{words.format_si(roof['gemm'], 'FLOP/s')} of matrix products and {words.format_si(roof['copy'], 'B/s')} of copying"
     )
-    text = f"The nearest to the measured ceilings ({ceilings}): {words.join_list(said)}."
+    text = f"Highest % of peak ({ceilings}): {words.join_list(said)}."
     if (points["share"] > 1).any():
         above = int((points["share"] > 1).sum())
         text += f" {words.format_count(above, 'point')} above the roof: what stays in cache need not cross memory, "
-        text += "or the ceilings were measured low."
+        text += "or the peaks were measured low."
     return text
 
 
@@ -348,13 +348,13 @@ def draw_throughput(cases: pd.DataFrame, over: Over) -> Drawing | None:
                 _panel_throughput(grid[row][column], sweep, over, phase)
             blank(line[column] for line in grid[len(found) :])
         for line in grid:
-            line[0].set_ylabel("tokens a second")
+            line[0].set_ylabel("tokens/s")
         drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
         rates = drawn["tokens_per_second"]
         grid[0][0].set_ylim(rates.min() / ROOM, rates.max() * ROOM)
         log_units(grid[0][0].yaxis, "", rates.min(), rates.max())
         legend(figure, drawn["backend"].unique())
-    title = f"Tokens a second over {LABELS[over]}"
+    title = f"Throughput over {LABELS[over]}"
     return Drawing(figure, title, _caption_throughput(phases, shown, over))
 
 
@@ -395,7 +395,7 @@ def _caption_throughput(phases: dict[str, list[Sweep]], shown: dict[str, list[Sw
         best.append(
             f"{words.format_rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})"
         )
-    text = f"Most of what is shown: {words.join_list(best)}; vertical bars are 95 % intervals "
+    text = f"Highest throughput: {words.join_list(best)}; vertical bars are 95 % intervals "
     drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
     text += "over replicates." if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate)."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
