@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis import AnalysisError
 from analysis.regression.comparison import USUAL, Key, Sides
+from analysis.report.words import format_percent
 from analysis.statistics.decision import ALPHA, FIRST_CONFIRMING, POWER, STAGES, Rule, bounds, decide, detectable, quantile
 from analysis.statistics.ratios import LOCATIONS, Location
 from results import fields, output
@@ -43,9 +44,10 @@ class SuiteAlarms:
 
     @property
     def sentence(self) -> str:
+        looked, confirmed, certified = map(format_percent, (self.looked, self.confirmed, self.certified))
         return (
-            f"Of {self.suites} suites of {self.cases} rows drawn from {self.pairs} real pairs, {self.looked:.2%} look slower "
-            f"somewhere, {self.confirmed:.2%} alert after confirmation, {self.certified:.2%} with this certificate."
+            f"Of {self.suites} suites of {self.cases} rows drawn from {self.pairs} real pairs, {looked} look slower somewhere, "
+            f"{confirmed} alert after confirmation, {certified} with this certificate."
         )
 
 
@@ -175,7 +177,7 @@ class Certificate:
         """What can be detected here, and what the rest would cost."""
         able = [case for case in self.cases.values() if case.detectable <= math.log1p(WANTED)]
         rest = [case for case in self.cases.values() if case.detectable > math.log1p(WANTED)]
-        said = f"{WANTED:.0%} can be detected on {len(able)} of {len(self.cases)} cases with {STAGES[-1]} pairs"
+        said = f"{format_percent(WANTED)} can be detected on {len(able)} of {len(self.cases)} cases with {STAGES[-1]} pairs"
         if not rest:
             return said + "."
         priced = [(case.pairs_wanted, case.seconds_wanted) for case in rest if case.pairs_wanted]

@@ -44,7 +44,7 @@ class Tested:
         """`2026-11-24 173926-gradients`, those read with it, and those it is newer than."""
         newest, *others = map(_named, self.runs)
         beside = f", read with {words.join_list(others)}" if others else ""
-        older = f"; counts before {words.join_list(map(_named, self.older))}" if self.older else ""
+        older = f"; newer than {words.join_list(map(_named, self.older))}" if self.older else ""
         return f"{newest}{beside}{older}"
 
 
@@ -118,12 +118,12 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def explanation(verdict: Verdict) -> str:
-    """The settings by outcome where there are several, every one named, and the backends that were not tested."""
+    """The settings by outcome where those differ, every one named, and the backends that were not tested."""
     settings: dict[Outcome, list[str]] = {outcome: verdict.labels(outcome) for outcome in get_args(Outcome)}
     parts = [
         f"{outcome} for {words.join_list(label.replace(', ', ' ') for label in labels)}"
         for outcome, labels in settings.items()
-        if labels and len(verdict.findings) > 1
+        if labels and len({finding.outcome for finding in verdict.findings}) > 1
     ]
     sentences = [words.capitalised("; ".join(parts)) + "."] if parts else []
     untested = [f"{words.join_list(names)} ({status})" for status, names in verdict.untested.items()]

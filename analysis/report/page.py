@@ -312,20 +312,23 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
 
 
 def notes(found: Findings) -> list[str]:
-    """What a careful reader must know: how runs were joined, what never settled, what has two modes."""
+    """What a careful reader must know: how runs were joined, what did not converge, what is bimodal."""
     said = list(found.section.remarks)
     bimodal = [row for row in rows_of(found.cases) if row["modes"] is not None]
     for row in bimodal[:MOST_MODES]:
         modes: Modes = row["modes"]
         said.append(
-            f"{row['backend']} on {row['case']} has two modes: {words.format_si(modes.lower, 's')} and "
-            f"{words.format_si(modes.upper, 's')} ({words.format_percent(modes.upper_share)} of the samples in the upper one)."
+            f"{row['backend']} on {row['case']} is bimodal: {words.format_si(modes.lower, 's')} and "
+            f"{words.format_si(modes.upper, 's')} ({words.format_percent(modes.upper_share)} of the samples in the upper mode)."
         )
     if len(bimodal) > MOST_MODES:
-        said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
-    said += gradients_statistics.sentences(found.section.series)
+        said.append(f"{words.format_count(len(bimodal) - MOST_MODES, 'more timing')} bimodal; the table of cases marks them.")
+    said += gradients_statistics.gap_sentences(found.section.series)
     counted = Counter(note for notes in found.cases["notes"] for note in notes)
-    said += [f"{note.replace('_', ' ')}: {words.format_count(number, 'timing')}." for note, number in sorted(counted.items())]
+    said += [
+        f"{words.capitalised(words.format_note(note))}: {words.format_count(number, 'timing')}."
+        for note, number in sorted(counted.items())
+    ]
     return said
 
 

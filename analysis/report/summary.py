@@ -94,7 +94,7 @@ def _fastest(found: Findings, ranking: Ranking) -> str:
     if len(names) == 1:
         if ranking.left_out:
             few = words.join_list(f"{name} {number}" for name, number in ranking.left_out.items())
-            return f"Of the {ranking.total} cases of {names[0]} others measured too few to rank them: {few}. See every case."
+            return f"Of the {ranking.total} cases of {names[0]} others measured too few to rank: {few}. See “All cases”."
         return f"Only {names[0]} was measured ({words.format_count(ranking.total, 'case')}); there is nothing to compare."
     first, second = names[0], names[1]
     if first == found.baseline:
@@ -261,7 +261,7 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
     series = section.series[section.series["metric"] != "time"]
     other: dict[tuple[str, str, str], dict[str, Any]] = {}
     for (study, case, backend), rows in series.groupby(["study", "case", "backend"], sort=False):
-        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": gradients_statistics.of_case(rows)}
+        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": gradients_statistics.case_gaps(rows)}
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []
@@ -353,7 +353,9 @@ def _text(value: Values, hosts: bool) -> Row:
         **({"host": "" if host is None else words.format_si(host, "s")} if hosts else {}),
         "tokens/s": "" if tokens is None else words.format_si(tokens, "").strip(),
         "ratio": "" if ratio is None else "baseline" if own else f"{words.format_significant(ratio)}×{interval}",
-        "notes": str(value["notes"]).replace("_", " ") if value["metric"] == "time" else str(value["notes"]),
+        "notes": ", ".join(map(words.format_note, str(value["notes"]).split(", ")))
+        if value["metric"] == "time"
+        else str(value["notes"]),
     }
 
 

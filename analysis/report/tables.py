@@ -116,7 +116,7 @@ def cases(found: Findings) -> Table:
 
 
 def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bool, baseline: str | None) -> tuple[Cell, ...]:
-    notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
+    notes = [words.format_note(str(note)) for note in _sequence(row["notes"])] + (
         ["bimodal"] if row["modes"] is not None else []
     )
     notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
@@ -183,7 +183,7 @@ def environment(section: Section) -> Table:
         everywhere = len(texts) == 1 and len(next(iter(texts.values()))) == len(section.runs)
         text = next(iter(texts)) if everywhere else "; ".join(f"{text} ({', '.join(runs)})" for text, runs in texts.items())
         rows.append((Cell(name), Cell(text)))
-    return Table("environment", (Column("What"), Column("Value")), tuple(rows))
+    return Table("environment", (Column("Property"), Column("Value")), tuple(rows))
 
 
 def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from analysis.statistics.ratios import Ratio
-from analysis.statistics.seeds import Estimate
+if TYPE_CHECKING:
+    from analysis.statistics.ratios import Ratio
+    from analysis.statistics.seeds import Estimate
 
 PHASES = {"forward": "inference", "forward_backward": "training", "step": "streaming"}
 PHASE_TITLES = {
@@ -17,6 +19,10 @@ PHASE_TITLES = {
 LAUNCHES = {"eager": "eager", "graph": "CUDA graph"}
 LOCATIONS = {"median": "median", "lower_quartile": "lower quartile", "minimum": "minimum"}
 NOT_MEASURED = "not measured"
+# Labels that records and findings carry, for a reader.
+NOTES = {
+    "no_steady_state": "warm-up not converged", "unsteady_ratio": "unstable ratio", "host_bound": "host-bound",
+}  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
@@ -25,7 +31,8 @@ def format_significant(value: float, significant: int = 3) -> str:
     """A plain decimal number with so many significant digits and no exponent: 0.0123, 1.20, 12 300."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(significant - 1 - math.floor(math.log10(abs(value))), 0)
+    rounded = abs(float(f"{value:.{significant - 1}e}"))  # 9.9996 with three digits is 10.0, not 10.00
+    decimals = max(significant - 1 - math.floor(math.log10(rounded)), 0)
     text = f"{value:.{decimals}f}"
     return f"{float(text):,.{decimals}f}".replace(",", " ")  # a thin space would break filters typed on a keyboard
 
@@ -58,9 +65,10 @@ def format_number(value: float, significant: int = 3) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     if 1e-3 <= abs(value) < 1e7:
-        if value == round(value):
-            return f"{value:.0f}" if abs(value) < 1e4 else f"{value:,.0f}".replace(",", " ")
-        return format_significant(value, significant)
+        whole = value == round(value) or abs(value) >= 1000
+        if whole and abs(value) < 1e4:
+            return f"{value:.0f}"
+        return f"{value:,.0f}".replace(",", " ") if whole else format_significant(value, significant)
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     return f"{mantissa.removesuffix('.0')} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
@@ -120,6 +128,11 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_note(label: str) -> str:
+    """A label of a measurement for a reader: warm-up not converged, host-bound."""
+    return NOTES.get(label, label.replace("_", " "))
 
 
 def capitalised(text: str) -> str:

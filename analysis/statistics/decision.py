@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from analysis.report.words import format_percent
+
 # Intervals of a mean: Student's and Welch's t, the bootstrap, and how far a spread may lie above what few values show.
 
 RESAMPLES = 2000
@@ -179,9 +181,9 @@ def _within(low: float, high: float, rule: Rule) -> bool:
 def _why_not_the_same(low: float, high: float, rule: Rule) -> str:
     if not _within(low, high, rule):
         return ""
-    within, hidden = (f"{100 * math.expm1(value):.2g} %" for value in (rule.tolerated, rule.hidden))
+    within, hidden = (format_percent(math.expm1(value)) for value in (rule.tolerated, rule.hidden))
     if rule.detectable is not None:
-        least = f"{100 * math.expm1(rule.detectable):.2g} %"
+        least = format_percent(math.expm1(rule.detectable))
         return f"lies within ±{within}, but by its certificate this machine surely finds no less than {least} here"
     return f"lies within ±{within}, but pairs that scatter so may miss {hidden}; to know more: lstm-bench certify"
 

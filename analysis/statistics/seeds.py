@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.report import words
 from analysis.statistics import CONFIDENCE
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
@@ -67,7 +68,7 @@ def mean(values: np.ndarray) -> Estimate:
     if without:
         return missing(f"{without} of {len(values)} seeds without a number")
     if len(values) < FEWEST_SEEDS:
-        return missing(f"{len(values)} seeds: too few for an interval")
+        return missing(f"{words.format_count(len(values), 'seed')}: too few for an interval")
     middle = float(values.mean())
     half = half_width(values[:, None])[0]
     return Estimate(middle, middle - half, middle + half, len(values))

@@ -31,8 +31,8 @@ def gpu_check(
     from bench.machine import environment, system
     from impls import Unavailable
     from lstm_bench import device_policy, exit_codes
-    from lstm_bench.views import duration, progress, run_summary
     from lstm_bench.views import gpu_check as views_gpu_check
+    from lstm_bench.views import progress, run_summary
     from results import store
 
     system.require_measuring()
@@ -59,16 +59,16 @@ def gpu_check(
     counted = Counter(record.status for record in run.records)
     said = f"{counted['ok']} measured, {counted['skipped']} skipped, {counted['failed']} failed"
     note = f"; {footer.note}" if footer.note else ""
-    print(f"{said} in {duration.spoken(footer.seconds)}{note}", file=sys.stderr)
+    print(f"{said} in {format_duration(footer.seconds)}{note}", file=sys.stderr)
     if counted["failed"]:
         sys.exit(1)
 
 
 def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
+    from analysis.report.words import format_duration
     from bench.harness import gpu_plan as gpu_check_plan
     from lstm_bench.views import tables
-    from lstm_bench.views.duration import spoken
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")
@@ -79,5 +79,7 @@ def announce(plan: Plan) -> None:
         shown.append((row.name, row.question, f"{row.predicted:.0f} s ({row.source})", at_most))
     tables.table(("item", "question", "predicted", "at most"), shown)
     total = sum(row.predicted if row.at_most is None else min(row.predicted, row.at_most) for row in rows)
-    limit = "" if plan.time_budget is None else f"; ends after {spoken(plan.time_budget)}, and says what was not reached"
-    print(f"predicted {spoken(total)} in all, by what was measured on one H100 or modelled{limit}")
+    limit = (
+        "" if plan.time_budget is None else f"; ends after {format_duration(plan.time_budget)}, and says what was not reached"
+    )
+    print(f"predicted {format_duration(total)} in all, by what was measured on one H100 or modelled{limit}")

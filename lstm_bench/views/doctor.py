@@ -121,7 +121,7 @@ def _show_noise(screen: Console, reading: Reading, certified: str | None) -> Non
     )
     if reading.detectable is not None:
         screen.print(
-            f"Differences from {100 * reading.detectable:.2g} % on can be told apart by 20 pairs within one process; between "
+            f"Differences from {format_percent(reading.detectable)} on can be told apart by 20 pairs within one process; between "
             "processes, which comparisons use, only larger ones can."
         )
     if reading.others_share is None:

@@ -21,14 +21,3 @@ def seconds(text: str) -> float:
     if not total:
         raise InvalidDuration(f"cannot read {text!r} as a length of time; write it as 90s, 10m or 1h30m")
     return total
-
-
-def spoken(value: float) -> str:
-    """A length of time in two units at most: 45 s, 3 min 20 s, 1 h 5 min."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.report.words import format_duration, format_percent
 from bench.machine import noise
-from lstm_bench.views.duration import spoken
 from results import store
 from results.record import HOST_PEAK, Footer
 from results.store import Run
@@ -19,12 +19,12 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     outcomes = Counter(record.status for record in run.records)
     note = f"; {footer.note}" if footer.note else ""
     counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
-    yield f"{counted} in {spoken(footer.seconds)}{note}"
+    yield f"{counted} in {format_duration(footer.seconds)}{note}"
     if run.header.plan["studies"] and footer.warm_up_seconds is not None and footer.seconds:
         warming = footer.warm_up_seconds / footer.seconds
         sampling = footer.measuring_seconds / footer.seconds - warming
         rest = 1 - sampling - warming
-        yield f"time: {sampling:.0%} sampling, {warming:.0%} warm-up, {rest:.0%} starting, compiling and validating"
+        yield f"time: {format_percent(sampling)} sampling, {format_percent(warming)} warm-up, {format_percent(rest)} starting, compiling and validating"
     if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9

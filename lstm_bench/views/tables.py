@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from lstm_bench.views.duration import spoken
+from analysis.report.words import format_duration, format_percent
 
 if TYPE_CHECKING:
     from analysis.regression.certificate import Certificate
@@ -154,20 +154,20 @@ def print_json(value: object) -> None:
 
 def certificate(made: Certificate) -> None:
     def share(value: float) -> str:
-        return f"{100 * value:.2g} %"
+        return format_percent(value)
 
     columns = ("case", "backend", "spread", "floor", "detectable", "pairs for 3 %", "time for 3 %", "false alarms", "confirmed")
     rows = [
         (
             key.case, key.backend, share(case.spread), share(case.floor), share(math.expm1(case.detectable)),
-            case.pairs_wanted or "none", "" if case.seconds_wanted is None else spoken(case.seconds_wanted),
+            case.pairs_wanted or "none", "" if case.seconds_wanted is None else format_duration(case.seconds_wanted),
             share(case.false_alarms), share(case.confirmed_false_alarms),
         )
         for key, case in made.cases.items()
     ]  # fmt: skip
     table(columns, rows)
     repeats = ", ".join(f"{name.replace('_', ' ')} {share(value)}" for name, value in made.repeats.items())
-    within = f"{made.within[made.location]:.0%} of single pairs within 3 %"
+    within = f"{format_percent(made.within[made.location])} of single pairs within 3 %"
     print(f"A against A differs by (typical case): {repeats}. Best here: {made.location.replace('_', ' ')}, {within}.")
     print(made.sentence)
     if made.alarms:

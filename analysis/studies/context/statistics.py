@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.report import words
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
 from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing, scaled
@@ -65,7 +66,7 @@ def over_seeds(found: list[float | None], last: float) -> Estimate:
         return missing(f"context gains less than {LEAST_GAIN:g} nat")
     known = np.array([value for value in found if value is not None])
     if len(found) < seeds.FEWEST_SEEDS:
-        return missing(f"{len(found)} seeds: too few for an interval")
+        return missing(f"{words.format_count(len(found), 'seed')}: too few for an interval")
     if len(known) == len(found):
         return seeds.geometric_mean(np.log(known))
     return Estimate(None, float(min([*known, last])), None, len(found), beyond=last)

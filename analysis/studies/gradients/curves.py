@@ -60,7 +60,7 @@ def _panel_attenuation(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
         axes.fill_between(own.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
         axes.plot(own.lags, middle, color=colour, linestyle=dash)
         for lag in (
-            lag for lag in own.deaths if lag <= LAST_LAG_ATTENUATION
+            lag for lag in own.underflow_lags if lag <= LAST_LAG_ATTENUATION
         ):  # from the first of them on the mean has no number
             axes.plot([lag], [0.02], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
         if alone is not None:
@@ -86,7 +86,7 @@ def _caption_attenuation(rows: pd.DataFrame, hidden: int) -> str:
     said, died = [], False
     for cell, title in CELLS.items():
         found = curves_attenuation(rows[rows["cell"] == cell])
-        died |= any(lag <= LAST_LAG_ATTENUATION for own, _ in found.values() for lag in own.deaths)
+        died |= any(lag <= LAST_LAG_ATTENUATION for own, _ in found.values() for lag in own.underflow_lags)
         horizons = {
             init: quantities.named("horizon").format(gradients_statistics.horizon(own)) for init, (own, _) in found.items()
         }
@@ -256,8 +256,8 @@ def _caption_layers(found: dict[str, Curves], hidden: int) -> str:
         ]
         said.append(f"{TITLES[cell]}: {'; '.join(horizons)}")
     return (
-        f"H = {hidden}, the oracle’s backward pass, a loss at the last step; 95 % t-bands over seeds. "
-        f"Steps to a thousandth. {'. '.join(said)}. The direction that runs back has read one step at the last output, "
+        f"H = {hidden}, backward pass of the float64 reference, a loss at the last step; 95 % t-bands over seeds. "
+        f"Decay length (10⁻³): {'. '.join(said)}. The direction that runs back has read one step at the last output, "
         "so its part is at lag 0 alone."
     )
 
@@ -368,7 +368,6 @@ def _caption_truncation(rows: pd.DataFrame, cells: list[str], hidden: int) -> st
 
 # The attenuation curve before a network learns to recall, on the way, and after.
 
-PREFIX = "log_gradient_after_"
 COLOURS_TRAINING = (PALETTE[1], PALETTE[2], PALETTE[0])
 
 
@@ -397,13 +396,13 @@ def draw_training(series: pd.DataFrame) -> Drawing | None:
 
 def counts(rows: pd.DataFrame) -> list[int]:
     """The numbers of updates after which the curve was taken."""
-    return sorted(int(str(name).removeprefix(PREFIX)) for name in rows["metric"].unique() if str(name).startswith(PREFIX))
+    return gradients_statistics.numbers_in_metrics(rows, gradients_statistics.GRADIENT_AFTER)
 
 
 def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
     handles = []
     for colour, done in zip(COLOURS_TRAINING, counts(rows), strict=False):
-        of = gradients_statistics.curve(rows, f"{PREFIX}{done}")
+        of = gradients_statistics.curve(rows, gradients_statistics.gradient_after_metric(done))
         if of is None:
             continue
         middle, half = of.mean * PER_NAT, of.half_width * PER_NAT
@@ -420,7 +419,10 @@ def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _told(rows: pd.DataFrame) -> str:
-    ends = [gradients_statistics.curve(rows, f"{PREFIX}{done}") for done in (counts(rows)[0], counts(rows)[-1])]
+    ends = [
+        gradients_statistics.curve(rows, gradients_statistics.gradient_after_metric(done))
+        for done in (counts(rows)[0], counts(rows)[-1])
+    ]
     spoken = [quantities.named("horizon").format(gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
     accuracy = seeds.together(seeds.metric(rows, "accuracy"))
     right = words.format_percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED

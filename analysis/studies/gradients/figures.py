@@ -18,7 +18,6 @@ from analysis.studies.gradients import statistics as gradients_statistics
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
 
-PREFIX = "hop_share_"
 SHOWN = ("never left", "once", "twice", "3 times", "4 or 5", "6 and more")
 EDGES = (0, 1, 2, 3, 4, 6)  # first number of departures in each
 COLOURS = (PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[0], PALETTE[3])
@@ -48,10 +47,8 @@ def draw_hops(series: pd.DataFrame) -> Drawing | None:
 
 def shares(rows: pd.DataFrame) -> dict[int, np.ndarray]:
     """lag → mean over seeds of the shares by departures."""
-    names = sorted(
-        {str(name) for name in rows["metric"] if str(name).startswith(PREFIX)}, key=lambda name: int(name[len(PREFIX) :])
-    )
-    return {int(name[len(PREFIX) :]): seeds.together(seeds.metric(rows, name)).mean(0) for name in names}
+    lags = gradients_statistics.numbers_in_metrics(rows, gradients_statistics.HOP_SHARE)
+    return {lag: seeds.together(seeds.metric(rows, gradients_statistics.hop_share_metric(lag))).mean(0) for lag in lags}
 
 
 def _panel_hops(axes: Axes, found: dict[int, np.ndarray]) -> None:

@@ -44,45 +44,45 @@ _NOTE = re.compile(r"^(\w+) is (exactly zero|not finite)(?: at lag (\d+))? for s
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """lag: the first without a number; None where the note names none."""
+class Gap:
+    """Where a seed's curve ends. lag: the first without a number; None where the note names none."""
 
     metric: str
-    zero: bool
+    underflow: bool  # exactly zero from there on; else not finite
     lag: int | None
     seed: int
 
 
-def read(notes: Iterable[str]) -> list[End]:
-    """Those among the notes of a measurement that tell of an end."""
+def read_gaps(notes: Iterable[str]) -> list[Gap]:
+    """Those that the notes of a measurement name; the notes are stored text."""
     found = [match for note in notes if (match := _NOTE.match(note))]
-    return [End(match[1], match[2] == "exactly zero", int(match[3]) if match[3] else None, int(match[4])) for match in found]
+    return [Gap(match[1], match[2] == "exactly zero", int(match[3]) if match[3] else None, int(match[4])) for match in found]
 
 
-def of(rows: pd.DataFrame, metric: str) -> list[End]:
-    """The ends of one metric; rows of one case."""
-    return [end for notes in rows.loc[rows["metric"] == metric, "notes"] for end in read(notes)]
+def gaps_of(rows: pd.DataFrame, metric: str) -> list[Gap]:
+    """The gaps of one metric; rows of one case."""
+    return [gap for notes in rows.loc[rows["metric"] == metric, "notes"] for gap in read_gaps(notes)]
 
 
-def sentences(series: pd.DataFrame) -> list[str]:
+def gap_sentences(series: pd.DataFrame) -> list[str]:
     """One for each case and backend: `irnn-… on reference: log_gradient is exactly zero at lag 399 for seeds 0 and 4.`"""
     noted = series[series["notes"].map(len) > 0]
     groups = noted.groupby(["case", "backend"], sort=False)
-    return [f"{case} on {backend}: {said}." for (case, backend), rows in groups if (said := of_case(rows))]
+    return [f"{case} on {backend}: {text}." for (case, backend), rows in groups if (text := case_gaps(rows))]
 
 
-def of_case(rows: pd.DataFrame) -> str:
-    """Every metric that ends, of one case on one backend; each once, however many runs measured it."""
-    found = {row["metric"]: read(row["notes"]) for row in rows_of(rows)}
-    return "; ".join(f"{metric} is {spoken(own)}" for metric, own in found.items() if own)
+def case_gaps(rows: pd.DataFrame) -> str:
+    """Every metric with gaps, of one case on one backend; each once, however many runs measured it."""
+    found = {row["metric"]: read_gaps(row["notes"]) for row in rows_of(rows)}
+    return "; ".join(f"{metric} is {format_gaps(own)}" for metric, own in found.items() if own)
 
 
-def spoken(ends: Iterable[End]) -> str:
+def format_gaps(gaps: Iterable[Gap]) -> str:
     """`exactly zero at lag 24 for seed 1, at lag 26 for seeds 0 and 4`."""
     parts: dict[str, list[str]] = {}
     grouped: dict[tuple[bool, int], list[int]] = {}
-    for end in ends:
-        grouped.setdefault((end.zero, -1 if end.lag is None else end.lag), []).append(end.seed)
+    for gap in gaps:
+        grouped.setdefault((gap.underflow, -1 if gap.lag is None else gap.lag), []).append(gap.seed)
     for (zero, lag), own in sorted(grouped.items(), key=lambda each: (not each[0][0], each[0][1])):
         at = f"at lag {lag} " if lag >= 0 else ""
         of_seeds = f"for seed{'s'[: len(own) > 1]} {words.join_list(map(str, sorted(own)))}"
@@ -130,15 +130,15 @@ class Curve:
         return Curve(self.lags[:count], self.logs[:, :count], self.steps)
 
     @property
-    def deaths(self) -> list[int]:
+    def underflow_lags(self) -> list[int]:
         """The lag at which each seed whose gradient becomes exactly zero has lost it."""
         return [int(self.lags[np.argmax(own == -np.inf)]) for own in self.logs if (own == -np.inf).any()]
 
     @property
     def why_shortened(self) -> str:
         """For a reader, where a law needs more lags than all seeds have; nothing where none ended early."""
-        died, unknown = len(self.deaths), int(np.isnan(self.logs).any(1).sum())
-        parts = [f"exactly zero in {died} of {len(self.logs)} seeds from lag {min(self.deaths)} on"] if died else []
+        died, unknown = len(self.underflow_lags), int(np.isnan(self.logs).any(1).sum())
+        parts = [f"exactly zero in {died} of {len(self.logs)} seeds from lag {min(self.underflow_lags)} on"] if died else []
         parts += [f"not finite in {unknown} of {len(self.logs)}"] if unknown else []
         return ", ".join(parts)
 
@@ -162,7 +162,7 @@ def curve(rows: pd.DataFrame, name: str = "log_gradient", relative: bool = True)
     lags = rows.loc[rows["metric"] == "lag", "samples"]
     if lags.empty or not any(len(own) for own in found):
         return None
-    zero = {end.seed for end in of(rows, name) if end.zero}
+    zero = {gap.seed for gap in gaps_of(rows, name) if gap.underflow}
     at = lags.iloc[-1]
     at = at if zero else at[: max(len(own) for own in found)]
     logs = np.full((len(found), len(at)), np.nan)
@@ -184,7 +184,7 @@ def horizon(of: Curve, threshold: float = DECAY_THRESHOLD) -> Estimate:
     logarithms: then it is the median of the seeds' own horizons, a gradient of zero having fallen below any threshold.
     """
     if len(of.logs) < seeds.FEWEST_SEEDS:
-        return missing(f"{len(of.logs)} seeds: too few for an interval")
+        return missing(f"{words.format_count(len(of.logs), 'seed')}: too few for an interval")
     shared, log_threshold = of.shared, float(np.log(threshold))
     middle, half = shared.mean, shared.half_width
     value, low, high = (_crossing(shared.lags, values, log_threshold) for values in (middle, middle - half, middle + half))
@@ -237,7 +237,9 @@ def _line(of: Curve, coefficient: int) -> Estimate:
     why, of = of.why_shortened, of.shared
     window = (of.lags >= RATE_WINDOW[0]) & (of.lags <= RATE_WINDOW[1])
     if window.sum() < FEWEST_POINTS:
-        few = f"{int(window.sum())} lags between {RATE_WINDOW[0]} and {RATE_WINDOW[1]}: too few for a slope"
+        few = (
+            f"{words.format_count(int(window.sum()), 'lag')} between {RATE_WINDOW[0]} and {RATE_WINDOW[1]}: too few for a slope"
+        )
         return missing(f"{why}; {few}" if why else few)
     return seeds.mean(np.polyfit(of.lags[window], of.logs[:, window].T, 1)[coefficient])
 
@@ -267,7 +269,7 @@ def bic_for_exponential(of: Curve) -> Estimate:
     window = of.lags >= FIRST_FITTED_LAG
     lags, logs = of.lags[window], of.logs[:, window]
     if len(lags) <= FEWEST_POINTS:
-        few = f"{len(lags)} lags: too few to tell the laws apart"
+        few = f"{words.format_count(len(lags), 'lag')}: too few to tell the laws apart"
         return missing(f"{why}; {few}" if why else few)
     widths = np.sqrt(np.diff(lags))
     rises = np.diff(logs, axis=1) / widths
@@ -306,7 +308,7 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     found = seeds.metric(rows, metric)
     if not found:
         return NOT_MEASURED
-    if any("not finite" in note for notes in rows.loc[rows["metric"] == metric, "notes"] for note in notes):
+    if any(not gap.underflow for gap in gaps_of(rows, metric)):
         return missing("overflows")
     steps = int(rows["steps"].iloc[0])
     lags = [int(np.flatnonzero(np.append(own < threshold, True))[0]) for own in found]

@@ -228,7 +228,7 @@ def lstm(series: pd.DataFrame) -> str:
 
 
 def _share_of(init: str, lag: int) -> Measured:
-    return _first(f"hop_share_{lag}", f"probe=carousel,cell=lstm,init={init},hidden_size=64")
+    return _first(gradients_statistics.hop_share_metric(lag), f"probe=carousel,cell=lstm,init={init},hidden_size=64")
 
 
 def _exponent_of(init: str, metric: str) -> Measured:
@@ -280,7 +280,7 @@ def training(series: pd.DataFrame) -> str:
     for label, (cell, init) in TRAINED.items():
         at = f"probe=training,cell={cell},init={init}"
         own = quantities.select(series, at)
-        looks = sorted({int(name.rpartition("_")[2]) for name in own["metric"] if name.startswith("log_gradient_after_")})
+        looks = gradients_statistics.numbers_in_metrics(own, gradients_statistics.GRADIENT_AFTER)
         line = [_horizon_after(at, looks[0]), _horizon_after(at, looks[-1])] if looks else [None, None]
         rows.append((label, line))
         learnt.append(_learnt(own))
@@ -296,7 +296,9 @@ def _learnt(rows: pd.DataFrame) -> str:
 
 def _horizon_after(selection: str, updates: int) -> Measured:
     def measured(series: pd.DataFrame) -> Estimate:
-        found = gradients_statistics.curve(quantities.select(series, selection), f"log_gradient_after_{updates}")
+        found = gradients_statistics.curve(
+            quantities.select(series, selection), gradients_statistics.gradient_after_metric(updates)
+        )
         return NOT_MEASURED if found is None else gradients_statistics.horizon(found)
 
     return measured

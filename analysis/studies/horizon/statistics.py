@@ -51,9 +51,9 @@ def learnable_lag(of: Trials) -> Estimate:
     """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
     first, last = float(of.lags[0]), float(of.lags[-1])
     if len(of.lags) < FEWEST_LAGS:
-        return missing(f"{len(of.lags)} lags tried: too few for a fit")
+        return missing(f"{words.format_count(len(of.lags), 'lag')} tried: too few for a fit")
     if of.trained.min() < seeds.FEWEST_SEEDS:
-        return missing(f"{int(of.trained.min())} networks a lag: too few for a fit")
+        return missing(f"{words.format_count(int(of.trained.min()), 'network')} per lag: too few for a fit")
     if 2 * of.learnt[0] < of.trained[0]:
         return missing(f"not learnt even at lag {first:g}, the shortest tried")
     midpoints, profile = _profile(of)
@@ -129,7 +129,7 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
     both = [(ranked(pair.horizon), ranked(pair.learnable)) for pair in found]
     known = np.array([pair for pair in both if None not in pair], float).reshape(-1, 2)
     if len(known) < FEWEST_PAIRS:
-        return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
+        return missing(f"{words.format_count(len(known), 'initialisation')} with both numbers: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
     value, low, high = spearman(known)

@@ -330,7 +330,7 @@ def draw_newton(series: pd.DataFrame) -> Drawing | None:
     return Drawing(
         figure,
         "Newton rounds of a parallel LSTM",
-        "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states "
+        "Each round is one parallel scan of 2H × 2H maps over all steps; one mark per seed, by initialisation. The states "
         f"differ from those of stepping by at most {words.format_number(worst, 2)}. {_said_of_newton(rows)}",
     )
 

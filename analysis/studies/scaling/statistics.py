@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from analysis.report import words
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
 from analysis.statistics.ratios import locate
@@ -250,7 +251,7 @@ def newton_rank_correlation(rows: pd.DataFrame) -> Estimate:
     """Spearman's ρ of rounds and of how near the exponent is to zero, over initialisations, with its interval."""
     known = np.array([(start.rounds, -abs(start.exponent)) for start in newton_starts(rows)]).reshape(-1, 2)
     if len(known) < FEWEST_PAIRS:
-        return missing(f"{len(known)} initialisations: too few for a correlation")
+        return missing(f"{words.format_count(len(known), 'initialisation')}: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
     value, low, high = spearman(known)
@@ -264,14 +265,14 @@ QUANTITIES = {
     "crossover_time": Quantity(partial(crossover_of, metrics=("time",)), "crossover T*", "steps", compares_cases=True),
     "crossover_memory": Quantity(partial(crossover_of, metrics=MEMORY), "crossover T*", "steps", compares_cases=True),
     "crossover_energy": Quantity(partial(crossover_of, metrics=ENERGY), "crossover T*", "steps", compares_cases=True),
-    "crossover_over_12d": Quantity(_over_lengths(12, "time"), "T* / 12 d", compares_cases=True),
-    "crossover_over_6d": Quantity(_over_lengths(6, "time"), "T* / 6 d", compares_cases=True),
+    "crossover_over_12d": Quantity(_over_lengths(12, "time"), "T* in units of 12 d", compares_cases=True),
+    "crossover_over_6d": Quantity(_over_lengths(6, "time"), "T* in units of 6 d", compares_cases=True),
     "crossover_flops": Quantity(crossover_operations, "crossover T*", "steps", compares_cases=True),
     "attention_equals_rest": Quantity(attention_equals_rest, "T", "steps", compares_cases=True),
-    "attention_over_12d": Quantity(_over_operations(12, attention_equals_rest), "T / 12 d", compares_cases=True),
-    "attention_over_6d": Quantity(_over_operations(6, attention_equals_rest), "T / 6 d", compares_cases=True),
+    "attention_over_12d": Quantity(_over_operations(12, attention_equals_rest), "T in units of 12 d", compares_cases=True),
+    "attention_over_6d": Quantity(_over_operations(6, attention_equals_rest), "T in units of 6 d", compares_cases=True),
     "cache_equals_weights": Quantity(cache_equals_weights, "T·B", "steps", compares_cases=True),
-    "cache_over_6d": Quantity(_over_operations(6, cache_equals_weights), "T·B / 6 d", compares_cases=True),
+    "cache_over_6d": Quantity(_over_operations(6, cache_equals_weights), "T·B in units of 6 d", compares_cases=True),
     "cache_passes_state": Quantity(cache_passes_state, "tokens", compares_cases=True),
     "width_exponent": Quantity(_exponent("hidden_size"), "scaling exponent of time over width", compares_cases=True),
     "depth_exponent": Quantity(_exponent("num_layers"), "scaling exponent of time over L", compares_cases=True),

@@ -181,7 +181,7 @@ def _caption_latency(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     row = rows_of(steps[steps["case"] == case][:1])[0]
     text = f"At {words.format_sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
     text += "dots are samples, lines span the 5th to the 95th percentile, markers are medians."
-    return text + (f" {len(cases)} of {every} cases are shown." if len(cases) < every else "")
+    return text + (f" Shown: {len(cases)} of {every} cases." if len(cases) < every else "")
 
 
 # The forest plot: how many times as fast as the baseline, per backend, with its interval and every case behind it.
@@ -399,4 +399,4 @@ def _caption_throughput(phases: dict[str, list[Sweep]], shown: dict[str, list[Sw
     drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
     text += "over replicates." if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate)."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
-    return text + (f" {here} of {every} such curves are shown; the table holds the rest." if here < every else "")
+    return text + (f" Shown: {here} of {every} sweeps; all are in the table of cases." if here < every else "")

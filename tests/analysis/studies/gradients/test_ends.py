@@ -61,11 +61,11 @@ def horizon(*dead: tuple[int, int], count: int = 10, bad: float = -np.inf, fades
 
 def test_what_the_study_notes_is_what_is_read():
     own = [np.array([0.0, -1.0]), np.array([0.0, -np.inf]), np.array([np.inf, 0.0])]
-    found = gradients_statistics.read(cells.measurement("log_input", "nat", own, np.array([0, 7])).notes)
-    assert found == [gradients_statistics.End("log_input", True, 7, 1), gradients_statistics.End("log_input", False, 0, 2)]
-    assert gradients_statistics.spoken(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
-    assert gradients_statistics.read(cells.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
-        gradients_statistics.End("decay", True, None, 0)
+    found = gradients_statistics.read_gaps(cells.measurement("log_input", "nat", own, np.array([0, 7])).notes)
+    assert found == [gradients_statistics.Gap("log_input", True, 7, 1), gradients_statistics.Gap("log_input", False, 0, 2)]
+    assert gradients_statistics.format_gaps(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
+    assert gradients_statistics.read_gaps(cells.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
+        gradients_statistics.Gap("decay", True, None, 0)
     ]
 
 
@@ -98,7 +98,7 @@ def test_few_seeds_of_which_one_died_have_no_interval():
 
 def test_a_law_needs_lags_that_all_seeds_have():
     of = gradients_statistics.curve(series(record(fading(10, {3: 2}))))
-    assert of is not None and of.deaths == [2]
+    assert of is not None and of.underflow_lags == [2]
     for law in (gradients_statistics.rate, gradients_statistics.offset, gradients_statistics.bic_for_exponential):
         assert law(of).why.startswith("exactly zero in 1 of 10 seeds from lag 2 on; ")
     late = gradients_statistics.curve(series(record(fading(10, {3: 150}))))
