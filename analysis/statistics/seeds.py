@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.report import words
 from analysis.statistics import CONFIDENCE
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
@@ -49,6 +48,11 @@ def missing(why: str) -> Estimate:
     return Estimate(None, why=why)
 
 
+def too_few(count: int, noun: str, purpose: str) -> Estimate:
+    """No number, because there are too few of something: `2 seeds: too few for an interval`."""
+    return missing(f"{count} {noun}{'' if count == 1 else 's'}: too few {purpose}")
+
+
 def exact(value: float, seeds: int = 1) -> Estimate:
     """Counted or found, not estimated: its own interval."""
     return Estimate(float(value), float(value), float(value), seeds)
@@ -68,7 +72,7 @@ def mean(values: np.ndarray) -> Estimate:
     if without:
         return missing(f"{without} of {len(values)} seeds without a number")
     if len(values) < FEWEST_SEEDS:
-        return missing(f"{words.format_count(len(values), 'seed')}: too few for an interval")
+        return too_few(len(values), "seed", "for an interval")
     middle = float(values.mean())
     half = half_width(values[:, None])[0]
     return Estimate(middle, middle - half, middle + half, len(values))

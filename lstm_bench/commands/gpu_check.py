@@ -26,6 +26,7 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
+    from analysis.report.words import format_duration
     from bench.harness import gpu_plan as gpu_check_plan
     from bench.harness import session
     from bench.machine import environment, system

@@ -24,7 +24,8 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
         warming = footer.warm_up_seconds / footer.seconds
         sampling = footer.measuring_seconds / footer.seconds - warming
         rest = 1 - sampling - warming
-        yield f"time: {format_percent(sampling)} sampling, {format_percent(warming)} warm-up, {format_percent(rest)} starting, compiling and validating"
+        shares = [format_percent(share) for share in (sampling, warming, rest)]
+        yield f"time: {shares[0]} sampling, {shares[1]} warm-up, {shares[2]} starting, compiling and validating"
     if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9

@@ -18,10 +18,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.report import words
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing, scaled
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing, scaled, too_few
 
 LSTM = "lstm_stack"
 WITHIN = float(np.log(1.01))  # nats: 1 % of perplexity
@@ -66,7 +65,7 @@ def over_seeds(found: list[float | None], last: float) -> Estimate:
         return missing(f"context gains less than {LEAST_GAIN:g} nat")
     known = np.array([value for value in found if value is not None])
     if len(found) < seeds.FEWEST_SEEDS:
-        return missing(f"{words.format_count(len(found), 'seed')}: too few for an interval")
+        return too_few(len(found), "seed", "for an interval")
     if len(known) == len(found):
         return seeds.geometric_mean(np.log(known))
     return Estimate(None, float(min([*known, last])), None, len(found), beyond=last)

@@ -15,7 +15,7 @@ from analysis.report.load import rows_of
 from analysis.statistics import seeds
 from analysis.statistics.quantities import REFERENCE, Quantity
 from analysis.statistics.ratios import median_interval
-from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing, too_few
 
 # Where a seed's curve of gradients ends before the others', and why: it is exactly zero from there on, or not finite.
 
@@ -184,7 +184,7 @@ def horizon(of: Curve, threshold: float = DECAY_THRESHOLD) -> Estimate:
     logarithms: then it is the median of the seeds' own horizons, a gradient of zero having fallen below any threshold.
     """
     if len(of.logs) < seeds.FEWEST_SEEDS:
-        return missing(f"{words.format_count(len(of.logs), 'seed')}: too few for an interval")
+        return too_few(len(of.logs), "seed", "for an interval")
     shared, log_threshold = of.shared, float(np.log(threshold))
     middle, half = shared.mean, shared.half_width
     value, low, high = (_crossing(shared.lags, values, log_threshold) for values in (middle, middle - half, middle + half))

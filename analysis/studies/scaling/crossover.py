@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, stats
 
-from analysis.report import words
 from analysis.statistics import CONFIDENCE
-from analysis.statistics.seeds import Estimate, mean, missing
+from analysis.statistics.seeds import Estimate, mean, missing, too_few
 
 FEWEST_REPLICATES = 2
 FEWEST_LENGTHS = 3
@@ -57,7 +56,7 @@ def exponent(series: Series, least: float = 0.0) -> Estimate:
     """The slope of ln t over ln T at lengths of at least `least`, by least squares in each replicate."""
     lengths = series.lengths[series.lengths >= least]
     if len(lengths) < FEWEST_LENGTHS:
-        return missing(f"{words.format_count(len(lengths), 'length')}: too few for a slope")
+        return too_few(len(lengths), "length", "for a slope")
     x = np.log(lengths) - np.log(lengths).mean()
     return mean(series.at(lengths) @ x / (x @ x))
 
@@ -65,7 +64,7 @@ def exponent(series: Series, least: float = 0.0) -> Estimate:
 def fit(series: Series) -> Fit:
     """The coefficients of t = a + bT + cT², in each replicate, and their intervals."""
     if len(series.lengths) < FEWEST_LENGTHS:
-        none = missing(f"{words.format_count(len(series.lengths), 'length')}: too few for three coefficients")
+        none = too_few(len(series.lengths), "length", "for three coefficients")
         return Fit(none, none, none)
     return Fit(*(_within(mean(column), 0.0) for column in coefficients(series).T))
 
@@ -73,7 +72,7 @@ def fit(series: Series) -> Fit:
 def quadratic_share(series: Series) -> Estimate:
     """cT² over a + bT + cT² at the longest length, between 0 and 1."""
     if len(series.lengths) <= FEWEST_LENGTHS:
-        return missing(f"{words.format_count(len(series.lengths), 'length')}: too few to tell a square from a line")
+        return too_few(len(series.lengths), "length", "to tell a square from a line")
     terms = coefficients(series) * series.lengths.max() ** np.arange(3)
     return _within(mean(terms[:, 2] / terms.sum(1)), 0.0, 1.0)
 
@@ -109,7 +108,7 @@ def crossover(first: Series, second: Series, confidence: float = CONFIDENCE) -> 
     if len(lengths) < 2:
         return missing("fewer than two lengths that both have")
     if replicates < FEWEST_REPLICATES:
-        return missing(f"{words.format_count(replicates, 'replicate')}: too few for an interval")
+        return too_few(replicates, "replicate", "for an interval")
     differences = first.at(lengths)[:replicates] - second.at(lengths)[:replicates]
     differences = differences[np.isfinite(differences).all(1)]
     if len(differences) < FEWEST_REPLICATES:

@@ -9,11 +9,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis.report import words
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
 from analysis.statistics.ratios import locate
-from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, exact, missing, spearman
+from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, exact, missing, spearman, too_few
 from analysis.studies.scaling.crossover import Series, crossover, exponent, quadratic_share
 
 # Crossovers that need no clock: where operations and bytes, by the closed forms in the records, overtake one another.
@@ -251,7 +250,7 @@ def newton_rank_correlation(rows: pd.DataFrame) -> Estimate:
     """Spearman's ρ of rounds and of how near the exponent is to zero, over initialisations, with its interval."""
     known = np.array([(start.rounds, -abs(start.exponent)) for start in newton_starts(rows)]).reshape(-1, 2)
     if len(known) < FEWEST_PAIRS:
-        return missing(f"{words.format_count(len(known), 'initialisation')}: too few for a correlation")
+        return too_few(len(known), "initialisation", "for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
     value, low, high = spearman(known)
