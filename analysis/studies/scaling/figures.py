@@ -338,7 +338,9 @@ def draw_newton(series: pd.DataFrame) -> Drawing | None:
 def _said_of_newton(rows: pd.DataFrame) -> str:
     """Rounds beside exponents at the longest, and whether the two rank alike."""
     found = scaling_statistics.newton_starts(rows)
-    each = words.join_list(f"{start.rounds:.3g} at {start.exponent:.2g} ({start.init})" for start in found)
+    each = words.join_list(
+        f"{words.format_number(start.rounds)} at {words.format_number(start.exponent, 2)} ({start.init})" for start in found
+    )
     steps = f"{scaling_statistics.longest(rows)['steps'].iloc[0]:g}"
     rho = scaling_statistics.newton_rank_correlation(rows)
     ranked = rho.why if rho.value is None else f"ρ {quantities.named('newton_rank_correlation').format(rho)}"

@@ -43,7 +43,7 @@ def test_a_claim_of_two_sections_stands_once_as_the_newest_run_says(tmp_path):
     old = store(tmp_path, "08-old", *rows(a=-0.6), tested=(TEN, LONG))
     new = store(tmp_path, "09-new", *rows(a=-0.05), commit="b" * 40)
     expected = [
-        ("x-ten", "refuted", "2026-11-20 09-new; counts before 2026-11-20 08-old"),
+        ("x-ten", "refuted", "2026-11-20 09-new; newer than 2026-11-20 08-old"),
         ("y-long", "refuted", "2026-11-20 08-old"),
     ]
     assert told(old, new) == told(new, old) == expected
@@ -99,7 +99,7 @@ def test_the_page_has_one_board_first_and_every_link_resolves(tmp_path):
     report = build(paths, tmp_path / "out")
     page = report.html.read_text()
     assert page.count(">Claims</h2>") == 1 and page.index(">Claims</h2>") < page.index('<h2 id="s0">')
-    assert "2 claims: 1 supported and 1 not supported." in page
+    assert "2 claims: 1 supported and 1 refuted." in page
     ids = set(re.findall(r'id="([^"]+)"', page))
     board = page[page.index('id="page-claims"') : page.index("</table>")]
     links = re.findall(r'href="#([^"]+)"', board)
@@ -110,8 +110,8 @@ def test_the_page_has_one_board_first_and_every_link_resolves(tmp_path):
 
 def test_a_run_that_times_nothing_is_not_asked_for_speed(tmp_path):
     text = build([store(tmp_path, "08-a", *rows(a=-0.6))], tmp_path / "out").markdown.read_text()
-    assert text.count("This run asked no backend for its speed.") == 1
-    for absent in ("Throughput", "Latency", "Roofline", "Ceilings", "Every case", "replicate of the", "more replicates"):
+    assert text.count("No backend was timed in this run: its studies measure other quantities.") == 1
+    for absent in ("Throughput", "Latency", "Roofline", "Peak performance", "All cases", "replicate of the", "more replicates"):
         assert absent not in text.partition("## imaginary")[2], absent
 
 
@@ -124,10 +124,10 @@ def test_the_audit_joins_gradients_and_learning_of_different_runs(tmp_path):
     paths.append(store(tmp_path, "09-horizon", learns, study="horizon", commit="b"))
     table = tables.of_machine(load.load(paths))
     texts = dict(zip((column.label for column in table.columns), (cell.text for cell in table.rows[0]), strict=True))
-    assert texts["Until a thousandth"].startswith("12 [") and texts["L50"].startswith(("16", "17"))
-    assert texts["As stated by"] == "PyTorch, torch.nn.LSTM, Variables"
+    assert texts["Decay length (10⁻³)"].startswith("12 [") and texts["Memory span (L50)"].startswith(("16", "17"))
+    assert texts["Source"] == "PyTorch, torch.nn.LSTM, Variables"
     hints = {column.label: column.hint for column in table.columns}
-    assert hints["Until a thousandth"] == "steps, H = 64" and hints["L50"] == "steps, H = 32"
+    assert hints["Decay length (10⁻³)"] == "steps, H = 64" and hints["Memory span (L50)"] == "steps, H = 32"
     page = build(paths, tmp_path / "out").html.read_text()
     assert page.count('id="audit-title-1"') == 1 and page.index('id="audit-title-1"') < page.index('<h2 id="s0">')
 

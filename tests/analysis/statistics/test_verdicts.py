@@ -180,7 +180,7 @@ def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
     assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
-    assert "Supported with conditions. Holds for A; fails for B." in page and "## Claims" in twin
+    assert "Mixed (1 of 2 settings). Supported for A; refuted for B." in page and "## Claims" in twin
     assert page.index("Claims</h2>") < page.index('class="answers"')
 
 
@@ -194,7 +194,7 @@ def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path
     assert texts[1][3] == "> 199" and texts[1][4] == texts[1][6] == "not measured"
 
 
-@pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "0.0001"), ((0.0,), "exactly zero or not finite")])
+@pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "1 × 10⁻⁴"), ((0.0,), "exactly zero or not finite")])
 def test_backends_that_disagree_are_found_out(theirs, text):
     frame = pd.DataFrame(
         {

@@ -65,9 +65,10 @@ def test_a_drift_that_hits_all_cells_of_a_replicate_cancels():
 
 def test_nothing_to_compare_is_no_ratio():
     rows = timed()
-    for selection, why in (("cell=lstm", "not measured"), ("study=cost", "more than one network to compare")):
+    for selection, outcome in (("cell=lstm", "not measured"), ("study=cost", "inconclusive")):
         found = quantities.estimate("time_over_rnn", rows, selection)
-        assert found.why == why and quantities.outcome(Test("time_over_rnn", low=2.0), found) == "inconclusive"
+        assert found.value is None and quantities.outcome(Test("time_over_rnn", low=2.0), found) == outcome
+    assert found.why == "more than one network to compare"
 
 
 def rounded(*lengths: int, notes: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -120,7 +121,7 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
     assert "After 7 steps" in said["truncation"] and "PyTorch default 0.50" in said["truncation"]
     assert "float16 25 and 25" in said["precision"] and "LSTM: PyTorch default, one layer 35 steps" in said["layers"]
     # ln 35 lies between ln 7 and ln 60, where the cosine goes from 0.5 to 1.
-    assert "Dots: n(10⁻³), the steps to a thousandth; a cut there leaves a cosine of 0.87 to 0.87." in said["truncation"]
+    assert "Dots: the decay length (10⁻³); truncated there, the cosine is 0.87 to 0.87." in said["truncation"]
     assert (
         "at equal width torch 2.0× [2.0, 2.0]; at equal parameters torch 0.50×" in said["cost"]
         and "residual" in said["controls"]
@@ -178,7 +179,7 @@ def test_the_table_of_fading_has_every_network_with_its_law():
     table = tables.decay_table(frame([record("lstm", "forget:3", 256, power), record("rnn", "pytorch", 64, exponential)]))
     first, second = ({column.label: cell.text for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
     assert (first["Network"], first["H"], first["T"], first["Seeds"], first["Law"]) == ("RNN", "64", "201", "10", "exponential")
-    assert (second["Network"], second["Initialised as"], second["H"], second["Law"]) == (
+    assert (second["Network"], second["Initialisation"], second["H"], second["Law"]) == (
         "LSTM",
         "forget bias 3",
         "256",
@@ -189,7 +190,7 @@ def test_the_table_of_fading_has_every_network_with_its_law():
     dead = np.where(lags < 9, exponential, -np.inf)
     (row,) = tables.decay_table(frame([record("rnn", "irnn", 64, dead)])).rows
     told = {column.label: cell.text for column, cell in zip(table.columns, row, strict=True)}
-    assert told["Rate"] == "–" and told["Until a thousandth"].startswith("9 [9, 9]")
+    assert told["Rate"] == "–" and told["Decay length (10⁻³)"].startswith("9 [9, 9]")
     assert told["Notes"].startswith("median of seeds: exactly zero in 10 of 10 seeds from lag 9 on; ")
 
 

@@ -64,7 +64,7 @@ def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
         (trials(0, 0, 0), "not learnt even at lag 5, the shortest tried"),
         (trials(2, 1, 0), "not learnt even at lag 5"),
         (trials(5, 0), "2 lags tried: too few for a fit"),
-        (trials(2, 1, 0, networks=2), "2 networks a lag: too few for a fit"),
+        (trials(2, 1, 0, networks=2), "2 networks per lag: too few for a fit"),
         (trials(3, 2, 3, 3, 2, 3), "success does not depend on lag: no fit"),
     ],
 )

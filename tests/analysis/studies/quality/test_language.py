@@ -152,7 +152,7 @@ def test_the_figures_draw_what_there_is_and_nothing_else():
     )
     used = rows("lstm_stack", context=CONTEXTS[None], context_loss=decaying(5.0))
     caption = context_figures.draw(used).caption
-    assert "recall not measured" in caption and "nine tenths of the gain" in caption
+    assert "memory span (L50) not measured" in caption and "90 % of the gain" in caption
     nothing = pd.DataFrame(columns=["metric"])
     assert [draw(nothing) for draw in (quality_figures.draw_by_index, quality_figures.draw_quality, context_figures.draw)] == [
         None

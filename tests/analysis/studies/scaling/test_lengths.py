@@ -87,7 +87,7 @@ def test_out_of_memory_leaves_a_bound_and_a_mark_in_the_figure():
     assert found.value is None and found.beyond == 512
     figures = {name: figures for name, _, figures in studied(series, table)}["scaling"]
     caption = figures[0][1].caption  # pyright: ignore[reportAttributeAccessIssue]
-    assert "T* > 512 steps" in caption and "energy a token: not measured" in caption
+    assert "T* > 512 steps" in caption and "energy per token: not measured" in caption
 
 
 def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
@@ -95,7 +95,7 @@ def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
     kept = quantities.estimate("rate_kept", series, "study=scaling,cell=lstm_stack")
     assert kept.low is not None and kept.high is not None and kept.low < 1.0 < kept.high
     energy = quantities.estimate("crossover_energy", series, "study=scaling")
-    assert energy.bounds is None and energy.why == "not measured"
+    assert energy.bounds is None and not energy.measured
     assert studied(series.iloc[:0], series) == []
 
 

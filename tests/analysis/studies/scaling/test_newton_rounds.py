@@ -57,6 +57,6 @@ def test_the_caption_says_what_was_found():
     assert "33.3 at -0.024 (forget:3)" in told.caption and "3.33 at -0.0018 (chrono:784)" in told.caption
     assert "ρ 0 [-0.882, 0.882]" in told.caption and "grow" not in told.caption
     other = figures.draw_newton(series(RISING))
-    assert other is not None and "ρ 1.000" in other.caption
+    assert other is not None and "ρ 1.00" in other.caption
     few = figures.draw_newton(series({"pytorch": 4.0}))
     assert few is not None and "too few for a correlation" in few.caption

@@ -59,7 +59,7 @@ def test_where_keys_and_values_equal_the_weights_and_pass_the_state(scale):
 def test_matched_in_parameters_an_lstm_is_the_cheaper_at_every_length_and_two_that_cross_do_so_exactly():
     rows = series(lambda case: 1.0)
     found = quantities.estimate("crossover_flops", rows, TRAINING)
-    assert found.value is None and found.bounds == (0.0, 64.0) and found.why == "< 64"
+    assert found.value is None and found.bounds == (0.0, 64.0) and found.high == 64
     dear = rows.assign(count_flops=rows["count_flops"] * (1 + 2 * (rows["cell"] == "lstm_stack")))  # 3·lstm = a + bT
     lstm, transformer = models("cpu")
     excess = 3 * 3 * lstm.flops_per_token() - transformer.sequence_flops(1, backward=True)
@@ -86,4 +86,4 @@ def test_the_claims_about_counts_are_judged_by_them_and_can_fail():
 def test_what_was_not_measured_is_said():
     rows = series(lambda case: 1.0)
     for name in COUNTED:
-        assert quantities.estimate(name, rows, f"{TRAINING},cell=minlstm").why == "not measured"
+        assert not quantities.estimate(name, rows, f"{TRAINING},cell=minlstm").measured

@@ -97,9 +97,9 @@ def test_a_crossover_outside_the_measured_lengths_is_a_bound_and_no_number():
     beyond = crossover(Series(LENGTHS[:4], dear.values[:, :4]), short)
     assert beyond.value is None and beyond.beyond == LENGTHS[3] and beyond.high is None
     before = crossover(series(np.full(11, 0.1), 1), cheap)
-    assert before.value is None and before.high == 64 and before.why == "< 64"
+    assert before.value is None and before.beyond is None and before.high == 64
     assert quantities.named("crossover_time").format(beyond) == "> 512 steps"
-    assert quantities.named("crossover_time").format(before) == "< 64"
+    assert quantities.named("crossover_time").format(before) == "< 64 steps"
 
 
 def test_a_length_that_did_not_fit_in_memory_bounds_what_can_be_said():

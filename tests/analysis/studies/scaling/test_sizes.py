@@ -7,6 +7,7 @@ import pytest
 from analysis.report import words
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
+from analysis.statistics.seeds import NOT_MEASURED
 from analysis.studies.scaling import crossover
 from analysis.studies.scaling import figures as scaling_figures
 from analysis.studies.scaling import statistics as scaling_statistics
@@ -47,7 +48,7 @@ def test_where_nothing_varies_there_is_no_exponent():
     alone = rows[rows["num_layers"] == 1]
     found = quantities.estimate("depth_exponent", alone, "study=scaling,sweep=sizes,cell=lstm_stack")
     assert found.bounds is None and "too few for a slope" in found.why
-    assert quantities.estimate("depth_exponent", rows, "study=scaling,sweep=tokens").why == "not measured"
+    assert quantities.estimate("depth_exponent", rows, "study=scaling,sweep=tokens") == NOT_MEASURED
 
 
 def test_the_share_of_the_machine_is_operations_a_second_over_the_best_product_measured():
