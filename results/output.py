@@ -63,5 +63,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole, or as it was before."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -200,7 +200,19 @@ class Certificate:
 
 
 def certify(sides: Sides, machine: str, protocol: int, threads: int, suite: str, made: str) -> Certificate:
-    """From pairs of identical sides. The location is the one under which A/A ratios of single pairs are smallest."""
+    """Noise calibration (A/A test) of a machine from pairs of identical sides.
+
+    Args:
+        sides: base and new, which ran the same code.
+        machine, protocol, threads, suite: what the calibration holds for.
+        made: moment, in ISO 8601.
+
+    Returns:
+        The minimum detectable effect of each case, and the statistic under which A/A ratios of single pairs scatter least.
+
+    Raises:
+        NoCertificate: no case has enough pairs.
+    """
     changes = {location: _changes(replace(sides, location=location)) for location in LOCATIONS}
     if not any(changes.values()):
         raise NoCertificate(f"no case was measured in {LEAST_PAIRS} pairs or more, so nothing can be certified")
@@ -227,7 +239,12 @@ def newest_for(root: Path, header: Header) -> Certificate | None:
 
 
 def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Certificate | None:
-    """The latest certificate below `root` that holds for this machine and suite; None where there is none."""
+    """The latest calibration that holds for a machine, protocol, number of threads and suite; None where there is none.
+
+    Args:
+        root: folder of certificates, searched recursively.
+        machine, protocol, threads, suite: as in a run's header.
+    """
     for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
         found = read(path)
         if (found.machine, found.protocol, found.threads, found.suite) == (machine, protocol, threads, suite):

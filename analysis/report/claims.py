@@ -170,7 +170,18 @@ def tally(found: Sequence[Tested]) -> str:
 
 
 def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
-    """The table as text for a terminal, one row a claim. Without paths: of `newest_of_each_study`."""
+    """The claims table as text for a terminal.
+
+    Args:
+        paths: run files or folders; without any, the newest run of each study that tests claims.
+        root: folder of results.
+
+    Returns:
+        One row a claim: study, machine, run, claim, statement, verdict (one of `Word`), conditions, measured, published.
+
+    Raises:
+        StoreError: nothing to read.
+    """
     return [
         {
             "study": each.study,

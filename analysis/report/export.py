@@ -35,10 +35,22 @@ Row = dict[str, Any]
 
 
 def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Path = ROOT) -> Path:
-    """Write `out` and return it; the format is that of its suffix unless given. Without paths: the latest run below `root`.
+    """Write every sample of runs as one flat table.
 
-    One row per sample: the columns of a record, then metric, unit, notes, turn, sample (its place) and value. What was skipped
-    or failed has one row with its status and reason, and no value. A column with values of several types is text.
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        out: the file to write.
+        format: parquet or csv; without it, that of the suffix of `out`.
+        root: folder of results.
+
+    Returns:
+        `out`. One row per sample: the columns of a record, then metric, unit, notes, turn, sample (its place) and value. What
+        was skipped or failed has one row with its status and reason, and no value. A column with values of several types is
+        text.
+
+    Raises:
+        AnalysisError: a format that is neither parquet nor csv.
+        StoreError: nothing to read, or nowhere to write.
     """
     chosen = format or out.suffix.removeprefix(".")
     if chosen not in FORMATS:

@@ -233,9 +233,22 @@ def build(
     location: Location = "median",
     root: Path = ROOT,
 ) -> Report:
-    """Write report.html and report.md (with its figures) into `out`. Without paths: of the latest run below `root`.
+    """Write the report, report.html and report.md with its figures.
 
-    Raises `StoreError` (nothing to read, or nowhere to write), `UnknownBaseline`, `UnknownLocation`.
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        out: folder to write to; it is made where it is not there.
+        baseline: backend that speedups are over; without one, that which shares most cases with others.
+        location: statistic of a call's samples: median, lower_quartile or minimum.
+        root: folder of results.
+
+    Returns:
+        Where the page and its Markdown version lie.
+
+    Raises:
+        StoreError: nothing to read, or nowhere to write.
+        UnknownBaseline: the baseline was not timed.
+        UnknownLocation: there is no such statistic.
     """
     sections = load(paths, root)
     views = [_view(index, section, sections, baseline, location) for index, section in enumerate(sections)]

@@ -237,7 +237,21 @@ Values = dict[str, str | int | float | None]
 def rows(
     paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
 ) -> list[Row]:
-    """One row per case and backend, as text to read; with a column for the host's time where it was measured apart."""
+    """One row per case and backend as text for a terminal.
+
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        baseline: backend that speedups are over; without one, that which shares most cases with others.
+        location: statistic of a call's samples.
+        root: folder of results.
+
+    Returns:
+        Rows with the same columns; a column for the host's time only where that was measured.
+
+    Raises:
+        StoreError: nothing to read.
+        UnknownBaseline: the baseline was not timed.
+    """
     found = values(paths, baseline, location, root)
     hosts = any(value["host_seconds"] is not None for value in found)
     return [_text(value, hosts) for value in found]
@@ -246,12 +260,29 @@ def rows(
 def values(
     paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
 ) -> list[Values]:
-    """The same rows as numbers in SI units for a program to read; None is what was not measured."""
+    """The rows of `rows` as numbers for a program.
+
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        baseline, location, root: as for `rows`.
+
+    Returns:
+        One row per case and backend in SI units (seconds, tokens/s); None is what was not measured.
+
+    Raises:
+        StoreError: nothing to read.
+        UnknownBaseline: the baseline was not timed.
+    """
     return [value for section in load(paths, root) for value in _section(section, baseline, location)]
 
 
 def remarks(paths: Sequence[Path] = (), root: Path = ROOT) -> list[str]:
-    """How many outcomes of these runs are left out, and why (see `results.exclusions`)."""
+    """Sentences on how many outcomes of runs are excluded, and why (see `results.exclusions`).
+
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        root: folder of results.
+    """
     return left_out(read(path) for path in choose(paths, root))
 
 

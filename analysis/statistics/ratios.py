@@ -154,7 +154,13 @@ def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
 def log_ratio(
     baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], location: Location
 ) -> float:
-    """log(baseline time / own time) of one replicate: the median over adjacent turns, which cancels shared drift."""
+    """ln(baseline time / own time) of one replicate: the median over adjacent rounds, which cancels shared drift.
+
+    Args:
+        baseline, own: samples in seconds, of one worker process each.
+        baseline_blocks, own_blocks: numbers of samples per round; where they differ in length all samples are one round.
+        location: statistic of the samples of a round.
+    """
     ours, theirs = turns(own, own_blocks), turns(baseline, baseline_blocks)
     if len(ours) != len(theirs):
         ours, theirs = [own], [baseline]
@@ -162,7 +168,16 @@ def log_ratio(
 
 
 def over_replicates(log_ratios: Sequence[float] | np.ndarray, location: Location, cases: int = 1) -> Ratio:
-    """Student's t-interval on the mean log-ratio of replicates."""
+    """Geometric mean of ratios with Student's 95 % t-interval.
+
+    Args:
+        log_ratios: one logarithm a replicate.
+        location: statistic that they were taken with.
+        cases: over how many cases each is a mean.
+
+    Returns:
+        The ratio; without an interval where there is one replicate.
+    """
     values = np.asarray(log_ratios, dtype=float)
     mean, low, high = t_interval(values)
     bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))

@@ -340,7 +340,7 @@ def history(
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
     """
-    from analysis.regression import history as regression_history
+    from analysis.regression import changes
     from bench.regression.user_repository import of_history
     from lstm_bench.commands import publish, tracking
     from lstm_bench.views import history as views_history
@@ -351,9 +351,9 @@ def history(
     read = tracking.read(root, source, locate)
     not_searched = None
     try:
-        regression_history.require_detectors()
+        changes.require_detectors()
         found = tracking.findings(read.series, repository)
-    except regression_history.NoDetector as missing:
+    except changes.NoDetector as missing:
         found, not_searched = [], str(missing)
     series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple, cast
 
 import impls
 from analysis.regression import certificate, history
-from analysis.regression.history import Change, Locate, Series
+from analysis.regression.changes import Change
+from analysis.regression.history import Locate, Series
 from analysis.statistics.ratios import Location, check_location
 from bench.harness import session
 from bench.harness.plan import Plan

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from analysis.regression import certificate
-from analysis.regression import history as regression_history
+from analysis.regression import certificate, changes
 from analysis.statistics.ratios import UnknownLocation
 from bench.harness import plan
 from bench.processes.code import ROOT
@@ -252,7 +251,7 @@ def test_otava_is_found_when_it_is_needed(hundred: tuple[Path, Repository], tmp_
 
 def test_every_place_names_the_same_version_of_otava():
     page, installer = ((ROOT / name).read_text() for name in ("docs/history.md", "install.py"))
-    command = regression_history._OTAVA.install
+    command = changes._OTAVA.install
     assert command in page and regression_history.INSTALL_ASV in page
     assert f'OTAVA = "{command.rpartition(" ")[2]}"' in installer
 

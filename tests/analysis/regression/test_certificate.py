@@ -67,7 +67,7 @@ def test_a_contended_machine_is_best_read_by_its_fastest_samples():
     assert made.within["minimum"] > 0.95
 
 
-def test_a_certificate_is_read_back_and_holds_for_its_machine_and_threads_only(tmp_path: Path):
+def test_a_certificate_holds_for_its_machine_and_threads_only(tmp_path: Path):
     made = certified(quiet=quiet)
     folder = tmp_path / "2026-01-01" / "imaginary"
     folder.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_of_two_backends_the_less_quiet_one_sets_the_floor():
     assert made.rule(own._replace(case="unknown")) is None
 
 
-def test_a_rule_says_what_the_certificate_detects_with_the_pairs_that_are_asked_for():
+def test_a_rule_states_what_is_detectable_with_its_pairs():
     made = certified(rough=rough)
     key = Key("throughput", "rough", "torch")
     rules = [made.rule(key, Rule(stages=stages)) for stages in ((5, 10, 20), (5, 10, 20, 40, 80))]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.regression import history
+from analysis.regression import changes, history
 from results.record import Measurement, Record
 from results.store import Corrupt, DamagedLine
 from tests.analysis.history_synthetic import COMMITS, MACHINE_CHANGED, STEPS, times, write
@@ -16,25 +16,25 @@ from tests.analysis.history_synthetic import COMMITS, MACHINE_CHANGED, STEPS, ti
 
 @pytest.mark.parametrize("case", STEPS)
 def test_steps_are_found_within_three_commits(case: str):
-    (found,) = [change for change in history.find(times(case)) if change.mark != "grey"]
+    (found,) = [change for change in changes.find(times(case)) if change.mark != "grey"]
     at, size = STEPS[case]
     assert (found.mark, found.kind) == ("red", "step")
     assert abs(found.index - at) <= 3 and found.change == pytest.approx(1 + size, abs=0.01)
 
 
 def test_a_drift_is_no_step_and_a_dip_that_recovered_no_alert():
-    assert all(change.kind == "drift" and change.mark == "amber" for change in history.find(times("drift")))
-    dip = history.find(times("dip"))
+    assert all(change.kind == "drift" and change.mark == "amber" for change in changes.find(times("drift")))
+    dip = changes.find(times("dip"))
     assert [change.kind for change in dip] == ["recovered", "recovered"] and {change.mark for change in dip} == {"grey"}
 
 
-def test_noise_alone_alerts_in_no_more_than_one_series_of_a_hundred():
+def test_noise_alone_alerts_in_at_most_1_of_100_series():
     random = np.random.default_rng(0)
     series = [list(0.01 * np.exp(random.normal(0, noise, 100))) for noise in (0.003, 0.005, 0.01) for _ in range(20)]
-    assert sum(any(change.mark == "red" for change in history.find(values)) for values in series) == 0
+    assert sum(any(change.mark == "red" for change in changes.find(values)) for values in series) == 0
 
 
-def test_a_machine_change_is_never_bridged_and_blame_names_both_commits(tmp_path: Path):
+def test_a_machine_change_is_never_bridged(tmp_path: Path):
     write(tmp_path, ("step-10", "flat"), machine_changes=True)
     found = history.series(history.read(tmp_path), COMMITS)
     assert len(found) == 4, "two cases on two machines"
@@ -74,7 +74,7 @@ def test_an_unfinished_run_is_no_point(tmp_path: Path):
     assert history.left_out(runs, COMMITS) == {"unfinished": 1}
 
 
-def test_what_was_asked_at_another_pace_or_on_another_host_is_another_series(tmp_path: Path):
+def test_another_protocol_or_host_is_another_series(tmp_path: Path):
     write(tmp_path, ("flat",))
     run = history.read(tmp_path)[0]
     header = run.header
@@ -112,6 +112,6 @@ def test_a_corrupt_file_is_named_and_left_out(tmp_path: Path):
 def test_a_jump_of_the_newest_point_is_suspected_at_once():
     random = np.random.default_rng(1)
     usual = list(0.01 * np.exp(random.normal(0, 0.003, 40)))
-    assert history.beyond_the_usual(usual) is None
-    assert history.beyond_the_usual([*usual, 0.0106]) == pytest.approx(1.06, abs=0.01)
-    assert history.find([0.01] * 3) == [] and history.beyond_the_usual([0.01] * 3) is None
+    assert changes.beyond_the_usual(usual) is None
+    assert changes.beyond_the_usual([*usual, 0.0106]) == pytest.approx(1.06, abs=0.01)
+    assert changes.find([0.01] * 3) == [] and changes.beyond_the_usual([0.01] * 3) is None

@@ -39,7 +39,7 @@ def told(*paths: Path) -> list[tuple[str, str, str]]:
     return [(row["claim"], row["verdict"], row["run"]) for row in claims.rows(paths)]
 
 
-def test_a_claim_of_two_sections_stands_once_as_the_newest_run_says(tmp_path):
+def test_a_claim_of_two_sections_is_shown_once_by_the_newest(tmp_path):
     old = store(tmp_path, "08-old", *rows(a=-0.6), tested=(TEN, LONG))
     new = store(tmp_path, "09-new", *rows(a=-0.05), commit="b" * 40)
     expected = [
@@ -77,7 +77,7 @@ def test_machines_have_rows_of_their_own(tmp_path):
     assert "| imaginary: 2026-11-20 08-one |" in page and "| other: 2026-11-20 09-two |" in page
 
 
-def test_without_paths_each_study_has_its_newest_run_on_the_machine_that_measured_last(tmp_path):
+def test_without_paths_each_study_has_its_newest_run(tmp_path):
     store(tmp_path, "06-other", *rows(a=-0.6), machine="other")
     store(tmp_path, "07-gradients", *rows(a=-0.05))
     kept = store(tmp_path, "08-gradients", *rows(a=-0.6))

@@ -57,7 +57,7 @@ def test_a_geometric_mean_is_of_one_launch_mode(found: Findings, phase: str) -> 
         assert ranking.shared == ranking.total == len(keys)
 
 
-def test_a_case_is_compared_with_the_baseline_in_its_own_launch_mode(found: Findings) -> None:
+def test_a_case_is_compared_in_its_own_launch_mode(found: Findings) -> None:
     rows = found.cases.set_index(["case", "backend"])
     for (case, _), row in rows.iterrows():
         expected = rows.loc[(case, "torch"), "seconds"] / row["seconds"]
@@ -109,7 +109,7 @@ def test_what_a_graph_saves_is_told_of_each_backend_beside_itself(found: Finding
 
 
 def test_a_run_of_before_is_eager_and_looks_as_it_did(tmp_path: Path) -> None:
-    before = replace(BOTH, launches=(), device="cpu", run="b")
+    before = replace(BOTH, launches=(), device="cpu", run="b", batches=(8,), hiddens=(64,))
     section = load([write(before, tmp_path)])[0]
     old = find_out(section)
     assert old.launches == ["eager"] and set(old.cases["launch"]) == {"eager"}
@@ -120,7 +120,15 @@ def test_a_run_of_before_is_eager_and_looks_as_it_did(tmp_path: Path) -> None:
 
 
 def test_backends_that_are_no_more_are_shown_as_they_were(tmp_path: Path) -> None:
-    before = replace(BOTH, launches=(), backends=("torch", "torch_graph", "cudnn_graph"), run="c")
+    before = replace(
+        BOTH,
+        launches=(),
+        backends=("torch", "torch_graph", "cudnn_graph"),
+        run="c",
+        phases=("forward",),
+        batches=(8,),
+        hiddens=(64,),
+    )
     path = write(before, tmp_path)
     rows = summary.rows([path])
     assert {row["backend"] for row in rows} == {"torch", "torch_graph", "cudnn_graph"}
@@ -152,13 +160,13 @@ def stream_rows() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_a_stream_is_of_the_launch_mode_that_is_fastest_at_the_longest_context() -> None:
+def test_a_stream_uses_the_launch_mode_fastest_at_long_context() -> None:
     (found,) = decode_statistics.streams(stream_rows())
     assert found.backend == "cudnn (CUDA graph)" and found.time_over_context().value == pytest.approx(2.0)
     assert quantities.estimate("time_over_context", stream_rows(), "study=decode").value == pytest.approx(2.0)
 
 
-def test_a_quantity_that_knows_no_launch_modes_reads_eager_calls_alone() -> None:
+def test_other_quantities_read_eager_calls_alone() -> None:
     rows = stream_rows()
     assert set(of_one_launch(rows)["launch"]) == {"eager"}
     graphs = rows[rows["launch"] == "graph"]

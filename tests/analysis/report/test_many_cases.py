@@ -17,7 +17,7 @@ from analysis.report.export import export
 from results.record import Header, Measurement, Record
 from results.store import Writer
 
-FEW = 60
+FEW = 40
 SIZES = {"cell": "lstm", "phase": "forward", "device": "cpu", "dtype": "float32", "steps": 16, "batch": 1}
 
 

@@ -107,7 +107,8 @@ def test_the_first_answers_are_the_truth_of_the_synthetic_run(report: Report) ->
 
 def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
     page = build(
-        [write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(1, 8)), tmp_path)], tmp_path / "out"
+        [write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(8,), lengths=(64,)), tmp_path)],
+        tmp_path / "out",
     ).html.read_text()
     assert "one replicate: no interval" in page
 
@@ -134,7 +135,9 @@ def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
 
 def test_names_from_a_run_cannot_break_the_page(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>|x"
-    what = Synthetic(backends=("torch", evil), phases=("step",), hiddens=(64,), machine="a<b>&c", refusals=False)
+    what = Synthetic(
+        backends=("torch", evil), phases=("step",), hiddens=(64,), batches=(8,), lengths=(64,), machine="a<b>&c", refusals=False
+    )
     report = build([write(what, tmp_path)], tmp_path / "out")
     text = report.html.read_text()
     assert "<script>alert" not in text and "a&lt;b&gt;&amp;c" in text

@@ -152,7 +152,7 @@ def test_too_few_seeds_are_no_number():
     assert seeds.mean(np.array([1.0, np.nan, 2.0])).value is None
 
 
-def test_the_interval_of_a_horizon_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_of_a_decay_length_covers_as_stated():
     truth, covered = np.ceil(np.log(1e-3) / -0.2), 0
     for seed in range(200):
         random = np.random.default_rng(seed)
@@ -176,7 +176,7 @@ def test_selections_and_quantities_that_cannot_be_read_say_so():
         quantities.estimate("horizn", frame, "init=a")
 
 
-def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
+def test_claims_of_the_report_link_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
     assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
@@ -184,7 +184,7 @@ def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
     assert page.index("Claims</h2>") < page.index('class="answers"')
 
 
-def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path):
+def test_the_initialisation_table_censors_what_never_decays(tmp_path):
     records = [dataclasses.replace(each, parameters=each.parameters | {"cell": "lstm", "init": init})
                for each, init in zip(rows(a=-0.6, b=-0.001), ("pytorch", "forget:3"), strict=True)]  # fmt: skip
     header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {})

@@ -144,7 +144,7 @@ def test_the_reader_is_told_of_every_lag_and_seed(tmp_path):
     assert text in shown([path])[0]["notes"]
 
 
-def test_backends_that_a_claim_about_every_backend_missed_are_named():
+def test_untested_backends_of_a_claim_on_all_are_named():
     def through(backend: str, status: str) -> Record:
         measured = (Measurement("log_input", "nat", (0.0, -1.0), (2,)),) if status == "ok" else ()
         reason = "" if status == "ok" else "no"

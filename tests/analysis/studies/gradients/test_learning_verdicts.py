@@ -80,7 +80,7 @@ def test_the_rank_correlation_decides_only_where_it_is_clear(order, word):
     assert judged("a-foretold", *made).word == word
 
 
-def test_the_interval_of_the_rank_correlation_covers_about_as_often_as_it_says():
+def test_the_interval_of_the_rank_correlation_covers_as_stated():
     """Spearman's ρ of normal pairs with correlation r is 6/π asin(r/2)."""
     truth, covered = 6 / np.pi * np.arcsin(0.35), 0
     for seed in range(300):
@@ -90,7 +90,7 @@ def test_the_interval_of_the_rank_correlation_covers_about_as_often_as_it_says()
     assert covered >= 270
 
 
-def test_what_is_censored_shares_the_highest_rank_and_what_is_unknown_is_left_out():
+def test_censored_values_share_the_highest_rank():
     made = [at("lstm", f"forget:{place}", lag, horizon) for place, (lag, horizon) in
             enumerate([(9, 10), (17, 20), (34, 40), (48, 80), (999, 5000), (999, 9000)])]  # fmt: skip
     made.append(record("rnn", "irnn", [np.zeros(8)] * 3, 12.0))

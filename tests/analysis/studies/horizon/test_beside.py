@@ -103,7 +103,7 @@ def curves(probe: str, names: tuple[str, ...], **more: object) -> Record:
     return Record("gradients", f"{probe}-{more}", "reference", 0, "ok", parameters, measurements=tuple(measured))
 
 
-def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
+def test_every_other_figure_is_drawn_with_its_caption():
     found = frame(
         [
             curves("attenuation", ("log_gradient", "log_weight", "log_input")),
@@ -128,7 +128,7 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
     )
 
 
-def test_every_cell_initialisation_and_network_has_a_line_and_a_place_in_the_legend():
+def test_every_network_has_a_line_and_a_legend_entry():
     made = [
         curves("inputs", ("log_input",), cell=cell, init=init, num_layers=gradients_curves, bidirectional=both)
         for cell, init, gradients_curves, both in (
@@ -194,7 +194,7 @@ def test_the_table_of_fading_has_every_network_with_its_law():
     assert told["Notes"].startswith("median of seeds: exactly zero in 10 of 10 seeds from lag 9 on; ")
 
 
-def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studies():
+def test_every_initialisation_has_a_rule_and_a_source():
     cases = [case for name in ("gradients", "horizon") for cases in study.get(name).cases.values() for case in cases]
     of_lstm = {str(case.factor("init")) for case in cases if case.spec.cell == "lstm"}
     assert of_lstm and of_lstm <= set(tables.RULES)

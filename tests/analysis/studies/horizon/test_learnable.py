@@ -24,7 +24,7 @@ def drawn(lag: float, steep: float, networks: int, seed: int) -> Trials:
 
 
 @pytest.mark.parametrize(("lag", "steep", "networks"), [(9.0, 4.0, 5), (24.0, 2.0, 5), (24.0, 8.0, 5), (60.0, 4.0, 10)])
-def test_the_interval_covers_a_known_lag_in_at_least_ninety_of_a_hundred_draws(lag, steep, networks):
+def test_the_interval_covers_a_known_lag_in_90_of_100_draws(lag, steep, networks):
     covered = 0
     for seed in range(100):
         bounds = horizon_statistics.learnable_lag(drawn(lag, steep, networks, seed)).bounds
@@ -38,14 +38,14 @@ def test_more_networks_narrow_the_interval_onto_the_truth():
     assert found.low is not None and found.high is not None and found.high / found.low < 1.1
 
 
-def test_between_all_and_none_any_lag_fits_and_the_interval_says_so():
+def test_between_all_and_none_the_interval_spans_the_gap():
     found = horizon_statistics.learnable_lag(trials(5, 5, 5, 0))
     assert found.value == pytest.approx(np.sqrt(10 * 14), rel=0.02)
     assert found.low is not None and found.high is not None and found.low <= 10 and found.high >= 14
     assert 8.5 < found.low and found.high < 16.5
 
 
-def test_what_every_network_learnt_is_censored_at_the_longest_lag_tried():
+def test_lags_that_all_learn_are_censored_at_the_longest():
     found = horizon_statistics.learnable_lag(trials(*[5] * 11))
     assert found.value is None and found.high is None and found.beyond == 160
     assert found.low is not None and 140 < found.low <= 160
@@ -53,7 +53,7 @@ def test_what_every_network_learnt_is_censored_at_the_longest_lag_tried():
     assert quantities.outcome(Test("learnable_lag", low=100.0), found) == "supported"
 
 
-def test_an_interval_that_reaches_beyond_the_longest_lag_is_open_there():
+def test_an_interval_beyond_the_longest_lag_is_open():
     found = horizon_statistics.learnable_lag(trials(5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 3))
     assert found.high is None and found.beyond == 160 and found.bounds is not None
 

@@ -44,7 +44,7 @@ def test_where_attention_equals_the_rest_is_the_closed_form(scale):
 
 
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
-def test_where_keys_and_values_equal_the_weights_and_pass_the_state(scale):
+def test_where_the_kv_cache_equals_weights_and_passes_the_state(scale):
     rows, (lstm, transformer) = series(lambda case: 1.0, scale), models(scale)
     weights = quantities.estimate("cache_equals_weights", rows, DECODE)
     assert weights.value == pytest.approx(transformer.parameter_count() / (2 * transformer.hidden_size))
@@ -56,7 +56,7 @@ def test_where_keys_and_values_equal_the_weights_and_pass_the_state(scale):
     assert passes.value == pytest.approx(math.sqrt(1.5), rel=0.1)
 
 
-def test_matched_in_parameters_an_lstm_is_the_cheaper_at_every_length_and_two_that_cross_do_so_exactly():
+def test_operations_cross_exactly_or_are_below_throughout():
     rows = series(lambda case: 1.0)
     found = quantities.estimate("crossover_flops", rows, TRAINING)
     assert found.value is None and found.bounds == (0.0, 64.0) and found.high == 64

@@ -68,7 +68,7 @@ def covered(
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.10])
 @pytest.mark.parametrize(("scale", "phase"), [("cpu", "forward_backward"), ("cpu", "step"), ("gpu", "forward_backward")])
-def test_intervals_of_crossovers_cover_the_truth_in_at_least_93_of_100_data_sets(scale, phase, noise, curve):
+def test_crossover_intervals_cover_in_93_of_100_data_sets(scale, phase, noise, curve):
     lengths = measured_lengths(scale, phase)
     assert all(covered(crossover, lengths, curve, noise, replicates) >= 93 for replicates in (3, 5))
 
@@ -91,7 +91,7 @@ def test_a_straight_line_between_lengths_alone_would_be_found_out(monkeypatch):
     assert covered(crossover, measured_lengths("gpu", "forward_backward"), "attention at d = 416", 0.01) < 93
 
 
-def test_a_crossover_outside_the_measured_lengths_is_a_bound_and_no_number():
+def test_a_crossover_outside_the_lengths_is_a_bound():
     dear, cheap = series(np.full(11, 9.0), 1), series(transformer(), 2)
     short = Series(LENGTHS[:4], cheap.values[:, :4])
     beyond = crossover(Series(LENGTHS[:4], dear.values[:, :4]), short)
@@ -102,7 +102,7 @@ def test_a_crossover_outside_the_measured_lengths_is_a_bound_and_no_number():
     assert quantities.named("crossover_time").format(before) == "< 64 steps"
 
 
-def test_a_length_that_did_not_fit_in_memory_bounds_what_can_be_said():
+def test_out_of_memory_bounds_the_crossover():
     cut = Series(LENGTHS[:5], series(transformer(), 3).values[:, :5])
     found = crossover(series(np.full(11, 4.0), 4), cut)
     assert found.value is None and found.beyond == 1024.0

@@ -51,7 +51,7 @@ def test_where_nothing_varies_there_is_no_exponent():
     assert quantities.estimate("depth_exponent", rows, "study=scaling,sweep=tokens") == NOT_MEASURED
 
 
-def test_the_share_of_the_machine_is_operations_a_second_over_the_best_product_measured():
+def test_share_of_peak_is_flops_over_the_best_matrix_product():
     """A case at a quarter of the ceiling by construction; and nothing to draw without a ceiling in its data type."""
     rows = series(lambda case: case.counts()["flops"] / 25e9, ceiling=100e9, noise=0.0)
     found, ceiling = scaling_figures.shares(rows)
@@ -76,7 +76,7 @@ def test_over_depth_the_share_is_that_of_each_depth():
     assert dict(share) == pytest.approx(cases) and sorted(cases) == [1, 2, 4]
 
 
-def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_square():
+def test_the_exponent_figure_has_panels_and_the_square_share():
     rows = series(law, noise=0.002)
     drawn = scaling_figures.draw_growth(rows)
     assert drawn is not None
