@@ -49,8 +49,8 @@ def format_si(value: float, unit: str) -> str:
 
 
 def format_percent(share: float, significant: int = 2) -> str:
-    """A share as percent: 0.54 %, 3.2 %, 41 %, 15 000 %."""
-    return f"{format_significant(100 * share, significant)} %"
+    """A share as percent: 0.54 %, 3 %, 3.2 %, 41 %, 15 000 %."""
+    return f"{format_significant(100 * share, significant).removesuffix('.0')} %"
 
 
 def format_half_width(log_half_width: float) -> str:

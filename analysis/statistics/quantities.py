@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
@@ -102,25 +103,28 @@ def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
 
     Names may be alternatives, as `backend=reference|torch`. Raises `AnalysisError` for a selection that cannot be read.
     """
-    rows = series
+    kept = np.arange(len(series))  # places of rows: taking all columns of a frame for each part would cost more than the rest
     for part in selection.split(","):
         match = _FORM.match(part)
         if not match:
             raise AnalysisError(f"cannot read {part!r} of the selection {selection!r}; write it as cell=lstm,steps<=512")
         name, symbol, wanted = match.groups()
-        if name not in rows:
-            return rows.iloc[:0]
-        column = rows[name]
+        if name not in series:
+            return series.iloc[:0]
+        column = series[name]
+        values = column.to_numpy()[kept]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            passed = _OPERATORS[symbol](column, float(wanted))
-        elif "|" in wanted:
-            if symbol != "=":
-                raise AnalysisError(f"alternatives need an equals sign; got {part!r} in the selection {selection!r}")
-            passed = column.astype(str).isin(wanted.split("|"))
+            passed = _OPERATORS[symbol](values, float(wanted))
+        elif "|" in wanted and symbol != "=":
+            raise AnalysisError(f"alternatives need an equals sign; got {part!r} in the selection {selection!r}")
         else:
-            passed = _OPERATORS[symbol](column.astype(str), wanted)
-        rows = rows[passed]
-    return rows
+            choices = set(wanted.split("|"))
+            passed = np.array(
+                [str(value) in choices if symbol == "=" else _OPERATORS[symbol](str(value), wanted) for value in values],
+                dtype=bool,
+            )
+        kept = kept[passed]
+    return series.iloc[kept]
 
 
 # From a claim's rule and the measured intervals to a verdict; the rule was written before the numbers.

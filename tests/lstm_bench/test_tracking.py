@@ -252,7 +252,7 @@ def test_otava_is_found_when_it_is_needed(hundred: tuple[Path, Repository], tmp_
 def test_every_place_names_the_same_version_of_otava():
     page, installer = ((ROOT / name).read_text() for name in ("docs/history.md", "install.py"))
     command = changes._OTAVA.install
-    assert command in page and regression_history.INSTALL_ASV in page
+    assert command in page and changes.INSTALL_ASV in page
     assert f'OTAVA = "{command.rpartition(" ")[2]}"' in installer
 
 

@@ -70,9 +70,8 @@ PHASE = "forward_backward"
 CELLS = (("torch", "lstm"), ("torch", "gru"), ("jax", "lstm"), ("jax", "gru"), ("numpy", "lstm"), ("numpy", "gru"))
 
 
-def _ratio(equal: Equal, backend: str, cell: str, size: int) -> Measured:
-    def measured(series: pd.DataFrame) -> Estimate:
-        every = ratios(series, equal, PHASE)
+def _ratio(every: pd.DataFrame, backend: str, cell: str, size: int) -> Measured:
+    def measured(_: pd.DataFrame) -> Estimate:
         own = every[(every["backend"] == backend) & (every["cell"] == cell) & (every["hidden_size"] == size)]
         if own.empty:
             return NOT_MEASURED
@@ -84,10 +83,10 @@ def _ratio(equal: Equal, backend: str, cell: str, size: int) -> Measured:
 
 def ratio_table(series: pd.DataFrame) -> str:
     """Time over the RNN's, at equal width and at equal parameters."""
-    rows = []
+    rows, of_width, of_parameters = [], ratios(series, "width", PHASE), ratios(series, "parameters", PHASE)
     for backend, cell in CELLS:
-        cells: list[Measured | None] = [_ratio("width", backend, cell, size) for size in SIZES]
-        cells += [_ratio("parameters", backend, cell, size) if cell == "lstm" else None for size in SIZES]
+        cells: list[Measured | None] = [_ratio(of_width, backend, cell, size) for size in SIZES]
+        cells += [_ratio(of_parameters, backend, cell, size) if cell == "lstm" else None for size in SIZES]
         rows.append((f"{backend}, {cell.upper()}", cells))
     head = [f"equal {what}, H = {size}" for what in ("width", "parameters") for size in SIZES]
     return markdown_table(series, ["time over the RNN's", *head], rows)

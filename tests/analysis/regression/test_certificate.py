@@ -57,7 +57,7 @@ def test_quiet_and_rough_cases_are_told_apart_and_priced():
     assert calm.floor < 0.01 < wild.floor
     assert wild.pairs_wanted is None or wild.pairs_wanted > 40
     assert max(calm.confirmed_false_alarms, wild.confirmed_false_alarms) <= 0.0025
-    assert made.sentence.startswith("3% can be detected on 1 of 2 cases with 20 pairs; ")
+    assert made.sentence.startswith("3 % can be detected on 1 of 2 cases with 20 pairs; ")
 
 
 def test_a_contended_machine_is_best_read_by_its_fastest_samples():
