@@ -20,7 +20,7 @@ from analysis.studies.decode import statistics as decode_statistics
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
 BOTH = Synthetic(
-    machine="imaginary-gpu", device="cuda", backends=("torch", "cuda"), phases=("forward", "step"), batches=(1, 8, 32),
+    machine="imaginary-gpu", device="cuda", backends=("torch", "cuda"), phases=("forward", "step"), batches=(1, 32),
     hiddens=(64, 256), lengths=(64,), launches=("eager", "graph"), memory=False, noise=0.001, between=0.001,
 )  # fmt: skip
 

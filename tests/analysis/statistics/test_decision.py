@@ -37,13 +37,13 @@ class Measured(dict[int, float]):
     def __init__(self, random: np.random.Generator, slowdown: float, noise: float, mode: float = 0.0) -> None:
         self.random, self.slowdown, self.noise, self.mode = random, slowdown, noise, mode
 
-    def replicate(self) -> float:
-        return self.random.normal(0, self.noise) + self.mode * (self.random.random() < 0.2)
+    def replicates(self, count: int) -> np.ndarray:
+        return self.random.normal(0, self.noise, count) + self.mode * (self.random.random(count) < 0.2)
 
     def decided(self, rule: Rule = USUAL) -> Decision:
         while (decision := decide(self, rule)).next:
-            for number in decision.next:
-                self[number] = math.log1p(self.slowdown) + self.replicate() - self.replicate()
+            base, new = (self.replicates(len(decision.next)) for _ in range(2))
+            self.update(zip(decision.next, (math.log1p(self.slowdown) + new - base).tolist(), strict=True))
         return decision
 
 
