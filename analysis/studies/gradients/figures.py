@@ -233,9 +233,72 @@ def _lag(found: Estimate) -> str:
     return f"{found.value:.0f}" if found.value is not None else quantities.named("zero_lag").format(found).partition(" [")[0]
 
 
+# The attenuation curve before a network learns to recall, on the way, and after.
+
+COLOURS_TRAINING = (PALETTE[1], PALETTE[2], PALETTE[0])
+
+
+def draw_training(series: pd.DataFrame) -> Drawing | None:
+    """series: rows of a section's `series`."""
+    rows = series[series["probe"] == "training"] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return None
+    networks = [(str(cell), str(init)) for cell, init in rows[["cell", "init"]].drop_duplicates().itertuples(index=False)]
+    with look():
+        figure, grid = panels(len(networks), height=3.2)
+        said = []
+        for axes, (cell, init) in zip(grid[0], networks, strict=True):
+            part = rows[(rows["cell"] == cell) & (rows["init"] == init)]
+            _panel_training(axes, part)
+            axes.set_title(f"{cell.upper()}, {drawing.init_name(init)}")
+            said.append(f"{cell.upper()} {drawing.init_name(init)} {_told(part)}")
+        grid[0][0].set_ylabel("gradient relative to lag 0")
+    lag = int(rows["lag"].iloc[0])
+    caption = (
+        f"Recall of one bit over {lag} steps of noise (vertical line), Adam; curves are of longer such sequences. "
+        f"Decay length (10⁻³) before and after, and accuracy: {'; '.join(said)}."
+    )
+    return Drawing(figure, "Gradient decay during training", caption)
+
+
+def counts(rows: pd.DataFrame) -> list[int]:
+    """The numbers of updates after which the curve was taken."""
+    return gradients_statistics.numbers_in_metrics(rows, gradients_statistics.GRADIENT_AFTER)
+
+
+def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
+    handles = []
+    for colour, done in zip(COLOURS_TRAINING, counts(rows), strict=False):
+        of = gradients_statistics.curve(rows, gradients_statistics.gradient_after_metric(done))
+        if of is None:
+            continue
+        middle, half = of.mean * PER_NAT, of.half_width * PER_NAT
+        axes.fill_between(of.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
+        axes.plot(of.lags, middle, color=colour)
+        handles.append(Line2D([], [], color=colour, label=f"after {done} updates" if done else "before"))
+    axes.axvline(int(rows["lag"].iloc[0]), color=FAINT, lw=1)
+    axes.axhline(-3, color=FAINT, lw=1)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-12, 3)
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
+    axes.set_xlabel("lag k, steps back from the loss")
+    drawing.legend_outside(axes, handles)
+
+
+def _told(rows: pd.DataFrame) -> str:
+    ends = [
+        gradients_statistics.curve(rows, gradients_statistics.gradient_after_metric(done))
+        for done in (counts(rows)[0], counts(rows)[-1])
+    ]
+    spoken = [quantities.named("horizon").format(gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
+    accuracy = seeds.together(seeds.metric(rows, "accuracy"))
+    right = words.format_percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED
+    return f"{spoken[0]} → {spoken[1]}, {right} right"
+
+
 SECTION = ("gradients", "Gradient decay")
 FIGURES = of_series({
     "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
-    "controls": curves.draw_controls, "training": curves.draw_training, "precision": draw_precision,
+    "controls": curves.draw_controls, "training": draw_training, "precision": draw_precision,
     "truncation": curves.draw_truncation, "layers": curves.draw_layers,
 })  # fmt: skip

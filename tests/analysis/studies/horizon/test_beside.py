@@ -26,7 +26,7 @@ SIZES = {("lstm", 64): 4.0, ("rnn", 64): 2.0, ("gru", 64): 3.0, ("rnn", 128): 8.
 PARAMETERS = {("lstm", 64): 33280, ("rnn", 64): 8320, ("gru", 64): 24960, ("rnn", 128): 33024}
 CURVES = {
     "controls": gradients_curves.draw_controls, "layers": gradients_curves.draw_layers,
-    "training": gradients_curves.draw_training, "truncation": gradients_curves.draw_truncation,
+    "training": gradients_figures.draw_training, "truncation": gradients_curves.draw_truncation,
 }  # fmt: skip
 
 
