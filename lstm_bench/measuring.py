@@ -102,11 +102,11 @@ class Table:
         for row in self.rows:
             speedup, interval = "1", ""
             if row.speedup is not None:
-                speedup = words.digits(row.speedup.value)
+                speedup = words.format_significant(row.speedup.value)
                 if row.speedup.low is not None and row.speedup.high is not None:
-                    interval = f"[{words.digits(row.speedup.low)}, {words.digits(row.speedup.high)}]"
+                    interval = f"[{words.format_significant(row.speedup.low)}, {words.format_significant(row.speedup.high)}]"
             said = ", ".join([row.verdict, *(note.replace("_", " ") for note in row.notes)])
-            lines.append((row.name, words.scaled(row.seconds, "s"), speedup, interval, said))
+            lines.append((row.name, words.format_si(row.seconds, "s"), speedup, interval, said))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -106,7 +106,7 @@ PLAN: Mapping[str, Check] = {
     **dict.fromkeys(("suite", "comparison", "side", "corpus"), or_none(is_text)),
     **dict.fromkeys(("studies", "backends", "filters", "sides", "commits"), or_none(is_list_of(is_text))),
     **dict.fromkeys(("replicates", "threads", "seed"), or_none(is_count)),
-    "unavailable": or_none(is_table_of(is_text)), "time_budget": or_none(is_amount),
+    "time_budget": or_none(is_amount),
 }  # fmt: skip
 RECORD: Mapping[str, Check] = {
     **dict.fromkeys(("study", "case", "backend", "status", "reason"), is_text),

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from results import files, store
+from results import output, store
 from results.fields import is_amount
 from results.record import Footer, Header, Measurement, Record, decode, encode
 from results.store import StoreError
@@ -92,7 +92,7 @@ def write(imported: Imported, root: Path) -> Path | None:
     path = store.new_path(root, header)
     if path.exists():
         return None
-    with files.replacing(path) as part:  # no run as long as it may be half written
+    with output.replacing(path) as part:  # no run as long as it may be half written
         writer = store.Writer(part)
         try:
             note = "read from a file of pytest-benchmark"

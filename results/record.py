@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from results import fields
 from results.claims import Claim, claim_from_dict
-from results.text import SUSPECT, visible_in
+from results.output import SUSPECT, visible_in
 
 SCHEMA = 1
 

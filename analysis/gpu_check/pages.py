@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import re
 import statistics
 import sys
@@ -18,12 +19,76 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.gpu_check import layer_grid
-from analysis.gpu_check.layer_grid import geometric_mean, speedup
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
 from analysis.report import drawing as report_drawing
 from analysis.report import words
+from analysis.report.drawing import INK, PAPER, UNDECIDED, Drawing, colour, look, panels
 from results.record import Record
 from results.store import REFERENCE, read
+
+# Speedup of the CUDA kernels over cuDNN by hidden size and batch size, from the table of whole layers.
+
+OURS, BASELINE = "cuda", "cudnn"
+PHASES = {"f": "Forward", "fb": "Forward and backward"}
+STRONGEST = math.log(8)  # the speedup from which on a cell's colour is at its strongest
+SAME = 0.01  # of 1: a speedup so near has no colour
+
+
+def draw(rows: Sequence[Mapping[str, float]], where: str) -> Drawing:
+    """rows: H, B and for each phase microseconds a call, `ours_f`, `cudnn_f` and so on. where: the conditions they share."""
+    sizes = [sorted({int(row[name]) for row in rows}) for name in ("H", "B")]
+    with look():
+        figure, grid = panels(len(PHASES), 1, 0.9 + 0.4 * len(sizes[1]), share_y=False)
+        for axes, (phase, title) in zip(grid[0], PHASES.items(), strict=True):
+            _panel(axes, rows, phase, *sizes)
+            axes.set_title(title)
+            axes.set_xlabel(f"hidden size H ({where})")
+        grid[0][0].set_ylabel("batch size B")
+        handles = [
+            Line2D([], [], marker="s", markersize=9, linestyle="", color=colour(name), label=text)
+            for name, text in ((OURS, "cuda (ours) is faster"), (BASELINE, "cudnn is faster"))
+        ]
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, columnspacing=1.6)
+    parts = [
+        f"{title.lower()} {words.format_factor(geometric_mean(rows, phase), None, None)} "
+        f"({sum(speedup(row, phase) > 1 for row in rows)} of {len(rows)} points won)"
+        for phase, title in PHASES.items()
+    ]
+    caption = f"Speedup of backend cuda over cudnn, {where}; geometric means: {words.join_list(parts)}."
+    return Drawing(figure, "Speedup over cuDNN by hidden size and batch size", caption)
+
+
+def speedup(row: Mapping[str, float], phase: str) -> float:
+    return row[f"cudnn_{phase}"] / row[f"ours_{phase}"]
+
+
+def geometric_mean(rows: Sequence[Mapping[str, float]], phase: str) -> float:
+    return math.exp(sum(math.log(speedup(row, phase)) for row in rows) / len(rows))
+
+
+def _panel(axes: Axes, rows: Sequence[Mapping[str, float]], phase: str, hiddens: list[int], batches: list[int]) -> None:
+    for row in rows:
+        at, found = (hiddens.index(int(row["H"])), batches.index(int(row["B"]))), speedup(row, phase)
+        strength = min(abs(math.log(found)) / STRONGEST, 1)
+        fill, alpha = colour(OURS if found > 1 else BASELINE), 0.12 + 0.6 * strength
+        if abs(found - 1) < SAME:
+            fill, alpha = UNDECIDED, 1.0
+        axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, facecolor=fill, alpha=alpha))
+        axes.text(
+            *at, f"{words.format_significant(found, 2 if found < 1 else 3)}×", ha="center", va="center", fontsize=8, color=INK
+        )
+    axes.set(xlim=(-0.5, len(hiddens) - 0.5), ylim=(-0.5, len(batches) - 0.5))
+    axes.set_xticks(range(len(hiddens)), [str(value) for value in hiddens])
+    axes.set_yticks(range(len(batches)), [str(value) for value in batches])
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+# The numbers by name.
 
 ROOT = Path(__file__).parents[2]
 H100 = REFERENCE / "2026-11-26-h100"
@@ -69,18 +134,18 @@ def _grids() -> dict[str, str]:
             ranges = {"all": (0, 1 << 30), "up-to-512": (0, 512), "768": (768, 768), "from-1024": (1024, 1 << 30)}
             for size, (least, most) in ranges.items():
                 mean = geometric_mean(grid(dtype, least, most), phase)
-                found[f"{start}{name}.{size}"] = f"{words.digits(mean, 2 if mean < 1 else 3)}×"
+                found[f"{start}{name}.{size}"] = f"{words.format_significant(mean, 2 if mean < 1 else 3)}×"
     row = one(grid(), H=256, B=1)
     found["kernels.256.1.32-steps"] = _microseconds(32 * row["ours_f"] / row["T"])
-    found["grid.error"] = words.digits(max(row["err"] for row in grid()), 2)
-    found["grid.error-cudnn"] = words.digits(max(row["err_cudnn"] for row in grid()), 2)
+    found["grid.error"] = words.format_significant(max(row["err"] for row in grid()), 2)
+    found["grid.error-cudnn"] = words.format_significant(max(row["err_cudnn"] for row in grid()), 2)
     found["grid.forward-table"], found["grid.training-table"] = _layers("f"), _layers("fb")
     for hidden in (512, 1024):
         for batch in (1, 8, 32):
             row = one(grid(), H=hidden, B=batch)
             found[f"layer.{hidden}.{batch}"] = _step(row["ours_f"], row["T"])
             found[f"layer.{hidden}.{batch}.cudnn"] = _step(row["cudnn_f"], row["T"])
-            found[f"layer.{hidden}.{batch}.speedup"] = f"{words.digits(speedup(row, 'f'))}×"
+            found[f"layer.{hidden}.{batch}.speedup"] = f"{words.format_significant(speedup(row, 'f'))}×"
     return found
 
 
@@ -96,7 +161,7 @@ def _layers(phase: str) -> str:
 
 
 def _step(microseconds: float, steps: int) -> str:
-    return words.digits(microseconds / steps)
+    return words.format_significant(microseconds / steps)
 
 
 def _points() -> dict[str, str]:
@@ -107,9 +172,9 @@ def _points() -> dict[str, str]:
         found |= {name: _step(row["ours_f"], row["T"]), f"{name}.cudnn": _step(row["cudnn_f"], row["T"])}
     key = "lstm-I768-H768-T256-B16-forward-bfloat16-cuda"
     (eager,) = [record for record in records("173700-throughput") if (record.case, record.backend) == (key, "cudnn")]
-    found["eager.768.bf16.cudnn"] = words.digits(1e6 * statistics.median(eager.measurements[0].samples) / 256)
+    found["eager.768.bf16.cudnn"] = words.format_significant(1e6 * statistics.median(eager.measurements[0].samples) / 256)
     more = [row["ours_fb_rebuilt"] / row["ours_fb"] - 1 for row in table("published-points")]
-    found["rebuilt.least"], found["rebuilt.most"] = words.percent(min(more)), words.percent(max(more))
+    found["rebuilt.least"], found["rebuilt.most"] = words.format_percent(min(more)), words.format_percent(max(more))
     return found
 
 
@@ -118,8 +183,8 @@ def _module() -> dict[str, str]:
     for row in table("module-and-stream"):
         if "stream" in row:
             name = f"stream.{row['H']}.{row['L']}.{row['B']}"
-            found |= {name: words.digits(row["ours"]), f"{name}.64": words.digits(row["ours_64"])}
-            found[f"{name}.cudnn"] = words.digits(row["cudnn_graph"])
+            found |= {name: words.format_significant(row["ours"]), f"{name}.64": words.format_significant(row["ours_64"])}
+            found[f"{name}.cudnn"] = words.format_significant(row["cudnn_graph"])
             continue
         for way in ("inference", "training", "packed"):
             for side in ("ours", "cudnn"):
@@ -131,7 +196,7 @@ def _module() -> dict[str, str]:
 
 
 def _microseconds(value: float) -> str:
-    return words.scaled(value / 1e6, "s")
+    return words.format_si(value / 1e6, "s")
 
 
 def _kernels() -> dict[str, str]:
@@ -139,19 +204,19 @@ def _kernels() -> dict[str, str]:
     for name, phase in (("forward", "f"), ("backward", "b")):
         for hidden, batch in ((512, 32), (256, 32), (768, 32)):
             row = one(cuts, phase=phase, H=hidden, C=16, N=8, B=batch)
-            found[f"kernel.{name}.{hidden}"] = words.digits(row["us"])
+            found[f"kernel.{name}.{hidden}"] = words.format_significant(row["us"])
             if (hidden, batch) != (768, 32):
                 without = one(table("ablation"), phase=phase, H=hidden, C=16, B=batch)
                 for piece in ("base", "no exchange", "no mma", "no gates", "no global"):
                     if piece in without:
-                        found[f"ablation.{name}.{hidden}.{piece.replace(' ', '-')}"] = words.digits(without[piece])
+                        found[f"ablation.{name}.{hidden}.{piece.replace(' ', '-')}"] = words.format_significant(without[piece])
     correct = [record for record in records("173615-gpu-check") if record.study == "gpu_correctness"]
     shares = [measurement.samples[0] for record in correct for measurement in record.measurements]
     found["correct"] = f"{sum(record.status == 'ok' for record in correct)} of {len(correct)}"
-    found["correct.share"] = words.digits(max(shares), 2)
+    found["correct.share"] = words.format_significant(max(shares), 2)
     footer = read(H100 / "173615-gpu-check.jsonl").footer
     assert footer is not None
-    found["correct.seconds"] = words.scaled(footer.seconds, "s")
+    found["correct.seconds"] = words.format_si(footer.seconds, "s")
     return found
 
 
@@ -164,15 +229,15 @@ def _probes() -> dict[str, str]:
         if record.measurements
     }
     for (_, case), value in medians.items():
-        found[f"probe.{case}"] = words.digits(value)
+        found[f"probe.{case}"] = words.format_significant(value)
     for name, start in (("sends", "latency"), ("exchange.16", ("barrier-16B", "counter-16B", "letters-16B"))):
         chosen = [value for (_, case), value in medians.items() if case.startswith(start)]
-        found[f"probe.{name}"] = f"{words.digits(min(chosen))} to {words.digits(max(chosen))}"
+        found[f"probe.{name}"] = f"{words.format_significant(min(chosen))} to {words.format_significant(max(chosen))}"
     for name, end in (("ingress.large", "-32768B"), ("ingress.small", "-2048B")):
         chosen = [value for (_, case), value in medians.items() if case.startswith("ingress") and case.endswith(end)]
-        found[f"probe.{name}"] = f"{words.digits(min(chosen))} to {words.digits(max(chosen))}"
+        found[f"probe.{name}"] = f"{words.format_significant(min(chosen))} to {words.format_significant(max(chosen))}"
     chosen = [value for (study, _), value in medians.items() if study == "gpu_exchange"]
-    found["probe.exchange"] = f"{words.digits(min(chosen), 4)} to {words.digits(max(chosen), 4)}"
+    found["probe.exchange"] = f"{words.format_significant(min(chosen), 4)} to {words.format_significant(max(chosen), 4)}"
     return found
 
 
@@ -186,14 +251,14 @@ def _scaling() -> dict[str, str]:
                 (time,) = [item for item in record.measurements if item.metric == "time"]
                 times.setdefault(record.parameters["steps"], []).append(statistics.median(time.samples))
         for steps, replicates in times.items():
-            found[f"scaling.{name}.{steps}"] = words.digits(1e3 * statistics.median(replicates))
+            found[f"scaling.{name}.{steps}"] = words.format_significant(1e3 * statistics.median(replicates))
             found[f"scaling.{name}.{steps}.replicates"] = str(len(replicates))
     return found
 
 
 def figure() -> str:
     """README's figure as an SVG file of its own."""
-    drawing = layer_grid.draw(grid(), "bf16, T = 128, both in CUDA graphs")
+    drawing = draw(grid(), "bf16, T = 128, both in CUDA graphs")
     return report_drawing.alone(report_drawing.inline(drawing.figure, "h100", drawing.title)) + "\n"
 
 

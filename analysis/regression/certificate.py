@@ -14,9 +14,10 @@ import numpy as np
 
 from analysis import AnalysisError
 from analysis.regression.comparison import USUAL, Key, Sides
+from analysis.report.words import format_percent
 from analysis.statistics.decision import ALPHA, FIRST_CONFIRMING, POWER, STAGES, Rule, bounds, decide, detectable, quantile
 from analysis.statistics.ratios import LOCATIONS, Location
-from results import fields, files
+from results import fields, output
 from results.record import Header
 
 # How often a whole suite would alert though nothing has changed: suites drawn from pairs of a thing with itself.
@@ -43,9 +44,10 @@ class SuiteAlarms:
 
     @property
     def sentence(self) -> str:
+        looked, confirmed, certified = map(format_percent, (self.looked, self.confirmed, self.certified))
         return (
-            f"Of {self.suites} suites of {self.cases} rows drawn from {self.pairs} real pairs, {self.looked:.2%} look slower "
-            f"somewhere, {self.confirmed:.2%} alert after confirmation, {self.certified:.2%} with this certificate."
+            f"Of {self.suites} suites of {self.cases} rows drawn from {self.pairs} real pairs, {looked} look slower somewhere, "
+            f"{confirmed} alert after confirmation, {certified} with this certificate."
         )
 
 
@@ -175,7 +177,7 @@ class Certificate:
         """What can be detected here, and what the rest would cost."""
         able = [case for case in self.cases.values() if case.detectable <= math.log1p(WANTED)]
         rest = [case for case in self.cases.values() if case.detectable > math.log1p(WANTED)]
-        said = f"{WANTED:.0%} can be detected on {len(able)} of {len(self.cases)} cases with {STAGES[-1]} pairs"
+        said = f"{format_percent(WANTED)} can be detected on {len(able)} of {len(self.cases)} cases with {STAGES[-1]} pairs"
         if not rest:
             return said + "."
         priced = [(case.pairs_wanted, case.seconds_wanted) for case in rest if case.pairs_wanted]
@@ -193,12 +195,24 @@ class Certificate:
 
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
-        files.write_text(path, json.dumps(self.to_dict(), indent=1))
+        output.write_text(path, json.dumps(self.to_dict(), indent=1))
         return path
 
 
 def certify(sides: Sides, machine: str, protocol: int, threads: int, suite: str, made: str) -> Certificate:
-    """From pairs of identical sides. The location is the one under which A/A ratios of single pairs are smallest."""
+    """Noise calibration (A/A test) of a machine from pairs of identical sides.
+
+    Args:
+        sides: base and new, which ran the same code.
+        machine, protocol, threads, suite: what the calibration holds for.
+        made: moment, in ISO 8601.
+
+    Returns:
+        The minimum detectable effect of each case, and the statistic under which A/A ratios of single pairs scatter least.
+
+    Raises:
+        NoCertificate: no case has enough pairs.
+    """
     changes = {location: _changes(replace(sides, location=location)) for location in LOCATIONS}
     if not any(changes.values()):
         raise NoCertificate(f"no case was measured in {LEAST_PAIRS} pairs or more, so nothing can be certified")
@@ -225,7 +239,12 @@ def newest_for(root: Path, header: Header) -> Certificate | None:
 
 
 def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Certificate | None:
-    """The latest certificate below `root` that holds for this machine and suite; None where there is none."""
+    """The latest calibration that holds for a machine, protocol, number of threads and suite; None where there is none.
+
+    Args:
+        root: folder of certificates, searched recursively.
+        machine, protocol, threads, suite: as in a run's header.
+    """
     for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
         found = read(path)
         if (found.machine, found.protocol, found.threads, found.suite) == (machine, protocol, threads, suite):

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.report.words import digits, scaled
+from analysis.report.words import format_si, format_significant
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.statistics.ratios import NOT_COMPARED, Location, locate
 from lstm_bench.errors import ExitCode
+from results.output import in_markdown
 from results.record import Measurement, Record
 from results.store import Run
-from results.text import in_markdown
 
 # Two sides, base and new: their times, first calls, memory and errors as rows with a verdict each.
 #
@@ -189,7 +189,16 @@ class Sides:
 
 
 def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
-    """Two runs on disk. Raises `OtherMachine` (also for another protocol, or other threads) or `NothingInCommon`."""
+    """Two stored runs as the two sides of a comparison.
+
+    Args:
+        base, new: the runs; replicates are paired where both come from one interleaved comparison.
+        location: statistic of a call's samples.
+
+    Raises:
+        OtherMachine: the runs are of different machines, protocols or numbers of threads.
+        NothingInCommon: no case and backend is in both.
+    """
     for name, values in _preconditions(base, new).items():
         if values[0] != values[1]:
             raise OtherMachine(f"{base.path} and {new.path} do not compare: {name} {values[0]} against {values[1]}")
@@ -237,7 +246,7 @@ def accuracy(base: float, new: float) -> Decision:
 
 
 def exit_code(decisions: Iterable[Decision]) -> int:
-    """Of the verdicts on time: 1 something slower, 0 nothing slower, 3 nothing could be decided."""
+    """The exit code of verdicts on time: 1 something is slower, 0 nothing is, 3 nothing could be decided."""
     verdicts = {decision.verdict for decision in decisions}
     if "SLOWER" in verdicts:
         return 1
@@ -302,12 +311,13 @@ def change(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
     if value >= 2 or value <= 0.5:
-        return f"×{digits(value)}"
+        return f"×{format_significant(value)}"
     share = 100 * (value - 1)
-    return f"{'−' if share < 0 else '+'}{digits(abs(share), 2) if abs(share) >= 0.005 else '0'} %"
+    return f"{'−' if share < 0 else '+'}{format_significant(abs(share), 2) if abs(share) >= 0.005 else '0'} %"
 
 
 def interval(decision: Decision) -> str:
+    """A decision's change with its interval, as `+3.1 % [+2.0 %, +4.2 %]`; without one where there is none."""
     if decision.low is None or decision.high is None:
         return change(decision.change)
     return f"{change(decision.change)} [{change(decision.low)}, {change(decision.high)}]"
@@ -347,7 +357,7 @@ def _text(row: Row) -> dict[str, str]:
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{value:.2g}" if unit == "1" else scaled(value, unit)
+    return f"{value:.2g}" if unit == "1" else format_si(value, unit)
 
 
 def headline(rows: Sequence[Row], overall: Decision | None) -> str:
@@ -384,7 +394,17 @@ def _cell(text: dict[str, str], column: str) -> str:
 
 
 def values(base: str, new: str, rows: Sequence[Row], overall: Decision | None, remarks: Sequence[str]) -> dict[str, Any]:
-    """Everything, in SI units; `change`, `low` and `high` are new over base."""
+    """A comparison for a program, as `compare --json` prints it.
+
+    Args:
+        base, new: names of the two sides.
+        rows: of `Sides.rows`.
+        overall: the geometric mean over cases, or None.
+        remarks: sentences on how the runs were read.
+
+    Returns:
+        Values in SI units; `change`, `low` and `high` are new over base, so above 1 the new side is slower or larger.
+    """
     return {
         "base": base,
         "new": new,

@@ -1,4 +1,4 @@
-"""Series over commits from stored runs, and the same as asv's files."""
+"""Stored runs as series of times over commits, with their changes, and the same as asv's files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis import AnalysisError
+from analysis.regression.changes import INSTALL_ASV, Change, beyond_the_usual, find
 from analysis.regression.comparison import Key
 from analysis.report.load import comparable
-from analysis.statistics.changes import INSTALL_ASV, Change, beyond_the_usual, find
 from analysis.statistics.ratios import NOT_COMPARED, Location, locate
 from results import store
 from results.record import Record
@@ -137,13 +137,18 @@ def _clock(run: Run) -> Reason | None:
 
 
 def median(_: Run) -> Location:
+    """The median, whatever the run."""
     return "median"
 
 
 def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median) -> list[Series]:
-    """Series of all runs, whose points follow `order` (commits, oldest first) and never the clock; others are left out.
+    """Stored runs as series of times over commits, one for each case, backend, machine and fingerprint of the environment.
 
-    location: what stands for a replicate of a run, which depends on nothing that a series bridges.
+    Args:
+        runs, order: of the history; commits, oldest first, whose order points follow. Runs of other commits are left out.
+        location: statistic of a run's replicates, by run.
+
+    Returns: series in seconds a call.
     """
     place = {commit: position for position, commit in enumerate(order)}
     found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
@@ -188,9 +193,14 @@ VERSION = "1"  # of every benchmark, by hand: asv begins a new series whenever i
 
 
 def export(series: Sequence[Series], runs: Iterable[Run], dates: Mapping[str, int], to: Path) -> list[Path]:
-    """Write machine.json, benchmarks.json and one file a commit and fingerprint below `to`; returns the last.
+    """Write series as asv's result files: machine.json, benchmarks.json and one file a commit and fingerprint.
 
-    dates: milliseconds since the epoch, by commit, as asv wants them.
+    Args:
+        series, runs: of `series`, and what they were made of.
+        dates: of commits, in milliseconds since the epoch.
+        to: folder to write below.
+
+    Returns: the files of commits.
     """
     try:
         from asv import util

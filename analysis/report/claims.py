@@ -1,4 +1,4 @@
-"""The claims board: every claim the runs set out to test, its verdict, our number with its interval, the published one."""
+"""The claims table: every claim that the runs tested, its verdict, the measured value with its interval, the published one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import get_args
 from analysis.report import words
 from analysis.report.load import Section, load, newest_of_each_study, studies_with_claims, weight
 from analysis.report.tables import Cell, Column, Table
-from analysis.statistics.quantities import WORDS, Verdict, Word, judge, spoken
+from analysis.statistics.quantities import Outcome, Verdict, Word, judge, named
 from results.claims import Claim
 from results.record import Header
 from results.store import ROOT
 
-TONES = {"supported": "faster", "supported with conditions": "faster", "not supported": "slower", "inconclusive": "undecided"}
+TONES = {
+    "supported": "faster", "mixed": "undecided", "refuted": "slower", "inconclusive": "undecided", "not measured": "undecided",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Tested:
 
     @property
     def rank(self) -> tuple[bool, int, str]:
-        """Highest is what the board shows: what measured anything, no smoke run, the newest."""
+        """Highest is what the table shows: what measured anything, no smoke run, the newest."""
         estimates = [estimate for finding in self.verdict.findings for estimate in finding.estimates]
         measured = any(estimate.value is not None or estimate.beyond is not None for estimate in estimates)
         return measured, weight(self.runs[0]), self.runs[0].started
@@ -41,8 +43,8 @@ class Tested:
     def by(self) -> str:
         """`2026-11-24 173926-gradients`, those read with it, and those it is newer than."""
         newest, *others = map(_named, self.runs)
-        beside = f", read with {words.listed(others)}" if others else ""
-        older = f"; counts before {words.listed(map(_named, self.older))}" if self.older else ""
+        beside = f", read with {words.join_list(others)}" if others else ""
+        older = f"; newer than {words.join_list(map(_named, self.older))}" if self.older else ""
         return f"{newest}{beside}{older}"
 
 
@@ -87,31 +89,46 @@ def verdicts(section: Section) -> list[Verdict]:
     return [each.verdict for each in _of_section(section, 0)]
 
 
-def numbers(verdict: Verdict) -> list[str]:
-    """For each setting that was measured its numbers: `LSTM as PyTorch: n(10⁻³) 12 steps [11, 13]`."""
-    tests = verdict.claim.tests
+def measurements(verdict: Verdict) -> list[str]:
+    """For each setting that was measured its numbers: `LSTM as PyTorch: decay length (10⁻³) 12 steps [11, 13]`."""
+    quantities = [named(test.quantity) for test in verdict.claim.tests]
     return [
         f"{finding.label}: "
         + ", ".join(
-            f"{WORDS.get(test.quantity, test.quantity)} {spoken(test.quantity, estimate)}"
-            for test, estimate in zip(tests, finding.estimates, strict=True)
+            f"{quantity.label} {quantity.format(estimate)}"
+            for quantity, estimate in zip(quantities, finding.estimates, strict=True)
         )
         for finding in verdict.findings
         if finding.measured
     ] or [words.NOT_MEASURED]
 
 
-def in_print(claim: Claim) -> str:
-    """The published number and where it stands."""
+def published(claim: Claim) -> str:
+    """The published value and its source."""
     if not claim.published:
-        return "no number known"
+        return "no value known"
     return f"{claim.published} ({claim.source})" if claim.source else claim.published
 
 
-def said(verdict: Verdict) -> str:
-    """What is to be known beside the word: for which settings, and which backends were missed."""
-    parts = [verdict.conditions] if len(verdict.findings) > 1 else []
-    return " ".join([*parts, verdict.without]).strip()
+def verdict_text(verdict: Verdict) -> str:
+    """`supported`, or `mixed (2 of 5 settings)`."""
+    if verdict.word != "mixed":
+        return verdict.word
+    return f"mixed ({len(verdict.labels('supported'))} of {words.format_count(len(verdict.findings), 'setting')})"
+
+
+def explanation(verdict: Verdict) -> str:
+    """The settings by outcome where those differ, every one named, and the backends that were not tested."""
+    settings: dict[Outcome, list[str]] = {outcome: verdict.labels(outcome) for outcome in get_args(Outcome)}
+    parts = [
+        f"{outcome} for {words.join_list(label.replace(', ', ' ') for label in labels)}"
+        for outcome, labels in settings.items()
+        if labels and len({finding.outcome for finding in verdict.findings}) > 1
+    ]
+    sentences = [words.capitalised("; ".join(parts)) + "."] if parts else []
+    untested = [f"{words.join_list(names)} ({status})" for status, names in verdict.untested.items()]
+    sentences += [f"Not tested on {words.join_list(untested)}."] if untested else []
+    return " ".join(sentences)
 
 
 def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
@@ -121,7 +138,7 @@ def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
         Column("Claim"),
         Column("Verdict"),
         Column("Measured", hint="mean over seeds, 95 % interval"),
-        Column("In print"),
+        Column("Published value"),
     ]
     columns += [Column("Tested by")]
     rows, headings = [], {}
@@ -129,14 +146,16 @@ def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
         verdict, claim = each.verdict, each.verdict.claim
         if each.study not in headings.values():
             headings[len(rows)] = each.study
-        word = f"{verdict.word[0].upper()}{verdict.word[1:]}"
         where = f"{each.machine}: " if machines else ""
         rows.append(
             (
                 Cell(claim.statement, link=links[each.section].get(claim.figure, f"s{each.section}")),
-                Cell(f"{word}. {said(verdict)}".removesuffix(". "), tone=TONES[verdict.word]),
-                Cell("; ".join(numbers(verdict))),
-                Cell(in_print(claim)),
+                Cell(
+                    f"{words.capitalised(verdict_text(verdict))}. {explanation(verdict)}".removesuffix(". "),
+                    tone=TONES[verdict.word],
+                ),
+                Cell("; ".join(measurements(verdict))),
+                Cell(published(claim)),
                 Cell(f"{where}{each.by}", link=f"s{each.section}"),
             )
         )
@@ -144,14 +163,25 @@ def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
 
 
 def tally(found: Sequence[Tested]) -> str:
-    """`27 claims: 9 supported, 8 supported with conditions, 2 not supported and 8 inconclusive.`"""
+    """`27 claims: 9 supported, 8 mixed, 2 refuted and 8 inconclusive.`"""
     counted = Counter(each.verdict.word for each in found)
     parts = [f"{counted[word]} {word}" for word in get_args(Word) if counted[word]]
-    return f"{words.count(len(found), 'claim')}: {words.listed(parts)}."
+    return f"{words.format_count(len(found), 'claim')}: {words.join_list(parts)}."
 
 
 def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
-    """The board as text for a terminal, one row a claim. Without paths: of `newest_of_each_study`."""
+    """The claims table as text for a terminal.
+
+    Args:
+        paths: run files or folders; without any, the newest run of each study that tests claims.
+        root: folder of results.
+
+    Returns:
+        One row a claim: study, machine, run, claim, statement, verdict (one of `Word`), conditions, measured, published.
+
+    Raises:
+        StoreError: nothing to read.
+    """
     return [
         {
             "study": each.study,
@@ -160,9 +190,9 @@ def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
             "claim": each.verdict.claim.name,
             "statement": each.verdict.claim.statement,
             "verdict": each.verdict.word,
-            "conditions": said(each.verdict),
-            "measured": "; ".join(numbers(each.verdict)),
-            "published": in_print(each.verdict.claim),
+            "conditions": explanation(each.verdict),
+            "measured": "; ".join(measurements(each.verdict)),
+            "published": published(each.verdict.claim),
         }
         for each in tested(load(paths or newest_of_each_study(root), root))
     ]

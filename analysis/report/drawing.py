@@ -79,7 +79,7 @@ def ordered(backends: Iterable[str]) -> list[str]:
 
 # How an architecture looks and what it is called, in every figure that compares language models.
 
-NAMES = {"transformer": "Transformer", "lstm_stack": "LSTM", "minlstm": "minLSTM", "ssm": "state space"}
+ARCHITECTURE_NAMES = {"transformer": "Transformer", "lstm_stack": "LSTM", "minlstm": "minLSTM", "ssm": "state space"}
 LOOKS = {
     "transformer": (PALETTE[1], "s"), "lstm_stack": (PALETTE[0], "o"), "minlstm": (PALETTE[4], "v"), "ssm": (PALETTE[2], "D"),
 }  # fmt: skip
@@ -87,7 +87,7 @@ LOOKS = {
 
 def mark_architectures(cell: str) -> Line2D:
     colour, marker = LOOKS[cell]
-    return Line2D([], [], color=colour, marker=marker, label=NAMES[cell])
+    return Line2D([], [], color=colour, marker=marker, label=ARCHITECTURE_NAMES[cell])
 
 
 def optimum() -> Line2D:
@@ -142,14 +142,14 @@ def panels(columns: int, rows: int = 1, height: float = PANEL_HEIGHT, share_y: b
 
 def legend(figure: Figure, backends: Iterable[str], more: Sequence[Line2D] = ()) -> None:
     """One legend above all panels."""
-    handles = [mark_drawing(name) for name in ordered(backends)] + list(more)
+    handles = [legend_entry(name) for name in ordered(backends)] + list(more)
     columns = max(int(figure.get_figwidth() / LEGEND_WIDTH), 2)
     figure.legend(
         handles=handles, loc="outside upper left", ncols=min(len(handles), columns), handlelength=1.8, columnspacing=1.6
     )
 
 
-def mark_drawing(backend: str) -> Line2D:
+def legend_entry(backend: str) -> Line2D:
     own = style(backend)
     return Line2D(
         [],
@@ -183,7 +183,7 @@ def log_units(axis: Axis, unit: str, low: float, high: float) -> None:
 
 def short(value: float, unit: str) -> str:
     """A round number as ticks want it: 10 k, 2 ms."""
-    number, _, rest = words.scaled(value, unit).partition(" ")
+    number, _, rest = words.format_si(value, unit).partition(" ")
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return f"{number} {rest}".rstrip()
 
@@ -257,3 +257,51 @@ def decade_ticks(axes: Axes, exponents: Sequence[int]) -> None:
     """For sizes plotted as logarithms to base 10, since many of them are no floating-point number."""
     axes.set_yticks(exponents, [f"10{str(tick).translate(_RAISED)}" if tick else "1" for tick in exponents])
     axes.tick_params(labelleft=True)
+
+
+# How an initialisation looks and what it is called, in every figure of the gradient studies.
+
+INIT_NAMES = {
+    "pytorch": "PyTorch default", "orthogonal": "orthogonal", "irnn": "IRNN (identity, rectified)", "keras": "Keras",
+    "flax": "Flax", "tensorflow1": "TensorFlow 1", "jozefowicz": "Jozefowicz: default + 1",
+}  # fmt: skip
+_PREFIXES = {"gaussian": "Gaussian, gain ", "forget": "forget bias ", "chrono": "chrono, "}
+# Each appears with others of its cell only, so two cells may share a colour.
+_LOOKS: dict[str, tuple[str, Dash]] = {
+    "pytorch": (PALETTE[0], DASHES[0]), "orthogonal": (PALETTE[1], DASHES[0]), "irnn": (PALETTE[6], DASHES[0]),
+    "gaussian:0.5": (PALETTE[2], DASHES[1]), "gaussian:1": (PALETTE[4], DASHES[0]), "gaussian:1.5": (PALETTE[3], DASHES[0]),
+    "forget:0": (PALETTE[3], DASHES[1]), "forget:1": (PALETTE[1], DASHES[0]), "forget:2": (PALETTE[2], DASHES[0]),
+    "forget:3": (PALETTE[4], DASHES[0]), "forget:5": (PALETTE[5], DASHES[0]), "chrono:784": (PALETTE[6], DASHES[0]),
+}  # fmt: skip
+
+
+def init_name(init: str) -> str:
+    """`forget:3` as "forget bias 3"."""
+    rule, colon, number = init.partition(":")
+    if not colon:
+        return INIT_NAMES.get(init, init)
+    return f"{_PREFIXES.get(rule, rule + ' ')}{number}" + (" steps" if rule == "chrono" else "")
+
+
+def init_style(init: str, place: int) -> tuple[str, Dash]:
+    """Colour and dash; an unknown init gets one by its place among those drawn."""
+    return _LOOKS.get(init, (PALETTE[place % len(PALETTE)], DASHES[1 + place // len(PALETTE) % 3]))
+
+
+def init_order(init: str) -> int:
+    """Where it stands in a list: frameworks after what papers prescribe, unknown ones last."""
+    order = [*_LOOKS, *INIT_NAMES]
+    return order.index(init) if init in order else len(order)
+
+
+def mark_init(init: str, place: int, cell: str = "") -> Line2D:
+    colour, dash = init_style(init, place)
+    return Line2D([], [], color=colour, linestyle=dash, label=f"{cell.upper()} {init_name(init)}".strip())
+
+
+def legend_outside(axes: Axes, handles: list[Line2D]) -> None:
+    """A legend below the panel it belongs to, in two columns."""
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2, handlelength=1.8, columnspacing=1.2,
+        fontsize=8.5, borderaxespad=0.0,
+    )  # fmt: skip

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from analysis import AnalysisError
 from analysis.report.load import RECORD_COLUMNS, choose, row
 from analysis.statistics.ratios import turns
-from results import files, store
+from results import output, store
+from results.output import in_csv
 from results.store import ROOT, DamagedLine, StoreError
-from results.text import in_csv
 
 FORMATS = ("parquet", "csv")
 ROWS_AT_ONCE = 1 << 15
@@ -35,10 +35,22 @@ Row = dict[str, Any]
 
 
 def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Path = ROOT) -> Path:
-    """Write `out` and return it; the format is that of its suffix unless given. Without paths: the latest run below `root`.
+    """Write every sample of runs as one flat table.
 
-    One row per sample: the columns of a record, then metric, unit, notes, turn, sample (its place) and value. What was skipped
-    or failed has one row with its status and reason, and no value. A column with values of several types is text.
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        out: the file to write.
+        format: parquet or csv; without it, that of the suffix of `out`.
+        root: folder of results.
+
+    Returns:
+        `out`. One row per sample: the columns of a record, then metric, unit, notes, turn, sample (its place) and value. What
+        was skipped or failed has one row with its status and reason, and no value. A column with values of several types is
+        text.
+
+    Raises:
+        AnalysisError: a format that is neither parquet nor csv.
+        StoreError: nothing to read, or nowhere to write.
     """
     chosen = format or out.suffix.removeprefix(".")
     if chosen not in FORMATS:
@@ -49,7 +61,7 @@ def export(paths: Sequence[Path], out: Path, format: str | None = None, root: Pa
     schema = _schema(runs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(out) as part, _writer(chosen, part, schema) as writer:
+        with output.replacing(out) as part, _writer(chosen, part, schema) as writer:
             for table in _tables(runs, schema, guarded=chosen == "csv"):
                 writer.write_table(table)
     except OSError as error:

@@ -21,10 +21,11 @@ from analysis.statistics.ratios import (
     case_ratios,
     locate,
     log_ratios,
+    median_interval,
     over_replicates,
     ranking,
+    two_modes,
 )
-from analysis.statistics.series import median_interval, two_modes
 
 DEFAULT_BASELINES = ("torch", "cudnn")  # the first of them that can be compared
 PHASES = ("forward", "forward_backward", "step")

@@ -231,7 +231,7 @@ def _remarks(runs: Sequence[Run]) -> list[str]:
         for sentence in _said_of(run):
             said.setdefault(sentence, []).append(run.header.run)
     remarks = [
-        f"Run {names[0]} {one} {rest}." if len(names) == 1 else f"Runs {words.listed(names)} {several} {rest}."
+        f"Run {names[0]} {one} {rest}." if len(names) == 1 else f"Runs {words.join_list(names)} {several} {rest}."
         for (one, several, rest), names in said.items()
     ]
     if len(runs) > 1:
@@ -257,9 +257,9 @@ def left_out(runs: Iterable[Run]) -> list[str]:
     """How many outcomes of the runs were left out as they were read, and why; empty where none were."""
     counted = Counter(reason for run in runs for reason in run.left_out.values())
     number = sum(counted.values())
-    parts = [words.count(counted[reason], noun) + rest for reason, (noun, rest) in LEFT_OUT.items() if counted[reason]]
+    parts = [words.format_count(counted[reason], noun) + rest for reason, (noun, rest) in LEFT_OUT.items() if counted[reason]]
     return (
-        [f"{words.listed(parts)} {'is' if number == 1 else 'are'} left out, listed in exclusions.json beside the runs."]
+        [f"{words.join_list(parts)} {'is' if number == 1 else 'are'} left out, listed in exclusions.json beside the runs."]
         if parts
         else []
     )
@@ -268,7 +268,7 @@ def left_out(runs: Iterable[Run]) -> list[str]:
 def _other_protocols(own: int, others: Sequence[int]) -> list[str]:
     if not others:
         return []
-    named = words.listed(str(protocol) for protocol in dict.fromkeys(others))
+    named = words.join_list(str(protocol) for protocol in dict.fromkeys(others))
     return [f"Measured with protocol {own}; runs of protocol {named} are kept apart in a section of their own."]
 
 
@@ -281,7 +281,7 @@ def _why_apart(own: dict[str, str], others: Sequence[dict[str, str]]) -> list[st
     shown = []
     for name in names[:MOST_DIFFERENCES]:
         there = dict.fromkeys(_short(name, other.get(name)) for other in others if other.get(name) != own.get(name))
-        shown.append(f"{name} {_short(name, own.get(name))} here, {words.listed(there, 'or')} there")
+        shown.append(f"{name} {_short(name, own.get(name))} here, {words.join_list(there, 'or')} there")
     more = f" and {len(names) - MOST_DIFFERENCES} more" if len(names) > MOST_DIFFERENCES else ""
     apart = "Another section holds" if len(others) == 1 else f"{len(others)} other sections hold"
     return [f"{apart} runs of the same machine in another environment, kept apart: {'; '.join(shown)}{more}."]
@@ -291,3 +291,42 @@ def _short(name: str, value: str | None) -> str:
     if value is None:
         return "not recorded"
     return value[:SHORT_HASH] if name == "git.commit" else value
+
+
+# Which cases differ in one size only: what a curve may join.
+
+PARAMETERS = (
+    "cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "device", "proj_size", "steps",
+    "batch", "phase", "launch", "ragged", "initial_state", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Rows that agree in every parameter but those swept. fixed: what they agree in."""
+
+    fixed: dict[str, object]
+    rows: pd.DataFrame
+
+
+def sweeps(cases: pd.DataFrame, over: Sequence[str], least: int = 2) -> list[Sweep]:
+    """Every group of cases that differ only in `over`, with at least `least` points, the largest group first.
+
+    Where hidden_size is swept, an input_size that equals it is swept along.
+    """
+    if cases.empty or any(name not in cases for name in over):
+        return []
+    table = cases.copy()
+    present = [name for name in PARAMETERS if name in table and name not in over]
+    if "hidden_size" in over and "input_size" in table:
+        table["input_size"] = table["input_size"].where(table["input_size"] != table["hidden_size"], other=-1)
+    found = []
+    keys = table[present].astype(object).where(table[present].notna(), None)
+    for values, rows in cases.groupby([keys[name] for name in present], sort=False, dropna=False):
+        points = rows.drop_duplicates(list(over))
+        if len(points) >= least and all(points[name].nunique() >= 2 for name in over):
+            fixed: dict[str, object] = dict(zip(present, values, strict=True))
+            if fixed.get("input_size") == -1:
+                del fixed["input_size"]
+            found.append(Sweep(fixed, rows))
+    return sorted(found, key=lambda sweep: -len(sweep.rows.drop_duplicates(list(over))))

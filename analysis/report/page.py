@@ -12,24 +12,22 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report import audit, claims, summary, tables, words
+from analysis.report import claims, summary, tables, words
 from analysis.report import drawing as report_drawing
 from analysis.report.drawing import Drawing, colour
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
-from analysis.statistics.ratios import NOT_COMPARED, Location
-from analysis.statistics.series import Modes
+from analysis.statistics.ratios import NOT_COMPARED, Location, Modes
 from analysis.studies import with_figures
-from analysis.studies.gradients import fading
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients import tables as gradients_tables
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
-from analysis.studies.throughput import launches
-from results import files
+from results import output
+from results.output import in_markdown, without_html
 from results.store import ROOT, StoreError
-from results.text import in_markdown, without_html
 
 # The figures of a section in the report's order; what has nothing to show says so instead.
 
@@ -89,8 +87,8 @@ def groups(found: Findings, prefix: str) -> list[Group]:
             for into, figures in zip((speed, sweeps, stream, roofs), drawn, strict=True):
                 into += [(f"{name}{end}", _named(drawing, how)) for name, drawing in figures]
     named = (
-        ("speed", "How many times as fast", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
-        ("memory", "Memory", space), ("roofline", "How far from the ceilings", roofs or [("", "Roofline: not measured.")]),
+        ("speed", "Speedup", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
+        ("memory", "Memory", space), ("roofline", "Roofline", roofs or [("", "Roofline: not measured.")]),
     )  # fmt: skip
     if not found.compares:  # what nobody asked for is not missing
         named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
@@ -115,25 +113,25 @@ def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, 
     ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
     fastest = throughput_figures.draw_heatmap(cases, times, found.location)
     speed = [
-        ("ratios", ratio or f"Ratios to a baseline{where}: not measured: fewer than two backends share a case."),
+        ("ratios", ratio or f"Speedup{where}: not measured: fewer than two backends share a case."),
         (
             "fastest",
-            fastest or f"The fastest by batch and hidden size{where}: not measured: no grid of both with two backends.",
+            fastest or f"Fastest backend by batch and hidden size{where}: not measured: no grid of both with two backends.",
         ),
     ]
     sweeps = [
         (
             f"throughput-{over}",
             throughput_figures.draw_throughput(cases, over)
-            or f"Tokens a second over {label}{where}: not measured: no two cases differ in it alone.",
+            or f"Throughput over {label}{where}: not measured: no two cases differ in it alone.",
         )
         for over, label in throughput_figures.LABELS.items()
     ]
-    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming{where}: not measured.")]
+    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming latency{where}: not measured.")]
     roofs = []
     for dtype in cases["dtype"].unique():
         drawing = throughput_figures.draw_roofline(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
-        missing = f"Roofline of {dtype}{where}: not measured: it needs both ceilings, gemm and copy, and a timed case."
+        missing = f"Roofline of {dtype}{where}: not measured: it needs both peaks, gemm and copy, and a timed case."
         roofs.append((f"roofline-{dtype}", drawing or missing))
     return speed, sweeps, stream, roofs
 
@@ -144,8 +142,8 @@ def _named(drawing: Drawing | str, how: str) -> Drawing | str:
 
 def _launches(found: Findings) -> list[Group]:
     """What a CUDA graph saves, where both launch modes of a case were timed."""
-    table = launches.table(found)
-    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, launches.TEXT)] if table.rows else []
+    table = tables.table(found)
+    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, tables.TEXT)] if table.rows else []
 
 
 def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:
@@ -153,8 +151,8 @@ def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing 
 
 
 def _with_table(group: Group, series: pd.DataFrame) -> Group:
-    table = fading.table(series) if group.name == "gradients" else None
-    return replace(group, table=table, table_text=fading.TEXT) if table is not None and table.rows else group
+    table = gradients_tables.decay_table(series) if group.name == "gradients" else None
+    return replace(group, table=table, table_text=gradients_tables.TEXT) if table is not None and table.rows else group
 
 
 def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
@@ -235,9 +233,22 @@ def build(
     location: Location = "median",
     root: Path = ROOT,
 ) -> Report:
-    """Write report.html and report.md (with its figures) into `out`. Without paths: of the latest run below `root`.
+    """Write the report, report.html and report.md with its figures.
 
-    Raises `StoreError` (nothing to read, or nowhere to write), `UnknownBaseline`, `UnknownLocation`.
+    Args:
+        paths: run files or folders; without any, the latest run below `root`.
+        out: folder to write to; it is made where it is not there.
+        baseline: backend that speedups are over; without one, that which shares most cases with others.
+        location: statistic of a call's samples: median, lower_quartile or minimum.
+        root: folder of results.
+
+    Returns:
+        Where the page and its Markdown version lie.
+
+    Raises:
+        StoreError: nothing to read, or nowhere to write.
+        UnknownBaseline: the baseline was not timed.
+        UnknownLocation: there is no such statistic.
     """
     sections = load(paths, root)
     views = [_view(index, section, sections, baseline, location) for index, section in enumerate(sections)]
@@ -250,7 +261,7 @@ def build(
     plain.filters = templates.filters | {"cell": in_markdown}
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machines = list(dict.fromkeys(section.title for section in sections))
-    title = f"LSTM backends, measured on {words.listed(machines)}"
+    title = f"LSTM backends, measured on {words.join_list(machines)}"
     links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
     shared = {
         "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
@@ -261,11 +272,11 @@ def build(
     try:
         out.mkdir(parents=True, exist_ok=True)
         page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
-        files.write_text(report.html, page)
+        output.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
-                files.write_text(out / picture.file, picture.alone)
-        files.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
+                output.write_text(out / picture.file, picture.alone)
+        output.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report
@@ -274,7 +285,7 @@ def build(
 def _audits(sections: Sequence[Section]) -> list[tuple[str, Table]]:
     """For each machine that measured initialisations their table."""
     machines = dict.fromkeys(section.title for section in sections)
-    found = {name: audit.of_machine([section for section in sections if section.title == name]) for name in machines}
+    found = {name: gradients_tables.of_machine([section for section in sections if section.title == name]) for name in machines}
     return [(name, table) for name, table in found.items() if table.rows]
 
 
@@ -282,20 +293,20 @@ def _title(section: Section, sections: Sequence[Section]) -> str:
     """The machine; with its studies where sections of the same machine have to be told apart."""
     if sum(other.title == section.title for other in sections) == 1:
         return section.title
-    return f"{section.title}: {words.listed(summary.studies(section)) or words.listed(run.header.run for run in section.runs)}"
+    return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
 
 
 def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, location: Location) -> View:
     found, name = find_out(section, baseline, location), f"s{index}"
     cases, figures = tables.cases(found), groups(found, name)
     contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
-    contents += [("cases-title", "Every case")] if found.asks_for_speed else []
-    contents += [("refusals-title", "What is missing"), ("environment-title", "Environment")]
+    contents += [("cases-title", "All cases")] if found.asks_for_speed else []
+    contents += [("refusals-title", "Skipped and failed"), ("environment-title", "Environment")]
     return View(
         name=name,
         title=_title(section, sections),
         speed=found.asks_for_speed,
-        asked=summary.asked(section),
+        asked=summary.requested(section),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),
@@ -309,25 +320,28 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         notes=notes(found),
         environment=tables.environment(section),
         commands=summary.commands(section),
-        sources=words.listed(run.path.name for run in section.runs),
+        sources=words.join_list(run.path.name for run in section.runs),
     )
 
 
 def notes(found: Findings) -> list[str]:
-    """What a careful reader must know: how runs were joined, what never settled, what has two modes."""
+    """What a careful reader must know: how runs were joined, what did not converge, what is bimodal."""
     said = list(found.section.remarks)
     bimodal = [row for row in rows_of(found.cases) if row["modes"] is not None]
     for row in bimodal[:MOST_MODES]:
         modes: Modes = row["modes"]
         said.append(
-            f"{row['backend']} on {row['case']} has two modes: {words.scaled(modes.lower, 's')} and "
-            f"{words.scaled(modes.upper, 's')} ({words.percent(modes.upper_share)} of the samples in the upper one)."
+            f"{row['backend']} on {row['case']} is bimodal: {words.format_si(modes.lower, 's')} and "
+            f"{words.format_si(modes.upper, 's')} ({words.format_percent(modes.upper_share)} of the samples in the upper mode)."
         )
     if len(bimodal) > MOST_MODES:
-        said.append(f"{len(bimodal) - MOST_MODES} more timings have two modes; the table of cases marks them.")
-    said += gradients_statistics.sentences(found.section.series)
+        said.append(f"{words.format_count(len(bimodal) - MOST_MODES, 'more timing')} bimodal; the table of cases marks them.")
+    said += gradients_statistics.gap_sentences(found.section.series)
     counted = Counter(note for notes in found.cases["notes"] for note in notes)
-    said += [f"{note.replace('_', ' ')}: {words.count(number, 'timing')}." for note, number in sorted(counted.items())]
+    said += [
+        f"{words.capitalised(words.format_note(note))}: {words.format_count(number, 'timing')}."
+        for note, number in sorted(counted.items())
+    ]
     return said
 
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from analysis.report import words
-from analysis.report.findings import PHASES, Findings
+from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import Section, rows_of
-from analysis.statistics.ratios import Ratio, format_ratio, no_interval
+from analysis.statistics.ratios import Location, Ratio, geometric_mean, locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ def ratio_cell(ratio: Ratio | None, is_baseline: bool = False) -> Cell:
         return Cell("1 (baseline)", 1.0)
     if ratio is None:
         return Cell("not compared")
-    return Cell(format_ratio(ratio), ratio.value, ratio.verdict or ("undecided" if ratio.low is not None else "no-interval"))
+    return Cell(
+        words.format_ratio(ratio), ratio.value, ratio.verdict or ("undecided" if ratio.low is not None else "no-interval")
+    )
 
 
 def backends(found: Findings) -> Table:
@@ -59,9 +62,9 @@ def backends(found: Findings) -> Table:
     columns = [Column("Backend")]
     for at in groups:
         ranking = found.rankings[at]
-        hint = f"geometric mean over {ranking.shared} of {words.count(ranking.total, 'case')}"
-        columns.append(Column(words.sentence(found.named(*at)), True, hint))
-    columns += [Column("Measured", True, "of what was asked"), Column("Skipped", True), Column("Failed", True)]
+        hint = f"geometric mean over {ranking.shared} of {words.format_count(ranking.total, 'case')}"
+        columns.append(Column(words.capitalised(found.named(*at)), True, hint))
+    columns += [Column("Measured", True, "of requested"), Column("Skipped", True), Column("Failed", True)]
     rows = []
     for name in found.backends:
         own = records[records["backend"] == name]
@@ -79,7 +82,7 @@ def backends(found: Findings) -> Table:
 def _ranked(found: Findings, key: tuple[str, str, str], name: str) -> Cell:
     ranking = found.rankings[key]
     if name in ranking.left_out:
-        return Cell(f"only {ranking.left_out[name]} of {words.count(ranking.total, 'case')}")
+        return Cell(f"only {ranking.left_out[name]} of {words.format_count(ranking.total, 'case')}")
     if name not in ranking.ratios:
         return Cell(words.NOT_MEASURED)
     return ratio_cell(ranking.ratios[name], name == found.baseline)
@@ -102,7 +105,7 @@ def cases(found: Findings) -> Table:
     ]
     columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
     columns += [Column("± %", True), *([Column("Host time a call", True)] * hosts)]
-    columns += [Column("Times as fast", True, f"as {found.baseline}"), Column("Tokens/s", True)]
+    columns += [Column("Speedup", True, f"over {found.baseline}"), Column("Tokens/s", True)]
     columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}
     names = {name: index for index, name in enumerate(found.backends)}
@@ -113,14 +116,16 @@ def cases(found: Findings) -> Table:
 
 
 def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bool, baseline: str | None) -> tuple[Cell, ...]:
-    notes = [str(note).replace("_", " ") for note in _sequence(row["notes"])] + (
-        ["two modes"] if row["modes"] is not None else []
+    notes = [words.format_note(str(note)) for note in _sequence(row["notes"])] + (
+        ["bimodal"] if row["modes"] is not None else []
     )
-    notes += [no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
+    notes += [words.no_interval(row["ratio"])] if isinstance(row["ratio"], Ratio) and row["ratio"].low is None else []
     seconds = _number(row["seconds"]) or 0.0
     low, high = _number(row["low"]), _number(row["high"])
     half = (
-        Cell("–") if low is None or high is None else Cell(words.digits(50 * (high - low) / seconds, 2), (high - low) / seconds)
+        Cell("–")
+        if low is None or high is None
+        else Cell(words.format_significant(50 * (high - low) / seconds, 2), (high - low) / seconds)
     )
     ratio = row["ratio"] if isinstance(row["ratio"], Ratio) else None
     return (
@@ -129,7 +134,7 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bo
         *(_plain(row.get(name)) for name in ("steps", "batch", "hidden_size")),
         *([Cell(_network(row))] * various),
         Cell(str(row["backend"]), backend=str(row["backend"])),
-        Cell(words.scaled(seconds, "s"), seconds),
+        Cell(words.format_si(seconds, "s"), seconds),
         half,
         *([_scaled(row["host_seconds"], "s")] * hosts),
         ratio_cell(ratio, row["backend"] == baseline),
@@ -142,30 +147,18 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bo
 
 def _network(row: dict[str, object]) -> str:
     """What sets a case apart from a plain layer with as many inputs as units."""
-    return words.sizes(row, ("hidden_size", "steps", "batch", "cell", "launch")) or "plain"
+    return words.format_sizes(row, ("hidden_size", "steps", "batch", "cell", "launch")) or "plain"
 
 
 def refusals(section: Section) -> Table:
-    """Everything skipped, failed or unavailable with its reason: one row per backend and reason, with the cases it hit."""
+    """Everything skipped or failed with its reason: one row per backend and reason, with the cases it hit."""
     records = section.records[section.records["status"] != "ok"]
     rows = []
-    for run in section.runs:
-        for name, reason in (run.header.plan.get("unavailable") or {}).items():
-            rows.append(
-                (
-                    Cell(str(name), backend=str(name)),
-                    Cell("unavailable", tone="skipped"),
-                    Cell(str(reason)),
-                    Cell("all"),
-                    Cell("–"),
-                )
-            )
-    rows = list(dict.fromkeys(rows))
     groups = records.groupby(["backend", "status", "kind", "reason"], sort=True)
     for (name, status, kind, reason), part in groups:
         found = part.drop_duplicates(["study", "case"])
         word = f"{status}: {kind}".replace("_", " ") if kind else str(status)
-        number = Cell(words.count(len(found), "case"), float(len(found)))
+        number = Cell(words.format_count(len(found), "case"), float(len(found)))
         rows.append(
             (
                 Cell(str(name), backend=str(name)),
@@ -190,7 +183,7 @@ def environment(section: Section) -> Table:
         everywhere = len(texts) == 1 and len(next(iter(texts.values()))) == len(section.runs)
         text = next(iter(texts)) if everywhere else "; ".join(f"{text} ({', '.join(runs)})" for text, runs in texts.items())
         rows.append((Cell(name), Cell(text)))
-    return Table("environment", (Column("What"), Column("Value")), tuple(rows))
+    return Table("environment", (Column("Property"), Column("Value")), tuple(rows))
 
 
 def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -203,7 +196,7 @@ def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, st
             for index, item in enumerate(value):
                 found |= _definitions(item, f"{label} {index} › ")
         elif str(name).endswith("_bytes") and isinstance(value, int | float):
-            found[label.removesuffix("_bytes").removesuffix(" bytes")] = words.scaled(float(value), "B")
+            found[label.removesuffix("_bytes").removesuffix(" bytes")] = words.format_si(float(value), "B")
         else:
             found[label] = (
                 value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value not in ([], {}) else "none"
@@ -212,13 +205,13 @@ def _definitions(values: Mapping[str, object], prefix: str = "") -> dict[str, st
 
 
 def ceilings(section: Section) -> Table:
-    """The measured ceilings of this machine."""
+    """The measured peaks of this machine."""
     rows = []
     series = section.series[section.series["backend"] == "machine"]
     for (metric, unit, device, dtype), part in series.groupby(["metric", "unit", "device", "dtype"], sort=False, dropna=False):
         best = max(float(samples.max()) for samples in part["samples"])
-        rows.append((Cell(str(metric)), Cell(str(device)), Cell(str(dtype)), Cell(words.scaled(best, str(unit)), best)))
-    return Table("ceilings", (Column("Ceiling"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
+        rows.append((Cell(str(metric)), Cell(str(device)), Cell(str(dtype)), Cell(words.format_si(best, str(unit)), best)))
+    return Table("ceilings", (Column("Peak"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
 
 
 def _number(value: object) -> float | None:
@@ -232,8 +225,87 @@ def _plain(value: object) -> Cell:
 
 def _scaled(value: object, unit: str) -> Cell:
     number = _number(value)
-    return Cell(words.NOT_MEASURED) if number is None else Cell(words.scaled(number, unit).rstrip(), number)
+    return Cell(words.NOT_MEASURED) if number is None else Cell(words.format_si(number, unit).rstrip(), number)
 
 
 def _sequence(value: object) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else ()
+
+
+# Speedup of launching a call from a CUDA graph: each case and its eager counterpart, on the same backend.
+
+TEXT = (
+    "Speedup of each backend’s CUDA graph over its own eager call: geometric means over the cases that were timed both ways. "
+    "Host time is the time to enqueue a call; where it is nearly all of the time, the call is host-bound. All other speedups "
+    "in this report compare equal launch modes."
+)
+KEYS = ["study", "backend", "device", "phase", "twin", "replicate_key"]
+
+
+def table(found: Findings) -> Table:
+    """One row per device, phase and backend that has a case in both launch modes; no rows where none has."""
+    columns = (
+        Column("Phase"), Column("Backend"), Column("Cases", True), Column("Speedup", True, "graph over eager"),
+        Column("Host time, eager", True, "median over cases"), Column("Host time, CUDA graph", True, "median over cases"),
+        Column("Host bound, eager", True, "cases"), Column("Host bound, CUDA graph", True, "cases"),
+    )  # fmt: skip
+    pairs = twins(found)
+    places = {name: place for place, name in enumerate(found.backends)}
+    parts = pairs.groupby(["device", "phase", "backend"], sort=False)
+    groups = [((str(device), str(phase), str(backend)), part) for (device, phase, backend), part in parts]
+    groups.sort(key=lambda group: (group[0][0], PHASES.index(group[0][1]), places[group[0][2]]))
+    devices = pairs["device"].nunique()
+    rows = []
+    for (device, phase, backend), part in groups:
+        where = f" on {device}" if devices > 1 else ""
+        ratio = saved(part, found.location)
+        cases = found.cases[(found.cases["backend"] == backend) & (found.cases["device"] == device)]
+        eager, graph = (cases[cases["case"].isin(part[name])] for name in ("twin", "case"))
+        rows.append(
+            (
+                Cell(words.PHASES.get(phase, phase) + where),
+                Cell(backend, backend=backend),
+                Cell(str(ratio.cases), float(ratio.cases)),
+                ratio_cell(ratio),
+                *(_host(each) for each in (eager, graph)),
+                *(_bound(each) for each in (eager, graph)),
+            )
+        )
+    return Table("launches", columns, tuple(rows))
+
+
+def twins(found: Findings) -> pd.DataFrame:
+    """Timings of cases launched from a graph beside those of the same replicate's eager case, `samples_eager`; `twin` is the
+    eager case's key."""
+    times = timings(found.section)
+    graph = times[times["launch"] == "graph"]
+    keys = [
+        str(case).replace(f"-{device}-graph", f"-{device}", 1)
+        for case, device in zip(graph["case"], graph["device"], strict=True)
+    ]
+    graph = graph.assign(twin=np.array(keys, dtype=object))
+    eager = times.loc[times["launch"] == "eager"].rename(columns={"case": "twin"})
+    return graph.merge(eager[[*KEYS, "samples"]], on=KEYS, suffixes=("", "_eager"))
+
+
+def saved(pairs: pd.DataFrame, location: Location) -> Ratio:
+    """How many times as fast the graph is as the eager call, over the cases of some `twins`."""
+    logs = [
+        np.log(locate(eager, location) / locate(own, location))
+        for eager, own in zip(pairs["samples_eager"], pairs["samples"], strict=True)
+    ]
+    grid = pairs.assign(log_ratio=np.array(logs), cell=pairs["study"] + "\n" + pairs["twin"])
+    return geometric_mean(grid.pivot(index="replicate_key", columns="cell", values="log_ratio"), location)
+
+
+def _host(cases: pd.DataFrame) -> Cell:
+    known = cases["host_seconds"].dropna()
+    if known.empty:
+        return Cell(words.NOT_MEASURED)
+    middle = float(known.median())
+    return Cell(words.format_si(middle, "s"), middle)
+
+
+def _bound(cases: pd.DataFrame) -> Cell:
+    bound = sum("host_bound" in notes for notes in cases["notes"])
+    return Cell(f"{bound} of {len(cases)}", bound / max(1, len(cases)))

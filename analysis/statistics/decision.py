@@ -11,15 +11,23 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from analysis.report.words import format_percent
+
 # Intervals of a mean: Student's and Welch's t, the bootstrap, and how far a spread may lie above what few values show.
 
 RESAMPLES = 2000
 SPREAD_ALPHA = 0.05
 
 
+def standard_deviation(values: np.ndarray) -> float:
+    """Of a sample; as `values.std(ddof=1)`, several times faster for the few values that there are."""
+    centred = values - values.mean()
+    return math.sqrt(float(centred @ centred) / (len(values) - 1))
+
+
 def bounds(values: np.ndarray, alpha: float) -> tuple[float, float, float]:
     """Mean, and Student's bounds each of which is wrong with probability `alpha`."""
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean, error = float(values.mean()), standard_deviation(values) / math.sqrt(len(values))
     reach = quantile(alpha, len(values) - 1) * error
     return mean, mean - reach, mean + reach
 
@@ -126,10 +134,17 @@ class Decision:
 
 
 def decide(log_changes: Mapping[int, float], rule: Rule = Rule()) -> Decision:
-    """The verdict on ln(new / base) by pair number. Looks at each stage whose pairs are all there, in order.
+    """The verdict of a comparison in stages; each stage whose pairs are all there is looked at, in order.
 
-    SLOWER is said only after `rule.confirming` fresh pairs have found it too. The same pairs always give the same verdict,
-    so an interrupted comparison goes on where it stopped.
+    SLOWER is said only after `rule.confirming` fresh pairs have found it too. The same pairs always give the same verdict, so
+    an interrupted comparison goes on where it stopped.
+
+    Args:
+        log_changes: ln(new time / base time) by pair number; confirming pairs from `FIRST_CONFIRMING` on.
+        rule: thresholds and stages.
+
+    Returns:
+        The decision; its `next` holds the numbers of pairs still to measure, none where it is final.
     """
     found = Decision("UNDECIDED", needed=rule.stages[0], next=tuple(range(rule.stages[0])))
     done, values = 0, np.array([])
@@ -148,7 +163,7 @@ def decide(log_changes: Mapping[int, float], rule: Rule = Rule()) -> Decision:
 
 
 def _look(values: np.ndarray, rule: Rule) -> Decision:
-    count, spread = len(values), float(values.std(ddof=1))
+    count, spread = len(values), standard_deviation(values)
     mean, low, high = bounds(values, ALPHA)
     able = rule.would_have_found(spread / math.sqrt(count), count - 1)
     verdict = _verdict(low, high, rule, able)
@@ -179,9 +194,9 @@ def _within(low: float, high: float, rule: Rule) -> bool:
 def _why_not_the_same(low: float, high: float, rule: Rule) -> str:
     if not _within(low, high, rule):
         return ""
-    within, hidden = (f"{100 * math.expm1(value):.2g} %" for value in (rule.tolerated, rule.hidden))
+    within, hidden = (format_percent(math.expm1(value)) for value in (rule.tolerated, rule.hidden))
     if rule.detectable is not None:
-        least = f"{100 * math.expm1(rule.detectable):.2g} %"
+        least = format_percent(math.expm1(rule.detectable))
         return f"lies within ±{within}, but by its certificate this machine surely finds no less than {least} here"
     return f"lies within ±{within}, but pairs that scatter so may miss {hidden}; to know more: lstm-bench certify"
 

@@ -1,7 +1,4 @@
-"""How many times as fast as a baseline, with an interval over replicates. The unit of replication is the worker process.
-
-Convention everywhere: ratio = baseline time / own time, "times as fast as the baseline"; bigger is faster, 1 is the same.
-"""
+"""Statistics of timing samples: location, median, modes, and speedups over a baseline with intervals over replicates."""
 
 from __future__ import annotations
 
@@ -14,8 +11,81 @@ import pandas as pd
 from scipy import stats
 
 from analysis import AnalysisError
-from analysis.report import words
 from analysis.statistics import CONFIDENCE
+
+# One series of samples: its median with an interval that assumes no distribution, and whether it has two modes.
+
+# With these four, draws from normal, uniform, exponential and Pareto distributions are called bimodal less than once in a
+# hundred times: tests/analysis/statistics/test_series.py.
+SEPARATION = 4.0
+VALLEY = 0.2
+SMALLEST_SHARE = 0.1
+FEWEST_SAMPLES = 30  # in all, and in the smaller mode:
+FEWEST_IN_MODE = 6
+FINEST_RELATIVE_WIDTH = 1e-3  # narrower than what a clock resolves: keeps two constant values from dividing by nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """Two modes: their medians and the share of samples in the upper one."""
+
+    lower: float
+    upper: float
+    upper_share: float
+
+
+def median_interval(samples: np.ndarray, confidence: float = 0.95) -> tuple[float, float | None, float | None]:
+    """Median with the narrowest symmetric pair of order statistics that covers it; None below 6 samples.
+
+    Source: Conover, Practical Nonparametric Statistics, 3rd ed., §3.2 (binomial interval for a quantile).
+    """
+    ordered = np.sort(samples)
+    count = len(ordered)
+    rank = int(stats.binom.ppf((1 - confidence) / 2, count, 0.5))  # samples below the lower bound
+    if rank < 1:
+        return float(np.median(ordered)), None, None
+    return float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[count - rank])
+
+
+def two_modes(samples: np.ndarray) -> Modes | None:
+    """Two modes, or None where one is enough.
+
+    Log samples are split where the variance between the halves is largest (Otsu 1979). They count as two modes if Ashman's
+    D = √2·|m₁−m₂| / √(s₁²+s₂²) (Ashman, Bird & Zepf 1994) exceeds 4, with medians for m and scaled interdecile ranges for s;
+    if the smaller mode holds a tenth of the samples; and if a valley lies between, for a tail of slow calls is no second mode:
+    the middle half of the way from m₁ to m₂ holds at most a fifth as many samples as the smaller mode.
+    """
+    count = len(samples)
+    if count < FEWEST_SAMPLES or np.min(samples) <= 0:
+        return None
+    ordered = np.sort(np.log(samples))
+    sizes = np.arange(1, count)
+    sums = np.cumsum(ordered)[:-1]
+    gap = sums / sizes - (ordered.sum() - sums) / (count - sizes)
+    between = sizes * (count - sizes) * gap**2
+    fewest = max(int(np.ceil(SMALLEST_SHARE * count)), FEWEST_IN_MODE)
+    split = fewest + int(np.argmax(between[fewest - 1 : count - fewest]))
+    lower, upper = ordered[:split], ordered[split:]
+    low, high = float(np.median(lower)), float(np.median(upper))
+    widths = [max(_width(half), FINEST_RELATIVE_WIDTH) for half in (lower, upper)]
+    if np.sqrt(2) * (high - low) / np.hypot(widths[0], widths[1]) <= SEPARATION:
+        return None
+    quarter = (high - low) / 4
+    between_modes = np.count_nonzero((ordered > low + quarter) & (ordered < high - quarter))
+    if between_modes > VALLEY * min(len(lower), len(upper)):
+        return None
+    return Modes(float(np.exp(low)), float(np.exp(high)), len(upper) / count)
+
+
+def _width(values: np.ndarray) -> float:
+    """The standard deviation that a normal distribution of the same interdecile range has."""
+    tenth, nine_tenths = np.quantile(values, (0.1, 0.9))
+    return float(nine_tenths - tenth) / (2 * float(stats.norm.ppf(0.9)))
+
+
+# How many times as fast as a baseline, with an interval over replicates. The unit of replication is the worker process.
+#
+# Convention everywhere: ratio = baseline time / own time, "times as fast as the baseline"; bigger is faster, 1 is the same.
 
 Location = Literal["median", "lower_quartile", "minimum"]
 LOCATIONS: tuple[Location, ...] = get_args(Location)
@@ -86,7 +156,13 @@ def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
 def log_ratio(
     baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], location: Location
 ) -> float:
-    """log(baseline time / own time) of one replicate: the median over adjacent turns, which cancels shared drift."""
+    """ln(baseline time / own time) of one replicate: the median over adjacent rounds, which cancels shared drift.
+
+    Args:
+        baseline, own: samples in seconds, of one worker process each.
+        baseline_blocks, own_blocks: numbers of samples per round; where they differ in length all samples are one round.
+        location: statistic of the samples of a round.
+    """
     ours, theirs = turns(own, own_blocks), turns(baseline, baseline_blocks)
     if len(ours) != len(theirs):
         ours, theirs = [own], [baseline]
@@ -94,7 +170,16 @@ def log_ratio(
 
 
 def over_replicates(log_ratios: Sequence[float] | np.ndarray, location: Location, cases: int = 1) -> Ratio:
-    """Student's t-interval on the mean log-ratio of replicates."""
+    """Geometric mean of ratios with Student's 95 % t-interval.
+
+    Args:
+        log_ratios: one logarithm a replicate.
+        location: statistic that they were taken with.
+        cases: over how many cases each is a mean.
+
+    Returns:
+        The ratio; without an interval where there is one replicate.
+    """
     values = np.asarray(log_ratios, dtype=float)
     mean, low, high = t_interval(values)
     bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
@@ -182,17 +267,3 @@ def geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
         return over_replicates(complete.mean(axis=1).to_numpy(), location, grid.shape[1])
     value = float(np.exp(grid.mean(axis=0).mean()))
     return Ratio(value, None, None, 1 if len(grid) == 1 else 0, location, grid.shape[1])
-
-
-def format_ratio(ratio: Ratio) -> str:
-    """1.83× [1.79, 1.87], or without the interval that a single replicate cannot give."""
-    if ratio.low is None or ratio.high is None:
-        return f"{words.digits(ratio.value)}×"
-    return f"{words.digits(ratio.value)}× [{words.digits(ratio.low)}, {words.digits(ratio.high)}]"
-
-
-def no_interval(ratio: Ratio) -> str:
-    """The reason why a ratio has no interval, or nothing where it has one."""
-    if ratio.low is not None:
-        return ""
-    return "one replicate: no interval" if ratio.replicates == 1 else "no two replicates have every case: no interval"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.report.words import NOT_MEASURED
 from analysis.statistics import CONFIDENCE
 
 FEWEST_SEEDS = 3  # below that an interval says nothing
@@ -17,9 +16,12 @@ FEWEST_PAIRS = 5  # below that a correlation does not
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """low and high bound the value at 95 %. None: no number; `why` says so in a few words, beside a number what to know of it.
+    """A number with its 95 % interval, or what is known where there is no number.
 
+    value: None where there is no number. low, high: bounds at 95 %. seeds: how many (or replicates) the interval is over.
     beyond: the value lies above this bound and is not known (censored); then `value` and `high` are None, `low` may be known.
+    A value that lies below everything measured has `high` alone, beside a `low` of 0.
+    why: for a reader, why there is no number, or what to know of one. measured: whether there was anything to estimate from.
     """
 
     value: float | None
@@ -28,6 +30,7 @@ class Estimate:
     seeds: int = 0
     beyond: float | None = None
     why: str = ""
+    measured: bool = True
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -37,8 +40,30 @@ class Estimate:
         return self.low, float("inf") if self.high is None else self.high
 
 
+NOT_MEASURED = Estimate(None, measured=False)
+
+
 def missing(why: str) -> Estimate:
+    """No number, though something was measured."""
     return Estimate(None, why=why)
+
+
+def too_few(count: int, noun: str, purpose: str) -> Estimate:
+    """No number, because there are too few of something: `2 seeds: too few for an interval`."""
+    return missing(f"{count} {noun}{'' if count == 1 else 's'}: too few {purpose}")
+
+
+def exact(value: float, seeds: int = 1) -> Estimate:
+    """Counted or found, not estimated: its own interval."""
+    return Estimate(float(value), float(value), float(value), seeds)
+
+
+def scaled(found: Estimate, factor: float) -> Estimate:
+    """The estimate times a positive factor."""
+    value, low, high, beyond = (
+        None if each is None else each * factor for each in (found.value, found.low, found.high, found.beyond)
+    )
+    return replace(found, value=value, low=low, high=high, beyond=beyond)
 
 
 def mean(values: np.ndarray) -> Estimate:
@@ -47,7 +72,7 @@ def mean(values: np.ndarray) -> Estimate:
     if without:
         return missing(f"{without} of {len(values)} seeds without a number")
     if len(values) < FEWEST_SEEDS:
-        return missing(f"{len(values)} seeds: too few for an interval")
+        return too_few(len(values), "seed", "for an interval")
     middle = float(values.mean())
     half = half_width(values[:, None])[0]
     return Estimate(middle, middle - half, middle + half, len(values))
@@ -84,7 +109,7 @@ def metric(rows: pd.DataFrame, name: str) -> list[np.ndarray]:
 def first(rows: pd.DataFrame, name: str) -> Estimate:
     """Of each seed's first value of a metric."""
     found = metric(rows, name)
-    return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else missing(NOT_MEASURED)
+    return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else NOT_MEASURED
 
 
 def together(seeds: list[np.ndarray]) -> np.ndarray:

@@ -26,6 +26,7 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
+    from analysis.report.words import format_duration
     from bench.harness import gpu_check as gpu_check_plan
     from bench.harness import session
     from bench.machine import environment, system
@@ -60,16 +61,16 @@ def gpu_check(
     counted = Counter(record.status for record in run.records)
     said = f"{counted['ok']} measured, {counted['skipped']} skipped, {counted['failed']} failed"
     note = f"; {footer.note}" if footer.note else ""
-    print(f"{said} in {run_summary.spoken(footer.seconds)}{note}", file=sys.stderr)
+    print(f"{said} in {format_duration(footer.seconds)}{note}", file=sys.stderr)
     if counted["failed"]:
         sys.exit(1)
 
 
 def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
+    from analysis.report.words import format_duration
     from bench.harness import gpu_check as gpu_check_plan
     from lstm_bench.views import tables
-    from lstm_bench.views.run_summary import spoken
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")
@@ -80,5 +81,7 @@ def announce(plan: Plan) -> None:
         shown.append((row.name, row.question, f"{row.predicted:.0f} s ({row.source})", at_most))
     tables.table(("check", "question", "predicted", "at most"), shown)
     total = sum(row.predicted if row.at_most is None else min(row.predicted, row.at_most) for row in rows)
-    limit = "" if plan.time_budget is None else f"; ends after {spoken(plan.time_budget)}, and says what was not reached"
-    print(f"predicted {spoken(total)} in all, by what was measured on one H100 or modelled{limit}")
+    limit = (
+        "" if plan.time_budget is None else f"; ends after {format_duration(plan.time_budget)}, and says what was not reached"
+    )
+    print(f"predicted {format_duration(total)} in all, by what was measured on one H100 or modelled{limit}")

@@ -75,7 +75,7 @@ def compare(
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
     from lstm_bench.views import progress, tables
-    from results import files, store
+    from results import output, store
 
     if markdown:
         store.check_writable(markdown)
@@ -90,7 +90,7 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        files.write_text(markdown, comparison.markdown(*said))
+        output.write_text(markdown, comparison.markdown(*said))
     if as_json:
         print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
@@ -355,7 +355,7 @@ def history(
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
     """
-    from analysis.statistics import changes
+    from analysis.regression import changes
     from bench.regression.user_repository import of_history
     from lstm_bench.commands import tracking
     from lstm_bench.views import history as views_history

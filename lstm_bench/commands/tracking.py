@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 import impls
 from analysis.regression import certificate, history
+from analysis.regression.changes import Change
 from analysis.regression.history import Locate, Series
-from analysis.statistics.changes import Change
 from analysis.statistics.ratios import Location, statistic_named
 from bench.harness import session
 from bench.harness.plan import Plan

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
+from analysis.report.words import format_percent
 from lstm_bench import terminal
 from lstm_bench.views import tables
 
@@ -121,8 +122,8 @@ def _show_noise(screen: Console, reading: Reading, certified: str | None) -> Non
     )
     if reading.detectable is not None:
         screen.print(
-            f"Differences from {100 * reading.detectable:.2g} % on can be told apart by 20 pairs within one process; between "
-            "processes, which comparisons use, only larger ones can."
+            f"Differences from {format_percent(reading.detectable)} on can be told apart by 20 pairs within one process; "
+            "between processes, which comparisons use, only larger ones can."
         )
     if reading.others_share is None:
         screen.print("What other processes take of the processors is not known here.")

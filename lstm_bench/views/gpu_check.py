@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.gpu_check import constants
+from analysis.gpu_check import answers
 from analysis.report import words
 from results.record import EMULATED_METRIC, NOT_MEASURED, Record
 from results.store import Run
@@ -163,11 +163,11 @@ def _reasons(records: Sequence[Record]) -> Iterator[str]:
     if skipped:
         yield from ("", f"Not measured: {skipped.total()}")
     for (study, reason), count in skipped.items():
-        yield from _wrapped(f"{study}, {words.count(count, 'part')}: {reason.removeprefix(NOT_MEASURED)}")
+        yield from _wrapped(f"{study}, {words.format_count(count, 'part')}: {reason.removeprefix(NOT_MEASURED)}")
 
 
 def _constants(records: Sequence[Record]) -> Iterator[str]:
-    found = constants.answers(records)
+    found = answers(records)
     if not found:
         return
     answered = sum(answer.measured is not None for answer in found)

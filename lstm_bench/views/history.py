@@ -13,7 +13,7 @@ from analysis import AnalysisError
 from analysis.regression import history
 from analysis.regression.comparison import change
 from analysis.regression.history import Locate, Series
-from analysis.report.words import scaled
+from analysis.report.words import format_count, format_si
 from bench.machine import git
 from bench.processes import scratch
 from bench.regression.revisions import Repository
@@ -130,8 +130,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def summary(series: Sequence[Series]) -> str:
     """One line a series: how many commits, and where its time began and ended."""
     lines = [
-        f"{one.key.case}  {one.key.backend}  {len(one.points)} commit{'s'[: len(one.points) != 1]}  "
-        f"{scaled(one.points[0].seconds, 's')} → {scaled(one.points[-1].seconds, 's')}  on {one.machine} ({one.fingerprint})"
+        f"{one.key.case}  {one.key.backend}  {format_count(len(one.points), 'commit')}  "
+        f"{format_si(one.points[0].seconds, 's')} → {format_si(one.points[-1].seconds, 's')}  "
+        f"on {one.machine} ({one.fingerprint})"
         for one in series
     ]
     return "\n".join(lines)

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from analysis.report.words import format_duration
 from bench.machine.system import in_unit
 from lstm_bench import terminal
-from lstm_bench.views.run_summary import spoken
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class Forecast:
             return "estimating"
         mean = {study: statistics.fmean(values) for study, values in self.seconds.items()}
         elsewhere = statistics.fmean(known)
-        return "about " + spoken(sum(count * mean.get(study, elsewhere) for study, count in self.left.items())) + " left"
+        return (
+            "about " + format_duration(sum(count * mean.get(study, elsewhere) for study, count in self.left.items())) + " left"
+        )
 
 
 def result(records: Sequence[Record]) -> str:

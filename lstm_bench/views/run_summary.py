@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.report.words import format_duration, format_percent
 from lstm_bench.errors import UserError
 from results import store
 from results.record import HOST_PEAK, Footer
@@ -32,17 +33,6 @@ def seconds(text: str) -> float:
     return total
 
 
-def spoken(value: float) -> str:
-    """A length of time in two units at most: 45 s, 3 min 20 s, 1 h 5 min."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def lines(run: Run, footer: Footer) -> Iterator[str]:
     """How many outcomes of each kind, and why nothing was measured where nothing was."""
     from bench.machine import noise  # it imports NumPy, which tables of names need not
@@ -50,13 +40,13 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
     outcomes = Counter(record.status for record in run.records)
     note = f"; {footer.note}" if footer.note else ""
     counted = f"{outcomes['ok']} measured, {outcomes['skipped']} skipped, {outcomes['failed']} failed"
-    yield f"{counted} in {spoken(footer.seconds)}{note}"
+    yield f"{counted} in {format_duration(footer.seconds)}{note}"
     if run.header.plan["studies"] and footer.warm_up_seconds is not None and footer.seconds:
         warming = footer.warm_up_seconds / footer.seconds
         sampling = footer.measuring_seconds / footer.seconds - warming
         rest = 1 - sampling - warming
-        shares = ((sampling, "sampling"), (warming, "warm-up"), (rest, "starting, compiling and validating"))
-        yield "time: " + ", ".join(f"{100 * share:.0f} % {phase}" for share, phase in shares)
+        shares = [format_percent(share) for share in (sampling, warming, rest)]
+        yield f"time: {shares[0]} sampling, {shares[1]} warm-up, {shares[2]} starting, compiling and validating"
     if peaks := [record for record in run.records if HOST_PEAK in record.conditions]:
         worst = max(peaks, key=lambda record: record.conditions[HOST_PEAK])
         gigabytes = worst.conditions[HOST_PEAK] / 1e9

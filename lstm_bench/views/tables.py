@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from lstm_bench.views.run_summary import spoken
+from analysis.report.words import format_duration, format_percent
 
 if TYPE_CHECKING:
     from analysis.regression.certificate import Certificate
@@ -56,13 +56,13 @@ def cases(what: str, where: Sequence[str], as_json: bool) -> None:
 
 
 def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
-    from analysis.report import show as shown
+    from analysis.report import summary
     from results import store
 
     root = out or store.ROOT
     if as_json:
-        return print_json(shown.values(runs, root=root))
-    rows = shown.rows(runs, root=root)
+        return print_json(summary.values(runs, root=root))
+    rows = summary.rows(runs, root=root)
     if not rows:
         return console().print("nothing was measured in this run")
     screen, marked, machine = console(), False, ""
@@ -81,7 +81,7 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     for (reason, count), backends in alike.items():
         screen.print(escape(f"skipped in {count} case{'s'[: count > 1]}: {', '.join(backends)}"))
         screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
-    for sentence in shown.remarks(runs, root):
+    for sentence in summary.remarks(runs, root):
         screen.print(escape(sentence))
 
 
@@ -145,7 +145,7 @@ def print_json(value: object) -> None:
 
 def certificate(made: Certificate) -> None:
     def share(value: float) -> str:
-        return f"{100 * value:.2g} %"
+        return format_percent(value)
 
     columns = (
         "case",
@@ -161,15 +161,16 @@ def certificate(made: Certificate) -> None:
     rows = [
         (
             key.case, key.backend, share(case.spread), share(case.floor), share(math.expm1(case.detectable)),
-            case.pairs_wanted or "none", "" if case.seconds_wanted is None else spoken(case.seconds_wanted),
+            case.pairs_wanted or "none", "" if case.seconds_wanted is None else format_duration(case.seconds_wanted),
             share(case.false_alarms), share(case.confirmed_false_alarms),
         )
         for key, case in made.cases.items()
     ]  # fmt: skip
     table(columns, rows)
     repeats = ", ".join(f"{name.replace('_', ' ')} {share(value)}" for name, value in made.repeats.items())
-    best = f"most repeatable: {made.location.replace('_', ' ')}, {share(made.within[made.location])} of single pairs within 3 %"
-    print(f"A/A difference of a case (root mean square, median case): {repeats}; {best}")
+    best = made.location.replace("_", " ")
+    within = f"{format_percent(made.within[made.location])} of single pairs within 3 %"
+    print(f"A/A difference of a case (root mean square, median case): {repeats}; most repeatable: {best}, {within}")
     print(made.sentence)
     if made.alarms:
         print(made.alarms.sentence)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from analysis.regression import certificate
-from analysis.report import export, load, show
+from analysis.report import export, load, summary
 from analysis.report import page as report
 from bench.studies.quality import training
 from lstm_bench import errors
@@ -92,8 +92,8 @@ def a_run(folder: Path) -> bytes:
 
 def read_run(path: Path) -> None:
     run = store.read(path)
-    show.rows([path])
-    show.values([path])
+    summary.rows([path])
+    summary.values([path])
     export.export([path], path.with_suffix(".csv"))
     export.samples([path])
     load.load([path])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results import record
-from results.text import in_csv, in_markdown, visible
+from results.output import in_csv, in_markdown, visible
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "results/runs/2026-11-22/intel-xeon-2c-0833fe/111709-quick.jsonl"

@@ -21,7 +21,7 @@ def test_it_holds_and_can_fail(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "contrast", "outcome"), [(1e-12, 0.5, "holds"), (1e-5, 0.5, "fails"), (1e-12, 1e-3, "fails")]
+    ("error", "contrast", "outcome"), [(1e-12, 0.5, "supported"), (1e-5, 0.5, "refuted"), (1e-12, 1e-3, "refuted")]
 )
 def test_the_claim_is_judged_by_both(error: float, contrast: float, outcome: str) -> None:
     own = {"study": "identities", "identity": "slstm", "steps": 200, "blocks": ()}

@@ -18,4 +18,4 @@ def test_a_censored_lag_keeps_its_lower_bound(tmp_path, capsys):
     writer.append(header, record("lstm", "chrono:784", [np.ones(5)] * 11, 9000.0))
     writer.close()
     tables.claims([path], None, as_json=False)
-    assert "LSTM chrono: L50 > 160 steps [above 15" in capsys.readouterr().out
+    assert "LSTM chrono: memory span (L50) > 160 steps [above 15" in capsys.readouterr().out

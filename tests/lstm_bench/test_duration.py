@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lstm_bench.views.run_summary import InvalidDuration, seconds, spoken
+from analysis.report.words import format_duration
+from lstm_bench.views.run_summary import InvalidDuration, seconds
 
 
 @pytest.mark.parametrize(("text", "value"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5m", 90), (" 2H ", 7200)])
@@ -20,4 +21,4 @@ def test_refuses_the_rest(text: str):
 
 @pytest.mark.parametrize(("value", "text"), [(12.4, "12 s"), (200, "3 min 20 s"), (1200, "20 min"), (3900, "1 h 5 min")])
 def test_speaks_in_two_units(value: float, text: str):
-    assert spoken(value) == text
+    assert format_duration(value) == text

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from analysis.regression import certificate
-from analysis.statistics import changes
+from analysis.regression import certificate, changes
 from analysis.statistics.ratios import UnknownLocation
 from bench.harness import plan
 from bench.processes.code import ROOT

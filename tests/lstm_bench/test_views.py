@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.report.show import title
+from analysis.report.summary import title
 from lstm_bench.views import tables
 
 RATIO = "1 234× [1 200, 1 270]"

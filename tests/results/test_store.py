@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert store.find(tmp_path) == [path]
 
 
-def test_a_half_written_last_line_is_skipped_with_a_warning_and_appending_goes_on(tmp_path):
+def test_a_half_written_last_line_is_skipped_with_a_warning(tmp_path):
     path = written(tmp_path, HEADER, RECORD)
     with path.open("a") as file:
         file.write(encode(FOOTER)[:20])
@@ -55,7 +55,7 @@ def test_a_half_written_last_line_is_skipped_with_a_warning_and_appending_goes_o
     assert run.finished and run.records == (RECORD,)
 
 
-def test_a_line_damaged_otherwise_is_told_apart_from_one_cut_off_by_a_kill(tmp_path):
+def test_a_damaged_line_is_told_from_one_cut_off(tmp_path):
     path = written(tmp_path, HEADER, RECORD, FOOTER)
     head, record, foot = path.read_text().splitlines()
     for cut in (5, 30, len(record) - 40, len(record) - 1):
@@ -108,7 +108,7 @@ def test_a_failed_first_line_leaves_nothing(tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_the_first_line_alone_is_read_and_the_rest_may_be_anything(tmp_path):
+def test_a_header_is_read_without_the_rest(tmp_path):
     path = written(tmp_path, HEADER)
     path.write_text(path.read_text() + "rubbish\n")
     assert store.header_of(path) == HEADER
@@ -185,7 +185,7 @@ def test_not_a_number_is_never_written():
     (lambda path: path.write_bytes(b""), "shrank from"),
     (lambda path: path.rename(path.with_name("other")) and path.write_bytes(b"x" * 9999), "was replaced by another file"),
 ], ids=["removed", "moved", "emptied", "replaced"])  # fmt: skip
-def test_a_file_that_vanishes_or_shrinks_is_noticed_at_the_next_write(tmp_path, harm, said):
+def test_a_vanished_or_cut_file_is_noticed_at_the_next_write(tmp_path, harm, said):
     writer = store.create(tmp_path, HEADER)
     writer.append(RECORD)
     harm(writer.path)

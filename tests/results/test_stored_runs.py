@@ -25,6 +25,6 @@ def newest(study: str) -> Run:
 
 
 @pytest.mark.parametrize(("studies", "limit"), [(ARCHITECTURES, 480), (LEARNING, 240)])
-def test_the_studies_of_one_question_took_no_longer_together_than_they_may(studies: tuple[str, ...], limit: int):
+def test_studies_of_one_question_stay_within_their_time(studies: tuple[str, ...], limit: int):
     seconds = {study: run.footer.seconds for study in studies if (run := newest(study)).footer is not None}
     assert len(seconds) == len(studies) and sum(seconds.values()) < limit, seconds

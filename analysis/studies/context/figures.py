@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 from analysis.report import drawing
 from analysis.report.drawing import INK, UNDECIDED, Drawing, log_values, look, panels
 from analysis.statistics import quantities
-from analysis.statistics.quantities import QUANTITIES
 from analysis.statistics.seeds import Estimate, missing
 from analysis.studies import of_series
 from analysis.studies.context import statistics as context_statistics
@@ -17,12 +16,12 @@ from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
 
 ESTIMATORS = (
-    ("horizon", "gradient horizon, n(10⁻³)"),
-    ("learnable_lag", "recall, L50"),
+    ("horizon", "gradient decay length (10⁻³)"),
+    ("learnable_lag", "memory span (L50)"),
     ("context_within_percent", "within 1 % of perplexity"),
-    ("context_for_nine_tenths", "nine tenths of the gain, c90"),
-    ("relative", "relative, RECL"),
-    ("influence_reach", "influence to 1 %"),
+    ("context_for_nine_tenths", "90 % of the gain (c90)"),
+    ("relative", "relative (RECL)"),
+    ("influence_reach", "influence above 1 %"),
 )
 PUBLISHED = {"context_within_percent": (150, 250), "relative": (200, 400)}  # Khandelwal et al. 2018; Dai et al. 2019, table 8
 
@@ -41,14 +40,14 @@ def draw(series: pd.DataFrame) -> Drawing | None:
             _panel(axes, rows, source)
         grid[0][0].set_yticks(range(len(ESTIMATORS)), [label for _, label in ESTIMATORS])
         grid[0][0].invert_yaxis()
-        cells = [cell for cell in drawing.NAMES if (rows["cell"] == cell).any()]
+        cells = [cell for cell in drawing.ARCHITECTURE_NAMES if (rows["cell"] == cell).any()]
         handles = [drawing.mark_architectures(cell) for cell in cells]
         for handle in handles:
             handle.set_linestyle("")
         handles.append(Line2D([], [], color=INK, marker="|", markersize=11, linestyle="", label="true, of the optimum"))
         handles.append(Line2D([], [], color=UNDECIDED, lw=6, label="LSTMs in print"))
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-    return Drawing(figure, "Six ways to ask how long the context is", _caption(rows, sources))
+    return Drawing(figure, "Effective context length by six estimators", _caption(rows, sources))
 
 
 def estimates(rows: pd.DataFrame, source: str, cell: str) -> list[Estimate]:
@@ -66,13 +65,13 @@ def estimates(rows: pd.DataFrame, source: str, cell: str) -> list[Estimate]:
         elif name == "relative":
             found.append(context_statistics.relative_context(group, cell))
         else:
-            found.append(QUANTITIES[name](own))
+            found.append(quantities.named(name).estimate(own))
     return found
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, source: str) -> None:
     group = rows[(rows["probe"] == "context") & (rows["source"] == source)]
-    cells = [cell for cell in drawing.NAMES if (group["cell"] == cell).any()]
+    cells = [cell for cell in drawing.ARCHITECTURE_NAMES if (group["cell"] == cell).any()]
     for place, cell in enumerate(cells):
         colour, marker = drawing.LOOKS[cell]
         for line, found in enumerate(estimates(rows, source, cell)):
@@ -108,14 +107,14 @@ def _mark(axes: Axes, found: Estimate, height: float, colour: str, marker: str) 
 def _caption(rows: pd.DataFrame, sources: list[str]) -> str:
     said = []
     for source in sources:
-        for cell in (cell for cell in drawing.NAMES if (rows["cell"] == cell).any()):
+        for cell in (cell for cell in drawing.ARCHITECTURE_NAMES if (rows["cell"] == cell).any()):
             texts = [
-                f"{label.split(',')[0]} {quantities.spoken('influence_reach', found)}"
+                f"{label.split(',')[0]} {quantities.named('influence_reach').format(found)}"
                 for (_, label), found in zip(ESTIMATORS, estimates(rows, source, cell), strict=True)
             ]
-            said.append(f"{drawing.NAMES[cell]}, {drawing.source(source)}: {'; '.join(texts)}")
-    return "Mean over seeds with its 95 % interval; an open arrow: longer than was looked at. " + ". ".join(said) + "."
+            said.append(f"{drawing.ARCHITECTURE_NAMES[cell]}, {drawing.source(source)}: {'; '.join(texts)}")
+    return "Mean over seeds with its 95 % interval; an open arrow: longer than measured. " + ". ".join(said) + "."
 
 
-SECTION = ("language", "What language models learn, and from how far back")
+SECTION = ("language", "Language models: loss and use of context")
 FIGURES = of_series({"context": draw})

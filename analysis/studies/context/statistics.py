@@ -13,19 +13,21 @@ A context whose end is not seen is censored: where the last doubling still matte
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from analysis.statistics import seeds
-from analysis.statistics.seeds import Estimate, missing
+from analysis.statistics.quantities import Quantity
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing, scaled, too_few
 
+LSTM = "lstm_stack"
 WITHIN = float(np.log(1.01))  # nats: 1 % of perplexity
 GAINED = 0.9
 LEAST_GAIN = 0.01  # nats: with less there is no context whose length could be told
 RELATIVE_GAIN = 0.01  # Dai et al. 2019: of the best loss's perplexity
 DECAY_THRESHOLD = 0.01
-NOT_MEASURED = missing("not measured")
 Reading = Callable[[np.ndarray, np.ndarray], float | None]
 
 
@@ -63,7 +65,7 @@ def over_seeds(found: list[float | None], last: float) -> Estimate:
         return missing(f"context gains less than {LEAST_GAIN:g} nat")
     known = np.array([value for value in found if value is not None])
     if len(found) < seeds.FEWEST_SEEDS:
-        return missing(f"{len(found)} seeds: too few for an interval")
+        return too_few(len(found), "seed", "for an interval")
     if len(known) == len(found):
         return seeds.geometric_mean(np.log(known))
     return Estimate(None, float(min([*known, last])), None, len(found), beyond=last)
@@ -113,7 +115,7 @@ def nine_tenths_over_truth(rows: pd.DataFrame) -> Estimate:
     true, found = truth(rows, "context_for_nine_tenths"), context_for_nine_tenths(rows)
     if true is None or found.value is None or found.low is None or found.high is None:
         return found if found.value is None else missing("the true context is not known")
-    return Estimate(found.value / true, found.low / true, found.high / true, found.seeds)
+    return scaled(found, 1 / true)
 
 
 def relative(losses: np.ndarray, at: np.ndarray, hardest: float = 1.0) -> list[float | None]:
@@ -154,3 +156,12 @@ def relative_context(group: pd.DataFrame, cell: str) -> Estimate:
         losses = np.stack([values[seed].reshape(len(contexts), -1) for values in by_cell.values()])
         found.append(relative(losses, contexts)[names.index(cell)])
     return over_seeds(found, float(contexts[-1]))
+
+
+QUANTITIES = {
+    "context_within_percent": Quantity(context_within_percent, "context within 1 %", "tokens"),
+    "context_for_nine_tenths": Quantity(context_for_nine_tenths, "context for 90 % of the gain (c90)", "tokens"),
+    "nine_tenths_over_truth": Quantity(nine_tenths_over_truth, "c90 over the true context"),
+    "influence_reach": Quantity(influence_reach, "reach of influence", "tokens"),
+    "lstm_relative_context": Quantity(partial(relative_context, cell=LSTM), "RECL", "tokens"),
+}

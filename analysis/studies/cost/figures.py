@@ -36,10 +36,10 @@ def draw(series: pd.DataFrame) -> Drawing | None:
             axes.set_title(f"Training, {TITLES[equal]}")
         low, high = float(drawn["value"].min()), float(drawn["value"].max())
         grid[0][0].set_ylim(min(low / 1.3, 0.8), max(high * 1.3, 5))
-        grid[0][0].set_ylabel("time over that of the RNN")
+        grid[0][0].set_ylabel("time relative to the RNN")
         more = [Line2D([], [], color=INK, linestyle=dash, label=cell.upper()) for cell, dash in CELL_DASHES.items()]
         legend(figure, drawn["backend"].unique(), more)
-    return Drawing(figure, "What the gates cost", _caption(found, series))
+    return Drawing(figure, "Time of a training step relative to a vanilla RNN", _caption(found, series))
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
@@ -67,10 +67,7 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
     said = []
     for equal, rows in found.items():
         lstm = rows[(rows["cell"] == "lstm") & (rows["hidden_size"] == rows["hidden_size"].max())]
-        parts = [
-            f"{row['backend']} {words.digits(row['value'], 2)}× [{words.digits(row['low'], 2)}, {words.digits(row['high'], 2)}]"
-            for row in rows_of(lstm)
-        ]
+        parts = [f"{row['backend']} {words.format_factor(row['value'], row['low'], row['high'], 2)}" for row in rows_of(lstm)]
         said += [f"at {TITLES[equal]} {', '.join(parts)}"] if parts else []
     widest = int(max(rows["hidden_size"].max() for rows in found.values()))
     return (
@@ -79,5 +76,5 @@ def _caption(found: dict[Equal, pd.DataFrame], series: pd.DataFrame) -> str:
     )
 
 
-SECTION = ("cost", "What a token costs by cell")
+SECTION = ("cost", "Time per token by cell")
 FIGURES = of_series({"cost": draw})

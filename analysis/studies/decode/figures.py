@@ -30,25 +30,25 @@ def draw_decode(series: pd.DataFrame) -> Drawing | None:
         energy = decode_statistics.energies(series)
         figure, grid = panels(3 + bool(energy), height=3.2, share_y=False)
         time, rate, state = grid[0][:3]
-        curves(time, found, lambda each: each.middle, "s", "time of a token")
+        curves(time, found, lambda each: each.middle, "s", "per-token decode latency")
         for each in found:
             _spans(time, each, each.seconds)
         every = np.concatenate([each.seconds.ravel() for each in found])
         time.set_ylim(every.min() / 1.3, every.max() * 1.3)
-        curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read a second")
-        curves(state, found, lambda each: each.state_bytes, "B", "state of one stream")
+        curves(rate, found, lambda each: each.least_bytes / each.middle, "B/s", "weights and state read per second")
+        curves(state, found, lambda each: each.state_bytes, "B", "state per sequence")
         weights = found[0].parameter_bytes
         state.axhline(weights, color=FAINT, lw=1, linestyle="--")
         state.annotate(
-            f"weights {words.scaled(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
+            f"weights {words.format_si(weights, 'B')}", (0, weights), xycoords=("axes fraction", "data"),
             xytext=(3, 3), textcoords="offset points", color=INK, alpha=0.75, size=8,
         )  # fmt: skip
         if energy:
-            curves(grid[0][3], energy, lambda each: each.middle, "J", "energy of a token")
+            curves(grid[0][3], energy, lambda each: each.middle, "J", "energy per token")
             for each in energy:
                 _spans(grid[0][3], each, each.joules)
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
-    return Drawing(figure, "One more token after so many", _caption_decode(found, energy))
+    return Drawing(figure, "Decode latency vs context length", _caption_decode(found, energy))
 
 
 Curve = TypeVar("Curve", Stream, Energy)
@@ -88,15 +88,15 @@ def _caption_decode(found: list[Stream], energy: list[Energy]) -> str:
 
 def _energy(energy: list[Energy]) -> str:
     if not energy:
-        return "Energy a token: not measured"
-    on = words.listed(dict.fromkeys(each.backend for each in energy))
-    return f"Energy a token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
+        return "Energy per token: not measured"
+    on = words.join_list(dict.fromkeys(each.backend for each in energy))
+    return f"Energy per token, by {on}. {_reach(energy, [each.middle for each in energy], 'J')}"
 
 
 def _reach(found: Sequence[Stream | Energy], values: list[np.ndarray], unit: str) -> str:
     """What each is at the shortest and at the longest context."""
     parts = [
-        f"{NAMES[each.model]} {words.scaled(float(own[0]), unit)} → {words.scaled(float(own[-1]), unit)}"
+        f"{NAMES[each.model]} {words.format_si(float(own[0]), unit)} → {words.format_si(float(own[-1]), unit)}"
         for each, own in zip(found, values, strict=True)
     ]
     return f"For a context of {found[0].contexts[0]:.0f} → {found[0].contexts[-1]:.0f} tokens: {'; '.join(parts)}"
@@ -119,12 +119,12 @@ def draw_streams(series: pd.DataFrame) -> Drawing | None:
         return None
     with look():
         figure, (row,) = panels(2, height=3.3, share_y=False)
-        curves(row[0], fitting, lambda each: each.streams(memory), "", f"streams in {words.scaled(memory, 'B')}")
+        curves(row[0], fitting, lambda each: each.streams(memory), "", f"sequences in {words.format_si(memory, 'B')}")
         for each in counted:
             row[0].plot(each.context, each.streams, "o", mfc=PAPER, color=LOOKS[each.model][0], ms=8)
         _over_memory(row[1], found)
         figure.legend(handles=[mark(each) for each in found], loc="outside upper left", ncols=len(found))
-    return Drawing(figure, "Streams that fit in a memory with the weights", _caption_streams(fitting, counted, memory))
+    return Drawing(figure, "Max concurrent sequences by memory", _caption_streams(fitting, counted, memory))
 
 
 def _over_memory(axes: Axes, found: list[Stream]) -> None:
@@ -136,14 +136,14 @@ def _over_memory(axes: Axes, found: list[Stream]) -> None:
         some = fit > 0
         axes.plot(MEMORIES[some], fit[some], color=colour, marker=marker, linestyle=dash, mec=PAPER, mew=0.6)
         most = max(most, float(fit.max()))
-    axes.set(xscale="log", yscale="log", xlabel="memory", title=f"streams {found[0].contexts[-1]:.0f} tokens in")
+    axes.set(xscale="log", yscale="log", xlabel="memory", title=f"sequences of {found[0].contexts[-1]:.0f} tokens")
     log_units(axes.xaxis, "B", float(MEMORIES[0]), float(MEMORIES[-1]))
     log_units(axes.yaxis, "", 0.6, most * 1.6)
 
 
 def _caption_streams(found: list[Stream], counted: list[Held], memory: float) -> str:
-    parts = [f"{NAMES[each.model]} {words.digits(float(each.streams(memory)[-1]))}" for each in found]
-    told = f"In {words.scaled(memory, 'B')}, less the weights, by the bytes of their states in closed form, each "
+    parts = [f"{NAMES[each.model]} {words.format_significant(float(each.streams(memory)[-1]))}" for each in found]
+    told = f"In {words.format_si(memory, 'B')}, less the weights, by the bytes of their states in closed form, each "
     told += f"{found[0].contexts[-1]:.0f} tokens in: {', '.join(parts)}. "
     if not counted:
         return told + "A count on a GPU: not measured."
@@ -151,10 +151,10 @@ def _caption_streams(found: list[Stream], counted: list[Held], memory: float) ->
     seen = []
     for each in counted:
         closed = forms[each.model].fitting(each.context, each.memory) if each.model in forms else None
-        of = f" of {words.digits(closed)}" if closed else ""
-        seen.append(f"{NAMES[each.model]} {words.digits(each.streams)}{of} after {each.context:.0f} tokens")
+        of = f" of {words.format_significant(closed)}" if closed else ""
+        seen.append(f"{NAMES[each.model]} {words.format_significant(each.streams)}{of} after {each.context:.0f} tokens")
     return told + f"Seen to run one step on the GPU (rings), of those the closed form allows: {'; '.join(seen)}."
 
 
-SECTION = ("decoding", "One more token after so many")
+SECTION = ("decoding", "Decode latency vs context length")
 FIGURES = of_series({"decode": draw_decode, "streams": draw_streams})

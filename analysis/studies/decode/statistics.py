@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 
 from analysis.report import words
 from analysis.statistics import seeds
-from analysis.statistics.seeds import Estimate, missing
+from analysis.statistics.quantities import Quantity
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
 
 NAMES = {"attention": "Attention", "grouped": "Grouped queries", "windowed": "Window", "lstm": "LSTM"}
 GIGABYTE = 1e9
@@ -56,7 +58,7 @@ class Stream:
         if len(self.contexts) < 2:
             return missing("one context only")
         ratio = np.log(self.state_bytes[-1] / self.state_bytes[0]) / np.log(self.contexts[-1] / self.contexts[0])
-        return Estimate(float(ratio), float(ratio), float(ratio), len(self.seconds))
+        return exact(ratio, len(self.seconds))
 
 
 def streams(series: pd.DataFrame, batch: int | None = None) -> list[Stream]:
@@ -95,7 +97,10 @@ def stream(rows: pd.DataFrame) -> Stream | None:
 
 def _launched(rows: pd.DataFrame) -> list[str]:
     """Of each row its backend with its launch mode, so that neither is averaged with another."""
-    return [words.launched(str(backend), str(launch)) for backend, launch in zip(rows["backend"], rows["launch"], strict=True)]
+    return [
+        words.with_launch_mode(str(backend), str(launch))
+        for backend, launch in zip(rows["backend"], rows["launch"], strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +158,22 @@ def held(series: pd.DataFrame) -> list[Held]:
             if (key := (count["steps"], count["replicate_key"])) in free.index:
                 found.append(Held(model, float(count["steps"]), float(count["samples"][0]), float(free[key][0])))
     return found
+
+
+def _of_stream(estimate: Callable[[Stream], Estimate]) -> Callable[[pd.DataFrame], Estimate]:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        of = stream(rows)
+        return NOT_MEASURED if of is None else estimate(of)
+
+    return quantity
+
+
+QUANTITIES = {
+    "time_over_context": Quantity(
+        _of_stream(Stream.time_over_context), "time at the longest over the shortest context",
+        compares_cases=True, separates_launches=True,
+    ),
+    "state_exponent": Quantity(
+        _of_stream(Stream.state_exponent), "scaling exponent of the state's bytes", compares_cases=True, separates_launches=True
+    ),
+}  # fmt: skip

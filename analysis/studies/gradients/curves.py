@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.report import words
+from analysis.report import drawing, words
 from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, PER_NAT, Dash, Drawing, decade_ticks, look, panels
 from analysis.statistics import quantities, seeds
-from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 
 # The gradient's size against lag, a panel a kind of cell, a line an initialisation with its band over seeds.
@@ -38,8 +37,8 @@ def draw_attenuation(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(len(cells), height=3.9)
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel_attenuation(axes, cell, rows[rows["cell"] == cell])
-        grid[0][0].set_ylabel("gradient over that at lag 0")
-    return Drawing(figure, "How the gradient fades with lag", _caption_attenuation(rows, hidden))
+        grid[0][0].set_ylabel("gradient relative to lag 0")
+    return Drawing(figure, "Gradient decay with lag", _caption_attenuation(rows, hidden))
 
 
 def curves_attenuation(rows: pd.DataFrame) -> dict[str, tuple[gradients_statistics.Curve, gradients_statistics.Curve | None]]:
@@ -56,17 +55,17 @@ def curves_attenuation(rows: pd.DataFrame) -> dict[str, tuple[gradients_statisti
 def _panel_attenuation(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
     handles = []
     for place, (init, (own, alone)) in enumerate(curves_attenuation(rows).items()):
-        colour, dash = inits.look(init, place)
+        colour, dash = drawing.init_style(init, place)
         middle, half = own.mean * PER_NAT, own.half_width * PER_NAT
         axes.fill_between(own.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
         axes.plot(own.lags, middle, color=colour, linestyle=dash)
         for lag in (
-            lag for lag in own.deaths if lag <= LAST_LAG_ATTENUATION
+            lag for lag in own.underflow_lags if lag <= LAST_LAG_ATTENUATION
         ):  # from the first of them on the mean has no number
             axes.plot([lag], [0.02], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
         if alone is not None:
             axes.plot(alone.lags, alone.mean * PER_NAT, color=colour, lw=0.9, linestyle=(0, (1.2, 1.6)))
-        handles.append(inits.mark(init, place))
+        handles.append(drawing.mark_init(init, place))
     axes.axvline(TEN_STEPS, color=FAINT, lw=1)
     axes.axhline(-3, color=FAINT, lw=1)
     if cell == "rnn":
@@ -80,20 +79,22 @@ def _panel_attenuation(axes: Axes, cell: str, rows: pd.DataFrame) -> None:
     decade_ticks(axes, (2, 0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
     axes.set_title(CELLS[cell])
-    inits.beside(axes, handles)
+    drawing.legend_outside(axes, handles)
 
 
 def _caption_attenuation(rows: pd.DataFrame, hidden: int) -> str:
     said, died = [], False
     for cell, title in CELLS.items():
         found = curves_attenuation(rows[rows["cell"] == cell])
-        died |= any(lag <= LAST_LAG_ATTENUATION for own, _ in found.values() for lag in own.deaths)
-        horizons = {init: quantities.spoken("horizon", gradients_statistics.horizon(own)) for init, (own, _) in found.items()}
-        parts = [f"{inits.name(init)} {horizon}" for init, horizon in horizons.items()]
+        died |= any(lag <= LAST_LAG_ATTENUATION for own, _ in found.values() for lag in own.underflow_lags)
+        horizons = {
+            init: quantities.named("horizon").format(gradients_statistics.horizon(own)) for init, (own, _) in found.items()
+        }
+        parts = [f"{drawing.init_name(init)} {horizon}" for init, horizon in horizons.items()]
         said += [f"{title}: {', '.join(parts)}"] if parts else []
     return (
         f"H = {hidden}, a loss at the last step; mean of ln‖gradient‖ over sequences and seeds, 95 % t-band over seeds. "
-        f"Steps until a thousandth is left: {'. '.join(said)}. Grey: ten steps, a thousandth."
+        f"Decay length (10⁻³): {'. '.join(said)}. Grey: ten steps, 10⁻³."
         + " A cross: from there on a seed’s gradient is exactly zero."
         * died
     )
@@ -126,8 +127,8 @@ def draw_controls(series: pd.DataFrame) -> Drawing | None:
             _panel_controls(axes, part, beside, "log_gradient" if through_depth else "log_input")
             axes.set_title("Layers: the lag is the depth" if through_depth else "Positions: dL/dx by lag")
             axes.set_xlabel("layers below the loss" if through_depth else "lag k, steps back from the loss")
-        grid[0][0].set_ylabel("gradient over that at lag 1")
-    return Drawing(figure, "The same curves for networks without a cell", _caption_controls(rows))
+        grid[0][0].set_ylabel("gradient relative to lag 1")
+    return Drawing(figure, "Gradient decay in networks without recurrence", _caption_controls(rows))
 
 
 def _panel_controls(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric: str) -> None:
@@ -135,7 +136,7 @@ def _panel_controls(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric
     for place, (cell, init) in enumerate(RECURRENT):
         part = beside[(beside["cell"] == cell) & (beside["init"] == init)]
         if not part.empty and _line(axes, part[part["steps"] == part["steps"].max()], metric, FAINT, GREY_DASHES[place]):
-            label = f"{cell.upper()} {inits.name(init)}"
+            label = f"{cell.upper()} {drawing.init_name(init)}"
             handles.append(Line2D([], [], color=FAINT, linestyle=GREY_DASHES[place], label=label))
     for network, part in rows.groupby("network", sort=False):
         colour = COLOURS_CONTROLS.get(str(network), PALETTE[6])
@@ -144,7 +145,7 @@ def _panel_controls(axes: Axes, rows: pd.DataFrame, beside: pd.DataFrame, metric
     axes.set_xlim(0, 150)
     axes.set_ylim(-12, 3)
     decade_ticks(axes, (2, 0, -3, -6, -9, -12))
-    inits.beside(axes, handles)
+    drawing.legend_outside(axes, handles)
 
 
 def _line(axes: Axes, rows: pd.DataFrame, metric: str, colour: str, dash: object) -> bool:
@@ -164,7 +165,9 @@ def _caption_controls(rows: pd.DataFrame) -> str:
     said = []
     for network, part in rows.groupby("network", sort=False):
         name = "input_passed_over_100" if network == "transformer" else "passed_over_100"
-        said.append(f"{NAMES.get(str(network), str(network))} {quantities.spoken(name, quantities.QUANTITIES[name](part))}")
+        said.append(
+            f"{NAMES.get(str(network), str(network))} {quantities.named(name).format(quantities.named(name).estimate(part))}"
+        )
     return (
         f"Width {int(rows['hidden_size'].iloc[0])}, before training; 95 % t-bands over seeds. A(100)/A(1): {', '.join(said)}."
     )
@@ -194,7 +197,7 @@ def draw_layers(series: pd.DataFrame) -> Drawing | None:
         for axes, (cell, of) in zip(grid[0], found.items(), strict=True):
             _panel_layers(axes, of)
             axes.set_title(TITLES[cell])
-        grid[0][0].set_ylabel("dL/dx over that at lag 0")
+        grid[0][0].set_ylabel("dL/dx relative to lag 0")
     hidden = int(rows["hidden_size"].iloc[0])
     return Drawing(figure, "Stacked and bidirectional networks", _caption_layers(found, hidden))
 
@@ -206,7 +209,7 @@ def curves_layers(rows: pd.DataFrame) -> Curves:
         of = gradients_statistics.curve(part, "log_input")
         if of is not None:
             found[str(init), network(int(float(str(layers))), bool(both))] = of
-    return dict(sorted(found.items(), key=lambda each: (inits.place(each[0][0]), *_order(each[0][1]))))
+    return dict(sorted(found.items(), key=lambda each: (drawing.init_order(each[0][0]), *_order(each[0][1]))))
 
 
 def network(layers: int, bidirectional: bool) -> str:
@@ -224,7 +227,7 @@ def _order(name: str) -> tuple[int, str]:
 def _panel_layers(axes: Axes, found: Curves) -> None:
     places = {init: place for place, init in enumerate(dict.fromkeys(init for init, _ in found))}
     for (init, name), of in found.items():
-        colour, _ = inits.look(init, places[init])
+        colour, _ = drawing.init_style(init, places[init])
         middle, half = of.mean * PER_NAT, of.half_width * PER_NAT
         axes.fill_between(of.lags, middle - half, middle + half, color=colour, alpha=0.12, lw=0)
         axes.plot(of.lags, middle, color=colour, linestyle=NETWORKS.get(name, DASHES[3]))
@@ -233,25 +236,28 @@ def _panel_layers(axes: Axes, found: Curves) -> None:
     axes.set_ylim(-12, 1)
     decade_ticks(axes, (0, -3, -6, -9, -12))
     axes.set_xlabel("lag k, steps back from the loss")
-    colours = [Line2D([], [], color=inits.look(init, place)[0], label=inits.name(init)) for init, place in places.items()]
+    colours = [
+        Line2D([], [], color=drawing.init_style(init, place)[0], label=drawing.init_name(init))
+        for init, place in places.items()
+    ]
     dashes = [
         Line2D([], [], color=INK, lw=1, linestyle=NETWORKS.get(name, DASHES[3]), label=name)
         for name in sorted({name for _, name in found}, key=_order)
     ]
-    inits.beside(axes, [*colours, *dashes])
+    drawing.legend_outside(axes, [*colours, *dashes])
 
 
 def _caption_layers(found: dict[str, Curves], hidden: int) -> str:
     said = []
     for cell, of in found.items():
         horizons = [
-            f"{inits.name(init)}, {name} {quantities.spoken('horizon', gradients_statistics.horizon(own))}"
+            f"{drawing.init_name(init)}, {name} {quantities.named('horizon').format(gradients_statistics.horizon(own))}"
             for (init, name), own in of.items()
         ]
         said.append(f"{TITLES[cell]}: {'; '.join(horizons)}")
     return (
-        f"H = {hidden}, the oracle’s backward pass, a loss at the last step; 95 % t-bands over seeds. "
-        f"Steps to a thousandth. {'. '.join(said)}. The direction that runs back has read one step at the last output, "
+        f"H = {hidden}, backward pass of the float64 reference, a loss at the last step; 95 % t-bands over seeds. "
+        f"Decay length (10⁻³): {'. '.join(said)}. The direction that runs back has read one step at the last output, "
         "so its part is at lag 0 alone."
     )
 
@@ -280,9 +286,9 @@ def draw_truncation(series: pd.DataFrame) -> Drawing | None:
             _shares(grid[0][place], own)
             _cosines(grid[1][place], own)
             grid[0][place].set_title(CELLS[cell])
-        grid[0][0].set_ylabel("‖lag’s part of dL/dW_hh‖")
-        grid[1][0].set_ylabel("cosine with the whole dL/dW_hh")
-    return Drawing(figure, "What truncated backpropagation leaves out", _caption_truncation(rows, cells, hidden))
+        grid[0][0].set_ylabel("‖contribution of the lag to dL/dW_hh‖")
+        grid[1][0].set_ylabel("cosine with the full dL/dW_hh")
+    return Drawing(figure, "Error of truncated backpropagation", _caption_truncation(rows, cells, hidden))
 
 
 def cosines(rows: pd.DataFrame) -> tuple[list[float], list[float]]:
@@ -308,7 +314,7 @@ def _shares(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (init, part) in enumerate(rows.groupby("init", sort=False)):
         of = gradients_statistics.curve(part, "log_weight")
         if of is not None:
-            colour, dash = inits.look(str(init), place)
+            colour, dash = drawing.init_style(str(init), place)
             axes.plot(of.lags, of.mean * PER_NAT, color=colour, linestyle=dash)
     axes.set_xlim(0, 150)
     axes.set_ylim(-12, 3)
@@ -321,19 +327,19 @@ def _cosines(axes: Axes, rows: pd.DataFrame) -> None:
     for place, (init, part) in enumerate(rows.groupby("init", sort=False)):
         kept, values = cosines(part)
         if kept:
-            colour, dash = inits.look(str(init), place)
+            colour, dash = drawing.init_style(str(init), place)
             axes.plot(kept, values, color=colour, linestyle=dash)
             if dot := at_horizon(part):
                 axes.plot(*dot, "o", color=colour, mec=PAPER, mew=0.8, ms=6, zorder=4)
-            handles.append(inits.mark(str(init), place))
+            handles.append(drawing.mark_init(str(init), place))
     axes.axhline(1, color=FAINT, lw=1)
     axes.set_xscale("log")
     axes.set_xticks([1, 3, 10, 30, 100, 300], ["1", "3", "10", "30", "100", "300"])
     axes.set_xticks([], minor=True)
     axes.set_ylim(-0.05, 1.08)
     axes.tick_params(labelleft=True)
-    axes.set_xlabel("steps kept before the cut")
-    inits.beside(axes, handles)
+    axes.set_xlabel("steps kept, k")
+    drawing.legend_outside(axes, handles)
 
 
 def _caption_truncation(rows: pd.DataFrame, cells: list[str], hidden: int) -> str:
@@ -344,13 +350,13 @@ def _caption_truncation(rows: pd.DataFrame, cells: list[str], hidden: int) -> st
             kept, values = cosines(part)
             near = min(range(len(kept)), key=lambda place: abs(kept[place] - CUT), default=None)
             if near is not None:
-                parts.append(f"{inits.name(str(init))} {words.digits(values[near], 2)}")
+                parts.append(f"{drawing.init_name(str(init))} {words.format_significant(values[near], 2)}")
                 reached += [dot[1]] if (dot := at_horizon(part)) else []
                 cut = kept[near]
         said.append(f"{CELLS[cell]}: {', '.join(parts)}")
     bias = (
-        f" Dots: n(10⁻³), the steps to a thousandth; a cut there leaves a cosine of {words.digits(min(reached), 2)} to "
-        f"{words.digits(max(reached), 2)}."
+        f" Dots: the decay length (10⁻³); truncated there, the cosine is {words.format_significant(min(reached), 2)} to "
+        f"{words.format_significant(max(reached), 2)}."
         if reached
         else ""
     )
@@ -358,64 +364,3 @@ def _caption_truncation(rows: pd.DataFrame, cells: list[str], hidden: int) -> st
         f"H = {hidden}, a loss at the last step. Above: size of what lag k adds to dL/dW_hh, over lag 0. Below: cosine "
         f"between dL/dW_hh of the last steps and of all, mean over seeds. After {cut:.0f} steps: {'. '.join(said)}.{bias}"
     )
-
-
-# The attenuation curve before a network learns to recall, on the way, and after.
-
-PREFIX = "log_gradient_after_"
-COLOURS_TRAINING = (PALETTE[1], PALETTE[2], PALETTE[0])
-
-
-def draw_training(series: pd.DataFrame) -> Drawing | None:
-    """series: rows of a section's `series`."""
-    rows = series[series["probe"] == "training"] if "probe" in series else series.iloc[:0]
-    if rows.empty:
-        return None
-    networks = [(str(cell), str(init)) for cell, init in rows[["cell", "init"]].drop_duplicates().itertuples(index=False)]
-    with look():
-        figure, grid = panels(len(networks), height=3.2)
-        said = []
-        for axes, (cell, init) in zip(grid[0], networks, strict=True):
-            part = rows[(rows["cell"] == cell) & (rows["init"] == init)]
-            _panel_training(axes, part)
-            axes.set_title(f"{cell.upper()}, {inits.name(init)}")
-            said.append(f"{cell.upper()} {inits.name(init)} {_told(part)}")
-        grid[0][0].set_ylabel("gradient over that at lag 0")
-    lag = int(rows["lag"].iloc[0])
-    caption = (
-        f"Recall of one bit over {lag} steps of noise (vertical line), Adam; curves are of longer such sequences. "
-        f"Steps to a thousandth before and after, and share of right answers: {'; '.join(said)}."
-    )
-    return Drawing(figure, "Attenuation through training", caption)
-
-
-def counts(rows: pd.DataFrame) -> list[int]:
-    """The numbers of updates after which the curve was taken."""
-    return sorted(int(str(name).removeprefix(PREFIX)) for name in rows["metric"].unique() if str(name).startswith(PREFIX))
-
-
-def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
-    handles = []
-    for colour, done in zip(COLOURS_TRAINING, counts(rows), strict=False):
-        of = gradients_statistics.curve(rows, f"{PREFIX}{done}")
-        if of is None:
-            continue
-        middle, half = of.mean * PER_NAT, of.half_width * PER_NAT
-        axes.fill_between(of.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
-        axes.plot(of.lags, middle, color=colour)
-        handles.append(Line2D([], [], color=colour, label=f"after {done} updates" if done else "before"))
-    axes.axvline(int(rows["lag"].iloc[0]), color=FAINT, lw=1)
-    axes.axhline(-3, color=FAINT, lw=1)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(-12, 3)
-    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
-    axes.set_xlabel("lag k, steps back from the loss")
-    inits.beside(axes, handles)
-
-
-def _told(rows: pd.DataFrame) -> str:
-    ends = [gradients_statistics.curve(rows, f"{PREFIX}{done}") for done in (counts(rows)[0], counts(rows)[-1])]
-    spoken = [quantities.spoken("horizon", gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
-    accuracy = seeds.together(seeds.metric(rows, "accuracy"))
-    right = words.percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED
-    return f"{spoken[0]} → {spoken[1]}, {right} right"

@@ -8,17 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.report import words
+from analysis.report import drawing, words
 from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.gradients import curves, inits
+from analysis.studies.gradients import curves
 from analysis.studies.gradients import statistics as gradients_statistics
+from results.metrics import HOP_SHARE, LOG_GRADIENT_AFTER
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
 
-PREFIX = "hop_share_"
 SHOWN = ("never left", "once", "twice", "3 times", "4 or 5", "6 and more")
 EDGES = (0, 1, 2, 3, 4, 6)  # first number of departures in each
 COLOURS = (PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[0], PALETTE[3])
@@ -39,21 +39,17 @@ def draw_hops(series: pd.DataFrame) -> Drawing | None:
         figure.set_figwidth(2.35 * len(found) + 0.6 + (len(found) == 1))
         for axes, (init, each) in zip(grid[0], found.items(), strict=True):
             _panel_hops(axes, each)
-            axes.set_title(inits.name(init))
+            axes.set_title(drawing.init_name(init))
         grid[0][0].set_ylabel("share of the gradient")
         handles = [Patch(color=colour, label=label) for colour, label in zip(COLOURS, SHOWN, strict=True)]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.2, columnspacing=1.4)
-    return Drawing(
-        figure, "How much of the gradient stays on the carousel", _caption_hops(found, int(rows["hidden_size"].iloc[0]))
-    )
+    return Drawing(figure, "Paths of the gradient through h", _caption_hops(found, int(rows["hidden_size"].iloc[0])))
 
 
 def shares(rows: pd.DataFrame) -> dict[int, np.ndarray]:
     """lag → mean over seeds of the shares by departures."""
-    names = sorted(
-        {str(name) for name in rows["metric"] if str(name).startswith(PREFIX)}, key=lambda name: int(name[len(PREFIX) :])
-    )
-    return {int(name[len(PREFIX) :]): seeds.together(seeds.metric(rows, name)).mean(0) for name in names}
+    lags = gradients_statistics.numbers_in_metrics(rows, gradients_statistics.HOP_SHARE)
+    return {lag: seeds.together(seeds.metric(rows, HOP_SHARE.name(lag))).mean(0) for lag in lags}
 
 
 def _panel_hops(axes: Axes, found: dict[int, np.ndarray]) -> None:
@@ -73,7 +69,7 @@ def _panel_hops(axes: Axes, found: dict[int, np.ndarray]) -> None:
 
 def _caption_hops(found: dict[str, dict[int, np.ndarray]], hidden: int) -> str:
     lag = next((lag for lag in (10, *next(iter(found.values()))) if all(lag in each for each in found.values())), 1)
-    parts = [f"{inits.name(init)} {words.percent(float(each[lag][0]))}" for init, each in found.items()]
+    parts = [f"{drawing.init_name(init)} {words.format_percent(float(each[lag][0]))}" for init, each in found.items()]
     return (
         "Each path of the gradient from the last cell back leaves the cell some number of times, through h. Shares are exact, "
         "signed and add up to 1; what lies above 1 is cancelled below 0. "
@@ -99,14 +95,14 @@ def draw_spectrum(series: pd.DataFrame) -> Drawing | None:
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel_spectrum(axes, rows[rows["cell"] == cell])
             axes.set_title(CELLS[cell])
-        grid[0][0].set_ylabel("exponent, nat a step")
+        grid[0][0].set_ylabel("exponent, nat/step")
     return Drawing(figure, "Lyapunov spectrum of the whole state", _caption_spectrum(rows))
 
 
 def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
     handles = []
     for place, (init, part) in enumerate(rows.groupby("init", sort=False)):
-        colour, dash = inits.look(str(init), place)
+        colour, dash = drawing.init_style(str(init), place)
         own = seeds.together(seeds.metric(part, "lyapunov"))
         if not own.size:
             continue
@@ -115,22 +111,24 @@ def _panel_spectrum(axes: Axes, rows: pd.DataFrame) -> None:
         mistaken = seeds.together(seeds.metric(part, "lyapunov_hidden_block"))
         if mistaken.size:
             axes.plot(0.02, max(float(mistaken.mean()), LOWEST + 0.05), marker="x", color=colour, clip_on=False, zorder=4)
-        handles.append(inits.mark(str(init), place))
+        handles.append(drawing.mark_init(str(init), place))
     if (rows["metric"] == "lyapunov_hidden_block").any():
         handles.append(Line2D([], [], color=INK, marker="x", linestyle="", label="largest, of the h block alone"))
     axes.axhline(0, color=FAINT, lw=1)
     axes.set_xlim(0, 1)
     axes.set_ylim(LOWEST, 0.25)
     axes.tick_params(labelleft=True)
-    axes.set_xlabel("exponents in order, share of all")
-    inits.beside(axes, handles)
+    axes.set_xlabel("rank of the exponent, share of all")
+    drawing.legend_outside(axes, handles)
 
 
 def _caption_spectrum(rows: pd.DataFrame) -> str:
     said = []
     for (cell, init), part in rows.groupby(["cell", "init"], sort=False):
-        largest = quantities.QUANTITIES["largest_exponent"](part)
-        said.append(f"{str(cell).upper()} {inits.name(str(init))} {quantities.spoken('largest_exponent', largest)}")
+        largest = quantities.named("largest_exponent").estimate(part)
+        said.append(
+            f"{str(cell).upper()} {drawing.init_name(str(init))} {quantities.named('largest_exponent').format(largest)}"
+        )
     return (
         f"H = {int(rows['hidden_size'].iloc[0])}. Zero is a direction that neither fades nor grows. "
         f"Largest exponent: {', '.join(said)}. "
@@ -138,7 +136,7 @@ def _caption_spectrum(rows: pd.DataFrame) -> str:
     )
 
 
-# The census of timescales: which share of an LSTM's cells forgets within how many steps.
+# The distribution of timescales over an LSTM's cells.
 
 
 def draw_timescales(series: pd.DataFrame) -> Drawing | None:
@@ -154,19 +152,21 @@ def draw_timescales(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(1, height=3.3)
         axes = grid[0][0]
         for place, (init, values) in enumerate(found.items()):
-            colour, dash = inits.look(init, place)
+            colour, dash = drawing.init_style(init, place)
             axes.step(values, np.arange(1, len(values) + 1) / len(values), where="post", color=colour, linestyle=dash)
         axes.set_xscale("log")
         ends = np.concatenate(list(found.values()))
         log_units(axes.xaxis, "", float(ends.min()), float(ends.max()))
         axes.set_ylim(0, 1)
         axes.set_xlabel("τ = −1/E ln f, steps")
-        axes.set_ylabel("share of cells with no more")
-        inits.beside(axes, [inits.mark(init, place) for place, init in enumerate(found)])
-    parts = [f"{inits.name(init)} {words.digits(float(np.median(values)), 2)}" for init, values in found.items()]
+        axes.set_ylabel("cumulative share of cells")
+        drawing.legend_outside(axes, [drawing.mark_init(init, place) for place, init in enumerate(found)])
+    parts = [
+        f"{drawing.init_name(init)} {words.format_significant(float(np.median(values)), 2)}" for init, values in found.items()
+    ]
     return Drawing(
         figure,
-        "Census of timescales",
+        "Distribution of timescales",
         f"The steps after which a lone cell’s gradient is 1/e, every cell of every seed. Medians: {', '.join(parts)}.",
     )
 
@@ -190,8 +190,8 @@ def draw_precision(series: pd.DataFrame) -> Drawing | None:
         said = []
         for axes, (cell, init) in zip(grid[0], networks, strict=True):
             part = rows[(rows["cell"] == cell) & (rows["init"] == init)]
-            axes.set_title(f"{cell.upper()}, {inits.name(init)}")
-            said.append(_panel_precision(axes, part, f"{cell.upper()} {inits.name(init)}"))
+            axes.set_title(f"{cell.upper()}, {drawing.init_name(init)}")
+            said.append(_panel_precision(axes, part, f"{cell.upper()} {drawing.init_name(init)}"))
         grid[0][0].set_ylabel("largest number of dL/ds")
         handles = [Line2D([], [], color=colour, label=name) for name, colour in FORMATS.items()]
         handles.append(Line2D([], [], color=INK, linestyle=SCALED, label="loss × 2¹⁶"))
@@ -202,7 +202,7 @@ def draw_precision(series: pd.DataFrame) -> Drawing | None:
         f"(mean), and with the loss multiplied by 2¹⁶: {'; '.join(said)}. Grey: the smallest normal numbers. "
         "What never is zero may be frozen: the smallest number there is, times a forget gate above ½, rounds back to itself."
     )
-    return Drawing(figure, "Where a gradient ends in few bits", caption)
+    return Drawing(figure, "Gradient underflow by number format", caption)
 
 
 def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
@@ -231,12 +231,72 @@ def _panel_precision(axes: Axes, rows: pd.DataFrame, name: str) -> str:
 
 def _lag(found: Estimate) -> str:
     """Without the interval: the board has it."""
-    return f"{found.value:.0f}" if found.value is not None else quantities.spoken("zero_lag", found).partition(" [")[0]
+    return f"{found.value:.0f}" if found.value is not None else quantities.named("zero_lag").format(found).partition(" [")[0]
 
 
-SECTION = ("gradients", "How gradients fade")
+# The attenuation curve before a network learns to recall, on the way, and after.
+
+COLOURS_TRAINING = (PALETTE[1], PALETTE[2], PALETTE[0])
+
+
+def draw_training(series: pd.DataFrame) -> Drawing | None:
+    """series: rows of a section's `series`."""
+    rows = series[series["probe"] == "training"] if "probe" in series else series.iloc[:0]
+    if rows.empty:
+        return None
+    networks = [(str(cell), str(init)) for cell, init in rows[["cell", "init"]].drop_duplicates().itertuples(index=False)]
+    with look():
+        figure, grid = panels(len(networks), height=3.2)
+        said = []
+        for axes, (cell, init) in zip(grid[0], networks, strict=True):
+            part = rows[(rows["cell"] == cell) & (rows["init"] == init)]
+            _panel_training(axes, part)
+            axes.set_title(f"{cell.upper()}, {drawing.init_name(init)}")
+            said.append(f"{cell.upper()} {drawing.init_name(init)} {_told(part)}")
+        grid[0][0].set_ylabel("gradient relative to lag 0")
+    lag = int(rows["lag"].iloc[0])
+    caption = (
+        f"Recall of one bit over {lag} steps of noise (vertical line), Adam; curves are of longer such sequences. "
+        f"Decay length (10⁻³) before and after, and accuracy: {'; '.join(said)}."
+    )
+    return Drawing(figure, "Gradient decay during training", caption)
+
+
+def counts(rows: pd.DataFrame) -> list[int]:
+    """The numbers of updates after which the curve was taken."""
+    return gradients_statistics.numbers_of(rows, LOG_GRADIENT_AFTER)
+
+
+def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
+    handles = []
+    for colour, done in zip(COLOURS_TRAINING, counts(rows), strict=False):
+        of = gradients_statistics.curve(rows, LOG_GRADIENT_AFTER.name(done))
+        if of is None:
+            continue
+        middle, half = of.mean * PER_NAT, of.half_width * PER_NAT
+        axes.fill_between(of.lags, middle - half, middle + half, color=colour, alpha=0.18, lw=0)
+        axes.plot(of.lags, middle, color=colour)
+        handles.append(Line2D([], [], color=colour, label=f"after {done} updates" if done else "before"))
+    axes.axvline(int(rows["lag"].iloc[0]), color=FAINT, lw=1)
+    axes.axhline(-3, color=FAINT, lw=1)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-12, 3)
+    decade_ticks(axes, (2, 0, -3, -6, -9, -12))
+    axes.set_xlabel("lag k, steps back from the loss")
+    drawing.legend_outside(axes, handles)
+
+
+def _told(rows: pd.DataFrame) -> str:
+    ends = [gradients_statistics.curve(rows, LOG_GRADIENT_AFTER.name(done)) for done in (counts(rows)[0], counts(rows)[-1])]
+    spoken = [quantities.named("horizon").format(gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
+    accuracy = seeds.together(seeds.metric(rows, "accuracy"))
+    right = words.format_percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED
+    return f"{spoken[0]} → {spoken[1]}, {right} right"
+
+
+SECTION = ("gradients", "Gradient decay")
 FIGURES = of_series({
     "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
-    "controls": curves.draw_controls, "training": curves.draw_training, "precision": draw_precision,
+    "controls": curves.draw_controls, "training": draw_training, "precision": draw_precision,
     "truncation": curves.draw_truncation, "layers": curves.draw_layers,
 })  # fmt: skip

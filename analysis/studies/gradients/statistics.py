@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,58 +12,51 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.load import rows_of
 from analysis.statistics import seeds
-from analysis.statistics.seeds import Estimate, missing
-from analysis.statistics.series import median_interval
+from analysis.statistics.quantities import REFERENCE, Quantity
+from analysis.statistics.ratios import median_interval
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing, too_few
+from results.metrics import HOP_SHARE, Gap, NumberedMetric
 
 # Where a seed's curve of gradients ends before the others', and why: it is exactly zero from there on, or not finite.
 
-# As `bench.studies.gradients.cells` writes it; tests/analysis/studies/gradients/test_ends.py holds the two together.
-_NOTE = re.compile(r"^(\w+) is (exactly zero|not finite)(?: at lag (\d+))? for seed (\d+)$")
+
+def numbers_of(rows: pd.DataFrame, metric: NumberedMetric) -> list[int]:
+    """The lags, or updates, at which a metric was measured, in order."""
+    return sorted({number for name in map(str, rows["metric"]) if (number := metric.number(name)) is not None})
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """lag: the first without a number; None where the note names none."""
-
-    metric: str
-    zero: bool
-    lag: int | None
-    seed: int
+def read_gaps(notes: Iterable[str]) -> list[Gap]:
+    """Those that the notes of a measurement name; the notes are stored text."""
+    return [gap for note in notes if (gap := Gap.from_note(note))]
 
 
-def read(notes: Iterable[str]) -> list[End]:
-    """Those among the notes of a measurement that tell of an end."""
-    found = [match for note in notes if (match := _NOTE.match(note))]
-    return [End(match[1], match[2] == "exactly zero", int(match[3]) if match[3] else None, int(match[4])) for match in found]
+def gaps_of(rows: pd.DataFrame, metric: str) -> list[Gap]:
+    """The gaps of one metric; rows of one case."""
+    return [gap for notes in rows.loc[rows["metric"] == metric, "notes"] for gap in read_gaps(notes)]
 
 
-def of(rows: pd.DataFrame, metric: str) -> list[End]:
-    """The ends of one metric; rows of one case."""
-    return [end for notes in rows.loc[rows["metric"] == metric, "notes"] for end in read(notes)]
-
-
-def sentences(series: pd.DataFrame) -> list[str]:
+def gap_sentences(series: pd.DataFrame) -> list[str]:
     """One for each case and backend: `irnn-… on reference: log_gradient is exactly zero at lag 399 for seeds 0 and 4.`"""
     noted = series[series["notes"].map(len) > 0]
     groups = noted.groupby(["case", "backend"], sort=False)
-    return [f"{case} on {backend}: {said}." for (case, backend), rows in groups if (said := of_case(rows))]
+    return [f"{case} on {backend}: {text}." for (case, backend), rows in groups if (text := case_gaps(rows))]
 
 
-def of_case(rows: pd.DataFrame) -> str:
-    """Every metric that ends, of one case on one backend; each once, however many runs measured it."""
-    found = {row["metric"]: read(row["notes"]) for row in rows_of(rows)}
-    return "; ".join(f"{metric} is {spoken(own)}" for metric, own in found.items() if own)
+def case_gaps(rows: pd.DataFrame) -> str:
+    """Every metric with gaps, of one case on one backend; each once, however many runs measured it."""
+    found = {row["metric"]: read_gaps(row["notes"]) for row in rows_of(rows)}
+    return "; ".join(f"{metric} is {format_gaps(own)}" for metric, own in found.items() if own)
 
 
-def spoken(ends: Iterable[End]) -> str:
+def format_gaps(gaps: Iterable[Gap]) -> str:
     """`exactly zero at lag 24 for seed 1, at lag 26 for seeds 0 and 4`."""
     parts: dict[str, list[str]] = {}
     grouped: dict[tuple[bool, int], list[int]] = {}
-    for end in ends:
-        grouped.setdefault((end.zero, -1 if end.lag is None else end.lag), []).append(end.seed)
+    for gap in gaps:
+        grouped.setdefault((gap.zero, -1 if gap.lag is None else gap.lag), []).append(gap.seed)
     for (zero, lag), own in sorted(grouped.items(), key=lambda each: (not each[0][0], each[0][1])):
         at = f"at lag {lag} " if lag >= 0 else ""
-        of_seeds = f"for seed{'s'[: len(own) > 1]} {words.listed(map(str, sorted(own)))}"
+        of_seeds = f"for seed{'s'[: len(own) > 1]} {words.join_list(map(str, sorted(own)))}"
         parts.setdefault("exactly zero" if zero else "not finite", []).append(f"{at}{of_seeds}")
     return "; ".join(f"{what} {', '.join(where)}" for what, where in parts.items())
 
@@ -108,15 +101,15 @@ class Curve:
         return Curve(self.lags[:count], self.logs[:, :count], self.steps)
 
     @property
-    def deaths(self) -> list[int]:
+    def underflow_lags(self) -> list[int]:
         """The lag at which each seed whose gradient becomes exactly zero has lost it."""
         return [int(self.lags[np.argmax(own == -np.inf)]) for own in self.logs if (own == -np.inf).any()]
 
     @property
     def why_shortened(self) -> str:
         """For a reader, where a law needs more lags than all seeds have; nothing where none ended early."""
-        died, unknown = len(self.deaths), int(np.isnan(self.logs).any(1).sum())
-        parts = [f"exactly zero in {died} of {len(self.logs)} seeds from lag {min(self.deaths)} on"] if died else []
+        died, unknown = len(self.underflow_lags), int(np.isnan(self.logs).any(1).sum())
+        parts = [f"exactly zero in {died} of {len(self.logs)} seeds from lag {min(self.underflow_lags)} on"] if died else []
         parts += [f"not finite in {unknown} of {len(self.logs)}"] if unknown else []
         return ", ".join(parts)
 
@@ -140,7 +133,7 @@ def curve(rows: pd.DataFrame, name: str = "log_gradient", relative: bool = True)
     lags = rows.loc[rows["metric"] == "lag", "samples"]
     if lags.empty or not any(len(own) for own in found):
         return None
-    zero = {end.seed for end in of(rows, name) if end.zero}
+    zero = {gap.seed for gap in gaps_of(rows, name) if gap.zero}
     at = lags.iloc[-1]
     at = at if zero else at[: max(len(own) for own in found)]
     logs = np.full((len(found), len(at)), np.nan)
@@ -154,20 +147,20 @@ def curve(rows: pd.DataFrame, name: str = "log_gradient", relative: bool = True)
     return Curve(at, logs, int(rows["steps"].iloc[0]))
 
 
-def horizon(of: Curve, faded: float = DECAY_THRESHOLD) -> Estimate:
-    """The first lag at which the mean over seeds of ln A has fallen by ln `faded`.
+def horizon(of: Curve, threshold: float = DECAY_THRESHOLD) -> Estimate:
+    """The first lag at which the mean over seeds of ln A has fallen by ln `threshold`.
 
     Its interval is where the edges of the pointwise t-band over seeds fall as far. A curve or an edge that never does is
     censored: beyond the last lag, not at it. Where seeds become exactly zero before that is decided, there is no mean of
     logarithms: then it is the median of the seeds' own horizons, a gradient of zero having fallen below any threshold.
     """
     if len(of.logs) < seeds.FEWEST_SEEDS:
-        return missing(f"{len(of.logs)} seeds: too few for an interval")
-    shared, threshold = of.shared, float(np.log(faded))
+        return too_few(len(of.logs), "seed", "for an interval")
+    shared, log_threshold = of.shared, float(np.log(threshold))
     middle, half = shared.mean, shared.half_width
-    value, low, high = (_crossing(shared.lags, values, threshold) for values in (middle, middle - half, middle + half))
+    value, low, high = (_crossing(shared.lags, values, log_threshold) for values in (middle, middle - half, middle + half))
     if len(shared.lags) < len(of.lags) and None in (value, low, high):
-        return _median_horizon(of, threshold)
+        return _median_horizon(of, log_threshold)
     last = float(of.lags[-1])
     beyond = last if value is None or high is None else None
     return Estimate(value, last if low is None else low, high, len(of.logs), beyond)
@@ -215,7 +208,9 @@ def _line(of: Curve, coefficient: int) -> Estimate:
     why, of = of.why_shortened, of.shared
     window = (of.lags >= RATE_WINDOW[0]) & (of.lags <= RATE_WINDOW[1])
     if window.sum() < FEWEST_POINTS:
-        few = f"{int(window.sum())} lags between {RATE_WINDOW[0]} and {RATE_WINDOW[1]}: too few for a slope"
+        few = (
+            f"{words.format_count(int(window.sum()), 'lag')} between {RATE_WINDOW[0]} and {RATE_WINDOW[1]}: too few for a slope"
+        )
         return missing(f"{why}; {few}" if why else few)
     return seeds.mean(np.polyfit(of.lags[window], of.logs[:, window].T, 1)[coefficient])
 
@@ -245,7 +240,7 @@ def bic_for_exponential(of: Curve) -> Estimate:
     window = of.lags >= FIRST_FITTED_LAG
     lags, logs = of.lags[window], of.logs[:, window]
     if len(lags) <= FEWEST_POINTS:
-        few = f"{len(lags)} lags: too few to tell the laws apart"
+        few = f"{words.format_count(len(lags), 'lag')}: too few to tell the laws apart"
         return missing(f"{why}; {few}" if why else few)
     widths = np.sqrt(np.diff(lags))
     rises = np.diff(logs, axis=1) / widths
@@ -283,8 +278,8 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     """A seed's curve ends where all is zero, so its length is that lag. rows: of one case."""
     found = seeds.metric(rows, metric)
     if not found:
-        return missing("not measured")
-    if any("not finite" in note for notes in rows.loc[rows["metric"] == metric, "notes"] for note in notes):
+        return NOT_MEASURED
+    if any(not gap.zero for gap in gaps_of(rows, metric)):
         return missing("overflows")
     steps = int(rows["steps"].iloc[0])
     lags = [int(np.flatnonzero(np.append(own < threshold, True))[0]) for own in found]
@@ -292,3 +287,94 @@ def _first(rows: pd.DataFrame, metric: str, threshold: float) -> Estimate:
     if len(reached) == len(lags):
         return seeds.mean(np.array(lags, float))
     return Estimate(None, float(min(*lags, steps - 1)), None, len(lags), beyond=float(steps - 1))
+
+
+# What claims are judged by.
+
+
+def _of_curve(estimate: Callable[[Curve], Estimate], metric: str = "log_gradient") -> Callable[[pd.DataFrame], Estimate]:
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        of = curve(rows, metric)
+        return NOT_MEASURED if of is None else estimate(of)
+
+    return quantity
+
+
+def _passed_over_100(of: Curve) -> Estimate:
+    """A(100)/A(1); 0 where it is exactly zero in every seed."""
+    early, late = of.at(1), of.at(100)
+    if early is None or late is None:
+        return missing("fewer than 100 steps")
+    zero = int((late == -np.inf).sum())
+    if zero == len(late):
+        return exact(0.0, zero)
+    return missing(f"exactly zero at lag 100 in {zero} of {len(late)} seeds") if zero else seeds.geometric_mean(late - early)
+
+
+def _cell_cosine_at_100(rows: pd.DataFrame) -> Estimate:
+    of = curve(rows, "cell_cosine", relative=False)
+    values = of.at(100) if of is not None else None
+    return NOT_MEASURED if values is None else seeds.mean(values)
+
+
+def _extreme(metric: str, of: Callable[[np.ndarray], float]) -> Callable[[pd.DataFrame], Estimate]:
+    """The largest or least value; nothing is estimated, so it is its own interval."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        values = np.concatenate([np.empty(0), *seeds.metric(rows, metric)])
+        return exact(of(values), len(values)) if len(values) else NOT_MEASURED
+
+    return quantity
+
+
+def _disagreement(*metrics: str) -> Callable[[pd.DataFrame], Estimate]:
+    """The largest difference in nats between any backend's curves and the reference's."""
+
+    def quantity(rows: pd.DataFrame) -> Estimate:
+        worst, backends = 0.0, 0
+        for name in metrics:
+            measured = rows[rows["metric"] == name]
+            reference = measured.loc[measured["backend"] == REFERENCE, "samples"]
+            others = measured.loc[measured["backend"] != REFERENCE, "samples"]
+            if reference.empty or others.empty:
+                return NOT_MEASURED
+            if any(len(own) != len(reference.iloc[0]) for own in others):
+                return missing("a backend's gradient is exactly zero or not finite somewhere")
+            worst = max(worst, *(float(np.abs(own - reference.iloc[0]).max()) for own in others))
+            backends = len(others)
+        return exact(worst, backends)
+
+    return quantity
+
+
+def _rate_over_shortcut(rows: pd.DataFrame) -> Estimate:
+    """Nats a layer beyond the logarithm of what the shortcut is multiplied by."""
+    of, shortcut = curve(rows), seeds.metric(rows, "shortcut")
+    if of is None or not shortcut:
+        return NOT_MEASURED
+    found, log = rate(of), float(np.log(shortcut[0][0]))
+    value, low, high = (None if each is None else each - log for each in (found.value, found.low, found.high))
+    return replace(found, value=value, low=low, high=high)
+
+
+QUANTITIES = {
+    "horizon": Quantity(_of_curve(horizon), "decay length (10⁻³)", "steps"),
+    "rate": Quantity(_of_curve(rate), "rate", "nat/step"),
+    "offset": Quantity(_of_curve(offset), "offset", "nat"),
+    "half_life": Quantity(_of_curve(half_life), "half-life", "steps"),
+    "bic_for_exponential": Quantity(_of_curve(bic_for_exponential), "ΔBIC"),
+    "passed_over_100": Quantity(_of_curve(_passed_over_100), "A(100)/A(1)"),
+    "cell_cosine_at_100": Quantity(_cell_cosine_at_100, "cosine at lag 100"),
+    "identity_error": Quantity(_extreme("identity_error", np.max), "largest error"),
+    "identity_contrast": Quantity(_extreme("identity_contrast", np.min), "least difference where the identity must fail"),
+    "hop_share_at_10": Quantity(partial(seeds.first, name=HOP_SHARE.name(10)), "share of paths that stay in the cell"),
+    "largest_exponent": Quantity(partial(seeds.first, name="lyapunov"), "λ₁", "nat/step"),
+    "input_passed_over_100": Quantity(_of_curve(_passed_over_100, "log_input"), "A(100)/A(1)"),
+    "input_disagreement": Quantity(_disagreement("log_input"), "largest difference of ln‖dL/dx‖", needs_every_backend=True),
+    "state_disagreement": Quantity(
+        _disagreement("log_hidden", "log_cell"), "of ln‖dL/dh‖ and ln‖dL/dc‖", needs_every_backend=True
+    ),
+    "rate_over_shortcut": Quantity(_rate_over_shortcut, "rate less ln s", "nat/layer"),
+    "zero_lag": Quantity(zero_lag, "exactly zero from", "steps"),
+    "denormal_lag": Quantity(denormal_lag, "denormal from", "steps"),
+}

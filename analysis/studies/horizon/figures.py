@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_values, look, panels
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.gradients import inits
 from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.horizon import statistics as horizon_statistics
 from analysis.studies.horizon.statistics import Pair, Trials
@@ -39,7 +39,7 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
         for axes, (task, each) in zip(grid[0], found.items(), strict=True):
             _panel_foretelling(axes, each)
             axes.set_title(TASKS[task])
-        grid[0][0].set_ylabel("L50: lag that half of the networks learn, steps")
+        grid[0][0].set_ylabel("memory span (L50), steps")
         handles = [Line2D([], [], color=colour, marker=marker, linestyle="", label=cell.upper())
                    for cell, (colour, marker) in LOOKS.items()]  # fmt: skip
         handles.append(Line2D([], [], color=FAINT, lw=1, label="L50 = n(10⁻³)"))
@@ -48,11 +48,11 @@ def draw_foretelling(series: pd.DataFrame) -> Drawing | None:
     caption = (
         f"A point is one initialisation of one cell; open towards where it is censored. Rank correlation: {', '.join(said)}."
     )
-    return Drawing(figure, "Does the gradient's horizon foretell what is learnt?", caption)
+    return Drawing(figure, "Memory span vs decay length", caption)
 
 
 def _correlation(rows: pd.DataFrame) -> str:
-    return quantities.spoken("horizon_rank_correlation", horizon_statistics.rank_correlation(rows))
+    return quantities.named("horizon_rank_correlation").format(horizon_statistics.rank_correlation(rows))
 
 
 def _panel_foretelling(axes: Axes, pairs: list[Pair]) -> None:
@@ -70,7 +70,7 @@ def _panel_foretelling(axes: Axes, pairs: list[Pair]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         log_values(axis, TICKS)
     axes.axline((10, 10), (100, 100), color=FAINT, lw=1)
-    axes.set_xlabel("n(10⁻³) before training, steps")
+    axes.set_xlabel("decay length (10⁻³) before training, steps")
     axes.tick_params(labelleft=True)
 
 
@@ -111,7 +111,7 @@ def draw_phase(series: pd.DataFrame) -> Drawing | None:
             axes.set_xlim(lags[0] / HALF_STEP**2, max(lags[-1], *_horizons(rows)) * HALF_STEP)
             log_values(axes.xaxis, lags)
         figure.legend(handles=_legend(), loc="outside lower left", ncols=4, handlelength=1.4, columnspacing=1.4)
-    return Drawing(figure, "What is learnt at which lag", _caption(rows, hidden))
+    return Drawing(figure, "Share of networks that learn a lag", _caption(rows, hidden))
 
 
 def _horizons(rows: pd.DataFrame) -> list[float]:
@@ -123,12 +123,14 @@ def _horizons(rows: pd.DataFrame) -> list[float]:
 def _panel_phase(axes: Axes, rows: pd.DataFrame) -> None:
     names = []
     cases = [own for _, own in rows.groupby("case", sort=False)]
-    cases.sort(key=lambda own: (CELL_ORDER.index(own["cell"].iloc[0]), inits.place(str(own["init"].iloc[0]))))
+    cases.sort(key=lambda own: (CELL_ORDER.index(own["cell"].iloc[0]), drawing.init_order(str(own["init"].iloc[0]))))
     for place, own in enumerate(cases):
         found = horizon_statistics.trials(own)
         curve = gradients_statistics.curve(own)
         cell, init = str(own["cell"].iloc[0]), str(own["init"].iloc[0])
-        names.append(inits.name(init) if cell == "lstm" else f"{cell.upper()} {inits.name(init).partition(' (')[0]}")
+        names.append(
+            drawing.init_name(init) if cell == "lstm" else f"{cell.upper()} {drawing.init_name(init).partition(' (')[0]}"
+        )
         if found is None:
             continue
         for lag, learnt, trained in zip(found.lags, found.learnt, found.trained, strict=True):
@@ -169,17 +171,19 @@ def _legend() -> list[Line2D | Patch]:
         Patch(facecolor=LEARNT, alpha=0.8, label="all networks learnt it"),
         Patch(facecolor=LEARNT, alpha=0.06 + 0.37, label="half did"),
         Line2D([], [], color=INK, marker="|", markersize=9, markeredgewidth=2, lw=1.1, label="L50, 95 %"),
-        Line2D([], [], color=HORIZON, marker="D", linestyle="", label="n(10⁻³) before training"),
+        Line2D([], [], color=HORIZON, marker="D", linestyle="", label="decay length (10⁻³) before training"),
     ]
 
 
 def _caption(rows: pd.DataFrame, hidden: int) -> str:
-    correlation = quantities.spoken("horizon_rank_correlation", quantities.QUANTITIES["horizon_rank_correlation"](rows))
+    correlation = quantities.named("horizon_rank_correlation").format(
+        quantities.named("horizon_rank_correlation").estimate(rows)
+    )
     seeds, updates = int(rows["seeds"].min()), int(rows["updates"].min())
     return (
         f"One of two symbols is to be recalled after so many distractors; H = {hidden}, {seeds} networks a lag, "
         f"{updates} updates. A row ends after the first lag that none learnt; arrowheads: beyond. "
-        f"Rank correlation of n(10⁻³) and L50: {correlation}."
+        f"Rank correlation of decay length (10⁻³) and memory span (L50): {correlation}."
     )
 
 
@@ -200,17 +204,17 @@ def draw_truncated_learning(series: pd.DataFrame) -> Drawing | None:
     with look():
         figure, grid = panels(max(len(groups), 2), height=3.3)
         for axes, ((cell, init), own) in zip(grid[0], groups, strict=False):
-            title = f"{str(cell).upper()} {inits.name(str(init))}"
+            title = f"{str(cell).upper()} {drawing.init_name(str(init))}"
             said.append(f"{title}: {', '.join(_panel_truncated_learning(axes, own))}")
             axes.set_title(title)
         for axes in grid[0][len(groups) :]:
             axes.set_axis_off()
-        grid[0][0].set_ylabel("share of networks that learn it")
+        grid[0][0].set_ylabel("share of networks that learn the lag")
     return Drawing(
         figure,
-        "What truncated backpropagation learns",
+        "Memory span under truncated backpropagation",
         "The state is carried over the cut, the gradient is not. Points: networks trained; lines: logistic fits; dotted: k. "
-        f"L50. {'. '.join(said)}.",
+        f"Memory span (L50): {'. '.join(said)}.",
     )
 
 
@@ -224,7 +228,7 @@ def _panel_truncated_learning(axes: Axes, rows: pd.DataFrame) -> list[str]:
         colour = INK if steps == 0 else COLOURS[place % len(COLOURS)]
         name = f"k = {steps:g}" if steps else "all steps"
         fit = horizon_statistics.learnable_lag(found)
-        said.append(f"{name} {quantities.spoken('learnable_lag', fit)}")
+        said.append(f"{name} {quantities.named('learnable_lag').format(fit)}")
         marker = MARKERS[place % len(MARKERS)]
         axes.plot(found.lags, found.learnt / found.trained, marker=marker, color=colour, linestyle="", clip_on=False, zorder=3)
         if fit.value is not None:
@@ -238,7 +242,7 @@ def _panel_truncated_learning(axes: Axes, rows: pd.DataFrame) -> list[str]:
     axes.set_ylim(-0.03, 1.03)
     axes.tick_params(labelleft=True)
     axes.set_xlabel("lag, steps")
-    inits.beside(axes, handles)
+    drawing.legend_outside(axes, handles)
     return said
 
 
@@ -248,5 +252,5 @@ def _curve(found: Trials, lag: float) -> tuple[np.ndarray, np.ndarray]:
     return lags, 1 / (1 + (lags / lag) ** horizon_statistics.steepness(found, lag))
 
 
-SECTION = ("learning", "How long a lag is learnt")
+SECTION = ("learning", "Memory span")
 FIGURES = of_series({"phase": draw_phase, "foretelling": draw_foretelling, "truncated_learning": draw_truncated_learning})

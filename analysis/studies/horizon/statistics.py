@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.statistics import CONFIDENCE, seeds
-from analysis.statistics.seeds import FEWEST_PAIRS, Estimate, missing, spearman
+from analysis.report import drawing, words
+from analysis.statistics import CONFIDENCE, quantities, seeds
+from analysis.statistics.quantities import Quantity
+from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, missing, spearman
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.pages import estimated, markdown_table
 
 # The learnable lag L50: where half of the networks still learn, by a logistic fit to successes, with its interval.
 #
@@ -48,9 +51,9 @@ def learnable_lag(of: Trials) -> Estimate:
     """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
     first, last = float(of.lags[0]), float(of.lags[-1])
     if len(of.lags) < FEWEST_LAGS:
-        return missing(f"{len(of.lags)} lags tried: too few for a fit")
+        return missing(f"{words.format_count(len(of.lags), 'lag')} tried: too few for a fit")
     if of.trained.min() < seeds.FEWEST_SEEDS:
-        return missing(f"{int(of.trained.min())} networks a lag: too few for a fit")
+        return missing(f"{words.format_count(int(of.trained.min()), 'network')} per lag: too few for a fit")
     if 2 * of.learnt[0] < of.trained[0]:
         return missing(f"not learnt even at lag {first:g}, the shortest tried")
     midpoints, profile = _profile(of)
@@ -126,7 +129,7 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
     both = [(ranked(pair.horizon), ranked(pair.learnable)) for pair in found]
     known = np.array([pair for pair in both if None not in pair], float).reshape(-1, 2)
     if len(known) < FEWEST_PAIRS:
-        return missing(f"{len(known)} initialisations with both numbers: too few for a correlation")
+        return missing(f"{words.format_count(len(known), 'initialisation')} with both numbers: too few for a correlation")
     if (np.ptp(known, axis=0) == 0).any():
         return missing("all of them equal: nothing to rank")
     value, low, high = spearman(known)
@@ -136,3 +139,113 @@ def rank_correlation(rows: pd.DataFrame) -> Estimate:
 def ranked(found: Estimate) -> float | None:
     """What to rank an estimate by; None where it is not known at all."""
     return found.value if found.value is not None else CENSORED if found.beyond is not None else None
+
+
+def _learnable_lag(rows: pd.DataFrame) -> Estimate:
+    of = trials(rows)
+    return NOT_MEASURED if of is None else learnable_lag(of)
+
+
+def _learnable_over_truncation(rows: pd.DataFrame) -> Estimate:
+    """L50 in units of the steps that were backpropagated through."""
+    steps = float(rows["truncation"].iloc[0])
+    return seeds.scaled(_learnable_lag(rows), 1 / steps) if steps else missing("not truncated")
+
+
+QUANTITIES = {
+    "learnable_lag": Quantity(_learnable_lag, "memory span (L50)", "steps"),
+    "learnable_over_truncation": Quantity(_learnable_over_truncation, "memory span (L50) over k"),
+    "horizon_rank_correlation": Quantity(rank_correlation, "ρ of decay length and memory span"),
+}
+
+# The measured tables of docs/studies/horizon.md.
+
+EASY_LAG = 10
+CELLS = ("rnn", "gru", "lstm")
+TASKS = ("recall", "temporal_order", "adding", "copy")
+
+
+def _name(cell: str, init: str) -> str:
+    return f"{cell.upper()} {drawing.init_name(init)}"
+
+
+def _networks(series: pd.DataFrame, selection: str) -> list[tuple[str, str]]:
+    rows = quantities.select(series, selection)
+    found = {(str(cell), str(init)) for cell, init in rows[["cell", "init"]].itertuples(index=False)}
+    return sorted(found, key=lambda network: (CELLS.index(network[0]), drawing.init_order(network[1])))
+
+
+def _at(task: str, cell: str, init: str, truncation: int = 0) -> str:
+    return f"probe=learning,task={task},truncation={truncation},cell={cell},init={init}"
+
+
+def recall(series: pd.DataFrame) -> str:
+    """n(10⁻³) and L50 of every network, and the updates that the easy lag took."""
+    networks = _networks(series, "probe=learning,task=recall,truncation=0")
+    at = [_at("recall", *network) for network in networks]
+    rows = [
+        (_name(*network), [estimated(name, own) for name in ("horizon", "learnable_lag")])
+        for network, own in zip(networks, at, strict=True)
+    ]
+    lines = markdown_table(series, ["network", "decay length (10⁻³), steps", "L50, steps"], rows).split("\n")
+    ends = [f"updates to learn lag {EASY_LAG}", "---", *(_updates(quantities.select(series, own)) for own in at)]
+    return "\n".join(f"{line} {end} |" for line, end in zip(lines, ends, strict=True))
+
+
+def _updates(rows: pd.DataFrame) -> str:
+    """Median over the networks of the easy lag, those within the budget counted."""
+    lags, updates, learnt = (seeds.metric(rows, name) for name in ("trained_lag", "updates", "learnt"))
+    place = np.flatnonzero(lags[0] == EASY_LAG) if lags else []
+    if not len(place):
+        return "not tried"
+    own, done = updates[place[0]], learnt[place[0]] == 1
+    return f"{np.median(own[done]):.0f} ({int(done.sum())} of {len(own)})" if done.any() else f"none of {len(own)}"
+
+
+def tasks(series: pd.DataFrame) -> str:
+    """L50 by task of the networks that were trained on all of them."""
+    networks = _networks(series, "probe=learning,task=adding,truncation=0")
+    rows = [
+        (_name(cell, init), [estimated("learnable_lag", _at(task, cell, init)) for task in TASKS]) for cell, init in networks
+    ]
+    return markdown_table(series, ["L50, steps", *(task.replace("_", " ") for task in TASKS)], rows)
+
+
+def truncated(series: pd.DataFrame) -> str:
+    rows = []
+    for cell, init in (("rnn", "pytorch"), ("lstm", "forget:3")):
+        for steps in (5, 10):
+            at = _at("recall", cell, init, steps)
+            rows.append(
+                (
+                    f"{_name(cell, init)}, k = {steps}",
+                    [estimated("learnable_lag", at), estimated("learnable_over_truncation", at)],
+                )
+            )
+        rows.append((f"{_name(cell, init)}, all steps", [estimated("learnable_lag", _at("recall", cell, init)), None]))
+    return markdown_table(series, ["recall", "L50, steps", "L50/k"], rows)
+
+
+def predicted(series: pd.DataFrame) -> str:
+    """Rank correlation on recall, and L50 over n(10⁻³) where both are known, on each task."""
+    found = rank_correlation(quantities.select(series, "probe=learning,task=recall,truncation=0"))
+    lines = [
+        f"Rank correlation on recall, {found.seeds} networks: {words.format_estimate(found)}.",
+        "",
+        "| L50 over decay length (10⁻³) | from | to |",
+        "| --- | --- | --- |",
+    ]
+    for task in TASKS:
+        rows = quantities.select(series, f"probe=learning,task={task},truncation=0")
+        both = [
+            (pair.learnable.value / pair.horizon.value, _name(pair.cell, pair.init))
+            for pair in pairs(rows)
+            if pair.learnable.value is not None and pair.horizon.value
+        ]
+        if both:
+            (low, lowest), (high, highest) = min(both), max(both)
+            lines.append(f"| {task.replace('_', ' ')} | {low:.2g} ({lowest}) | {high:.2g} ({highest}) |")
+    return "\n".join(lines)
+
+
+TABLES = {"recall": recall, "tasks": tasks, "truncated": truncated, "foretold": predicted}

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from analysis.report import words
 from analysis.report.drawing import INK, PAPER, Drawing, legend, log_units, log_values, look, panels, style
-from analysis.statistics.series import sweeps
+from analysis.report.load import sweeps
 
 # Only what the driver says of the process compares across frameworks; their own counts come after.
 METRICS = {
@@ -35,7 +35,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         figure, grid = panels(len(found))
         for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
             _panel(axes, sweep.rows)
-            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.sizes(sweep.fixed)}")
+            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}")
         drawn = pd.concat([sweep.rows for sweep in found.values()])
         positive = drawn.loc[drawn["bytes"] > 0, "bytes"]
         lows = [positive.min(), drawn["count_model_bytes"].min()] if "count_model_bytes" in drawn else [positive.min()]
@@ -43,7 +43,7 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("peak memory of one call")
         model = [Line2D([], [], color=INK, lw=1.2, ls=(0, (4, 3)), label="model")] if "count_model_bytes" in drawn else []
         legend(figure, drawn["backend"].unique(), model)
-    return Drawing(figure, "Peak memory over length", _caption({phase: sweep.rows for phase, sweep in found.items()}, metric))
+    return Drawing(figure, "Peak memory vs length", _caption({phase: sweep.rows for phase, sweep in found.items()}, metric))
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
@@ -68,9 +68,9 @@ def _caption(found: dict[str, pd.DataFrame], metric: str) -> str:
         longest = rows[rows["steps"] == rows["steps"].max()].groupby("backend")["bytes"].median()
         least, most = longest.idxmin(), longest.idxmax()
         if least == most:
-            said.append(f"{words.PHASES[phase]} takes {words.scaled(longest[least], 'B')} with {least}")
+            said.append(f"{words.PHASES[phase]} takes {words.format_si(longest[least], 'B')} with {least}")
             continue
-        span = f"from {words.scaled(longest[least], 'B')} ({least}) to {words.scaled(longest[most], 'B')} ({most})"
+        span = f"from {words.format_si(longest[least], 'B')} ({least}) to {words.format_si(longest[most], 'B')} ({most})"
         said.append(f"{words.PHASES[phase]} takes {span} at T{rows['steps'].max():g}")
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}: {METRICS[metric]}."

@@ -16,14 +16,14 @@ from analysis.studies.quality import statistics as quality_statistics
 
 # Loss against parameters, operations, tokens and seconds: a panel a cost, a line an architecture and size.
 
-EQUAL = (("loss_gap", "tokens"), ("loss_gap_at_equal_flops", "operations"), ("loss_gap_at_equal_time", "time"))
-COSTS = (("curve_flops", "operations of training"), ("curve_tokens", "tokens read"), ("curve_seconds", "seconds of training"))
+EQUAL = (("loss_gap", "tokens"), ("loss_gap_at_equal_flops", "training FLOPs"), ("loss_gap_at_equal_time", "wall-clock time"))
+COSTS = (("curve_flops", "training FLOPs"), ("curve_tokens", "training tokens"), ("curve_seconds", "wall-clock time"))
 
 
 def draw_quality(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; text alone, on which every size was trained."""
     rows = quantities.select(series, "probe=quality,source=text") if {"probe", "source"} <= set(series) else series.iloc[:0]
-    cells = [cell for cell in drawing.NAMES if (rows["cell"] == cell).any()] if len(rows) else []
+    cells = [cell for cell in drawing.ARCHITECTURE_NAMES if (rows["cell"] == cell).any()] if len(rows) else []
     if not cells:
         return None
     with look():
@@ -33,9 +33,9 @@ def draw_quality(series: pd.DataFrame) -> Drawing | None:
         for axes, (cost, label) in zip(spots[1:], COSTS, strict=True):
             _over(axes, rows, cells, cost, label)
         for line in grid:
-            line[0].set_ylabel("held-out loss, nats a byte")
+            line[0].set_ylabel("validation loss, nat/byte")
         figure.legend(handles=[drawing.mark_architectures(cell) for cell in cells], loc="outside upper left", ncols=len(cells))
-    return Drawing(figure, "What loss costs", _caption_quality(rows))
+    return Drawing(figure, "Validation loss vs training cost", _caption_quality(rows))
 
 
 def _over_parameters(axes: Axes, rows: pd.DataFrame, cells: list[str]) -> None:
@@ -55,7 +55,7 @@ def _over_parameters(axes: Axes, rows: pd.DataFrame, cells: list[str]) -> None:
     axes.set_xscale("log")
     if counts:
         log_units(axes.xaxis, "", min(counts), max(counts))
-    axes.set_xlabel("parameters, embedding and head not counted")
+    axes.set_xlabel("parameters without embedding and head")
 
 
 def _over(axes: Axes, rows: pd.DataFrame, cells: list[str], cost: str, label: str) -> None:
@@ -78,7 +78,9 @@ def _over(axes: Axes, rows: pd.DataFrame, cells: list[str], cost: str, label: st
 def _caption_quality(rows: pd.DataFrame) -> str:
     said = []
     for size, part in rows.sort_values("count_parameters").groupby("size", sort=False):
-        gaps = [f"{quantities.spoken(name, quantities.QUANTITIES[name](part))} at equal {what}" for name, what in EQUAL]
+        gaps = [
+            f"{quantities.named(name).format(quantities.named(name).estimate(part))} at equal {what}" for name, what in EQUAL
+        ]
         said.append(f"{size}: {', '.join(gaps)}")
     return (
         "Python's own source or a corpus as bytes; for each size the best of the learning rates tried, mean over seeds, 95 % "
@@ -93,7 +95,7 @@ def _at_the_edge(rows: pd.DataFrame) -> str:
     for _, part in rows.groupby("case", sort=False):
         tried, losses = (seeds.together(seeds.metric(part, name)) for name in ("learning_rate", "trial_loss"))
         if losses.size and tried[0][losses[0].argmin()] in (tried[0].min(), tried[0].max()) and tried.size > 1:
-            edge.append(f"{drawing.NAMES[str(part['cell'].iloc[0])]} {part['size'].iloc[0]}")
+            edge.append(f"{drawing.ARCHITECTURE_NAMES[str(part['cell'].iloc[0])]} {part['size'].iloc[0]}")
     return (
         f" The best rate was the last of those tried, so that a better one may lie beyond, for: {', '.join(edge)}."
         if edge
@@ -113,15 +115,15 @@ def draw_by_index(series: pd.DataFrame) -> Drawing | None:
     if not found:
         return None
     found.sort(key=lambda part: str(part["source"].iloc[0]) != "text")
-    cells = [cell for cell in drawing.NAMES if any((part["cell"] == cell).any() for part in found)]
+    cells = [cell for cell in drawing.ARCHITECTURE_NAMES if any((part["cell"] == cell).any() for part in found)]
     with look():
         figure, grid = panels(len(found), height=3.2, share_y=False)
         for axes, part in zip(grid[0], found, strict=True):
             _panel(axes, part, cells)
-        grid[0][0].set_ylabel("loss, nats a token")
+        grid[0][0].set_ylabel("validation loss, nat/token")
         handles = [*(drawing.mark_architectures(cell) for cell in cells), drawing.optimum()]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
-    return Drawing(figure, "Where in a window they differ", _caption_by_index(found))
+    return Drawing(figure, "Validation loss vs position in the context", _caption_by_index(found))
 
 
 def _largest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +160,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, cells: list[str]) -> None:
     steps = int(rows["steps"].iloc[0])
     log_values(axes.xaxis, [float(1 << power) for power in range(0, steps.bit_length(), 1 + (steps > 128))])
     axes.tick_params(labelleft=True)
-    axes.set_xlabel("tokens of context")
+    axes.set_xlabel("context, tokens")
     axes.set_title(drawing.source(str(rows["source"].iloc[0])))
 
 
@@ -167,13 +169,13 @@ def _caption_by_index(found: list[pd.DataFrame]) -> str:
     for rows in found:
         split = quality_statistics.shares(rows)
         if split is not None:
-            early, late = (quantities.spoken("loss_gap", each) for each in split)
+            early, late = (quantities.named("loss_gap").format(each) for each in split)
             said.append(f"{drawing.source(str(rows['source'].iloc[0]))}: {early} from the first ten, {late} from the others")
     return (
-        "Mean over held-out windows and seeds, 95 % t-band. The gap (LSTM less Transformer) in two parts that add up to it: "
+        "Mean over validation windows and seeds, 95 % t-band. The gap (LSTM less Transformer) in two parts that add up to it: "
         f"{'; '.join(said)}. Grey: ten tokens."
     )
 
 
-SECTION = ("language", "What language models learn, and from how far back")
+SECTION = ("language", "Language models: loss and use of context")
 FIGURES = of_series({"quality": draw_quality, "by_index": draw_by_index})

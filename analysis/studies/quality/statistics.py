@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.statistics import seeds
+from analysis.statistics.quantities import Quantity
 from analysis.statistics.seeds import Estimate, missing
 
 LSTM, TRANSFORMER = "lstm_stack", "transformer"
 EARLY_TOKENS = 10  # of a window: what is left of a gap here is no matter of context (Kaplan et al. 2020, figure 7)
-NO_PAIR = missing("not measured for both")
+NO_PAIR = Estimate(None, why="not measured for both", measured=False)
 
 
 def pair(rows: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -76,3 +77,12 @@ def _at(losses: np.ndarray, costs: np.ndarray, common: float) -> np.ndarray:
     """losses [S, K] read at a cost; costs [S, K], or [1, K] where all seeds have the same."""
     own = np.broadcast_to(costs, losses.shape)
     return np.array([np.interp(np.log(common), np.log(at), values) for at, values in zip(own, losses, strict=True)])
+
+
+QUANTITIES = {
+    "loss_gap": Quantity(loss_gap, "gap in loss", "nat"),
+    "early_gap": Quantity(early_gap, "gap over the first ten tokens", "nat"),
+    "late_gap": Quantity(late_gap, "gap over the second half", "nat"),
+    "loss_gap_at_equal_time": Quantity(gap_at_equal("curve_seconds"), "gap at equal wall-clock time", "nat"),
+    "loss_gap_at_equal_flops": Quantity(gap_at_equal("curve_flops"), "gap at equal training FLOPs", "nat"),
+}

@@ -9,12 +9,12 @@ from matplotlib.lines import Line2D
 
 from analysis.report import words
 from analysis.report.drawing import (
+    ARCHITECTURE_NAMES,
     DASHES,
     FAINT,
     INK,
     LOOKS,
     MARKERS,
-    NAMES,
     PALETTE,
     PAPER,
     Drawing,
@@ -29,9 +29,9 @@ from analysis.statistics.quantities import select
 from analysis.statistics.ratios import locate, of_one_launch
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.scaling import newton
+from analysis.studies.scaling import crossover
 from analysis.studies.scaling import statistics as scaling_statistics
-from analysis.studies.scaling.statistics import Series
+from analysis.studies.scaling.crossover import Series
 
 # The crossover atlas: what a token costs over length, a panel a resource, a line an architecture, T* where two cross.
 
@@ -39,12 +39,12 @@ TOKENS, MEMORY = "study=scaling,sweep=tokens", "study=scaling,sweep=memory"
 FLOPS = ("flops",)  # counted, not measured
 # title, selection, metrics, unit, multiple of d at which attention costs as much as the rest
 PANELS_ATLAS = (
-    ("Training, time a token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
-    ("Prefill, time a token", f"{TOKENS},phase=forward", ("time",), "s", 12),
-    ("Decode, time a token", f"{TOKENS},phase=step", ("time",), "s", 6),
-    ("Training, peak memory a token", MEMORY, scaling_statistics.MEMORY, "B", 0),
-    ("Training, operations a token", f"{TOKENS},phase=forward_backward", FLOPS, "FLOP", 12),
-    ("Training, energy a token", MEMORY, scaling_statistics.ENERGY, "J", 0),
+    ("Training, time per token", f"{TOKENS},phase=forward_backward", ("time",), "s", 12),
+    ("Prefill, time per token", f"{TOKENS},phase=forward", ("time",), "s", 12),
+    ("Decode, time per token", f"{TOKENS},phase=step", ("time",), "s", 6),
+    ("Training, peak memory per token", MEMORY, scaling_statistics.MEMORY, "B", 0),
+    ("Training, FLOPs per token", f"{TOKENS},phase=forward_backward", FLOPS, "FLOP", 12),
+    ("Training, energy per token", MEMORY, scaling_statistics.ENERGY, "J", 0),
 )
 
 
@@ -72,7 +72,7 @@ def draw_atlas(series: pd.DataFrame, records: pd.DataFrame) -> Drawing | None:
                 axes.axvline(multiple * width, color=FAINT, lw=1, linestyle=(0, (3, 2)))
             said.append(f"{title.lower()}: {_crossing(axes, chosen, metrics)}")
         figure.legend(handles=_legend(), loc="outside upper left", ncols=6, handlelength=1.8, columnspacing=1.6)
-    return Drawing(figure, "Where architectures cross over", _caption_atlas(said, exhausted))
+    return Drawing(figure, "Crossover plots: cost vs length", _caption_atlas(said, exhausted))
 
 
 def _series(rows: pd.DataFrame, metrics: tuple[str, ...]) -> Series | None:
@@ -100,30 +100,30 @@ def _censored(axes: Axes, records: pd.DataFrame) -> list[str]:
     for row in rows_of(records[records["kind"] == "out_of_memory"].drop_duplicates(["cell", "steps"])):
         colour = LOOKS[str(row["cell"])][0]
         axes.plot([float(row["steps"])], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
-        named.append(f"{NAMES[str(row['cell'])]} at T = {row['steps']:g}")
+        named.append(f"{ARCHITECTURE_NAMES[str(row['cell'])]} at T = {row['steps']:g}")
     return named
 
 
 def _crossing(axes: Axes, rows: pd.DataFrame, metrics: tuple[str, ...]) -> str:
     found = (
-        scaling_statistics.crossover_operations(rows)
-        if metrics == FLOPS
-        else scaling_statistics.crossover_lengths(rows, *metrics)
+        scaling_statistics.crossover_operations(rows) if metrics == FLOPS else scaling_statistics.crossover_of(rows, metrics)
     )
     if found.value is not None and found.low is not None:
         high = found.high if found.high is not None else found.beyond
         axes.axvspan(max(found.low, axes.get_xlim()[0]), high or found.value, color=INK, alpha=0.07, lw=0)
         axes.axvline(found.value, color=INK, lw=1)
-    text = f"T* {quantities.spoken('crossover_time', found)}"
+    text = f"T* {quantities.named('crossover_time').format(found)}"
     equal = scaling_statistics.attention_equals_rest(rows)
     if metrics != FLOPS or equal.value is None:
         return text
-    return f"{text}, though attention takes as many as the rest of the Transformer at T = {words.digits(equal.value)}"
+    return (
+        f"{text}, though attention takes as many as the rest of the Transformer at T = {words.format_significant(equal.value)}"
+    )
 
 
 def _legend() -> list[Line2D]:
     marks = [
-        Line2D([], [], color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
+        Line2D([], [], color=colour, marker=marker, mec=PAPER, mew=0.6, label=ARCHITECTURE_NAMES[cell])
         for cell, (colour, marker) in LOOKS.items()
     ]
     marks.append(Line2D([], [], color=INK, lw=1, label="T*, 95 % interval"))
@@ -132,7 +132,7 @@ def _legend() -> list[Line2D]:
 
 def _caption_atlas(said: list[str], exhausted: list[str]) -> str:
     text = "; ".join(said)
-    named = words.listed(dict.fromkeys(exhausted))
+    named = words.join_list(dict.fromkeys(exhausted))
     missing = f" Out of memory, so that no crossover is looked for there, and marked by a cross: {named}." if named else ""
     return (
         "Equal parameters within 1 %, equal tokens a call (the batch shrinks as sequences grow; decode has one stream with T "
@@ -160,12 +160,12 @@ def draw_growth(series: pd.DataFrame) -> Drawing | None:
         for axes, (label, curves) in zip(grid[0], found.items(), strict=True):
             for cell, curve in curves.items():
                 colour, marker = LOOKS[cell]
-                exponents = scaling_statistics.exponents(curve)
+                exponents = crossover.exponents(curve)
                 between = np.sqrt(curve.lengths[1:] * curve.lengths[:-1])
                 half = seeds.half_width(exponents) if len(exponents) >= seeds.FEWEST_SEEDS else None
                 axes.errorbar(
                     between, exponents.mean(0), half, color=colour, marker=marker, mec=PAPER, mew=0.6, elinewidth=0.9,
-                    label=NAMES[cell],
+                    label=ARCHITECTURE_NAMES[cell],
                 )  # fmt: skip
             axes.axhline(1, color=FAINT, lw=1, linestyle=(0, (3, 2)))
             axes.set(xscale="log", xlabel=label, title=f"Training over {label}")
@@ -173,10 +173,10 @@ def draw_growth(series: pd.DataFrame) -> Drawing | None:
             axes.set_xlim(measured[0] / 1.1, measured[-1] * 1.1)  # the marks lie between, the ticks where it was measured
             log_values(axes.xaxis, measured)
             axes.tick_params(labelleft=True)
-        grid[0][0].set_ylabel("d ln t / d ln of it")
+        grid[0][0].set_ylabel("scaling exponent (local slope)")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
-    return Drawing(figure, "With which power cost grows", _caption_growth(rows, len(found)))
+    return Drawing(figure, "Scaling exponents of training time", _caption_growth(rows, len(found)))
 
 
 def _curves(rows: pd.DataFrame) -> dict[str, dict[str, Series]]:
@@ -193,7 +193,7 @@ def _curves(rows: pd.DataFrame) -> dict[str, dict[str, Series]]:
 
 
 def _caption_growth(rows: pd.DataFrame, panels_drawn: int) -> str:
-    said = [text for cell, name in NAMES.items() if (text := _fitted(select(rows, f"batch=1,cell={cell}"), name))]
+    said = [text for cell, name in ARCHITECTURE_NAMES.items() if (text := _fitted(select(rows, f"batch=1,cell={cell}"), name))]
     fitted = f" One sequence's time, fitted as a + bT + cT²: {'; '.join(said)}." if said else ""
     rest = "; over width, depth and batch T and the other two are held" if panels_drawn > 1 else ""
     return (
@@ -204,21 +204,21 @@ def _caption_growth(rows: pd.DataFrame, panels_drawn: int) -> str:
 
 def _fitted(rows: pd.DataFrame, name: str) -> str:
     """The coefficients and what the square makes up, or nothing where the lengths are too few."""
-    times, share = scaling_statistics.of_sequence(rows), scaling_statistics.quadratic_share_lengths(rows)
+    times, share = scaling_statistics.of_sequence(rows), scaling_statistics.quadratic_term_share(rows)
     if times is None or share.value is None:
         return ""
-    found = scaling_statistics.fit(times)
+    found = crossover.fit(times)
     each = [
         f"{letter} {_seconds(one)}" for letter, one in (("a", found.a), ("b", found.b), ("c", found.c)) if one.value is not None
     ]
-    spoken = quantities.spoken("quadratic_share", share)
-    return f"{name} {words.listed(each)}, the square being {spoken} of it at T = {times.lengths.max():g}"
+    spoken = quantities.named("quadratic_share").format(share)
+    return f"{name} {words.join_list(each)}, the square being {spoken} of it at T = {times.lengths.max():g}"
 
 
 def _seconds(found: Estimate) -> str:
     """Mean and interval, each with its own prefix: a coefficient may be hundreds of times smaller than its upper end."""
-    low, high = (words.scaled(value or 0.0, "s") for value in (found.low, found.high))
-    return f"{words.scaled(found.value or 0.0, 's')} [{low}, {high}]"
+    low, high = (words.format_si(value or 0.0, "s") for value in (found.low, found.high))
+    return f"{words.format_si(found.value or 0.0, 's')} [{low}, {high}]"
 
 
 # The share of the measured matrix-product ceiling that each architecture reaches, over length, width, depth and batch.
@@ -277,7 +277,7 @@ def draw_utilisation(series: pd.DataFrame) -> Drawing | None:
         for axes, ((_, label), found) in zip(grid[0], drawn.items(), strict=True):
             for cell, share in found.items():
                 colour, marker = LOOKS[cell]
-                axes.plot(share.index, share, color=colour, marker=marker, mec=PAPER, mew=0.6, label=NAMES[cell])
+                axes.plot(share.index, share, color=colour, marker=marker, mec=PAPER, mew=0.6, label=ARCHITECTURE_NAMES[cell])
             axes.set(xscale="log", yscale="log", xlabel=label)
             axes.set_title(f"Training over {label}")
             log_values(axes.xaxis, [value for share in found.values() for value in share.index])
@@ -285,17 +285,18 @@ def draw_utilisation(series: pd.DataFrame) -> Drawing | None:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
             axes.tick_params(labelleft=True)
             axes.set_ylim(rows["share"].min() / 1.5, 1.2)
-        grid[0][0].set_ylabel("share of the matrix-product ceiling")
+        grid[0][0].set_ylabel("% of peak (matrix product)")
         handles, names = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=4)
     best = rows_of(rows.nlargest(1, "share"))[0]
     dtype = str(best["dtype"])
     return Drawing(
         figure,
-        "How much of the machine is used",
-        f"FLOP/s by the closed forms over {words.scaled(ceiling, 'FLOP/s')}, the best matrix product measured here in {dtype}. "
-        f"The nearest: {NAMES[str(best['cell'])]} with {words.percent(float(best['share']))}. Elementwise work and scans "
-        "count no operations, so a scan's share says how little of it is products.",
+        "% of peak by architecture",
+        f"FLOP/s by the closed forms over {words.format_si(ceiling, 'FLOP/s')}, the peak (best matrix product measured "
+        f"here in {dtype}). "
+        f"The highest: {ARCHITECTURE_NAMES[str(best['cell'])]} with {words.format_percent(float(best['share']))}. "
+        "Elementwise work and scans count no operations, so a scan's share says how little of it is products.",
     )
 
 
@@ -328,21 +329,23 @@ def draw_newton(series: pd.DataFrame) -> Drawing | None:
     worst = max(float(samples.max()) for samples in rows.loc[rows["metric"] == "difference", "samples"])
     return Drawing(
         figure,
-        "An LSTM all at once, by Newton's method",
-        "Each round is one parallel scan of 2H × 2H maps over all steps; a mark a seed, by initialisation. The states "
-        f"differ from those of stepping by at most {worst:.1e}. {_said_of_newton(rows)}",
+        "Newton rounds of a parallel LSTM",
+        "Each round is one parallel scan of 2H × 2H maps over all steps; one mark per seed, by initialisation. The states "
+        f"differ from those of stepping by at most {words.format_number(worst, 2)}. {_said_of_newton(rows)}",
     )
 
 
 def _said_of_newton(rows: pd.DataFrame) -> str:
     """Rounds beside exponents at the longest, and whether the two rank alike."""
-    found = newton.starts(rows)
-    each = words.listed(f"{start.rounds:.3g} at {start.exponent:.2g} ({start.init})" for start in found)
-    steps = f"{newton.longest(rows)['steps'].iloc[0]:g}"
-    rho = newton.rank_correlation(rows)
-    ranked = rho.why if rho.value is None else f"ρ {quantities.spoken('newton_rank_correlation', rho)}"
+    found = scaling_statistics.newton_starts(rows)
+    each = words.join_list(
+        f"{words.format_number(start.rounds)} at {words.format_number(start.exponent, 2)} ({start.init})" for start in found
+    )
+    steps = f"{scaling_statistics.longest(rows)['steps'].iloc[0]:g}"
+    rho = scaling_statistics.newton_rank_correlation(rows)
+    ranked = rho.why if rho.value is None else f"ρ {quantities.named('newton_rank_correlation').format(rho)}"
     return f"Mean rounds and λ₁ in nat/step at T = {steps}: {each}. Rank correlation of rounds with −|λ₁|: {ranked}."
 
 
-SECTION = ("scaling", "Cost against size")
+SECTION = ("scaling", "Scaling of time and memory")
 FIGURES = {"atlas": draw_atlas} | of_series({"growth": draw_growth, "utilisation": draw_utilisation, "newton": draw_newton})

@@ -28,9 +28,8 @@ from analysis.report.drawing import (
     panels,
     style,
 )
-from analysis.report.load import rows_of
-from analysis.statistics.ratios import Location, Ranking, Ratio, log_ratio, no_interval, over_replicates
-from analysis.statistics.series import Sweep, sweeps
+from analysis.report.load import Sweep, rows_of, sweeps
+from analysis.statistics.ratios import Location, Ranking, Ratio, log_ratio, over_replicates
 
 # Who is fastest where: batch by hidden size, each cell the fastest backend and its lead over the runner-up.
 
@@ -48,17 +47,17 @@ def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -
         for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
             for leader in _panel_heatmap(axes, sweep.rows, times, location):
                 tally[leader] = tally.get(leader, 0) + 1
-            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.sizes(sweep.fixed)}".rstrip(", "))
+            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}".rstrip(", "))
         grid[0][0].set_ylabel("batch size B")
     undecided = tally.pop("", 0)
     parts = [f"{name} in {number}" for name, number in sorted(tally.items(), key=lambda item: -item[1])]
-    parts += [f"nobody decidedly in {undecided}"] if undecided else []
-    caption = f"Fastest of {words.count(undecided + sum(tally.values()), 'cell')}: {words.listed(parts)}; "
-    caption += "the number is its lead over "
+    parts += [f"inconclusive in {undecided}"] if undecided else []
+    caption = f"Fastest of {words.format_count(undecided + sum(tally.values()), 'cell')}: {words.join_list(parts)}; "
+    caption += "the number is its speedup over "
     return Drawing(
         figure,
-        "The fastest backend by batch and hidden size",
-        caption + "the runner-up. Not decided: the interval of the lead includes 1, or one replicate leaves none.",
+        "Fastest backend by batch and hidden size",
+        caption + "the second. Inconclusive: the interval of the speedup includes 1, or one replicate gives none.",
     )
 
 
@@ -74,9 +73,9 @@ def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location
         if len(order) == 1:
             text = f"only {order[0]}"
         elif decided and lead is not None:
-            text = f"{order[0]}\n{words.digits(lead.value)}×"
+            text = f"{order[0]}\n{words.format_significant(lead.value)}×"
         else:
-            text = "not decided"
+            text = "inconclusive"
         leaders.append(order[0] if decided or len(order) == 1 else "")
         fill, alpha = (colour(order[0]), 0.28) if leaders[-1] else (UNDECIDED, 1.0)
         axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, facecolor=fill, alpha=alpha))
@@ -169,7 +168,7 @@ def _panel_latency(axes: Axes, rows: pd.DataFrame, backends: list[str]) -> None:
         low, middle, high = np.quantile(pooled[name], (0.05, 0.5, 0.95))
         axes.plot([low, high], [place, place], color=palette[name], lw=1.4, zorder=3)
         axes.plot(middle, place, style(name).marker, color=palette[name], ms=7, mec=PAPER, mew=0.8, zorder=4)
-    axes.set(xlabel="", ylabel="", title=words.sizes(rows_of(rows[:1])[0]))
+    axes.set(xlabel="", ylabel="", title=words.format_sizes(rows_of(rows[:1])[0]))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -178,11 +177,11 @@ def _caption_latency(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     case = cases[0]
     pooled = {str(n): np.concatenate(list(part["samples"])) for n, part in steps[steps["case"] == case].groupby("backend")}
     first = min(pooled, key=lambda name: float(np.median(pooled[name])))
-    low, high = (words.scaled(float(np.quantile(pooled[first], share)), "s") for share in (0.5, 0.95))
+    low, high = (words.format_si(float(np.quantile(pooled[first], share)), "s") for share in (0.5, 0.95))
     row = rows_of(steps[steps["case"] == case][:1])[0]
-    text = f"At {words.sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
+    text = f"At {words.format_sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
     text += "dots are samples, lines span the 5th to the 95th percentile, markers are medians."
-    return text + (f" {len(cases)} of {every} cases are shown." if len(cases) < every else "")
+    return text + (f" Shown: {len(cases)} of {every} cases." if len(cases) < every else "")
 
 
 # The forest plot: how many times as fast as the baseline, per backend, with its interval and every case behind it.
@@ -203,10 +202,10 @@ def draw_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str)
         figure, grid = panels(len(rankings), 1, 1.0 + 0.36 * len(backends))
         for axes, (phase, ranking) in zip(grid[0], rankings.items(), strict=True):
             _panel_ratio(axes, cases[cases["phase"] == phase], ranking, backends, baseline)
-            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.count(ranking.shared, 'case')}")
+            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_count(ranking.shared, 'case')}")
         grid[0][0].set_yticks(range(len(backends)), backends)
         grid[0][0].set_ylim(-0.6, len(backends) - 0.4)
-    return Drawing(figure, f"Times as fast as {baseline}", _caption_ratio(cases, rankings, baseline))
+    return Drawing(figure, f"Speedup over {baseline}", _caption_ratio(cases, rankings, baseline))
 
 
 def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: list[str], baseline: str) -> None:
@@ -236,7 +235,7 @@ def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: li
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"times as fast as {baseline}")
+    axes.set_xlabel(f"speedup over {baseline}")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
 
@@ -246,15 +245,15 @@ def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: 
     for phase, ranking in rankings.items():
         verdicts = [ratio.verdict for name, ratio in ranking.ratios.items() if name != baseline]
         tally = [f"{verdicts.count(word)} {word}" for word in ("faster", "slower") if verdicts.count(word)]
-        tally += [f"{verdicts.count(None)} not decided"] if verdicts.count(None) else []
-        said.append(f"{words.PHASES[phase]} {words.listed(tally)}")
+        tally += [f"{verdicts.count(None)} inconclusive"] if verdicts.count(None) else []
+        said.append(f"{words.PHASES[phase]} {words.join_list(tally)}")
     ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
-    without = {no_interval(ratio) for ratio in ratios} - {""}
-    interval = f"({words.listed(sorted(without))})" if without else "with their 95 % interval over replicates"
+    without = {words.no_interval(ratio) for ratio in ratios} - {""}
+    interval = f"({words.join_list(sorted(without))})" if without else "with their 95 % interval over replicates"
     location = next(iter(next(iter(rankings.values())).ratios.values())).location
     return (
         f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases {interval}, "
-        f"ticks below them single cases (location: {words.LOCATIONS[location]})."
+        f"ticks below them single cases (statistic: {words.LOCATIONS[location]})."
     )
 
 
@@ -285,7 +284,7 @@ def draw_roofline(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None
             axes.set_ylim(low, high)
             log_units(axes.yaxis, "", low, high)
         grid[0][0].set_ylabel("achieved FLOP/s")
-        legend(figure, points["backend"].unique(), [Line2D([], [], color=INK, lw=1.2, label="measured ceilings")])
+        legend(figure, points["backend"].unique(), [Line2D([], [], color=INK, lw=1.2, label="measured peaks")])
     return Drawing(figure, "Roofline", _caption_roofline(points, roof, phases))
 
 
@@ -310,13 +309,17 @@ def _caption_roofline(points: pd.DataFrame, roof: dict[str, float], phases: list
     for phase in phases:
         rows = points[points["phase"] == phase]
         row = rows_of(rows.nlargest(1, "share"))[0]
-        said.append(f"{words.percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.sizes(row)})")
-    ceilings = f"{words.scaled(roof['gemm'], 'FLOP/s')} of matrix products and {words.scaled(roof['copy'], 'B/s')} of copying"
-    text = f"The nearest to the measured ceilings ({ceilings}): {words.listed(said)}."
+        said.append(
+            f"{words.format_percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.format_sizes(row)})"
+        )
+    ceilings = (
+        f"{words.format_si(roof['gemm'], 'FLOP/s')} of matrix products and {words.format_si(roof['copy'], 'B/s')} of copying"
+    )
+    text = f"Highest % of peak ({ceilings}): {words.join_list(said)}."
     if (points["share"] > 1).any():
         above = int((points["share"] > 1).sum())
-        text += f" {words.count(above, 'point')} above the roof: what stays in cache need not cross memory, "
-        text += "or the ceilings were measured low."
+        text += f" {words.format_count(above, 'point')} above the roof: what stays in cache need not cross memory, "
+        text += "or the peaks were measured low."
     return text
 
 
@@ -345,13 +348,13 @@ def draw_throughput(cases: pd.DataFrame, over: Over) -> Drawing | None:
                 _panel_throughput(grid[row][column], sweep, over, phase)
             blank(line[column] for line in grid[len(found) :])
         for line in grid:
-            line[0].set_ylabel("tokens a second")
+            line[0].set_ylabel("tokens/s")
         drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
         rates = drawn["tokens_per_second"]
         grid[0][0].set_ylim(rates.min() / ROOM, rates.max() * ROOM)
         log_units(grid[0][0].yaxis, "", rates.min(), rates.max())
         legend(figure, drawn["backend"].unique())
-    title = f"Tokens a second over {LABELS[over]}"
+    title = f"Throughput over {LABELS[over]}"
     return Drawing(figure, title, _caption_throughput(phases, shown, over))
 
 
@@ -380,7 +383,7 @@ def _panel_throughput(axes: Axes, sweep: Sweep, over: Over, phase: str) -> None:
     log_values(axes.xaxis, sweep.rows[over])
     axes.tick_params(labelleft=True)
     axes.set_xlabel(LABELS[over])
-    axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.sizes(sweep.fixed)}")
+    axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}")
 
 
 def _caption_throughput(phases: dict[str, list[Sweep]], shown: dict[str, list[Sweep]], over: Over) -> str:
@@ -389,9 +392,11 @@ def _caption_throughput(phases: dict[str, list[Sweep]], shown: dict[str, list[Sw
         rows = pd.concat([sweep.rows for sweep in found])
         row = rows_of(rows.nlargest(1, "tokens_per_second"))[0]
         where = f"{LETTERS[over]}{row[over]:g}"
-        best.append(f"{words.rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})")
-    text = f"Most of what is shown: {words.listed(best)}; vertical bars are 95 % intervals "
+        best.append(
+            f"{words.format_rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})"
+        )
+    text = f"Highest throughput: {words.join_list(best)}; vertical bars are 95 % intervals "
     drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
     text += "over replicates." if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate)."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
-    return text + (f" {here} of {every} such curves are shown; the table holds the rest." if here < every else "")
+    return text + (f" Shown: {here} of {every} sweeps; all are in the table of cases." if here < every else "")

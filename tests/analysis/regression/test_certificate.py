@@ -57,7 +57,7 @@ def test_quiet_and_rough_cases_are_told_apart_and_priced():
     assert calm.floor < 0.01 < wild.floor
     assert wild.pairs_wanted is None or wild.pairs_wanted > 40
     assert max(calm.confirmed_false_alarms, wild.confirmed_false_alarms) <= 0.0025
-    assert made.sentence.startswith("3% can be detected on 1 of 2 cases with 20 pairs; ")
+    assert made.sentence.startswith("3 % can be detected on 1 of 2 cases with 20 pairs; ")
 
 
 def test_a_contended_machine_is_best_read_by_its_fastest_samples():
@@ -67,7 +67,7 @@ def test_a_contended_machine_is_best_read_by_its_fastest_samples():
     assert made.within["minimum"] > 0.95
 
 
-def test_a_certificate_is_read_back_and_holds_for_its_machine_and_threads_only(tmp_path: Path):
+def test_a_certificate_holds_for_its_machine_and_threads_only(tmp_path: Path):
     made = certified(quiet=quiet)
     folder = tmp_path / "2026-01-01" / "imaginary"
     folder.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_of_two_backends_the_less_quiet_one_sets_the_floor():
     assert made.rule(own._replace(case="unknown")) is None
 
 
-def test_a_rule_says_what_the_certificate_detects_with_the_pairs_that_are_asked_for():
+def test_a_rule_states_what_is_detectable_with_its_pairs():
     made = certified(rough=rough)
     key = Key("throughput", "rough", "torch")
     rules = [made.rule(key, Rule(stages=stages)) for stages in ((5, 10, 20), (5, 10, 20, 40, 80))]

@@ -51,7 +51,7 @@ def test_shared_drift_cancels_and_the_verdict_sets_the_exit_code(slowdown: float
     assert {row.metric for row in rows} == {"time", "first_call", "error"}
 
 
-def test_what_failed_or_is_missing_is_uncomparable_with_the_reason_and_what_both_refuse_is_left_out():
+def test_failed_or_missing_is_uncomparable_with_the_reason():
     gone = record(0, 1.0, status="failed", kind="error", reason="UnknownName: no backend 'torch'", measurements=())
     refused = record(0, 1.0, "cudnn", status="skipped", reason="needs cuda", measurements=())
     found = sides([record(0, 1.0), refused, record(0, 1.0, "jax")], [gone, refused]).rows()
@@ -85,7 +85,7 @@ def test_one_disturbed_pair_takes_nothing_from_the_others():
     assert all_of_them.verdict == "UNCOMPARABLE" and "slowed itself down" in all_of_them.reason
 
 
-def test_the_geometric_mean_is_no_finer_than_the_certificates_of_its_cases():
+def test_the_mean_is_no_finer_than_the_certificates_of_its_cases():
     base, new = pairs(-0.03, 20)
     key = Key("throughput", "small", "torch")
     fine, rough = sides(base, new).overall(), sides(base, new, rules={key: Rule(floor=0.05, detectable=0.06)}).overall()
@@ -123,7 +123,7 @@ def test_two_backends_share_a_row():
     ([10 * MIB, 20 * MIB], [15 * MIB, 25 * MIB], "SAME"),
     ([0], [0], "SAME"),
 ])  # fmt: skip
-def test_memory_is_more_beyond_two_mebibytes_and_one_percent_every_time(base, new, verdict):
+def test_memory_is_more_beyond_2_mebibytes_and_1_percent(base, new, verdict):
     assert memory(base, new).verdict == verdict
 
 
@@ -134,7 +134,7 @@ def test_an_error_that_doubles_is_less_accurate():
     assert (accuracy(1e-9, 0.0).verdict, accuracy(0.0, 0.0).verdict) == ("FASTER", "SAME")
 
 
-def test_runs_of_another_machine_or_protocol_or_without_a_common_case_are_refused(tmp_path: Path):
+def test_runs_that_share_nothing_are_not_compared(tmp_path: Path):
     small = Synthetic(backends=("torch",), phases=("forward",), batches=(1,), hiddens=(64,), lengths=(64,))
     runs = {}
     for name, what in {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report import audit, claims, load
+from analysis.report import claims, load
 from analysis.report.page import build
+from analysis.studies.gradients import tables
 from results.claims import Claim, Test, claim_from_dict
 from results.record import Footer, Header, Record
 from results.store import Writer, new_path
@@ -38,12 +39,12 @@ def told(*paths: Path) -> list[tuple[str, str, str]]:
     return [(row["claim"], row["verdict"], row["run"]) for row in claims.rows(paths)]
 
 
-def test_a_claim_of_two_sections_stands_once_as_the_newest_run_says(tmp_path):
+def test_a_claim_of_two_sections_is_shown_once_by_the_newest(tmp_path):
     old = store(tmp_path, "08-old", *rows(a=-0.6), tested=(TEN, LONG))
     new = store(tmp_path, "09-new", *rows(a=-0.05), commit="b" * 40)
     expected = [
-        ("x-ten", "not supported", "2026-11-20 09-new; counts before 2026-11-20 08-old"),
-        ("y-long", "not supported", "2026-11-20 08-old"),
+        ("x-ten", "refuted", "2026-11-20 09-new; newer than 2026-11-20 08-old"),
+        ("y-long", "refuted", "2026-11-20 08-old"),
     ]
     assert told(old, new) == told(new, old) == expected
 
@@ -58,25 +59,25 @@ def test_a_smoke_run_counts_only_where_there_is_no_other(tmp_path):
         store(tmp_path, "08-old", *rows(a=-0.6)),
         store(tmp_path, "09-smoke", *rows(a=-0.05), suite="smoke", commit="b"),
     )
-    assert told(old, smoke)[0][1] == "supported" and told(smoke)[0][1] == "not supported"
+    assert told(old, smoke)[0][1] == "supported" and told(smoke)[0][1] == "refuted"
     assert load.newest_of_each_study(tmp_path) == [old]
 
 
 def test_within_a_section_the_newest_measurement_counts(tmp_path):
     old, new = store(tmp_path, "08-old", *rows(a=-0.6)), store(tmp_path, "09-new", *rows(a=-0.05))
-    assert told(new, old) == [("x-ten", "not supported", "2026-11-20 09-new, read with 2026-11-20 08-old")]
+    assert told(new, old) == [("x-ten", "refuted", "2026-11-20 09-new, read with 2026-11-20 08-old")]
 
 
 def test_machines_have_rows_of_their_own(tmp_path):
     one, two = store(tmp_path, "08-one", *rows(a=-0.6)), store(tmp_path, "09-two", *rows(a=-0.05), machine="other")
     assert [(row["machine"], row["verdict"]) for row in claims.rows([one, two])] == [
-        ("imaginary", "supported"), ("other", "not supported"),
+        ("imaginary", "supported"), ("other", "refuted"),
     ]  # fmt: skip
     page = build([one, two], tmp_path / "out").markdown.read_text()
     assert "| imaginary: 2026-11-20 08-one |" in page and "| other: 2026-11-20 09-two |" in page
 
 
-def test_without_paths_each_study_has_its_newest_run_on_the_machine_that_measured_last(tmp_path):
+def test_without_paths_each_study_has_its_newest_run(tmp_path):
     store(tmp_path, "06-other", *rows(a=-0.6), machine="other")
     store(tmp_path, "07-gradients", *rows(a=-0.05))
     kept = store(tmp_path, "08-gradients", *rows(a=-0.6))
@@ -98,7 +99,7 @@ def test_the_page_has_one_board_first_and_every_link_resolves(tmp_path):
     report = build(paths, tmp_path / "out")
     page = report.html.read_text()
     assert page.count(">Claims</h2>") == 1 and page.index(">Claims</h2>") < page.index('<h2 id="s0">')
-    assert "2 claims: 1 supported and 1 not supported." in page
+    assert "2 claims: 1 supported and 1 refuted." in page
     ids = set(re.findall(r'id="([^"]+)"', page))
     board = page[page.index('id="page-claims"') : page.index("</table>")]
     links = re.findall(r'href="#([^"]+)"', board)
@@ -109,8 +110,8 @@ def test_the_page_has_one_board_first_and_every_link_resolves(tmp_path):
 
 def test_a_run_that_times_nothing_is_not_asked_for_speed(tmp_path):
     text = build([store(tmp_path, "08-a", *rows(a=-0.6))], tmp_path / "out").markdown.read_text()
-    assert text.count("This run asked no backend for its speed.") == 1
-    for absent in ("Throughput", "Latency", "Roofline", "Ceilings", "Every case", "replicate of the", "more replicates"):
+    assert text.count("No backend was timed in this run: its studies measure other quantities.") == 1
+    for absent in ("Throughput", "Latency", "Roofline", "Peak performance", "All cases", "replicate of the", "more replicates"):
         assert absent not in text.partition("## imaginary")[2], absent
 
 
@@ -121,12 +122,12 @@ def test_the_audit_joins_gradients_and_learning_of_different_runs(tmp_path):
     learns = learning("lstm", "pytorch", learnt(17, 40.0, 8, 3), 12.0)
     paths = [store(tmp_path, "07-old", *faded(-0.1)), store(tmp_path, "08-gradients", *faded(-0.6))]
     paths.append(store(tmp_path, "09-horizon", learns, study="horizon", commit="b"))
-    table = audit.of_machine(load.load(paths))
+    table = tables.of_machine(load.load(paths))
     texts = dict(zip((column.label for column in table.columns), (cell.text for cell in table.rows[0]), strict=True))
-    assert texts["Until a thousandth"].startswith("12 [") and texts["L50"].startswith(("16", "17"))
-    assert texts["As stated by"] == "PyTorch, torch.nn.LSTM, Variables"
+    assert texts["Decay length (10⁻³)"].startswith("12 [") and texts["Memory span (L50)"].startswith(("16", "17"))
+    assert texts["Source"] == "PyTorch, torch.nn.LSTM, Variables"
     hints = {column.label: column.hint for column in table.columns}
-    assert hints["Until a thousandth"] == "steps, H = 64" and hints["L50"] == "steps, H = 32"
+    assert hints["Decay length (10⁻³)"] == "steps, H = 64" and hints["Memory span (L50)"] == "steps, H = 32"
     page = build(paths, tmp_path / "out").html.read_text()
     assert page.count('id="audit-title-1"') == 1 and page.index('id="audit-title-1"') < page.index('<h2 id="s0">')
 

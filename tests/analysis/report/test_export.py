@@ -10,7 +10,7 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.report.export import export
-from analysis.report.show import rows, values
+from analysis.report.summary import rows, values
 from results.record import Header, Measurement, Record
 from results.store import StoreError, Writer, read
 
@@ -52,7 +52,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_a_column_of_several_types_is_text_and_whole_numbers_stay_whole(tmp_path: Path, suffix: str) -> None:
+def test_mixed_columns_are_text_and_integers_stay_integers(tmp_path: Path, suffix: str) -> None:
     writer = Writer(tmp_path / "run.jsonl")
     writer.append(HEADER)
     for number, size in enumerate((1, "two", True, None, 2.5, 2**70)):

@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import show
+from analysis.report import summary, tables
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import load
 from analysis.report.page import build
 from analysis.statistics import quantities
 from analysis.statistics.ratios import of_one_launch
 from analysis.studies.decode import statistics as decode_statistics
-from analysis.studies.throughput import launches
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
 BOTH = Synthetic(
-    machine="imaginary-gpu", device="cuda", backends=("torch", "cuda"), phases=("forward", "step"), batches=(1, 8, 32),
+    machine="imaginary-gpu", device="cuda", backends=("torch", "cuda"), phases=("forward", "step"), batches=(1, 32),
     hiddens=(64, 256), lengths=(64,), launches=("eager", "graph"), memory=False, noise=0.001, between=0.001,
 )  # fmt: skip
 
@@ -58,7 +57,7 @@ def test_a_geometric_mean_is_of_one_launch_mode(found: Findings, phase: str) -> 
         assert ranking.shared == ranking.total == len(keys)
 
 
-def test_a_case_is_compared_with_the_baseline_in_its_own_launch_mode(found: Findings) -> None:
+def test_a_case_is_compared_in_its_own_launch_mode(found: Findings) -> None:
     rows = found.cases.set_index(["case", "backend"])
     for (case, _), row in rows.iterrows():
         expected = rows.loc[(case, "torch"), "seconds"] / row["seconds"]
@@ -81,19 +80,19 @@ def test_the_report_names_both_with_the_host_s_time_beside(run: Path, tmp_path: 
     text, page = report.markdown.read_text(), report.html.read_text()
     for launch, name in (("eager", "eager"), ("graph", "CUDA graph")):
         for phase, word in (("forward", "Inference"), ("step", "Streaming")):
-            answer = re.search(rf"\*\*{word} \({name}\)\.\*\* cuda comes first: ([\d.]+) times", text)
+            answer = re.search(rf"\*\*{word} \({name}\)\.\*\* cuda is fastest: speedup over torch ([\d.]+)×", text)
             assert answer and float(answer[1]) == pytest.approx(true_ratio(phase, launch), rel=0.02)
     assert "Each compares cases of one launch mode" in text
     assert "### Eager calls and CUDA graphs" in text and "Host time a call" in text
-    for word in ("Inference (CUDA graph)", "Streaming (eager)", "Eager over graph"):
+    for word in ("Inference (CUDA graph)", "Streaming (eager)", "graph over eager"):
         assert word in text and word in page
-    assert "Times as fast as torch (CUDA graph)" in text and "Times as fast as torch (eager)" in text
+    assert "Speedup over torch (CUDA graph)" in text and "Speedup over torch (eager)" in text
     row = next(line for line in text.splitlines() if line.startswith("| inference | graph |") and "| cuda |" in line)
     assert re.search(r"\d (µs|ms|ns) \|", row)
 
 
 def test_what_a_graph_saves_is_told_of_each_backend_beside_itself(found: Findings) -> None:
-    table = launches.table(found)
+    table = tables.table(found)
     assert [(row[0].text, row[1].text) for row in table.rows] == [
         (phase, backend) for phase in ("inference", "streaming") for backend in ("torch", "cuda")
     ]
@@ -110,28 +109,36 @@ def test_what_a_graph_saves_is_told_of_each_backend_beside_itself(found: Finding
 
 
 def test_a_run_of_before_is_eager_and_looks_as_it_did(tmp_path: Path) -> None:
-    before = replace(BOTH, launches=(), device="cpu", run="b")
+    before = replace(BOTH, launches=(), device="cpu", run="b", batches=(8,), hiddens=(64,))
     section = load([write(before, tmp_path)])[0]
     old = find_out(section)
     assert old.launches == ["eager"] and set(old.cases["launch"]) == {"eager"}
-    assert not launches.table(old).rows
+    assert not tables.table(old).rows
     text = build([tmp_path], tmp_path / "out").markdown.read_text()
-    assert "**Inference.** cuda comes first" in text and "graph" not in text.lower().replace("paragraph", "")
-    assert "host" not in show.rows([tmp_path])[0] and "Host time" not in text
+    assert "**Inference.** cuda is fastest" in text and "graph" not in text.lower().replace("paragraph", "")
+    assert "host" not in summary.rows([tmp_path])[0] and "Host time" not in text
 
 
 def test_backends_that_are_no_more_are_shown_as_they_were(tmp_path: Path) -> None:
-    before = replace(BOTH, launches=(), backends=("torch", "torch_graph", "cudnn_graph"), run="c")
+    before = replace(
+        BOTH,
+        launches=(),
+        backends=("torch", "torch_graph", "cudnn_graph"),
+        run="c",
+        phases=("forward",),
+        batches=(8,),
+        hiddens=(64,),
+    )
     path = write(before, tmp_path)
-    rows = show.rows([path])
+    rows = summary.rows([path])
     assert {row["backend"] for row in rows} == {"torch", "torch_graph", "cudnn_graph"}
     assert "cudnn_graph" in build([path], tmp_path / "out").markdown.read_text()
 
 
 def test_the_terminal_shows_launch_mode_and_host_time(run: Path) -> None:
-    rows = show.rows([run])
+    rows = summary.rows([run])
     assert {"-graph" in row["case"] for row in rows} == {True, False} and all(row["host"] for row in rows)
-    values = show.values([run])
+    values = summary.values([run])
     assert {value["launch"] for value in values} == {"eager", "graph"}
     for value in values:
         assert isinstance(value["value"], float) and isinstance(value["host_seconds"], float)
@@ -153,13 +160,13 @@ def stream_rows() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def test_a_stream_is_of_the_launch_mode_that_is_fastest_at_the_longest_context() -> None:
+def test_a_stream_uses_the_launch_mode_fastest_at_long_context() -> None:
     (found,) = decode_statistics.streams(stream_rows())
     assert found.backend == "cudnn (CUDA graph)" and found.time_over_context().value == pytest.approx(2.0)
     assert quantities.estimate("time_over_context", stream_rows(), "study=decode").value == pytest.approx(2.0)
 
 
-def test_a_quantity_that_knows_no_launch_modes_reads_eager_calls_alone() -> None:
+def test_other_quantities_read_eager_calls_alone() -> None:
     rows = stream_rows()
     assert set(of_one_launch(rows)["launch"]) == {"eager"}
     graphs = rows[rows["launch"] == "graph"]

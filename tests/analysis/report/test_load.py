@@ -112,7 +112,7 @@ def test_a_run_of_no_known_commit_says_why(tmp_path: Path) -> None:
     assert any(remark.endswith("is not known to be the code of a commit: git is not installed.") for remark in section.remarks)
 
 
-def test_runs_of_the_same_second_of_other_days_are_other_replicates(tmp_path):
+def test_runs_of_other_days_are_other_replicates(tmp_path):
     lines = [json.loads(line) for line in QUICK.read_text(encoding="utf-8").splitlines()]
     for day in (10, 11, 12):
         lines[0] |= {"started": f"2026-11-{day}T03:00:01+00:00", "run": "030001-quick"}
@@ -153,7 +153,7 @@ def test_a_copy_of_a_run_counts_once_and_the_more_complete_one(tmp_path: Path, k
 @pytest.mark.parametrize(
     "harm", [b"", b"{}\n", b"\xff\xfe\x00", b'{"line":"end"}\n'], ids=["empty", "no line", "no text", "no header"]
 )
-def test_a_file_that_is_no_run_is_named_and_left_out_and_the_others_are_read(tmp_path: Path, harm: bytes) -> None:
+def test_a_file_that_is_no_run_is_named_and_left_out(tmp_path: Path, harm: bytes) -> None:
     write(SMALL, tmp_path)
     bad = tmp_path / "2020-01-01" / "m0" / "000000-quick.jsonl"
     bad.parent.mkdir(parents=True)

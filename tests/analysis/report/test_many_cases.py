@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from analysis.report import page as report
-from analysis.report import show
+from analysis.report import summary
 from analysis.report.export import export
 from results.record import Header, Measurement, Record
 from results.store import Writer
 
-FEW = 60
+FEW = 40
 SIZES = {"cell": "lstm", "phase": "forward", "device": "cpu", "dtype": "float32", "steps": 16, "batch": 1}
 
 
@@ -45,7 +45,7 @@ def calls(act: Callable[[], object]) -> int:
 @pytest.mark.parametrize("command", ["show", "report"])
 def test_work_grows_with_the_cases_and_no_faster(tmp_path: Path, command: str) -> None:
     def act(path: Path) -> Callable[[], object]:
-        return lambda: show.rows([path]) if command == "show" else report.build([path], tmp_path / "report")
+        return lambda: summary.rows([path]) if command == "show" else report.build([path], tmp_path / "report")
 
     act(a_run(tmp_path, 4))()  # what is imported and compiled counts for none
     one, two, four = (calls(act(a_run(tmp_path, count))) for count in (FEW, 2 * FEW, 4 * FEW))
@@ -72,4 +72,4 @@ def test_memory_of_an_export_does_not_follow_the_file(tmp_path: Path, suffix: st
 
 def test_a_run_without_records_is_shown_and_reported(tmp_path: Path) -> None:
     path = a_run(tmp_path, 0)
-    assert show.rows([path]) == [] and report.build([path], tmp_path / "report").html.exists()
+    assert summary.rows([path]) == [] and report.build([path], tmp_path / "report").html.exists()

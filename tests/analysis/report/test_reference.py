@@ -11,7 +11,7 @@ from analysis.regression import history
 from analysis.report import claims
 from analysis.report.load import load, newest_of_each_study
 from analysis.report.page import build
-from analysis.report.show import remarks
+from analysis.report.summary import remarks
 from results import store
 from results.store import REFERENCE, ROOT
 
@@ -24,7 +24,7 @@ def page(tmp_path_factory) -> str:
     return build([H100], tmp_path_factory.mktemp("report")).markdown.read_text()
 
 
-def test_the_report_counts_what_is_left_out_and_says_that_no_commit_is_known(page: str):
+def test_the_report_counts_excluded_outcomes_and_unknown_commits(page: str):
     assert "- 16 outcomes of an invalid CUDA context are left out, listed in exclusions.json beside the runs.\n" in page
     assert "182710-throughput are not known to be the code of a commit." in page
     assert "INVALID_CONTEXT" not in page and "_is_autocast_available" in page
@@ -36,7 +36,7 @@ def test_the_report_counts_what_is_left_out_and_says_that_no_commit_is_known(pag
 
 def test_backends_that_share_a_case_are_compared(page: str):
     """The default baseline is one that others can be compared with: torch ran no case that another backend ran."""
-    assert "Times as fast as cudnn, the baseline" in page
+    assert "Speedup over cudnn, the baseline" in page
     (row,) = [
         line
         for line in page.splitlines()
@@ -69,7 +69,7 @@ def test_they_are_no_points_of_a_history():
     assert history.series(known, ["c"]), "it is the unknown commit that keeps them out"
 
 
-def test_claims_without_runs_do_not_read_them_and_with_them_say_that_no_commit_is_known():
+def test_claims_read_reference_runs_only_when_named():
     assert all(ROOT in path.parents for path in newest_of_each_study())
     rows = claims.rows([H100])
     assert rows and all("182611-scaling (commit unknown)" in row["run"] for row in rows)

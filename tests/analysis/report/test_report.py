@@ -98,17 +98,17 @@ def test_the_twin_has_the_same_numbers(report: Report, text: str) -> None:
 def test_the_first_answers_are_the_truth_of_the_synthetic_run(report: Report) -> None:
     markdown = report.markdown.read_text(encoding="utf-8")
     found = re.search(
-        r"\*\*Inference\.\*\* onnxruntime comes first: ([\d.]+) times \[([\d.]+), ([\d.]+)] as fast as torch", markdown
+        r"\*\*Inference\.\*\* onnxruntime is fastest: speedup over torch ([\d.]+)× \[([\d.]+), ([\d.]+)]", markdown
     )
     assert found and float(found[2]) <= 1.4 * 1.005 and float(found[3]) >= 1.4 * 0.995
     assert "numpy" in markdown and "no answer within 60 s; choose smaller sizes" in markdown
-    assert "keras is not installed" in markdown
     assert "lstm-bench run quick --backend torch --backend jax --backend onnxruntime --backend numpy --replicates 3" in markdown
 
 
 def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
     page = build(
-        [write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(1, 8)), tmp_path)], tmp_path / "out"
+        [write(Synthetic(replicates=1, phases=("forward",), hiddens=(64,), batches=(8,), lengths=(64,)), tmp_path)],
+        tmp_path / "out",
     ).html.read_text()
     assert "one replicate: no interval" in page
 
@@ -116,7 +116,7 @@ def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
 def test_every_output_names_its_location(small_run: Path, tmp_path: Path) -> None:
     report = build([small_run], tmp_path, location="lower_quartile")
     assert "lower quartile of its samples" in report.html.read_text()
-    assert "location: lower quartile" in report.markdown.read_text()
+    assert "statistic: lower quartile" in report.markdown.read_text()
 
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
@@ -127,15 +127,17 @@ def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
     for sentence in (
         "**Training.** Not measured.",
         "Memory over length: not measured",
-        "Ceilings: not measured",
-        "Its overhead was not measured",
+        "Peaks: not measured",
+        "Overhead: not measured",
     ):
         assert sentence in text
 
 
 def test_names_from_a_run_cannot_break_the_page(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>|x"
-    what = Synthetic(backends=("torch", evil), phases=("step",), hiddens=(64,), machine="a<b>&c", refusals=False)
+    what = Synthetic(
+        backends=("torch", evil), phases=("step",), hiddens=(64,), batches=(8,), lengths=(64,), machine="a<b>&c", refusals=False
+    )
     report = build([write(what, tmp_path)], tmp_path / "out")
     text = report.html.read_text()
     assert "<script>alert" not in text and "a&lt;b&gt;&amp;c" in text

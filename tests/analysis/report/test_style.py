@@ -55,7 +55,7 @@ def test_colours_stand_out_on_both_papers(colour: str) -> None:
     assert (own + 0.05) / (dark + 0.05) >= LEAST_CONTRAST
 
 
-def test_a_backend_always_looks_the_same_and_no_two_known_ones_alike() -> None:
+def test_every_known_backend_has_a_style_of_its_own() -> None:
     names = ["torch", "jax", "onnxruntime", "cuda", "flax", "torch_compile", "torch_loop", "numpy", "cudnn", "jax_cudnn"]
     assert len({(style(name).colour, style(name).marker) for name in names}) == len(names)
     assert style("a new backend") == style("a new backend")

@@ -41,7 +41,7 @@ def test_the_t_interval_covers_the_truth_95_times_in_100() -> None:
     assert abs(covered - 0.95) < 3 * (0.95 * 0.05 / 4000) ** 0.5
 
 
-def test_the_whole_chain_covers_a_known_ratio_despite_shared_drift() -> None:
+def test_intervals_cover_a_known_ratio_despite_shared_drift() -> None:
     random = np.random.default_rng(1)
     covered = 0
     for _ in range(150):
@@ -98,7 +98,7 @@ def test_a_verdict_needs_an_interval_without_one(logs: list[float], verdict: str
     assert over_replicates([-value for value in logs], "median").verdict == inverse
 
 
-def test_only_replicates_of_the_same_process_number_are_paired_and_null_never_is() -> None:
+def test_only_equal_replicate_numbers_are_paired_and_never_null() -> None:
     times = {
         ("c", "torch", 0): [2.0],
         ("c", "torch", 1): [2.0],

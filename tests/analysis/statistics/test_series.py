@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.statistics.series import median_interval, two_modes
+from analysis.statistics.ratios import median_interval, two_modes
 
 
 @pytest.mark.parametrize("count", [8, 20, 101])

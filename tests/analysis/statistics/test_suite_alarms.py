@@ -34,7 +34,7 @@ def test_suites_of_identical_things_hardly_ever_alert():
     assert "of 200 rows drawn from 20 real pairs" in found.sentence
 
 
-def test_a_lasting_difference_alerts_in_the_half_of_the_suites_that_it_makes_slower():
+def test_a_lasting_difference_alerts_in_half_of_the_suites():
     found = drawn(pairs(0.005, bias=0.04, biased=1))
     assert 0.35 < found.confirmed < 0.65 and found.certified == found.confirmed
     assert drawn(pairs(0.005, bias=0.04, biased=1), Rule(floor=0.06, detectable=0.08)).certified == 0.0

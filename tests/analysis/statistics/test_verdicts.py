@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 from analysis import AnalysisError
-from analysis.report import audit, claims
+from analysis.report import claims
 from analysis.report.load import load, series_frame
 from analysis.report.page import build, studied
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients import tables
 from analysis.studies.gradients.statistics import Curve
 from results.claims import Claim, Test, claim_from_dict
 from results.record import Footer, Header, Measurement, Record
@@ -65,8 +66,8 @@ def run_file(root: Path, **rates: float) -> Path:
     ("rates", "word"),
     [
         ({"a": -0.6, "b": -0.5}, "supported"),
-        ({"a": -0.6, "b": -0.05}, "supported with conditions"),
-        ({"a": -0.05, "b": -0.001}, "not supported"),
+        ({"a": -0.6, "b": -0.05}, "mixed"),
+        ({"a": -0.05, "b": -0.001}, "refuted"),
         ({"a": -0.6}, "inconclusive"),
         ({"a": -0.345, "b": -0.345}, "inconclusive"),  # straddles 20 steps
     ],
@@ -74,15 +75,15 @@ def run_file(root: Path, **rates: float) -> Path:
 def test_each_of_the_four_verdicts_is_reached(tmp_path, rates, word):
     (verdict,) = claims.verdicts(load([run_file(tmp_path, **rates)])[0])
     assert verdict.word == word, verdict.findings
-    if word == "supported with conditions":
-        assert verdict.conditions == "Holds for A; fails for B."
+    if word == "mixed":
+        assert claims.explanation(verdict) == "Supported for A; refuted for B."
 
 
 def test_what_was_not_measured_is_not_called_undecided(tmp_path):
     (verdict,) = claims.verdicts(load([run_file(tmp_path, a=-0.6)])[0])
-    assert verdict.conditions == "Holds for A; not measured for B."
+    assert claims.explanation(verdict) == "Supported for A; not measured for B."
     (verdict,) = claims.verdicts(load([run_file(tmp_path / "open", a=-0.6, b=-0.345)])[0])
-    assert verdict.conditions == "Holds for A; undecided for B."
+    assert claims.explanation(verdict) == "Supported for A; inconclusive for B."
 
 
 def test_a_claim_survives_the_file(tmp_path):
@@ -93,10 +94,10 @@ def test_a_claim_survives_the_file(tmp_path):
 def test_every_test_of_a_setting_must_hold():
     inside, outside, across = Estimate(1.0, 0.9, 1.1), Estimate(9.0, 8.0, 10.0), Estimate(2.0, 1.0, 3.0)
     test = Test("horizon", low=0.0, high=2.0)
-    assert [quantities.outcome(test, each) for each in (inside, outside, across)] == ["holds", "fails", "open"]
-    assert quantities.outcome(test, seeds.missing("nothing")) == "open"
-    assert quantities.outcome(Test("horizon", low=100.0), Estimate(None, 150.0, None, beyond=199.0)) == "holds"
-    assert quantities.outcome(Test("horizon", high=20.0), Estimate(None, 150.0, None, beyond=199.0)) == "fails"
+    assert [quantities.outcome(test, each) for each in (inside, outside, across)] == ["supported", "refuted", "inconclusive"]
+    assert quantities.outcome(test, seeds.missing("nothing")) == "inconclusive"
+    assert quantities.outcome(Test("horizon", low=100.0), Estimate(None, 150.0, None, beyond=199.0)) == "supported"
+    assert quantities.outcome(Test("horizon", high=20.0), Estimate(None, 150.0, None, beyond=199.0)) == "refuted"
 
 
 @pytest.mark.parametrize("rate", [-0.6, -0.2, -0.05])
@@ -111,9 +112,9 @@ def test_rate_horizon_and_half_life_of_a_known_decay(rate):
 def test_a_horizon_never_reached_is_censored_and_shown_as_such():
     found = gradients_statistics.horizon(curve(-0.001))
     assert found.value is None and found.beyond == 199
-    assert quantities.spoken("horizon", found) == "> 199 steps"
+    assert quantities.named("horizon").format(found) == "> 199 steps"
     grows = gradients_statistics.half_life(curve(0.01))
-    assert grows.value is None and quantities.spoken("half_life", grows) == "does not fall"
+    assert grows.value is None and quantities.named("half_life").format(grows) == "does not fall"
 
 
 def test_a_horizon_between_thinned_lags_is_interpolated():
@@ -143,7 +144,7 @@ def test_noise_that_piles_up_does_not_pass_for_evidence():
 def test_too_few_points_are_no_number(quantity):
     found = quantity(curve(-0.6, lags=np.arange(6)))
     assert found.value is None and "too few" in found.why
-    assert quantities.outcome(Test("rate", high=0.0), found) == "open"
+    assert quantities.outcome(Test("rate", high=0.0), found) == "inconclusive"
 
 
 def test_too_few_seeds_are_no_number():
@@ -151,7 +152,7 @@ def test_too_few_seeds_are_no_number():
     assert seeds.mean(np.array([1.0, np.nan, 2.0])).value is None
 
 
-def test_the_interval_of_a_horizon_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_of_a_decay_length_covers_as_stated():
     truth, covered = np.ceil(np.log(1e-3) / -0.2), 0
     for seed in range(200):
         random = np.random.default_rng(seed)
@@ -175,25 +176,25 @@ def test_selections_and_quantities_that_cannot_be_read_say_so():
         quantities.estimate("horizn", frame, "init=a")
 
 
-def test_the_report_has_a_board_whose_claims_lead_to_their_figures(tmp_path):
+def test_claims_of_the_report_link_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
     assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
-    assert "Supported with conditions. Holds for A; fails for B." in page and "## Claims" in twin
+    assert "Mixed (1 of 2 settings). Supported for A; refuted for B." in page and "## Claims" in twin
     assert page.index("Claims</h2>") < page.index('class="answers"')
 
 
-def test_the_audit_lists_what_was_measured_and_censors_what_never_faded(tmp_path):
+def test_the_initialisation_table_censors_what_never_decays(tmp_path):
     records = [dataclasses.replace(each, parameters=each.parameters | {"cell": "lstm", "init": init})
                for each, init in zip(rows(a=-0.6, b=-0.001), ("pytorch", "forget:3"), strict=True)]  # fmt: skip
     header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", {}, {})
     series = series_frame([Run(Path("x"), header, tuple(records), None)])
-    texts = [[cell.text for cell in row] for row in audit.table(series).rows]
+    texts = [[cell.text for cell in row] for row in tables.audit_table(series).rows]
     assert texts[0][0] == "PyTorch default" and texts[0][3].startswith("12 [12, 1")
     assert texts[1][3] == "> 199" and texts[1][4] == texts[1][6] == "not measured"
 
 
-@pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "0.0001"), ((0.0,), "exactly zero or not finite")])
+@pytest.mark.parametrize(("theirs", "text"), [((0.0, -1.0001), "1 × 10⁻⁴"), ((0.0,), "exactly zero or not finite")])
 def test_backends_that_disagree_are_found_out(theirs, text):
     frame = pd.DataFrame(
         {
@@ -202,7 +203,7 @@ def test_backends_that_disagree_are_found_out(theirs, text):
         }
     )  # fmt: skip
     found = quantities.estimate("input_disagreement", frame, "probe=inputs")
-    assert text in quantities.spoken("input_disagreement", found)
+    assert text in quantities.named("input_disagreement").format(found)
 
 
 def test_a_run_without_claims_has_no_board(report):

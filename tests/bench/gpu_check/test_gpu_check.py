@@ -9,8 +9,8 @@ from collections import Counter
 
 import pytest
 
-from analysis.gpu_check import constants
-from analysis.report import show
+from analysis import gpu_check as constants
+from analysis.report import summary
 from bench.gpu_check.groups import GROUPS
 from bench.harness import gpu_check as gpu_check_plan
 from bench.harness import session, study
@@ -79,7 +79,7 @@ def test_end_to_end_without_a_gpu_interrupted_and_resumed(tmp_path, collector):
     assert table[0].startswith("EMULATED") and max(map(len, table)) <= 80
     grid = [line.split() for line in table if line.startswith("H 16")]
     assert len(grid) == 4 and all(line[-4:] == ["-"] * 4 and "ok" in line for line in grid), "no time of a CPU stands there"
-    shown = show.values([path])
+    shown = summary.values([path])
     assert {str(row["metric"])[:9] for row in shown if row["status"] == "ok"} == {"emulated_"}
 
 

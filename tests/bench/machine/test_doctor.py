@@ -127,7 +127,7 @@ def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.M
     assert "broken on cpu: failed" in missing and "SIGSEGV" in missing and missing.index("broken") < missing.index("cudnn")
     assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install fla-core\n" in missing
     assert "Noisy: other processes use 48 % of the processors." in noisy and "What to do:" in noisy
-    assert "Differences from 0.4 % on" in noisy and "   lstm-bench calibrate\n" in noisy
+    assert "Differences from 0.40 % on" in noisy and "   lstm-bench calibrate\n" in noisy
 
 
 def test_a_quiet_certified_machine_with_everything_is_told_so(monkeypatch: pytest.MonkeyPatch):

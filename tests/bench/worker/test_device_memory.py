@@ -38,7 +38,7 @@ class FakeNVML:
 
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: int) -> list[SimpleNamespace]:
         if not self.answers:
-            raise self.NVMLError("not supported")
+            raise self.NVMLError("refuted")
         own = SimpleNamespace(pid=os.getpid() if self.listed else 7, usedGpuMemory=CONTEXT + self.held if self.tells else None)
         return [SimpleNamespace(pid=1, usedGpuMemory=self.foreign), own]
 

@@ -11,7 +11,7 @@ import pytest
 from analysis.report.findings import find_out
 from analysis.report.load import load, records_frame, series_frame
 from analysis.report.page import build, notes
-from analysis.report.show import rows as shown
+from analysis.report.summary import rows as shown
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies.gradients import statistics as gradients_statistics
@@ -19,6 +19,7 @@ from analysis.studies.horizon import statistics as horizon_statistics
 from analysis.studies.horizon.statistics import Pair
 from bench.studies.gradients import cells
 from results.claims import Claim, Test
+from results.metrics import Gap
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path
 
@@ -61,11 +62,11 @@ def horizon(*dead: tuple[int, int], count: int = 10, bad: float = -np.inf, fades
 
 def test_what_the_study_notes_is_what_is_read():
     own = [np.array([0.0, -1.0]), np.array([0.0, -np.inf]), np.array([np.inf, 0.0])]
-    found = gradients_statistics.read(cells.measurement("log_input", "nat", own, np.array([0, 7])).notes)
-    assert found == [gradients_statistics.End("log_input", True, 7, 1), gradients_statistics.End("log_input", False, 0, 2)]
-    assert gradients_statistics.spoken(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
-    assert gradients_statistics.read(cells.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
-        gradients_statistics.End("decay", True, None, 0)
+    found = gradients_statistics.read_gaps(cells.measurement("log_input", "nat", own, np.array([0, 7])).notes)
+    assert found == [Gap("log_input", True, 1, 7), Gap("log_input", False, 2, 0)]
+    assert gradients_statistics.format_gaps(found) == "exactly zero at lag 7 for seed 1; not finite at lag 0 for seed 2"
+    assert gradients_statistics.read_gaps(cells.measurement("decay", "1", [np.array([-np.inf])]).notes) == [
+        Gap("decay", True, 0)
     ]
 
 
@@ -73,7 +74,7 @@ def test_one_dead_seed_does_not_censor_nine_that_fade():
     whole, one = horizon(), horizon((3, 2))
     assert whole.value is not None and abs(whole.value - 69) <= 3 and not whole.why
     assert one.beyond is None and one.value is not None and abs(one.value - 69) <= 3 and one.seeds == 10
-    assert quantities.spoken("horizon", one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
+    assert quantities.named("horizon").format(one).endswith("(median of seeds: exactly zero in 1 of 10 seeds from lag 2 on)")
 
 
 def test_dead_seeds_count_as_faded_and_not_as_survivors():
@@ -98,7 +99,7 @@ def test_few_seeds_of_which_one_died_have_no_interval():
 
 def test_a_law_needs_lags_that_all_seeds_have():
     of = gradients_statistics.curve(series(record(fading(10, {3: 2}))))
-    assert of is not None and of.deaths == [2]
+    assert of is not None and of.underflow_lags == [2]
     for law in (gradients_statistics.rate, gradients_statistics.offset, gradients_statistics.bic_for_exponential):
         assert law(of).why.startswith("exactly zero in 1 of 10 seeds from lag 2 on; ")
     late = gradients_statistics.curve(series(record(fading(10, {3: 150}))))
@@ -106,7 +107,7 @@ def test_a_law_needs_lags_that_all_seeds_have():
 
 
 def test_what_passed_over_100_steps_is_zero_only_where_all_are():
-    quantity = quantities.QUANTITIES["passed_over_100"]
+    quantity = quantities.named("passed_over_100").estimate
     assert quantity(series(record(fading(4, dict.fromkeys(range(4), 30))))).value == 0.0
     assert quantity(series(record(fading(4, {1: 30})))).why == "exactly zero at lag 100 in 1 of 4 seeds"
     assert quantity(series(record(fading(4)))).value == pytest.approx(1e-3 ** (99 / 69), rel=0.6)
@@ -144,7 +145,7 @@ def test_the_reader_is_told_of_every_lag_and_seed(tmp_path):
     assert text in shown([path])[0]["notes"]
 
 
-def test_backends_that_a_claim_about_every_backend_missed_are_named():
+def test_untested_backends_of_a_claim_on_all_are_named():
     def through(backend: str, status: str) -> Record:
         measured = (Measurement("log_input", "nat", (0.0, -1.0), (2,)),) if status == "ok" else ()
         reason = "" if status == "ok" else "no"
@@ -154,6 +155,6 @@ def test_backends_that_a_claim_about_every_backend_missed_are_named():
     made = run(*(through(*each) for each in (("reference", "ok"), ("torch", "ok"), ("cudnn", "skipped"), ("jax", "failed"))))
     claim = Claim("agree", "Every backend agrees.", (Test("input_disagreement", 0.0, 1e-3),), (("all", "probe=inputs"),))
     verdict = quantities.judge(claim, series_frame([made]), records_frame([made]))
-    assert verdict.word == "supported" and verdict.without == "Not tested on cudnn (skipped) and jax (failed)."
+    assert verdict.word == "supported" and verdict.untested == {"skipped": ("cudnn",), "failed": ("jax",)}
     other = Claim("other", "…", (Test("identity_error", 0.0),), (("all", "probe=inputs"),))
-    assert quantities.judge(other, series_frame([made]), records_frame([made])).without == ""
+    assert quantities.judge(other, series_frame([made]), records_frame([made])).untested == {}

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import audit
 from analysis.report.load import series_frame
 from analysis.report.page import studied
 from analysis.statistics import quantities, seeds
+from analysis.studies.gradients import tables
 from analysis.studies.horizon import statistics as horizon_statistics
 from bench.harness import study
 from results.record import Header, Record
@@ -40,12 +40,12 @@ def at(cell: str, init: str, lag: float, horizon: float, truncation: int = 0) ->
     ("name", "reached", "word"),
     [
         ("a-ten-steps-learnt", [(12, 12), (12, 11), (8.4, 10)], "supported"),
-        ("a-ten-steps-learnt", [(12, 12), (48, 50), (48, 12)], "supported with conditions"),
-        ("a-ten-steps-learnt", [(48, 12), (48, 50), (68, 12)], "not supported"),
+        ("a-ten-steps-learnt", [(12, 12), (48, 50), (48, 12)], "mixed"),
+        ("a-ten-steps-learnt", [(48, 12), (48, 50), (68, 12)], "refuted"),
         ("a-ten-steps-learnt", [(20, 12), (12, 12), (12, 12)], "inconclusive"),
         ("c-hundreds-learnt", [(999, 12)] * 4, "supported"),
-        ("c-hundreds-learnt", [(12, 12), (24, 12), (999, 12), (999, 12)], "supported with conditions"),
-        ("c-hundreds-learnt", [(12, 12), (24, 12), (48, 12), (68, 12)], "not supported"),
+        ("c-hundreds-learnt", [(12, 12), (24, 12), (999, 12), (999, 12)], "mixed"),
+        ("c-hundreds-learnt", [(12, 12), (24, 12), (48, 12), (68, 12)], "refuted"),
         ("c-hundreds-learnt", [(999, 12), (999, 12), (100, 12), (999, 12)], "inconclusive"),
     ],
 )
@@ -57,8 +57,8 @@ def test_each_of_the_four_verdicts_is_reached_by_learning(name, reached, word):
 
 @pytest.mark.parametrize(
     ("lags", "word"),
-    [((5.9, 12, 5.9, 12), "supported"), ((5.9, 12, 24, 48), "supported with conditions"),
-     ((24, 48, 80, 80), "not supported"), ((5.9, 14.5, 5.9, 12), "inconclusive")],
+    [((5.9, 12, 5.9, 12), "supported"), ((5.9, 12, 24, 48), "mixed"),
+     ((24, 48, 80, 80), "refuted"), ((5.9, 14.5, 5.9, 12), "inconclusive")],
 )  # fmt: skip
 def test_each_of_the_four_verdicts_is_reached_by_truncation(lags, word):
     settings = [("rnn", "pytorch", 5), ("rnn", "pytorch", 10), ("lstm", "forget:3", 5), ("lstm", "forget:3", 10)]
@@ -69,7 +69,7 @@ def test_each_of_the_four_verdicts_is_reached_by_truncation(lags, word):
 
 @pytest.mark.parametrize(
     ("order", "word"),
-    [(range(12), "supported"), (range(12)[::-1], "not supported"), ((0, 7, 2, 9, 4, 1, 6, 3, 8, 5, 10, 11), "inconclusive")],
+    [(range(12), "supported"), (range(12)[::-1], "refuted"), ((0, 7, 2, 9, 4, 1, 6, 3, 8, 5, 10, 11), "inconclusive")],
 )
 def test_the_rank_correlation_decides_only_where_it_is_clear(order, word):
     horizons = np.geomspace(8, 90, 12)
@@ -80,7 +80,7 @@ def test_the_rank_correlation_decides_only_where_it_is_clear(order, word):
     assert judged("a-foretold", *made).word == word
 
 
-def test_the_interval_of_the_rank_correlation_covers_about_as_often_as_it_says():
+def test_the_interval_of_the_rank_correlation_covers_as_stated():
     """Spearman's ρ of normal pairs with correlation r is 6/π asin(r/2)."""
     truth, covered = 6 / np.pi * np.arcsin(0.35), 0
     for seed in range(300):
@@ -90,7 +90,7 @@ def test_the_interval_of_the_rank_correlation_covers_about_as_often_as_it_says()
     assert covered >= 270
 
 
-def test_what_is_censored_shares_the_highest_rank_and_what_is_unknown_is_left_out():
+def test_censored_values_share_the_highest_rank():
     made = [at("lstm", f"forget:{place}", lag, horizon) for place, (lag, horizon) in
             enumerate([(9, 10), (17, 20), (34, 40), (48, 80), (999, 5000), (999, 9000)])]  # fmt: skip
     made.append(record("rnn", "irnn", [np.zeros(8)] * 3, 12.0))
@@ -103,7 +103,7 @@ def test_what_is_censored_shares_the_highest_rank_and_what_is_unknown_is_left_ou
 
 
 def test_a_whole_gradient_is_not_judged_as_a_truncated_one():
-    found = quantities.QUANTITIES["learnable_over_truncation"](series(at("lstm", "forget:1", 12, 35)))
+    found = quantities.named("learnable_over_truncation").estimate(series(at("lstm", "forget:1", 12, 35)))
     assert found.value is None and found.why == "not truncated"
 
 
@@ -120,5 +120,5 @@ def test_the_figures_are_drawn_and_say_what_is_censored():
 
 
 def test_the_audit_lists_the_learnable_lag_beside_the_horizon():
-    texts = [[cell.text for cell in row] for row in audit.table(series(at("lstm", "pytorch", 17, 12))).rows]
+    texts = [[cell.text for cell in row] for row in tables.audit_table(series(at("lstm", "pytorch", 17, 12))).rows]
     assert texts[0][0] == "PyTorch default" and any(text.startswith("16") or text.startswith("17") for text in texts[0])

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import audit
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
 from analysis.studies.cost import figures as cost_figures
 from analysis.studies.cost import statistics as cost_statistics
 from analysis.studies.gradients import curves as gradients_curves
-from analysis.studies.gradients import fading
 from analysis.studies.gradients import figures as gradients_figures
 from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies.gradients import tables
 from bench.harness import study
 from bench.studies.gradients import cells
 from results.claims import Test
@@ -27,7 +26,7 @@ SIZES = {("lstm", 64): 4.0, ("rnn", 64): 2.0, ("gru", 64): 3.0, ("rnn", 128): 8.
 PARAMETERS = {("lstm", 64): 33280, ("rnn", 64): 8320, ("gru", 64): 24960, ("rnn", 128): 33024}
 CURVES = {
     "controls": gradients_curves.draw_controls, "layers": gradients_curves.draw_layers,
-    "training": gradients_curves.draw_training, "truncation": gradients_curves.draw_truncation,
+    "training": gradients_figures.draw_training, "truncation": gradients_curves.draw_truncation,
 }  # fmt: skip
 
 
@@ -66,9 +65,10 @@ def test_a_drift_that_hits_all_cells_of_a_replicate_cancels():
 
 def test_nothing_to_compare_is_no_ratio():
     rows = timed()
-    for selection, why in (("cell=lstm", "not measured"), ("study=cost", "more than one network to compare")):
+    for selection, outcome in (("cell=lstm", "not measured"), ("study=cost", "inconclusive")):
         found = quantities.estimate("time_over_rnn", rows, selection)
-        assert found.why == why and quantities.outcome(Test("time_over_rnn", low=2.0), found) == "open"
+        assert found.value is None and quantities.outcome(Test("time_over_rnn", low=2.0), found) == outcome
+    assert found.why == "more than one network to compare"
 
 
 def rounded(*lengths: int, notes: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -87,7 +87,7 @@ def test_lags_of_rounding_are_read_where_curves_end():
     )
     assert found.value == 25 and denormal.value == 15  # 2^-15 is the first below 2^-14
     never = gradients_statistics.zero_lag(rounded(24, 60, 26))
-    assert never.value is None and quantities.spoken("zero_lag", never) == "> 59 steps [above 24]"
+    assert never.value is None and quantities.named("zero_lag").format(never) == "> 59 steps [above 24]"
     overflown = rounded(24, 25, 26, notes=("log_largest is not finite at lag 24 for seed 0",))
     assert gradients_statistics.zero_lag(overflown).why == "overflows"
 
@@ -103,7 +103,7 @@ def curves(probe: str, names: tuple[str, ...], **more: object) -> Record:
     return Record("gradients", f"{probe}-{more}", "reference", 0, "ok", parameters, measurements=tuple(measured))
 
 
-def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
+def test_every_other_figure_is_drawn_with_its_caption():
     found = frame(
         [
             curves("attenuation", ("log_gradient", "log_weight", "log_input")),
@@ -121,14 +121,14 @@ def test_every_figure_beside_the_curves_is_drawn_and_speaks_of_what_it_shows():
     assert "After 7 steps" in said["truncation"] and "PyTorch default 0.50" in said["truncation"]
     assert "float16 25 and 25" in said["precision"] and "LSTM: PyTorch default, one layer 35 steps" in said["layers"]
     # ln 35 lies between ln 7 and ln 60, where the cosine goes from 0.5 to 1.
-    assert "Dots: n(10⁻³), the steps to a thousandth; a cut there leaves a cosine of 0.87 to 0.87." in said["truncation"]
+    assert "Dots: the decay length (10⁻³); truncated there, the cosine is 0.87 to 0.87." in said["truncation"]
     assert (
         "at equal width torch 2.0× [2.0, 2.0]; at equal parameters torch 0.50×" in said["cost"]
         and "residual" in said["controls"]
     )
 
 
-def test_every_cell_initialisation_and_network_has_a_line_and_a_place_in_the_legend():
+def test_every_network_has_a_line_and_a_legend_entry():
     made = [
         curves("inputs", ("log_input",), cell=cell, init=init, num_layers=gradients_curves, bidirectional=both)
         for cell, init, gradients_curves, both in (
@@ -176,29 +176,29 @@ def test_the_table_of_fading_has_every_network_with_its_law():
         return Record("gradients", f"{cell}{hidden}", "reference", 0, "ok", parameters, measurements=measured)
 
     power, exponential = -3.0 * np.log1p(lags), np.where(lags > 0, 1.0, 0.0) - 0.1 * lags
-    table = fading.table(frame([record("lstm", "forget:3", 256, power), record("rnn", "pytorch", 64, exponential)]))
+    table = tables.decay_table(frame([record("lstm", "forget:3", 256, power), record("rnn", "pytorch", 64, exponential)]))
     first, second = ({column.label: cell.text for column, cell in zip(table.columns, row, strict=True)} for row in table.rows)
     assert (first["Network"], first["H"], first["T"], first["Seeds"], first["Law"]) == ("RNN", "64", "201", "10", "exponential")
-    assert (second["Network"], second["Initialised as"], second["H"], second["Law"]) == (
+    assert (second["Network"], second["Initialisation"], second["H"], second["Law"]) == (
         "LSTM",
         "forget bias 3",
         "256",
         "power",
     )
     assert first["Offset"].startswith(("0.9", "1.0", "1.1")) and first["Rate"].startswith(("-0.100", "-0.099", "-0.101"))
-    assert first["Notes"] == "" and fading.table(frame([])).rows == ()
+    assert first["Notes"] == "" and tables.decay_table(frame([])).rows == ()
     dead = np.where(lags < 9, exponential, -np.inf)
-    (row,) = fading.table(frame([record("rnn", "irnn", 64, dead)])).rows
+    (row,) = tables.decay_table(frame([record("rnn", "irnn", 64, dead)])).rows
     told = {column.label: cell.text for column, cell in zip(table.columns, row, strict=True)}
-    assert told["Rate"] == "–" and told["Until a thousandth"].startswith("9 [9, 9]")
+    assert told["Rate"] == "–" and told["Decay length (10⁻³)"].startswith("9 [9, 9]")
     assert told["Notes"].startswith("median of seeds: exactly zero in 10 of 10 seeds from lag 9 on; ")
 
 
-def test_the_audit_has_a_rule_and_a_source_for_every_initialisation_of_the_studies():
+def test_every_initialisation_has_a_rule_and_a_source():
     cases = [case for name in ("gradients", "horizon") for cases in study.get(name).cases.values() for case in cases]
     of_lstm = {str(case.factor("init")) for case in cases if case.spec.cell == "lstm"}
-    assert of_lstm and of_lstm <= set(audit.RULES)
-    assert all(rule and source for rule, source in audit.RULES.values())
+    assert of_lstm and of_lstm <= set(tables.RULES)
+    assert all(rule and source for rule, source in tables.RULES.values())
 
 
 def test_without_their_records_there_are_no_figures():

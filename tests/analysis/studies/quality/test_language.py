@@ -42,7 +42,7 @@ def test_the_context_for_nine_tenths_of_a_known_decay(scale):
     assert within.value == pytest.approx(scale * np.log(1 / np.log(1.01)), rel=0.05)
 
 
-def test_an_interval_of_a_context_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_of_a_context_covers_as_stated():
     covered, at = 0, np.geomspace(1, 512, 40)
     for seed in range(200):
         scales = 10 * np.exp(0.1 * np.random.default_rng(seed).standard_normal((5, 1)))
@@ -53,14 +53,14 @@ def test_an_interval_of_a_context_covers_the_truth_about_as_often_as_it_says():
     assert covered >= 180
 
 
-def test_a_context_whose_end_is_not_seen_is_censored_and_one_without_gain_is_none():
+def test_an_unseen_end_is_censored_and_no_gain_gives_no_context():
     found = context_statistics.context_for_nine_tenths(
         rows("x", context=CONTEXTS[None], context_loss=3 - np.log(CONTEXTS)[None] * np.ones((3, 1)) / 5)
     )
     assert (
         found.value is None
         and found.beyond == 64
-        and quantities.spoken("context_for_nine_tenths", found).startswith("> 64 tokens")
+        and quantities.named("context_for_nine_tenths").format(found).startswith("> 64 tokens")
     )
     flat = context_statistics.context_for_nine_tenths(rows("x", context=CONTEXTS[None], context_loss=decaying(5, gain=0.001)))
     assert flat.value is None and flat.why == "context gains less than 0.01 nat"
@@ -80,7 +80,7 @@ def test_the_truth_of_a_ruler_is_read_by_the_same_estimator():
     )
 
 
-def test_the_optimums_own_relative_context_is_a_truth_where_it_was_kept():
+def test_the_optimums_relative_context_is_a_truth():
     """Its gain from 4 to 8 tokens is below a hundredth of perplexity; of a run that did not keep its targets there is none."""
     optimum = np.array([3.0, 2.5, 2.0, 1.995, 1.99, 1.99, 1.99, 1.99])
     targets = np.repeat(optimum[:, None], 5, 1).reshape(1, -1)
@@ -135,7 +135,7 @@ def test_a_gap_is_found_where_it_was_put():
     assert shares is not None and shares[0].value + shares[1].value == pytest.approx(whole.value)
 
 
-def test_a_gap_at_equal_time_reads_both_curves_at_the_time_both_had():
+def test_a_gap_at_equal_time_reads_both_at_their_common_time():
     """Twice as slow with the same losses: after 4 s the one is at 2, the other at 2.5."""
     found = quality_statistics.gap_at_equal("curve_seconds")(index_rows(0.0))
     assert (
@@ -152,7 +152,7 @@ def test_the_figures_draw_what_there_is_and_nothing_else():
     )
     used = rows("lstm_stack", context=CONTEXTS[None], context_loss=decaying(5.0))
     caption = context_figures.draw(used).caption
-    assert "recall not measured" in caption and "nine tenths of the gain" in caption
+    assert "memory span (L50) not measured" in caption and "90 % of the gain" in caption
     nothing = pd.DataFrame(columns=["metric"])
     assert [draw(nothing) for draw in (quality_figures.draw_by_index, quality_figures.draw_quality, context_figures.draw)] == [
         None

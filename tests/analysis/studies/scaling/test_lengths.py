@@ -83,11 +83,11 @@ def test_the_verdict_follows_the_known_crossover(tmp_path):
 def test_out_of_memory_leaves_a_bound_and_a_mark_in_the_figure():
     own = run(records(exhausted=1024))
     series, table = series_frame([own]), records_frame([own])
-    found = scaling_statistics.crossover_lengths(series, "time")
+    found = scaling_statistics.crossover_of(series, ["time"])
     assert found.value is None and found.beyond == 512
     figures = {name: figures for name, _, figures in studied(series, table)}["scaling"]
     caption = figures[0][1].caption  # pyright: ignore[reportAttributeAccessIssue]
-    assert "T* > 512 steps" in caption and "energy a token: not measured" in caption
+    assert "T* > 512 steps" in caption and "energy per token: not measured" in caption
 
 
 def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
@@ -95,7 +95,7 @@ def test_the_rate_an_lstm_keeps_and_what_was_not_measured():
     kept = quantities.estimate("rate_kept", series, "study=scaling,cell=lstm_stack")
     assert kept.low is not None and kept.high is not None and kept.low < 1.0 < kept.high
     energy = quantities.estimate("crossover_energy", series, "study=scaling")
-    assert energy.bounds is None and energy.why == "not measured"
+    assert energy.bounds is None and not energy.measured
     assert studied(series.iloc[:0], series) == []
 
 
@@ -107,7 +107,7 @@ def test_memory_is_measured_often_enough_for_a_verdict():
     """The study's own cases, as often as it measures them: lighter, then heavier throughout."""
     light = alone(lambda case: case.tokens * (50.0 if case.spec.cell == "lstm_stack" else 75.0), "rss_peak", "B")
     heavy = alone(lambda case: case.tokens * (99.0 if case.spec.cell == "lstm_stack" else 75.0), "rss_peak", "B")
-    assert judged("e-memory", light).word == "supported" and judged("e-memory", heavy).word == "not supported"
+    assert judged("e-memory", light).word == "supported" and judged("e-memory", heavy).word == "refuted"
     once = light[light["replicate"] == 0]
     assert judged("e-memory", once).word == "inconclusive"
 
@@ -125,4 +125,4 @@ def test_energy_is_measured_often_enough_for_a_verdict():
     (steps,) = found.findings[0].estimates
     assert found.word == "supported" and steps.low is not None and steps.high is not None
     assert steps.low < 4992 < steps.high <= 32_768
-    assert judged("e-energy", energy(99.0)).word == "not supported"
+    assert judged("e-energy", energy(99.0)).word == "refuted"

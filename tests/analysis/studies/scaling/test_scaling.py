@@ -10,8 +10,8 @@ import pytest
 
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
-from analysis.studies.scaling import statistics as scaling_statistics
-from analysis.studies.scaling.statistics import Series, crossover_scaling
+from analysis.studies.scaling import crossover as crossovers
+from analysis.studies.scaling.crossover import Series, crossover
 from bench.harness.study import Scale
 from bench.studies import scaling
 
@@ -68,70 +68,70 @@ def covered(
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.10])
 @pytest.mark.parametrize(("scale", "phase"), [("cpu", "forward_backward"), ("cpu", "step"), ("gpu", "forward_backward")])
-def test_intervals_of_crossovers_cover_the_truth_in_at_least_93_of_100_data_sets(scale, phase, noise, curve):
+def test_crossover_intervals_cover_in_93_of_100_data_sets(scale, phase, noise, curve):
     lengths = measured_lengths(scale, phase)
-    assert all(covered(crossover_scaling, lengths, curve, noise, replicates) >= 93 for replicates in (3, 5))
+    assert all(covered(crossover, lengths, curve, noise, replicates) >= 93 for replicates in (3, 5))
 
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_they_cover_it_too_where_lengths_lie_far_apart(curve):
     """As few as three, a factor of eight apart: what is not known of the curve between them is most of the interval."""
-    assert covered(crossover_scaling, np.array([64.0, 512.0, 4096.0]), curve, 0.01) >= 93
+    assert covered(crossover, np.array([64.0, 512.0, 4096.0]), curve, 0.01) >= 93
 
 
 def test_intervals_too_narrow_would_be_found_out():
-    half = partial(crossover_scaling, confidence=0.5)
+    half = partial(crossover, confidence=0.5)
     assert covered(half, LENGTHS, "a power", 0.10) < 93
 
 
 def test_a_straight_line_between_lengths_alone_would_be_found_out(monkeypatch):
     """On a curve that bends, with little noise, the chord's crossing is off by more than any replicate shows."""
-    whole = scaling_statistics._fall
-    monkeypatch.setattr(scaling_statistics, "_fall", lambda lengths, curve: whole(lengths, curve)[:1])
-    assert covered(crossover_scaling, measured_lengths("gpu", "forward_backward"), "attention at d = 416", 0.01) < 93
+    whole = crossovers._fall
+    monkeypatch.setattr(crossovers, "_fall", lambda lengths, curve: whole(lengths, curve)[:1])
+    assert covered(crossover, measured_lengths("gpu", "forward_backward"), "attention at d = 416", 0.01) < 93
 
 
-def test_a_crossover_outside_the_measured_lengths_is_a_bound_and_no_number():
+def test_a_crossover_outside_the_lengths_is_a_bound():
     dear, cheap = series(np.full(11, 9.0), 1), series(transformer(), 2)
     short = Series(LENGTHS[:4], cheap.values[:, :4])
-    beyond = crossover_scaling(Series(LENGTHS[:4], dear.values[:, :4]), short)
+    beyond = crossover(Series(LENGTHS[:4], dear.values[:, :4]), short)
     assert beyond.value is None and beyond.beyond == LENGTHS[3] and beyond.high is None
-    before = crossover_scaling(series(np.full(11, 0.1), 1), cheap)
-    assert before.value is None and before.high == 64 and before.why == "< 64"
-    assert quantities.spoken("crossover_time", beyond) == "> 512 steps"
-    assert quantities.spoken("crossover_time", before) == "< 64"
+    before = crossover(series(np.full(11, 0.1), 1), cheap)
+    assert before.value is None and before.beyond is None and before.high == 64
+    assert quantities.named("crossover_time").format(beyond) == "> 512 steps"
+    assert quantities.named("crossover_time").format(before) == "< 64 steps"
 
 
-def test_a_length_that_did_not_fit_in_memory_bounds_what_can_be_said():
+def test_out_of_memory_bounds_the_crossover():
     cut = Series(LENGTHS[:5], series(transformer(), 3).values[:, :5])
-    found = crossover_scaling(series(np.full(11, 4.0), 4), cut)
+    found = crossover(series(np.full(11, 4.0), 4), cut)
     assert found.value is None and found.beyond == 1024.0
 
 
 def test_a_crossing_at_the_edge_keeps_an_open_side():
-    found = crossover_scaling(series(np.full(11, 1 + 65536 / 1536), 5, noise=0.1), series(transformer(), 6, noise=0.1))
+    found = crossover(series(np.full(11, 1 + 65536 / 1536), 5, noise=0.1), series(transformer(), 6, noise=0.1))
     assert found.high is None and found.beyond == 65536 and found.low is not None and found.low > 16_384
 
 
 def test_one_replicate_or_one_length_gives_no_interval():
     one = series(transformer(), 7, replicates=1)
-    assert "too few" in crossover_scaling(one, one).why and crossover_scaling(one, one).bounds is None
+    assert "too few" in crossover(one, one).why and crossover(one, one).bounds is None
     few = Series(LENGTHS[:1], series(transformer(), 8).values[:, :1])
-    assert "two lengths" in crossover_scaling(few, few).why and "too few" in scaling_statistics.fit(few).a.why
+    assert "two lengths" in crossover(few, few).why and "too few" in crossovers.fit(few).a.why
 
 
 def test_exponents_and_coefficients_come_back():
     curve = 2.0 + 0.01 * LENGTHS + 3e-6 * LENGTHS**2
     noisy = series(curve, 9, replicates=8, noise=0.02)
-    found = scaling_statistics.fit(noisy)
+    found = crossovers.fit(noisy)
     for estimate, truth in ((found.a, 2.0), (found.b, 0.01), (found.c, 3e-6)):
         assert estimate.low is not None and estimate.high is not None
         assert estimate.low * 0.9 <= truth <= estimate.high * 1.1
-    assert np.allclose(scaling_statistics.exponents(series(LENGTHS**1.5, 0, noise=0)), 1.5)
-    slope = scaling_statistics.exponent(series(LENGTHS**1.5, 10), least=256)
+    assert np.allclose(crossovers.exponents(series(LENGTHS**1.5, 0, noise=0)), 1.5)
+    slope = crossovers.exponent(series(LENGTHS**1.5, 10), least=256)
     assert slope.low is not None and slope.low <= 1.5 <= slope.high
 
 
 def test_a_coefficient_that_is_not_there_is_not_below_zero():
-    found = scaling_statistics.fit(series(0.01 * LENGTHS, 11, noise=0.05))
+    found = crossovers.fit(series(0.01 * LENGTHS, 11, noise=0.05))
     assert found.c.low == 0.0 and found.c.value is not None and found.c.value >= 0

@@ -7,6 +7,8 @@ import pytest
 from analysis.report import words
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
+from analysis.statistics.seeds import NOT_MEASURED
+from analysis.studies.scaling import crossover
 from analysis.studies.scaling import figures as scaling_figures
 from analysis.studies.scaling import statistics as scaling_statistics
 from bench.harness.case import Case
@@ -38,7 +40,7 @@ def test_their_claims_are_judged_by_them():
     assert words["e-width"] == words["e-depth"] == words["e-batch"] == "supported"
     assert words["e-linear"] == words["e-quadratic"] == "supported"
     steep = {claim.name: judge(claim, series(lambda case: law(case) ** 2)).word for claim in scaling.CLAIMS}
-    assert steep["e-width"] == steep["e-depth"] == steep["e-batch"] == steep["e-linear"] == "not supported"
+    assert steep["e-width"] == steep["e-depth"] == steep["e-batch"] == steep["e-linear"] == "refuted"
 
 
 def test_where_nothing_varies_there_is_no_exponent():
@@ -46,10 +48,10 @@ def test_where_nothing_varies_there_is_no_exponent():
     alone = rows[rows["num_layers"] == 1]
     found = quantities.estimate("depth_exponent", alone, "study=scaling,sweep=sizes,cell=lstm_stack")
     assert found.bounds is None and "too few for a slope" in found.why
-    assert quantities.estimate("depth_exponent", rows, "study=scaling,sweep=tokens").why == "not measured"
+    assert quantities.estimate("depth_exponent", rows, "study=scaling,sweep=tokens") == NOT_MEASURED
 
 
-def test_the_share_of_the_machine_is_operations_a_second_over_the_best_product_measured():
+def test_share_of_peak_is_flops_over_the_best_matrix_product():
     """A case at a quarter of the ceiling by construction; and nothing to draw without a ceiling in its data type."""
     rows = series(lambda case: case.counts()["flops"] / 25e9, ceiling=100e9, noise=0.0)
     found, ceiling = scaling_figures.shares(rows)
@@ -74,7 +76,7 @@ def test_over_depth_the_share_is_that_of_each_depth():
     assert dict(share) == pytest.approx(cases) and sorted(cases) == [1, 2, 4]
 
 
-def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_square():
+def test_the_exponent_figure_has_panels_and_the_square_share():
     rows = series(law, noise=0.002)
     drawn = scaling_figures.draw_growth(rows)
     assert drawn is not None
@@ -82,9 +84,9 @@ def test_the_figure_of_growth_has_a_panel_for_each_and_says_the_share_of_the_squ
     share = quantities.estimate("quadratic_share", rows, "study=scaling,phase=forward_backward,batch=1,cell=transformer")
     truth = 4.096 / (1 + 4.096)
     assert share.value == pytest.approx(truth, abs=0.02)
-    assert f"the square being {quantities.spoken('quadratic_share', share)} of it at T = 4096" in drawn.caption
+    assert f"the square being {quantities.named('quadratic_share').format(share)} of it at T = 4096" in drawn.caption
     times = scaling_statistics.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
     assert times is not None
-    step = scaling_statistics.fit(times).b.value or 0.0
-    assert step == pytest.approx(1e-9 * 96**1.5, rel=0.02) and f"b {words.scaled(step, 's')} [" in drawn.caption
+    step = crossover.fit(times).b.value or 0.0
+    assert step == pytest.approx(1e-9 * 96**1.5, rel=0.02) and f"b {words.format_si(step, 's')} [" in drawn.caption
     assert scaling_figures.draw_growth(rows.iloc[:0]) is None

@@ -1,9 +1,15 @@
-"""Text from elsewhere (a backend's message, a host's name, a file) as text that any terminal and file can hold."""
+"""What is written: text made safe for Markdown, HTML and CSV, and files that are there whole or as they were before."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+# Text from elsewhere (a backend's message, a host's name, a file) as text that any terminal and file can hold.
 
 # Control characters but tab and newline, lone surrogates, and what changes the direction of the text around it.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
@@ -40,3 +46,23 @@ def in_markdown(text: str) -> str:
 def in_csv(text: str) -> str:
     """As a cell of a CSV file, which a spreadsheet must not take for a formula (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+# Files that are there whole or as they were before.
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end; after an error nothing has changed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole, or as it was before."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
