@@ -48,7 +48,7 @@ def draw_hops(series: pd.DataFrame) -> Drawing | None:
 
 def shares(rows: pd.DataFrame) -> dict[int, np.ndarray]:
     """lag → mean over seeds of the shares by departures."""
-    lags = gradients_statistics.numbers_in_metrics(rows, gradients_statistics.HOP_SHARE)
+    lags = gradients_statistics.numbers_of(rows, HOP_SHARE)
     return {lag: seeds.together(seeds.metric(rows, HOP_SHARE.name(lag))).mean(0) for lag in lags}
 
 
