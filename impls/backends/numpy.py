@@ -83,7 +83,7 @@ class Network:
             below = x if depth == 0 else self.activations[depth - 1]
             y = self.activations[depth][:, :, direction * features : (direction + 1) * features]
             self.h_n[index], self.c_n[index] = layer.forward(
-                below, self.h0[index], self.c0[index], y, bool(direction), self.live, save
+                below, self.h0[index], self.c0[index], y, reverse=bool(direction), live=self.live, save=save
             )
         self.latest, self.latest_state = self.activations[-1], (self.h_n, self.c_n)
 
@@ -100,7 +100,7 @@ class Network:
                 part = slice(direction * features, (direction + 1) * features)
                 grad_x, grad_h0[index], grad_c0[index], of_weights = self.layers[index].backward(
                     below, self.h0[index], self.activations[depth][:, :, part], grad_y[:, :, part],
-                    self.grad_h_n[index], self.grad_c_n[index], bool(direction), self.live,
+                    self.grad_h_n[index], self.grad_c_n[index], reverse=bool(direction), live=self.live,
                 )  # fmt: skip
                 grad_below += grad_x
                 suffix = self.spec.suffixes()[index]
@@ -113,10 +113,11 @@ class Network:
     def step(self) -> None:
         x = self.x[self.position % len(self.x)][None]
         for index, layer in enumerate(self.step_layers):
+            y = self.step_activations[index]
             self.h_stream[index], self.c_stream[index] = layer.forward(
-                x, self.h_stream[index], self.c_stream[index], self.step_activations[index], False, None, False
+                x, self.h_stream[index], self.c_stream[index], y, reverse=False, live=None, save=False
             )
-            x = self.step_activations[index]
+            x = y
         self.position += 1
         self.latest, self.latest_state = self.step_activations[-1], (self.h_stream, self.c_stream)
 

@@ -80,7 +80,7 @@ class LSTMLayer:
             np.multiply(z[3 * hidden :], tanh_cell, out=self.scratch)
             np.matmul(self.weight_hr, self.scratch, out=self.h)
 
-    def forward(self, x, h0, c0, y, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, x, h0, c0, y, *, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
         """Reads x [T, B, I], h0 [B, R], c0 [B, H], live [T, B] or None (valid steps); writes y [T, B, R].
 
         Returns h_n [B, R] and c_n [B, H]; with `save`, keeps what `backward` needs.
@@ -120,7 +120,7 @@ class LSTMLayer:
             for n, t in enumerate(block, start):
                 yield n, t, by_step[:, t - first]
 
-    def backward(self, x, h0, y, grad_y, grad_h, grad_c, reverse, live):
+    def backward(self, x, h0, y, grad_y, grad_h, grad_c, *, reverse, live):
         """Sends grad_y [T, B, R], grad_h [B, R], grad_c [B, H] back through the last saved forward.
 
         Returns grad_x [T, B, I], grad_h0, grad_c0, and the gradients of the weights under their own names.
@@ -204,7 +204,7 @@ class GRULayer:
         self.steps, self.batch = steps, batch
         self.saved: list[tuple[np.ndarray, ...]] = []  # by step of processing: r, z, n, the h-part of n, h before
 
-    def forward(self, x, h0, c0, y, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, x, h0, c0, y, *, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
         """As `lstm.Layer.forward`; a GRU has no cell state, so c0 comes back as it went in."""
         weights, hidden = self.weights, self.hidden
         projected = x @ weights["weight_ih"].T + weights.get("bias_ih", 0)
@@ -228,7 +228,7 @@ class GRULayer:
                 y[t] = new * live[t][:, None]
         return h.astype(x.dtype), c0
 
-    def backward(self, x, h0, y, grad_y, grad_h, grad_c, reverse, live):
+    def backward(self, x, h0, y, grad_y, grad_h, grad_c, *, reverse, live):
         """As `lstm.Layer.backward`."""
         weights, hidden = self.weights, self.hidden
         grad_input = np.empty((*x.shape[:2], 3 * hidden), x.dtype)  # cotangent of W_ih x + b_ih
@@ -269,7 +269,7 @@ class RNNLayer:
         self.hidden = weights["weight_hh"].shape[1]
         self.steps, self.batch = steps, batch
 
-    def forward(self, x, h0, c0, y, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, x, h0, c0, y, *, reverse, live, save) -> tuple[np.ndarray, np.ndarray]:
         """As `lstm.Layer.forward`; there is no cell state, so c0 comes back as it went in."""
         weights = self.weights
         projected = x @ weights["weight_ih"].T
@@ -289,7 +289,7 @@ class RNNLayer:
                 y[t] *= live[t][:, None]
         return h.copy(), c0
 
-    def backward(self, x, h0, y, grad_y, grad_h, grad_c, reverse, live):
+    def backward(self, x, h0, y, grad_y, grad_h, grad_c, *, reverse, live):
         """As `lstm.Layer.backward`; what it reads of the forward pass is y alone."""
         weights, hidden = self.weights, self.hidden
         grad_z = np.empty((*x.shape[:2], hidden), x.dtype)
