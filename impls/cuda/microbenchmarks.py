@@ -52,7 +52,7 @@ def latency(bench: Bench, cluster: int, trips: int) -> float:
     """Cycles one `send` takes from the first to the last block of a cluster, the wait for it included."""
     cycles, token = bench.zeros(1, dtype=torch.int64), bench.zeros(1)
     arrays = {"cycles": cycles, "token": token}
-    _launch(bench, latency_kernel(cluster), cluster, arrays, {"trips": trips}, [], [cycles, token])
+    _launch(bench, latency_kernel(cluster), cluster, arrays, {"trips": trips}, writes=[cycles, token])
     if token.item() != 2 * trips:
         raise WrongExchange(f"the token came back as {token.item()} after {trips} trips; it must be {2 * trips}")
     return cycles.item() / (2 * (trips - 1))
@@ -72,7 +72,7 @@ def ingress(
     cycles, sums = bench.zeros(blocks, dtype=torch.int64), bench.zeros(blocks, threads)
     numbers = {"steps": steps, "check": int(check)}
     kernel = ingress_kernel(cluster, payload, threads)
-    _launch(bench, kernel, blocks, {"cycles": cycles, "sums": sums}, numbers, [], [cycles, sums])
+    _launch(bench, kernel, blocks, {"cycles": cycles, "sums": sums}, numbers, writes=[cycles, sums])
     ranks, words = np.arange(cluster), np.arange(payload)
     read = np.arange(steps) if check else np.arange(max(0, steps - 2), steps)
     of_rank = (read[:, None] * 65536 + words).sum() + len(read) * payload * ranks * 4096
@@ -91,7 +91,7 @@ def grid(bench: Bench, way: Way, blocks: int, payload: int, steps: int, threads:
     cycles, sums = bench.zeros(blocks, dtype=torch.int64), bench.zeros(blocks, threads)
     arrays = {"words": words, "counter": counter, "cycles": cycles, "sums": sums}
     kernel = grid_kernel(way, payload, threads)
-    _launch(bench, kernel, blocks, arrays, {"steps": steps, "blocks": blocks}, [], [*arrays.values()])
+    _launch(bench, kernel, blocks, arrays, {"steps": steps, "blocks": blocks}, writes=[*arrays.values()])
     values = np.arange(blocks)[:, None] * 256 + np.arange(payload)
     of_all = sum(int((values + step * 65536).sum()) for step in range(steps))
     _compare(sums, np.full(blocks, of_all))
@@ -117,7 +117,7 @@ def multiply(bench: Bench, storage: Storage, warps: int, chains: int, rounds: in
     cycles, sums = bench.zeros(warps, dtype=torch.int64), bench.zeros(WARP * warps, 4, dtype=torch.float32)
     kernel = multiply_kernel(storage, warps, chains, columns)
     arrays = {"a": left, "b": right, "cycles": cycles, "sums": sums}
-    _launch(bench, kernel, 1, arrays, {"rounds": rounds}, [left, right], [cycles, sums])
+    _launch(bench, kernel, 1, arrays, {"rounds": rounds}, reads=[left, right], writes=[cycles, sums])
     expected = (a @ b).reshape(2, 8, 4, 2).transpose(1, 2, 0, 3).reshape(WARP, 4) * rounds
     if not np.array_equal(sums.cpu().numpy(), np.tile(expected, (warps, 1)).astype(np.float32)):
         raise WrongExchange(f"{kernel.function} with {storage.name} and {columns or 8} columns multiplied wrongly")
@@ -154,8 +154,8 @@ def _compare(sums: Tensor, expected: np.ndarray) -> None:
 
 
 def _launch(
-    bench: Bench, kernel: Kernel, blocks: int, arrays: dict[str, Tensor], numbers: dict[str, int],
-    reads: Sequence[Tensor], writes: Sequence[Tensor],
+    bench: Bench, kernel: Kernel, blocks: int, arrays: dict[str, Tensor], numbers: dict[str, int], *,
+    reads: Sequence[Tensor] = (), writes: Sequence[Tensor],
 ) -> None:  # fmt: skip
     fields = [(name, ctypes.c_void_p) for name in arrays] + [(name, ctypes.c_int) for name in numbers]
     layout = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
