@@ -115,7 +115,7 @@ def plain_lstm_layer(
             h, c, of_direction = h0[direction].to(wide), c0[direction].to(wide), []
             order = range(len(inputs))
             for t in reversed(order) if direction else order:
-                y, h, c = step(inputs[t], h, c, *weights, valid=valid[t])
+                y, h, c = step(inputs[t], h, c, weights, valid[t])
                 of_direction.append(y)
             outputs.append(torch.stack(of_direction[::-1] if direction else of_direction))
             last.append((h, c))

@@ -321,13 +321,14 @@ def on_host(value: Tensor) -> np.ndarray:
 
 # The textbook LSTM loop in PyTorch: one call of a step function per step, layer and direction.
 
-# x [B, I], h [B, R], c [B, H], W_ih, W_hh, b_ih or None, b_hh or None, W_hr or None, valid [B, 1] or None; to y, h, c
+# x [B, I], h [B, R], c [B, H], (W_ih, W_hh, b_ih or None, b_hh or None, W_hr or None), valid [B, 1] or None; to y, h, c
 Step = Callable[..., tuple[Tensor, Tensor, Tensor]]
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, valid) -> tuple[Tensor, Tensor, Tensor]:
+def step(x, h, c, weights, valid) -> tuple[Tensor, Tensor, Tensor]:
     """One step of one layer; where a sequence is past its length, y is zero and the state stays."""
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_hr = weights
     z = x @ weight_ih.T + h @ weight_hh.T
     if bias_ih is not None:
         z = z + bias_ih + bias_hh
@@ -343,7 +344,7 @@ def step(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, valid) -> t
 
 def loop_run(spec: Spec, weights: dict[str, Tensor], batch: Batch, step: Step) -> Run:
     """The whole network as a loop over `step`."""
-    layers = [[weights.get(f"{name}_{suffix}") for name in NAMES] for suffix in require_recurrent(spec).suffixes()]
+    layers = [tuple(weights.get(f"{name}_{suffix}") for name in NAMES) for suffix in require_recurrent(spec).suffixes()]
     lengths = None if batch.lengths is None else torch.as_tensor(batch.lengths, device=spec.device)
     steps = torch.arange(batch.steps, device=spec.device)[:, None]
     valid = [None] * batch.steps if lengths is None else list((steps < lengths)[..., None])
@@ -352,7 +353,7 @@ def loop_run(spec: Spec, weights: dict[str, Tensor], batch: Batch, step: Step) -
         order = range(len(inputs))
         outputs = list(inputs)
         for t in reversed(order) if index % spec.num_directions else order:
-            outputs[t], h, c = step(inputs[t], h, c, *layers[index], valid[t])
+            outputs[t], h, c = step(inputs[t], h, c, layers[index], valid[t])
         return outputs, h, c
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:
