@@ -53,7 +53,9 @@ def load(spec: Spec, params: Params, batch: Batch) -> network.Network:
     spec = require_recurrent(spec)
     network.check(spec, params, batch)
     weights = network.on_device(spec, pack(spec, params))
-    return network.Network(spec, weights, batch, partial(run, spec), partial(unpack, spec), what_runs, BATCH_FIRST)
+    return network.Network(
+        spec, weights, batch, partial(run, spec), partial(unpack, spec), recognise=what_runs, batch_first=BATCH_FIRST
+    )
 
 
 def what_runs(program: str) -> str:

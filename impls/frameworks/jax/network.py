@@ -90,6 +90,7 @@ class Network:
         batch: Batch,
         run: Run,
         unpack: Callable[[Weights], Mapping[str, np.ndarray]],
+        *,
         recognise: Callable[[str], str] = lambda program: "xla",
         batch_first: bool = False,
     ) -> None:
@@ -191,6 +192,9 @@ def on_host(value: Array) -> np.ndarray:
 Gates = Sequence[Array]  # one array a gate, [B, H] or [T, B, H]
 # The part of the gates from the input and from h, the state before and W_hr [H, P] or None; to the state after.
 Cell = Callable[[Gates, Gates, State, Array | None], State]
+# The cell, whether in reverse, and whether the gates do more with W_hh h than add it to the input's part.
+How = tuple[Cell, bool, bool]
+OfHidden = tuple[Array, Array | None, Array | None]  # W_hh, b_hh and W_hr: what acts on h
 
 
 def layer(
@@ -204,13 +208,14 @@ def layer(
             projected, bias_hh = projected + bias_hh, None
     how = ADVANCE[spec.cell], reverse, spec.cell == "gru"
     gates = tuple(jnp.split(projected, spec.gates, axis=-1))
-    recurred = recur(how, weights["weight_hh"], bias_hh, weights.get("weight_hr"), gates, state, live)
+    recurred = recur(how, (weights["weight_hh"], bias_hh, weights.get("weight_hr")), gates, state, live)
     last, hidden = cast(tuple[State, Array], recurred)
     return hidden if live is None else jnp.where(live[..., None], hidden, 0), last
 
 
-def scan(cell: Cell, reverse: bool, weight_hh, bias_hh, weight_hr, projected, extra, state: State, live) -> tuple[State, Array]:
+def scan(how: How, weights: OfHidden, projected, extra, state: State, live) -> tuple[State, Array]:
     """To the last state and h after every step [T, B, R]; `extra` [T, B, G·H] or None is added to the product with W_hh."""
+    (cell, reverse, _), (weight_hh, bias_hh, weight_hr) = how, weights
 
     def advance(state, inputs):
         projected, extra, live = inputs
@@ -226,18 +231,17 @@ def scan(cell: Cell, reverse: bool, weight_hh, bias_hh, weight_hr, projected, ex
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def recur(how: tuple[Cell, bool, bool], weight_hh, bias_hh, weight_hr, projected, state, live) -> tuple[State, Array]:
-    """`how`: the cell, whether in reverse, and whether the gates do more with W_hh h than add it to the input's part."""
-    return scan(how[0], how[1], weight_hh, bias_hh, weight_hr, projected, None, state, live)
+def recur(how: How, weights: OfHidden, projected, state, live) -> tuple[State, Array]:
+    return scan(how, weights, projected, None, state, live)
 
 
-def recur_forward(how, weight_hh, bias_hh, weight_hr, projected, state, live):
-    cell, reverse, separate = how
+def recur_forward(how, weights, projected, state, live):
+    weight_hh, bias_hh, weight_hr = weights
 
     def with_fixed_weight(weight_hr, projected, extra, state):
-        return scan(cell, reverse, weight_hh, bias_hh, weight_hr, projected, extra, state, live)
+        return scan(how, (weight_hh, bias_hh, weight_hr), projected, extra, state, live)
 
-    extra = jnp.zeros_like(jnp.concatenate(projected, axis=-1)) if separate else None
+    extra = jnp.zeros_like(jnp.concatenate(projected, axis=-1)) if how[2] else None
     outputs, pull_back = jax.vjp(with_fixed_weight, weight_hr, projected, extra, state)
     return outputs, (pull_back, outputs[1], state[0], bias_hh)
 
@@ -249,7 +253,7 @@ def recur_backward(how, saved, cotangents):
     before = jnp.concatenate([hidden[1:], h0[None]] if how[1] else [h0[None], hidden[:-1]])
     grad_weight_hh = jnp.einsum("tbr,tbg->rg", before, grad_recurrent)
     grad_bias_hh = None if bias_hh is None else grad_recurrent.sum(axis=(0, 1))
-    return grad_weight_hh, grad_bias_hh, grad_weight_hr, grad_projected, grad_state, None
+    return (grad_weight_hh, grad_bias_hh, grad_weight_hr), grad_projected, grad_state, None
 
 
 recur.defvjp(recur_forward, recur_backward)
