@@ -52,7 +52,7 @@ def load(
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
     stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None
-    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), stream)
+    return Network(require_recurrent(spec), params, batch, plan, driver.Driver(), torch.device("cuda"), stream=stream)
 
 
 def stream_of(

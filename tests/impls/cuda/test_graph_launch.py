@@ -49,7 +49,7 @@ def case_of(phase: Phase, spec: LSTMSpec | None = None, ragged: bool = False) ->
 def network_of(case: Case, plan: Plan, launcher: Launcher | None = None, stream: bool = False) -> Network:
     one_launch = cuda.stream_of(case.spec, case.batch, (9, 0)) if stream else None
     launcher = launcher or Recorded(Emulation())
-    return Network(case.spec, *case.data(), plan, launcher, torch.device("cpu"), one_launch)  # type: ignore[arg-type]
+    return Network(case.spec, *case.data(), plan, launcher, torch.device("cpu"), stream=one_launch)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("phase", PHASES)
