@@ -23,15 +23,15 @@ Choice = tuple[Design, Memory, bool]
 
 
 def lstm(
-    x: jax.Array, weight_ih: jax.Array, weight_hh: jax.Array, bias: jax.Array | None, h0: jax.Array, c0: jax.Array,
-    lengths: jax.Array, *, design: Design = "auto", memory: Memory = "saved", tf32: bool = False,
+    x: jax.Array, weight_ih: jax.Array, weight_hh: jax.Array, bias: jax.Array | None, h0: jax.Array, c0: jax.Array, *,
+    lengths: jax.Array, design: Design = "auto", memory: Memory = "saved", tf32: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     """y [T, B, D·H], h_n and c_n [D, B, H]; arguments as `lstm_layer` of ops.py takes them (b_ih + b_hh as bias, or None).
 
     Raises a RuntimeError for arrays that do not fit together, while it is traced.
     """
-    given = (x, weight_ih, weight_hh, bias, h0, c0, lengths)
-    check_layer(*(None if array is None else _described(array) for array in given), operator="lstm")  # type: ignore[arg-type]
+    described = (None if array is None else _described(array) for array in (x, weight_ih, weight_hh, bias, h0, c0))
+    check_layer(*described, lengths=_described(lengths), operator="lstm")  # type: ignore[arg-type]
     if bias is None:
         bias = jnp.zeros(weight_hh.shape[:2], x.dtype)
     return _layer((design, memory, tf32), x, weight_ih, weight_hh, bias, h0, c0, lengths)

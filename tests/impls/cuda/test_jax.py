@@ -36,7 +36,7 @@ def test_values_and_gradients_under_jit(memory, design, dtype, bias, tolerance):
 
     def layer(*arrays):
         arrays = arrays if bias else (*arrays[:3], None, *arrays[3:])
-        return lstm(*arrays, lengths, memory=memory, design=design)
+        return lstm(*arrays, lengths=lengths, memory=memory, design=design)
 
     def loss(*arrays):
         y, h_n, c_n = layer(*arrays)
