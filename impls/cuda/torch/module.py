@@ -115,8 +115,9 @@ class LSTM(torch.nn.RNNBase):
         last_h, last_c = [], []
         for depth in range(self.num_layers):
             states = [state[depth * directions : (depth + 1) * directions] for state in hx]
-            values = _autocast(x, *self._weights(depth), *states, self._projection(depth))
-            x, h_n, c_n = self._layer(*values, lengths, self.design, self.memory, None)  # TF32 by PyTorch's switch
+            *values, weight_hr = _autocast(x, *self._weights(depth), *states, self._projection(depth))
+            choice = self.design, self.memory, None  # TF32 by PyTorch's switch
+            x, h_n, c_n = self._layer(*values, weight_hr=weight_hr, lengths=lengths, choice=choice)
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
@@ -124,11 +125,11 @@ class LSTM(torch.nn.RNNBase):
         return x, (torch.cat(last_h), torch.cat(last_c))
 
     @staticmethod
-    def _layer(x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths, *choice) -> tuple[Tensor, Tensor, Tensor]:
+    def _layer(x, weight_ih, weight_hh, bias, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:
         given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr)
         if ops.is_transformed(*given):
             ops.warn("transforms of torch.func and forward-mode derivatives")
-            return ops.plain_lstm_layer(*given[:-1], lengths, weight_hr)
+            return ops.plain_lstm_layer(*given[:-1], lengths=lengths, weight_hr=weight_hr)
         # By what is used and not by `self.parameters()`: a replica's weights, or those of another network, are none.
         training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:

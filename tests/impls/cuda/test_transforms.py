@@ -220,9 +220,9 @@ def test_the_plain_layer_is_the_operators(dtype, directions, projected):
     bias, h0, c0 = draw(directions, 4 * hidden), draw(directions, 4, shown), draw(directions, 4, hidden)
     weight_hr = draw(directions, projected, hidden) if projected else None
     lengths = torch.tensor([5, 0, 3, 1], dtype=torch.int32)
-    found = ops.plain_lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, weight_hr)
-    given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr, lengths)
-    expected = LSTM._layer(*given, "step", "saved", False)
+    given, options = (x, weight_ih, weight_hh, bias, h0, c0), {"weight_hr": weight_hr, "lengths": lengths}
+    found = ops.plain_lstm_layer(*given, **options)
+    expected = LSTM._layer(*given, **options, choice=("step", "saved", False))
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     assert [tensor.dtype for tensor in found] == [dtype] * 3
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
