@@ -224,7 +224,7 @@ def _network(context: DeviceContext, case: Case, memory: Memory = "saved", one_l
     stream = None
     if one_launch:
         stream = choose_stream(torch.bfloat16, hidden, hidden, layers, case.batch, capability, resident=_resident(context))
-    return Network(case.spec, params, batch, plan, context.bench.launcher, context.bench.device, stream)  # type: ignore[arg-type]
+    return Network(case.spec, params, batch, plan, context.bench.launcher, context.bench.device, stream=stream)  # type: ignore[arg-type]
 
 
 def _resident(context: DeviceContext):
@@ -279,7 +279,7 @@ def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     whole = {"long": projected, "short": projected[:, :steps].contiguous()}
 
     def call(given: torch.Tensor) -> None:
-        recurrence.forward(plan, context.bench.launcher, weights, given, state.bfloat16(), state, lengths)
+        recurrence.forward(plan, context.bench.launcher, weights, given, state.bfloat16(), state, lengths=lengths)
 
     seconds = _interleaved(context, {name: partial(call, given) for name, given in whole.items()})
     hertz = 1e9 if context.emulated else torch.cuda.clock_rate() * 1e6
