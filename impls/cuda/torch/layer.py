@@ -83,6 +83,8 @@ class Layer:
 # Weights are stacked over directions: weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H] (b_ih + b_hh) or None.
 # Inside, gate rows are interleaved (unit by unit, i, f, g, o within), so that a kernel reads a unit's gates in one access.
 
+Unpacked = tuple[Tensor, Tensor, Tensor | None]  # weight_ih, weight_hh and bias
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -108,32 +110,29 @@ def pack(plan: Plan, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None) 
 
 
 def forward(
-    plan: Plan, launcher: Launcher, weights: Weights, x: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor, training: bool
+    plan: Plan, launcher: Launcher, weights: Weights, x: Tensor, h0: Tensor, c0: Tensor, *, lengths: Tensor, training: bool
 ) -> recurrence.Result:
     """x [T, B, I], h0 [D, B, H], c0 [D, B, H] in the wide type, lengths [B] int32. Saves what the plan's memory says."""
     projected = project(weights.weight_ih, weights.bias, x)
     return recurrence.forward(
-        plan, launcher, weights.recurrent, projected, h0, c0, lengths,
+        plan, launcher, weights.recurrent, projected, h0, c0, lengths=lengths,
         save_gates=training and plan.memory == "saved", save_cells=training,
     )  # fmt: skip
 
 
 def backward(
-    plan: Plan, launcher: Launcher, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, x: Tensor, h0: Tensor,
-    c0: Tensor, lengths: Tensor, result: recurrence.Result, grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor,
+    plan: Plan, launcher: Launcher, weights: Unpacked, x: Tensor, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, result: recurrence.Result, grads: recurrence.Outputs,
 ) -> Gradients:  # fmt: skip
     """Through the `forward` that gave `result`. Gradients of weights in the canonical order, of states in the wide type."""
     assert result.cells is not None, "backward of a forward that saved nothing"
+    weight_ih, weight_hh, _ = weights
     steps, batch, inputs = x.shape
     directions, rows, hidden = weight_hh.shape
-    gates = (
-        result.gates
-        if result.gates is not None
-        else recompute_preactivations(weight_ih, weight_hh, bias, x, h0, lengths, result.y)
-    )
+    gates = recompute_preactivations(weights, x, h0, lengths, result.y) if result.gates is None else result.gates
     grad_gates, grad_h0, grad_c0 = recurrence.backward(
-        plan, launcher, recurrence.pack(plan, weight_hh, backward=True), gates, result.cells, c0, lengths,
-        grad_y, grad_h_n, grad_c_n, recompute=result.gates is None,
+        plan, launcher, recurrence.pack(plan, weight_hh, backward=True), gates, result.cells, c0,
+        lengths=lengths, grads=grads, recompute=result.gates is None,
     )  # fmt: skip
     by_token = grad_gates.reshape(directions, steps * batch, rows)
     interleaved, flat_x = interleave(weight_ih), x.reshape(steps * batch, inputs)
@@ -162,10 +161,9 @@ def project(weight_ih: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return projected.view(directions, steps, batch, rows // 4, 4)
 
 
-def recompute_preactivations(
-    weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, x: Tensor, h0: Tensor, lengths: Tensor, y: Tensor
-) -> Tensor:
+def recompute_preactivations(weights: Unpacked, x: Tensor, h0: Tensor, lengths: Tensor, y: Tensor) -> Tensor:
     """All preactivations again, [D, T, B, H, 4]: since every h is known, one GEMM a weight and nothing sequential."""
+    weight_ih, weight_hh, bias = weights
     steps, batch, _ = x.shape
     _, rows, hidden = weight_hh.shape
     preactivations = project(interleave(weight_ih), None if bias is None else interleave(bias), x)
@@ -226,8 +224,8 @@ class Run:
 
 
 def run(
-    plan: Plan, launcher: Launcher, weights: Sequence[Weights], projections: Sequence[Tensor | None],
-    x: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor, training: bool = False,
+    plan: Plan, launcher: Launcher, weights: Sequence[Weights], x: Tensor, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, projections: Sequence[Tensor | None], training: bool = False,
 ) -> Run:  # fmt: skip
     """x [T, B, I], h0 [L·D, B, H or P], c0 [L·D, B, H] wide; `weights` packed, with `projections` [D, P, H] folded in."""
     results, outputs, last_h = [], [], []
@@ -237,7 +235,7 @@ def run(
         start = h0[part]
         if projection is not None:
             x, start = fold_inputs(x, start, lengths), torch.zeros_like(c0[part], dtype=x.dtype)
-        result = forward(plan, launcher, packed, x, start, c0[part], lengths, training)
+        result = forward(plan, launcher, packed, x, start, c0[part], lengths=lengths, training=training)
         x, h_n = result.y, result.h_n
         if projection is not None:
             x, h_n = unfold(x, h_n, projection, h0[part], lengths)

@@ -44,7 +44,7 @@ class Network:
     they would have changed."""
 
     def __init__(
-        self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device,
+        self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device, *,
         stream: Stream | None = None,
     ) -> None:  # fmt: skip
         self.spec, self.plan, self.launcher, self.device = spec, plan, launcher, device
@@ -191,7 +191,8 @@ class Network:
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
         """All layers; c0 wide. The recurrences' results, and each layer's output."""
-        found = run(self.plan, self.launcher, weights, self.projections, x, h0, c0, lengths, training)
+        given = self.plan, self.launcher, weights, x, h0, c0
+        found = run(*given, lengths=lengths, projections=self.projections, training=training)
         return Answer(found.outputs[-1], (found.h_n, found.c_n), {}), found.results, found.outputs
 
     def _backward(
@@ -203,16 +204,16 @@ class Network:
         c0 = self._wide(self.c0[part])
         if projection is None:
             found = layer.backward(
-                self.plan, self.launcher, weight_ih, weight_hh, bias, below, h0, c0, self.lengths, result,
-                grad_y, self._wide(grad_h_n), grad_c_n,
+                self.plan, self.launcher, self.stacked[depth], below, h0, c0,
+                lengths=self.lengths, result=result, grads=(grad_y, self._wide(grad_h_n), grad_c_n),
             )  # fmt: skip
             return self._named(found, depth), found
         whole = Layer(below, weight_ih, weight_hh, projection, h0, self.lengths)
         x, folded_ih, folded_hh = fold(below, weight_ih, weight_hh, projection, h0, self.lengths)
         grad_m, grad_m_n, late_hr, late_h0 = whole.backward_outputs(result.y, result.h_n, grad_y, grad_h_n)
         found = layer.backward(
-            self.plan, self.launcher, folded_ih, folded_hh, bias, x, torch.zeros_like(result.h_n), c0, self.lengths, result,
-            grad_m.contiguous(), self._wide(grad_m_n).contiguous(), grad_c_n,
+            self.plan, self.launcher, (folded_ih, folded_hh, bias), x, torch.zeros_like(result.h_n), c0, lengths=self.lengths,
+            result=result, grads=(grad_m.contiguous(), self._wide(grad_m_n).contiguous(), grad_c_n),
         )  # fmt: skip
         grad_x, grad_ih, grad_hh, grad_hr, grad_h0 = whole.backward_inputs(found.x, found.weight_ih, found.weight_hh)
         found = layer.Gradients(grad_x, grad_ih, grad_hh, found.bias, grad_h0 + late_h0, found.c0)
@@ -329,11 +330,13 @@ class CachedLSTM(LSTM):
                 self._packed[plan] = layer.pack(plan, *self._weights(0))
             lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
             h, c = h.contiguous(), c.to(recurrence.wide(x.dtype)).contiguous()
-            found = layer.run(plan, ops.launcher_for(x.device), [self._packed[plan]], [None], x.contiguous(), h, c, lengths)
+            given = plan, ops.launcher_for(x.device), [self._packed[plan]], x.contiguous(), h, c
+            found = layer.run(*given, lengths=lengths, projections=[None])
         return found.outputs[-1], (found.h_n, found.c_n.to(x.dtype))
 
     def _plan(self, x: Tensor) -> Plan:
-        return ops.planned(self.hidden_size, x.shape[1], 1, x.dtype, x.device, self.design, self.memory, tf32_for(x))
+        sizes = self.hidden_size, x.shape[1], 1, x.dtype, x.device
+        return ops.planned(*sizes, design=self.design, memory=self.memory, tf32=tf32_for(x))
 
     def _say(self, plan: Plan) -> None:
         self.ran = {"ran": plan.design, "plan": plan.words(), "chosen_because": plan.reason}

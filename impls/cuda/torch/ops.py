@@ -97,8 +97,8 @@ def warn(what: str) -> None:
 
 
 def plain_lstm_layer(
-    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
-    weight_hr: Tensor | None = None,
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Of one layer y [T, B, D·H], h_n and c_n [D, B, H], where H is P with `weight_hr` [D, P, H].
 
@@ -146,12 +146,13 @@ def plan_for(
 ) -> Plan:  # fmt: skip
     """`tf32` None: as PyTorch's switch says now."""
     directions, _, hidden = weight_hh.shape
-    return planned(hidden, x.shape[1], directions, x.dtype, x.device, design, memory, tf32_for(x, tf32))
+    sizes = hidden, x.shape[1], directions, x.dtype, x.device
+    return planned(*sizes, design=design, memory=memory, tf32=tf32_for(x, tf32))
 
 
 @lru_cache(maxsize=1024)
 def planned(
-    hidden: int, batch: int, directions: int, dtype: torch.dtype, device: torch.device, design: Design, memory: Memory,
+    hidden: int, batch: int, directions: int, dtype: torch.dtype, device: torch.device, *, design: Design, memory: Memory,
     tf32: bool,
 ) -> Plan:  # fmt: skip
     """The plan on this device: the driver is asked once for the same sizes."""
@@ -183,7 +184,7 @@ def lstm_layer(
     PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
     Raises a RuntimeError for tensors that do not fit together.
     """
-    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths)
     if has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
         raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
     launcher = launcher_for(x.device)
@@ -193,7 +194,8 @@ def lstm_layer(
     wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
     with as_planned(plan, x):
         weights = layer.pack(plan, weight_ih, weight_hh, bias)
-        found = layer.forward(plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0, lengths, training)
+        given = plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0
+        found = layer.forward(*given, lengths=lengths, training=training)
     nothing = x.new_empty(0)
     c_n = found.c_n.to(x.dtype)
     return found.y, found.h_n, c_n, _or(found.gates, nothing), _or(found.cells, nothing.to(wide_c0.dtype, copy=True))
@@ -201,7 +203,7 @@ def lstm_layer(
 
 @lstm_layer.register_fake
 def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
-    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths)
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths)
     steps, batch, _ = x.shape
     directions, _, hidden = weight_hh.shape
     gates = x.new_empty((directions, steps, batch, hidden, 4) if training and memory == "saved" else 0)
@@ -217,7 +219,8 @@ def lstm_layer_backward(
     tf32: bool | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
-    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    grads = grad_y, grad_h_n, grad_c_n
+    check_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
     launcher = launcher_for(x.device)
     if not x.shape[1]:
         return tuple(map(torch.zeros_like, (x, weight_ih, weight_hh, weight_ih[..., 0], h0, c0)))  # type: ignore[return-value]
@@ -226,15 +229,17 @@ def lstm_layer_backward(
     result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
     with as_planned(plan, x):
         found = layer.backward(
-            plan, launcher, weight_ih, weight_hh, bias, x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(), lengths,
-            result, grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous(),
+            plan, launcher, (weight_ih, weight_hh, bias), x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(),
+            lengths=lengths, result=result,
+            grads=(grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous()),
         )  # fmt: skip
     return found.x, found.weight_ih, found.weight_hh, found.bias, found.h0.to(x.dtype), found.c0.to(x.dtype)
 
 
 @lstm_layer_backward.register_fake
 def _(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, design, memory, tf32):
-    check_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    grads = grad_y, grad_h_n, grad_c_n
+    check_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
     like = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, weight_ih, weight_hh))
     states = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (h0, c0))
     return (*like, x.new_empty(weight_ih.shape[:2]), *states)
@@ -253,7 +258,8 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
         raise RuntimeError("lstm_layer was called for inference (training=False) and kept nothing for a backward pass")
     x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells = ctx.saved_tensors
     if torch.is_grad_enabled() or is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
-        return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, (grad_y, grad_h_n, grad_c_n)), *[None] * 5
+        grads = grad_y, grad_h_n, grad_c_n
+        return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, grads=grads), *[None] * 5
     found = lstm_layer_backward(
         grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, *ctx.choice
     )
@@ -261,13 +267,13 @@ def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
     return grad_x, grad_ih, grad_hh, None if bias is None else grad_bias, grad_h0, grad_c0, *[None] * 5
 
 
-def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, grads) -> tuple[Tensor | None, ...]:
+def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, *, lengths, grads) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again."""
     warn("second derivatives")
     biases = () if bias is None else (bias,)
 
     def layer_of(x, weight_ih, weight_hh, h0, c0, *biases):
-        return plain_lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths)
+        return plain_lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths=lengths)
 
     back = torch.func.vjp(layer_of, x, weight_ih, weight_hh, h0, c0, *biases)[1]
     grad_x, grad_ih, grad_hh, grad_h0, grad_c0, *grad_bias = back(grads)

@@ -17,6 +17,8 @@ from impls.cuda.select.configurations import pack_backward, pack_forward
 # Everywhere here: projected, gates and grad_gates [D, T, B, H, 4] with i, f, g, o innermost; states [D, B, H]; cells and
 # gradients of states in the wide type (float32, or float64 for float64); direction 1 runs from the last step to the first.
 
+Outputs = tuple[Tensor, Tensor, Tensor]  # y, h_n and c_n, or their gradients
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -41,8 +43,8 @@ def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
 
 
 def forward(
-    plan: Plan, launcher: Launcher, weights: Tensor, projected: Tensor, h0: Tensor, c0: Tensor, lengths: Tensor,
-    *, save_gates: bool = False, save_cells: bool = False,
+    plan: Plan, launcher: Launcher, weights: Tensor, projected: Tensor, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, save_gates: bool = False, save_cells: bool = False,
 ) -> Result:  # fmt: skip
     """`weights` from `pack`; c0 wide; `lengths` [B] int32: beyond them y is zero, h_n and c_n are of the last valid step."""
     directions, steps, batch, hidden, _ = projected.shape
@@ -79,13 +81,14 @@ def forward(
 
 
 def backward(
-    plan: Plan, launcher: Launcher, weights: Tensor, gates: Tensor, cells: Tensor, c0: Tensor, lengths: Tensor,
-    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, *, recompute: bool = False,
+    plan: Plan, launcher: Launcher, weights: Tensor, gates: Tensor, cells: Tensor, c0: Tensor, *,
+    lengths: Tensor, grads: Outputs, recompute: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of the preactivations, of h0 and of c0. grad_y [T, B, D·H]; grad_h_n and grad_c_n wide.
+    """Gradients of the preactivations, of h0 and of c0. `grads`: of y [T, B, D·H], and of h_n and c_n, wide.
 
     `recompute`: `gates` holds preactivations.
     """
+    grad_y, grad_h_n, grad_c_n = grads
     directions, steps, batch, hidden, _ = gates.shape
     grad_gates = torch.empty_like(gates)
     numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "recompute": int(recompute)}
@@ -131,8 +134,8 @@ Expected = Mapping[str, tuple[Tensor, tuple[int, ...], torch.dtype]]
 
 
 def check_layer(
-    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
-    operator: str = "lstm_layer",
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, operator: str = "lstm_layer",
 ) -> None:  # fmt: skip
     """Raise a RuntimeError with a sentence for what `lstm_layer` cannot take."""
     if x.dim() != 3 or not x.shape[0] or not x.shape[2]:
@@ -153,12 +156,12 @@ def check_layer(
 
 
 def check_backward(
-    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None,
-    h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor,
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, *,
+    lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, grads: Outputs,
 ) -> None:  # fmt: skip
     """The same for `lstm_layer_backward`. `gates` may be empty: they are then computed again."""
-    operator = "lstm_layer_backward"
-    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, operator)
+    operator, (grad_y, grad_h_n, grad_c_n) = "lstm_layer_backward", grads
+    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, operator=operator)
     steps, batch, _ = x.shape
     directions, _, hidden = weight_hh.shape
     outputs, states, cell = (steps, batch, directions * hidden), (directions, batch, hidden), (directions, steps, batch, hidden)

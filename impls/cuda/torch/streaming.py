@@ -247,7 +247,7 @@ class _LayerByLayer:
     def of(cls, layers: Sequence[Layer], batch: int, launcher: Launcher, tf32: bool, reason: str) -> _LayerByLayer:
         weight_ih = layers[0][0]
         sizes = weight_ih.shape[1] // 4, batch, 1, weight_ih.dtype, weight_ih.device
-        plan, packed = ops.planned(*sizes, "auto", "saved", tf32), []
+        plan, packed = ops.planned(*sizes, design="auto", memory="saved", tf32=tf32), []
         with ops.as_planned(plan, weight_ih):
             for weight_ih, weight_hh, bias, weight_hr in layers:
                 folded = (weight_ih, weight_hh) if weight_hr is None else fold_weights(weight_ih, weight_hh, weight_hr)
@@ -257,7 +257,7 @@ class _LayerByLayer:
     def advance(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
         with ops.as_planned(self.plan, x):
-            found = run(self.plan, self.launcher, self.weights, self.projections, x, h, c, lengths)
+            found = run(self.plan, self.launcher, self.weights, x, h, c, lengths=lengths, projections=self.projections)
         h.copy_(found.h_n)
         c.copy_(found.c_n)
         return found.outputs[-1]
