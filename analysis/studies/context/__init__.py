@@ -1,1 +1,0 @@
-"""Study `context`: its statistics and figures."""

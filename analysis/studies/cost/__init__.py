@@ -1,1 +1,0 @@
-"""Study `cost`: its statistics and figures."""

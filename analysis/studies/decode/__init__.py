@@ -1,1 +1,0 @@
-"""Study `decode`: its statistics and figures."""

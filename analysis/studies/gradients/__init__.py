@@ -1,1 +1,0 @@
-"""Study `gradients`: its statistics and figures."""

@@ -1,1 +1,0 @@
-"""Study `horizon`: its statistics and figures."""

@@ -1,1 +1,0 @@
-"""Study `quality`: its statistics and figures."""

@@ -1,1 +1,0 @@
-"""Study `scaling`: its statistics and figures."""

@@ -1,1 +1,0 @@
-"""Study `stream`: its statistics."""
