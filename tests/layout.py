@@ -21,7 +21,6 @@ MOST_POSITIONAL = 6
 LONGEST_NAME = 60
 LEAST_LINES = 40
 SHORT = {  # why each of these is a module of its own
-    "bench/asv_suite/throughput.py": "asv looks for benchmarks in a folder of their own",
     "impls/backends/torch_loop.py": "one file a backend",
 }
 Imports = dict[str, set[str]]

@@ -20,8 +20,8 @@ from analysis.report.load import Section, load, rows_of
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED, Location, Modes
+from analysis.studies import gradients as gradients_statistics
 from analysis.studies import with_figures
-from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.gradients import tables as gradients_tables
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures

@@ -17,7 +17,7 @@ from analysis.report import words
 from analysis.report.findings import PHASES, Findings, find_out, timings
 from analysis.report.load import Section, choose, identity, left_out, load, rows_of
 from analysis.statistics.ratios import NOT_COMPARED, Location, Ranking, Ratio, locate
-from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies import gradients as gradients_statistics
 from results.store import ROOT, read
 
 # The first paragraph of the report: what was requested and what was measured, every word computed from the findings.

@@ -16,7 +16,7 @@ from analysis.report.load import load
 from analysis.report.page import build
 from analysis.statistics import quantities
 from analysis.statistics.ratios import of_one_launch
-from analysis.studies.decode import statistics as decode_statistics
+from analysis.studies import decode as decode_statistics
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
 BOTH = Synthetic(

@@ -11,7 +11,7 @@ import pytest
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
 from analysis.studies.scaling import crossover as crossovers
-from analysis.studies.scaling.crossover import Series, crossover
+from analysis.studies.scaling.crossovers import Series, crossover
 from bench.harness.study import Scale
 from bench.studies import scaling
 

@@ -13,7 +13,7 @@ from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
 from analysis.statistics.ratios import locate
 from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, exact, missing, spearman, too_few
-from analysis.studies.scaling.crossover import Series, crossover, exponent, quadratic_share
+from analysis.studies.scaling.crossovers import Series, crossover, exponent, quadratic_share
 
 # Crossovers that need no clock: where operations and bytes, by the closed forms in the records, overtake one another.
 #

@@ -12,7 +12,7 @@ from analysis.report import drawing, words
 from analysis.statistics import CONFIDENCE, quantities, seeds
 from analysis.statistics.quantities import Quantity
 from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, missing, spearman
-from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies import gradients as gradients_statistics
 from analysis.studies.pages import estimated, markdown_table
 
 # The learnable lag L50: where half of the networks still learn, by a logistic fit to successes, with its interval.
