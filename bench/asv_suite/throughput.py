@@ -1,4 +1,4 @@
-"""The throughput study under asv: it tracks the harness's own figure and does not time again. pytest-benchmark has the same cases.
+"""The throughput study under asv, which tracks the harness's own figure; pytest-benchmark has the same cases.
 
 asv run --python=same --launch-method=spawn
 """

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
-from analysis.studies.scaling import crossover as crossovers
+from analysis.studies.scaling import crossovers
 from analysis.studies.scaling.crossovers import Series, crossover
 from bench.harness.study import Scale
 from bench.studies import scaling
