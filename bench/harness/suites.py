@@ -89,7 +89,12 @@ SUITES: dict[str, Suite] = {
         "grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36, internal=True
     ),
     "many": Suite(
-        "many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts", internal=True
+        "many",
+        "cpu",
+        1,
+        Pace(4, 0.0, 0.02),
+        "a hundred small cases, to calibrate how often a whole suite alerts",
+        internal=True,
     ),
     "emulated": Suite(
         "emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU", internal=True

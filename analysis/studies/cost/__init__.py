@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.ratios import NOT_COMPARED, locate, of_one_launch
+from analysis.statistics.ratios import NOT_COMPARED, aggregate, of_one_launch
 from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
 from analysis.studies.pages import Measured, markdown_table
 
@@ -31,7 +31,7 @@ def time_over_rnn(rows: pd.DataFrame, cell: str = "lstm") -> Estimate:
         return missing("more than one network to compare")
     own, other = (part.set_index("replicate_key")["samples"] for part in (own, other))
     shared = [key for key in own.index if key in other.index]
-    logs = [np.log(locate(own[key], "median") / locate(other[key], "median")) for key in shared]
+    logs = [np.log(aggregate(own[key], "median") / aggregate(other[key], "median")) for key in shared]
     return seeds.geometric_mean(np.array(logs, float))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.ratios import locate
+from analysis.statistics.ratios import aggregate
 from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, exact, missing, spearman, too_few
 from analysis.studies.scaling.crossovers import Series, crossover, exponent, quadratic_share
 
@@ -110,7 +110,7 @@ UPPER = 256  # lengths from which on a power is fitted: below, what a call costs
 
 
 def over_length(rows: pd.DataFrame, *metrics: str) -> Series | None:
-    """The first of the metrics that is there, per token, at each length; a replicate's location is the median of its samples.
+    """The first of the metrics that is there, per token, at each length; a replicate counts by the median of its samples.
 
     A length that some replicate lacks stays as NaN there.
     """
@@ -118,7 +118,7 @@ def over_length(rows: pd.DataFrame, *metrics: str) -> Series | None:
         found = rows[rows["metric"] == metric]
         if found.empty:
             continue
-        values = [locate(samples, "median") for samples in found["samples"]]
+        values = [aggregate(samples, "median") for samples in found["samples"]]
         table = found.assign(value=np.array(values) / found["count_tokens"])
         table = table.pivot_table(index="replicate_key", columns="steps", values="value")
         return Series(table.columns.to_numpy(float), table.to_numpy(float))
@@ -195,7 +195,7 @@ def over(rows: pd.DataFrame, column: str) -> Series | None:
     found = along(found[found["sweep"] == "sizes"], column) if "sweep" in found else found.iloc[:0]
     if found.empty:
         return None
-    table = found.assign(value=[locate(samples, "median") for samples in found["samples"]])
+    table = found.assign(value=[aggregate(samples, "median") for samples in found["samples"]])
     table = table.pivot_table(index="replicate_key", columns=column, values="value")
     return Series(table.columns.to_numpy(float), table.to_numpy(float))
 

@@ -26,7 +26,7 @@ from analysis.report.drawing import (
 from analysis.report.load import rows_of
 from analysis.statistics import quantities, seeds
 from analysis.statistics.quantities import select
-from analysis.statistics.ratios import locate, of_one_launch
+from analysis.statistics.ratios import aggregate, of_one_launch
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
 from analysis.studies import scaling as scaling_statistics
@@ -240,7 +240,7 @@ def shares(series: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     if roof.empty:
         return rows.iloc[:0].assign(share=0.0), 0.0
     ceiling = max(float(samples.max()) for samples in roof["samples"])
-    seconds = [locate(samples, "median") for samples in rows["samples"]]
+    seconds = [aggregate(samples, "median") for samples in rows["samples"]]
     rows = rows.assign(share=rows["count_flops"] / seconds / ceiling)
     return rows[rows["share"] > 0], ceiling
 
