@@ -225,10 +225,10 @@ def test_old_names_are_accepted_with_a_warning(results: Path, tmp_path: Path):
 
 def test_renamed_words_are_replaced_where_they_are_names():
     replaced, warnings = command_groups.current_names(["certify", "--out", "certify", "--certificates", "x", "--", "--item"])
-    assert replaced == ["calibrate", "--out", "calibrate", "--calibrations", "x", "--", "--item"]
+    assert replaced == ["calibrate", "--out", "certify", "--calibrations", "x", "--", "--item"]
     assert [sentence.split(";")[0] for sentence in warnings] == [
-        "calibrate is now calibrate",
-        "--calibrations is now --calibrations",
+        "certify is now calibrate",
+        "--certificates is now --calibrations",
     ]
     assert command_groups.current_names(["run", "quick"]) == (["run", "quick"], [])
     commands = {name: command for name, command in typer.main.get_command(app).commands.items()}
