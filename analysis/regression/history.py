@@ -93,7 +93,10 @@ def commit_of(run: Run) -> str | None:
 
 
 def reason_left_out(run: Run, place: Container[str]) -> Reason | None:
-    """Why a run is no point along these commits; None where it is one."""
+    """Why a run is no point along these commits; None where it is one.
+
+    An unfinished run is left out because the replicates it has would pass for all of them; `track` finishes it.
+    """
     commit = commit_of(run)
     if not commit:
         return "dirty"

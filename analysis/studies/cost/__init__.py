@@ -22,6 +22,9 @@ def time_over_rnn(rows: pd.DataFrame, cell: str = "lstm") -> Estimate:
     """Seconds a call of the cell over those of the RNN, both of one backend and one replicate's worker process.
 
     rows: of one backend and of one network of each cell. Geometric mean over replicates with its t-interval.
+
+    Paired within a replicate: what differs between processes (memory layout, clocks, neighbours) cancels, and drift within
+    one is random, since the order of networks is shuffled.
     """
     timed = rows[rows["metric"] == "time"]
     own, other = (timed[timed["cell"] == name] for name in (cell, "rnn"))

@@ -48,7 +48,11 @@ def trials(rows: pd.DataFrame) -> Trials | None:
 
 
 def learnable_lag(of: Trials) -> Estimate:
-    """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried."""
+    """L50: censored beyond the longest lag; no number where the shortest was not learnt or too little was tried.
+
+    A task that is not learnt at the shortest lag says nothing about lag (budget, learning rate or cell may be the cause), so
+    it gives no bound.
+    """
     first, last = float(of.lags[0]), float(of.lags[-1])
     if len(of.lags) < FEWEST_LAGS:
         return missing(f"{words.format_count(len(of.lags), 'lag')} tried: too few for a fit")
