@@ -4,6 +4,9 @@ History of the schema (field `schema` of every run's first line):
 
 1   2026-11  run header; records of status ok, skipped, failed with their measurements, counts and provenance; footer.
             Later the header's `claims`, empty where a run has none
+
+Frozen dataclasses with checks of their own (`results.fields`) instead of pydantic: workers run from a checkout on images that
+others built, so dependencies stay few.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.asv_suite import throughput
 from bench.harness import plan
-from bench.regression import track
 from tests.lstm_bench.history_repository import History
 
 ROOT = Path(__file__).parent.parent
@@ -44,10 +44,10 @@ def by_pytest_benchmark() -> set[tuple[str, str]]:
 
 
 def test_asv_tracks_a_number_or_na_for_unsupported():
-    key = next(iter(track.cases("throughput")))
-    assert 0 < track.median_seconds("throughput", key, "numpy") < 1
+    key = next(iter(throughput.cases("throughput")))
+    assert 0 < throughput.median_seconds("throughput", key, "numpy") < 1
     with pytest.raises(NotImplementedError, match="cuda"):
-        track.median_seconds("throughput", key, "cudnn")
+        throughput.median_seconds("throughput", key, "cudnn")
 
 
 def test_asv_run_measures_and_keeps_results(tmp_path: Path):
@@ -64,7 +64,7 @@ def test_asv_run_measures_and_keeps_results(tmp_path: Path):
         return run.stdout
 
     asv("machine", "--yes")
-    key = next(iter(track.cases("throughput")))
+    key = next(iter(throughput.cases("throughput")))
     asv("run", "--python=same", "--launch-method=spawn", "--set-commit-hash", commit, "--bench", f"{key}.*numpy")
     (path,) = (made.folder / "results" / "asv" / "here").glob(f"{commit[:8]}-*.json")
     values = json.loads(path.read_text())

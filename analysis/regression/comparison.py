@@ -14,7 +14,7 @@ import numpy as np
 from analysis import AnalysisError
 from analysis.report.words import format_si, format_significant
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
-from analysis.statistics.ratios import NOT_COMPARED, Location, locate
+from analysis.statistics.ratios import NOT_COMPARED, Statistic, aggregate
 from lstm_bench.errors import ExitCode
 from results.output import in_markdown
 from results.record import Measurement, Record
@@ -80,7 +80,7 @@ class Sides:
     base: Mapping[Key, Mapping[int, Record]]
     new: Mapping[Key, Mapping[int, Record]]
     paired: bool
-    location: Location = "median"
+    statistic: Statistic = "median"
     rules: Mapping[Key, Rule] = field(default_factory=dict)
     usual: Rule = USUAL  # for rows without a rule of their own
 
@@ -159,7 +159,7 @@ class Sides:
         return {number: self._typical(items[0]) for number, items in found.items() if items and min(items[0].samples) > 0}
 
     def _typical(self, measurement: Measurement) -> float:
-        return locate(np.asarray(measurement.samples), self.location)
+        return aggregate(np.asarray(measurement.samples), self.statistic)
 
     def _obstacle(self, key: Key) -> str:
         for name, side in (("base", self.base), ("new", self.new)):
@@ -188,12 +188,12 @@ class Sides:
         return "".join(f"pair {number + 1} does not count: {disturbed[number]}" for number in sorted(disturbed)[:1])
 
 
-def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
+def from_runs(base: Run, new: Run, statistic: Statistic = "median") -> Sides:
     """Two stored runs as the two sides of a comparison.
 
     Args:
         base, new: the runs; replicates are paired where both come from one interleaved comparison.
-        location: statistic of a call's samples.
+        statistic: statistic of a call's samples.
 
     Raises:
         OtherMachine: the runs are of different machines, protocols or numbers of threads.
@@ -206,7 +206,7 @@ def from_runs(base: Run, new: Run, location: Location = "median") -> Sides:
     paired = "comparison" in plans[0] and plans[0]["comparison"] == plans[1].get("comparison")
     named: dict[Any, str | None] = dict(zip(("base", "new"), plans[0]["sides_backends"], strict=True)) if paired else {}
     others = [named.get(plan.get("side")) or "" for plan in reversed(plans)]
-    sides = Sides(by_key(base.records, others[0], last=True), by_key(new.records, others[1]), paired, location)
+    sides = Sides(by_key(base.records, others[0], last=True), by_key(new.records, others[1]), paired, statistic)
     if not sides.base.keys() & sides.new.keys():
         raise NothingInCommon(f"{base.path} and {new.path} have no case and backend in common")
     return sides

@@ -19,7 +19,7 @@ from analysis import AnalysisError
 from analysis.regression.changes import INSTALL_ASV, Change, beyond_the_usual, find
 from analysis.regression.comparison import Key
 from analysis.report.load import comparable
-from analysis.statistics.ratios import NOT_COMPARED, Location, locate
+from analysis.statistics.ratios import NOT_COMPARED, Statistic, aggregate
 from results import store
 from results.record import Record
 from results.store import Run
@@ -30,7 +30,7 @@ from results.store import Run
 OF_THE_COMMIT = ("git.commit", "packages.lstm-bench")
 
 Reason = Literal["dirty", "another branch", "unfinished", "before its commit"]
-Locate = Callable[[Run], Location]
+StatisticOf = Callable[[Run], Statistic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,10 @@ def commit_of(run: Run) -> str | None:
 
 
 def reason_left_out(run: Run, place: Container[str]) -> Reason | None:
-    """Why a run is no point along these commits; None where it is one."""
+    """Why a run is no point along these commits; None where it is one.
+
+    An unfinished run is left out because the replicates it has would pass for all of them; `track` finishes it.
+    """
     commit = commit_of(run)
     if not commit:
         return "dirty"
@@ -136,17 +139,17 @@ def _clock(run: Run) -> Reason | None:
     return "before its commit" if early else None
 
 
-def median(_: Run) -> Location:
+def median(_: Run) -> Statistic:
     """The median, whatever the run."""
     return "median"
 
 
-def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median) -> list[Series]:
+def series(runs: Iterable[Run], order: Sequence[str], statistic: StatisticOf = median) -> list[Series]:
     """Stored runs as series of times over commits, one for each case, backend, machine and fingerprint of the environment.
 
     Args:
         runs, order: of the history; commits, oldest first, whose order points follow. Runs of other commits are left out.
-        location: statistic of a run's replicates, by run.
+        statistic: statistic of a run's replicates, by run.
 
     Returns: series in seconds a call.
     """
@@ -157,7 +160,7 @@ def series(runs: Iterable[Run], order: Sequence[str], location: Locate = median)
         commit = commit_of(run)
         if commit is None or reason_left_out(run, place):
             continue
-        mark, chosen = fingerprint(run), location(run)
+        mark, chosen = fingerprint(run), statistic(run)
         for record in run.records:
             if (seconds := _seconds(record, chosen)) is not None:
                 name = Key(record.study, record.case, record.backend), run.header.machine, mark
@@ -178,11 +181,11 @@ def read(root: Path) -> list[Run]:
         return [store.read(path) for path in store.readable(store.find(root))]
 
 
-def _seconds(record: Record, location: Location) -> float | None:
+def _seconds(record: Record, statistic: Statistic) -> float | None:
     if record.status != "ok" or record.backend in NOT_COMPARED:
         return None
     times = [item for item in record.measurements if item.metric == "time" and item.samples]
-    return locate(np.asarray(times[0].samples), location) if times else None
+    return aggregate(np.asarray(times[0].samples), statistic) if times else None
 
 
 # The history as asv's own result files, written through asv's own classes, for `asv publish` and `asv show`.

@@ -34,7 +34,11 @@ class Tested:
 
     @property
     def rank(self) -> tuple[bool, int, str]:
-        """Highest is what the table shows: what measured anything, no smoke run, the newest."""
+        """Highest is what the table shows: what measured anything, no smoke run, the newest.
+
+        A newer run that measured nothing of the claim (narrowed by `--where`, say) must not hide an older verdict, nor must a
+        smoke run.
+        """
         estimates = [estimate for finding in self.verdict.findings for estimate in finding.estimates]
         measured = any(estimate.value is not None or estimate.beyond is not None for estimate in estimates)
         return measured, weight(self.runs[0]), self.runs[0].started

@@ -15,11 +15,11 @@ from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
 from analysis.statistics.ratios import (
     NOT_COMPARED,
-    Location,
     Ranking,
     Ratio,
+    Statistic,
+    aggregate,
     case_ratios,
-    locate,
     log_ratios,
     median_interval,
     over_replicates,
@@ -48,7 +48,7 @@ class Findings:
 
     section: Section
     baseline: str | None
-    location: Location
+    statistic: Statistic
     cases: pd.DataFrame
     rankings: dict[tuple[str, str, str], Ranking]
 
@@ -105,18 +105,18 @@ def timings(section: Section) -> pd.DataFrame:
     return series[(series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
 
 
-def find_out(section: Section, baseline: str | None = None, location: Location = "median") -> Findings:
+def find_out(section: Section, baseline: str | None = None, statistic: Statistic = "median") -> Findings:
     """Compute everything the report says of one section."""
     times, chosen = timings(section), choose_baseline(section, baseline)
     ratios: dict[tuple[str, str, str], Ratio] = {}
     rankings: dict[tuple[str, str, str], Ranking] = {}
     if chosen is not None:
-        logs = log_ratios(times, chosen, location)
-        ratios = case_ratios(logs, location)
+        logs = log_ratios(times, chosen, statistic)
+        ratios = case_ratios(logs, statistic)
         for (device, phase, launch), part in logs.groupby(["device", "phase", "launch"], sort=False):
             if (part["backend"] == chosen).any():
-                rankings[str(device), str(phase), str(launch)] = ranking(part, chosen, location)
-    return Findings(section, chosen, location, _cases(section, times, ratios, chosen, location), rankings)
+                rankings[str(device), str(phase), str(launch)] = ranking(part, chosen, statistic)
+    return Findings(section, chosen, statistic, _cases(section, times, ratios, chosen, statistic), rankings)
 
 
 def _cases(
@@ -124,11 +124,11 @@ def _cases(
     times: pd.DataFrame,
     ratios: dict[tuple[str, str, str], Ratio],
     baseline: str | None,
-    location: Location,
+    statistic: Statistic,
 ) -> pd.DataFrame:
     hosts = section.series[section.series["metric"] == "host_time"]
     host = {
-        tuple(map(str, key)): float(np.median([locate(samples, location) for samples in part]))
+        tuple(map(str, key)): float(np.median([aggregate(samples, statistic) for samples in part]))
         for key, part in hosts.groupby(CASE)["samples"]
     }
     first_calls = section.series[section.series["metric"] == "first_call"]
@@ -142,7 +142,7 @@ def _cases(
     for (study, case, backend), part in times.groupby(CASE, sort=False):
         key = (str(study), str(case), str(backend))
         row = own[key]
-        row |= _time(part, location)
+        row |= _time(part, statistic)
         seconds = float(row["seconds"])
         row |= {
             "tokens_per_second": row.get("count_tokens", np.nan) / seconds,
@@ -171,15 +171,27 @@ def _note_unsteady_ratios(rows: list[dict[str, Any]], baseline: str | None) -> N
                 row["notes"] += ("unsteady_ratio",)
 
 
-def _time(part: pd.DataFrame, location: Location) -> dict[str, object]:
+def _time(part: pd.DataFrame, statistic: Statistic) -> dict[str, object]:
     """Seconds a call: over replicates with a t-interval; from one replicate with that of the median of its own samples."""
-    located = np.array([locate(samples, location) for samples in part["samples"]])
+    medians = np.array([aggregate(samples, statistic) for samples in part["samples"]])
     samples = sum(len(samples) for samples in part["samples"])
     if len(part) == 1:
         _, low, high = median_interval(part["samples"].iloc[0])
-        bounds = (low, high) if location == "median" else (None, None)
-        return {"seconds": float(located[0]), "low": bounds[0], "high": bounds[1], "replicates": 1, "sample_count": samples}
-    if (located <= 0).any():
-        return {"seconds": float(located.mean()), "low": None, "high": None, "replicates": len(part), "sample_count": samples}
-    time = over_replicates(np.log(located), location)
+        bounds = (low, high) if statistic == "median" else (None, None)
+        return {
+            "seconds": float(medians[0]),
+            "low": bounds[0],
+            "high": bounds[1],
+            "replicates": 1,
+            "sample_count": samples,
+        }
+    if (medians <= 0).any():
+        return {
+            "seconds": float(medians.mean()),
+            "low": None,
+            "high": None,
+            "replicates": len(part),
+            "sample_count": samples,
+        }
+    time = over_replicates(np.log(medians), statistic)
     return {"seconds": time.value, "low": time.low, "high": time.high, "replicates": len(part), "sample_count": samples}

@@ -19,9 +19,9 @@ from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
-from analysis.statistics.ratios import NOT_COMPARED, Location, Modes
+from analysis.statistics.ratios import NOT_COMPARED, Modes, Statistic
+from analysis.studies import gradients as gradients_statistics
 from analysis.studies import with_figures
-from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.gradients import tables as gradients_tables
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
@@ -111,7 +111,7 @@ def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, 
         if (its, how) == (device, launch)
     }
     ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
-    fastest = throughput_figures.draw_heatmap(cases, times, found.location)
+    fastest = throughput_figures.draw_heatmap(cases, times, found.statistic)
     speed = [
         ("ratios", ratio or f"Speedup{where}: not measured: fewer than two backends share a case."),
         (
@@ -230,7 +230,7 @@ def build(
     paths: Sequence[Path] = (),
     out: Path = FOLDER,
     baseline: str | None = None,
-    location: Location = "median",
+    statistic: Statistic = "median",
     root: Path = ROOT,
 ) -> Report:
     """Write the report, report.html and report.md with its figures.
@@ -239,7 +239,7 @@ def build(
         paths: run files or folders; without any, the latest run below `root`.
         out: folder to write to; it is made where it is not there.
         baseline: backend that speedups are over; without one, that which shares most cases with others.
-        location: statistic of a call's samples: median, lower_quartile or minimum.
+        statistic: statistic of a call's samples: median, lower_quartile or minimum.
         root: folder of results.
 
     Returns:
@@ -251,7 +251,7 @@ def build(
         UnknownLocation: there is no such statistic.
     """
     sections = load(paths, root)
-    views = [_view(index, section, sections, baseline, location) for index, section in enumerate(sections)]
+    views = [_view(index, section, sections, baseline, statistic) for index, section in enumerate(sections)]
     tested = claims.tested(sections)
     templates = Environment(
         loader=PackageLoader("analysis.report"), autoescape=lambda name: name is not None and ".html" in name,
@@ -266,7 +266,7 @@ def build(
     shared = {
         "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
         "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
-        "location": words.LOCATIONS[location], "colour": colour,
+        "location": words.STATISTICS[statistic], "colour": colour,
     }  # fmt: skip
     report = Report(out / "report.html", out / "report.md")
     try:
@@ -296,8 +296,8 @@ def _title(section: Section, sections: Sequence[Section]) -> str:
     return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
 
 
-def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, location: Location) -> View:
-    found, name = find_out(section, baseline, location), f"s{index}"
+def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, statistic: Statistic) -> View:
+    found, name = find_out(section, baseline, statistic), f"s{index}"
     cases, figures = tables.cases(found), groups(found, name)
     contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
     contents += [("cases-title", "All cases")] if found.asks_for_speed else []

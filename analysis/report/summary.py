@@ -16,8 +16,8 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, find_out, timings
 from analysis.report.load import Section, choose, identity, left_out, load, rows_of
-from analysis.statistics.ratios import NOT_COMPARED, Location, Ranking, Ratio, locate
-from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.statistics.ratios import NOT_COMPARED, Ranking, Ratio, Statistic, aggregate
+from analysis.studies import gradients as gradients_statistics
 from results.store import ROOT, read
 
 # The first paragraph of the report: what was requested and what was measured, every word computed from the findings.
@@ -154,7 +154,7 @@ def _harness(found: Findings) -> str:
     null = found.section.series[(found.section.series["backend"] == "null") & (found.section.series["metric"] == "time")]
     if null.empty:
         return f"Overhead: {words.NOT_MEASURED}."
-    price = float(np.median([locate(samples, found.location) for samples in null["samples"]]))
+    price = float(np.median([aggregate(samples, found.statistic) for samples in null["samples"]]))
     text = f"The no-op baseline takes {words.format_si(price, 's')} a call"
     if found.cases.empty:
         return text + "."
@@ -235,14 +235,14 @@ Values = dict[str, str | int | float | None]
 
 
 def rows(
-    paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
+    paths: Sequence[Path] = (), baseline: str | None = None, statistic: Statistic = "median", root: Path = ROOT
 ) -> list[Row]:
     """One row per case and backend as text for a terminal.
 
     Args:
         paths: run files or folders; without any, the latest run below `root`.
         baseline: backend that speedups are over; without one, that which shares most cases with others.
-        location: statistic of a call's samples.
+        statistic: statistic of a call's samples.
         root: folder of results.
 
     Returns:
@@ -252,19 +252,19 @@ def rows(
         StoreError: nothing to read.
         UnknownBaseline: the baseline was not timed.
     """
-    found = values(paths, baseline, location, root)
+    found = values(paths, baseline, statistic, root)
     hosts = any(value["host_seconds"] is not None for value in found)
     return [_text(value, hosts) for value in found]
 
 
 def values(
-    paths: Sequence[Path] = (), baseline: str | None = None, location: Location = "median", root: Path = ROOT
+    paths: Sequence[Path] = (), baseline: str | None = None, statistic: Statistic = "median", root: Path = ROOT
 ) -> list[Values]:
     """The rows of `rows` as numbers for a program.
 
     Args:
         paths: run files or folders; without any, the latest run below `root`.
-        baseline, location, root: as for `rows`.
+        baseline, statistic, root: as for `rows`.
 
     Returns:
         One row per case and backend in SI units (seconds, tokens/s); None is what was not measured.
@@ -273,7 +273,7 @@ def values(
         StoreError: nothing to read.
         UnknownBaseline: the baseline was not timed.
     """
-    return [value for section in load(paths, root) for value in _section(section, baseline, location)]
+    return [value for section in load(paths, root) for value in _section(section, baseline, statistic)]
 
 
 def remarks(paths: Sequence[Path] = (), root: Path = ROOT) -> list[str]:
@@ -286,8 +286,8 @@ def remarks(paths: Sequence[Path] = (), root: Path = ROOT) -> list[str]:
     return left_out(read(path) for path in choose(paths, root))
 
 
-def _section(section: Section, baseline: str | None, location: Location) -> Iterator[Values]:
-    found = find_out(section, baseline, location)
+def _section(section: Section, baseline: str | None, statistic: Statistic) -> Iterator[Values]:
+    found = find_out(section, baseline, statistic)
     timed = {(row["study"], row["case"], row["backend"]): row for row in rows_of(found.cases)}
     series = section.series[section.series["metric"] != "time"]
     other: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -303,7 +303,7 @@ def _section(section: Section, baseline: str | None, location: Location) -> Iter
             | {name: row[name] for name in ("study", "case", "backend", "launch", "status")}
             | {"title": title(row)}
         )
-        measured = _timed(timed[key], found) if key in timed else _other(other.get(key), location)
+        measured = _timed(timed[key], found) if key in timed else _other(other.get(key), statistic)
         shown.append(start | measured | ({"notes": row["reason"]} if row["status"] != "ok" else {}))
     for _, of_case in itertools.groupby(shown, key=lambda value: (value["study"], value["case"])):
         yield from sorted(of_case, key=_fastest_first)
@@ -346,18 +346,18 @@ def _timed(row: dict[str, Any], found: Findings) -> Values:
         "ratio_low": None if ratio is None else ratio.low,
         "ratio_high": None if ratio is None else ratio.high,
         "baseline": found.baseline,
-        "location": found.location,
+        "location": found.statistic,
         "notes": ", ".join(str(note) for note in notes),
     }
 
 
-def _other(series: dict[str, Any] | None, location: Location) -> Values:
+def _other(series: dict[str, Any] | None, statistic: Statistic) -> Values:
     names = ("value", "low", "high", "host_seconds", "tokens_per_second", "ratio", "ratio_low", "ratio_high", "baseline")
     empty: Values = dict.fromkeys(names)
-    said: Values = {"metric": "", "unit": ""} | empty | {"location": location, "notes": ""}
+    said: Values = {"metric": "", "unit": ""} | empty | {"location": statistic, "notes": ""}
     if series is None:
         return said
-    value = locate(series["samples"], location)
+    value = aggregate(series["samples"], statistic)
     return said | {"metric": series["metric"], "unit": series["unit"], "value": value, "notes": series["notes"]}
 
 

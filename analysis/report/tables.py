@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import Section, rows_of
-from analysis.statistics.ratios import Location, Ratio, geometric_mean, locate
+from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ def table(found: Findings) -> Table:
     rows = []
     for (device, phase, backend), part in groups:
         where = f" on {device}" if devices > 1 else ""
-        ratio = saved(part, found.location)
+        ratio = saved(part, found.statistic)
         cases = found.cases[(found.cases["backend"] == backend) & (found.cases["device"] == device)]
         eager, graph = (cases[cases["case"].isin(part[name])] for name in ("twin", "case"))
         rows.append(
@@ -288,14 +288,14 @@ def twins(found: Findings) -> pd.DataFrame:
     return graph.merge(eager[[*KEYS, "samples"]], on=KEYS, suffixes=("", "_eager"))
 
 
-def saved(pairs: pd.DataFrame, location: Location) -> Ratio:
+def saved(pairs: pd.DataFrame, statistic: Statistic) -> Ratio:
     """How many times as fast the graph is as the eager call, over the cases of some `twins`."""
     logs = [
-        np.log(locate(eager, location) / locate(own, location))
+        np.log(aggregate(eager, statistic) / aggregate(own, statistic))
         for eager, own in zip(pairs["samples_eager"], pairs["samples"], strict=True)
     ]
     grid = pairs.assign(log_ratio=np.array(logs), cell=pairs["study"] + "\n" + pairs["twin"])
-    return geometric_mean(grid.pivot(index="replicate_key", columns="cell", values="log_ratio"), location)
+    return geometric_mean(grid.pivot(index="replicate_key", columns="cell", values="log_ratio"), statistic)
 
 
 def _host(cases: pd.DataFrame) -> Cell:

@@ -17,7 +17,7 @@ PHASE_TITLES = {
     "step": "Streaming (one token)",
 }
 LAUNCHES = {"eager": "eager", "graph": "CUDA graph"}
-LOCATIONS = {"median": "median", "lower_quartile": "lower quartile", "minimum": "minimum"}
+STATISTICS = {"median": "median", "lower_quartile": "lower quartile", "minimum": "minimum"}
 NOT_MEASURED = "not measured"
 # Labels that records and findings carry, for a reader.
 NOTES = {

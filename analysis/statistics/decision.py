@@ -87,8 +87,8 @@ class Rule:
 
     hidden: the slow-down that SAME must not hide: it is said only where so much would have been found.
     floor: the largest difference that this machine finds between two copies of the same thing, in an A/A test
-    (see `analysis.regression.certificate`); no verdict is finer than it. detectable: the slow-down that it finds with all
-    pairs of the stages. Both are None where nothing is certified; whether `hidden` would have been found is then asked of the
+    (see `analysis.regression.calibration`); no verdict is finer than it. detectable: the slow-down that it finds with all
+    pairs of the stages. Both are None where nothing is calibrated; whether `hidden` would have been found is then asked of the
     pairs themselves.
     """
 
@@ -107,7 +107,7 @@ class Rule:
     def would_have_found(self, error: float, degrees: float) -> bool:
         """Whether `hidden` would be called slower in 19 of 20 comparisons like this one.
 
-        error: standard error of the mean change, with so many degrees of freedom. Uncertified, it is taken at its 95 %
+        error: standard error of the mean change, with so many degrees of freedom. Uncalibrated, it is taken at its 95 %
         upper limit: pairs that agree by luck say nothing of how well they can tell.
         """
         if self.detectable is not None:
@@ -197,8 +197,8 @@ def _why_not_the_same(low: float, high: float, rule: Rule) -> str:
     within, hidden = (format_percent(math.expm1(value)) for value in (rule.tolerated, rule.hidden))
     if rule.detectable is not None:
         least = format_percent(math.expm1(rule.detectable))
-        return f"lies within ±{within}, but by its certificate this machine surely finds no less than {least} here"
-    return f"lies within ±{within}, but pairs that scatter so may miss {hidden}; to know more: lstm-bench certify"
+        return f"lies within ±{within}, but by its calibration this machine surely finds no less than {least} here"
+    return f"lies within ±{within}, but pairs that scatter so may miss {hidden}; to know more: lstm-bench calibrate"
 
 
 def _confirm(found: Decision, log_changes: Mapping[int, float], rule: Rule) -> Decision:
@@ -220,7 +220,7 @@ def unpaired(base: Sequence[float], new: Sequence[float], rule: Rule = Rule()) -
     """The verdict on logs of times that were not measured side by side, by Welch's t-interval over replicates.
 
     Never SLOWER: nothing confirms it, and a machine that drifted looks the same. What can be told is asked of the replicates
-    themselves, since a certificate is of pairs.
+    themselves, since a calibration is of pairs.
     """
     if min(len(base), len(new)) < 2:
         change = math.exp(float(np.mean(new)) - float(np.mean(base)))

@@ -1,6 +1,6 @@
 """Quantities that claims are judged by: how one is declared, selected records, and the verdict of a rule on estimates.
 
-A topic declares its quantities in `QUANTITIES` of `analysis/studies/<topic>/statistics.py`, where they are found; nothing here
+A topic declares its quantities in `QUANTITIES` of `analysis/studies/<topic>/__init__.py`, where they are found; nothing here
 names a study.
 """
 
@@ -20,7 +20,7 @@ from analysis import AnalysisError
 from analysis.report import words
 from analysis.statistics.ratios import of_one_launch
 from analysis.statistics.seeds import NOT_MEASURED, Estimate
-from analysis.studies import modules
+from analysis.studies import topics
 from results.claims import INFINITE, Claim, Test
 
 _FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
@@ -59,7 +59,7 @@ class Quantity:
 def quantities() -> Mapping[str, Quantity]:
     """Those of all topics, by name. Raises `AnalysisError` where two topics declare the same name."""
     every: dict[str, Quantity] = {}
-    for topic, module in modules("statistics"):
+    for topic, module in topics():
         own: Mapping[str, Quantity] = getattr(module, "QUANTITIES", {})
         if twice := sorted(every.keys() & own.keys()):
             raise AnalysisError(f"topic {topic} declares quantities that another has: {', '.join(twice)}; rename them")

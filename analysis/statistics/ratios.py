@@ -1,4 +1,4 @@
-"""Statistics of timing samples: location, median, modes, and speedups over a baseline with intervals over replicates."""
+"""Statistics of timing samples: of rounds, of modes, and speedups over a baseline with intervals over replicates."""
 
 from __future__ import annotations
 
@@ -87,21 +87,21 @@ def _width(values: np.ndarray) -> float:
 #
 # Convention everywhere: ratio = baseline time / own time, "times as fast as the baseline"; bigger is faster, 1 is the same.
 
-Location = Literal["median", "lower_quartile", "minimum"]
-LOCATIONS: tuple[Location, ...] = get_args(Location)
-SHORT_NAMES: dict[Location, str] = {"median": "median", "lower_quartile": "p25", "minimum": "min"}  # for users
+Statistic = Literal["median", "lower_quartile", "minimum"]
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+SHORT_NAMES: dict[Statistic, str] = {"median": "median", "lower_quartile": "p25", "minimum": "min"}  # for users
 NOT_COMPARED = ("null", "machine", "reference", "probe", "emulation")
 # `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code,
 # `probe` and `emulation` are what gpu-check asks of a GPU, and what it proves without one
 
 
-class UnknownLocation(AnalysisError):
-    """A location nobody defined."""
+class UnknownStatistic(AnalysisError):
+    """A statistic that is not defined."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Times as fast as the baseline. low and high bound it at 95 %; None where one replicate leaves nothing to bound it with.
+    """Speedup over the baseline. low and high bound it at 95 %; None where one replicate leaves nothing to bound it with.
 
     replicates: how many bound it; 0 where there are some, but no two of them have every case.
     cases: over how many cases the geometric mean was taken; 1 for a single case.
@@ -111,7 +111,7 @@ class Ratio:
     low: float | None
     high: float | None
     replicates: int
-    location: Location
+    statistic: Statistic
     cases: int = 1
 
     @property
@@ -126,24 +126,25 @@ class Ratio:
     @property
     def inverse(self) -> Ratio:
         low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
-        return Ratio(1 / self.value, low, high, self.replicates, self.location, self.cases)
+        return Ratio(1 / self.value, low, high, self.replicates, self.statistic, self.cases)
 
 
-def locate(samples: np.ndarray, location: Location) -> float:
-    """The named location of samples. Minimum and lower quartile are for machines where contention only ever adds time."""
-    if location == "median":
+def aggregate(samples: np.ndarray, statistic: Statistic) -> float:
+    """The statistic of samples. Minimum and lower quartile are for machines where contention only ever adds time."""
+    statistic = statistic_named(statistic)
+    if statistic == "median":
         return float(np.median(samples))
-    if location == "lower_quartile":
+    if statistic == "lower_quartile":
         return float(np.quantile(samples, 0.25))
     return float(np.min(samples))
 
 
-def statistic_named(name: str) -> Location:
+def statistic_named(name: str) -> Statistic:
     """A statistic by the name that users give it. Raises `UnknownLocation` with the choices, unless it is one of them."""
-    for statistic in LOCATIONS:
+    for statistic in STATISTICS:
         if name in (statistic, SHORT_NAMES[statistic]):
             return statistic
-    raise UnknownLocation(f"no statistic {name!r}; choose from {', '.join(SHORT_NAMES.values())}")
+    raise UnknownStatistic(f"no statistic {name!r}; choose from {', '.join(SHORT_NAMES.values())}")
 
 
 def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
@@ -154,27 +155,29 @@ def turns(samples: np.ndarray, blocks: Sequence[int]) -> list[np.ndarray]:
 
 
 def log_ratio(
-    baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], location: Location
+    baseline: np.ndarray, own: np.ndarray, baseline_blocks: Sequence[int], own_blocks: Sequence[int], statistic: Statistic
 ) -> float:
     """ln(baseline time / own time) of one replicate: the median over adjacent rounds, which cancels shared drift.
 
     Args:
         baseline, own: samples in seconds, of one worker process each.
         baseline_blocks, own_blocks: numbers of samples per round; where they differ in length all samples are one round.
-        location: statistic of the samples of a round.
+        statistic: statistic of the samples of a round.
     """
     ours, theirs = turns(own, own_blocks), turns(baseline, baseline_blocks)
     if len(ours) != len(theirs):
         ours, theirs = [own], [baseline]
-    return float(np.median([np.log(locate(b, location) / locate(a, location)) for b, a in zip(theirs, ours, strict=True)]))
+    return float(
+        np.median([np.log(aggregate(b, statistic) / aggregate(a, statistic)) for b, a in zip(theirs, ours, strict=True)])
+    )
 
 
-def over_replicates(log_ratios: Sequence[float] | np.ndarray, location: Location, cases: int = 1) -> Ratio:
+def over_replicates(log_ratios: Sequence[float] | np.ndarray, statistic: Statistic, cases: int = 1) -> Ratio:
     """Geometric mean of ratios with Student's 95 % t-interval.
 
     Args:
         log_ratios: one logarithm a replicate.
-        location: statistic that they were taken with.
+        statistic: statistic that they were taken with.
         cases: over how many cases each is a mean.
 
     Returns:
@@ -183,7 +186,7 @@ def over_replicates(log_ratios: Sequence[float] | np.ndarray, location: Location
     values = np.asarray(log_ratios, dtype=float)
     mean, low, high = t_interval(values)
     bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
-    return Ratio(float(np.exp(mean)), *bounds, len(values), location, cases)
+    return Ratio(float(np.exp(mean)), *bounds, len(values), statistic, cases)
 
 
 def t_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
@@ -202,7 +205,7 @@ def of_one_launch(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["launch"] == "eager"]
 
 
-def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.DataFrame:
+def log_ratios(times: pd.DataFrame, baseline: str, statistic: Statistic) -> pd.DataFrame:
     """Per study, case, backend and replicate the log-ratio to the baseline of the same replicate (column `log_ratio`).
 
     times: rows of a section's `series` with metric `time`. Replicates the baseline has not measured are left out.
@@ -213,7 +216,7 @@ def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.Dat
     reference = usable.loc[usable["backend"] == baseline, [*keys, "samples", "blocks"]]
     pairs = usable.merge(reference, on=keys, suffixes=("", "_baseline"))
     values = [
-        log_ratio(theirs, ours, their_turns, our_turns, location)
+        log_ratio(theirs, ours, their_turns, our_turns, statistic)
         for theirs, ours, their_turns, our_turns in zip(
             pairs["samples_baseline"], pairs["samples"], pairs["blocks_baseline"], pairs["blocks"], strict=True
         )
@@ -221,10 +224,10 @@ def log_ratios(times: pd.DataFrame, baseline: str, location: Location) -> pd.Dat
     return pairs.drop(columns=["samples_baseline", "blocks_baseline"]).assign(log_ratio=np.asarray(values, dtype=float))
 
 
-def case_ratios(logs: pd.DataFrame, location: Location) -> dict[tuple[str, str, str], Ratio]:
+def case_ratios(logs: pd.DataFrame, statistic: Statistic) -> dict[tuple[str, str, str], Ratio]:
     """(study, case, backend) → its ratio, from the frame `log_ratios` returned."""
     groups = logs.groupby(["study", "case", "backend"], sort=False)["log_ratio"]
-    return {(str(s), str(c), str(b)): over_replicates(values.to_numpy(), location) for (s, c, b), values in groups}
+    return {(str(s), str(c), str(b)): over_replicates(values.to_numpy(), statistic) for (s, c, b), values in groups}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +243,7 @@ class Ranking:
     left_out: dict[str, int]
 
 
-def ranking(logs: pd.DataFrame, baseline: str, location: Location, backends: Iterable[str] | None = None) -> Ranking:
+def ranking(logs: pd.DataFrame, baseline: str, statistic: Statistic, backends: Iterable[str] | None = None) -> Ranking:
     """Rank backends over shared cases, fastest first. The interval is of measurement noise: the cases are fixed, not drawn."""
     if backends is not None:
         logs = logs[logs["backend"].isin([*backends, baseline])]
@@ -254,16 +257,16 @@ def ranking(logs: pd.DataFrame, baseline: str, location: Location, backends: Ite
     for name in kept:
         grid = table[table["backend"] == name].pivot(index="replicate_key", columns="cell", values="log_ratio")
         if grid.size:
-            ratios[str(name)] = geometric_mean(grid, location)
+            ratios[str(name)] = geometric_mean(grid, statistic)
     order = sorted(ratios, key=lambda name: -ratios[name].value)
     left_out = {str(name): len(own) for name, own in cells.items() if name not in kept}
     return Ranking({name: ratios[name] for name in order}, len(shared), total, left_out)
 
 
-def geometric_mean(grid: pd.DataFrame, location: Location) -> Ratio:
+def geometric_mean(grid: pd.DataFrame, statistic: Statistic) -> Ratio:
     """From replicates × cases. Only replicates that have every case can bound the mean, for each is one draw of the whole."""
     complete = grid.dropna()
     if len(complete) >= 2:
-        return over_replicates(complete.mean(axis=1).to_numpy(), location, grid.shape[1])
+        return over_replicates(complete.mean(axis=1).to_numpy(), statistic, grid.shape[1])
     value = float(np.exp(grid.mean(axis=0).mean()))
-    return Ratio(value, None, None, 1 if len(grid) == 1 else 0, location, grid.shape[1])
+    return Ratio(value, None, None, 1 if len(grid) == 1 else 0, statistic, grid.shape[1])

@@ -1,8 +1,9 @@
 """A folder a study: its statistics and figures.
 
-They are found by what a topic's modules define. `figures.py`: SECTION, the id and the title of the group that its figures join,
-and FIGURES, by name, each drawn of a section's series and records, or None where there is nothing to show. `statistics.py`:
-QUANTITIES, by name, each an `analysis.statistics.quantities.Quantity`, which claims may be judged by.
+They are found by what a topic's modules define. `__init__.py`, its statistics: QUANTITIES, by name, each an
+`analysis.statistics.quantities.Quantity`, which claims may be judged by. `figures.py`: SECTION, the id and the title of the
+group that its figures join, and FIGURES, by name, each drawn of a section's series and records, or None where there is nothing
+to show.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ def of_series(draws: dict[str, Callable[[Any], Any]]) -> dict[str, Callable[[Any
     return {name: lambda series, _, draw=draw: draw(series) for name, draw in draws.items()}
 
 
+def topics() -> Iterator[tuple[str, ModuleType]]:
+    """The name and the package of each topic, in the report's order."""
+    names = sorted(path.parent.name for folder in __path__ for path in Path(folder).glob("*/__init__.py"))
+    for name in sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        yield name, importlib.import_module(f"{__name__}.{name}")
+
+
 def modules(name: str) -> Iterator[tuple[str, ModuleType]]:
-    """Each topic that has a module of this name (`statistics`, `figures`, `tables`) with the module, in the report's order."""
-    topics = sorted(path.parent.name for folder in __path__ for path in Path(folder).glob(f"*/{name}.py"))
-    for topic in sorted(topics, key=lambda topic: ORDER.index(topic) if topic in ORDER else len(ORDER)):
-        yield topic, importlib.import_module(f"{__name__}.{topic}.{name}")
+    """Each topic that has a module of this name (`figures`, `tables`) with the module, in the report's order."""
+    for topic, package in topics():
+        if any((Path(folder) / f"{name}.py").exists() for folder in package.__path__):
+            yield topic, importlib.import_module(f"{package.__name__}.{name}")
 
 
 def with_figures() -> Iterator[ModuleType]:

@@ -20,7 +20,7 @@ from analysis.report import words
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
-from analysis.studies import modules
+from analysis.studies import modules, topics
 from results.store import Run, find, read
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ _BLOCK = re.compile(r"(<!-- measured: (\w+)\.(\w+) -->\n).*?(<!-- end -->)", re.
 
 
 def tables() -> dict[str, Mapping[str, Callable[[pd.DataFrame], str]]]:
-    """Of each study with measured cells in its page: `TABLES` of its `tables.py`, or of its `statistics.py`."""
-    found = [*modules("statistics"), *modules("tables")]
+    """Of each study with measured cells in its page: `TABLES` of its package or of its `tables.py`."""
+    found = [*topics(), *modules("tables")]
     return {topic: module.TABLES for topic, module in found if hasattr(module, "TABLES")}
 
 

@@ -190,5 +190,5 @@ class CheckGroups:
     def _unreached(self, name: str) -> WorkerResponse:
         return WorkerResponse.not_measured(
             f"the {GROUPS[name].budget:.0f} s of this item, or those of the whole check, were spent before its "
-            f"turn; without a limit: lstm-bench gpu-check --item {name}"
+            f"turn; without a limit: lstm-bench gpu-check --check {name}"
         )

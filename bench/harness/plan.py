@@ -100,7 +100,9 @@ class Plan:
         return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
     def dtypes(self) -> list[str]:
-        """Data types whose peaks are worth knowing: those of cases that a backend runs for its own sake."""
+        """Data types whose peaks are measured: those of cases that a backend runs for its own sake."""
+        if not SUITES[self.suite].peaks:
+            return []
         found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
         return sorted({case.spec.dtype for its, case in found if its.select_backends is None or not its.is_standalone(case)})
 

@@ -148,7 +148,7 @@ class Run:
     def _record_unreached_cases(self) -> None:
         """A record for every case and backend that was asked for and not reached."""
         unreached = WorkerResponse.not_measured(
-            "the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --item grid"
+            "the time of the grid was spent before its turn; without a limit: lstm-bench gpu-check --check grid"
         )
         for task in self.plan.replicate(0):
             self._record_responses(task, dict.fromkeys(self._pending_backends(task), unreached))

@@ -27,7 +27,11 @@ class NothingToResume(UserError, RuntimeError):
 
 
 class ClockWentBackwards(UserError, RuntimeError):
-    """A run would seem older than one that was made before it."""
+    """A run would seem older than one that was made before it.
+
+    An error, since names and dates of runs and `--resume` follow the clock, although the points of a history follow the
+    commits.
+    """
 
     exit_code = ExitCode.CLOCK
 

@@ -41,6 +41,12 @@ class Study:
             `prepare.validated_in_full` says so.
         reuse_worker: the reference measures its cases one after the other in one worker: what it counts does not depend on the
             process.
+
+    `repetitions` at a profile of their own exist because a suite's can take too long for a study of many networks: `cost` on
+    three backends would take six minutes.
+
+    Timed cases and those measured in a process of their own are one study, so that one header holds one set of rules for all
+    its numbers.
     """
 
     question: str
@@ -78,7 +84,11 @@ def get(name: str) -> Study:
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """corpus: None where none was named. checkpoints: a folder of the run, gone when the run is finished; None for none."""
+    """corpus: None where none was named. checkpoints: a folder of the run, gone when the run is finished; None for none.
+
+    Records name a corpus by its hash: a path would name a machine and prove nothing about the text, and a copy is the user's
+    to publish.
+    """
 
     corpus: Path | None = None
     checkpoints: Path | None = None

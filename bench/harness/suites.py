@@ -49,6 +49,7 @@ class Suite:
 
     studies: those it consists of; all that have cases at this scale if empty. backends: those compared where none is named; all
     if empty. internal: for the project's own checks, and shown in no list of choices.
+    peaks: whether the peaks of the machine are measured, which takes seconds.
     """
 
     scale: Scale
@@ -60,6 +61,7 @@ class Suite:
     studies: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     internal: bool = False
+    peaks: bool = True
 
 
 _SMOKE_PACE = Pace(4, 0.01, 0.02)
@@ -72,6 +74,7 @@ SUITES: dict[str, Suite] = {
         _SMOKE_PACE,
         "does it run? one small case a phase, the quickest suite (its numbers mean little)",
         studies=("throughput",),
+        peaks=False,
     ),
     "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
@@ -89,7 +92,13 @@ SUITES: dict[str, Suite] = {
         "grid", "cuda", 1, Pace(5, 0.02, 0.05), "our kernels against every baseline by size, on a GPU", 36, internal=True
     ),
     "many": Suite(
-        "many", "cpu", 1, Pace(4, 0.0, 0.02), "a hundred small cases, to certify how often a whole suite alerts", internal=True
+        "many",
+        "cpu",
+        1,
+        Pace(4, 0.0, 0.02),
+        "a hundred small cases, to calibrate how often a whole suite alerts",
+        internal=True,
+        peaks=False,
     ),
     "emulated": Suite(
         "emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU", internal=True

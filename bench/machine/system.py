@@ -1,4 +1,7 @@
-"""What the system tells: its kind, processors, processes, memory limits, NVML; and numbers with units."""
+"""What the system tells: its kind, processors, processes, memory limits, NVML; and numbers with units.
+
+Read from /proc without psutil, which reads the same files: workers run on images that others built, so dependencies stay few.
+"""
 
 from __future__ import annotations
 

@@ -260,7 +260,11 @@ Word = Literal["good", "bad", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Bisection:
-    """A bisection under way. `worktree` has no files; git keeps its notes there."""
+    """A bisection under way. `worktree` has no files; git keeps its notes there.
+
+    Driven step by step instead of by `git bisect run`: one process keeps GOOD checked out (and installed), and git would read
+    `compare`'s exit codes 2 and 3 as bad.
+    """
 
     worktree: Repository
 

@@ -1,6 +1,8 @@
 """Probes: small kernels that measure what the plans assume of a GPU. Each checks what it exchanged, then returns cycles.
 
 Under the emulation the same sources prove that what they exchange is right and ordered; their cycles mean nothing there.
+
+They include the kernels' own device.cuh, so that what is timed is the very instruction that the kernels use.
 """
 
 from __future__ import annotations

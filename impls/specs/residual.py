@@ -52,7 +52,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Sizes of a residual stack; H is `hidden_size`, the width of the stream that the blocks add to."""
+    """Sizes of a residual stack; H is `hidden_size`, the width of the stream that the blocks add to.
+
+    No embedding and no head: features to features as in an LSTM, so that batch, validation and tolerance are the same for
+    every network; studies that train add their own.
+    """
 
     input_size: int
     hidden_size: int

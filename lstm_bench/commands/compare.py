@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.regression import certificate, history
-from analysis.regression.certificate import Certificate
+from analysis.regression import calibration, history
+from analysis.regression.calibration import Calibration
 from analysis.regression.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.statistics.decision import CONFIRMING, STAGES, Decision, Rule, decide
-from analysis.statistics.ratios import Location
+from analysis.statistics.ratios import Statistic
 from bench.harness import study
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
@@ -41,51 +41,51 @@ class UnclearSides(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to compare. `location` is the certificate's, and the median without one, unless it is said."""
+    """How to compare. `statistic` is the requested one, else the calibration's, else the median."""
 
     repository: Repository = field(default_factory=Repository)
     build: bool = False
     memory: bool = True
     stages: tuple[int, ...] = STAGES
     confirming: bool = True
-    requested_statistic: Location | None = None
-    certificate: Certificate | None = None
+    requested_statistic: Statistic | None = None
+    calibration: Calibration | None = None
     tolerated: float = Rule().tolerated  # see `Rule`, as is `hidden`
     hidden: float = Rule().hidden
     only: Key | None = None  # compare this row and no other
 
     @property
-    def location(self) -> Location:
-        return self.requested_statistic or (self.certificate.location if self.certificate else "median")
+    def statistic(self) -> Statistic:
+        return self.requested_statistic or (self.calibration.statistic if self.calibration else "median")
 
     @property
-    def certified(self) -> Certificate | None:
-        """The certificate if its floors hold: those of one location say nothing of another's."""
-        return self.certificate if self.certificate and self.location == self.certificate.location else None
+    def calibrated(self) -> Calibration | None:
+        """The calibration if its floors hold: those of one statistic say nothing of another."""
+        return self.calibration if self.calibration and self.statistic == self.calibration.statistic else None
 
     def judged(self, sides: Sides) -> Sides:
         """The sides under the rules that hold here: this machine's noise floor, these stages."""
         confirming = CONFIRMING if self.confirming else 0
         usual = Rule(tolerated=self.tolerated, hidden=self.hidden, stages=self.stages, confirming=confirming)
-        certified = {key: self.certified.rule(key, usual) for key in sides.keys()} if self.certified else {}
-        return replace(sides, rules={key: rule for key, rule in certified.items() if rule}, usual=usual)
+        calibrated = {key: self.calibrated.rule(key, usual) for key in sides.keys()} if self.calibrated else {}
+        return replace(sides, rules={key: rule for key, rule in calibrated.items() if rule}, usual=usual)
 
     def remarks(self, rows: Sequence[Row]) -> list[str]:
-        """Which location stands for a side, and what is known of this machine's noise."""
-        said = [f"Each side of a pair is its {self.location.replace('_', ' ')}."]
-        if self.certificate is None:
+        """Which statistic of a side is compared, and what is known of this machine's noise."""
+        said = [f"Each side of a pair is its {self.statistic.replace('_', ' ')}."]
+        if self.calibration is None:
             paths = os.pathsep.join(self.repository.backends)
             command = shlex.join(["lstm-bench", "calibrate", *([user_repository.OPTION, paths] if paths else [])])
-            return [*said, f"This machine is not certified: what it can tell apart is not known. Find out with: {command}"]
-        if not self.certified:
+            return [*said, f"This machine is not calibrated: what it can tell apart is not known. Find out with: {command}"]
+        if not self.calibrated:
             return [
                 *said,
-                f"The certificate is of the {self.certificate.location.replace('_', ' ')}, so nothing is certified here.",
+                f"The calibration is of the {self.calibration.statistic.replace('_', ' ')}, so nothing is calibrated here.",
             ]
         times = [row.key for row in rows if row.metric == "time"]
-        lacking = sum(self.certificate.rule(key) is None for key in times)
-        said.append(f"Certificate of {self.certificate.made[:10]}: {self.certificate.sentence}")
-        return [*said, f"{lacking} of {len(times)} cases are not in the certificate."] if lacking else said
+        lacking = sum(self.calibration.rule(key) is None for key in times)
+        said.append(f"Calibration of {self.calibration.made[:10]}: {self.calibration.sentence}")
+        return [*said, f"{lacking} of {len(times)} cases are not in the calibration."] if lacking else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +198,15 @@ def current_results(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options:
     """What the pairs measured so far say."""
     base = by_key(pairs.records["base"].values(), sides["new"].backend or "", last=True)
     new = by_key(pairs.records["new"].values(), sides["base"].backend or "")
-    return options.judged(Sides(base, new, True, options.location))
+    return options.judged(Sides(base, new, True, options.statistic))
 
 
 def _runs(base: str, new: str, options: Options) -> Outcome:
     paths = [store.only(Path(base)), store.only(Path(new))]
     runs = [store.read(path) for path in paths]
-    if options.certificate and not options.certificate.holds_for(runs[0].header):
-        options = replace(options, certificate=None)
-    sides = options.judged(from_runs(runs[0], runs[1], options.location))
+    if options.calibration and not options.calibration.holds_for(runs[0].header):
+        options = replace(options, calibration=None)
+    sides = options.judged(from_runs(runs[0], runs[1], options.statistic))
     rows = sides.rows()
     remarks = options.remarks(rows)
     if not sides.paired:
@@ -314,10 +314,10 @@ def _remarks(sides: Mapping[Side, ComparisonSide]) -> list[str]:
     return [] if packages[0] == packages[1] else [f"The two sides use different packages: {packages[0]} and {packages[1]}."]
 
 
-def certify(
+def calibrate(
     plan: Plan, pairs: int, root: Path, listener: Listener, options: Options, resume: bool = False
-) -> tuple[Certificate, Path]:
-    """Measure so many pairs of every case, whatever they show, and certify what they tell apart."""
+) -> tuple[Calibration, Path]:
+    """Measure so many pairs of every case, whatever they show, and calibrate what they tell apart."""
     options = replace(options, memory=False, stages=(pairs,), confirming=False)
     with comparison_sides({"base": HERE, "new": HERE}, plan.threads, options) as sides:
         questions = comparison.questions(plan, sides, memory=False)
@@ -327,11 +327,11 @@ def certify(
             path = opened.paths["base"]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         said = sides["base"].introduction
-        made = certificate.certify(results, said.machine, said.protocol, plan.threads, plan.suite, now)
-    return made, made.write(path.with_name(path.stem.removesuffix("-base") + certificate.SUFFIX))
+        made = calibration.calibrate(results, said.machine, said.protocol, plan.threads, plan.suite, now)
+    return made, made.write(path.with_name(path.stem.removesuffix("-base") + calibration.SUFFIX))
 
 
-def here(root: Path, threads: int, suite: str) -> Certificate | None:
-    """This machine's newest certificate for the suite."""
+def here(root: Path, threads: int, suite: str) -> Calibration | None:
+    """This machine's newest calibration for the suite."""
     described = environment.describe(threads)
-    return certificate.newest(root, environment.machine_name(described), environment.PROTOCOL, threads, suite)
+    return calibration.newest(root, environment.machine_name(described), environment.PROTOCOL, threads, suite)

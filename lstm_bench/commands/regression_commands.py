@@ -16,7 +16,7 @@ from lstm_bench.device_policy import Wait
 from lstm_bench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from analysis.regression.certificate import Certificate
+    from analysis.regression.calibration import Calibration
     from bench.harness.plan import Plan
     from bench.harness.run import Listener
     from bench.regression.revisions import Repository
@@ -114,9 +114,9 @@ def compared(
 
     if {comparing.kind(base), comparing.kind(new)} != {"run"}:
         system.require_measuring()
-    certificate = _certificate(calibrations, threads, suite, scale, base)
+    calibration = _calibration(calibrations, threads, suite, scale, base)
     meant = comparing.repository_of(base, new, repository, backends_path)
-    options = _options(meant, build_environments, memory, statistic, certificate)
+    options = _options(meant, build_environments, memory, statistic, calibration)
     with known_backends(meant, comparing.trees(new, base)) as own:
         return comparing.compare(
             base, new,
@@ -154,11 +154,11 @@ def calibrate(
         display,
     ):
         options = comparing.Options(meant)
-        made, path = comparing.certify(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
+        made, path = comparing.calibrate(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
-        tables.certificate(made)
+        tables.calibration(made)
         print(path)
 
 
@@ -191,9 +191,9 @@ def bisect(
     from results import store
 
     system.require_measuring()
-    certificate = _certificate(calibrations, threads, suite, scale)
+    calibration = _calibration(calibrations, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
-    options = _options(meant, build_environments, False, statistic, certificate)
+    options = _options(meant, build_environments, False, statistic, calibration)
     with _measuring(meant, [bad, good], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
         chosen,
         display,
@@ -236,9 +236,9 @@ def _plan(what: str, backends: list[str], where: list[str] | None, **options: An
     return chosen
 
 
-def _certificate(folder: Path | None, threads: int | None, what: str, scale: str | None, base: str = "") -> Certificate | None:
+def _calibration(folder: Path | None, threads: int | None, what: str, scale: str | None, base: str = "") -> Calibration | None:
     """The one for what will be measured here or, where `base` is a run on disk, for what was measured then."""
-    from analysis.regression import certificate
+    from analysis.regression import calibration
     from bench.harness import plan
     from bench.machine import system
     from lstm_bench.commands import compare
@@ -247,18 +247,18 @@ def _certificate(folder: Path | None, threads: int | None, what: str, scale: str
 
     root, usable = folder or store.CERTIFICATES, len(system.usable())
     if base and compare.kind(base) == "run":
-        return certificate.newest_for(root, store.read(store.only(Path(base))).header)
+        return calibration.newest_for(root, store.read(store.only(Path(base))).header)
     return comparing.here(root, min(threads or usable, usable), plan.suite_of(what, scale))
 
 
 def _options(
-    repository: Repository, build: bool, memory: bool, statistic: str | None, certificate: Certificate | None
+    repository: Repository, build: bool, memory: bool, statistic: str | None, calibration: Calibration | None
 ) -> Options:
     from analysis.statistics.ratios import statistic_named
     from lstm_bench.commands.compare import Options
 
     requested = None if statistic is None else statistic_named(statistic)
-    return Options(repository, build, memory, requested_statistic=requested, certificate=certificate)
+    return Options(repository, build, memory, requested_statistic=requested, calibration=calibration)
 
 
 def _named(*names: str) -> list[str]:
@@ -362,8 +362,8 @@ def history(
     from results import store
 
     root, source = out or store.HISTORY, of_history(repository)
-    locate = tracking.located(calibrations or store.CERTIFICATES, statistic)
-    read = tracking.read(root, source, locate)
+    aggregate = tracking.statistic_for(calibrations or store.CERTIFICATES, statistic)
+    read = tracking.read(root, source, aggregate)
     not_searched = None
     try:
         changes.require_detectors()
@@ -373,7 +373,7 @@ def history(
     series, suspected = read.series, tracking.suspicions(read.series, repository)
     print("\n".join(read.left_out), end="\n" * bool(read.left_out), file=sys.stderr)
     if to_asv or html:
-        site = views_history.export_and_publish(root, source, to_asv, html, locate)
+        site = views_history.export_and_publish(root, source, to_asv, html, aggregate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     if as_json:
         print(json.dumps(views_history.values(series, found, suspected, read.left_out, not_searched), indent=2))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import impls
-from analysis.regression import certificate, history
+from analysis.regression import calibration, history
 from analysis.regression.changes import Change
-from analysis.regression.history import Locate, Series
-from analysis.statistics.ratios import Location, statistic_named
+from analysis.regression.history import Series, StatisticOf
+from analysis.statistics.ratios import Statistic, statistic_named
 from bench.harness import session
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
@@ -186,23 +186,23 @@ class Finding:
         return shlex.join([*command, "--backend", key.backend, "--where", f"case={key.case}"])
 
 
-def located(certificates: Path, requested: str | None) -> Locate:
-    """The statistic of a replicate: the requested one, else that of a certificate of the run's machine, else the median."""
+def statistic_for(calibrations: Path, requested: str | None) -> StatisticOf:
+    """The statistic of a replicate: the requested one, else that of a calibration of the run's machine, else the median."""
     statistic = None if requested is None else statistic_named(requested)
-    known: dict[tuple[object, ...], Location] = {}
+    known: dict[tuple[object, ...], Statistic] = {}
 
-    def locate(run: store.Run) -> Location:
+    def aggregate(run: store.Run) -> Statistic:
         if statistic is not None:
             return statistic
         header = run.header
         threads = header.environment.get("cpu", {}).get("threads")
         name = header.machine, header.protocol, threads, header.plan.get("suite")
         if name not in known:
-            found = certificate.newest_for(certificates, header)
-            known[name] = found.location if found else "median"
+            found = calibration.newest_for(calibrations, header)
+            known[name] = found.statistic if found else "median"
         return known[name]
 
-    return locate
+    return aggregate
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +214,14 @@ class History:
     corrupt: bool  # a line is damaged that no interruption explains
 
 
-def read(root: Path, repository: Repository, locate: Locate = history.median) -> History:
+def read(root: Path, repository: Repository, aggregate: StatisticOf = history.median) -> History:
     """The history along this repository's first parents. Raises `StoreError` where none of it is a point."""
     order = repository.order()
     if not root.exists():
         out = shlex.quote(str(root))
         raise StoreError(f"no history at {root}: no such folder; measure with: lstm-bench track HEAD --out {out}")
     runs = history.read(root)
-    found = history.series(runs, order, locate)
+    found = history.series(runs, order, aggregate)
     shallow = repository.shallow()
     if not found:
         hint = UNSHALLOW if shallow else "measure with: lstm-bench track HEAD"

@@ -33,12 +33,12 @@ def doctor(as_json: bool, thorough: bool) -> None:
         "cpu": environment.cpu_model(), "processors": len(system.usable()), "gpus": environment.gpu_list(),
         "packages": environment.packages(),
     }  # fmt: skip
-    certified = _certificate()
+    calibrated = _calibration()
     if as_json:
         rows = [asdict(finding) | {"install": finding.install} for finding in findings]
         noisiness = asdict(reading) | {"level": reading.level, "reasons": reading.reasons(), "limits": asdict(noise.LIMITS)}
         return tables.print_json(
-            {"machine": machine, "thorough": thorough, "backends": rows, "noise": noisiness, "certificate": certified}
+            {"machine": machine, "thorough": thorough, "backends": rows, "noise": noisiness, "certificate": calibrated}
         )
     screen = tables.console()
     gpus = "GPUs unknown (there is a driver, and NVML does not answer)"
@@ -48,7 +48,7 @@ def doctor(as_json: bool, thorough: bool) -> None:
     screen.print(escape(f"{machine['cpu']}, {count} processor{'s'[: count != 1]}, {gpus}"))
     _show_running(screen, [one for one in findings if one.runs], thorough)
     _show_missing(screen, [one for one in findings if not one.runs], machine["gpus"] != [])
-    _show_noise(screen, reading, certified)
+    _show_noise(screen, reading, calibrated)
 
 
 def _show_running(screen: Console, findings: Sequence[Finding], thorough: bool) -> None:
@@ -89,7 +89,8 @@ def _show_missing(screen: Console, findings: Sequence[Finding], has_gpu: bool) -
         screen.print(f"[bold]{those[0].absent}[/], which {_who(those)} need{'s'[: len(those) == 1]}")
         if those[0].install:
             _indented(screen, f"[bold]{escape(those[0].install)}[/]", markup=True)
-        _indented(screen, reason + (" (there is none here)" if not has_gpu and "GPU" in reason else ""))
+        for_gpu = not has_gpu and all(one.device == "cuda" for one in those)
+        _indented(screen, f"{reason}; it also needs an NVIDIA GPU, and there is none here" if for_gpu else reason)
 
 
 def _by_reason(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
@@ -111,7 +112,7 @@ def _indented(screen: Console, text: str, markup: bool = False) -> None:
     screen.print(Padding(text if markup else escape(text), (0, 0, 0, 3), expand=False))
 
 
-def _show_noise(screen: Console, reading: Reading, certified: str | None) -> None:
+def _show_noise(screen: Console, reading: Reading, calibrated: str | None) -> None:
     _heading(screen, "How noisy this machine is")
     reasons = f": {' and '.join(reading.reasons())}" * bool(reading.reasons())
     load = "" if reading.load_average is None else f"; load average {reading.load_average:.1f}"
@@ -127,8 +128,8 @@ def _show_noise(screen: Console, reading: Reading, certified: str | None) -> Non
         )
     if reading.others_share is None:
         screen.print("What other processes take of the processors is not known here.")
-    if certified:
-        screen.print(f"Noise calibration of suite quick: {certified}")
+    if calibrated:
+        screen.print(f"Noise calibration of suite quick: {calibrated}")
     else:
         screen.print("The minimum detectable effect on your cases is not measured. Measure it with:")
         screen.print("   [bold]lstm-bench calibrate[/]")
@@ -145,8 +146,8 @@ def _heading(screen: Console, text: str) -> None:
     screen.print(f"\n[bold underline]{text}[/]")
 
 
-def _certificate() -> str | None:
-    """What the newest certificate of this machine says of suite quick, with all processors; None where there is none."""
+def _calibration() -> str | None:
+    """What the newest calibration of this machine says of suite quick, with all processors; None where there is none."""
     from bench.machine import system
 
     if not system.MEASURES:

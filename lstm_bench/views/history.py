@@ -12,7 +12,7 @@ from typing import Any
 from analysis import AnalysisError
 from analysis.regression import history
 from analysis.regression.comparison import change
-from analysis.regression.history import Locate, Series
+from analysis.regression.history import Series, StatisticOf
 from analysis.report.words import format_count, format_si
 from bench.machine import git
 from bench.processes import scratch
@@ -23,22 +23,22 @@ from lstm_bench.views import tables
 THRESHOLD = 0.02  # relative; asv's own default of 5 % hides what is looked for here
 
 
-def export(root: Path, repository: Repository, to: Path, locate: Locate = history.median) -> list[Path]:
+def export(root: Path, repository: Repository, to: Path, aggregate: StatisticOf = history.median) -> list[Path]:
     """Write the history along first parents as asv's result files below `to`."""
     runs = history.read(root)
     order = repository.order()
     stamps = repository.git("log", "--first-parent", "--format=%H %ct", "HEAD").splitlines()
     dates = {commit: int(seconds) * 1000 for commit, seconds in (line.split() for line in stamps)}
-    return history.export(history.series(runs, order, locate), runs, dates, to)
+    return history.export(history.series(runs, order, aggregate), runs, dates, to)
 
 
 def export_and_publish(
-    root: Path, repository: Repository, to: Path | None, html: Path | None, locate: Locate = history.median
+    root: Path, repository: Repository, to: Path | None, html: Path | None, aggregate: StatisticOf = history.median
 ) -> Path | None:
     """asv's files in `to`, its site of them in `html`, either if it is named; returns the site's first page."""
     with scratch.folder() as folder:
         results = to or folder
-        export(root, repository, results, locate)
+        export(root, repository, results, aggregate)
         return publish(results, repository, html) if html else None
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from analysis.report.words import format_duration, format_percent
 
 if TYPE_CHECKING:
-    from analysis.regression.certificate import Certificate
+    from analysis.regression.calibration import Calibration
 
 FASTEST = "*"
 WIDE = 100  # columns from which a table of one case has room for every column
@@ -143,7 +143,7 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def certificate(made: Certificate) -> None:
+def calibration(made: Calibration) -> None:
     def share(value: float) -> str:
         return format_percent(value)
 
@@ -168,8 +168,8 @@ def certificate(made: Certificate) -> None:
     ]  # fmt: skip
     table(columns, rows)
     repeats = ", ".join(f"{name.replace('_', ' ')} {share(value)}" for name, value in made.repeats.items())
-    best = made.location.replace("_", " ")
-    within = f"{format_percent(made.within[made.location])} of single pairs within 3 %"
+    best = made.statistic.replace("_", " ")
+    within = f"{format_percent(made.within[made.statistic])} of single pairs within 3 %"
     print(f"A/A difference of a case (root mean square, median case): {repeats}; most repeatable: {best}, {within}")
     print(made.sentence)
     if made.alarms:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bench.harness.case import Case
-from bench.harness.plan import Plan
 from impls import LSTMSpec, backends
 from results.record import Record
 
@@ -55,12 +54,6 @@ class Collector:
 
     def on_records(self, records: Sequence[Record]) -> None:
         self.records.extend(records)
-
-
-@pytest.fixture
-def without_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of this test do not measure the machine's peaks, which take seconds; `tests/bench/harness/test_run.py` does."""
-    monkeypatch.setattr(Plan, "dtypes", lambda self: [])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.regression import certificate
+from analysis.regression import calibration
 from analysis.report import export, load, summary
 from analysis.report import page as report
 from bench.studies.quality import training
@@ -97,26 +97,26 @@ def read_run(path: Path) -> None:
     export.export([path], path.with_suffix(".csv"))
     export.samples([path])
     load.load([path])
-    certificate.newest_for(path.parent, run.header)
+    calibration.newest_for(path.parent, run.header)
     if is_full():
         report.build([path], path.parent / "report")
 
 
-def a_certificate(folder: Path) -> bytes:
+def a_calibration(folder: Path) -> bytes:
     case = dict.fromkeys(
         ("spread", "worst", "bias", "floor", "false_alarms", "confirmed_false_alarms", "detectable", "seconds_per_pair"), 0.01
     )
     return json.dumps({
         "machine": "m", "protocol": 2, "threads": 2, "suite": "quick", "made": "2026-11-22T10:00:00+00:00",
         "location": "median", "within": {"median": 0.9}, "repeats": {"median": 0.01},
-        "alarms": {"cases": 1, "pairs": 20, "suites": 300, "looked": 0.1, "confirmed": 0.0, "certified": 0.0},
+        "alarms": {"cases": 1, "pairs": 20, "suites": 300, "looked": 0.1, "confirmed": 0.0, "calibrated": 0.0},
         "cases": [{"study": "throughput", "case": f"c{n}", "backend": "numpy", "pairs": 20, "pairs_wanted": None} | case
                   for n in range(3)],
     }).encode()  # fmt: skip
 
 
-def read_certificate(path: Path) -> None:
-    found = certificate.read(path)
+def read_calibration(path: Path) -> None:
+    found = calibration.read(path)
     assert found.sentence
     for key in found.cases:
         found.rule(key)
@@ -153,7 +153,7 @@ def read_checkpoint(path: Path) -> None:
 
 
 KINDS = {
-    "run": (a_run, read_run, ".jsonl"), "certificate": (a_certificate, read_certificate, certificate.SUFFIX),
+    "run": (a_run, read_run, ".jsonl"), "certificate": (a_calibration, read_calibration, calibration.SUFFIX),
     "import": (an_import, read_import, ".json"), "checkpoint": (a_checkpoint, read_checkpoint, ".pt"),
 }  # fmt: skip
 

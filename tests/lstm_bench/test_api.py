@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import lstm_bench
-from analysis.statistics.ratios import UnknownLocation
+from analysis.statistics.ratios import UnknownStatistic
 from bench.harness.case import InvalidFilter
 from bench.harness.plan import InvalidPlan
 from bench.harness.session import NothingToResume
@@ -163,7 +163,7 @@ def test_compare_and_its_command_take_the_same_options(monkeypatch):
     (lambda out: lstm_bench.load(out), StoreError, "holds no .jsonl file"),
     (lambda out: lstm_bench.load(ROOT / "README.md"), Corrupt, "README.md is no run"),
     (lambda out: lstm_bench.compare("backend:numpy", "backend:trch", out=out), UnknownName, "did you mean 'torch'"),
-    (lambda out: lstm_bench.compare("HEAD", out=out, statistic="mean"), UnknownLocation, "no statistic 'mean'"),
+    (lambda out: lstm_bench.compare("HEAD", out=out, statistic="mean"), UnknownStatistic, "no statistic 'mean'"),
     (lambda out: lstm_bench.compare("HEAD", out=out, threads=0), InvalidPlan, "threads"),
     (lambda out: lstm_bench.load(out=out / "nowhere"), StoreError, "nowhere"),
     (lambda out: lstm_bench.load(out / "no.jsonl"), StoreError, "no.jsonl"),

@@ -1,4 +1,4 @@
-"""Comparisons on disk are judged again as they were measured: in pairs, confirmed, certified; the real 3 % among them."""
+"""Comparisons on disk are judged again as they were measured: in pairs, confirmed, calibrated; the real 3 % among them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.regression import certificate
-from analysis.regression.certificate import Certificate
+from analysis.regression import calibration
+from analysis.regression.calibration import Calibration
 from analysis.regression.comparison import Sides, by_key
 from lstm_bench.commands import compare
 from lstm_bench.commands.compare import Options, Outcome
@@ -47,7 +47,7 @@ def stored(folder: Path, slowdown: float, spread: float) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
-def certified(spread: float) -> Certificate:
+def calibrated(spread: float) -> Calibration:
     random = np.random.default_rng(1)
 
     def side(backend: str) -> list[Record]:
@@ -60,7 +60,7 @@ def certified(spread: float) -> Certificate:
         ]
 
     sides = [by_key(record for backend in BACKENDS for record in side(backend)) for _ in range(2)]
-    return certificate.certify(Sides(sides[0], sides[1], True), "imaginary", 1, 1, "quick", "2026-11-20")
+    return calibration.calibrate(Sides(sides[0], sides[1], True), "imaginary", 1, 1, "quick", "2026-11-20")
 
 
 def replayed(base: Path, new: Path, options: Options) -> Outcome:
@@ -72,29 +72,29 @@ def replayed(base: Path, new: Path, options: Options) -> Outcome:
 
 def test_stored_pairs_are_judged_under_their_calibration(tmp_path: Path):
     paths = stored(tmp_path, 0.03, 0.005)
-    outcome = replayed(*paths, Options(certificate=certified(0.005)))
+    outcome = replayed(*paths, Options(calibration=calibrated(0.005)))
     (row,) = outcome.rows
     assert row.key.backend == "numpy → a_little_more"
     assert row.decision.verdict == "SLOWER" and outcome.exit_code == 1, "a drift of 30 % that both sides share cancels"
-    (row,) = replayed(*paths, Options(certificate=certified(0.08))).rows
+    (row,) = replayed(*paths, Options(calibration=calibrated(0.08))).rows
     assert row.decision.verdict == "UNDECIDED", "no verdict is finer than the floor"
     (row,) = replayed(*reversed(paths), Options()).rows
     assert row.decision.verdict == "FASTER", "the other way round"
 
 
 def test_a_change_below_the_noise_floor_is_not_called_same(tmp_path: Path):
-    outcome = replayed(*stored(tmp_path, 0.03, 0.025), Options(certificate=certified(0.025)))
+    outcome = replayed(*stored(tmp_path, 0.03, 0.025), Options(calibration=calibrated(0.025)))
     assert [row.decision.verdict for row in outcome.rows] == ["UNDECIDED"] and outcome.exit_code == 3
 
 
 def test_a_calibration_of_another_kind_is_not_used(tmp_path: Path):
     paths = stored(tmp_path, 0.0, 0.005)
-    made = certified(0.1)
-    other = next(name for name in ("median", "minimum") if name != made.location)
-    assert [row.decision.verdict for row in replayed(*paths, Options(certificate=made)).rows] == ["UNDECIDED"]
-    elsewhere = replayed(*paths, Options(certificate=made, requested_statistic=other))
+    made = calibrated(0.1)
+    other = next(name for name in ("median", "minimum") if name != made.statistic)
+    assert [row.decision.verdict for row in replayed(*paths, Options(calibration=made)).rows] == ["UNDECIDED"]
+    elsewhere = replayed(*paths, Options(calibration=made, requested_statistic=other))
     assert [row.decision.verdict for row in elsewhere.rows] == ["SAME"]
-    assert "so nothing is certified here" in " ".join(elsewhere.remarks)
+    assert "so nothing is calibrated here" in " ".join(elsewhere.remarks)
     header = store.read(paths[0]).header
     assert made.holds_for(header)
     header.plan["suite"] = "cpu"
@@ -111,7 +111,7 @@ def kept(folder: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("folder", ["quiet", "noisy"])
 def test_pairs_by_a_noisy_statistic_are_undecided(folder: str):
-    """On this machine the medians of a pair scatter too much for 3 %, and nothing certifies them."""
+    """On this machine the medians of a pair scatter too much for 3 %, and nothing calibrates them."""
     runs = kept(folder)
     outcome = replayed(runs["base"], runs["new"], Options(requested_statistic="median"))
     (row,) = [row for row in outcome.rows if row.metric == "time"]
@@ -122,9 +122,9 @@ def test_pairs_by_a_noisy_statistic_are_undecided(folder: str):
 def test_the_real_slow_down_is_detected_or_undecided(folder: str, wanted: tuple[str, ...]):
     runs = kept(folder)
     header = store.read(runs["base"]).header
-    made = certificate.newest_for(SLOW_DOWN / f"{folder}-certificate", header)
-    assert made is not None, "the runs are kept with the certificate they are judged by"
-    (row,) = [row for row in replayed(runs["base"], runs["new"], Options(certificate=made)).rows if row.metric == "time"]
+    made = calibration.newest_for(SLOW_DOWN / f"{folder}-calibration", header)
+    assert made is not None, "the runs are kept with the calibration they are judged by"
+    (row,) = [row for row in replayed(runs["base"], runs["new"], Options(calibration=made)).rows if row.metric == "time"]
     assert row.decision.verdict in wanted, row.decision
     records = store.read(runs["new"]).records
     assert {record.provenance["more"] for record in records} == {"1 of 32 steps"}, "as the backend counts itself"

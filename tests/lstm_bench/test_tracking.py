@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from analysis.regression import certificate, changes
-from analysis.statistics.ratios import UnknownLocation
+from analysis.regression import calibration, changes
+from analysis.statistics.ratios import UnknownStatistic
 from bench.harness import plan
 from bench.processes.code import ROOT
 from bench.regression.revisions import NoSpan, Repository
@@ -325,12 +325,12 @@ def test_series_use_the_statistic_of_their_calibration(
     hundred: tuple[Path, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = store.read(store.find(hundred[0])[0])
-    assert tracking.located(tmp_path, None)(run) == "median", "without a certificate"
-    there = {"old-machine": SimpleNamespace(location="minimum")}
-    monkeypatch.setattr(certificate, "newest_for", lambda _, header: there.get(header.machine))
-    assert tracking.located(tmp_path, None)(run) == "minimum"
+    assert tracking.statistic_for(tmp_path, None)(run) == "median", "without a calibration"
+    there = {"old-machine": SimpleNamespace(statistic="minimum")}
+    monkeypatch.setattr(calibration, "newest_for", lambda _, header: there.get(header.machine))
+    assert tracking.statistic_for(tmp_path, None)(run) == "minimum"
     other = replace(run, header=replace(run.header, machine="other-machine"))
-    assert tracking.located(tmp_path, None)(other) == "median", "of another machine nothing is known"
-    assert tracking.located(tmp_path, "lower_quartile")(run) == "lower_quartile"
-    with pytest.raises(UnknownLocation):
-        tracking.located(tmp_path, "mean")
+    assert tracking.statistic_for(tmp_path, None)(other) == "median", "of another machine nothing is known"
+    assert tracking.statistic_for(tmp_path, "lower_quartile")(run) == "lower_quartile"
+    with pytest.raises(UnknownStatistic):
+        tracking.statistic_for(tmp_path, "mean")

@@ -179,7 +179,7 @@ def test_the_mode_follows_the_repository(project, monkeypatch: pytest.MonkeyPatc
     assert user_repository.find(None, None, revisions=True) == Repository(ROOT), "outside git, the checkout that runs"
 
 
-def test_certify_and_two_backends_take_the_working_tree(harness: Path, tmp_path: Path):
+def test_calibrate_and_two_backends_take_the_working_tree(harness: Path, tmp_path: Path):
     made = UserProject(tmp_path / "project").with_backend().with_backend(path="backends/other.py")
     commit = made.commit("two")
     answer = command(
@@ -190,12 +190,12 @@ def test_certify_and_two_backends_take_the_working_tree(harness: Path, tmp_path:
     assert all(
         store.read(Path(path)).header.environment["git"]["commit"] == commit for path in json.loads(answer.stdout)["runs"]
     )
-    made_certificate = command(
+    made_calibration = command(
         harness, made.folder, "calibrate", "--pairs", "5", *SMALLEST, *MINE, "--json", "--out", tmp_path / "certificates",
         temporary=tmp_path,
     )  # fmt: skip
-    assert made_certificate.returncode == 0, made_certificate.stderr
-    backends = {case["backend"] for case in json.loads(made_certificate.stdout)["cases"]}
+    assert made_calibration.returncode == 0, made_calibration.stderr
+    backends = {case["backend"] for case in json.loads(made_calibration.stdout)["cases"]}
     assert backends == {"mine", "other"}
 
 

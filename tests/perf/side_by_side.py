@@ -24,7 +24,7 @@ from typing import Any
 
 from scipy import stats
 
-from analysis.statistics.ratios import LOCATIONS
+from analysis.statistics.ratios import STATISTICS
 from bench.harness import plan
 from bench.machine import environment, system
 from bench.processes.code import ROOT
@@ -60,17 +60,17 @@ class Silent:
 
 
 def paired(asked: plan.Plan) -> dict[str, Ratios]:
-    """new / base of this checkout against itself, by location."""
+    """new / base of this checkout against itself, by statistic."""
     with tempfile.TemporaryDirectory() as folder:
         options = Options(memory=False, stages=(PAIRS,), confirming=False)
         names = ("backend:" + BACKEND,) * 2
         outcome = compare.compare(*names, lambda: asked, Path(folder), Silent(), options)
         ratios: dict[str, Ratios] = {}
-        for location in LOCATIONS:
+        for statistic in STATISTICS:
             again = compare.compare(*map(str, outcome.paths), lambda: asked, Path(folder), Silent(),
-                                    Options(stages=(PAIRS,), confirming=False, asked_location=location))  # fmt: skip
+                                    Options(stages=(PAIRS,), confirming=False, asked_location=statistic))  # fmt: skip
             times = [row for row in again.rows if row.metric == "time"]
-            ratios[f"paired, {location}"] = {row.key.case: row.decision.change for row in times}
+            ratios[f"paired, {statistic}"] = {row.key.case: row.decision.change for row in times}
     return ratios
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
+from bench.asv_suite import throughput
 from bench.harness.case import Case
-from bench.regression import track
 from bench.worker.prepare import Skip, prepare
 
 EVERYTHING = [
     pytest.param(case, backend, id=f"{case.key}/{backend}")
-    for case in track.cases("throughput").values()
-    for backend in track.backends()
+    for case in throughput.cases("throughput").values()
+    for backend in throughput.backends()
 ]
 
 

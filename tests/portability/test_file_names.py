@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.regression import certificate
+from analysis.regression import calibration
 from analysis.report import page as report
 from bench.harness import gpu_check as gpu_check_plan
 from bench.harness import plan, study
@@ -58,7 +58,7 @@ def test_every_run_of_every_suite_and_study(model: str):
     for one in made:
         path = store.new_path(Path("results/runs"), header(f"{datetime.now(UTC):%H%M%S}-{one.name}", machine))
         assert not refused(path.as_posix())
-    assert not refused(certificate.SUFFIX)
+    assert not refused(calibration.SUFFIX)
 
 
 def test_both_runs_of_a_comparison():

@@ -10,10 +10,10 @@ from analysis.report import drawing
 from analysis.report.drawing import INK, UNDECIDED, Drawing, log_values, look, panels
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate, missing
+from analysis.studies import context as context_statistics
+from analysis.studies import gradients as gradients_statistics
+from analysis.studies import horizon as horizon_statistics
 from analysis.studies import of_series
-from analysis.studies.context import statistics as context_statistics
-from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.horizon import statistics as horizon_statistics
 
 ESTIMATORS = (
     ("horizon", "gradient decay length (10⁻³)"),

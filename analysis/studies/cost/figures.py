@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from analysis.report import words
 from analysis.report.drawing import FAINT, INK, PAPER, Drawing, legend, log_values, look, panels, style
 from analysis.report.load import rows_of
+from analysis.studies import cost as cost_statistics
 from analysis.studies import of_series
-from analysis.studies.cost import statistics as cost_statistics
-from analysis.studies.cost.statistics import Equal
+from analysis.studies.cost import Equal
 
 TITLES: dict[Equal, str] = {"width": "equal width", "parameters": "equal parameters"}
 CELL_DASHES = {"lstm": (0, ()), "gru": (0, (1.2, 1.6))}

@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 
 from analysis.report import words
 from analysis.report.drawing import DASHES, FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_units, log_values, look, panels
+from analysis.studies import decode as decode_statistics
 from analysis.studies import of_series
-from analysis.studies.decode import statistics as decode_statistics
-from analysis.studies.decode.statistics import GIGABYTE, NAMES, Energy, Held, Stream
+from analysis.studies.decode import GIGABYTE, NAMES, Energy, Held, Stream
 
 # The decode chart, over the context: a token's time, the bytes a second it moves, the bytes its context takes; its energy.
 

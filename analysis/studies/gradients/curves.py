@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.report import drawing, words
 from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, PER_NAT, Dash, Drawing, decade_ticks, look, panels
 from analysis.statistics import quantities, seeds
-from analysis.studies.gradients import statistics as gradients_statistics
+from analysis.studies import gradients as gradients_statistics
 
 # The gradient's size against lag, a panel a kind of cell, a line an initialisation with its band over seeds.
 

@@ -12,9 +12,9 @@ from analysis.report import drawing, words
 from analysis.report.drawing import FAINT, INK, PALETTE, PER_NAT, Drawing, decade_ticks, log_units, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
+from analysis.studies import gradients as gradients_statistics
 from analysis.studies import of_series
 from analysis.studies.gradients import curves
-from analysis.studies.gradients import statistics as gradients_statistics
 from results.metrics import HOP_SHARE, LOG_GRADIENT_AFTER
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.

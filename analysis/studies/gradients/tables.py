@@ -14,8 +14,8 @@ from analysis.report.load import Section, identity, weight
 from analysis.report.tables import Cell, Column, Table
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import NOT_MEASURED, Estimate, missing
-from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.gradients.statistics import zero_lag
+from analysis.studies import gradients as gradients_statistics
+from analysis.studies.gradients import zero_lag
 from analysis.studies.pages import Measured, estimated, markdown_table
 from results.metrics import HOP_SHARE, LOG_GRADIENT_AFTER
 

@@ -12,10 +12,10 @@ from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, MARKERS, PALETTE, PAPER, Drawing, log_values, look, panels
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
+from analysis.studies import gradients as gradients_statistics
+from analysis.studies import horizon as horizon_statistics
 from analysis.studies import of_series
-from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.horizon import statistics as horizon_statistics
-from analysis.studies.horizon.statistics import Pair, Trials
+from analysis.studies.horizon import Pair, Trials
 
 # The gradient's horizon before training against the lag that could be learnt, a panel a task.
 

@@ -12,7 +12,7 @@ from analysis.report import drawing
 from analysis.report.drawing import FAINT, INK, Drawing, log_units, log_values, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.studies import of_series
-from analysis.studies.quality import statistics as quality_statistics
+from analysis.studies import quality as quality_statistics
 
 # Loss against parameters, operations, tokens and seconds: a panel a cost, a line an architecture and size.
 

@@ -26,12 +26,12 @@ from analysis.report.drawing import (
 from analysis.report.load import rows_of
 from analysis.statistics import quantities, seeds
 from analysis.statistics.quantities import select
-from analysis.statistics.ratios import locate, of_one_launch
+from analysis.statistics.ratios import aggregate, of_one_launch
 from analysis.statistics.seeds import Estimate
 from analysis.studies import of_series
-from analysis.studies.scaling import crossover
-from analysis.studies.scaling import statistics as scaling_statistics
-from analysis.studies.scaling.crossover import Series
+from analysis.studies import scaling as scaling_statistics
+from analysis.studies.scaling import crossovers
+from analysis.studies.scaling.crossovers import Series
 
 # The crossover atlas: what a token costs over length, a panel a resource, a line an architecture, T* where two cross.
 
@@ -160,7 +160,7 @@ def draw_growth(series: pd.DataFrame) -> Drawing | None:
         for axes, (label, curves) in zip(grid[0], found.items(), strict=True):
             for cell, curve in curves.items():
                 colour, marker = LOOKS[cell]
-                exponents = crossover.exponents(curve)
+                exponents = crossovers.exponents(curve)
                 between = np.sqrt(curve.lengths[1:] * curve.lengths[:-1])
                 half = seeds.half_width(exponents) if len(exponents) >= seeds.FEWEST_SEEDS else None
                 axes.errorbar(
@@ -207,7 +207,7 @@ def _fitted(rows: pd.DataFrame, name: str) -> str:
     times, share = scaling_statistics.of_sequence(rows), scaling_statistics.quadratic_term_share(rows)
     if times is None or share.value is None:
         return ""
-    found = crossover.fit(times)
+    found = crossovers.fit(times)
     each = [
         f"{letter} {_seconds(one)}" for letter, one in (("a", found.a), ("b", found.b), ("c", found.c)) if one.value is not None
     ]
@@ -240,7 +240,7 @@ def shares(series: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     if roof.empty:
         return rows.iloc[:0].assign(share=0.0), 0.0
     ceiling = max(float(samples.max()) for samples in roof["samples"])
-    seconds = [locate(samples, "median") for samples in rows["samples"]]
+    seconds = [aggregate(samples, "median") for samples in rows["samples"]]
     rows = rows.assign(share=rows["count_flops"] / seconds / ceiling)
     return rows[rows["share"] > 0], ceiling
 

@@ -29,12 +29,12 @@ from analysis.report.drawing import (
     style,
 )
 from analysis.report.load import Sweep, rows_of, sweeps
-from analysis.statistics.ratios import Location, Ranking, Ratio, log_ratio, over_replicates
+from analysis.statistics.ratios import Ranking, Ratio, Statistic, log_ratio, over_replicates
 
 # Who is fastest where: batch by hidden size, each cell the fastest backend and its lead over the runner-up.
 
 
-def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -> Drawing | None:
+def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, statistic: Statistic) -> Drawing | None:
     """cases: as in `Findings.cases`; times: the series behind them; both of one device."""
     found = {phase: sweeps(cases[cases["phase"] == phase], ["batch", "hidden_size"], 4) for phase in words.PHASES}
     found = {phase: each[0] for phase, each in found.items() if each and each[0].rows["backend"].nunique() > 1}
@@ -45,7 +45,7 @@ def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -
         tallest = max(sweep.rows["batch"].nunique() for sweep in found.values())
         figure, grid = panels(len(found), 1, 0.9 + 0.46 * tallest, share_y=False)
         for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
-            for leader in _panel_heatmap(axes, sweep.rows, times, location):
+            for leader in _panel_heatmap(axes, sweep.rows, times, statistic):
                 tally[leader] = tally.get(leader, 0) + 1
             axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}".rstrip(", "))
         grid[0][0].set_ylabel("batch size B")
@@ -61,14 +61,14 @@ def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, location: Location) -
     )
 
 
-def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location: Location) -> list[str]:
+def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, statistic: Statistic) -> list[str]:
     """Draw the cells; returns each cell's leader, or an empty name where it is not decided."""
     batches, hiddens = sorted(rows["batch"].unique()), sorted(rows["hidden_size"].unique())
     leaders = []
     for (batch, hidden), cell in rows.groupby(["batch", "hidden_size"]):
         at = hiddens.index(hidden), batches.index(batch)
         order = cell.sort_values("seconds")["backend"].tolist()
-        lead = margin(times[times["case"].isin(cell["case"])], order[0], order[1], location) if len(order) > 1 else None
+        lead = margin(times[times["case"].isin(cell["case"])], order[0], order[1], statistic) if len(order) > 1 else None
         decided = lead is not None and lead.verdict == "faster"
         if len(order) == 1:
             text = f"only {order[0]}"
@@ -89,7 +89,7 @@ def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, location
     return leaders
 
 
-def margin(times: pd.DataFrame, first: str, second: str, location: Location) -> Ratio | None:
+def margin(times: pd.DataFrame, first: str, second: str, statistic: Statistic) -> Ratio | None:
     """How many times as fast `first` is as `second` over the replicates that have both; None where none has."""
     of = {
         name: part.set_index("replicate_key") for name, part in times[times["backend"].isin((first, second))].groupby("backend")
@@ -100,8 +100,8 @@ def margin(times: pd.DataFrame, first: str, second: str, location: Location) -> 
     logs = []
     for key in shared:
         ours, theirs = (of[name].loc[[key]].iloc[0] for name in (first, second))
-        logs.append(log_ratio(theirs["samples"], ours["samples"], theirs["blocks"], ours["blocks"], location))
-    return over_replicates(logs, location) if logs else None
+        logs.append(log_ratio(theirs["samples"], ours["samples"], theirs["blocks"], ours["blocks"], statistic))
+    return over_replicates(logs, statistic) if logs else None
 
 
 # Streaming: the time of one token, every sample's place shown, for tails matter there as much as the middle.
@@ -250,10 +250,10 @@ def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: 
     ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
     without = {words.no_interval(ratio) for ratio in ratios} - {""}
     interval = f"({words.join_list(sorted(without))})" if without else "with their 95 % interval over replicates"
-    location = next(iter(next(iter(rankings.values())).ratios.values())).location
+    statistic = next(iter(next(iter(rankings.values())).ratios.values())).statistic
     return (
         f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases {interval}, "
-        f"ticks below them single cases (statistic: {words.LOCATIONS[location]})."
+        f"ticks below them single cases (statistic: {words.STATISTICS[statistic]})."
     )
 
 

@@ -36,7 +36,10 @@ ENERGY, STREAMS = (("sweep", "energy"),), (("sweep", "streams"),)
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:
-    """Joules of a token, or how many streams fit. Imported in the worker alone."""
+    """Joules of a token, or how many streams fit. Imported in the worker alone.
+
+    Zero, because drawing a context for every stream would need more memory than what is counted.
+    """
     from bench.worker import memory
 
     if case.factor("sweep") == "streams":

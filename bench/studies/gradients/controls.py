@@ -2,6 +2,8 @@
 
 A control has no cell: its case is that of a vanilla RNN of the same width, for what it has in common with one, and T is the
 depth of the layers. Weights are U(±1/√fan-in), PyTorch's default of `nn.Linear`, so that only the wiring differs.
+
+The counts in a control's record are those of that RNN; nothing is timed, so nothing reads them.
 """
 
 from __future__ import annotations

@@ -101,7 +101,10 @@ def has_state_gradients(spec: Spec) -> bool:
 
 
 def curves_of_states(backend: str, spec: Spec, params: Params, x: np.ndarray, readout: np.ndarray) -> dict[str, np.ndarray]:
-    """`log_hidden`, `log_cell`: mean over sequences of ln‖dL/dh_{T−k}‖ and ln‖dL/dc_{T−k}‖ for every lag k, all paths; [T]."""
+    """`log_hidden`, `log_cell`: mean over sequences of ln‖dL/dh_{T−k}‖ and ln‖dL/dc_{T−k}‖ for every lag k, all paths; [T].
+
+    Dividing dL/dz_g by i (1 − g²) would give dL/dc without the scan, but fails where gates saturate.
+    """
     gates = 4 * spec.hidden_size
     wider = dataclasses.replace(spec, input_size=spec.input_size + gates)
     wired = {**params, W_X: np.concatenate([params[W_X], np.eye(gates)], 1)}

@@ -1,4 +1,8 @@
-"""Many networks trained as one batch, by our own backward pass."""
+"""Many networks trained as one batch, by our own backward pass.
+
+`torch.func` has no batching rule for the fused `nn.LSTM`, and over a loop of cells autograd records five nodes a gate; the
+closed-form backward pass is tested against autograd and `torch.optim.Adam`.
+"""
 
 from __future__ import annotations
 

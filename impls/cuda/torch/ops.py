@@ -130,7 +130,10 @@ EMULATED_CAPABILITY = (9, 0)
 
 
 def launcher_for(device: torch.device) -> Launcher:
-    """Raises PyTorch's kind of error for a device that has no kernels, and for the CPU unless the emulation is asked for."""
+    """Raises PyTorch's kind of error for a device that has no kernels, and for the CPU unless the emulation is asked for.
+
+    An environment variable instead of a context manager: backward passes and JAX's callbacks may run in other threads.
+    """
     if device.type == "cuda":
         return Driver()
     if device.type == "cpu" and os.environ.get(EMULATE) == "1":

@@ -40,6 +40,9 @@ class Stream:
 
     cluster   blocks that share the units: at most one for each 4 units
     columns   of the batch that one cluster carries: 1, 2 or 4
+
+    One cluster, since its blocks are resident together by definition: no cooperative launch, and the exchange of the cluster
+    kernels; a grid-wide exchange could feed more SMs.
     """
 
     dtype: torch.dtype

@@ -1,4 +1,8 @@
-"""Arithmetic of the float64 reference: rounding to a dtype, and a tape of operations for derivatives."""
+"""Arithmetic of the float64 reference: rounding to a dtype, and a tape of operations for derivatives.
+
+Instead of a hand-written backward pass for each of four models; independent of PyTorch and JAX, and tested against finite
+differences for every model.
+"""
 
 from __future__ import annotations
 

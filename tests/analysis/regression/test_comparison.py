@@ -85,7 +85,7 @@ def test_one_disturbed_pair_takes_nothing_from_the_others():
     assert all_of_them.verdict == "UNCOMPARABLE" and "slowed itself down" in all_of_them.reason
 
 
-def test_the_mean_is_no_finer_than_the_certificates_of_its_cases():
+def test_the_mean_is_no_finer_than_the_calibrations_of_its_cases():
     base, new = pairs(-0.03, 20)
     key = Key("throughput", "small", "torch")
     fine, rough = sides(base, new).overall(), sides(base, new, rules={key: Rule(floor=0.05, detectable=0.06)}).overall()

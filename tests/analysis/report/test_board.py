@@ -49,7 +49,7 @@ def test_a_claim_of_two_sections_is_shown_once_by_the_newest(tmp_path):
     assert told(old, new) == told(new, old) == expected
 
 
-def test_a_newer_run_that_measured_nothing_of_it_hides_no_verdict(tmp_path):
+def test_a_newer_run_without_the_measurement_hides_no_verdict(tmp_path):
     old, new = store(tmp_path, "08-old", *rows(a=-0.6)), store(tmp_path, "09-new", *rows(b=-0.6), commit="b" * 40)
     assert told(old, new)[0][1] == "supported"
 
@@ -115,7 +115,7 @@ def test_a_run_that_times_nothing_is_not_asked_for_speed(tmp_path):
         assert absent not in text.partition("## imaginary")[2], absent
 
 
-def test_the_audit_joins_gradients_and_learning_of_different_runs(tmp_path):
+def test_the_audit_joins_gradients_and_learning_of_two_runs(tmp_path):
     def faded(rate: float) -> list[Record]:
         return [replace(each, parameters=each.parameters | {"cell": "lstm"}) for each in rows(pytorch=rate)]
 

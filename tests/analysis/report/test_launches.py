@@ -16,7 +16,7 @@ from analysis.report.load import load
 from analysis.report.page import build
 from analysis.statistics import quantities
 from analysis.statistics.ratios import of_one_launch
-from analysis.studies.decode import statistics as decode_statistics
+from analysis.studies import decode as decode_statistics
 from tests.analysis.synthetic import Synthetic, cases, seconds, write
 
 BOTH = Synthetic(
@@ -91,7 +91,7 @@ def test_the_report_names_both_with_the_host_s_time_beside(run: Path, tmp_path: 
     assert re.search(r"\d (µs|ms|ns) \|", row)
 
 
-def test_what_a_graph_saves_is_told_of_each_backend_beside_itself(found: Findings) -> None:
+def test_what_a_graph_saves_is_told_beside_each_backend(found: Findings) -> None:
     table = tables.table(found)
     assert [(row[0].text, row[1].text) for row in table.rows] == [
         (phase, backend) for phase in ("inference", "streaming") for backend in ("torch", "cuda")

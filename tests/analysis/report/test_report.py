@@ -114,7 +114,7 @@ def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
 
 
 def test_every_output_names_its_location(small_run: Path, tmp_path: Path) -> None:
-    report = build([small_run], tmp_path, location="lower_quartile")
+    report = build([small_run], tmp_path, statistic="lower_quartile")
     assert "lower quartile of its samples" in report.html.read_text()
     assert "statistic: lower quartile" in report.markdown.read_text()
 
@@ -154,8 +154,8 @@ def test_two_machines_have_two_sections(tmp_path: Path) -> None:
 def test_mistakes_say_what_to_do(small_run: Path, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match=r"baseline 'trch' was not timed on imaginary-cpu; choose from jax, torch"):
         build([small_run], tmp_path, baseline="trch")
-    with pytest.raises(AnalysisError, match="no location 'mean'"):
-        build([small_run], tmp_path, location="mean")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(AnalysisError, match="no statistic 'mean'"):
+        build([small_run], tmp_path, statistic="mean")  # pyright: ignore[reportArgumentType]
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="choose another folder"):
         build([small_run], tmp_path / "file")

@@ -63,7 +63,7 @@ def test_a_real_slowdown_is_called_slower(noise: float, slowdown: float, power: 
 
 
 @pytest.mark.parametrize("noise", [0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05])
-def test_an_uncertified_machine_rarely_calls_3_percent_same(noise: float):
+def test_an_uncalibrated_machine_rarely_calls_3_percent_same(noise: float):
     """At exactly 3 % each look of an able machine may err with 0.5 %; where pairs scatter too much to tell, far less."""
     random = np.random.default_rng(2)
     verdicts = [Measured(random, 0.03, noise).decided().verdict for _ in range(600)]
@@ -75,15 +75,15 @@ def test_an_uncertified_machine_rarely_calls_3_percent_same(noise: float):
 
 @pytest.mark.parametrize("floor", [0.005, 0.01, 0.0156, 0.0208, 0.03, 0.05])
 def test_3_percent_below_the_detectable_effect_is_never_same(floor: float):
-    """Floors that 20 pairs certify, with the scatter that leads to them."""
+    """Floors that 20 pairs calibrate, with the scatter that leads to them."""
     random = np.random.default_rng(8)
     spread = floor * math.sqrt(20) / 2.861  # Student's t, 19 degrees of freedom, 99.5 %
-    certified = Rule(floor=math.log1p(floor))
-    certified = replace(certified, detectable=detectable(spread, 20, certified))
-    assert certified.detectable is not None
-    able = certified.detectable <= math.log(1.03)
+    calibrated = Rule(floor=math.log1p(floor))
+    calibrated = replace(calibrated, detectable=detectable(spread, 20, calibrated))
+    assert calibrated.detectable is not None
+    able = calibrated.detectable <= math.log(1.03)
     assert able == (floor <= 0.01)
-    verdicts = [Measured(random, 0.03, spread / math.sqrt(2)).decided(certified).verdict for _ in range(400)]
+    verdicts = [Measured(random, 0.03, spread / math.sqrt(2)).decided(calibrated).verdict for _ in range(400)]
     assert verdicts.count("FASTER") == 0 and verdicts.count("SAME") <= (0.02 * 400 if able else 0)
     if able:
         assert verdicts.count("SLOWER") > 0.85 * 400
@@ -92,27 +92,27 @@ def test_3_percent_below_the_detectable_effect_is_never_same(floor: float):
 
 
 def test_what_is_surely_the_same_is_still_called_so():
-    """The way past the guard: identical builds on a machine that can tell, certified or not."""
+    """The way past the guard: identical builds on a machine that can tell, calibrated or not."""
     random = np.random.default_rng(9)
     for noise, rule in [(0.003, USUAL), (0.008, USUAL), (0.008, Rule(floor=0.008, detectable=math.log(1.025)))]:
         verdicts = [Measured(random, 0.0, noise).decided(rule).verdict for _ in range(200)]
         assert verdicts.count("SAME") > 0.9 * 200, (noise, rule)
 
 
-def test_where_the_same_is_not_said_the_reason_and_the_remedy_are():
+def test_where_same_is_withheld_reason_and_remedy_are_given():
     calm = {number: 0.012 * (-1) ** number for number in range(20)}
     open_ = decide(calm)
     assert open_.verdict == "SAME"
     wide = {number: 0.018 * (-1) ** number for number in range(20)}
     unsure = decide(wide)
-    assert unsure.verdict == "UNDECIDED" and "may miss 3 %" in unsure.reason and "lstm-bench certify" in unsure.reason
+    assert unsure.verdict == "UNDECIDED" and "may miss 3 %" in unsure.reason and "lstm-bench calibrate" in unsure.reason
     assert unsure.needed is not None and unsure.needed > 20
     barred = decide(calm, Rule(floor=0.016, detectable=math.log(1.039)))
     assert barred.verdict == "UNDECIDED" and "surely finds no less than 3.9 %" in barred.reason and barred.needed is None
 
 
 def test_a_search_for_half_a_step_calls_same_without_it():
-    """As bisect asks, uncertified: 8 % were lost, commits before them are good though 3 % could not be told."""
+    """As bisect asks, uncalibrated: 8 % were lost, commits before them are good though 3 % could not be told."""
     random = np.random.default_rng(10)
     rule = Rule(tolerated=math.log(1.08) / 2, hidden=math.log(1.08), stages=(5, 10, 20, 40, 80))
     good = [Measured(random, 0.0, 0.03).decided(rule).verdict for _ in range(60)]
@@ -200,7 +200,7 @@ def test_the_mean_over_cases_is_bounded_over_pairs_that_all_have():
     assert over_cases([]) is None and over_cases([{0: 1.0}, {1: 1.0}]) is None
 
 
-def test_the_mean_over_cases_is_no_finer_than_their_certificates():
+def test_the_mean_over_cases_is_no_finer_than_their_calibrations():
     rules = [Rule(floor=0.02, detectable=0.05), Rule(floor=0.06, detectable=0.09)]
     rule = mean_rule(rules)
     assert (rule.floor, rule.detectable) == (pytest.approx(0.04), pytest.approx(0.07))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from analysis import AnalysisError
 from analysis.statistics.ratios import (
-    LOCATIONS,
-    Location,
+    STATISTICS,
+    Statistic,
+    aggregate,
     case_ratios,
-    locate,
     log_ratio,
     log_ratios,
     over_replicates,
@@ -57,11 +57,11 @@ def test_intervals_cover_a_known_ratio_despite_shared_drift() -> None:
     assert 0.89 <= covered / 150 <= 0.99
 
 
-@given(samples, samples, st.sampled_from(LOCATIONS), st.floats(0.01, 100))
-def test_ratio_is_antisymmetric_and_free_of_units(a: np.ndarray, b: np.ndarray, location: Location, unit: float) -> None:
-    forward = log_ratio(a, b, (), (), location)
-    assert forward == pytest.approx(-log_ratio(b, a, (), (), location), abs=1e-9)
-    assert forward == pytest.approx(log_ratio(a * unit, b * unit, (), (), location), abs=1e-6)
+@given(samples, samples, st.sampled_from(STATISTICS), st.floats(0.01, 100))
+def test_ratio_is_antisymmetric_and_free_of_units(a: np.ndarray, b: np.ndarray, statistic: Statistic, unit: float) -> None:
+    forward = log_ratio(a, b, (), (), statistic)
+    assert forward == pytest.approx(-log_ratio(b, a, (), (), statistic), abs=1e-9)
+    assert forward == pytest.approx(log_ratio(a * unit, b * unit, (), (), statistic), abs=1e-6)
 
 
 def test_turns_cancel_drift_that_whole_samples_do_not() -> None:
@@ -79,9 +79,9 @@ def test_blocks_that_do_not_add_up_are_ignored() -> None:
 
 def test_locations() -> None:
     values = np.array([4.0, 1.0, 3.0, 2.0, 5.0])
-    assert [locate(values, name) for name in ("median", "lower_quartile", "minimum")] == [3.0, 2.0, 1.0]
-    with pytest.raises(AnalysisError, match=r"no location 'mean'; choose from median, lower_quartile, minimum"):
-        locate(values, "mean")  # pyright: ignore[reportArgumentType]
+    assert [aggregate(values, name) for name in ("median", "lower_quartile", "minimum")] == [3.0, 2.0, 1.0]
+    with pytest.raises(AnalysisError, match=r"no statistic 'mean'; choose from median, p25, min"):
+        aggregate(values, "mean")  # pyright: ignore[reportArgumentType]
 
 
 def test_one_replicate_has_no_interval_and_no_verdict() -> None:

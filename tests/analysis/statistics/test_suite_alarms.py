@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.regression.certificate import alarms, suite_false_alarms
+from analysis.regression.calibration import alarms, suite_false_alarms
 from analysis.regression.comparison import USUAL
 from analysis.statistics.decision import FIRST_CONFIRMING, Rule, decide
 
@@ -40,7 +40,7 @@ def test_a_lasting_difference_alerts_in_half_of_the_suites():
     assert drawn(pairs(0.005, bias=0.04, biased=1), Rule(floor=0.06, detectable=0.08)).certified == 0.0
 
 
-def test_what_disturbs_all_cases_at_once_is_drawn_for_all_at_once():
+def test_common_disturbances_are_drawn_for_all_cases_at_once():
     """Cases that stumble together make few suites alert, each with many cases; apart, many suites with a case each."""
     rough = drawn(pairs(0.001, together=0.05), suites=100)
     independent = drawn(pairs(0.05), suites=100)

@@ -15,9 +15,8 @@ from analysis.report.load import load, series_frame
 from analysis.report.page import build, studied
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.gradients import tables
-from analysis.studies.gradients.statistics import Curve
+from analysis.studies import gradients as gradients_statistics
+from analysis.studies.gradients import Curve, tables
 from results.claims import Claim, Test, claim_from_dict
 from results.record import Footer, Header, Measurement, Record
 from results.store import Run, Writer, new_path

@@ -30,11 +30,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def add(name: str) -> None:
         folder = tmp_path / name / "toy"
         folder.mkdir(parents=True)
-        (folder / "__init__.py").write_text("")
-        (folder / "statistics.py").write_text(TOY % name)
+        (folder / "__init__.py").write_text(TOY % name)
         monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(folder.parent)])
         monkeypatch.delitem(sys.modules, f"{studies.__name__}.toy", raising=False)
-        monkeypatch.delitem(sys.modules, f"{studies.__name__}.toy.statistics", raising=False)
         quantities.quantities.cache_clear()
 
     yield add

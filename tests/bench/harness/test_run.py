@@ -60,7 +60,7 @@ class Whole(NamedTuple):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root, collector = tmp_path_factory.mktemp("whole"), Collector()
-    chosen = smoke("numpy", replicates=2)
+    chosen = dataclasses.replace(smoke("numpy", replicates=2), suite="every")  # the scale of smoke, and the peaks
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(root))
         patch.setattr("tempfile.tempdir", None)
@@ -80,7 +80,6 @@ def test_a_run_holds_every_case_of_its_plan_and_ends_complete(whole):
     assert path.parts[-3:-1] == (run.header.started[:10], run.header.machine)
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_each_repetition_has_a_fresh_worker(tmp_path, collector, monkeypatch):
     often = dataclasses.replace(study.get("memory"), repetitions=lambda case: 3)
     monkeypatch.setattr("bench.studies.memory.STUDY", often)
@@ -91,7 +90,6 @@ def test_each_repetition_has_a_fresh_worker(tmp_path, collector, monkeypatch):
     assert collector.expected == len(found)
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collector, monkeypatch):
     """Two cases of memory and three replicates: the second and third begin with one each, and no worker is started for them."""
     two = tuple(dataclasses.replace(case, batch=batch) for case in study.get("memory").cases["smoke"] for batch in (2, 4))
@@ -119,7 +117,6 @@ def test_every_worker_says_what_memory_it_held_at_most(whole):
     assert all(10e6 < peak < 4e9 for peak, *_ in peaks) and max(peaks)[1] == "ceilings", "it copies a quarter of a gigabyte"
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector, monkeypatch):
     monkeypatch.setattr(rounds, "PREPARE_SECONDS", 5.0)
     path, footer = session.start(
@@ -137,7 +134,6 @@ def test_misbehaving_backends_do_not_stop_a_run(misbehaving, tmp_path, collector
     assert footer.complete
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_a_case_that_failed_is_not_asked_again(misbehaving, tmp_path, collector):
     path, _ = session.start(smoke("numpy", "raising", where=["phase=forward"], replicates=3), tmp_path, collector)
     counted = Counter(record.backend for record in store.read(path).records if record.study == "throughput")
@@ -185,7 +181,6 @@ def _every_record(path: Path):
     return [line for _, line in store._lines(path) if isinstance(line, store.Record)]
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_ctrl_c_leaves_a_valid_run_that_resume_finishes(tmp_path, collector):
     class Impatient(type(collector)):
         def on_records(self, records):
@@ -208,7 +203,6 @@ def test_nothing_to_resume_is_said(tmp_path, collector):
         session.resume(tmp_path, collector)
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypatch):
     class Impatient(type(collector)):
         def on_records(self, records):
@@ -221,7 +215,6 @@ def test_a_run_of_other_software_is_not_continued(tmp_path, collector, monkeypat
         session.resume(tmp_path, collector)
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path, collector, monkeypatch):
     write, failed = os.write, []
 
@@ -247,7 +240,6 @@ def test_two_runs_at_once_on_one_device_are_refused(tmp_path, collector):
         session.start(smoke(), tmp_path, collector)
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_a_budget_is_spent_on_more_replicates_and_kept(tmp_path, collector):
     started = time.monotonic()
     path, footer = session.start(smoke(time_budget=8.0, where=["phase=forward"]), tmp_path, collector)
@@ -257,7 +249,6 @@ def test_a_budget_is_spent_on_more_replicates_and_kept(tmp_path, collector):
     assert len(replicates) > 1
 
 
-@pytest.mark.usefixtures("without_peaks")
 def test_a_budget_that_is_too_small_says_so(tmp_path, collector):
     _, footer = session.start(smoke(time_budget=0.01), tmp_path, collector)
     assert "before every case had its replicates" in footer.note

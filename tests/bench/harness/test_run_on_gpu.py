@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ PRETENDED = ("pretend_gpu", "pretend_gpu_slower")
 
 
 @pytest.fixture
-def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None, without_peaks: None) -> None:
+def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     small = replace(study.get("throughput"), cases={"gpu": (CASE, replace(CASE, launch="graph"))})
@@ -67,7 +68,8 @@ def test_what_does_not_fit_at_once_is_timed_one_after_the_other(tmp_path, on_a_g
 
 
 def test_frameworks_take_turns_and_the_order_is_reversed(tmp_path, on_a_gpu, timed_together, monkeypatch):
-    monkeypatch.setattr(plan.impls, "framework", lambda name: name)
+    facts = plan.impls.facts
+    monkeypatch.setattr(plan.impls, "facts", lambda name: dataclasses.replace(facts(name), framework=name))
     run(tmp_path, replicates=2)
     first, second = PRETENDED
     assert timed_together[1:] == [(first,), (first,), (second,), (second,), (second,), (second,), (first,), (first,)]

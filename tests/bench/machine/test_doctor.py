@@ -90,7 +90,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, findings: list[Finding], reading: Rea
     monkeypatch.setattr(doctor, "examine", lambda thorough: findings)
     monkeypatch.setattr(noise, "read", lambda seconds: reading)
     monkeypatch.setattr(environment, "gpu_list", lambda: [{"name": "NVIDIA Test"}] * options.get("gpus", 1))
-    monkeypatch.setattr(views_doctor, "_certificate", lambda: options.get("certificate"))
+    monkeypatch.setattr(views_doctor, "_calibration", lambda: options.get("calibration"))
     views_doctor.doctor(False, options.get("thorough", False))
     text = screen.export_text()
     assert max(map(len, text.splitlines())) <= width and "…" not in text
@@ -104,12 +104,12 @@ def test_long_sentences_wrap_and_none_is_cut(monkeypatch: pytest.MonkeyPatch, wi
         Finding("torch_compile", "cpu", "lstm", "float32", True, f"ran {long}"),
         Finding("jax_cudnn", "cuda", "lstm", "tensorfloat32", False, f"why {long}"),
         Finding("torch_compile", "cuda", "lstm", "tensorfloat32", False, f"why {long}"),
-        Finding("flashrnn", "cuda", "lstm", "bfloat16", False, f"pip install 'flash[cuda]' {long}", "flashrnn"),
+        Finding("fla", "cuda", "minlstm", "bfloat16", False, f"not installed {long}", "fla"),
     ]
     text = shown(monkeypatch, findings, QUIET, width)
     assert all(text.split().count(f"word{number}") == 3 for number in range(60)), "and a reason of two is said once"
     lines = [line.rstrip() for line in text.splitlines()]
-    assert "   pip install 'flash[cuda]'" in lines, "the command to type stands on a line of its own"
+    assert "   pip install 'fla-core[cuda]'" in lines, "the command to type stands on a line of its own"
 
 
 def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.MonkeyPatch):
@@ -125,14 +125,14 @@ def test_three_questions_are_answered_under_three_headings(monkeypatch: pytest.M
     runs, missing, noisy = (text[first:last] for first, last in zip(places, [*places[1:], None], strict=True))
     assert places == sorted(places) and "numpy 2.0" in runs and "   lstm-bench doctor --thorough\n" in runs
     assert "broken on cpu: failed" in missing and "SIGSEGV" in missing and missing.index("broken") < missing.index("cudnn")
-    assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install fla-core\n" in missing
+    assert "an NVIDIA GPU, which cudnn on cuda needs" in missing and "   pip install 'fla-core[cuda]'\n" in missing
     assert "Noisy: other processes use 48 % of the processors." in noisy and "What to do:" in noisy
     assert "Differences from 0.40 % on" in noisy and "   lstm-bench calibrate\n" in noisy
 
 
-def test_a_quiet_certified_machine_with_everything_is_told_so(monkeypatch: pytest.MonkeyPatch):
+def test_a_quiet_calibrated_machine_with_everything_is_told_so(monkeypatch: pytest.MonkeyPatch):
     findings = [Finding("numpy", "cpu", "lstm", "float32", True, "numpy, numpy 2.0")]
-    text = shown(monkeypatch, findings, QUIET, thorough=True, certificate="3 % can be detected on 9 of 9 cases")
+    text = shown(monkeypatch, findings, QUIET, thorough=True, calibration="3 % can be detected on 9 of 9 cases")
     assert "validated in" in text and "--thorough" not in text and "get it\nnothing\n" in text
     assert "Quiet." in text and "What to do" not in text and "lstm-bench calibrate" not in text
     assert "Noise calibration of suite quick: 3 % can be detected on 9 of 9 cases" in text

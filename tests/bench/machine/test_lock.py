@@ -68,7 +68,7 @@ def test_the_machine_is_reported_once_the_device_is_ours(tmp_path: Path):
 @pytest.mark.parametrize("command", [
     ("run", "smoke", "--backend", "numpy"), ("run", "smoke", "--backend", "numpy", "--resume"),
     ("compare", "backend:numpy", "backend:numpy", "--suite", "smoke"), ("track", "HEAD", "--suite", "smoke"),
-    ("bisect", "HEAD~1", "HEAD", "--suite", "smoke"), ("certify", "--suite", "smoke"), ("gpu-check", "--emulate"),
+    ("bisect", "HEAD~1", "HEAD", "--suite", "smoke"), ("calibrate", "--suite", "smoke"), ("gpu-check", "--emulate"),
 ], ids=" ".join)  # fmt: skip
 def test_every_measuring_command_waits_and_can_be_interrupted(command: tuple[str, ...], tmp_path: Path):
     variables = os.environ | {lock.FOLDER_VARIABLE: str(tmp_path)}

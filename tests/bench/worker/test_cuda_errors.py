@@ -27,7 +27,7 @@ from results.store import Writer
 HERE_FOLDER = Path(__file__).parent
 ILLEGAL_INSTRUCTION = "CUDA_ERROR_ILLEGAL_INSTRUCTION"
 HOWS = ("launch", "late", "abort")
-pytestmark = pytest.mark.usefixtures("without_peaks")
+
 WHERE = ("cell=lstm", "phase=forward", "batch=1")  # five hidden sizes of suite `many`
 FAULTY_HIDDEN = 8  # neither the first nor the last that is measured
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics import quantities
+from analysis.studies import decode as decode_statistics
 from analysis.studies.decode import figures as decode_figures
-from analysis.studies.decode import statistics as decode_statistics
 from bench.studies.decode import CLAIMS
 from bench.studies.stream import STUDY as STREAM
 

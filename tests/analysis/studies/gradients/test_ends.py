@@ -14,9 +14,9 @@ from analysis.report.page import build, notes
 from analysis.report.summary import rows as shown
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
-from analysis.studies.gradients import statistics as gradients_statistics
-from analysis.studies.horizon import statistics as horizon_statistics
-from analysis.studies.horizon.statistics import Pair
+from analysis.studies import gradients as gradients_statistics
+from analysis.studies import horizon as horizon_statistics
+from analysis.studies.horizon import Pair
 from bench.studies.gradients import cells
 from results.claims import Claim, Test
 from results.metrics import Gap

@@ -11,8 +11,8 @@ import pytest
 from analysis.report.load import series_frame
 from analysis.report.page import studied
 from analysis.statistics import quantities, seeds
+from analysis.studies import horizon as horizon_statistics
 from analysis.studies.gradients import tables
-from analysis.studies.horizon import statistics as horizon_statistics
 from bench.harness import study
 from results.record import Header, Record
 from results.store import Run

@@ -10,11 +10,11 @@ import pytest
 
 from analysis.report.load import series_frame
 from analysis.statistics import quantities
+from analysis.studies import cost as cost_statistics
+from analysis.studies import gradients as gradients_statistics
 from analysis.studies.cost import figures as cost_figures
-from analysis.studies.cost import statistics as cost_statistics
 from analysis.studies.gradients import curves as gradients_curves
 from analysis.studies.gradients import figures as gradients_figures
-from analysis.studies.gradients import statistics as gradients_statistics
 from analysis.studies.gradients import tables
 from bench.harness import study
 from bench.studies.gradients import cells

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.statistics import quantities
-from analysis.studies.horizon import statistics as horizon_statistics
-from analysis.studies.horizon.statistics import Trials
+from analysis.studies import horizon as horizon_statistics
+from analysis.studies.horizon import Trials
 from results.claims import Test
 from tests.analysis.learning_synthetic import LADDER, learnt
 

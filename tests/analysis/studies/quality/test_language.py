@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from analysis.statistics import quantities
+from analysis.studies import context as context_statistics
+from analysis.studies import quality as quality_statistics
 from analysis.studies.context import figures as context_figures
-from analysis.studies.context import statistics as context_statistics
 from analysis.studies.quality import figures as quality_figures
-from analysis.studies.quality import statistics as quality_statistics
 
 CONTEXTS = np.array([1, 2, 4, 8, 16, 32, 64, 128.0])
 

@@ -13,7 +13,7 @@ from analysis.report.load import load, records_frame, series_frame
 from analysis.report.page import studied
 from analysis.statistics import quantities
 from analysis.statistics.quantities import Verdict, judge
-from analysis.studies.scaling import statistics as scaling_statistics
+from analysis.studies import scaling as scaling_statistics
 from bench.studies import scaling
 from results.claims import Claim, Test
 from results.record import Footer, Header, Measurement, Record

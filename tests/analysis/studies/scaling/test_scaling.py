@@ -10,8 +10,8 @@ import pytest
 
 from analysis.statistics import quantities
 from analysis.statistics.seeds import Estimate
-from analysis.studies.scaling import crossover as crossovers
-from analysis.studies.scaling.crossover import Series, crossover
+from analysis.studies.scaling import crossovers
+from analysis.studies.scaling.crossovers import Series, crossover
 from bench.harness.study import Scale
 from bench.studies import scaling
 
@@ -84,7 +84,7 @@ def test_intervals_too_narrow_would_be_found_out():
     assert covered(half, LENGTHS, "a power", 0.10) < 93
 
 
-def test_a_straight_line_between_lengths_alone_would_be_found_out(monkeypatch):
+def test_a_straight_line_between_lengths_alone_is_detected(monkeypatch):
     """On a curve that bends, with little noise, the chord's crossing is off by more than any replicate shows."""
     whole = crossovers._fall
     monkeypatch.setattr(crossovers, "_fall", lambda lengths, curve: whole(lengths, curve)[:1])

@@ -8,9 +8,9 @@ from analysis.report import words
 from analysis.statistics import quantities
 from analysis.statistics.quantities import judge
 from analysis.statistics.seeds import NOT_MEASURED
-from analysis.studies.scaling import crossover
+from analysis.studies import scaling as scaling_statistics
+from analysis.studies.scaling import crossovers
 from analysis.studies.scaling import figures as scaling_figures
-from analysis.studies.scaling import statistics as scaling_statistics
 from bench.harness.case import Case
 from bench.studies import scaling
 from tests.analysis.scaling_synthetic import series
@@ -87,6 +87,6 @@ def test_the_exponent_figure_has_panels_and_the_square_share():
     assert f"the square being {quantities.named('quadratic_share').format(share)} of it at T = 4096" in drawn.caption
     times = scaling_statistics.of_sequence(quantities.select(rows, "phase=forward_backward,batch=1,cell=lstm_stack"))
     assert times is not None
-    step = crossover.fit(times).b.value or 0.0
+    step = crossovers.fit(times).b.value or 0.0
     assert step == pytest.approx(1e-9 * 96**1.5, rel=0.02) and f"b {words.format_si(step, 's')} [" in drawn.caption
     assert scaling_figures.draw_growth(rows.iloc[:0]) is None

@@ -1,4 +1,4 @@
-"""Certificates: what this machine can tell apart, case by case and for a whole suite, measured by A/A pairs."""
+"""Calibrations: what this machine can tell apart, case by case and for a whole suite, measured by A/A pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis import AnalysisError
 from analysis.regression.comparison import USUAL, Key, Sides
 from analysis.report.words import format_percent
 from analysis.statistics.decision import ALPHA, FIRST_CONFIRMING, POWER, STAGES, Rule, bounds, decide, detectable, quantile
-from analysis.statistics.ratios import LOCATIONS, Location
+from analysis.statistics.ratios import STATISTICS, Statistic
 from results import fields, output
 from results.record import Header
 
@@ -31,8 +31,8 @@ CHUNK = 100  # suites drawn at once
 class SuiteAlarms:
     """Shares of `suites` drawn suites of `cases` rows, each from `pairs` measured pairs, in which something was called SLOWER.
 
-    looked: by the stages alone, without a certificate. confirmed: after fresh pairs as well, still without a certificate.
-    certified: also beyond the certificate's floors.
+    looked: by the stages alone, without a calibration. confirmed: after fresh pairs as well, still without a calibration.
+    certified: also beyond the calibration's floors.
     """
 
     cases: int
@@ -47,7 +47,7 @@ class SuiteAlarms:
         looked, confirmed, certified = map(format_percent, (self.looked, self.confirmed, self.certified))
         return (
             f"Of {self.suites} suites of {self.cases} rows drawn from {self.pairs} real pairs, {looked} look slower somewhere, "
-            f"{confirmed} alert after confirmation, {certified} with this certificate."
+            f"{confirmed} alert after confirmation, {certified} with this calibration."
         )
 
 
@@ -65,10 +65,10 @@ def suite_false_alarms(
     if len(shared) < 2:
         return None
     values = np.array([[changes[number] for number in shared] for changes in by_pair.values()])
-    certified = [rules[key] for key in by_pair]
-    usual = [replace(rule, floor=None, detectable=None) for rule in certified]
+    calibrated = [rules[key] for key in by_pair]
+    usual = [replace(rule, floor=None, detectable=None) for rule in calibrated]
     random = np.random.default_rng(0)
-    ways = ([replace(rule, confirming=0) for rule in usual], usual, certified)
+    ways = ([replace(rule, confirming=0) for rule in usual], usual, calibrated)
     counts = np.zeros(len(ways), int)
     for first in range(0, suites, CHUNK):
         size = min(CHUNK, suites - first)
@@ -111,12 +111,12 @@ MOST_PAIRS = 1000
 LEAST_PAIRS = 5
 
 
-class NoCertificate(AnalysisError):
-    """Pairs that certify nothing."""
+class NoCalibration(AnalysisError):
+    """Pairs that calibrate nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Certified:
+class CalibratedCase:
     """One case against itself. Log ratios unless said otherwise.
 
     spread: standard deviation between pairs; worst: the largest of them. bias: their mean. floor: how far from zero the mean
@@ -141,29 +141,29 @@ class Certified:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class Calibration:
     """Of one machine, protocol, number of threads, and suite: another suite samples for longer or shorter, so that its noise
-    is another. within: share of A/A ratios of single pairs within 3 %, by location. alarms: see `SuiteAlarms`."""
+    is another. within: share of A/A ratios of single pairs within 3 %, by statistic. alarms: see `SuiteAlarms`."""
 
     machine: str
     protocol: int
     threads: int
     suite: str
     made: str
-    location: Location
+    statistic: Statistic
     within: dict[str, float]
-    repeats: dict[str, float]  # median over cases of the root mean square of ln(A/A), by location
-    cases: dict[Key, Certified]
+    repeats: dict[str, float]  # median over cases of the root mean square of ln(A/A), by statistic
+    cases: dict[Key, CalibratedCase]
     alarms: SuiteAlarms | None = None
 
     def holds_for(self, header: Header) -> bool:
-        """Whether a run was made as this certificate was."""
+        """Whether a run was made as this calibration was."""
         threads = header.environment.get("cpu", {}).get("threads")
         said = header.machine, header.protocol, threads, header.plan.get("suite")
         return said == (self.machine, self.protocol, self.threads, self.suite)
 
     def rule(self, key: Key, usual: Rule = USUAL) -> Rule | None:
-        """The usual rule with a row's noise; of two backends the less quiet one counts. None unless all are certified."""
+        """The usual rule with a row's noise; of two backends the less quiet one counts. None unless all are calibrated."""
         found = [self.cases.get(key._replace(backend=name)) for name in key.backend.split(" → ")]
         known = [case for case in found if case]
         if len(known) < len(found):
@@ -190,8 +190,8 @@ class Certificate:
 
     def to_dict(self) -> dict[str, object]:
         cases = [{**key._asdict(), **asdict(case)} for key, case in self.cases.items()]
-        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("cases", "alarms")}
-        return {**plain, "alarms": asdict(self.alarms) if self.alarms else None, "cases": cases}
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("cases", "alarms", "statistic")}
+        return {**plain, "location": self.statistic, "alarms": asdict(self.alarms) if self.alarms else None, "cases": cases}
 
     def write(self, path: Path) -> Path:
         """Written whole or not at all."""
@@ -199,7 +199,7 @@ class Certificate:
         return path
 
 
-def certify(sides: Sides, machine: str, protocol: int, threads: int, suite: str, made: str) -> Certificate:
+def calibrate(sides: Sides, machine: str, protocol: int, threads: int, suite: str, made: str) -> Calibration:
     """Noise calibration (A/A test) of a machine from pairs of identical sides.
 
     Args:
@@ -213,36 +213,36 @@ def certify(sides: Sides, machine: str, protocol: int, threads: int, suite: str,
     Raises:
         NoCertificate: no case has enough pairs.
     """
-    changes = {location: _changes(replace(sides, location=location)) for location in LOCATIONS}
+    changes = {statistic: _changes(replace(sides, statistic=statistic)) for statistic in STATISTICS}
     if not any(changes.values()):
-        raise NoCertificate(f"no case was measured in {LEAST_PAIRS} pairs or more, so nothing can be certified")
+        raise NoCalibration(f"no case was measured in {LEAST_PAIRS} pairs or more, so nothing can be calibrated")
     repeats = {
-        location: statistics.median(math.sqrt(float(np.mean(values**2))) for values in found.values())
-        for location, found in changes.items()
+        statistic: statistics.median(math.sqrt(float(np.mean(values**2))) for values in found.values())
+        for statistic, found in changes.items()
     }
     within = {
-        location: float(np.mean(np.abs(np.concatenate(list(found.values()))) <= math.log1p(WANTED)))
-        for location, found in changes.items()
+        statistic: float(np.mean(np.abs(np.concatenate(list(found.values()))) <= math.log1p(WANTED)))
+        for statistic, found in changes.items()
     }
-    best = min(LOCATIONS, key=lambda location: repeats[location])
+    best = min(STATISTICS, key=lambda statistic: repeats[statistic])
     cases = {key: _case(values, _seconds(sides, key)) for key, values in changes[best].items()}
-    made_so = Certificate(machine, protocol, threads, suite, made, best, within, repeats, cases)
-    measured = replace(sides, location=best)
+    made_so = Calibration(machine, protocol, threads, suite, made, best, within, repeats, cases)
+    measured = replace(sides, statistic=best)
     by_pair = {key: measured.log_changes(key) for key in cases}
     return replace(made_so, alarms=suite_false_alarms(by_pair, {key: made_so.rule(key) or Rule() for key in cases}))
 
 
-def newest_for(root: Path, header: Header) -> Certificate | None:
-    """The latest certificate below `root` that holds for a run."""
+def newest_for(root: Path, header: Header) -> Calibration | None:
+    """The latest calibration below `root` that holds for a run."""
     cpu, suite = header.environment.get("cpu", {}), header.plan.get("suite")
     return newest(root, header.machine, header.protocol, cpu.get("threads"), suite)
 
 
-def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Certificate | None:
+def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: str | None) -> Calibration | None:
     """The latest calibration that holds for a machine, protocol, number of threads and suite; None where there is none.
 
     Args:
-        root: folder of certificates, searched recursively.
+        root: folder of calibrations, searched recursively.
         machine, protocol, threads, suite: as in a run's header.
     """
     for path in sorted(root.rglob(f"*{SUFFIX}"), key=lambda path: (path.parts[-3:-1], path.name), reverse=True):
@@ -252,7 +252,7 @@ def newest(root: Path, machine: str, protocol: int, threads: int | None, suite: 
     return None
 
 
-def read(path: Path) -> Certificate:
+def read(path: Path) -> Calibration:
     """Raises `AnalysisError` for a file that is none."""
     try:
         values = fields.from_json(path.read_text(encoding="utf-8"))
@@ -260,14 +260,14 @@ def read(path: Path) -> Certificate:
         cases = {}
         for case in values.pop("cases"):
             key = Key(case.pop("study"), case.pop("case"), case.pop("backend"))
-            cases[key] = Certified(**case)
-        counted = values.pop("alarms")
-        return Certificate(**values, cases=cases, alarms=SuiteAlarms(**counted) if counted else None)
+            cases[key] = CalibratedCase(**case)
+        counted, statistic = values.pop("alarms"), values.pop("location")  # its name on disk
+        return Calibration(**values, statistic=statistic, cases=cases, alarms=SuiteAlarms(**counted) if counted else None)
     except OSError as error:
         raise AnalysisError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AnalysisError(
-            f"{path} is no certificate: {error}; delete it, and make another with: lstm-bench certify"
+            f"{path} is no calibration: {error}; delete it, and make another with: lstm-bench calibrate"
         ) from error
 
 
@@ -281,7 +281,7 @@ def _is_case(value: object) -> bool:
 _TEXTS = ("study", "case", "backend")
 FIELDS: dict[str, fields.Check] = {
     "machine": fields.is_text, "protocol": fields.is_count, "threads": fields.is_count, "suite": fields.is_text,
-    "made": fields.is_moment, "location": lambda value: value in LOCATIONS, "within": fields.is_table_of(fields.is_number),
+    "made": fields.is_moment, "location": lambda value: value in STATISTICS, "within": fields.is_table_of(fields.is_number),
     "repeats": fields.is_table_of(fields.is_number), "cases": fields.is_list_of(_is_case),
     "alarms": fields.or_none(fields.is_table_of(fields.is_number)),
 }  # fmt: skip
@@ -298,13 +298,13 @@ def _enough(sides: Sides) -> Iterator[tuple[Key, np.ndarray]]:
             yield key, np.array([changes[number] for number in sorted(changes)])
 
 
-def _case(values: np.ndarray, seconds_per_pair: float) -> Certified:
+def _case(values: np.ndarray, seconds_per_pair: float) -> CalibratedCase:
     spread = float(values.std(ddof=1))
     bias, low, high = bounds(values, ALPHA)
     floor = max(-low, high)
     rule = Rule(floor=floor)
     false = _false_alarms(values, rule)
-    return Certified(
+    return CalibratedCase(
         pairs=len(values), spread=spread, worst=float(np.max(np.abs(values))), bias=bias, floor=floor,
         false_alarms=false[0], confirmed_false_alarms=false[1], detectable=detectable(spread, STAGES[-1], rule, POWER),
         pairs_wanted=_pairs_wanted(spread, rule), seconds_per_pair=seconds_per_pair,
