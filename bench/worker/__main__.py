@@ -218,7 +218,8 @@ def _answer(operation: Callable[..., dict[str, Any]], request: dict[str, Any]) -
 
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, prepare.Skip | impls.Unavailable):
-        kind = error.kind if isinstance(error, prepare.Skip) else "unavailable"
+        unsupported = isinstance(error, impls.Unsupported)
+        kind = error.kind if isinstance(error, prepare.Skip) else "unsupported" if unsupported else "unavailable"
         return {"status": "skipped", "skip": kind, "reason": str(error)[:TEXT]}
     if isinstance(error, prepare.Rejected | agreement.Disagreement):
         return {"status": "failed", "kind": "wrong", "reason": str(error)[:TEXT]}

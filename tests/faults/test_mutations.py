@@ -109,7 +109,7 @@ def a_calibration(folder: Path) -> bytes:
     return json.dumps({
         "machine": "m", "protocol": 2, "threads": 2, "suite": "quick", "made": "2026-11-22T10:00:00+00:00",
         "location": "median", "within": {"median": 0.9}, "repeats": {"median": 0.01},
-        "alarms": {"cases": 1, "pairs": 20, "suites": 300, "looked": 0.1, "confirmed": 0.0, "calibrated": 0.0},
+        "alarms": {"cases": 1, "pairs": 20, "suites": 300, "looked": 0.1, "confirmed": 0.0, "certified": 0.0},
         "cases": [{"study": "throughput", "case": f"c{n}", "backend": "numpy", "pairs": 20, "pairs_wanted": None} | case
                   for n in range(3)],
     }).encode()  # fmt: skip

@@ -198,4 +198,4 @@ def test_what_is_unsupported_is_a_typed_outcome() -> None:
         raise Unsupported("unsupported: 6 steps; ask for 5")
 
     reply, _ = worker._answer(refuses, {})
-    assert reply == {"status": "skipped", "reason": "unsupported: 6 steps; ask for 5"}
+    assert reply == {"status": "skipped", "skip": "unsupported", "reason": "unsupported: 6 steps; ask for 5"}

@@ -122,7 +122,7 @@ def test_pairs_by_a_noisy_statistic_are_undecided(folder: str):
 def test_the_real_slow_down_is_detected_or_undecided(folder: str, wanted: tuple[str, ...]):
     runs = kept(folder)
     header = store.read(runs["base"]).header
-    made = calibration.newest_for(SLOW_DOWN / f"{folder}-calibration", header)
+    made = calibration.newest_for(SLOW_DOWN / f"{folder}-certificate", header)
     assert made is not None, "the runs are kept with the calibration they are judged by"
     (row,) = [row for row in replayed(runs["base"], runs["new"], Options(calibration=made)).rows if row.metric == "time"]
     assert row.decision.verdict in wanted, row.decision

@@ -107,7 +107,7 @@ def test_a_run_tells_warm_up_from_samples(whole):
     path, footer = whole.path, whole.footer
     assert footer.warm_up_seconds and 0 < footer.warm_up_seconds < footer.measuring_seconds < footer.seconds
     said = next(line for line in run_summary.lines(store.read(path), footer) if line.startswith("time: "))
-    shares = [int(share) for share in re.findall(r"(\d+) %", said)]
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", said)]
     assert len(shares) == 3 and abs(sum(shares) - 100) <= 1
 
 

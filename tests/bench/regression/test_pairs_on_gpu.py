@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_sides_that_do_not_fit_together_follow_each_other(tmp_path, asked, monke
 
 
 def test_two_frameworks_live_one_at_a_time(tmp_path, asked, monkeypatch):
-    monkeypatch.setattr(comparison.impls, "framework", lambda name: name)
+    facts = comparison.impls.facts
+    monkeypatch.setattr(comparison.impls, "facts", lambda name: dataclasses.replace(facts(name), framework=name))
     compared("pretend_gpu_slower", tmp_path, stages=(2,))
     assert asked == [["base"], ["new"], ["new"], ["base"]]
 
