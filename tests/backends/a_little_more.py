@@ -19,7 +19,7 @@ class Network(right.Network):
 
     def forward(self) -> None:
         super().forward()
-        self.step_layers[0].forward(self.x[:1], self.h0[0], self.c0[0], self.again, False, None, False)
+        self.step_layers[0].forward(self.x[:1], self.h0[0], self.c0[0], self.again, reverse=False, live=None, save=False)
         self.more += len(self.again)
         self.calls += 1
 
