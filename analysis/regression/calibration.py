@@ -1,4 +1,4 @@
-"""Calibrations: what this machine can tell apart, case by case and for a whole suite, measured by A/A pairs."""
+"""Noise calibration of a machine by A/A pairs: noise floor and minimum detectable effect by case, false alarms of a suite."""
 
 from __future__ import annotations
 
@@ -101,8 +101,6 @@ def alarms(chosen: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
         might[row] = decide(pairs, rules[row]).verdict == "SLOWER"
     return might
 
-
-# What this machine can tell apart: a thing compared with itself, case by case, as the noise floor of later verdicts.
 
 SUFFIX = ".certificate.json"
 WANTED = 0.03  # the slow-down whose price is named

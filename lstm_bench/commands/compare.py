@@ -76,7 +76,7 @@ class Options:
         if self.calibration is None:
             paths = os.pathsep.join(self.repository.backends)
             command = shlex.join(["lstm-bench", "calibrate", *([user_repository.OPTION, paths] if paths else [])])
-            return [*said, f"This machine is not calibrated: what it can tell apart is not known. Find out with: {command}"]
+            return [*said, f"Not calibrated: the minimum detectable effect here is not known. Measure it with: {command}"]
         if not self.calibrated:
             return [
                 *said,

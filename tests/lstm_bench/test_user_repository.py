@@ -104,7 +104,7 @@ def test_the_working_tree_is_a_side_with_its_changes_reported(harness: Path, tmp
     answer = command(harness, made.folder, "compare", "HEAD", ".", *options, temporary=tmp_path)
     assert answer.returncode in (0, 3), answer.stderr
     found = json.loads(answer.stdout)
-    assert any(remark.endswith("Find out with: lstm-bench calibrate --backends-path backends") for remark in found["remarks"])
+    assert any(remark.endswith("Measure it with: lstm-bench calibrate --backends-path backends") for remark in found["remarks"])
     assert found["new"] == "this checkout with uncommitted changes" and "uncommitted" not in found["base"]
     states = [store.read(Path(path)).header.environment for path in found["runs"]]
     assert [one["git"]["dirty"] for one in states] == [False, True]
