@@ -7,10 +7,25 @@ claim is tested in one or more settings (an initialisation, say); in a setting a
 from __future__ import annotations
 
 import dataclasses
+import operator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 INFINITE = 1e300  # stands for no bound: JSON has no infinity
+
+# The one grammar of conditions: of `--where` and of the selections of claims.
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.*\S)\s*", re.DOTALL)
+
+
+def read_condition(text: str) -> tuple[str, str, str] | None:
+    """Parameter, comparison and value of a condition such as `hidden_size<=256`; None where it is none."""
+    match = _CONDITION.fullmatch(text)
+    return None if match is None else (match[1], match[2], match[3])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ names a study.
 from __future__ import annotations
 
 import functools
-import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,10 +19,8 @@ from analysis.report import words
 from analysis.statistics.ratios import of_one_launch
 from analysis.statistics.seeds import NOT_MEASURED, Estimate
 from analysis.studies import topics
-from results.claims import INFINITE, Claim, Test
+from results.claims import COMPARISONS, INFINITE, Claim, Test, read_condition
 
-_FORM = re.compile(r"^(\w+)(<=|>=|!=|=|<|>)(.+)$")
-_OPERATORS = {"=": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 REFERENCE = "reference"  # stands in a backend's place where the study's own code measured
 
 
@@ -105,22 +101,22 @@ def select(series: pd.DataFrame, selection: str) -> pd.DataFrame:
     """
     kept = np.arange(len(series))  # places of rows: taking all columns of a frame for each part would cost more than the rest
     for part in selection.split(","):
-        match = _FORM.match(part)
-        if not match:
+        condition = read_condition(part)
+        if condition is None:
             raise AnalysisError(f"cannot read {part!r} of the selection {selection!r}; write it as cell=lstm,steps<=512")
-        name, symbol, wanted = match.groups()
+        name, symbol, wanted = condition
         if name not in series:
             return series.iloc[:0]
         column = series[name]
         values = column.to_numpy()[kept]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            passed = _OPERATORS[symbol](values, float(wanted))
+            passed = COMPARISONS[symbol](values, float(wanted))
         elif "|" in wanted and symbol != "=":
             raise AnalysisError(f"alternatives need an equals sign; got {part!r} in the selection {selection!r}")
         else:
             choices = set(wanted.split("|"))
             passed = np.array(
-                [str(value) in choices if symbol == "=" else _OPERATORS[symbol](str(value), wanted) for value in values],
+                [str(value) in choices if symbol == "=" else COMPARISONS[symbol](str(value), wanted) for value in values],
                 dtype=bool,
             )
         kept = kept[passed]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -15,6 +14,7 @@ from impls.batch import Draw, check_batch, keyed
 from impls.params import random_params
 from impls.specs.recurrent import CELLS, spec_from_dict, spec_to_dict
 from lstm_bench.errors import UserError
+from results.claims import COMPARISONS, read_condition
 
 # One thing to measure: a network, its sizes in time and batch, and the phase; its key, its data, its reduced case.
 
@@ -186,15 +186,6 @@ class Case:
 # The one grammar of `--where`: NAME, one of = != < <= > >=, VALUE. A value is read as the parameter's own kind: true or
 # false, a number (whole or decimal, 1e-3 too), or a word, which knows = and != alone.
 
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "!=": operator.ne,
-    "=": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-_FORM = re.compile(r"\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(.*\S)\s*", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf")
 _EQUALITY = ("=", "!=")
 MOST_VALUES = 24  # of a parameter, told where another one was asked for
@@ -223,7 +214,7 @@ class Filter:
         wanted = _read(value, self.wanted)
         if wanted is None:  # a word, where this case has a number
             return self.symbol == "!="
-        return _OPERATORS[self.symbol](value, wanted)
+        return COMPARISONS[self.symbol](value, wanted)
 
     def check(self, known: Known) -> None:
         """Raise `UnknownName` for a parameter that no case has, `InvalidFilter` for a value of a kind that none has."""
@@ -246,13 +237,13 @@ class Filter:
 
 def read(text: str) -> Filter:
     """Raises `InvalidFilter`."""
-    match = _FORM.fullmatch(text)
-    if not match:
+    condition = read_condition(text)
+    if condition is None:
         raise InvalidFilter(
             f"cannot read the filter {text!r}; write a parameter, one of = != < <= > >=, and a value, as hidden_size=256, "
             "mismatch<=0.01, bias=false or phase=step"
         )
-    return Filter(text, *match.groups())
+    return Filter(text, *condition)
 
 
 def parameters(cases: Iterable[Case]) -> Known:
