@@ -1,13 +1,49 @@
-"""What is written: text made safe for Markdown, HTML and CSV, and files that are there whole or as they were before."""
+"""What is written: numbers with units, text made safe for Markdown, HTML and CSV, and files written whole or not at all."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def format_significant(value: float, significant: int = 3) -> str:
+    """A plain decimal number with so many significant digits and no exponent: 0.0123, 1.20, 12 300."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = abs(float(f"{value:.{significant - 1}e}"))  # 9.9996 with three digits is 10.0, not 10.00
+    decimals = max(significant - 1 - math.floor(math.log10(rounded)), 0)
+    text = f"{value:.{decimals}f}"
+    return f"{float(text):,.{decimals}f}".replace(",", " ")  # a thin space would break filters typed on a keyboard
+
+
+def format_si(value: float, unit: str) -> str:
+    """With the SI prefix that leaves 1 to 999 before the point; without one where the unit is said in words."""
+    if " " in unit:
+        return f"{format_significant(value)} {unit}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    size = abs(float(f"{value:.2e}"))
+    factor, prefix = next(((f, p) for f, p in _PREFIXES if size >= f), _PREFIXES[-1])
+    return f"{format_significant(value / factor)} {prefix}{unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """A length of time in two units at most: 45 s, 3 min 20 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
 
 # Text from elsewhere (a backend's message, a host's name, a file) as text that any terminal and file can hold.
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from results.output import format_si, format_significant
+
 if TYPE_CHECKING:
     from analysis.statistics.ratios import Ratio
     from analysis.statistics.seeds import Estimate
@@ -24,28 +26,6 @@ NOTES = {
     "no_steady_state": "warm-up not converged", "unsteady_ratio": "unstable ratio", "host_bound": "host-bound",
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
-
-
-def format_significant(value: float, significant: int = 3) -> str:
-    """A plain decimal number with so many significant digits and no exponent: 0.0123, 1.20, 12 300."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    rounded = abs(float(f"{value:.{significant - 1}e}"))  # 9.9996 with three digits is 10.0, not 10.00
-    decimals = max(significant - 1 - math.floor(math.log10(rounded)), 0)
-    text = f"{value:.{decimals}f}"
-    return f"{float(text):,.{decimals}f}".replace(",", " ")  # a thin space would break filters typed on a keyboard
-
-
-def format_si(value: float, unit: str) -> str:
-    """With the SI prefix that leaves 1 to 999 before the point; without one where the unit is said in words."""
-    if " " in unit:
-        return f"{format_significant(value)} {unit}"
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g} {unit}"
-    size = abs(float(f"{value:.2e}"))
-    factor, prefix = next(((f, p) for f, p in _PREFIXES if size >= f), _PREFIXES[-1])
-    return f"{format_significant(value / factor)} {prefix}{unit}"
 
 
 def format_percent(share: float, significant: int = 2) -> str:
@@ -117,17 +97,6 @@ def format_estimate(found: Estimate, unit: str = "", exact: bool = False) -> str
     high = f"> {format_number(found.beyond)}" if found.beyond is not None else "?"
     high = high if found.high is None else format_number(found.high)
     return f"{format_number(found.value)}{behind} [{low}, {high}]{why}"
-
-
-def format_duration(seconds: float) -> str:
-    """A length of time in two units at most: 45 s, 3 min 20 s, 1 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def format_note(label: str) -> str:

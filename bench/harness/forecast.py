@@ -9,6 +9,7 @@ from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
 from bench.worker import prepare
+from results.output import format_duration
 
 GIGABYTE = 1e9
 # Of a replicate's workers: on a CPU side by side, on a GPU as if one after the other.
@@ -66,7 +67,7 @@ def statement(plan: Plan) -> list[str]:
     if predicted is None:
         return []
     cases = [case for name in plan.studies for case in plan.cases(name)]
-    sentences = [f"predicted: about {_spoken(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
+    sentences = [f"predicted: about {format_duration(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
     sentences += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
     if plan.device == "cuda":
         sentences.append(_largest(cases, "device", costs.least_device_bytes, "cuda"))
@@ -86,10 +87,6 @@ def _shares(plan: Plan) -> str:
     if len(seconds) < 2 or not total:
         return ""
     return ": " + ", ".join(f"{phase} {value / total:.0%}" for phase, value in seconds.items())
-
-
-def _spoken(predicted: float) -> str:
-    return f"{predicted:.0f} s" if predicted < 60 else f"{predicted / 60:.1f} min"
 
 
 def _largest(cases: list[Case], where: str, least: Callable[[Case], int], device: str) -> str:

@@ -17,11 +17,11 @@ from bench.harness import suites
 from bench.harness.case import Case
 from bench.harness.suites import LEAST_ROUNDS, Pace
 from bench.machine.conditions import Watch
-from bench.machine.system import in_unit
 from bench.processes.code import HERE, Code
 from bench.processes.process import WorkerProcess, first_to_answer
 from bench.processes.response import Observed, Reply, WorkerFailed, WorkerResponse
 from impls.interface import GRAPH_OF
+from results.output import format_si
 from results.record import Record
 
 PREPARE_SECONDS = 300.0  # compiling counts
@@ -108,7 +108,7 @@ def measure(
         for name in suites.order([name for name in prepared if name not in group.excluded], number):
             if reply := group.ask(name, "turn", TURN_SECONDS, seconds=pace.turn_seconds):
                 after_turn(name)
-                on_status(f"{name}: {in_unit(reply['latest'], 's')}")
+                on_status(f"{name}: {format_si(reply['latest'], 's')}")
                 finished = finished and reply["finished"]
         if finished:
             break

@@ -26,7 +26,6 @@ def gpu_check(
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
-    from analysis.report.words import format_duration
     from bench.harness import gpu_check as gpu_check_plan
     from bench.harness import session
     from bench.machine import environment, system
@@ -36,6 +35,7 @@ def gpu_check(
     from lstm_bench.views import gpu_check as views_gpu_check
     from lstm_bench.views import progress, run_summary
     from results import store
+    from results.output import format_duration
 
     system.require_measuring()
     if not (emulate or resume) and environment.gpu_list() == []:
@@ -68,9 +68,9 @@ def gpu_check(
 
 def announce(plan: Plan) -> None:
     """What will be done in which order, and how long it should take and may take, before it starts."""
-    from analysis.report.words import format_duration
     from bench.harness import gpu_check as gpu_check_plan
     from lstm_bench.views import tables
+    from results.output import format_duration
 
     if plan.emulated:
         print("EMULATED: the kernels run on this CPU, nothing of a GPU is measured, and every record says so.")

@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from analysis.report.words import format_duration
-from bench.machine.system import in_unit
 from lstm_bench import terminal
+from results.output import format_duration, format_si
 from results.record import Record
 
 if TYPE_CHECKING:
@@ -79,7 +78,10 @@ def result(records: Sequence[Record]) -> str:
         if record.status == "ok":
             first = record.measurements[0]
             found.append(
-                (statistics.median(first.samples), f"{record.backend} {in_unit(statistics.median(first.samples), first.unit)}")
+                (
+                    statistics.median(first.samples),
+                    f"{record.backend} {format_si(statistics.median(first.samples), first.unit)}",
+                )
             )
         elif record.status == "failed":
             found.append((float("inf"), f"{record.backend} failed ({record.kind}): {record.reason[:120]}"))

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from analysis.report.words import format_duration, format_percent
+from analysis.report.words import format_percent
 from lstm_bench.errors import UserError
 from results import store
+from results.output import format_duration
 from results.record import HOST_PEAK, Footer
 from results.store import Run
 

@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from analysis.report.words import format_duration, format_percent
+from analysis.report.words import format_percent
+from results.output import format_duration
 
 if TYPE_CHECKING:
     from analysis.regression.calibration import Calibration

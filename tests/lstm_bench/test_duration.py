@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.words import format_duration
 from lstm_bench.views.run_summary import InvalidDuration, seconds
+from results.output import format_duration
 
 
 @pytest.mark.parametrize(("text", "value"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5m", 90), (" 2H ", 7200)])

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstm_bench.views.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, in_unit, packed, result, shortened
+from lstm_bench.views.progress import Forecast, LiveDisplay, PlainDisplay, for_terminal, packed, result, shortened
+from results.output import format_si
 from results.record import Measurement, Record
 
 
@@ -54,7 +55,7 @@ def test_a_pair_keeps_its_order_whichever_is_faster():
 
 
 def test_units_are_those_people_read():
-    assert [in_unit(2.5e-7, "s"), in_unit(3e-5, "s"), in_unit(4.56e7, "B")] == ["250 ns", "30 µs", "45.6 MB"]
+    assert [format_si(2.5e-7, "s"), format_si(3e-5, "s"), format_si(0.9999, "s")] == ["250 ns", "30.0 µs", "1.00 s"]
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [("xterm", LiveDisplay), ("dumb", PlainDisplay)])
