@@ -23,7 +23,7 @@ from results.store import Run
 # Two sides, base and new: their times, first calls, memory and errors as rows with a verdict each.
 #
 # The unit of `change` is new over base: above 1 the new one is slower, larger or less accurate. (Backends are ranked by the
-# inverse, "times as fast", in `analysis.statistics.ratios`.)
+# inverse, the speedup, in `analysis.statistics.ratios`.)
 
 CLOCK_TOLERANCE = 0.01  # median SM clocks of two sides may differ by so much
 # A single call a pair is rough by nature: a difference is shown from a tenth on, and alerts nobody.

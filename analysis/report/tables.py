@@ -289,7 +289,7 @@ def twins(found: Findings) -> pd.DataFrame:
 
 
 def saved(pairs: pd.DataFrame, statistic: Statistic) -> Ratio:
-    """How many times as fast the graph is as the eager call, over the cases of some `twins`."""
+    """Speedup of the graph over the eager call, over the cases of some `twins`."""
     logs = [
         np.log(aggregate(eager, statistic) / aggregate(own, statistic))
         for eager, own in zip(pairs["samples_eager"], pairs["samples"], strict=True)

@@ -83,15 +83,13 @@ def _width(values: np.ndarray) -> float:
     return float(nine_tenths - tenth) / (2 * float(stats.norm.ppf(0.9)))
 
 
-# How many times as fast as a baseline, with an interval over replicates. The unit of replication is the worker process.
-#
-# Convention everywhere: ratio = baseline time / own time, "times as fast as the baseline"; bigger is faster, 1 is the same.
+# Speedup over a baseline: baseline time / own time, with an interval over replicates. A replicate is a fresh worker process.
 
 Statistic = Literal["median", "lower_quartile", "minimum"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 SHORT_NAMES: dict[Statistic, str] = {"median": "median", "lower_quartile": "p25", "minimum": "min"}  # for users
 NOT_COMPARED = ("null", "machine", "reference", "probe", "emulation")
-# `null` prices the harness, `machine` holds the ceilings, `reference` is a study's own float64 code,
+# `null` is the no-op baseline, `machine` holds the peaks, `reference` is a study's own float64 code,
 # `probe` and `emulation` are what gpu-check asks of a GPU, and what it proves without one
 
 

@@ -24,7 +24,7 @@ HARNESS_SECONDS = 2.0  # the harness's own overhead, and the run's end
 def seconds(plan: Plan) -> float | None:
     """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
     where a study makes no forecast."""
-    total = HARNESS_SECONDS + PEAKS_SECONDS[plan.device] * len(plan.dtypes())
+    total = HARNESS_SECONDS + PEAKS_SECONDS[plan.device] * len(plan.peak_dtypes())
     for name in plan.studies:
         found = _of_study(plan, name)
         if found is None:

@@ -91,7 +91,7 @@ def predicted(plan: Plan) -> list[Row]:
 def grid_seconds(plan: Plan) -> float:
     """From the costs of a case that were recorded on an H100; both workers start side by side."""
     cases = [(case, backend) for case in plan.cases("goal") for backend in plan.compared()]
-    once = costs.START_SECONDS_H100 + costs.PEAKS_SECONDS * len(plan.dtypes())
+    once = costs.START_SECONDS_H100 + costs.PEAKS_SECONDS * len(plan.peak_dtypes())
     return once + sum(costs.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)
 
 

@@ -99,7 +99,7 @@ class Plan:
             return cases
         return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
 
-    def dtypes(self) -> list[str]:
+    def peak_dtypes(self) -> list[str]:
         """Data types whose peaks are measured: those of cases that a backend runs for its own sake."""
         if not SUITES[self.suite].peaks:
             return []

@@ -271,7 +271,7 @@ class Run:
         return True
 
     def _measure_peaks(self, cache: Path) -> None:
-        for dtype in () if self.plan.emulated else self.plan.dtypes():
+        for dtype in self.plan.peak_dtypes():
             key = f"{dtype}-{self.plan.device}"
             if (PEAKS, key, MACHINE, 0) in self.records:
                 continue

@@ -101,7 +101,13 @@ SUITES: dict[str, Suite] = {
         peaks=False,
     ),
     "emulated": Suite(
-        "emulated", "cpu", 1, Pace(2, 0.01, 0.01), "what gpu-check --emulate proves itself with, on a CPU", internal=True
+        "emulated",
+        "cpu",
+        1,
+        Pace(2, 0.01, 0.01),
+        "what gpu-check --emulate proves itself with, on a CPU",
+        internal=True,
+        peaks=False,
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from typer.core import TyperGroup
@@ -45,20 +45,16 @@ RENAMED_OPTIONS = {
 
 def current_names(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """A command line with today's names of its command and options, and a warning for each that was renamed."""
-    renamed: list[tuple[str, str]] = []
-
-    def current() -> Iterator[str]:
-        options = True
-        for position, word in enumerate(arguments):
-            options = options and word != "--"
-            name, equals, value = word.partition("=")
-            known = RENAMED_COMMANDS if position == 0 else RENAMED_OPTIONS if options else {}
-            if name in known:
-                renamed.append((name, known[name]))
-                word = known[name] + equals + value
-            yield word
-
-    return list(current()), [f"{old} is now {new}; the old name goes with version 0.3" for old, new in renamed]
+    words, warnings, options = [], [], True
+    for position, word in enumerate(arguments):
+        options = options and word != "--"
+        name, equals, value = word.partition("=")
+        renamed = RENAMED_COMMANDS if position == 0 else RENAMED_OPTIONS if options else {}
+        if name in renamed:
+            word = renamed[name] + equals + value
+            warnings.append(f"{name} is now {renamed[name]}; the old name goes with version 0.3")
+        words.append(word)
+    return words, warnings
 
 
 class Place(TypedDict):

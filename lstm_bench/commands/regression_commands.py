@@ -149,10 +149,9 @@ def calibrate(
 
     system.require_measuring()
     meant = find(repository, backends_path, revisions=repository is not None)
-    with _measuring(meant, [WORKING_TREE], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
-        chosen,
-        display,
-    ):
+    with _measuring(
+        meant, [WORKING_TREE], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait,
+    ) as (chosen, display):  # fmt: skip
         options = comparing.Options(meant)
         made, path = comparing.calibrate(chosen, pairs, out or store.CERTIFICATES, display, options, resume)
     if as_json:
@@ -194,10 +193,9 @@ def bisect(
     calibration = _calibration(calibrations, threads, suite, scale)
     meant = find(repository, backends_path, revisions=True)
     options = _options(meant, build_environments, False, statistic, calibration)
-    with _measuring(meant, [bad, good], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
-        chosen,
-        display,
-    ):
+    with _measuring(
+        meant, [bad, good], suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait,
+    ) as (chosen, display):  # fmt: skip
         found = bisecting.bisect(good, bad, chosen, out or store.COMPARISONS, display, options, max_pairs=max_pairs)
     if as_json:
         print(json.dumps(bisecting.values(found), indent=2))
@@ -302,10 +300,9 @@ def track(
     system.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
-    with _measuring(meant, newest_first, suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait) as (
-        chosen,
-        display,
-    ):
+    with _measuring(
+        meant, newest_first, suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait,
+    ) as (chosen, display):  # fmt: skip
         done = tracking.track(
             revisions, chosen, out or store.HISTORY, display, meant, missing_only=not again, build=build_environments
         )

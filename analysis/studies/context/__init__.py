@@ -1,6 +1,6 @@
 """How far back a model makes use of what it read, by six estimators, each over seeds with its interval.
 
-gradient   tokens until the gradient of the last token's loss has faded to a thousandth        `attenuation.horizon`
+gradient   tokens until the gradient of the last token's loss has decayed to a thousandth      `attenuation.horizon`
 recall     the lag that half of its kind learn to bridge (L50)                                 `learnable.learnable_lag`
 within 1 % fewest tokens of context with which perplexity is within 1 % of that with all       Khandelwal et al. 2018
 nine tenths  fewest tokens with which nine tenths of the gain from context are had

@@ -73,7 +73,7 @@ FEWEST_POINTS = 8
 class Curve:
     """logs: [S, K], ln A at `lags`, each seed's own value at lag 0 taken off. steps: T of the case.
 
-    −inf from the lag on at which a seed's gradient is exactly zero: it has faded. NaN where it is not known (not finite).
+    −inf from the lag on at which a seed's gradient is exactly zero: it has decayed. NaN where it is not known (not finite).
 
     A seed at exactly zero stays in: cutting all curves to its length would censor the others, and leaving it out would keep
     only the seeds that survive.

@@ -288,10 +288,11 @@ def _panel_training(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _told(rows: pd.DataFrame) -> str:
     ends = [gradients_statistics.curve(rows, LOG_GRADIENT_AFTER.name(done)) for done in (counts(rows)[0], counts(rows)[-1])]
-    spoken = [quantities.named("horizon").format(gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
+    horizon = quantities.named("horizon")
+    horizons = [horizon.format(gradients_statistics.horizon(of)) if of else words.NOT_MEASURED for of in ends]
     accuracy = seeds.together(seeds.metric(rows, "accuracy"))
     right = words.format_percent(float(accuracy.mean())) if accuracy.size else words.NOT_MEASURED
-    return f"{spoken[0]} → {spoken[1]}, {right} right"
+    return f"{horizons[0]} → {horizons[1]}, {right} right"
 
 
 SECTION = ("gradients", "Gradient decay")

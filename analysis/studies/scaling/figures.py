@@ -211,8 +211,8 @@ def _fitted(rows: pd.DataFrame, name: str) -> str:
     each = [
         f"{letter} {_seconds(one)}" for letter, one in (("a", found.a), ("b", found.b), ("c", found.c)) if one.value is not None
     ]
-    spoken = quantities.named("quadratic_share").format(share)
-    return f"{name} {words.join_list(each)}, the square being {spoken} of it at T = {times.lengths.max():g}"
+    square = quantities.named("quadratic_share").format(share)
+    return f"{name} {words.join_list(each)}, the square being {square} of it at T = {times.lengths.max():g}"
 
 
 def _seconds(found: Estimate) -> str:

@@ -90,7 +90,7 @@ def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, statisti
 
 
 def margin(times: pd.DataFrame, first: str, second: str, statistic: Statistic) -> Ratio | None:
-    """How many times as fast `first` is as `second` over the replicates that have both; None where none has."""
+    """Speedup of `first` over `second` in the replicates that have both; None where none has."""
     of = {
         name: part.set_index("replicate_key") for name, part in times[times["backend"].isin((first, second))].groupby("backend")
     }
@@ -184,7 +184,7 @@ def _caption_latency(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     return text + (f" Shown: {len(cases)} of {every} cases." if len(cases) < every else "")
 
 
-# The forest plot: how many times as fast as the baseline, per backend, with its interval and every case behind it.
+# The forest plot: speedup over the baseline, per backend, with its interval and every case behind it.
 
 
 def draw_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str) -> Drawing | None:

@@ -35,7 +35,7 @@ def test_times_are_taken_in_turns_and_memory_alone():
         for sweep in ("memory", "newton")
     }
     assert numbers == {"memory": {0, 1}, "newton": {0}}  # seeds are the replicates of Newton's method
-    assert chosen.dtypes() == ["float32"]
+    assert chosen.peak_dtypes() == ["float32"]
 
 
 def test_an_lstm_on_a_gpu_is_ours_or_else_cudnns():
