@@ -21,6 +21,11 @@
 //   send(to, bar, value)        anyone                      writes 8 or 16 B to a block of the cluster, then counts them
 //                                                           on that block's barrier; the data are the receiver's only
 //                                                           after transfer_wait
+//   copy_async(to, from)        anyone; V is 4, 8, 16 B     no: bytes of global memory land in the block's own some time later;
+//                                                           until the wait both places must stay as they are, and unread
+//   copy_commit                 anyone                      no: closes a group of the copies this thread began
+//   copy_wait<N>                anyone                      all but the last N groups of this thread have landed, for it
+//                                                           alone: others know of them by a barrier after this wait
 //   cycles                      anyone                      no: the clock of this multiprocessor
 //
 // Through global memory, among all blocks of a grid that is resident as a whole (only the probes do):

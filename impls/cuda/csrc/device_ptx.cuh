@@ -25,6 +25,21 @@ DEVICE void warp_barrier() { __syncwarp(); }
 DEVICE void block_barrier() { __syncthreads(); }
 DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
+DEVICE unsigned shared_address(unsigned offset) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(shared_memory)) + offset;
+}
+// 16 bytes pass by L1; smaller pieces cannot.
+template <class V> DEVICE void copy_async(unsigned to, const V* from) {
+    static_assert(sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
+    const auto global = __cvta_generic_to_global(from);
+    if constexpr (sizeof(V) == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(global) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)), "l"(global), "n"(sizeof(V)) : "memory");
+}
+DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
 DEVICE float bits_to_float(Word bits) { return __uint_as_float(bits); }
 DEVICE Word float_to_bits(float value) { return __float_as_uint(value); }
 
@@ -136,9 +151,6 @@ DEVICE int cluster_index() {
 }
 DEVICE void cluster_barrier() {
     asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
-}
-DEVICE unsigned shared_address(unsigned offset) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(shared_memory)) + offset;
 }
 // The address of an offset in the shared memory of block `rank` of this cluster.
 DEVICE unsigned peer_address(unsigned offset, unsigned rank) {

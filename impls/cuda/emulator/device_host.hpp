@@ -27,6 +27,9 @@ void shared_read(unsigned offset, void* to, unsigned bytes);
 void shared_write(unsigned offset, const void* from, unsigned bytes);
 bool in_output(const void* address, unsigned bytes, bool write);
 void global_access(const void* address, unsigned bytes, bool write);
+void copy_async(unsigned to, const void* from, unsigned bytes);
+void copy_commit();
+void copy_wait(unsigned groups);
 Word shuffle(Word value, int source);
 void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1);
 void group_begin();
@@ -71,6 +74,13 @@ template <class V> void global_write(V* to, V value) {
     emulation::global_access(to, sizeof(V), true);
     *to = value;
 }
+
+template <class V> void copy_async(unsigned to, const V* from) {
+    static_assert(sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
+    emulation::copy_async(to, from, sizeof(V));
+}
+using emulation::copy_commit;
+template <int N> void copy_wait() { emulation::copy_wait(N); }
 
 inline float bits_to_float(Word bits) {
     float value;

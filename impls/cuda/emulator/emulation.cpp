@@ -1,5 +1,5 @@
-// Runs an emulated grid: schedules fibers and in-flight async copies in random order, one cluster after the other. A cluster
-// that deadlocks, that ends with a copy in flight, or that breaks a rule of device.cuh ends the run with a sentence.
+// Runs an emulated grid: schedules fibers, sends and copies in flight in random order, one cluster after the other. A cluster
+// that deadlocks, that ends with one of them in flight, or that breaks a rule of device.cuh ends the run with a sentence.
 #include "device.cuh"
 #include "emulation.hpp"
 
@@ -157,6 +157,7 @@ static void entry() {
     try {
         emulated_kernel(kernel_arguments);
         if (self->grouped) fail("ends between group_begin and group_end");
+        if (!self->copies.empty()) fail("ends before it has waited for its copies");
     } catch (const Failure& failure) {
         cluster->failure = failure.message;
     }
@@ -178,7 +179,12 @@ static void run_cluster() {
         const size_t runnable = cluster->runnable.size(), flying = cluster->in_flight.size();
         if (!cluster->failure.empty()) throw Failure{cluster->failure};
         if (runnable + flying == 0) break;
-        const size_t chosen = random_below(runnable + flying);
+        // Copies are in no hurry: many of them land no sooner than their thread waits.
+        const size_t chosen = random_below(runnable + flying + (cluster->copies.size() + 7) / 8);
+        if (chosen >= runnable + flying) {
+            land(*cluster->copies[random_below(cluster->copies.size())]);
+            continue;
+        }
         if (chosen >= runnable) {
             land(chosen - runnable);
             continue;

@@ -22,6 +22,7 @@ using Clock = std::vector<uint32_t>;
 void join(Clock& into, const Clock& from);
 
 constexpr uint32_t NOBODY = ~0u;
+constexpr uint32_t IN_FLIGHT = ~0u;  // the time of an access that nobody, not even its own thread, knows to have ended
 struct Access {
     uint32_t agent = NOBODY, time = 0;
 };
@@ -36,6 +37,14 @@ struct GlobalWord : SharedWord {
     bool read_before = false;  // by an earlier cluster
 };
 
+struct Copy {  // a `copy_async` that its thread has not waited for
+    int block;
+    unsigned to, bytes, group;
+    const char* from;
+    size_t place;  // in Cluster::copies, while it is there
+    bool landed = false;
+};
+
 struct Fiber {
     int block = 0, thread = 0;
     uint32_t agent = 0;
@@ -46,6 +55,8 @@ struct Fiber {
     bool started = false, finished = false;
     bool grouped = false;  // between group_begin and group_end
     Clock begun;           // known at group_begin
+    std::vector<std::unique_ptr<Copy>> copies;
+    unsigned groups = 0;  // of copies, committed
     const char* waits_for = "nothing";
 };
 
@@ -102,6 +113,7 @@ struct Cluster {
     std::vector<std::unique_ptr<Fiber>> fibers;
     std::vector<Fiber*> runnable;
     std::vector<AsyncCopy> in_flight;
+    std::vector<Copy*> copies;  // that have not landed
     std::vector<Range> ranges;
     Barrier barrier;
     std::map<const void*, Clock> counters;      // what those who added to a counter knew
@@ -117,5 +129,6 @@ extern Fiber* self;
 void block_here(const char* what);  // gives way until woken
 void give_way();                    // lets others run first
 void wake(Fiber* fiber);
+void land(Copy& copy);
 void arrive_and_wait(Barrier& barrier, size_t expected, const char* what, bool orders_memory);
 }  // namespace emulation

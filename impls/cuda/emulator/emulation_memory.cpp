@@ -23,12 +23,15 @@ static void touch(SharedWord& word, bool write, const char* memory, uintptr_t at
     const auto complain = [&](const char* does, const char* what) {
         fail(does + (" " + std::string(memory)) + " memory at " + std::to_string(at) + what);
     };
+    if (by.agent != NOBODY && by.time == IN_FLIGHT)
+        complain(write ? "writes" : "reads", " that a copy which nothing waited for is to fill");
     if (by.agent != NOBODY && self->clock[by.agent] < by.time)
         complain(write ? "writes" : "reads", write ? " over a write that nothing ordered before" : " whose write no wait or barrier ordered before");
     const Access now{self->agent, self->clock[self->agent]};
     if (!write) {
-        if (word.read.empty() || word.read.back().agent != now.agent) word.read.push_back(now);
-        else word.read.back() = now;
+        const bool again = !word.read.empty() && word.read.back().agent == now.agent && word.read.back().time != IN_FLIGHT;
+        if (again) word.read.back() = now;
+        else word.read.push_back(now);
         return;
     }
     for (const Access read : word.read)
@@ -82,6 +85,59 @@ bool in_output(const void* address, unsigned bytes, bool write) {
 void global_access(const void* address, unsigned bytes, bool write) {
     if (!in_output(address, bytes, write)) return;
     for (unsigned i = 0; i < bytes; i += 2) touch_global(reinterpret_cast<uintptr_t>(address) + i, write);
+}
+
+// The words a copy writes and the global memory it reads are in use until its thread has waited for it, even for that thread.
+void copy_async(unsigned to, const void* from, unsigned bytes) {
+    check_shared(to, bytes);
+    for (unsigned at = to; at < to + bytes; at += 4) {
+        SharedWord& word = own_block().words[at / 4];
+        touch(word, true, "shared", at);
+        word.written.time = IN_FLIGHT;
+    }
+    const uintptr_t source = reinterpret_cast<uintptr_t>(from);
+    if (in_output(from, bytes, false))
+        for (unsigned i = 0; i < bytes; i += 2) {
+            touch_global(source + i, false);
+            (*cluster->global)[(source + i) / 2].read.back().time = IN_FLIGHT;
+        }
+    auto copy = std::make_unique<Copy>();
+    copy->block = self->block, copy->to = to, copy->bytes = bytes, copy->group = self->groups;
+    copy->from = static_cast<const char*>(from), copy->place = cluster->copies.size();
+    cluster->copies.push_back(copy.get());
+    self->copies.push_back(std::move(copy));
+}
+
+void copy_commit() { ++self->groups; }
+
+void land(Copy& copy) {
+    std::memcpy(&cluster->blocks[copy.block].memory[copy.to], copy.from, copy.bytes);
+    copy.landed = true;
+    cluster->copies.back()->place = copy.place;
+    cluster->copies[copy.place] = cluster->copies.back();
+    cluster->copies.pop_back();
+}
+
+void copy_wait(unsigned groups) {
+    const Access now{self->agent, self->clock[self->agent]}, before{self->agent, IN_FLIGHT};
+    const auto end = [&](Access& access) {
+        if (access.agent == before.agent && access.time == before.time) access = now;
+    };
+    std::vector<std::unique_ptr<Copy>> still;
+    for (auto& copy : self->copies) {
+        if (copy->group + groups >= self->groups) {
+            still.push_back(std::move(copy));
+            continue;
+        }
+        if (!copy->landed) land(*copy);
+        for (unsigned at = copy->to; at < copy->to + copy->bytes; at += 4) end(own_block().words[at / 4].written);
+        for (unsigned i = 0; i < copy->bytes; i += 2) {
+            const auto word = cluster->global->find((reinterpret_cast<uintptr_t>(copy->from) + i) / 2);
+            if (word == cluster->global->end()) continue;
+            for (Access& read : word->second.read) end(read);
+        }
+    }
+    self->copies.swap(still);
 }
 
 long long cycles() {

@@ -17,6 +17,9 @@ ORDER = {
     "transfer_expect": ("mbarrier.arrive.expect_tx.shared::cta",),
     "send": ("st.async", ".mbarrier::complete_tx::bytes"),
     "named_barrier": ("bar.sync",),
+    "copy_async": ("cp.async.cg.shared.global [%0], [%1], 16", "cp.async.ca.shared.global [%0], [%1], %2"),
+    "copy_commit": ("cp.async.commit_group",),
+    "copy_wait": ("cp.async.wait_group %0",),
     "grid_fence": ("fence.sc.gpu",),
     "counter_release": ("red.release.gpu",),
     "counter_acquire": ("ld.acquire.gpu",),
@@ -27,9 +30,8 @@ ORDER = {
 
 def bodies(name: str) -> list[str]:
     """The text of every definition of a function in the PTX body."""
-    return re.findall(
-        rf"^DEVICE [\w ]*\b{name}\([^\n]*\}}$|^DEVICE [\w ]*\b{name}\(.*?^\}}$", PTX, flags=re.MULTILINE | re.DOTALL
-    )
+    start = rf"^(?:template <[\w ]*> )?DEVICE [\w ]*\b{name}\("
+    return re.findall(rf"{start}[^\n]*\}}$|{start}.*?^\}}$", PTX, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", ORDER)

@@ -26,6 +26,9 @@ KERNEL = Kernel("probe.cu", "probe", (), 64, 1024, cluster=2)
 ARM = "if (thread == 0) { transfer_init(BAR); transfer_expect(BAR, 16); } cluster_barrier();"
 SEND = "if (thread == 0) send(peer(0), peer(BAR), uint4{1, 2, 3, 4});"
 GROUP_OPERAND = "shared_write(thread * 4, 0.5f); block_barrier();"
+COPY = "if (thread == 0) { copy_async(0, launch.in); copy_commit(); }"
+COPY_OUT = "if (cluster_rank() + thread == 0) { global_write(launch.out, 1.0f); copy_async(0, launch.out); copy_commit(); }"
+WAIT = "if (thread == 0) copy_wait<0>();"
 MULTIPLY_GROUP = "float d[1][4] = {}; const Word a[4] = {}; multiply_group<GROUP_BFLOAT16, 8>(d, a, 0);"
 
 RULES = {
@@ -64,6 +67,23 @@ RULES = {
     "ends between group_begin and group_end": GROUP_OPERAND + "group_begin();" + MULTIPLY_GROUP,
     "calls group_begin a second time": "group_begin(); group_begin();",
     "calls group_end without": "group_end();",
+    "reads shared memory at 0 that a copy": COPY + "if (thread == 0) shared_read<float>(0);" + WAIT,
+    "writes shared memory at 0 that a copy": COPY + "if (thread == 0) shared_write(0, 1.0f);" + WAIT,
+    # A copy is waited for only in a group that was closed, and only in one of those the wait names.
+    "reads shared memory at 4 that a copy": COPY + "if (thread == 0) { copy_async(4, launch.in); copy_wait<0>();"
+    "shared_read<float>(4); }",
+    "reads shared memory at 8 that a copy": COPY + "if (thread == 0) { copy_async(8, launch.in); copy_commit(); copy_wait<1>();"
+    "shared_read<float>(0); shared_read<float>(8); }",
+    "writes shared memory at 0 that another thread": "if (thread == 40) shared_write(0, 1.0f); block_barrier();"
+    "if (thread == 40) shared_read<float>(0);" + COPY + WAIT,
+    "reads shared memory at 0 whose write no wait or barrier": COPY + WAIT + "if (thread == 40) shared_read<float>(0);",
+    # The barrier has to come after the wait.
+    "thread 41: reads shared memory at 0 ": COPY + "block_barrier();" + WAIT + "if (thread == 41) shared_read<float>(0);",
+    "writes global memory at .* read yet": COPY_OUT + "if (cluster_rank() + thread == 0)"
+    "global_write(launch.out, 2.0f);" + WAIT,
+    "ends before it has waited for its copies": COPY,
+    "touches shared memory misaligned": "if (thread == 0) copy_async(8, reinterpret_cast<const uint4*>(launch.in));",
+    "touches global memory misaligned": "if (thread == 0) copy_async(0, reinterpret_cast<const uint4*>(launch.in + 1));",
     "sends over a value whose write": ARM + "shared_write(thread * 4, 1.0f);" + SEND + "transfer_wait(BAR, 0);",
 }  # fmt: skip
 
@@ -99,6 +119,28 @@ def test_a_send_that_was_waited_for_may_be_read(seed):
         + "global_write(launch.out + thread, bits_to_float(shared_read<Word>(thread * 4)));"
     )
     assert run(body, seed)[:4].view(torch.int32).tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("piece", ["float", "float2", "uint4"])
+def test_a_copy_is_for_all_after_its_wait_and_a_barrier(piece):
+    body = f"""constexpr int N = sizeof({piece}) / 4;
+    if (thread < 16 / N) copy_async(thread * 4 * N, reinterpret_cast<const {piece}*>(launch.in) + thread);
+    copy_commit();
+    if (thread < 16 / N) copy_async(64 + thread * 4 * N, reinterpret_cast<const {piece}*>(launch.in + 16) + thread);
+    copy_commit();
+    copy_wait<1>();
+    block_barrier();
+    if (cluster_rank() == 0 && thread < 16) global_write(launch.out + thread, shared_read<float>(thread * 4));
+    copy_wait<0>();
+    block_barrier();
+    if (cluster_rank() == 0 && thread < 16) global_write(launch.out + 16 + thread, shared_read<float>(64 + thread * 4));"""
+    for seed in range(5):
+        assert run(body, seed)[:32].tolist() == list(range(32))
+
+
+def test_a_source_may_change_once_its_copy_was_waited_for():
+    body = COPY_OUT + "if (cluster_rank() + thread == 0) { copy_wait<0>(); global_write(launch.out, 2.0f);"
+    assert run(body + "global_write(launch.out + 1, shared_read<float>(0)); }", 0)[:2].tolist() == [2.0, 1.0]
 
 
 def test_what_was_not_written_stays_poisoned():
