@@ -1,226 +1,353 @@
 // Persistent-cluster kernel, backward: the cluster of cluster_forward.cu, from the last step to the first. A block keeps the
 // gradients of its own gate rows; its contribution to dh of every unit goes, in float32, to the block that owns the unit (a
-// reduce-scatter whose order of summation is fixed). Contract, fragment layout and derivation: docs/cuda.md.
+// reduce-scatter whose order of summation is fixed). Contract, order of k and derivation: docs/cuda.md.
 //
-// Compile-time: STORAGE, HIDDEN, CLUSTER, TILES, RESIDENT (k-tiles in registers), THREADS, SHARED_BYTES.
+// Compile-time: STORAGE, HIDDEN (padded H), CLUSTER, TILES (groups of columns that share a product), PAIRS (of columns, the
+// most of a tile), RESIDENT (fragments a warp keeps in registers; the rest of its weights lie in shared memory), THREADS,
+// SHARED_BYTES.
 #include "storage.cuh"
 
 using S = Stored<STORAGE>;
 using Value = S::Value;
 using Gates = S::Gates;
 
-constexpr int UNITS = HIDDEN / CLUSTER;
-constexpr int OCTETS = UNITS / 8;
+constexpr int UNITS = HIDDEN / CLUSTER;                             // of one block
 constexpr int WARPS = THREADS / 32;
-constexpr int ROW_TILES = HIDDEN / 16 / WARPS;                  // of one warp: 16 units each
-constexpr int K_TILES = 4 * UNITS / (8 * S::PER_WORD);          // own gate rows
-constexpr int SHARED_K_TILES = K_TILES - RESIDENT;
-constexpr int OWN_OCTETS = (OCTETS + WARPS - 1) / WARPS;        // a warp's share of the block's units
-constexpr int COLUMNS = 8 * TILES;
+constexpr int SHARERS = WARPS > CLUSTER ? WARPS / CLUSTER : 1;      // warps that share the rows of one destination
+constexpr int DESTINATIONS = WARPS > CLUSTER ? 1 : CLUSTER / WARPS; // blocks that one warp sends to
+constexpr int ROW_TILES = UNITS / 16 / SHARERS;                     // of one warp and destination: 16 units each
+constexpr int GROUP_UNITS = 4 * S::PER_WORD;                        // whose four gates are two k-tiles, 16 bytes a lane
+constexpr int GROUPS = UNITS / GROUP_UNITS;
+constexpr int FRAGMENTS = DESTINATIONS * ROW_TILES * GROUPS;        // of one warp: a row tile of a group, 8 registers a lane
+constexpr int TAIL_FRAGMENTS = FRAGMENTS - RESIDENT;
+constexpr int ITEMS = (UNITS * 2 * PAIRS + THREADS - 1) / THREADS;  // (unit, column) pairs of one thread and tile, at most
+constexpr int SLOTS = 4;                                            // steps of gates, cells and grad_y in shared memory
+constexpr int VALUE_BYTES = sizeof(Value);
 
-constexpr unsigned PARTIAL_BYTES = HIDDEN * COLUMNS * 4;        // one float per source block, own unit and column
-constexpr unsigned OPERAND = 2 * PARTIAL_BYTES;
-constexpr unsigned OPERAND_BYTES = K_TILES * TILES * 64 * 4;
-constexpr unsigned TAIL = OPERAND + 2 * OPERAND_BYTES;
-constexpr unsigned BARRIERS = TAIL + WARPS * ROW_TILES * SHARED_K_TILES * 32 * 16;
-static_assert(SHARED_BYTES == BARRIERS + 16, "the plan and the kernel disagree about shared memory");
-static_assert(UNITS % 8 == 0 && ROW_TILES * WARPS * 16 == HIDDEN && SHARED_K_TILES >= 0);
+constexpr unsigned TILE_BYTES = 8 * PAIRS * 16;  // the sums of a row tile: 16 bytes are two units × two columns
+constexpr unsigned SLICE_BYTES = UNITS / 16 * TILE_BYTES;           // of what one block sends to another
+constexpr unsigned PARTIAL_BYTES = CLUSTER * SLICE_BYTES;
+constexpr unsigned OPERANDS = TILES * 2 * PARTIAL_BYTES, OPERAND_BYTES = GROUPS * 512;
+// A column of the ring: rows i, f, g, o and grad_y of the block's units, then the cell states. Columns start in different banks.
+constexpr unsigned ROW_BYTES = UNITS * VALUE_BYTES, CELLS = 5 * ROW_BYTES, COLUMN_BYTES = CELLS + UNITS * 4 + 16;
+constexpr unsigned RING = OPERANDS + 2 * OPERAND_BYTES, SLOT_BYTES = TILES * 2 * PAIRS * COLUMN_BYTES;
+constexpr unsigned STATES = RING + SLOTS * SLOT_BYTES;              // of several tiles; that of one lies in registers
+constexpr unsigned TAIL = STATES + (TILES > 1 ? TILES * ITEMS * THREADS * 16 : 0);
+constexpr unsigned BARRIERS = TAIL + WARPS * TAIL_FRAGMENTS * 1024;
+static_assert(SHARED_BYTES == BARRIERS + 16 * TILES, "the plan and the kernel disagree about shared memory");
+static_assert(UNITS % 16 == 0 && SHARERS * ROW_TILES * 16 == UNITS && DESTINATIONS * WARPS == CLUSTER * SHARERS);
+static_assert(0 <= RESIDENT && TAIL_FRAGMENTS >= 0 && 1 <= PAIRS && PAIRS <= 4);
 
 struct Direction {
-    const uint4* weights;   // [CLUSTER][WARPS][ROW_TILES][K_TILES][32]
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
-    const float* cells;     // [T][B][H]
-    const float* c0;        // [B][H]
-    const Value* grad_y;    // [T][B][y_stride]
-    const float* grad_h_n;  // [B][H]
-    const float* grad_c_n;  // [B][H]
-    const int* lengths;     // [B]
-    Gates* grad_gates;      // [T][B][H], of the preactivations
-    float* grad_h0;         // [B][H]
-    float* grad_c0;         // [B][H]
+    const Value* weights;     // [4][H][H]: W_hh as the framework keeps it
+    const Value* gates;       // [T][B][4][H], after their nonlinearities, or before them where `recompute`
+    const float* cells;       // [T][B][H]
+    const float* c0;          // [B][H]
+    const Value* grad_y;      // [T][B][y_stride]
+    const float* grad_h_n;    // [B][H]
+    const float* grad_c_n;    // [B][H]
+    const int* lengths;       // [B]
+    Value* grad_gates;        // [T][B][4][H], of the preactivations
+    float* grad_h0;           // [B][H]
+    float* grad_c0;           // [B][H]
     long long reverse;
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, recompute;
+    int steps, batch, hidden, y_stride, recompute, columns;
 };
 
-// Where a block finds what block `source` sent for its octet of units: 8 bytes a lane, two octets side by side where the
-// sender has both, so that it can send 16.
-constexpr bool PAIRED = OCTETS % 2 == 0;
-DEVICE unsigned partial_offset(int buffer, int source, int octet, int tile, int lane) {
-    const unsigned base = buffer * PARTIAL_BYTES;
-    if (PAIRED) return base + (((source * OCTETS / 2 + octet / 2) * TILES + tile) * 32 + lane) * 16 + (octet & 1) * 8;
-    return base + ((source * OCTETS + octet) * TILES + tile) * 256 + lane * 8;
+// Of one unit and column. dh: what a sequence that has ended carries past its last step.
+struct alignas(16) State {
+    float dh, dc, cell;
+    int length;
+};
+
+// Fragments in registers are spread evenly over all, so that reads of the others are never far apart.
+DEVICE constexpr bool is_resident(int f) { return f * RESIDENT / FRAGMENTS != (f + 1) * RESIDENT / FRAGMENTS; }
+DEVICE constexpr int place_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
+
+// The 16 bytes of lane `pair` and `column` of a group. Both the lanes that read them and the threads that write them touch
+// every bank once, because pairs of columns permute the places of a group.
+DEVICE unsigned operand_place(int group, int column, int pair) {
+    const int columns = column >> 1;
+    return group * 512 + columns * 128 + ((column & 1) * 4 + (pair ^ ((columns & 1) * 2 + (columns >> 1)))) * 16;
 }
-DEVICE unsigned operand_offset(int buffer, int word, int tile) {
-    return OPERAND + buffer * OPERAND_BYTES + (((word >> 3) * TILES + tile) * 2 + ((word >> 2) & 1)) * 128 + (word & 3) * 4;
+
+// How a direction's weights are read, and two neighbours of a row that lie in one word.
+struct Neighbours {
+    Word first, second;
+};
+DEVICE Neighbours read_neighbours(const Value* row, int from, int hidden, bool words) {
+    if constexpr (S::PER_WORD == 2) {
+        if (words && from < hidden) {
+            const Word both = global_read(reinterpret_cast<const Word*>(row + from));
+            return {both & 0xffffu, both >> 16};
+        }
+        return {from < hidden ? Word(global_read(row + from)) : 0, from + 1 < hidden ? Word(global_read(row + from + 1)) : 0};
+    } else {
+        return {from < hidden ? round_tensorfloat32(global_read(row + from)) : 0,
+                from + 1 < hidden ? round_tensorfloat32(global_read(row + from + 1)) : 0};
+    }
 }
+
+DEVICE bool divides(unsigned bytes, const void* at) { return reinterpret_cast<unsigned long long>(at) % bytes == 0; }
 
 KERNEL(lstm_cluster_backward, Arguments) {
     const Direction& d = launch.directions[grid_row()];
     const int thread = thread_index(), lane = thread & 31, warp = thread >> 5;
     const int row = lane >> 2, pair = lane & 3;
-    const int rank = cluster_rank(), first_column = cluster_index() * COLUMNS;
+    const int rank = cluster_rank(), first_column = cluster_index() * launch.columns;
     const int steps = launch.steps, batch = launch.batch, hidden = launch.hidden;
-
-    Word resident[ROW_TILES][RESIDENT > 0 ? RESIDENT : 1][4];
-    const uint4* weights = d.weights + ((long long)(rank * WARPS + warp) * ROW_TILES * K_TILES) * 32 + lane;
-    // A lane reads back only what it wrote itself.
-    const unsigned tail = TAIL + warp * ROW_TILES * SHARED_K_TILES * 512 + lane * 16;
-    UNROLL for (int m = 0; m < ROW_TILES; ++m) {
-        UNROLL for (int k = 0; k < RESIDENT; ++k) {
-            const uint4 v = global_read(weights + (m * K_TILES + k) * 32);
-            resident[m][k][0] = v.x, resident[m][k][1] = v.y, resident[m][k][2] = v.z, resident[m][k][3] = v.w;
-        }
-        for (int k = 0; k < SHARED_K_TILES; ++k)
-            shared_write(tail + (m * SHARED_K_TILES + k) * 512, global_read(weights + (m * K_TILES + RESIDENT + k) * 32));
-    }
-
-    // State of the units this warp owns; `dh` holds what a frozen sequence carries past its last step.
-    float dh[OWN_OCTETS][TILES][2], dc[OWN_OCTETS][TILES][2], cell[OWN_OCTETS][TILES][2];
-    int length[TILES][2];
-    Gates next_gates[OWN_OCTETS][TILES][2];
-    float next_before[OWN_OCTETS][TILES][2], next_grad_y[OWN_OCTETS][TILES][2];
-
-    auto octet_of = [&](int i) { return warp + i * WARPS; };
-    auto column_of = [&](int a, int j) { return first_column + a * 8 + pair * 2 + j; };
-    auto unit_of = [&](int i) { return rank * UNITS + octet_of(i) * 8 + row; };
-    auto valid = [&](int i, int a, int j) { return octet_of(i) < OCTETS && column_of(a, j) < batch && unit_of(i) < hidden; };
-    auto time_of = [&](int step) { return d.reverse ? step : steps - 1 - step; };
-    // Loads a step ahead of its use: gates, grad_y, and the cell state before it.
-    auto fetch = [&](int step) {
-        const int t = time_of(step), before = d.reverse ? t + 1 : t - 1;
-        UNROLL for (int i = 0; i < OWN_OCTETS; ++i)
-            UNROLL for (int a = 0; a < TILES; ++a)
-                UNROLL for (int j = 0; j < 2; ++j) {
-                    next_gates[i][a][j] = Gates{};
-                    next_before[i][a][j] = next_grad_y[i][a][j] = 0.0f;
-                    if (!valid(i, a, j)) continue;
-                    const int n = column_of(a, j), unit = unit_of(i);
-                    const long long token = (long long)t * batch + n;
-                    next_gates[i][a][j] = global_read(d.gates + token * hidden + unit);
-                    next_grad_y[i][a][j] = S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-                    next_before[i][a][j] = step + 1 < steps ? global_read(d.cells + ((long long)before * batch + n) * hidden + unit)
-                                                            : global_read(d.c0 + (long long)n * hidden + unit);
-                }
+    const int columns = batch - first_column < launch.columns ? batch - first_column : launch.columns;
+    const int width = (launch.columns + TILES - 1) / TILES, pairs = (width + 1) / 2;  // of one tile
+    const auto aligned = [&](unsigned bytes) {
+        return hidden * VALUE_BYTES % bytes == 0 && launch.y_stride * VALUE_BYTES % bytes == 0 && divides(bytes, d.gates) &&
+               divides(bytes, d.cells) && divides(bytes, d.c0) && divides(bytes, d.grad_y) && divides(bytes, d.grad_gates);
     };
+    const bool pieces = aligned(16), words = aligned(4);
+    const auto time_of = [&](int step) { return d.reverse ? step : steps - 1 - step; };
 
-    UNROLL for (int a = 0; a < TILES; ++a)
-        UNROLL for (int j = 0; j < 2; ++j) {
-            const int n = column_of(a, j);
-            length[a][j] = n < batch ? global_read(d.lengths + n) : 0;
-            UNROLL for (int i = 0; i < OWN_OCTETS; ++i) {
-                const long long at = (long long)n * hidden + unit_of(i);
-                const bool ok = valid(i, a, j);
-                dh[i][a][j] = ok ? global_read(d.grad_h_n + at) : 0.0f;
-                dc[i][a][j] = ok ? global_read(d.grad_c_n + at) : 0.0f;
-                cell[i][a][j] = ok ? global_read(d.cells + (long long)time_of(0) * batch * hidden + at) : 0.0f;
+    // ---- gates, the cell state before and grad_y, SLOTS − 1 steps ahead; all threads together ----
+    // Of one column and step: the value rows, then the cell states, in pieces of so many bytes.
+    const auto source = [&](int step, int column, int of_column, int bytes) -> const char* {
+        const int values = ROW_BYTES / bytes, r = of_column / values, n = first_column + column;
+        const int t = time_of(step);
+        const long long token = (long long)t * batch + n;
+        if (r < 5) {
+            const int unit = rank * UNITS + of_column % values * (bytes / VALUE_BYTES);
+            if (unit >= hidden) return nullptr;
+            const Value* const from = r < 4 ? d.gates + (token * 4 + r) * hidden : d.grad_y + token * launch.y_stride;
+            return reinterpret_cast<const char*>(from + unit);
+        }
+        const int unit = rank * UNITS + (of_column - 5 * values) * (bytes / 4), before = d.reverse ? t + 1 : t - 1;
+        if (unit >= hidden) return nullptr;
+        const float* const from = step + 1 < steps ? d.cells + (long long)before * batch * hidden : d.c0;
+        return reinterpret_cast<const char*>(from + (long long)n * hidden + unit);
+    };
+    const auto fetch = [&](int step) {
+        const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
+        if (step < steps && pieces) {
+            constexpr int OF_COLUMN = CELLS / 16 + UNITS / 4, ALL = TILES * 2 * PAIRS * OF_COLUMN;
+            UNROLL for (int base = 0; base < ALL; base += THREADS) {
+                const int column = (base + thread) / OF_COLUMN, piece = (base + thread) % OF_COLUMN;
+                if (column >= columns) continue;
+                if (const char* const from = source(step, column, piece, 16))
+                    copy_async(slot + column * COLUMN_BYTES + piece * 16, reinterpret_cast<const uint4*>(from));
+            }
+        } else if (step < steps) {
+            constexpr int OF_COLUMN = CELLS / 4 + UNITS;
+            for (int i = thread; i < columns * OF_COLUMN; i += THREADS) {
+                const int column = i / OF_COLUMN, word = i % OF_COLUMN;
+                const unsigned to = slot + column * COLUMN_BYTES + word * 4;
+                const char* const from = source(step, column, word, 4);
+                if (!from) continue;
+                if (words || word >= int(CELLS / 4)) {
+                    copy_async(to, reinterpret_cast<const Word*>(from));
+                } else if constexpr (S::PER_WORD == 2) {
+                    // Too narrow for a copy: loaded here and now.
+                    const int unit = rank * UNITS + word % int(ROW_BYTES / 4) * 2;
+                    const Value* const two = reinterpret_cast<const Value*>(from);
+                    shared_write(to, Word(global_read(two)) | (unit + 1 < hidden ? Word(global_read(two + 1)) << 16 : 0));
+                }
             }
         }
-    fetch(0);
+        copy_commit();
+    };
+    for (int step = 0; step < SLOTS - 1; ++step) fetch(step);
 
+    // ---- weights: rows are units of a destination, two neighbours in rows `row` and `row` + 8; k is own units and gates ----
+    Word resident[RESIDENT > 0 ? RESIDENT : 1][2][4];
+    // A lane reads back only what it wrote itself.
+    const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
+    const int sharer = warp / CLUSTER;
+    const auto destination = [&](int i) { return WARPS > CLUSTER ? warp % CLUSTER : i * WARPS + warp; };  // counted from own
+    const bool even = hidden % 2 == 0 && divides(4, d.weights);
+    UNROLL for (int i = 0; i < DESTINATIONS; ++i)
+        UNROLL for (int m = 0; m < ROW_TILES; ++m)
+            UNROLL for (int g = 0; g < GROUPS; ++g) {
+                const int f = (i * ROW_TILES + m) * GROUPS + g;
+                const int unit = (rank + destination(i)) % CLUSTER * UNITS + (sharer * ROW_TILES + m) * 16 + 2 * row;
+                const auto read = [&](int gate, int own) -> Neighbours {
+                    const int k = rank * UNITS + own;
+                    if (k >= hidden) return {0, 0};
+                    return read_neighbours(d.weights + ((long long)gate * hidden + k) * hidden, unit, hidden, even);
+                };
+                UNROLL for (int e = 0; e < 2; ++e) {
+                    Word a[4];
+                    UNROLL for (int half = 0; half < 2; ++half) {
+                        if constexpr (S::PER_WORD == 2) {
+                            const int own = g * 8 + 2 * pair + e;
+                            const Neighbours low = read(2 * half, own), high = read(2 * half + 1, own);
+                            a[2 * half] = low.first | high.first << 16, a[2 * half + 1] = low.second | high.second << 16;
+                        } else {
+                            const Neighbours both = read(2 * e + half, g * 4 + pair);
+                            a[2 * half] = both.first, a[2 * half + 1] = both.second;
+                        }
+                    }
+                    UNROLL for (int r = 0; r < 4 && is_resident(f); ++r) resident[is_resident(f) ? place_of(f) : 0][e][r] = a[r];
+                    if (!is_resident(f)) shared_write(tail + (place_of(f) * 2 + e) * 512, uint4{a[0], a[1], a[2], a[3]});
+                }
+            }
+    // Padded units send nothing, whatever their weights.
+    for (int i = thread; i < int(2 * OPERAND_BYTES / 16); i += THREADS) shared_write(OPERANDS + i * 16, uint4{0, 0, 0, 0});
+
+    // ---- items: one (unit, column) of a tile each, in the order in which their sums lie ----
+    const auto at_item = [&](int i) { return thread + i * THREADS; };
+    const auto unit_of = [&](int i) {
+        const int in_tile = at_item(i) % (32 * pairs);
+        return at_item(i) / (32 * pairs) * 16 + in_tile / (4 * pairs) * 2 + (in_tile >> 1 & 1);
+    };
+    const auto column_of = [&](int i) { return at_item(i) / 4 % pairs * 2 + (at_item(i) & 1); };
+    int unit[ITEMS], column[ITEMS];
+    unsigned sum_at[ITEMS], operand_at[ITEMS];
+    State only[ITEMS];
+    UNROLL for (int i = 0; i < ITEMS; ++i) {
+        unit[i] = unit_of(i), column[i] = column_of(i);
+        sum_at[i] = at_item(i) / (32 * pairs) * TILE_BYTES + at_item(i) % (32 * pairs) * 4;
+        operand_at[i] = OPERANDS + operand_place(unit[i] / GROUP_UNITS, column[i], unit[i] / S::PER_WORD % 4) +
+                        (S::PER_WORD == 2 ? unit[i] % 2 * 8 : 0);
+        if (at_item(i) >= UNITS * 2 * pairs || rank * UNITS + unit[i] >= hidden) column[i] = columns;  // has nothing to do
+    }
+    const auto real = [&](int t, int i) { return column[i] < width && t * width + column[i] < columns; };
+    const auto state_of = [&](int t, int i) { return STATES + ((t * ITEMS + i) * THREADS + thread) * 16; };
+    for (int t = 0; t < TILES; ++t)
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            if (!real(t, i)) continue;
+            const int n = first_column + t * width + column[i];
+            const long long at = (long long)n * hidden + rank * UNITS + unit[i];
+            const float cell = global_read(d.cells + (long long)time_of(0) * batch * hidden + at);
+            only[i] = {global_read(d.grad_h_n + at), global_read(d.grad_c_n + at), cell, global_read(d.lengths + n)};
+            if (TILES > 1) shared_write(state_of(t, i), only[i]);
+        }
+
+    const unsigned expected = CLUSTER * UNITS / 2 * pairs * 16;
+    const auto barrier = [&](int t, int buffer) { return BARRIERS + (t * 2 + buffer) * 8; };
     if (thread == 0) {
-        for (int b = 0; b < 2; ++b) {
+        for (int b = 0; b < 2 * TILES; ++b) {
             transfer_init(BARRIERS + 8 * b);
-            transfer_expect(BARRIERS + 8 * b, PARTIAL_BYTES);
+            transfer_expect(BARRIERS + 8 * b, expected);
         }
     }
-    // Every block has started and armed its barriers before any other sends to it.
+    copy_wait<SLOTS - 2>();
+    // Every block has started and armed its barriers before any other sends to it; the first slot is there.
     cluster_barrier();
 
-    // Adds to dh what all blocks sent in `step`.
-    auto receive = [&](int step) {
-        transfer_wait(BARRIERS + 8 * (step & 1), (step >> 1) & 1);
-        if (thread == 0) transfer_expect(BARRIERS + 8 * (step & 1), PARTIAL_BYTES);
-        UNROLL for (int i = 0; i < OWN_OCTETS; ++i) {
-            if (octet_of(i) >= OCTETS) continue;
-            UNROLL for (int a = 0; a < TILES; ++a) {
-                float sum[2] = {0.0f, 0.0f};
-                UNROLL for (int source = 0; source < CLUSTER; ++source) {
-                    const float2 p = shared_read<float2>(partial_offset(step & 1, source, octet_of(i), a, lane));
-                    sum[0] += p.x, sum[1] += p.y;
-                }
-                dh[i][a][0] += sum[0], dh[i][a][1] += sum[1];
-            }
+    // What all blocks sent for a thread's items in `step`.
+    const auto receive = [&](int t, int step, float (&sum)[ITEMS]) {
+        transfer_wait(barrier(t, step & 1), (step >> 1) & 1);
+        if (thread == 0) transfer_expect(barrier(t, step & 1), expected);
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            if (!real(t, i)) continue;
+            const unsigned at = (t * 2 + (step & 1)) * PARTIAL_BYTES + sum_at[i];
+            float of[2] = {0.0f, 0.0f};
+            UNROLL for (int from = 0; from < CLUSTER; ++from) of[from & 1] += shared_read<float>(at + from * SLICE_BYTES);
+            sum[i] = of[0] + of[1];
         }
     };
+    unsigned peers[DESTINATIONS];
+    UNROLL for (int i = 0; i < DESTINATIONS; ++i) peers[i] = peer_address(0, (rank + destination(i)) % CLUSTER);
+    const unsigned sent_at = sharer * ROW_TILES * TILE_BYTES + (row * pairs + pair) * 16;
 
     for (int step = 0; step < steps; ++step) {
-        const int t = time_of(step), buffer = step & 1;
-        if (warp < OCTETS) {
-            if (step > 0) receive(step - 1);
-            Gates gates[OWN_OCTETS][TILES][2];
-            float before[OWN_OCTETS][TILES][2], grad_y[OWN_OCTETS][TILES][2];
-            UNROLL for (int i = 0; i < OWN_OCTETS; ++i)
-                UNROLL for (int a = 0; a < TILES; ++a)
-                    UNROLL for (int j = 0; j < 2; ++j) {
-                        gates[i][a][j] = next_gates[i][a][j];
-                        before[i][a][j] = next_before[i][a][j];
-                        grad_y[i][a][j] = next_grad_y[i][a][j];
-                    }
-            if (step + 1 < steps) fetch(step + 1);
-            UNROLL for (int i = 0; i < OWN_OCTETS; ++i) {
-                if (octet_of(i) >= OCTETS) continue;
-                UNROLL for (int a = 0; a < TILES; ++a)
-                    UNROLL for (int j = 0; j < 2; ++j) {
-                        Gates4 v = S::wide_gates(gates[i][a][j]);
-                        if (launch.recompute) v = lstm_activate<S>(v);
-                        const bool live = t < length[a][j];
-                        // Beyond its length y is a constant zero, whatever gradient it is given.
-                        const float into_h = dh[i][a][j] + (live ? grad_y[i][a][j] : 0.0f);
-                        const auto sent = lstm_backward<S>(v, cell[i][a][j], before[i][a][j], into_h, dc[i][a][j]);
-                        Gates grad = S::gates(sent.preactivations);
-                        dh[i][a][j] = live ? 0.0f : into_h;
-                        dc[i][a][j] = live ? sent.c_before : dc[i][a][j];
-                        if (!live) grad = Gates{};
-                        cell[i][a][j] = before[i][a][j];
-                        const int word = (octet_of(i) * 8 + row) * 4 / S::PER_WORD;
-                        shared_write(operand_offset(buffer, word, a) + (pair * 2 + j) * 16, S::operands(grad));
-                        if (valid(i, a, j))
-                            global_write(d.grad_gates + ((long long)t * batch + column_of(a, j)) * hidden + unit_of(i), grad);
-                    }
+        const int time = time_of(step);
+        fetch(step + SLOTS - 1);
+        ROLLED for (int t = 0; t < TILES; ++t) {
+            const int buffer = step & 1, flip = (step * TILES + t) & 1;
+            // All that does not need dh comes before the wait.
+            LstmDerivatives<Gates4, float> slope[ITEMS];
+            float grad_y[ITEMS], sum[ITEMS] = {};
+            bool live[ITEMS];
+            UNROLL for (int i = 0; i < ITEMS; ++i) {
+                if (!real(t, i)) continue;
+                if (TILES > 1) only[i] = shared_read<State>(state_of(t, i));
+                const unsigned from = RING + step % SLOTS * SLOT_BYTES + (t * width + column[i]) * COLUMN_BYTES;
+                const auto value = [&](int r) { return S::wide(shared_read<Value>(from + r * ROW_BYTES + unit[i] * VALUE_BYTES)); };
+                Gates4 gates{value(0), value(1), value(2), value(3)};
+                if (launch.recompute) gates = lstm_activate<S>(gates);
+                const float before = shared_read<float>(from + CELLS + unit[i] * 4);
+                slope[i] = lstm_derivatives<S>(gates, only[i].cell, before);
+                only[i].cell = before;
+                live[i] = time < only[i].length;
+                // Beyond its length y is a constant zero, whatever gradient it is given.
+                grad_y[i] = live[i] ? value(4) : 0.0f;
             }
-        }
-        // The block's gate gradients are in place. They are double-buffered, so this is the only barrier of a step.
-        block_barrier();
-        UNROLL for (int a = 0; a < TILES; ++a) {
-            float sum[ROW_TILES][4] = {};
-            UNROLL for (int k = 0; k < K_TILES; ++k) {
-                const Word b0 = shared_read<Word>(operand_offset(buffer, k * 8, a) + lane * 4);
-                const Word b1 = shared_read<Word>(operand_offset(buffer, k * 8 + 4, a) + lane * 4);
-                UNROLL for (int m = 0; m < ROW_TILES; ++m) {
-                    if (k < RESIDENT) {
-                        S::multiply(sum[m], resident[m][k < RESIDENT ? k : 0], b0, b1);
-                    } else {
-                        const uint4 v = shared_read<uint4>(tail + (m * SHARED_K_TILES + k - RESIDENT) * 512);
-                        S::multiply(sum[m], {v.x, v.y, v.z, v.w}, b0, b1);
-                    }
+            if (step > 0) receive(t, step - 1, sum);
+            UNROLL for (int i = 0; i < ITEMS; ++i) {
+                if (!real(t, i)) continue;
+                const float into_h = only[i].dh + sum[i] + grad_y[i];
+                const auto grad = lstm_gradient(slope[i], into_h, only[i].dc);
+                const Gates4 sent = live[i] ? grad.preactivations : Gates4{};
+                only[i].dh = live[i] ? 0.0f : into_h;
+                only[i].dc = live[i] ? grad.c_before : only[i].dc;
+                if (TILES > 1) shared_write(state_of(t, i), only[i]);
+                shared_write(operand_at[i] + flip * OPERAND_BYTES, S::operands(S::gates(sent)));
+                if (S::PER_WORD == 1 || !pieces) {
+                    const long long token = (long long)time * batch + first_column + t * width + column[i];
+                    Value* const to = d.grad_gates + token * 4 * hidden + rank * UNITS + unit[i];
+                    global_write(to, S::narrow(sent.i)), global_write(to + hidden, S::narrow(sent.f));
+                    global_write(to + 2 * hidden, S::narrow(sent.g)), global_write(to + 3 * hidden, S::narrow(sent.o));
                 }
             }
-            UNROLL for (int m = 0; m < ROW_TILES; ++m) {
-                const int octet = 2 * (warp * ROW_TILES + m);  // of the whole layer
-                const uint2 upper{float_to_bits(sum[m][0]), float_to_bits(sum[m][1])};
-                const uint2 lower{float_to_bits(sum[m][2]), float_to_bits(sum[m][3])};
-                auto place = [&](int o) { return partial_offset(buffer, rank, o % OCTETS, a, lane); };
-                auto barrier = [&](int o) { return peer_address(BARRIERS + 8 * buffer, o / OCTETS); };
-                if constexpr (PAIRED) {
-                    send(peer_address(place(octet), octet / OCTETS), barrier(octet), uint4{upper.x, upper.y, lower.x, lower.y});
-                } else {
-                    send(peer_address(place(octet), octet / OCTETS), barrier(octet), upper);
-                    send(peer_address(place(octet + 1), (octet + 1) / OCTETS), barrier(octet + 1), lower);
+            if (t == TILES - 1) copy_wait<SLOTS - 2>();  // the next step's slot, which the barrier shows to all
+            // The block's gate gradients are in place. They are double-buffered, so this is the only barrier of a step and tile.
+            block_barrier();
+            uint4 b[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; ++g) {
+                b[g] = uint4{0, 0, 0, 0};
+                if (row < width) b[g] = shared_read<uint4>(OPERANDS + flip * OPERAND_BYTES + operand_place(g, row, pair));
+            }
+            UNROLL for (int i = 0; i < DESTINATIONS; ++i) {
+                float product[ROW_TILES][2][4] = {};
+                UNROLL for (int g = 0; g < GROUPS; ++g)
+                    UNROLL for (int m = 0; m < ROW_TILES; ++m) {
+                        const int f = (i * ROW_TILES + m) * GROUPS + g;
+                        UNROLL for (int e = 0; e < 2; ++e) {
+                            const Word low = e ? b[g].z : b[g].x, high = e ? b[g].w : b[g].y;
+                            if (is_resident(f)) {
+                                S::multiply(product[m][e], resident[is_resident(f) ? place_of(f) : 0][e], low, high);
+                            } else {
+                                const uint4 a = shared_read<uint4>(tail + (place_of(f) * 2 + e) * 512);
+                                S::multiply(product[m][e], {a.x, a.y, a.z, a.w}, low, high);
+                            }
+                        }
+                    }
+                const unsigned slice = (t * 2 + buffer) * PARTIAL_BYTES + destination(i) * SLICE_BYTES + sent_at;
+                UNROLL for (int m = 0; m < ROW_TILES; ++m) {
+                    Word sums[4];
+                    UNROLL for (int r = 0; r < 4; ++r) sums[r] = float_to_bits(product[m][0][r] + product[m][1][r]);
+                    if (pair < pairs)
+                        send(peers[i] + slice + m * TILE_BYTES, peers[i] + barrier(t, buffer), uint4{sums[0], sums[1], sums[2], sums[3]});
+                }
+            }
+            // Nobody waits for these: eight units of one gate from the words that hold two gates of a unit.
+            if (S::PER_WORD == 2 && pieces) {
+                UNROLL for (int base = 0; base < UNITS * PAIRS; base += THREADS) {
+                    const int gate = (base + thread) & 3, n = (base + thread) / 4 % (2 * PAIRS), g = (base + thread) / 4 / (2 * PAIRS);
+                    const int of_cluster = t * width + n, from_unit = rank * UNITS + g * 8;
+                    if (g >= GROUPS || n >= width || of_cluster >= columns || from_unit >= hidden) continue;
+                    Word piece[4];
+                    UNROLL for (int p = 0; p < 4; ++p) {
+                        const unsigned from = OPERANDS + flip * OPERAND_BYTES + operand_place(g, n, p) + (gate >> 1) * 4;
+                        const Word first = shared_read<Word>(from), second = shared_read<Word>(from + 8);
+                        piece[p] = gate & 1 ? first >> 16 | (second & 0xffff0000u) : (first & 0xffffu) | second << 16;
+                    }
+                    const long long token = (long long)time * batch + first_column + of_cluster;
+                    global_write(reinterpret_cast<uint4*>(d.grad_gates + (token * 4 + gate) * hidden + from_unit),
+                                 uint4{piece[0], piece[1], piece[2], piece[3]});
                 }
             }
         }
     }
-    if (warp >= OCTETS) return;
-    receive(steps - 1);
-    UNROLL for (int i = 0; i < OWN_OCTETS; ++i)
-        UNROLL for (int a = 0; a < TILES; ++a)
-            UNROLL for (int j = 0; j < 2; ++j) {
-                if (!valid(i, a, j)) continue;
-                const long long at = (long long)column_of(a, j) * hidden + unit_of(i);
-                global_write(d.grad_h0 + at, dh[i][a][j]);
-                global_write(d.grad_c0 + at, dc[i][a][j]);
-            }
+    for (int t = 0; t < TILES; ++t) {
+        float sum[ITEMS] = {};
+        receive(t, steps - 1, sum);
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            if (!real(t, i)) continue;
+            if (TILES > 1) only[i] = shared_read<State>(state_of(t, i));
+            const long long at = (long long)(first_column + t * width + column[i]) * hidden + rank * UNITS + unit[i];
+            global_write(d.grad_h0 + at, only[i].dh + sum[i]);
+            global_write(d.grad_c0 + at, only[i].dc);
+        }
+    }
 }

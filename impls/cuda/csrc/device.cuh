@@ -6,7 +6,8 @@
 // can then check every access. What the functions promise, and all they promise:
 //
 //   function                    who must call it            orders memory
-//   shared_read, shared_write   anyone; V is 4 … 32 B       no
+//   shared_read, shared_write   anyone; V is 4 … 32 B,      no
+//                               to read also 2 B
 //   global_read, global_write   anyone                      no; between clusters of one launch nothing does
 //   shuffle, shuffle_xor        all 32 lanes together       no: values pass, visibility of memory does not
 //   multiply_*                  all 32 lanes together       no

@@ -3,6 +3,7 @@
 
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define KERNEL(name, Arguments) \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments launch)
 

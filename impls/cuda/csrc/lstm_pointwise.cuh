@@ -26,15 +26,30 @@ template <class S, class Four, class Wide> DEVICE LstmState<Wide> lstm_forward(c
     return {c, gate.o * S::tanh(c)};
 }
 
+// What the gradients need and nothing of them: of.i, of.f and of.g times the gradient of c, and of.o times that of h, are
+// those of the preactivations.
+template <class Four, class Wide> struct LstmDerivatives {
+    Four of;
+    Wide c_of_h, c_of_c_before;
+};
+template <class S, class Four, class Wide> DEVICE LstmDerivatives<Four, Wide> lstm_derivatives(const Four& gate, Wide c, Wide c_before) {
+    const Wide tanh_c = S::tanh(c);
+    return {{gate.g * gate.i * (1 - gate.i), c_before * gate.f * (1 - gate.f), gate.i * (1 - gate.g * gate.g),
+             tanh_c * gate.o * (1 - gate.o)},
+            gate.o * (1 - tanh_c * tanh_c), gate.f};
+}
+
 template <class Four, class Wide> struct LstmGradient {
     Four preactivations;
     Wide c_before;
 };
 // grad_h and grad_c: what later steps (and y) send to h and c.
+template <class Four, class Wide>
+DEVICE LstmGradient<Four, Wide> lstm_gradient(const LstmDerivatives<Four, Wide>& d, Wide grad_h, Wide grad_c) {
+    const Wide into_c = grad_c + grad_h * d.c_of_h;
+    return {{into_c * d.of.i, into_c * d.of.f, into_c * d.of.g, grad_h * d.of.o}, into_c * d.c_of_c_before};
+}
 template <class S, class Four, class Wide>
 DEVICE LstmGradient<Four, Wide> lstm_backward(const Four& gate, Wide c, Wide c_before, Wide grad_h, Wide grad_c) {
-    const Wide tanh_c = S::tanh(c), into_c = grad_c + grad_h * gate.o * (1 - tanh_c * tanh_c);
-    return {{into_c * gate.g * gate.i * (1 - gate.i), into_c * c_before * gate.f * (1 - gate.f),
-             into_c * gate.i * (1 - gate.g * gate.g), grad_h * tanh_c * gate.o * (1 - gate.o)},
-            into_c * gate.f};
+    return lstm_gradient(lstm_derivatives<S>(gate, c, c_before), grad_h, grad_c);
 }

@@ -6,6 +6,7 @@
 
 #define DEVICE inline
 #define UNROLL
+#define ROLLED
 #define KERNEL(name, Arguments)                                                                        \
     static void name(const Arguments& launch);                                                         \
     extern "C" void emulated_kernel(const void* arguments) { name(*static_cast<const Arguments*>(arguments)); } \

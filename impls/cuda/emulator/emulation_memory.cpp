@@ -12,8 +12,8 @@ int grid_position(int axis) { return cluster->position[axis] + (axis == 0 ? self
 static Block& own_block() { return cluster->blocks[self->block]; }
 static Warp& own_warp() { return own_block().warps[self->thread / 32]; }
 
-static void check_shared(unsigned offset, unsigned bytes) {
-    if (bytes % 4 || offset % (bytes < 16 ? bytes : 16)) fail("touches shared memory misaligned");
+static void check_shared(unsigned offset, unsigned bytes, bool half = false) {
+    if ((bytes % 4 && !half) || offset % (bytes < 16 ? bytes : 16)) fail("touches shared memory misaligned");
     if (offset + bytes > own_block().memory.size()) fail("touches shared memory outside of what was launched");
 }
 
@@ -41,7 +41,7 @@ static void touch(SharedWord& word, bool write, const char* memory, uintptr_t at
 }
 
 void shared_read(unsigned offset, void* to, unsigned bytes) {
-    check_shared(offset, bytes);
+    check_shared(offset, bytes, bytes == 2);
     for (unsigned at = offset; at < offset + bytes; at += 4) {
         SharedWord& word = own_block().words[at / 4];
         if (word.written.agent == NOBODY) fail("reads shared memory at " + std::to_string(at) + " that nobody wrote");
