@@ -277,16 +277,15 @@ KERNEL(lstm_cluster_backward, Arguments) {
                 if (!real(t, i)) continue;
                 const float into_h = only[i].dh + sum[i] + grad_y[i];
                 const auto grad = lstm_gradient(slope[i], into_h, only[i].dc);
-                const Gates4 sent = live[i] ? grad.preactivations : Gates4{};
+                const Gates own = live[i] ? S::gates(grad.preactivations) : Gates{};
                 only[i].dh = live[i] ? 0.0f : into_h;
                 only[i].dc = live[i] ? grad.c_before : only[i].dc;
                 if (TILES > 1) shared_write(state_of(t, i), only[i]);
-                shared_write(operand_at[i] + flip * OPERAND_BYTES, S::operands(S::gates(sent)));
+                shared_write(operand_at[i] + flip * OPERAND_BYTES, S::operands(own));
                 if (S::PER_WORD == 1 || !pieces) {
                     const long long token = (long long)time * batch + first_column + t * width + column[i];
                     Value* const to = d.grad_gates + token * 4 * hidden + rank * UNITS + unit[i];
-                    global_write(to, S::narrow(sent.i)), global_write(to + hidden, S::narrow(sent.f));
-                    global_write(to + 2 * hidden, S::narrow(sent.g)), global_write(to + 3 * hidden, S::narrow(sent.o));
+                    S::write_gates(to, hidden, own);
                 }
             }
             if (t == TILES - 1) copy_wait<SLOTS - 2>();  // the next step's slot, which the barrier shows to all

@@ -126,12 +126,13 @@ def _forward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int 
     )
 
 
-def _backward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int | None]) -> tuple[BackwardShape, ...]:
-    """Of rows (hidden, blocks a cluster, warps, tiles, k-tiles in registers)."""
+def _backward(storage: Storage, *rows: tuple[int, int, int, int, int, int | None]) -> tuple[BackwardShape, ...]:
+    """Of rows (hidden, blocks a cluster, warps, tiles, pairs of columns a tile, fragments in registers)."""
     return tuple(
-        BackwardShape(storage=storage, hidden=hidden, cluster=cluster, tiles=tiles, warps=warps, resident=resident)
-        for hidden, cluster, warps, each, resident in rows
-        for tiles in each
+        BackwardShape(
+            storage=storage, hidden=hidden, cluster=cluster, warps=warps, tiles=tiles, pairs=pairs, resident=resident
+        )
+        for hidden, cluster, warps, tiles, pairs, resident in rows
     )
 
 
@@ -149,17 +150,11 @@ FORWARD_16_BIT = (
     (768, 16, 2, (1,), 12),
 )
 BACKWARD_16_BIT = (
-    (64, 1, 4, (1,), None),
-    (128, 1, 8, (1,), None),
-    (128, 2, 8, (1, 2), None),
-    (128, 4, 8, (1, 2), None),
-    (256, 4, 8, (1, 2), None),
-    (256, 8, 8, (1, 2), None),
-    (256, 16, 8, (1,), None),
-    (384, 8, 12, (1,), None),
-    (512, 8, 8, (1,), 8),
-    (512, 16, 8, (1, 2), None),
-    (768, 16, 12, (1,), 6),
+    (64, 1, 4, 1, 4, None),
+    (128, 4, 8, 1, 4, None),
+    (256, 8, 8, 1, 4, None),
+    (512, 16, 8, 1, 4, None),
+    (768, 16, 8, 1, 2, 18),
 )
 FORWARD_TENSORFLOAT32 = (
     (64, 1, 1, (1, 2), None),
@@ -170,12 +165,10 @@ FORWARD_TENSORFLOAT32 = (
     (512, 16, 2, (1, 2), 16),
 )
 BACKWARD_TENSORFLOAT32 = (
-    (64, 1, 4, (1,), None),
-    (128, 2, 8, (1,), None),
-    (128, 4, 8, (1, 2), None),
-    (256, 8, 8, (1, 2), None),
-    (256, 16, 8, (1,), None),
-    (512, 16, 8, (1,), 8),
+    (64, 1, 4, 1, 4, None),
+    (128, 4, 8, 1, 4, None),
+    (256, 8, 8, 1, 4, None),
+    (512, 16, 8, 1, 4, 18),
 )
 FORWARD = {
     BFLOAT16: _forward(BFLOAT16, *FORWARD_16_BIT),

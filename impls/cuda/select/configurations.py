@@ -103,6 +103,7 @@ def _padded(size: int, multiple: int) -> int:
 WORDS_OF_TILE = 8  # depth of a k-tile in 32-bit words
 SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100
 THREAD_LIMIT = 1024
+BACKWARD_SLOTS = 4  # steps of gates, cells and grad_y that a block of cluster_backward.cu holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,31 +178,78 @@ class ForwardShape(_Shape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackwardShape(_Shape):
-    """A cut of cluster_backward.cu. warps: over which the rows of W_hhᵀ divide evenly."""
+class BackwardShape:
+    """A cut of cluster_backward.cu.
 
-    warps: int
+    hidden    H, padded to a multiple of 16 · cluster
+    cluster   blocks that share W_hh: C ∈ {1, 2, 4, 8, 16}
+    warps     of a block: a multiple of C that divides the units of a block, or a divisor of C
+    tiles     groups of columns that one cluster multiplies one after the other
+    pairs     of columns a tile has room for, 1 … 4
+    resident  fragments (16 units of dh by two k-tiles) a warp keeps in registers, all if None; the rest lies in shared memory
+    columns   of the batch that one cluster runs, as many as it has room for if None; an argument of the launch
+    """
+
+    storage: Storage
+    hidden: int
+    cluster: int
+    warps: int = 8
+    tiles: int = 1
+    pairs: int = 4
+    resident: int | None = None
+    columns: int = 0
 
     def __post_init__(self) -> None:
-        super(BackwardShape, self).__post_init__()
-        if self.hidden // 16 % self.warps or 32 * self.warps > THREAD_LIMIT:
-            raise Refused(f"{self.hidden // 16} row tiles cannot be divided over {self.warps} warps")
+        if self.hidden % (16 * self.cluster):
+            raise Refused(f"hidden size {self.hidden} must be a multiple of 16 · {self.cluster} blocks")
+        sharers, rest = divmod(self.warps, self.cluster) if self.warps > self.cluster else (1, self.cluster % self.warps)
+        if rest or self.units // 16 % sharers or 32 * self.warps > THREAD_LIMIT:
+            raise Refused(f"{self.units} units of each of {self.cluster} blocks cannot be divided over {self.warps} warps")
+        if not 1 <= self.pairs <= 4 or not 0 <= (self.resident or 0) <= self.fragments:
+            raise Refused(f"a tile has 1 to 4 pairs of columns, a warp {self.fragments} fragments; not {self}")
+        if not self.columns:
+            object.__setattr__(self, "columns", self.room)
+        if not 1 <= self.columns <= self.room:
+            raise Refused(f"{self.columns} columns, where a cluster has room for {self.room}")
 
     @property
-    def k_tiles(self) -> int:
-        return 4 * self.units // (WORDS_OF_TILE * self.storage.per_word)
+    def units(self) -> int:
+        """Of one block."""
+        return self.hidden // self.cluster
+
+    @property
+    def room(self) -> int:
+        """Columns that a cluster has memory for."""
+        return 2 * self.pairs * self.tiles
+
+    @property
+    def groups(self) -> int:
+        """Of two k-tiles: units of a block with their four gates."""
+        return self.units // (4 * self.storage.per_word)
+
+    @property
+    def fragments(self) -> int:
+        """Of one warp."""
+        return self.hidden // 16 * self.groups // self.warps
 
     @property
     def tail_bytes(self) -> int:
-        """As of the forward cut."""
-        return 0 if self.resident is None else self.hidden // 16 * (self.k_tiles - self.resident) * 32 * 16
+        """Weights of a block that are read from shared memory at every step."""
+        return 0 if self.resident is None else self.warps * (self.fragments - self.resident) * 1024
 
     def kernel(self) -> Kernel:
-        resident = self.k_tiles if self.resident is None else self.resident
-        partial = 2 * self.hidden * self.columns * 4
-        operand = 2 * self.k_tiles * self.tiles * 64 * 4
-        shared_bytes = _affordable(partial + operand + self.tail_bytes + 16)
-        defines, threads = self._defines(resident), 32 * self.warps
+        threads, item = 32 * self.warps, self.storage.item_bytes
+        partial = 2 * self.tiles * self.hidden // 16 * 8 * self.pairs * 16
+        operands = 2 * self.groups * 512
+        ring = BACKWARD_SLOTS * self.room * (self.units * (5 * item + 4) + 16)
+        items = -(-2 * self.units * self.pairs // threads)
+        states = self.tiles * items * threads * 16 if self.tiles > 1 else 0
+        shared_bytes = _affordable(partial + operands + ring + states + self.tail_bytes + 16 * self.tiles)
+        resident = self.fragments if self.resident is None else self.resident
+        sizes = {
+            "HIDDEN": self.hidden, "CLUSTER": self.cluster, "TILES": self.tiles, "PAIRS": self.pairs, "RESIDENT": resident,
+        }  # fmt: skip
+        defines = (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
         return Kernel("cluster_backward.cu", "lstm_cluster_backward", defines, threads, shared_bytes, self.cluster)
 
 
@@ -224,19 +272,7 @@ def pack_forward(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
     return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
 
 
-def pack_backward(shape: BackwardShape, weight_hh: Tensor) -> Tensor:
-    """W_hhᵀ as A-fragments [C, warps, row tiles, k-tiles, 32 lanes, 16 bytes]: rows are all units, k the block's own gate rows.
-
-    k runs over units, and over i, f, g, o within a unit.
-    """
-    warps = shape.warps
-    w = _padded_gates(shape, weight_hh).reshape(4, shape.cluster, shape.units, shape.hidden).permute(1, 2, 0, 3)
-    w = w.reshape(shape.cluster, shape.k_tiles, 2, 4, shape.storage.per_word, warps, shape.hidden // 16 // warps, 2, 8)
-    # axes: block | k-tile, half, pair, element | warp, row tile, half, row
-    return w.permute(0, 5, 6, 1, 8, 3, 2, 7, 4).contiguous()
-
-
-def _padded_gates(shape: ForwardShape | BackwardShape, weight_hh: Tensor) -> Tensor:
+def _padded_gates(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
     """[4, padded H, padded H], rounded as operands."""
     real = weight_hh.shape[1]
     padded = weight_hh.new_zeros(4, shape.hidden, shape.hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,14 +73,17 @@ def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
     agreement.check_against(agreement.answer(network, case), case)
 
 
-def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, split: int = 1, **shape) -> Plan:
-    """A plan for tests: H padded to what the cluster needs, the same cut forward and backward."""
+def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, back: Mapping = {}, **shape) -> Plan:
+    """A plan for tests: H padded to what the cluster needs; the cut of the backward kernel is `back`."""
     multiple = max(16, 8 * cluster)
-    sizes = {"storage": STORAGES[dtype], "hidden": -(-hidden // multiple) * multiple, "cluster": cluster} | shape
-    forward = ForwardShape(**sizes, split=split)
-    rows = forward.hidden // 16
-    warps = max(warps for warps in range(1, forward.threads // 32 + 1) if rows % warps == 0)
-    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, BackwardShape(**sizes, warps=warps))
+    forward = ForwardShape(storage=STORAGES[dtype], hidden=-(-hidden // multiple) * multiple, cluster=cluster, **shape)
+    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, backward_shape(dtype, hidden, cluster, **back))
+
+
+def backward_shape(dtype: str, hidden: int, cluster: int, **cut) -> BackwardShape:
+    """H padded to what the cluster needs; few warps unless `cut` says otherwise, since every thread is emulated."""
+    padded = -(-hidden // (16 * cluster)) * 16 * cluster
+    return BackwardShape(**({"storage": STORAGES[dtype], "hidden": padded, "cluster": cluster, "warps": min(cluster, 4)} | cut))
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
