@@ -23,6 +23,8 @@ constexpr int TAIL_FRAGMENTS = FRAGMENTS - RESIDENT;
 constexpr int ITEMS = (UNITS * 2 * PAIRS + THREADS - 1) / THREADS;  // (unit, column) pairs of one thread and tile, at most
 constexpr int SLOTS = 4;                                            // steps of gates, cells and grad_y in shared memory
 constexpr int VALUE_BYTES = sizeof(Value);
+constexpr int COLUMN_PIECES = UNITS * (5 * VALUE_BYTES + 4) / 16;   // of 16 bytes, a column and step
+constexpr int PIECES = (TILES * 2 * PAIRS * COLUMN_PIECES + THREADS - 1) / THREADS;  // of one thread, at most
 
 constexpr unsigned TILE_BYTES = 8 * PAIRS * 16;  // the sums of a row tile: 16 bytes are two units × two columns
 constexpr unsigned SLICE_BYTES = UNITS / 16 * TILE_BYTES;           // of what one block sends to another
@@ -52,6 +54,13 @@ struct Direction {
     float* grad_c0;           // [B][H]
     long long reverse;
 };
+// 16 bytes of every step that one thread copies to the ring, in so many steps.
+struct Piece {
+    const char* from;
+    long long advance;
+    unsigned to;
+    int steps;
+};
 struct Arguments {
     Direction directions[2];
     int steps, batch, hidden, y_stride, recompute, columns;
@@ -74,28 +83,38 @@ DEVICE unsigned operand_place(int group, int column, int pair) {
     return group * 512 + columns * 128 + ((column & 1) * 4 + (pair ^ ((columns & 1) * 2 + (columns >> 1)))) * 16;
 }
 
-// How a direction's weights are read, and two neighbours of a row that lie in one word.
+// Two neighbours of a row as operands, without a branch, so that many loads are in flight: what does not exist is zero.
 struct Neighbours {
     Word first, second;
 };
-DEVICE Neighbours read_neighbours(const Value* row, int from, int hidden, bool words) {
-    if constexpr (S::PER_WORD == 2) {
-        if (words && from < hidden) {
-            const Word both = global_read(reinterpret_cast<const Word*>(row + from));
-            return {both & 0xffffu, both >> 16};
-        }
-        return {from < hidden ? Word(global_read(row + from)) : 0, from + 1 < hidden ? Word(global_read(row + from + 1)) : 0};
+template <bool TOGETHER> DEVICE Neighbours read_neighbours(const Value* weights, unsigned at, bool has_first, bool has_second) {
+    Neighbours found;
+    if constexpr (TOGETHER && S::PER_WORD == 2) {
+        const Word both = global_read(reinterpret_cast<const Word*>(weights + (has_first ? at : 0)));
+        found = {both & 0xffffu, both >> 16};
+    } else if constexpr (TOGETHER) {
+        const float2 both = global_read(reinterpret_cast<const float2*>(weights + (has_first ? at : 0)));
+        found = {S::operand(both.x, 0.0f), S::operand(both.y, 0.0f)};
     } else {
-        return {from < hidden ? round_tensorfloat32(global_read(row + from)) : 0,
-                from + 1 < hidden ? round_tensorfloat32(global_read(row + from + 1)) : 0};
+        const Value first = global_read(weights + (has_first ? at : 0)), second = global_read(weights + (has_second ? at + 1 : 0));
+        if constexpr (S::PER_WORD == 2) found = {Word(first), Word(second)};
+        else found = {S::operand(first, 0.0f), S::operand(second, 0.0f)};
     }
+    return {has_first ? found.first : 0, has_second ? found.second : 0};
 }
+struct Together {
+    static constexpr bool VALUE = true;
+};
+struct OneByOne {
+    static constexpr bool VALUE = false;
+};
 
 DEVICE bool divides(unsigned bytes, const void* at) { return reinterpret_cast<unsigned long long>(at) % bytes == 0; }
 
 KERNEL(lstm_cluster_backward, Arguments) {
     const Direction& d = launch.directions[grid_row()];
-    const int thread = thread_index(), lane = thread & 31, warp = thread >> 5;
+    // Through a shuffle, so that the compiler keeps it: it would read it anew in every step, where everything waits for it.
+    const int thread = int(shuffle(Word(thread_index()), thread_index() & 31)), lane = thread & 31, warp = thread >> 5;
     const int row = lane >> 2, pair = lane & 3;
     const int rank = cluster_rank(), first_column = cluster_index() * launch.columns;
     const int steps = launch.steps, batch = launch.batch, hidden = launch.hidden;
@@ -109,10 +128,9 @@ KERNEL(lstm_cluster_backward, Arguments) {
     const auto time_of = [&](int step) { return d.reverse ? step : steps - 1 - step; };
 
     // ---- gates, the cell state before and grad_y, SLOTS − 1 steps ahead; all threads together ----
-    // Of one column and step: the value rows, then the cell states, in pieces of so many bytes.
+    // Of one column: the value rows, then the cell states, in pieces of so many bytes. Null beyond `hidden`.
     const auto source = [&](int step, int column, int of_column, int bytes) -> const char* {
-        const int values = ROW_BYTES / bytes, r = of_column / values, n = first_column + column;
-        const int t = time_of(step);
+        const int values = ROW_BYTES / bytes, r = of_column / values, n = first_column + column, t = time_of(step);
         const long long token = (long long)t * batch + n;
         if (r < 5) {
             const int unit = rank * UNITS + of_column % values * (bytes / VALUE_BYTES);
@@ -125,30 +143,45 @@ KERNEL(lstm_cluster_backward, Arguments) {
         const float* const from = step + 1 < steps ? d.cells + (long long)before * batch * hidden : d.c0;
         return reinterpret_cast<const char*>(from + (long long)n * hidden + unit);
     };
+    // A thread's own pieces of 16 bytes move on by the same number of bytes every step. Cell states end a step early, with c0.
+    Piece own[PIECES];
+    UNROLL for (int i = 0; i < PIECES; ++i) {
+        const int column = (thread + i * THREADS) / COLUMN_PIECES, of_column = (thread + i * THREADS) % COLUMN_PIECES;
+        own[i] = {nullptr, 0, RING + column * COLUMN_BYTES + of_column * 16, -1};
+        if (!pieces || column >= columns || !(own[i].from = source(0, column, of_column, 16))) continue;
+        const bool cell = of_column >= int(CELLS / 16);
+        const long long of_step = cell                                  ? 4ll * hidden
+                                  : of_column >= int(4 * ROW_BYTES / 16) ? (long long)VALUE_BYTES * launch.y_stride
+                                                                        : 4ll * VALUE_BYTES * hidden;
+        own[i].advance = (d.reverse ? batch : -batch) * of_step;
+        own[i].steps = cell ? steps - 1 : steps;
+    }
     const auto fetch = [&](int step) {
-        const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
-        if (step < steps && pieces) {
-            constexpr int OF_COLUMN = CELLS / 16 + UNITS / 4, ALL = TILES * 2 * PAIRS * OF_COLUMN;
-            UNROLL for (int base = 0; base < ALL; base += THREADS) {
-                const int column = (base + thread) / OF_COLUMN, piece = (base + thread) % OF_COLUMN;
-                if (column >= columns) continue;
-                if (const char* const from = source(step, column, piece, 16))
-                    copy_async(slot + column * COLUMN_BYTES + piece * 16, reinterpret_cast<const uint4*>(from));
+        const unsigned slot = step % SLOTS * SLOT_BYTES;
+        if (pieces) {
+            UNROLL for (int i = 0; i < PIECES; ++i) {
+                if (step < own[i].steps) {
+                    copy_async(own[i].to + slot, reinterpret_cast<const uint4*>(own[i].from));
+                    own[i].from += own[i].advance;
+                } else if (step == own[i].steps && step < steps) {
+                    const int column = (thread + i * THREADS) / COLUMN_PIECES, of_column = (thread + i * THREADS) % COLUMN_PIECES;
+                    copy_async(own[i].to + slot, reinterpret_cast<const uint4*>(source(step, column, of_column, 16)));
+                }
             }
         } else if (step < steps) {
-            constexpr int OF_COLUMN = CELLS / 4 + UNITS;
-            for (int i = thread; i < columns * OF_COLUMN; i += THREADS) {
-                const int column = i / OF_COLUMN, word = i % OF_COLUMN;
-                const unsigned to = slot + column * COLUMN_BYTES + word * 4;
+            constexpr int WORDS = CELLS / 4 + UNITS;
+            for (int i = thread; i < columns * WORDS; i += THREADS) {
+                const int column = i / WORDS, word = i % WORDS;
+                const unsigned to = RING + slot + column * COLUMN_BYTES + word * 4;
                 const char* const from = source(step, column, word, 4);
                 if (!from) continue;
                 if (words || word >= int(CELLS / 4)) {
                     copy_async(to, reinterpret_cast<const Word*>(from));
                 } else if constexpr (S::PER_WORD == 2) {
                     // Too narrow for a copy: loaded here and now.
-                    const int unit = rank * UNITS + word % int(ROW_BYTES / 4) * 2;
+                    const bool both = rank * UNITS + word % int(ROW_BYTES / 4) * 2 + 1 < hidden;
                     const Value* const two = reinterpret_cast<const Value*>(from);
-                    shared_write(to, Word(global_read(two)) | (unit + 1 < hidden ? Word(global_read(two + 1)) << 16 : 0));
+                    shared_write(to, Word(global_read(two)) | (both ? Word(global_read(two + 1)) << 16 : 0));
                 }
             }
         }
@@ -162,33 +195,45 @@ KERNEL(lstm_cluster_backward, Arguments) {
     const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
     const int sharer = warp / CLUSTER;
     const auto destination = [&](int i) { return WARPS > CLUSTER ? warp % CLUSTER : i * WARPS + warp; };  // counted from own
-    const bool even = hidden % 2 == 0 && divides(4, d.weights);
-    UNROLL for (int i = 0; i < DESTINATIONS; ++i)
-        UNROLL for (int m = 0; m < ROW_TILES; ++m)
-            UNROLL for (int g = 0; g < GROUPS; ++g) {
-                const int f = (i * ROW_TILES + m) * GROUPS + g;
-                const int unit = (rank + destination(i)) % CLUSTER * UNITS + (sharer * ROW_TILES + m) * 16 + 2 * row;
-                const auto read = [&](int gate, int own) -> Neighbours {
-                    const int k = rank * UNITS + own;
-                    if (k >= hidden) return {0, 0};
-                    return read_neighbours(d.weights + ((long long)gate * hidden + k) * hidden, unit, hidden, even);
-                };
-                UNROLL for (int e = 0; e < 2; ++e) {
-                    Word a[4];
-                    UNROLL for (int half = 0; half < 2; ++half) {
-                        if constexpr (S::PER_WORD == 2) {
-                            const int own = g * 8 + 2 * pair + e;
-                            const Neighbours low = read(2 * half, own), high = read(2 * half + 1, own);
-                            a[2 * half] = low.first | high.first << 16, a[2 * half + 1] = low.second | high.second << 16;
-                        } else {
-                            const Neighbours both = read(2 * e + half, g * 4 + pair);
-                            a[2 * half] = both.first, a[2 * half + 1] = both.second;
-                        }
+    // The four words of a lane for half `e` of a group.
+    const auto read_fragment = [&](auto how, int unit, int group, int e, Word (&a)[4]) {
+        const auto read = [&](int gate, int own) {
+            const int k = rank * UNITS + own;
+            const unsigned at = (gate * hidden + k) * hidden + unit;
+            return read_neighbours<decltype(how)::VALUE>(d.weights, at, k < hidden && unit < hidden, k < hidden && unit + 1 < hidden);
+        };
+        UNROLL for (int half = 0; half < 2; ++half) {
+            if constexpr (S::PER_WORD == 2) {
+                const int own = group * 8 + 2 * pair + e;
+                const Neighbours low = read(2 * half, own), high = read(2 * half + 1, own);
+                a[2 * half] = low.first | high.first << 16, a[2 * half + 1] = low.second | high.second << 16;
+            } else {
+                const Neighbours both = read(2 * e + half, group * 4 + pair);
+                a[2 * half] = both.first, a[2 * half + 1] = both.second;
+            }
+        }
+    };
+    const auto load_weights = [&](auto how) {
+        UNROLL for (int i = 0; i < DESTINATIONS; ++i)
+            UNROLL for (int m = 0; m < ROW_TILES; ++m) {
+                const int tile = (rank + destination(i)) % CLUSTER * UNITS + (sharer * ROW_TILES + m) * 16;
+                // Two groups at a time: their loads are in flight together, and the condition lets the compiler begin no more
+                // of them than there are registers for.
+                UNROLL for (int g = 0; g < GROUPS; g += 2) {
+                    Word a[2][2][4] = {};
+                    if (tile < hidden && rank * UNITS + g * GROUP_UNITS < hidden)
+                        UNROLL for (int j = 0; j < 4; ++j) read_fragment(how, tile + 2 * row, g + j / 2, j & 1, a[j / 2][j & 1]);
+                    UNROLL for (int j = 0; j < 4; ++j) {
+                        const int f = (i * ROW_TILES + m) * GROUPS + g + j / 2, e = j & 1;
+                        const Word(&of)[4] = a[j / 2][e];
+                        UNROLL for (int r = 0; r < 4 && is_resident(f); ++r) resident[is_resident(f) ? place_of(f) : 0][e][r] = of[r];
+                        if (!is_resident(f)) shared_write(tail + (place_of(f) * 2 + e) * 512, uint4{of[0], of[1], of[2], of[3]});
                     }
-                    UNROLL for (int r = 0; r < 4 && is_resident(f); ++r) resident[is_resident(f) ? place_of(f) : 0][e][r] = a[r];
-                    if (!is_resident(f)) shared_write(tail + (place_of(f) * 2 + e) * 512, uint4{a[0], a[1], a[2], a[3]});
                 }
             }
+    };
+    if (hidden % 2 == 0 && divides(2 * VALUE_BYTES, d.weights)) load_weights(Together{});
+    else load_weights(OneByOne{});
     // Padded units send nothing, whatever their weights.
     for (int i = thread; i < int(2 * OPERAND_BYTES / 16); i += THREADS) shared_write(OPERANDS + i * 16, uint4{0, 0, 0, 0});
 
@@ -248,6 +293,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
     unsigned peers[DESTINATIONS];
     UNROLL for (int i = 0; i < DESTINATIONS; ++i) peers[i] = peer_address(0, (rank + destination(i)) % CLUSTER);
     const unsigned sent_at = sharer * ROW_TILES * TILE_BYTES + (row * pairs + pair) * 16;
+    const unsigned read_at = OPERANDS + operand_place(0, row, pair);
 
     for (int step = 0; step < steps; ++step) {
         const int time = time_of(step);
@@ -258,6 +304,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
             LstmDerivatives<Gates4, float> slope[ITEMS];
             float grad_y[ITEMS], sum[ITEMS] = {};
             bool live[ITEMS];
+            Gates sent[ITEMS];
             UNROLL for (int i = 0; i < ITEMS; ++i) {
                 if (!real(t, i)) continue;
                 if (TILES > 1) only[i] = shared_read<State>(state_of(t, i));
@@ -277,16 +324,11 @@ KERNEL(lstm_cluster_backward, Arguments) {
                 if (!real(t, i)) continue;
                 const float into_h = only[i].dh + sum[i] + grad_y[i];
                 const auto grad = lstm_gradient(slope[i], into_h, only[i].dc);
-                const Gates own = live[i] ? S::gates(grad.preactivations) : Gates{};
+                sent[i] = live[i] ? S::gates(grad.preactivations) : Gates{};
                 only[i].dh = live[i] ? 0.0f : into_h;
                 only[i].dc = live[i] ? grad.c_before : only[i].dc;
                 if (TILES > 1) shared_write(state_of(t, i), only[i]);
-                shared_write(operand_at[i] + flip * OPERAND_BYTES, S::operands(own));
-                if (S::PER_WORD == 1 || !pieces) {
-                    const long long token = (long long)time * batch + first_column + t * width + column[i];
-                    Value* const to = d.grad_gates + token * 4 * hidden + rank * UNITS + unit[i];
-                    S::write_gates(to, hidden, own);
-                }
+                shared_write(operand_at[i] + flip * OPERAND_BYTES, S::operands(sent[i]));
             }
             if (t == TILES - 1) copy_wait<SLOTS - 2>();  // the next step's slot, which the barrier shows to all
             // The block's gate gradients are in place. They are double-buffered, so this is the only barrier of a step and tile.
@@ -294,7 +336,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
             uint4 b[GROUPS];
             UNROLL for (int g = 0; g < GROUPS; ++g) {
                 b[g] = uint4{0, 0, 0, 0};
-                if (row < width) b[g] = shared_read<uint4>(OPERANDS + flip * OPERAND_BYTES + operand_place(g, row, pair));
+                if (row < width) b[g] = shared_read<uint4>(read_at + flip * OPERAND_BYTES + g * 512);
             }
             UNROLL for (int i = 0; i < DESTINATIONS; ++i) {
                 float product[ROW_TILES][2][4] = {};
@@ -319,21 +361,32 @@ KERNEL(lstm_cluster_backward, Arguments) {
                         send(peers[i] + slice + m * TILE_BYTES, peers[i] + barrier(t, buffer), uint4{sums[0], sums[1], sums[2], sums[3]});
                 }
             }
-            // Nobody waits for these: eight units of one gate from the words that hold two gates of a unit.
-            if (S::PER_WORD == 2 && pieces) {
+            // Nobody waits for these. 16-bit values are collected from the words that hold two gates of a unit.
+            if constexpr (S::PER_WORD == 2) {
                 UNROLL for (int base = 0; base < UNITS * PAIRS; base += THREADS) {
                     const int gate = (base + thread) & 3, n = (base + thread) / 4 % (2 * PAIRS), g = (base + thread) / 4 / (2 * PAIRS);
-                    const int of_cluster = t * width + n, from_unit = rank * UNITS + g * 8;
-                    if (g >= GROUPS || n >= width || of_cluster >= columns || from_unit >= hidden) continue;
-                    Word piece[4];
+                    const int of_cluster = t * width + n, first = rank * UNITS + g * 8;
+                    if (g >= GROUPS || n >= width || of_cluster >= columns || first >= hidden) continue;
+                    Word eight[4];
                     UNROLL for (int p = 0; p < 4; ++p) {
                         const unsigned from = OPERANDS + flip * OPERAND_BYTES + operand_place(g, n, p) + (gate >> 1) * 4;
-                        const Word first = shared_read<Word>(from), second = shared_read<Word>(from + 8);
-                        piece[p] = gate & 1 ? first >> 16 | (second & 0xffff0000u) : (first & 0xffffu) | second << 16;
+                        const Word even = shared_read<Word>(from), odd = shared_read<Word>(from + 8);
+                        eight[p] = gate & 1 ? even >> 16 | (odd & 0xffff0000u) : (even & 0xffffu) | odd << 16;
                     }
                     const long long token = (long long)time * batch + first_column + of_cluster;
-                    global_write(reinterpret_cast<uint4*>(d.grad_gates + (token * 4 + gate) * hidden + from_unit),
-                                 uint4{piece[0], piece[1], piece[2], piece[3]});
+                    Value* const to = d.grad_gates + (token * 4 + gate) * hidden + first;
+                    if (pieces) {
+                        global_write(reinterpret_cast<uint4*>(to), uint4{eight[0], eight[1], eight[2], eight[3]});
+                    } else {
+                        UNROLL for (int u = 0; u < 8; ++u)
+                            if (first + u < hidden) global_write(to + u, Value(eight[u / 2] >> u % 2 * 16 & 0xffffu));
+                    }
+                }
+            } else {
+                UNROLL for (int i = 0; i < ITEMS; ++i) {
+                    if (!real(t, i)) continue;
+                    const long long token = (long long)time * batch + first_column + t * width + column[i];
+                    S::write_gates(d.grad_gates + token * 4 * hidden + rank * UNITS + unit[i], hidden, sent[i]);
                 }
             }
         }
