@@ -41,7 +41,7 @@ static_assert(UNITS % 16 == 0 && SHARERS * ROW_TILES * 16 == UNITS && DESTINATIO
 static_assert(0 <= RESIDENT && TAIL_FRAGMENTS >= 0 && 1 <= PAIRS && PAIRS <= 4);
 
 struct Direction {
-    const Value* weights;     // [4][H][H]: W_hh as the framework keeps it
+    const Value* weights;     // [4][H][pitch]: W_hh as the framework keeps it; pitch is even
     const Value* gates;       // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;       // [T][B][H]
     const float* c0;          // [B][H]
@@ -63,7 +63,7 @@ struct Piece {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, recompute, columns;
+    int steps, batch, hidden, y_stride, recompute, columns, pitch;
 };
 
 // Of one unit and column. dh: what a sequence that has ended carries past its last step.
@@ -75,6 +75,11 @@ struct alignas(16) State {
 // Fragments in registers are spread evenly over all, so that reads of the others are never far apart.
 DEVICE constexpr bool is_resident(int f) { return f * RESIDENT / FRAGMENTS != (f + 1) * RESIDENT / FRAGMENTS; }
 DEVICE constexpr int place_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
+// The fragment at a place of the tail, or in registers.
+DEVICE constexpr int fragment_at(bool in_tail, int place) {
+    return in_tail ? place * FRAGMENTS / (TAIL_FRAGMENTS > 0 ? TAIL_FRAGMENTS : 1)
+                   : ((place + 1) * FRAGMENTS + RESIDENT - 1) / (RESIDENT > 0 ? RESIDENT : 1) - 1;
+}
 
 // The 16 bytes of lane `pair` and `column` of a group. Both the lanes that read them and the threads that write them touch
 // every bank once, because pairs of columns permute the places of a group.
@@ -87,27 +92,17 @@ DEVICE unsigned operand_place(int group, int column, int pair) {
 struct Neighbours {
     Word first, second;
 };
-template <bool TOGETHER> DEVICE Neighbours read_neighbours(const Value* weights, unsigned at, bool has_first, bool has_second) {
+DEVICE Neighbours read_neighbours(const Value* weights, unsigned at, bool exists) {
     Neighbours found;
-    if constexpr (TOGETHER && S::PER_WORD == 2) {
-        const Word both = global_read(reinterpret_cast<const Word*>(weights + (has_first ? at : 0)));
+    if constexpr (S::PER_WORD == 2) {
+        const Word both = global_read(reinterpret_cast<const Word*>(weights + (exists ? at : 0)));
         found = {both & 0xffffu, both >> 16};
-    } else if constexpr (TOGETHER) {
-        const float2 both = global_read(reinterpret_cast<const float2*>(weights + (has_first ? at : 0)));
-        found = {S::operand(both.x, 0.0f), S::operand(both.y, 0.0f)};
     } else {
-        const Value first = global_read(weights + (has_first ? at : 0)), second = global_read(weights + (has_second ? at + 1 : 0));
-        if constexpr (S::PER_WORD == 2) found = {Word(first), Word(second)};
-        else found = {S::operand(first, 0.0f), S::operand(second, 0.0f)};
+        const float2 both = global_read(reinterpret_cast<const float2*>(weights + (exists ? at : 0)));
+        found = {S::operand(both.x, 0.0f), S::operand(both.y, 0.0f)};
     }
-    return {has_first ? found.first : 0, has_second ? found.second : 0};
+    return {exists ? found.first : 0, exists ? found.second : 0};
 }
-struct Together {
-    static constexpr bool VALUE = true;
-};
-struct OneByOne {
-    static constexpr bool VALUE = false;
-};
 
 DEVICE bool divides(unsigned bytes, const void* at) { return reinterpret_cast<unsigned long long>(at) % bytes == 0; }
 
@@ -196,11 +191,10 @@ KERNEL(lstm_cluster_backward, Arguments) {
     const int sharer = warp / CLUSTER;
     const auto destination = [&](int i) { return WARPS > CLUSTER ? warp % CLUSTER : i * WARPS + warp; };  // counted from own
     // The four words of a lane for half `e` of a group.
-    const auto read_fragment = [&](auto how, int unit, int group, int e, Word (&a)[4]) {
+    const auto read_fragment = [&](int unit, int group, int e, Word (&a)[4]) {
         const auto read = [&](int gate, int own) {
             const int k = rank * UNITS + own;
-            const unsigned at = (gate * hidden + k) * hidden + unit;
-            return read_neighbours<decltype(how)::VALUE>(d.weights, at, k < hidden && unit < hidden, k < hidden && unit + 1 < hidden);
+            return read_neighbours(d.weights, unsigned(gate * hidden + k) * launch.pitch + unit, k < hidden && unit < hidden);
         };
         UNROLL for (int half = 0; half < 2; ++half) {
             if constexpr (S::PER_WORD == 2) {
@@ -213,27 +207,30 @@ KERNEL(lstm_cluster_backward, Arguments) {
             }
         }
     };
-    const auto load_weights = [&](auto how) {
-        UNROLL for (int i = 0; i < DESTINATIONS; ++i)
-            UNROLL for (int m = 0; m < ROW_TILES; ++m) {
-                const int tile = (rank + destination(i)) % CLUSTER * UNITS + (sharer * ROW_TILES + m) * 16;
-                // Two groups at a time: their loads are in flight together, and the condition lets the compiler begin no more
-                // of them than there are registers for.
-                UNROLL for (int g = 0; g < GROUPS; g += 2) {
-                    Word a[2][2][4] = {};
-                    if (tile < hidden && rank * UNITS + g * GROUP_UNITS < hidden)
-                        UNROLL for (int j = 0; j < 4; ++j) read_fragment(how, tile + 2 * row, g + j / 2, j & 1, a[j / 2][j & 1]);
-                    UNROLL for (int j = 0; j < 4; ++j) {
-                        const int f = (i * ROW_TILES + m) * GROUPS + g + j / 2, e = j & 1;
-                        const Word(&of)[4] = a[j / 2][e];
-                        UNROLL for (int r = 0; r < 4 && is_resident(f); ++r) resident[is_resident(f) ? place_of(f) : 0][e][r] = of[r];
-                        if (!is_resident(f)) shared_write(tail + (place_of(f) * 2 + e) * 512, uint4{of[0], of[1], of[2], of[3]});
-                    }
+    // Those of the tail first, since then the registers of the others are free. Two at a time: their loads are in flight
+    // together, and the condition lets the compiler begin no more of them than there are registers for.
+    UNROLL for (int pass = 0; pass < 2; ++pass)
+        UNROLL for (int place = 0; place < (pass ? RESIDENT : TAIL_FRAGMENTS); place += 2) {
+            Word a[2][2][4] = {};
+            int tile[2], group[2];
+            UNROLL for (int j = 0; j < 2; ++j) {
+                const int f = fragment_at(!pass, place + j), i = f / GROUPS / ROW_TILES, m = f / GROUPS % ROW_TILES;
+                tile[j] = (rank + destination(i)) % CLUSTER * UNITS + (sharer * ROW_TILES + m) * 16, group[j] = f % GROUPS;
+            }
+            if (tile[0] < hidden || tile[1] < hidden)
+                UNROLL for (int j = 0; j < 4; ++j)
+                    if (place + j / 2 < (pass ? RESIDENT : TAIL_FRAGMENTS))
+                        read_fragment(tile[j / 2] + 2 * row, group[j / 2], j & 1, a[j / 2][j & 1]);
+            UNROLL for (int j = 0; j < 4; ++j) {
+                const int at = place + j / 2, e = j & 1;
+                const Word(&of)[4] = a[j / 2][e];
+                if (pass) {
+                    UNROLL for (int r = 0; r < 4 && at < RESIDENT; ++r) resident[at < RESIDENT ? at : 0][e][r] = of[r];
+                } else if (at < TAIL_FRAGMENTS) {
+                    shared_write(tail + (at * 2 + e) * 512, uint4{of[0], of[1], of[2], of[3]});
                 }
             }
-    };
-    if (hidden % 2 == 0 && divides(2 * VALUE_BYTES, d.weights)) load_weights(Together{});
-    else load_weights(OneByOne{});
+        }
     // Padded units send nothing, whatever their weights.
     for (int i = thread; i < int(2 * OPERAND_BYTES / 16); i += THREADS) shared_write(OPERANDS + i * 16, uint4{0, 0, 0, 0});
 

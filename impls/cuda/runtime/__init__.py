@@ -137,7 +137,7 @@ LAYOUTS = {
     "cluster_backward": _structures(
         "ClusterBackward",
         "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0",
-        "steps batch hidden y_stride recompute columns",
+        "steps batch hidden y_stride recompute columns pitch",
     ),
     "step_forward": _structures(
         "StepForward", "weights projected h c lengths y gates cells", "steps batch hidden y_stride step"

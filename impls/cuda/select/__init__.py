@@ -129,9 +129,7 @@ def _forward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int 
 def _backward(storage: Storage, *rows: tuple[int, int, int, int, int, int | None]) -> tuple[BackwardShape, ...]:
     """Of rows (hidden, blocks a cluster, warps, tiles, pairs of columns a tile, fragments in registers)."""
     return tuple(
-        BackwardShape(
-            storage=storage, hidden=hidden, cluster=cluster, warps=warps, tiles=tiles, pairs=pairs, resident=resident
-        )
+        BackwardShape(storage=storage, hidden=hidden, cluster=cluster, warps=warps, tiles=tiles, pairs=pairs, resident=resident)
         for hidden, cluster, warps, tiles, pairs, resident in rows
     )
 
@@ -151,10 +149,22 @@ FORWARD_16_BIT = (
 )
 BACKWARD_16_BIT = (
     (64, 1, 4, 1, 4, None),
+    (64, 4, 4, 1, 4, None),
+    (128, 2, 8, 1, 4, None),
     (128, 4, 8, 1, 4, None),
+    (128, 8, 8, 1, 4, None),
+    (256, 4, 8, 1, 4, None),
     (256, 8, 8, 1, 4, None),
+    (256, 8, 8, 2, 4, None),
+    (256, 8, 8, 3, 4, None),
+    (256, 16, 8, 1, 4, None),
+    (384, 8, 8, 1, 4, None),
+    (512, 8, 8, 1, 2, 19),
     (512, 16, 8, 1, 4, None),
+    (512, 16, 8, 2, 4, None),
+    (512, 16, 8, 3, 4, None),
     (768, 16, 8, 1, 2, 18),
+    (768, 16, 8, 1, 3, 17),
 )
 FORWARD_TENSORFLOAT32 = (
     (64, 1, 1, (1, 2), None),
@@ -165,9 +175,14 @@ FORWARD_TENSORFLOAT32 = (
     (512, 16, 2, (1, 2), 16),
 )
 BACKWARD_TENSORFLOAT32 = (
-    (64, 1, 4, 1, 4, None),
+    (64, 2, 4, 1, 4, None),
+    (64, 4, 4, 1, 4, None),
     (128, 4, 8, 1, 4, None),
+    (128, 8, 8, 1, 4, None),
     (256, 8, 8, 1, 4, None),
+    (256, 8, 8, 2, 4, None),
+    (256, 16, 8, 1, 4, None),
+    (384, 8, 8, 1, 2, 18),
     (512, 16, 8, 1, 4, 18),
 )
 FORWARD = {

@@ -272,6 +272,16 @@ def pack_forward(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
     return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
 
 
+def in_pairs(weight_hh: Tensor) -> Tensor:
+    """W_hh [D, 4H, H] as cluster_backward.cu reads it, two columns at once: itself, if rows are contiguous and H is even."""
+    columns = weight_hh.shape[2]
+    if columns % 2 == 0 and weight_hh.is_contiguous() and weight_hh.data_ptr() % (2 * weight_hh.element_size()) == 0:
+        return weight_hh
+    padded = weight_hh.new_zeros(*weight_hh.shape[:2], columns + columns % 2)
+    padded[..., :columns] = weight_hh
+    return padded
+
+
 def _padded_gates(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
     """[4, padded H, padded H], rounded as operands."""
     real = weight_hh.shape[1]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impls.cuda.runtime import Launch, Launcher, arguments
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import pack_forward
+from impls.cuda.select.configurations import in_pairs, pack_forward
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -39,7 +39,7 @@ def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
     if plan.forward is None or plan.backward is None:
         return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
     if backward:
-        return weight_hh.contiguous()
+        return in_pairs(weight_hh)
     return torch.stack([pack_forward(plan.forward, weight) for weight in weight_hh])
 
 
@@ -101,8 +101,10 @@ def backward(
         grad_h0, grad_c0 = torch.empty_like(c0), torch.empty_like(c0)
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
         arrays = [_of(common | states, d) | whole for d in range(directions)]
-        filled = arguments("cluster_backward", arrays, offsets, **numbers, columns=plan.backward.columns)
-        grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
+        clusters = -(-batch // plan.backward.columns)
+        numbers |= {"columns": -(-batch // clusters), "pitch": weights.shape[2]}
+        filled = arguments("cluster_backward", arrays, offsets, **numbers)
+        grid = (clusters * plan.backward.cluster, directions, 1)
         reads += [grad_h_n, grad_c_n]
         launcher(Launch(plan.backward.kernel(), grid, filled, reads, [grad_gates, grad_h0, grad_c0]))
         return grad_gates, grad_h0, grad_c0
