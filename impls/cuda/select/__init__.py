@@ -272,6 +272,10 @@ def choose(
             if design == "cluster":
                 raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
             return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
+        shapes = [
+            shape.spread(batch, max(1, counts[shape.cluster] // directions)) if isinstance(shape, BackwardShape) else shape
+            for shape in shapes
+        ]
         best = min(shapes, key=lambda shape: cost(shape, columns, counts[shape.cluster]))
         chosen += best, counts[best.cluster]
     forward, forward_resident, backward, backward_resident = chosen

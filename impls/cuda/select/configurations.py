@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -187,7 +187,7 @@ class BackwardShape:
     tiles     groups of columns that one cluster multiplies one after the other
     pairs     of columns a tile has room for, 1 … 4
     resident  fragments (16 units of dh by two k-tiles) a warp keeps in registers, all if None; the rest lies in shared memory
-    columns   of the batch that one cluster runs, as many as it has room for if None; an argument of the launch
+    columns   of the batch that one cluster runs, as many as it has room for if 0; an argument of the launch
     """
 
     storage: Storage
@@ -236,6 +236,11 @@ class BackwardShape:
     def tail_bytes(self) -> int:
         """Weights of a block that are read from shared memory at every step."""
         return 0 if self.resident is None else self.warps * (self.fragments - self.resident) * 1024
+
+    def spread(self, batch: int, clusters: int) -> BackwardShape:
+        """This cut with as few columns a cluster as run the batch in the same number of waves, `clusters` at once."""
+        waves = -(-batch // (self.room * clusters))
+        return replace(self, columns=-(-batch // (waves * clusters)))
 
     def kernel(self) -> Kernel:
         threads, item = 32 * self.warps, self.storage.item_bytes

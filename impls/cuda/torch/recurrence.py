@@ -102,7 +102,7 @@ def backward(
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
         arrays = [_of(common | states, d) | whole for d in range(directions)]
         clusters = -(-batch // plan.backward.columns)
-        numbers |= {"columns": -(-batch // clusters), "pitch": weights.shape[2]}
+        numbers |= {"columns": plan.backward.columns, "pitch": weights.shape[2]}
         filled = arguments("cluster_backward", arrays, offsets, **numbers)
         grid = (clusters * plan.backward.cluster, directions, 1)
         reads += [grad_h_n, grad_c_n]

@@ -22,11 +22,12 @@ from tests.impls.cuda.emulated import (
 )
 
 PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
-# hidden (51 is padded), blocks, columns / 8, split, k-tiles in registers
+# hidden (51 is padded), blocks, the cut; `back` is that of the backward kernel
 CUTS = [
-    (16, 1, {}), (32, 1, {"tiles": 2}), (64, 1, {"split": 2}), (32, 2, {}), (64, 2, {"tiles": 2, "split": 2}),
-    (51, 4, {}), (64, 4, {"split": 4}), (64, 4, {"split": 2, "resident": 1}), (48, 2, {}), (64, 8, {"split": 2}),
-    (64, 8, {"resident": 0}), (128, 16, {}), (128, 16, {"split": 2, "tiles": 2}),
+    (16, 1, {}), (32, 1, {"tiles": 2, "back": {"tiles": 2}}), (64, 1, {"split": 2}), (32, 2, {}),
+    (64, 2, {"tiles": 2, "split": 2, "back": {"tiles": 2}}), (51, 4, {}), (64, 4, {"split": 4}),
+    (64, 4, {"split": 2, "resident": 1, "back": {"resident": 1}}), (48, 2, {}), (64, 8, {"split": 2}),
+    (64, 8, {"resident": 0, "back": {"resident": 0}}), (128, 16, {}), (128, 16, {"split": 2, "tiles": 2, "back": {"tiles": 2}}),
 ]  # fmt: skip
 
 
@@ -109,7 +110,9 @@ WRONG = [
     ("cluster_backward.cu", "(1 - gate.g * gate.g)", "(1 - gate.g)"),
     ("step_forward.cu", "S::forget_sigmoid(z.f)", "S::sigmoid(z.i)"),
     ("tensor_step_forward.cu", "recurrent.o + projected.o", "recurrent.o"),
-    ("cluster_backward.cu", "(live ? grad_y[i][a][j] : 0.0f)", "grad_y[i][a][j]"),
+    ("cluster_backward.cu", "live[i] ? value(4) : 0.0f", "value(4)"),
+    ("cluster_backward.cu", "live[i] ? grad.c_before : only[i].dc", "grad.c_before"),
+    ("cluster_backward.cu", "gate & 1 ? even >> 16", "true ? even >> 16"),
     # Outputs that are left as they were beyond a sequence's length, or altogether.
     ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
     ("tensor_step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
@@ -119,7 +122,7 @@ WRONG = [
     ("step_forward.cu", "if (d.gates) S::write_gates", "if (d.gates && unit) S::write_gates"),
     ("tensor_step_backward.cu", "S::write_gates(d.grad_gates", "if (live) S::write_gates(d.grad_gates"),
     ("step_backward.cu", "S::write_gates(d.grad_gates", "if (live) S::write_gates(d.grad_gates"),
-    ("cluster_backward.cu", "global_write(d.grad_c0 + at", "if (unit_of(i)) global_write(d.grad_c0 + at"),
+    ("cluster_backward.cu", "global_write(d.grad_c0 + at", "if (unit[i]) global_write(d.grad_c0 + at"),
 ]
 
 

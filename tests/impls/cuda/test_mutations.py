@@ -11,7 +11,8 @@ from impls.cuda.runtime import FOLDER
 from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
 
 ORDERING = re.compile(
-    r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait)\([^;]*\);"
+    r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait|copy_commit"
+    r"|copy_wait<[^>]*>)\([^;]*\);"
 )
 SOURCES = [f"{design}_{phase}.cu" for design in ("cluster", "tensor_step", "step") for phase in ("forward", "backward")]
 PLACES = [
@@ -45,7 +46,11 @@ def test_without_any_one_of_them_a_rule_is_broken(source, number, span):
         ("cluster_forward.cu", "((step - 1) >> 1) & 1", "(step >> 1) & 1"),  # the other phase
         ("cluster_forward.cu", "h_offset(current ^ 1, w >> 3", "h_offset(current, w >> 3"),  # over what is being read
         ("cluster_forward.cu", "* current, H_BYTES)", "* current, H_BYTES / 2)"),  # waits for half of the bytes
-        ("cluster_backward.cu", "operand_offset(buffer, word, a)", "operand_offset(0, word, a)"),  # one buffer for two
+        ("cluster_backward.cu", "operand_at[i] + flip * OPERAND_BYTES", "operand_at[i]"),  # one buffer for two
+        ("cluster_backward.cu", "(t * 2 + buffer) * PARTIAL_BYTES", "t * 2 * PARTIAL_BYTES"),  # over what may still be read
+        ("cluster_backward.cu", "CLUSTER * UNITS / 2 * pairs * 16", "CLUSTER * UNITS / 2 * pairs * 8"),  # half of the bytes
+        ("cluster_backward.cu", "fetch(step + SLOTS - 1)", "fetch(step + SLOTS)"),  # into the slot that is being read
+        ("cluster_backward.cu", "if (t == TILES - 1) copy_wait<SLOTS - 2>", "if (t == TILES - 1) copy_wait<SLOTS - 1>"),
         ("cluster_backward.cu", "(step >> 1) & 1)", "((step >> 1) + 1) & 1)"),
     ],
 )

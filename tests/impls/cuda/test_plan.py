@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,7 +20,8 @@ HOPPER, AMPERE = (9, 0), (8, 0)
 def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
     plan = choose(hidden, batch, 1, dtype, HOPPER)
     assert plan.design == "cluster" and plan.forward is not None and plan.backward is not None
-    assert plan.forward in FORWARD[plan.forward.storage] and plan.backward in BACKWARD[plan.forward.storage]
+    assert plan.forward in FORWARD[plan.forward.storage]
+    assert replace(plan.backward, columns=0) in BACKWARD[plan.forward.storage]
     assert plan.forward.hidden >= hidden
     assert "forward m" in plan.reason and "backward m" in plan.reason, "measured or modelled"
 
