@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -51,27 +51,112 @@ def test_any_order_of_threads_sends_and_copies_gives_the_same(seed):
     check(case(64, 7, 9), cluster_plan("bfloat16", 64, 4, back={"tiles": 2, "columns": 9}), Emulation(seed))
 
 
-def gradients(shape: BackwardShape, hidden: int, batch: int, moved_by: int = 0) -> tuple[Tensor, ...]:
-    """Of three steps on random numbers; arrays that steps read lie `moved_by` elements into storages of their own."""
-    generator = torch.Generator().manual_seed(3)
-    dtype, steps = shape.storage.dtype, 3
-    plan = replace(cluster_plan("bfloat16", hidden, 1), backward=shape)
+@dataclass(frozen=True)
+class Inputs:
+    """What a backward pass of random numbers reads, in float64; gates are saved ones."""
 
-    def draw(*sizes: int) -> Tensor:
-        return torch.rand(*sizes, generator=generator) * 0.8 + 0.1
+    weights: Tensor
+    gates: Tensor
+    cells: Tensor
+    c0: Tensor
+    lengths: Tensor
+    grads: tuple[Tensor, Tensor, Tensor]
 
-    def moved(tensor: Tensor) -> Tensor:
-        room = tensor.new_zeros(tensor.numel() + moved_by)
+
+def inputs(hidden: int, lengths: list[int], directions: int = 1, dtype: torch.dtype = torch.bfloat16) -> Inputs:
+    generator, batch, steps = torch.Generator().manual_seed(3), len(lengths), max(lengths)
+
+    def draw(*sizes: int, to: torch.dtype = torch.float32) -> Tensor:
+        return (torch.rand(*sizes, generator=generator) - 0.3).to(to).double()
+
+    weights = draw(directions, 4 * hidden, hidden, to=dtype) / 4
+    gates, cells = draw(directions, steps, batch, 4, hidden, to=dtype), draw(directions, steps, batch, hidden)
+    states = [draw(directions, batch, hidden) for _ in range(3)]
+    of_y = draw(steps, batch, directions * hidden, to=dtype)
+    return Inputs(weights, gates, cells, states[0], torch.tensor(lengths, dtype=torch.int32), (of_y, states[1], states[2]))
+
+
+def gradients(shape: BackwardShape, given: Inputs, *, moved_by: int = 0, launcher=None) -> tuple[Tensor, ...]:
+    """By the emulated kernel. Arrays that every step reads lie `moved_by` elements into storages of their own."""
+    dtype = shape.storage.dtype
+    plan = replace(cluster_plan("bfloat16", given.c0.shape[2], 1), backward=shape)
+
+    def moved(tensor: Tensor, to: torch.dtype = torch.float32) -> Tensor:
+        room = tensor.new_zeros(tensor.numel() + moved_by, dtype=to)
         room[moved_by:] = tensor.flatten()
         return room[moved_by:].view(tensor.shape)
 
-    weights = recurrence.pack(plan, moved(draw(1, 4 * hidden, hidden).to(dtype)), backward=True)
-    gates, cells, c0 = draw(1, steps, batch, 4, hidden).to(dtype), draw(1, steps, batch, hidden), draw(1, batch, hidden)
-    grads = moved(draw(steps, batch, hidden).to(dtype)), draw(1, batch, hidden), draw(1, batch, hidden)
-    lengths = torch.full((batch,), steps, dtype=torch.int32)
     return recurrence.backward(
-        plan, Emulation(), weights, moved(gates), moved(cells), moved(c0), lengths=lengths, grads=grads
+        plan, launcher or Emulation(), recurrence.pack(plan, moved(given.weights, dtype), backward=True),
+        moved(given.gates, dtype), moved(given.cells), moved(given.c0), lengths=given.lengths,
+        grads=(moved(given.grads[0], dtype), given.grads[1].float(), given.grads[2].float()),
     )  # fmt: skip
+
+
+def reference(given: Inputs) -> tuple[Tensor, ...]:
+    """The equations of docs/cuda.md, in float64."""
+    directions, steps, _, _, hidden = given.gates.shape
+    grad_gates, dh, dc = torch.zeros_like(given.gates), given.grads[1].clone(), given.grads[2].clone()
+    for direction in range(directions):
+        for t in range(steps) if direction else reversed(range(steps)):
+            before = t + 1 if direction else t - 1
+            i, f, g, o = given.gates[direction, t].unbind(1)
+            c, c_before = (
+                given.cells[direction, t],
+                given.cells[direction, before] if 0 <= before < steps else given.c0[direction],
+            )
+            live = (t < given.lengths)[:, None]
+            into_h = dh[direction] + given.grads[0][t, :, direction * hidden : (direction + 1) * hidden]
+            into_c = dc[direction] + into_h * o * (1 - c.tanh() ** 2)
+            dz = (
+                into_c * g * i * (1 - i),
+                into_c * c_before * f * (1 - f),
+                into_c * i * (1 - g * g),
+                into_h * c.tanh() * o * (1 - o),
+            )
+            grad_gates[direction, t] = torch.where(live[..., None], torch.stack(dz, 1), 0.0)
+            dh[direction] = torch.where(live, torch.cat(dz, 1) @ given.weights[direction], dh[direction])
+            dc[direction] = torch.where(live, into_c * f, dc[direction])
+    return grad_gates, dh, dc
+
+
+RAGGED = [5, 0, 1, 4, 5, 2, 3]
+ERROR = {"bfloat16": 2**-8, "float16": 2**-11, "tensorfloat32": 2**-11}
+
+
+def disagreement(dtype: str, hidden: int, cluster: int, launcher=None, **cut) -> float:
+    """The largest error of what a ragged batch of two directions sends back, in units of the largest and of its type's."""
+    given = inputs(hidden, RAGGED, 2, STORAGES[dtype].dtype)
+    found = gradients(backward_shape(dtype, hidden, cluster, **cut), given, launcher=launcher)
+    pairs = zip(found, reference(given), strict=True)
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs) / ERROR[dtype]
+
+
+@pytest.mark.parametrize(
+    "hidden, cluster, cut", [(32, 2, {}), (21, 1, {"tiles": 2, "pairs": 2}), (40, 2, {"columns": 3})], ids=str
+)
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_gradients_of_states_pass_sequences_of_any_length(hidden, cluster, cut, dtype):
+    assert disagreement(dtype, hidden, cluster, **cut) < 4
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("live[i] ? grad.c_before : only[i].dc", "grad.c_before"),
+        ("live[i] ? 0.0f : into_h", "0.0f"),
+        ("live[i] ? S::gates(grad.preactivations) : Gates{}", "S::gates(grad.preactivations)"),
+        ("global_read(d.grad_h_n + at)", "0.0f"),
+        ("global_read(d.grad_c_n + at)", "0.0f"),
+        ("? d.cells + (long long)before * batch * hidden : d.c0", "? d.cells + (long long)before * batch * hidden : d.cells"),
+    ],
+)
+def test_a_kernel_that_forgets_a_state_disagrees(right, wrong):
+    def rewrite(text: str) -> str:
+        assert text.count(right) == 1
+        return text.replace(right, wrong)
+
+    assert disagreement("bfloat16", 32, 2, Rewritten(SOURCE, rewrite)) > 16
 
 
 def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
@@ -80,17 +165,19 @@ def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
 
 def test_the_cut_of_the_batch_changes_no_bit():
     """A column's numbers do not depend on its neighbours, nor on where in a cluster it lies."""
-    whole = gradients(backward_shape("bfloat16", 32, 2), 32, 7)
+    given = inputs(32, RAGGED)
+    whole = gradients(backward_shape("bfloat16", 32, 2), given)
     for cut in ({"columns": 1}, {"columns": 3}, {"tiles": 2, "columns": 7}, {"pairs": 2, "tiles": 2, "columns": 5}):
-        assert same(whole, gradients(backward_shape("bfloat16", 32, 2, **cut), 32, 7)), cut
+        assert same(whole, gradients(backward_shape("bfloat16", 32, 2, **cut), given)), cut
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "tensorfloat32"])
 def test_arrays_may_lie_anywhere(dtype):
     shape = backward_shape(dtype, 32, 2)
-    aligned = gradients(shape, 32, 2)
+    given = inputs(32, [3, 2])
+    aligned = gradients(shape, given)
     for by in (1, 2, 3, 8):
-        assert same(aligned, gradients(shape, 32, 2, by)), by
+        assert same(aligned, gradients(shape, given, moved_by=by)), by
 
 
 def test_only_what_needs_it_is_copied_for_the_backward_kernel():

@@ -111,7 +111,6 @@ WRONG = [
     ("step_forward.cu", "S::forget_sigmoid(z.f)", "S::sigmoid(z.i)"),
     ("tensor_step_forward.cu", "recurrent.o + projected.o", "recurrent.o"),
     ("cluster_backward.cu", "live[i] ? value(4) : 0.0f", "value(4)"),
-    ("cluster_backward.cu", "live[i] ? grad.c_before : only[i].dc", "grad.c_before"),
     ("cluster_backward.cu", "gate & 1 ? even >> 16", "true ? even >> 16"),
     # Outputs that are left as they were beyond a sequence's length, or altogether.
     ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
