@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.cuda.runtime import BFLOAT16, Kernel
+from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
@@ -25,11 +25,31 @@ BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
 }  # fmt: skip
+# Registers a thread of the backward kernels may take on sm_90a, by storage, H, blocks of a cluster and columns, in steps of 8
+# as they are given out. With 128 or fewer two blocks share a multiprocessor.
+BACKWARD_REGISTERS = {
+    (BFLOAT16, 64, 1, 8): 248, (BFLOAT16, 64, 4, 8): 112, (BFLOAT16, 128, 2, 8): 216, (BFLOAT16, 128, 4, 8): 128,
+    (BFLOAT16, 128, 8, 8): 112, (BFLOAT16, 256, 4, 8): 255, (BFLOAT16, 256, 8, 8): 176, (BFLOAT16, 256, 8, 16): 192,
+    (BFLOAT16, 256, 8, 24): 208, (BFLOAT16, 256, 16, 8): 128, (BFLOAT16, 384, 8, 8): 255, (BFLOAT16, 512, 8, 4): 255,
+    (BFLOAT16, 512, 16, 8): 232, (BFLOAT16, 512, 16, 16): 255, (BFLOAT16, 512, 16, 24): 255, (BFLOAT16, 768, 16, 4): 255,
+    (BFLOAT16, 768, 16, 6): 255,
+    (TENSORFLOAT32, 64, 2, 8): 224, (TENSORFLOAT32, 64, 4, 8): 152, (TENSORFLOAT32, 128, 4, 8): 184,
+    (TENSORFLOAT32, 128, 8, 8): 128, (TENSORFLOAT32, 256, 8, 8): 248, (TENSORFLOAT32, 256, 8, 16): 232,
+    (TENSORFLOAT32, 256, 16, 8): 168, (TENSORFLOAT32, 384, 8, 4): 255, (TENSORFLOAT32, 512, 16, 8): 255,
+}  # fmt: skip
+WITHOUT_LOCAL_MEMORY = {"lstm_cluster_backward"}
+SHARED_OF_A_BLOCK, BLOCKS_OF_A_CLUSTER = {"sm_120": 99 << 10}, {"sm_120": 8}  # where they are less than on sm_90
 
 
 def cluster_kernels() -> list[Kernel]:
     shipped = (*FORWARD.values(), *BACKWARD.values())
     return [shape.kernel() for shapes in shipped for shape in shapes]
+
+
+def cluster_kernels_for(target: str) -> list[Kernel]:
+    """Those that a GPU of this target has room for."""
+    shared, blocks = SHARED_OF_A_BLOCK.get(target, 227 << 10), BLOCKS_OF_A_CLUSTER.get(target, 16)
+    return [kernel for kernel in cluster_kernels() if kernel.shared_bytes <= shared and kernel.cluster_blocks <= blocks]
 
 
 def step_kernels() -> list[Kernel]:
@@ -49,20 +69,31 @@ def stream_kernels(largest: int) -> list[Kernel]:
         ("sm_80", [*step_kernels(), *stream_kernels(1)]),
         ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
         ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_120", cluster_kernels_for("sm_120")),
     ],
-    ids=["sm_80", "sm_90a", "sm_100"],
+    ids=["sm_80", "sm_90a", "sm_100", "sm_120"],
 )
 def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels):
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         results = list(pool.map(lambda kernel: compiled(kernel, target), kernels))
     for kernel, found in zip(kernels, results, strict=True):
         assert found.spill_bytes == 0, (kernel, found.spill_bytes)
+        assert kernel.function not in WITHOUT_LOCAL_MEMORY or ".local" not in found.assembly, kernel
         assert found.registers * kernel.threads * BLOCKS_OF_AN_SM[kernel.function] <= REGISTERS_OF_AN_SM, kernel
         assert found.code[:4] == b"\x7fELF"
 
 
+def test_backward_kernels_of_clusters_take_no_more_registers():
+    """bfloat16 stands for float16, which differs in conversions."""
+    shapes = [*BACKWARD[BFLOAT16], *BACKWARD[TENSORFLOAT32]]
+    assert {(shape.storage, shape.hidden, shape.cluster, shape.room) for shape in shapes} == BACKWARD_REGISTERS.keys()
+    for shape in shapes:
+        allowed = BACKWARD_REGISTERS[shape.storage, shape.hidden, shape.cluster, shape.room]
+        assert compiled(shape.kernel(), "sm_90a").registers <= allowed, shape
+
+
 def test_a_configuration_that_spills_is_seen():
-    too_much = BackwardShape(storage=BFLOAT16, hidden=128, cluster=1, tiles=4, warps=8).kernel()
+    too_much = BackwardShape(storage=BFLOAT16, hidden=128, cluster=1).kernel()
     assert compile_kernel(too_much, "sm_90a").spill_bytes > 0
 
 
