@@ -80,9 +80,9 @@ def _run_forward(x, weight_ih, weight_hh, bias, *rest) -> Sequence[torch.Tensor]
     return lstm_layer(x, *_flat(weight_ih, weight_hh, bias), *rest)
 
 
-def _run_backward(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, *rest) -> Sequence[torch.Tensor]:
-    weights = _flat(weight_ih, weight_hh, bias)
-    grad_x, *found, grad_h0, grad_c0 = lstm_layer_backward(grad_y, grad_h_n, grad_c_n, x, *weights, *rest)
+def _run_backward(*given) -> Sequence[torch.Tensor]:
+    before, weights, rest = given[:4], _flat(*given[4:7]), given[7:]  # the weights come after three gradients and x
+    grad_x, *found, grad_h0, grad_c0 = lstm_layer_backward(*before, *weights, *rest)
     grad_ih, grad_hh, grad_bias = gathered("lstm", *(None if w is None else g for w, g in zip(weights, found, strict=True)))
     return grad_x, *map(torch.stack, (grad_ih, grad_hh, grad_bias)), grad_h0, grad_c0
 

@@ -29,6 +29,7 @@ from impls.frameworks.torch.network import step
 # How float32 is multiplied: exactly or in TF32, by one rule for the recurrence and for the products around it.
 
 ONE_AT_A_TIME = threading.RLock()
+NOTHING = nullcontext()
 
 
 def tf32_for(x: Tensor, asked: bool | None = None) -> bool:
@@ -176,8 +177,9 @@ def planned(
 @contextmanager
 def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
     """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the plan's kernels do."""
-    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else nullcontext()
-    with torch.autocast(x.device.type, enabled=False), of_float32:
+    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else NOTHING
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else NOTHING, of_float32:
         yield
 
 
@@ -242,7 +244,7 @@ def lstm_layer(
         )  # fmt: skip
     gates = x.new_empty(0) if found.gates is None else found.gates
     cells = x.new_empty(0, dtype=wide) if found.cells is None else found.cells
-    return found.y, found.h_n, found.c_n.to(x.dtype), gates, cells
+    return found.y, found.h_n, _narrow(found.c_n, x), gates, cells
 
 
 @lstm_layer.register_fake
@@ -288,7 +290,7 @@ def lstm_layer_backward(
             result=result, grads=(grad_y.contiguous(), _contiguous(grad_h_n, wide), _contiguous(grad_c_n, wide)),
         )  # fmt: skip
     of_weights = _filled(x, (found.weight_ih, found.weight_hh, found.bias))
-    return found.x, *of_weights, found.h0.to(x.dtype), found.c0.to(x.dtype)  # type: ignore[return-value]
+    return found.x, *of_weights, _narrow(found.h0, x), _narrow(found.c0, x)  # type: ignore[return-value]
 
 
 @lstm_layer_backward.register_fake
@@ -307,8 +309,14 @@ def _filled(x: Tensor, weights: Parameters) -> list[Tensor]:
     return [x.new_empty(0) if each is None else each for each in flat(weights)]
 
 
+def _narrow(tensor: Tensor, x: Tensor) -> Tensor:
+    return tensor if tensor.dtype == x.dtype else tensor.to(x.dtype)
+
+
 def _contiguous(tensor: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous() if dtype is None else tensor.to(dtype).contiguous()
+    if tensor is None:
+        return None
+    return (tensor if dtype is None or tensor.dtype == dtype else tensor.to(dtype)).contiguous()
 
 
 def _keep(ctx, inputs, output) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime import Launch, Launcher, arguments
+from impls.cuda.runtime import Kernel, Launch, Launcher, arguments
 from impls.cuda.select import Plan
 from impls.cuda.select.configurations import PACKING_AXES, PACKING_THREADS, Packing
 
@@ -55,38 +55,59 @@ class PackArguments(ctypes.Structure):
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """A packing with its kernel and all of its argument but the arrays."""
+
+    kernel: Kernel
+    pieces: int
+    argument: PackArguments
+
+    @classmethod
+    def of(cls, packing: Packing, hidden: int) -> Packer:
+        axes = (*packing.axes, *[(1, (0, 0, 0))] * (PACKING_AXES - len(packing.axes)))
+        argument = PackArguments(
+            hidden=hidden, count=packing.pieces, sizes=(ctypes.c_int * PACKING_AXES)(*(size for size, _ in axes)),
+            steps=(_Step * PACKING_AXES)(*(_Step(*step) for _, step in axes)),
+            inner=(_Step * 3)(*(_Step(*step) for step in packing.inner)),
+        )  # fmt: skip
+        return cls(packing.kernel(), packing.pieces, argument)
+
+    def run(self, launcher: Launcher, weight_hh: Sequence[Tensor]) -> list[Tensor]:
+        """Packed by one launch, [pieces, values in 16 bytes] a direction. `weight_hh` contiguous."""
+        values = READ_BYTES // weight_hh[0].element_size()
+        packed = [weight.new_empty(self.pieces, values) for weight in weight_hh]
+        filled = PackArguments.from_buffer_copy(self.argument)
+        for index, (weight, to) in enumerate(zip(weight_hh, packed, strict=True)):
+            filled.directions[index].weights, filled.directions[index].packed = weight.data_ptr(), to.data_ptr()
+        grid = (-(-self.pieces // PACKING_THREADS), 1, len(packed))
+        launcher(Launch(self.kernel, grid, filled, weight_hh, packed))
+        return packed
+
+
 def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: bool = False) -> list[Tensor]:
     """W_hh [4H, H] of each direction as the plan's kernels read it: where it lies, or packed by one launch."""
-    hidden = weight_hh[0].shape[1]
-    packing = _packing(plan, hidden, backward)
+    packer = _packer(plan, weight_hh[0].shape[1], backward)
     weights = [weight.contiguous() for weight in weight_hh]
-    if packing is None:
-        return weights if plan.design == "step" else [_aligned(weight) for weight in weights]
-    return run_packing(packing, launcher, weights)
+    if packer is not None:
+        return packer.run(launcher, weights)
+    return weights if plan.design == "step" else [_aligned(weight) for weight in weights]
 
 
-def run_packing(packing: Packing, launcher: Launcher, weight_hh: Sequence[Tensor]) -> list[Tensor]:
-    """Packed by one launch, [pieces, values in 16 bytes] a direction."""
-    values = READ_BYTES // weight_hh[0].element_size()
-    packed = [weight.new_empty(packing.pieces, values) for weight in weight_hh]
-    axes = (*packing.axes, *[(1, (0, 0, 0))] * (PACKING_AXES - len(packing.axes)))
-    filled = PackArguments(
-        hidden=weight_hh[0].shape[1], count=packing.pieces,
-        sizes=(ctypes.c_int * PACKING_AXES)(*(size for size, _ in axes)),
-        steps=(_Step * PACKING_AXES)(*(_Step(*step) for _, step in axes)),
-        inner=(_Step * 3)(*(_Step(*step) for step in packing.inner)),
-    )  # fmt: skip
-    for index, (weight, to) in enumerate(zip(weight_hh, packed, strict=True)):
-        filled.directions[index] = _PackDirection(weight.data_ptr(), to.data_ptr(), 0)
-    grid = (-(-packing.pieces // PACKING_THREADS), 1, len(packed))
-    launcher(Launch(packing.kernel(), grid, filled, weight_hh, packed))
-    return packed
+# What a call would compute anew from its plan.
 
 
 @lru_cache(maxsize=1024)
-def _packing(plan: Plan, hidden: int, backward: bool) -> Packing | None:
+def _packer(plan: Plan, hidden: int, backward: bool) -> Packer | None:
     shape = plan.backward if backward else plan.forward
-    return plan.steps().packing(hidden, backward) if shape is None else shape.packing()
+    packing = plan.steps().packing(hidden, backward) if shape is None else shape.packing()
+    return None if packing is None else Packer.of(packing, hidden)
+
+
+@lru_cache(maxsize=1024)
+def _kernel(plan: Plan, backward: bool) -> Kernel:
+    shape = plan.backward if backward else plan.forward
+    return plan.steps().kernel(backward) if shape is None else shape.kernel()
 
 
 def _aligned(tensor: Tensor) -> Tensor:
@@ -115,7 +136,7 @@ def forward(
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
         grid = (-(-batch // plan.forward.columns) * plan.forward.cluster, directions, 1)
         filled = arguments("cluster_forward", arrays, **numbers)
-        launcher(Launch(plan.forward.kernel(), grid, filled, reads, writes))
+        launcher(Launch(_kernel(plan, backward=False), grid, filled, reads, writes))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()
     pitch = design.pitch(hidden)
@@ -126,7 +147,7 @@ def forward(
     arrays = _of(common | {"h": None, "h_next": None, "c": None, "c_next": c_n}, whole)
     filled = arguments(layout, arrays, **numbers)
     grid = design.grid(hidden, batch, directions, backward=False)
-    launch = Launch(design.kernel(backward=False), grid, filled, _present(*reads, start), [*writes, *ends])
+    launch = Launch(_kernel(plan, backward=False), grid, filled, _present(*reads, start), [*writes, *ends])
     h, c = start, c0
     for step in range(steps):
         filled.step, h_next = step, ends[(steps - 1 - step) % 2]
@@ -171,13 +192,13 @@ def backward(
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
         filled = arguments("cluster_backward", _of(common | states, whole), **numbers)
         grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
-        launcher(Launch(plan.backward.kernel(), grid, filled, reads, writes))
+        launcher(Launch(_kernel(plan, backward=True), grid, filled, reads, writes))
         return grad_gates, grad_h0, grad_c0
     states = {"grad_h": grad_h_n, "grad_c": grad_c_n, "grad_h_next": grad_h0, "grad_c_next": grad_c0}
     filled = arguments("step_backward", _of(common | states, whole), **numbers)
     design = plan.steps()
     grid = design.grid(hidden, batch, directions, backward=True)
-    launch = Launch(design.kernel(backward=True), grid, filled, reads, writes)
+    launch = Launch(_kernel(plan, backward=True), grid, filled, reads, writes)
     for step in range(steps + 1):
         filled.step = step
         launcher(launch)

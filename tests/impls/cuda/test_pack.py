@@ -65,7 +65,7 @@ def test_packed_as_by_pytorch(order, storage):
         launches.append(launch)
         Emulation()(launch)
 
-    found = recurrence.run_packing(asked, launcher, weights)
+    found = recurrence.Packer.of(asked, hidden).run(launcher, weights)
     assert len(launches) == 1, "both directions by one launch"
     for weight, one in zip(weights, found, strict=True):
         right = expected(storage, weight)
@@ -91,7 +91,7 @@ def test_what_can_be_read_where_it_lies_is_not_packed():
         assert recurrence.pack(plan, refuse, [weight], backward)[0] is weight
 
 
-def test_a_view_that_begins_anywhere_is_copied_where_16_bytes_are_read_at_once():
+def test_a_view_that_begins_anywhere_is_moved():
     weight = torch.zeros(16 * 64 + 1, dtype=torch.bfloat16)[1:].view(64, 16)
     assert weight.data_ptr() % 16
     (moved,) = recurrence.pack(tensor_step_plan("bfloat16"), Emulation(), [weight])
