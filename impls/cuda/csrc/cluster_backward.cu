@@ -44,11 +44,11 @@ struct Direction {
     const Value* weights;     // [4][H][pitch]: W_hh as the framework keeps it; pitch is even
     const Value* gates;       // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;       // [T][B][H]
-    const float* c0;          // [B][H]
+    const float* c0;          // [B][H]; null: zeros
     const Value* grad_y;      // [T][B][y_stride]
-    const float* grad_h_n;    // [B][H]
-    const float* grad_c_n;    // [B][H]
-    const int* lengths;       // [B]
+    const float* grad_h_n;    // [B][H]; null: zeros
+    const float* grad_c_n;    // [B][H]; null: zeros
+    const int* lengths;       // [B]; null: all T
     Value* grad_gates;        // [T][B][4][H], of the preactivations
     float* grad_h0;           // [B][H]
     float* grad_c0;           // [B][H]
@@ -123,7 +123,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
     const auto time_of = [&](int step) { return d.reverse ? step : steps - 1 - step; };
 
     // ---- gates, the cell state before and grad_y, SLOTS − 1 steps ahead; all threads together ----
-    // Of one column: the value rows, then the cell states, in pieces of so many bytes. Null beyond `hidden`.
+    // Of one column: the value rows, then the cell states, in pieces of so many bytes. Null where there is nothing.
     const auto source = [&](int step, int column, int of_column, int bytes) -> const char* {
         const int values = ROW_BYTES / bytes, r = of_column / values, n = first_column + column, t = time_of(step);
         const long long token = (long long)t * batch + n;
@@ -134,7 +134,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
             return reinterpret_cast<const char*>(from + unit);
         }
         const int unit = rank * UNITS + (of_column - 5 * values) * (bytes / 4), before = d.reverse ? t + 1 : t - 1;
-        if (unit >= hidden) return nullptr;
+        if (unit >= hidden || (step + 1 == steps && !d.c0)) return nullptr;
         const float* const from = step + 1 < steps ? d.cells + (long long)before * batch * hidden : d.c0;
         return reinterpret_cast<const char*>(from + (long long)n * hidden + unit);
     };
@@ -143,8 +143,8 @@ KERNEL(lstm_cluster_backward, Arguments) {
     UNROLL for (int i = 0; i < PIECES; ++i) {
         const int column = (thread + i * THREADS) / COLUMN_PIECES, of_column = (thread + i * THREADS) % COLUMN_PIECES;
         own[i] = {nullptr, 0, RING + column * COLUMN_BYTES + of_column * 16, -1};
-        if (!pieces || column >= columns || !(own[i].from = source(0, column, of_column, 16))) continue;
         const bool cell = of_column >= int(CELLS / 16);
+        if (!pieces || column >= columns || !(own[i].from = source(0, column, of_column, 16))) continue;
         const long long of_step = cell                                  ? 4ll * hidden
                                   : of_column >= int(4 * ROW_BYTES / 16) ? (long long)VALUE_BYTES * launch.y_stride
                                                                         : 4ll * VALUE_BYTES * hidden;
@@ -160,7 +160,8 @@ KERNEL(lstm_cluster_backward, Arguments) {
                     own[i].from += own[i].advance;
                 } else if (step == own[i].steps && step < steps) {
                     const int column = (thread + i * THREADS) / COLUMN_PIECES, of_column = (thread + i * THREADS) % COLUMN_PIECES;
-                    copy_async(own[i].to + slot, reinterpret_cast<const uint4*>(source(step, column, of_column, 16)));
+                    if (const char* const from = source(step, column, of_column, 16))
+                        copy_async(own[i].to + slot, reinterpret_cast<const uint4*>(from));
                 }
             }
         } else if (step < steps) {
@@ -259,7 +260,8 @@ KERNEL(lstm_cluster_backward, Arguments) {
             const int n = first_column + t * width + column[i];
             const long long at = (long long)n * hidden + rank * UNITS + unit[i];
             const float cell = global_read(d.cells + (long long)time_of(0) * batch * hidden + at);
-            only[i] = {global_read(d.grad_h_n + at), global_read(d.grad_c_n + at), cell, global_read(d.lengths + n)};
+            only[i] = {d.grad_h_n ? global_read(d.grad_h_n + at) : 0.0f, d.grad_c_n ? global_read(d.grad_c_n + at) : 0.0f, cell,
+                       d.lengths ? global_read(d.lengths + n) : steps};
             if (TILES > 1) shared_write(state_of(t, i), only[i]);
         }
 
@@ -309,7 +311,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
                 const auto value = [&](int r) { return S::wide(shared_read<Value>(from + r * ROW_BYTES + unit[i] * VALUE_BYTES)); };
                 Gates4 gates{value(0), value(1), value(2), value(3)};
                 if (launch.recompute) gates = lstm_activate<S>(gates);
-                const float before = shared_read<float>(from + CELLS + unit[i] * 4);
+                const float before = step + 1 < steps || d.c0 ? shared_read<float>(from + CELLS + unit[i] * 4) : 0.0f;
                 slope[i] = lstm_derivatives<S>(gates, only[i].cell, before);
                 only[i].cell = before;
                 live[i] = time < only[i].length;

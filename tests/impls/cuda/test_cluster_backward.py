@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.worker import agreement
 from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.runtime import BFLOAT16, Refused
-from impls.cuda.select.configurations import BackwardShape, in_pairs
+from impls.cuda.select.configurations import BackwardShape
 from impls.cuda.torch import recurrence
 from tests.impls.cuda.emulated import STORAGES, Rewritten, backward_shape, case, check, cluster_plan
 
@@ -58,9 +58,9 @@ class Inputs:
     weights: Tensor
     gates: Tensor
     cells: Tensor
-    c0: Tensor
-    lengths: Tensor
-    grads: tuple[Tensor, Tensor, Tensor]
+    c0: Tensor | None
+    lengths: Tensor | None
+    grads: tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def inputs(hidden: int, lengths: list[int], directions: int = 1, dtype: torch.dtype = torch.bfloat16) -> Inputs:
@@ -79,17 +79,20 @@ def inputs(hidden: int, lengths: list[int], directions: int = 1, dtype: torch.dt
 def gradients(shape: BackwardShape, given: Inputs, *, moved_by: int = 0, launcher=None) -> tuple[Tensor, ...]:
     """By the emulated kernel. Arrays that every step reads lie `moved_by` elements into storages of their own."""
     dtype = shape.storage.dtype
-    plan = replace(cluster_plan("bfloat16", given.c0.shape[2], 1), backward=shape)
+    plan = replace(cluster_plan("bfloat16", given.cells.shape[3], 1), backward=shape)
 
     def moved(tensor: Tensor, to: torch.dtype = torch.float32) -> Tensor:
         room = tensor.new_zeros(tensor.numel() + moved_by, dtype=to)
         room[moved_by:] = tensor.flatten()
         return room[moved_by:].view(tensor.shape)
 
+    weights = [moved(weight, dtype) for weight in given.weights]
+    packed = recurrence.pack(plan, Emulation(), weights, backward=True)
+    gates = [moved(of_direction, dtype) for of_direction in given.gates]
+    states = [None if state is None else state.float() for state in given.grads[1:]]
     return recurrence.backward(
-        plan, launcher or Emulation(), recurrence.pack(plan, moved(given.weights, dtype), backward=True),
-        moved(given.gates, dtype), moved(given.cells), moved(given.c0), lengths=given.lengths,
-        grads=(moved(given.grads[0], dtype), given.grads[1].float(), given.grads[2].float()),
+        plan, launcher or Emulation(), packed, gates, moved(given.cells), None if given.c0 is None else moved(given.c0),
+        lengths=given.lengths, grads=(moved(given.grads[0], dtype), *states),
     )  # fmt: skip
 
 
@@ -146,8 +149,8 @@ def test_gradients_of_states_pass_sequences_of_any_length(hidden, cluster, cut, 
         ("live[i] ? grad.c_before : only[i].dc", "grad.c_before"),
         ("live[i] ? 0.0f : into_h", "0.0f"),
         ("live[i] ? S::gates(grad.preactivations) : Gates{}", "S::gates(grad.preactivations)"),
-        ("global_read(d.grad_h_n + at)", "0.0f"),
-        ("global_read(d.grad_c_n + at)", "0.0f"),
+        ("d.grad_h_n ? global_read(d.grad_h_n + at)", "true ? 0.0f"),
+        ("d.grad_c_n ? global_read(d.grad_c_n + at)", "true ? 0.0f"),
         ("? d.cells + (long long)before * batch * hidden : d.c0", "? d.cells + (long long)before * batch * hidden : d.cells"),
     ],
 )
@@ -180,13 +183,13 @@ def test_arrays_may_lie_anywhere(dtype):
         assert same(aligned, gradients(shape, given, moved_by=by)), by
 
 
-def test_only_what_needs_it_is_copied_for_the_backward_kernel():
-    even = torch.arange(64.0).reshape(1, 16, 4)
-    assert in_pairs(even) is even
-    odd = in_pairs(even[..., :3])
-    assert odd.shape == (1, 16, 4) and torch.equal(odd[..., :3], even[..., :3]) and not odd[..., 3].any()
-    late = torch.arange(65.0)[1:].view(1, 16, 4)
-    assert in_pairs(late) is not late and torch.equal(in_pairs(late), late)
+def test_what_is_absent_is_zero_and_lengths_are_all_steps():
+    given = inputs(32, [4, 4, 4])
+    zero = torch.zeros_like(given.grads[1])
+    absent = replace(given, c0=None, lengths=None, grads=(given.grads[0], None, None))
+    filled = replace(given, c0=zero, grads=(given.grads[0], zero, zero))
+    for shape in (backward_shape("bfloat16", 32, 2), backward_shape("bfloat16", 32, 2, tiles=2)):
+        assert same(gradients(shape, absent), gradients(shape, filled))
 
 
 @pytest.mark.parametrize(
