@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bench.worker import agreement
 from impls.cuda.emulator import Emulation, RuleBroken
-from impls.cuda.runtime import BFLOAT16, Refused
+from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Refused
+from impls.cuda.select import BACKWARD
 from impls.cuda.select.configurations import BackwardShape
 from impls.cuda.torch import recurrence
 from tests.impls.cuda.emulated import STORAGES, Rewritten, backward_shape, case, check, cluster_plan
@@ -79,7 +80,7 @@ def inputs(hidden: int, lengths: list[int], directions: int = 1, dtype: torch.dt
 def gradients(shape: BackwardShape, given: Inputs, *, moved_by: int = 0, launcher=None) -> tuple[Tensor, ...]:
     """By the emulated kernel. Arrays that every step reads lie `moved_by` elements into storages of their own."""
     dtype = shape.storage.dtype
-    plan = replace(cluster_plan("bfloat16", given.cells.shape[3], 1), backward=shape)
+    plan = replace(cluster_plan("bfloat16", 16, 1), backward=shape)
 
     def moved(tensor: Tensor, to: torch.dtype = torch.float32) -> Tensor:
         room = tensor.new_zeros(tensor.numel() + moved_by, dtype=to)
@@ -232,3 +233,18 @@ def test_a_batch_is_spread_over_the_clusters_that_run_at_once():
     assert shape.spread(32, 7).kernel() == shape.kernel()
     three = BackwardShape(storage=BFLOAT16, hidden=512, cluster=16, tiles=3)
     assert [three.spread(batch, 7).columns for batch in (1, 128, 256)] == [1, 19, 19]
+
+
+SHIPPED = [*BACKWARD[BFLOAT16], *BACKWARD[TENSORFLOAT32]]
+
+
+@pytest.mark.parametrize(
+    "shape", SHIPPED, ids=lambda shape: f"{shape.storage.name}-{shape.hidden}-{shape.cluster}-{shape.room}"
+)
+def test_every_shipped_cut_is_right(shape):
+    """At its own hidden size and one that has to be padded; bfloat16 stands for float16, which differs in conversions."""
+    for hidden in (shape.hidden, shape.hidden - 1):
+        given = inputs(hidden, [2, 1, 2], dtype=shape.storage.dtype)
+        found = gradients(shape.spread(3, 2), given)
+        for one, other in zip(found, reference(given), strict=True):
+            assert float((one - other).abs().max() / other.abs().max()) < 4 * ERROR[shape.storage.name.lower()]
