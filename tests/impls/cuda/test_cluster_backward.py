@@ -27,13 +27,13 @@ CUTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("hidden, cluster, batch, cut", CUTS, ids=str)
-@pytest.mark.parametrize("dtype", ["bfloat16", "tensorfloat32"])
-def test_every_cut_is_right(hidden, cluster, batch, cut, dtype):
+@pytest.mark.parametrize("number", range(len(CUTS)), ids=lambda number: str(CUTS[number]))
+def test_every_cut_is_right(number):
+    (hidden, cluster, batch, cut), dtype = CUTS[number], [*STORAGES][number % 3]
     check(case(hidden, 6, batch, dtype), cluster_plan(dtype, hidden, cluster, back=cut))
 
 
-@pytest.mark.parametrize("hidden", [5, 6, 8, 12, 31, 40])
+@pytest.mark.parametrize("hidden", [5, 6, 24])
 @pytest.mark.parametrize("dtype", STORAGES)
 def test_rows_of_any_alignment_are_read_and_written(hidden, dtype):
     """16 bytes at a time, words, or values one by one; and with directions of other alignments."""
@@ -238,13 +238,11 @@ def test_a_batch_is_spread_over_the_clusters_that_run_at_once():
 SHIPPED = [*BACKWARD[BFLOAT16], *BACKWARD[TENSORFLOAT32]]
 
 
-@pytest.mark.parametrize(
-    "shape", SHIPPED, ids=lambda shape: f"{shape.storage.name}-{shape.hidden}-{shape.cluster}-{shape.room}"
-)
-def test_every_shipped_cut_is_right(shape):
-    """At its own hidden size and one that has to be padded; bfloat16 stands for float16, which differs in conversions."""
-    for hidden in (shape.hidden, shape.hidden - 1):
-        given = inputs(hidden, [2, 1, 2], dtype=shape.storage.dtype)
-        found = gradients(shape.spread(3, 2), given)
-        for one, other in zip(found, reference(given), strict=True):
-            assert float((one - other).abs().max() / other.abs().max()) < 4 * ERROR[shape.storage.name.lower()]
+@pytest.mark.parametrize("number", range(len(SHIPPED)))
+def test_every_shipped_cut_is_right(number):
+    """Every second at a hidden size that has to be padded; bfloat16 stands for float16, which differs in conversions."""
+    shape = SHIPPED[number]
+    given = inputs(shape.hidden - number % 2, [2, 1, 2], dtype=shape.storage.dtype)
+    found = gradients(shape.spread(3, 2), given)
+    for one, other in zip(found, reference(given), strict=True):
+        assert float((one - other).abs().max() / other.abs().max()) < 4 * ERROR[shape.storage.name.lower()], shape
