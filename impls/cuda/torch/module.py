@@ -146,7 +146,8 @@ class LSTM(torch.nn.RNNBase):
             layers: list[Layer] = []
             for depth in range(self.num_layers):
                 (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
-                layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], weight_hr and weight_hr[0]))
+                projection = weight_hr[0] if weight_hr else None
+                layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], projection))
             return Streaming(layers, batch, tf32_for(layers[0][0]))
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
@@ -192,8 +193,9 @@ class LSTM(torch.nn.RNNBase):
     def _layer(x, weights, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:
         dtype = _autocast_dtype(x)
         if dtype is not None:
-            x, h0, c0 = _cast(x, dtype), _cast(h0, dtype), _cast(c0, dtype)
-            weights = tuple([_cast(weight, dtype) for weight in each] for each in weights)
+            x, (h0, c0) = _cast(x, dtype), (state if state is None else _cast(state, dtype) for state in (h0, c0))
+            weight_ih, weight_hh, bias = ([_cast(weight, dtype) for weight in each] for each in weights)
+            weights = weight_ih, weight_hh, bias
             weight_hr = None if weight_hr is None else [_cast(weight, dtype) for weight in weight_hr]
         weight_ih, weight_hh, bias = weights
         given = (x, *weight_ih, *weight_hh, *bias, h0, c0, *(weight_hr or ()))
@@ -204,8 +206,8 @@ class LSTM(torch.nn.RNNBase):
         training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:
             return lstm_layer(x, *ops.flat(weights), h0, c0, lengths, training, *choice)[:3]
-        x, *folded = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
-        m, m_n, c_n, _, _ = lstm_layer(x, *ops.flat((*folded, bias)), None, c0, lengths, training, *choice)
+        x, widened, recurrent = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
+        m, m_n, c_n, _, _ = lstm_layer(x, *ops.flat((widened, recurrent, bias)), None, c0, lengths, training, *choice)
         y, h_n = layer.unfold(m, m_n, weight_hr, h0, lengths)
         return y, h_n, c_n
 
@@ -266,9 +268,9 @@ def _autocast_dtype(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind)
 
 
-def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """As autocast does: float64 stays as it is."""
-    return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype)
+    return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
