@@ -174,18 +174,19 @@ class LSTM(torch.nn.RNNBase):
         if self._frozen is not None:
             self._check_frozen(self._frozen)
         last_h, last_c = [], []
-        for depth in range(self.num_layers):
+        layers = len(self._all_weights) // directions  # a constant to torch.compile
+        for depth in range(layers):
             h0 = c0 = None
             if hx is not None:
-                h0, c0 = (state[depth * directions : (depth + 1) * directions] for state in hx) if self.num_layers > 1 else hx
+                h0, c0 = (state[depth * directions : (depth + 1) * directions] for state in hx) if layers > 1 else hx
             weights, weight_hr = self._weights(depth)
             choice = self.design, self.memory, None  # TF32 by PyTorch's switch
             x, h_n, c_n = self._layer(x, weights, h0, c0, weight_hr=weight_hr, lengths=lengths, choice=choice)
             last_h.append(h_n)
             last_c.append(c_n)
-            if self.dropout and self.training and depth + 1 < self.num_layers:
+            if self.dropout and self.training and depth + 1 < layers:
                 x = torch.nn.functional.dropout(x, self.dropout)
-        if self.num_layers == 1:
+        if layers == 1:
             return x, (last_h[0], last_c[0])
         return x, (torch.cat(last_h), torch.cat(last_c))
 
@@ -215,13 +216,13 @@ class LSTM(torch.nn.RNNBase):
         """As `lstm_layer` takes them: where they lie now, or as they were frozen."""
         if self._frozen is not None:
             return self._frozen.layers[depth]
-        endings = (f"l{depth}", f"l{depth}_reverse") if self.bidirectional else (f"l{depth}",)
-        weight_ih = [getattr(self, f"weight_ih_{ending}") for ending in endings]
-        weight_hh = [getattr(self, f"weight_hh_{ending}") for ending in endings]
-        kinds = ("bias_ih", "bias_hh") if self.bias else ()
-        bias = [getattr(self, f"{kind}_{ending}") for kind in kinds for ending in endings]
-        weight_hr = [getattr(self, f"weight_hr_{ending}") for ending in endings] if self.proj_size else None
-        return (weight_ih, weight_hh, bias), weight_hr
+        directions = 2 if self.bidirectional else 1
+        # The names of each kind: weight_ih, weight_hh, the biases, weight_hr. Not made of numbers, which torch.compile may take
+        # for variables.
+        kinds = zip(*self._all_weights[depth * directions : (depth + 1) * directions], strict=True)
+        weight_ih, weight_hh, *others = [[getattr(self, name) for name in names] for names in kinds]
+        weight_hr = others.pop() if self.proj_size else None
+        return (weight_ih, weight_hh, [each for kind in others for each in kind]), weight_hr
 
     def _check_frozen(self, frozen: _Frozen) -> None:
         if any(self._parameters.get(name) is not parameter for name, parameter in frozen.parameters.items()):
