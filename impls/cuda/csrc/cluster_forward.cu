@@ -1,40 +1,51 @@
-// Persistent-cluster kernel, forward: one cluster of CLUSTER blocks runs the whole sequence of TILES · 8 columns of the batch.
-// Contract, fragment layout and derivation: docs/cuda.md.
+// Persistent-cluster kernel, forward: one cluster of CLUSTER blocks runs the whole sequence of up to 8 columns of the batch.
+// Contract, order of k and derivation: docs/cuda.md.
 //
-// Compile-time: STORAGE, HIDDEN (padded H), CLUSTER, TILES, SPLIT (warps sharing one product along k), RESIDENT (k-tiles
-// a warp keeps in registers; the rest of its weights lie in shared memory), THREADS, SHARED_BYTES.
+// Compile-time: STORAGE, HIDDEN (padded H), CLUSTER, ROW_TILES (of a warp), SPLIT (warps that share a product along k), STAGES
+// (parts of h that are waited for one after the other), RESIDENT (fragments a warp keeps in registers; the rest of its
+// weights lie in shared memory), THREADS, SHARED_BYTES.
 #include "storage.cuh"
 
 using S = Stored<STORAGE>;
 using Value = S::Value;
-using Gates = S::Gates;
 
-constexpr int UNITS = HIDDEN / CLUSTER;            // of one block
-constexpr int OCTETS = UNITS / 8;                  // a warp owns 8 units
-constexpr int WARPS = OCTETS * SPLIT;
-constexpr int K_TILES = HIDDEN / (8 * S::PER_WORD);
-constexpr int OWN_TILES = K_TILES / SPLIT;         // of one warp
-constexpr int SHARED_K_TILES = OWN_TILES - RESIDENT;  // of them in shared memory
-constexpr int COLUMNS = 8 * TILES;
-// One product is a chain of OWN_TILES dependent instructions; with a single tile two chains hide half the latency.
-constexpr int CHAINS = TILES == 1 && OWN_TILES > 1 ? 2 : 1;
+constexpr int UNITS = HIDDEN / CLUSTER;          // of one block
+constexpr int OCTETS = UNITS / 8;
+constexpr int TILES = 2 * OCTETS;                // of 16 rows: i above f, then g above o, of each octet
+constexpr int ROW_WARPS = TILES / ROW_TILES;
+constexpr int PIECE = 4 * S::PER_WORD;           // units in 16 bytes
+constexpr int PIECES = UNITS / PIECE;            // of one block
+constexpr int GROUPS = HIDDEN / (4 * PIECE);     // of k: two k-tiles, 16 bytes a lane
+constexpr int STAGE_GROUPS = GROUPS / STAGES;
+constexpr int OWN = STAGE_GROUPS / SPLIT;        // groups of one warp and stage
+constexpr int FRAGMENTS = STAGES * OWN * ROW_TILES;  // of one warp: a row tile of a group, 8 registers a lane
+constexpr int TAIL_FRAGMENTS = FRAGMENTS - RESIDENT;
+// Products of one chain depend on each other; four chains of a warp hide that.
+constexpr int CHAINS = ROW_TILES == 1 ? 4 : ROW_TILES == 2 ? 2 : 1;
+constexpr int ITEMS = (UNITS * 8 + THREADS - 1) / THREADS;  // (unit, column) pairs of one thread, at most
+constexpr int LANES = PIECE;                     // hold the units of one piece
+constexpr int SENDS = (CLUSTER + LANES - 1) / LANES;
+constexpr int SLOTS = 4;                         // steps of the input product in shared memory
 
-constexpr unsigned H_BYTES = K_TILES * TILES * 64 * 4;
-constexpr unsigned SCRATCH = 2 * H_BYTES;
-constexpr unsigned TAIL = SCRATCH + (SPLIT - 1) * OCTETS * TILES * 2 * 32 * 16;
-constexpr unsigned BARRIERS = TAIL + WARPS * SHARED_K_TILES * 2 * 32 * 16;
-static_assert(SHARED_BYTES == BARRIERS + 16, "the plan and the kernel disagree about shared memory");
-static_assert(THREADS == 32 * WARPS && UNITS % 8 == 0 && OWN_TILES * SPLIT == K_TILES && SHARED_K_TILES >= 0);
-static_assert(SPLIT == 1 || OCTETS <= 15, "a block has 16 barriers, and the first is block_barrier's");
+constexpr unsigned H_BYTES = HIDDEN / PIECE * 128;
+constexpr unsigned SUMS = 2 * H_BYTES, SUM_BYTES = SPLIT * TILES * 512;
+constexpr unsigned UNIT_BYTES = 4 / S::PER_WORD;
+constexpr unsigned PITCH = UNITS * UNIT_BYTES + (UNITS * UNIT_BYTES % 128 ? 0 : 64);  // so that two columns lie in different banks
+constexpr unsigned RING = SUMS + 2 * SUM_BYTES, SLOT_BYTES = 4 * 8 * PITCH;
+constexpr unsigned TAIL = RING + SLOTS * SLOT_BYTES;
+constexpr unsigned BARRIERS = TAIL + ROW_WARPS * SPLIT * TAIL_FRAGMENTS * 1024;
+static_assert(SHARED_BYTES == BARRIERS + 16 * STAGES, "the plan and the kernel disagree about shared memory");
+static_assert(THREADS == 32 * ROW_WARPS * SPLIT && UNITS % 8 == 0 && ROW_WARPS * ROW_TILES == TILES && TAIL_FRAGMENTS >= 0);
+static_assert(GROUPS * 4 * PIECE == HIDDEN && OWN * SPLIT * STAGES == GROUPS && CLUSTER % STAGES == 0, "k does not divide");
 
 struct Direction {
-    const uint4* weights;    // [CLUSTER][OCTETS][K_TILES][2][32]
-    const Gates* projected;  // [T][B][H]
+    const Value* weights;    // [4][H][H]
+    const Value* projected;  // [T][B][4][H]
     const Value* h0;         // [B][H]
     const float* c0;         // [B][H]
     const int* lengths;      // [B]
     Value* y;                // [T][B][y_stride]
-    Gates* gates;            // [T][B][H] or null
+    Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
     Value* h_n;              // [B][H]
     float* c_n;              // [B][H]
@@ -42,196 +53,251 @@ struct Direction {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride;
+    int steps, batch, hidden, y_stride, columns;
+};
+struct Whole {  // whether rows can be read in 16 bytes
+    static constexpr bool PIECES = true;
+};
+struct ByElement {
+    static constexpr bool PIECES = false;
 };
 
-DEVICE unsigned h_offset(int buffer, int k_tile, int tile, int half) {
-    return buffer * H_BYTES + ((k_tile * TILES + tile) * 2 + half) * 128;
+// Fragments in registers are spread evenly over all, so that reads of the others are never far apart.
+DEVICE constexpr bool is_resident(int f) { return f * RESIDENT / FRAGMENTS != (f + 1) * RESIDENT / FRAGMENTS; }
+DEVICE constexpr int place_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
+
+DEVICE bool aligned(const void* at) { return (reinterpret_cast<unsigned long long>(at) & 15) == 0; }
+
+// Units `from` to `from` + 1, or `from` alone, of a row as one word; zero beyond `hidden`.
+DEVICE Word read_word(const Value* row, int from, int hidden) {
+    if constexpr (S::PER_WORD == 1) return from < hidden ? float_to_bits(global_read(row + from)) : 0;
+    else {
+        const Word low = from < hidden ? global_read(row + from) : 0, high = from + 1 < hidden ? global_read(row + from + 1) : 0;
+        return low | high << 16;
+    }
 }
+// The 16 bytes of a row from unit `from` on as an operand; zero beyond `hidden`.
+template <class Rows> DEVICE uint4 read_piece(Rows, const Value* row, int from, int hidden) {
+    if constexpr (Rows::PIECES) {
+        if (from >= hidden) return uint4{0, 0, 0, 0};
+        return S::operand_words(global_read(reinterpret_cast<const uint4*>(row + from)));
+    } else {
+        constexpr int N = S::PER_WORD;
+        return S::operand_words({read_word(row, from, hidden), read_word(row, from + N, hidden),
+                                 read_word(row, from + 2 * N, hidden), read_word(row, from + 3 * N, hidden)});
+    }
+}
+
+DEVICE Word swap_words(Word word, int mask) { return float_to_bits(shuffle_xor(bits_to_float(word), mask)); }
 
 KERNEL(lstm_cluster_forward, Arguments) {
     const Direction& d = launch.directions[grid_row()];
     const int thread = thread_index(), lane = thread & 31, warp = thread >> 5;
-    const int octet = warp % OCTETS, part = warp / OCTETS;
+    const int row_warp = warp % ROW_WARPS, part = warp / ROW_WARPS;
     const int row = lane >> 2, pair = lane & 3;
-    const int rank = cluster_rank(), first_column = cluster_index() * COLUMNS;
-    const int unit = rank * UNITS + octet * 8 + row;
+    const int rank = cluster_rank(), first_column = cluster_index() * launch.columns;
     const int steps = launch.steps, batch = launch.batch, hidden = launch.hidden;
+    const int columns = batch - first_column < launch.columns ? batch - first_column : launch.columns;
+    const bool whole = hidden % PIECE == 0;
 
-    Word resident[RESIDENT > 0 ? RESIDENT : 1][2][4];
-    const uint4* weights = d.weights + (((long long)(rank * OCTETS + octet) * K_TILES + part * OWN_TILES) * 2) * 32 + lane;
-    UNROLL for (int k = 0; k < RESIDENT; ++k) {
-        UNROLL for (int m = 0; m < 2; ++m) {
-            const uint4 v = global_read(weights + (k * 2 + m) * 32);
-            resident[k][m][0] = v.x, resident[k][m][1] = v.y, resident[k][m][2] = v.z, resident[k][m][3] = v.w;
-        }
-    }
-    // A lane reads back only what it wrote itself.
-    const unsigned tail = TAIL + warp * SHARED_K_TILES * 1024 + lane * 16;
-    for (int k = 0; k < 2 * SHARED_K_TILES; ++k) shared_write(tail + k * 512, global_read(weights + (2 * RESIDENT + k) * 32));
-
-    for (int word = thread; word < HIDDEN / S::PER_WORD * COLUMNS; word += THREADS) {
-        const int column = word % COLUMNS, w = word / COLUMNS, n = first_column + column;
-        const unsigned to = h_offset(0, w >> 3, column >> 3, (w >> 2) & 1) + ((column & 7) * 4 + (w & 3)) * 4;
-        float values[2] = {0.0f, 0.0f};
-        for (int e = 0; e < S::PER_WORD; ++e) {
-            const int u = w * S::PER_WORD + e;
-            if (n < batch && u < hidden) values[e] = S::wide(global_read(d.h0 + (long long)n * hidden + u));
-        }
-        shared_write(to, S::operand(values[0], values[1]));
-    }
-
-    float c[TILES][2], h[TILES][2];
-    int length[TILES][2];
-    bool valid[TILES][2];
-    UNROLL for (int a = 0; a < TILES; ++a) {
-        UNROLL for (int j = 0; j < 2; ++j) {
-            const int n = first_column + a * 8 + pair * 2 + j;
-            const long long at = (long long)n * hidden + unit;
-            valid[a][j] = n < batch && unit < hidden;
-            c[a][j] = valid[a][j] ? global_read(d.c0 + at) : 0.0f;
-            h[a][j] = valid[a][j] ? S::wide(global_read(d.h0 + at)) : 0.0f;
-            length[a][j] = valid[a][j] ? global_read(d.lengths + n) : 0;
-        }
-    }
-
-    Gates upcoming[TILES][2];
+    // ---- the input product, SLOTS − 1 steps ahead: [gate][column][unit of the block] ----
     auto fetch = [&](int step) {
-        const int t = d.reverse ? steps - 1 - step : step;
-        UNROLL for (int a = 0; a < TILES; ++a) {
-            UNROLL for (int j = 0; j < 2; ++j) {
-                const int n = first_column + a * 8 + pair * 2 + j;
-                upcoming[a][j] = Gates{};
-                if (valid[a][j]) upcoming[a][j] = global_read(d.projected + ((long long)t * batch + n) * hidden + unit);
+        if (step < steps) {
+            const int t = d.reverse ? steps - 1 - step : step;
+            const Value* const from = d.projected + ((long long)t * batch + first_column) * 4 * hidden;
+            const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
+            if (whole && aligned(d.projected)) {
+                for (int i = thread; i < 4 * columns * PIECES; i += THREADS) {
+                    const int row_of = i / PIECES, unit = i % PIECES * PIECE;  // row: column · 4 + gate
+                    if (rank * UNITS + unit < hidden)
+                        copy_async(slot + row_of * PITCH + unit * UNIT_BYTES,
+                                   reinterpret_cast<const uint4*>(from + row_of * hidden + rank * UNITS + unit));
+                }
+            } else {
+                constexpr int WORDS = UNITS / S::PER_WORD;
+                for (int i = thread; i < 4 * columns * WORDS; i += THREADS) {
+                    const int row_of = i / WORDS, unit = i % WORDS * S::PER_WORD;
+                    shared_write(slot + row_of * PITCH + unit * UNIT_BYTES,
+                                 read_word(from + row_of * hidden, rank * UNITS + unit, hidden));
+                }
+            }
+        }
+        copy_commit();
+    };
+    UNROLL for (int step = 0; step < SLOTS - 1; ++step) fetch(step);
+
+    // ---- weights: block `rank` reads h in the order rank, rank − 1, …, so that every offset is known when compiling ----
+    Word resident[RESIDENT > 0 ? RESIDENT : 1][2][4];
+    const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
+    auto load = [&](auto rows) {
+        UNROLL for (int m = 0; m < STAGES * OWN; ++m) {
+            const int piece = 4 * (m / OWN * STAGE_GROUPS + m % OWN * SPLIT + part) + pair;
+            const int from = (rank - piece / PIECES + CLUSTER) % CLUSTER, k = (from * PIECES + piece % PIECES) * PIECE;
+            UNROLL for (int j = 0; j < ROW_TILES; ++j) {
+                const int tile = row_warp * ROW_TILES + j, unit = rank * UNITS + (tile >> 1) * 8 + row;
+                const Value* const upper = d.weights + ((long long)(tile & 1) * 2 * hidden + unit) * hidden;
+                const int end = unit < hidden ? hidden : 0;
+                const uint4 u = read_piece(rows, upper, k, end), l = read_piece(rows, upper + (long long)hidden * hidden, k, end);
+                const uint4 halves[2] = {{u.x, l.x, u.y, l.y}, {u.z, l.z, u.w, l.w}};
+                constexpr int LAST = RESIDENT > 0 ? RESIDENT - 1 : 0;
+                const int f = m * ROW_TILES + j, place = place_of(f);
+                UNROLL for (int e = 0; e < 2; ++e) {
+                    // A lane reads back only what it wrote itself.
+                    if (!is_resident(f)) shared_write(tail + (place * 2 + e) * 512, halves[e]);
+                    else {
+                        Word(&to)[4] = resident[place < LAST ? place : LAST][e];
+                        to[0] = halves[e].x, to[1] = halves[e].y, to[2] = halves[e].z, to[3] = halves[e].w;
+                    }
+                }
             }
         }
     };
-    if (part == 0) fetch(0);
+    if (whole && aligned(d.weights)) load(Whole{});
+    else load(ByElement{});
 
+    // h is [piece in the block's own order][(column + 2 · piece) mod 8][16 bytes]: reads without bank conflicts.
+    auto h_offset = [](int piece, int column) { return unsigned(piece * 128 + ((column + 2 * piece) & 7) * 16); };
+    for (int i = thread; i < HIDDEN / PIECE * columns; i += THREADS) {
+        const int piece = i / columns, column = i % columns;
+        const int from = (rank - piece / PIECES + CLUSTER) % CLUSTER, k = (from * PIECES + piece % PIECES) * PIECE;
+        shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0 + (long long)(first_column + column) * hidden, k, hidden));
+    }
+
+    // ---- items: column 2q + ((thread >> 3) & 1) and unit (thread & 7) of an octet; pairs of columns follow one another ----
+    const int items = UNITS * 2 * ((columns + 1) / 2), r = thread & 7;
+    float c[ITEMS], h[ITEMS];
+    int length[ITEMS];
+    auto octet_of = [&](int i) { return ((thread + i * THREADS) >> 4) % OCTETS; };
+    auto column_of = [&](int i) { return ((thread + i * THREADS) >> 4) / OCTETS * 2 + ((thread >> 3) & 1); };
+    auto unit_of = [&](int i) { return rank * UNITS + octet_of(i) * 8 + r; };
+    auto valid = [&](int i) { return column_of(i) < columns && unit_of(i) < hidden; };
+    UNROLL for (int i = 0; i < ITEMS; ++i) {
+        const int n = first_column + column_of(i);
+        c[i] = valid(i) ? global_read(d.c0 + (long long)n * hidden + unit_of(i)) : 0.0f;
+        h[i] = valid(i) ? S::wide(global_read(d.h0 + (long long)n * hidden + unit_of(i))) : 0.0f;
+        length[i] = valid(i) ? global_read(d.lengths + n) : 0;
+    }
+
+    auto barrier = [](int buffer, int stage) { return BARRIERS + unsigned(buffer * STAGES + stage) * 8; };
+    const unsigned expected = HIDDEN / PIECE / STAGES * columns * 16;
     if (thread == 0) {
-        for (int b = 0; b < 2; ++b) {
-            transfer_init(BARRIERS + 8 * b);
-            transfer_expect(BARRIERS + 8 * b, H_BYTES);
+        for (int b = 0; b < 2 * STAGES; ++b) {
+            transfer_init(barrier(0, b));
+            transfer_expect(barrier(0, b), expected);
         }
     }
     // Every block has started and armed its barriers before any other sends to it; h0 is in place.
     cluster_barrier();
 
+    // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
+    unsigned peers[SENDS];
+    UNROLL for (int k = 0; k < SENDS; ++k) peers[k] = peer_address(0, (rank + r % LANES + k * LANES) % CLUSTER);
+    const unsigned own_h = part * 512 + pair * 128 + ((row + 2 * pair) & 7) * 16;
+    const unsigned own_sums = SUMS + (part * TILES + row_warp * ROW_TILES) * 512 + pair * 128 + (row ^ 2 * pair) * 16;
+
     for (int step = 0; step < steps; ++step) {
         const int t = d.reverse ? steps - 1 - step : step, current = step & 1;
-        if (step > 0) {
-            // Buffer `current` is filled at steps 1, 3, 5, … or 2, 4, 6, …: its (step − 1) / 2-th phase.
-            transfer_wait(BARRIERS + 8 * current, ((step - 1) >> 1) & 1);
-            if (thread == 0) transfer_expect(BARRIERS + 8 * current, H_BYTES);
-        }
-        Gates projected[TILES][2];
-        if (part == 0) {
-            UNROLL for (int a = 0; a < TILES; ++a) {
-                projected[a][0] = upcoming[a][0];
-                projected[a][1] = upcoming[a][1];
+        float sum[CHAINS][ROW_TILES][4] = {};
+        UNROLL for (int stage = 0; stage < STAGES; ++stage) {
+            if (step > 0) {
+                // Buffer `current` is filled at steps 1, 3, 5, … or 2, 4, 6, …: its (step − 1) / 2-th phase.
+                transfer_wait(barrier(current, stage), ((step - 1) >> 1) & 1);
+                if (thread == 0) transfer_expect(barrier(current, stage), expected);
             }
-            if (step + 1 < steps) fetch(step + 1);
-        }
-
-        float sum[CHAINS][TILES][2][4] = {};
-        auto accumulate = [&](int k, const Word (&upper)[4], const Word (&lower)[4]) {
-            UNROLL for (int a = 0; a < TILES; ++a) {
-                const Word b0 = shared_read<Word>(h_offset(current, part * OWN_TILES + k, a, 0) + lane * 4);
-                const Word b1 = shared_read<Word>(h_offset(current, part * OWN_TILES + k, a, 1) + lane * 4);
-                S::multiply(sum[k % CHAINS][a][0], upper, b0, b1);
-                S::multiply(sum[k % CHAINS][a][1], lower, b0, b1);
-            }
-        };
-        UNROLL for (int k = 0; k < RESIDENT; ++k) accumulate(k, resident[k][0], resident[k][1]);
-        UNROLL for (int k = 0; k < SHARED_K_TILES; ++k) {
-            const uint4 u = shared_read<uint4>(tail + 2 * k * 512), l = shared_read<uint4>(tail + (2 * k + 1) * 512);
-            accumulate(RESIDENT + k, {u.x, u.y, u.z, u.w}, {l.x, l.y, l.z, l.w});
-        }
-        if constexpr (CHAINS == 2) {
-            UNROLL for (int m = 0; m < 2; ++m)
-                UNROLL for (int r = 0; r < 4; ++r) sum[0][0][m][r] += sum[CHAINS - 1][0][m][r];
-        }
-        if constexpr (SPLIT > 1) {
-            auto scratch = [&](int from, int a, int m) {
-                return SCRATCH + (((from * OCTETS + octet) * TILES + a) * 2 + m) * 512 + lane * 16;
-            };
-            if (part > 0) {
-                UNROLL for (int a = 0; a < TILES; ++a)
-                    UNROLL for (int m = 0; m < 2; ++m) {
-                        const float(&s)[4] = sum[0][a][m];
-                        shared_write(scratch(part - 1, a, m), float4{s[0], s[1], s[2], s[3]});
-                    }
-            }
-            named_barrier(1 + octet, 32 * SPLIT);
-            if (part > 0) continue;
-            UNROLL for (int from = 0; from < SPLIT - 1; ++from)
-                UNROLL for (int a = 0; a < TILES; ++a)
-                    UNROLL for (int m = 0; m < 2; ++m) {
-                        const float4 s = shared_read<float4>(scratch(from, a, m));
-                        sum[0][a][m][0] += s.x, sum[0][a][m][1] += s.y, sum[0][a][m][2] += s.z, sum[0][a][m][3] += s.w;
-                    }
-        }
-
-        // Every lane of this warp has read h_{t-1} (and the partial sums) before any of them lets the peers go on.
-        warp_barrier();
-        UNROLL for (int a = 0; a < TILES; ++a) {
-            Gates4 gate[2];
-            float y[2];
-            UNROLL for (int j = 0; j < 2; ++j) {
-                const Gates4 p = S::wide_gates(projected[a][j]);
-                const float(&upper)[4] = sum[0][a][0];
-                const float(&lower)[4] = sum[0][a][1];
-                gate[j] = lstm_gates<S>({upper[j], upper[2 + j], lower[j], lower[2 + j]}, p);
-                const bool live = t < length[a][j];
-                const LstmState<float> after = lstm_forward<S>(gate[j], c[a][j]);
-                const float out = S::wide(S::narrow(after.h));
-                c[a][j] = live ? after.c : c[a][j];
-                h[a][j] = live ? out : h[a][j];
-                y[j] = live ? out : 0.0f;
-            }
-            if (step + 1 < steps) {
-                // Lanes hold one unit of two columns. Neighbouring units swap, so that a lane holds two units of one column.
-                const bool odd = row & 1;
-                const float kept = odd ? h[a][1] : h[a][0], swapped = shuffle_xor(odd ? h[a][0] : h[a][1], 4);
-                const float first = odd ? swapped : kept, second = odd ? kept : swapped;
-                const Word words[2] = {S::operand(first, second), S::operand(second, first)};
-                // Eight lanes collect 16 B each: one column of the octet, in fragment order; four such groups serve four blocks.
-                const int column = lane & 7;
-                UNROLL for (int b = 0; b < 2 / S::PER_WORD; ++b) {
-                    Word v[4];
-                    UNROLL for (int k = 0; k < 4; ++k) {
-                        const int w = b * 4 + k, two_units = S::PER_WORD == 2 ? w : w >> 1;
-                        const int source = ((2 * two_units + (column & 1)) << 2) | (column >> 1);
-                        v[k] = shuffle(words[S::PER_WORD == 2 ? 0 : w & 1], source);
-                    }
-                    const int w = (rank * OCTETS + octet) * 8 / S::PER_WORD + b * 4;
-                    const unsigned to = h_offset(current ^ 1, w >> 3, a, (w >> 2) & 1) + column * 16;
-                    UNROLL for (int group = 0; group < (CLUSTER + 3) / 4; ++group) {
-                        const int peer = group * 4 + (lane >> 3);
-                        if (CLUSTER >= 4 || peer < CLUSTER)
-                            send(peer_address(to, peer), peer_address(BARRIERS + 8 * (current ^ 1), peer),
-                                 uint4{v[0], v[1], v[2], v[3]});
+            UNROLL for (int q = 0; q < OWN; ++q) {
+                const unsigned group = stage * STAGE_GROUPS + q * SPLIT;
+                const uint4 b = shared_read_where(row < columns, own_h + current * H_BYTES + group * 512);
+                UNROLL for (int j = 0; j < ROW_TILES; ++j) {
+                    const int f = (stage * OWN + q) * ROW_TILES + j, place = place_of(f), chain = 2 * (stage * OWN + q);
+                    constexpr int LAST = RESIDENT > 0 ? RESIDENT - 1 : 0;
+                    if (is_resident(f)) {
+                        const Word(&held)[2][4] = resident[place < LAST ? place : LAST];
+                        S::multiply(sum[chain % CHAINS][j], held[0], b.x, b.y);
+                        S::multiply(sum[(chain + 1) % CHAINS][j], held[1], b.z, b.w);
+                    } else {
+                        const uint4 u = shared_read<uint4>(tail + place * 1024), l = shared_read<uint4>(tail + place * 1024 + 512);
+                        S::multiply(sum[chain % CHAINS][j], {u.x, u.y, u.z, u.w}, b.x, b.y);
+                        S::multiply(sum[(chain + 1) % CHAINS][j], {l.x, l.y, l.z, l.w}, b.z, b.w);
                     }
                 }
             }
-            // After the send: nobody waits for these.
-            UNROLL for (int j = 0; j < 2; ++j) {
-                const int n = first_column + a * 8 + pair * 2 + j;
-                if (!valid[a][j]) continue;
-                const long long token = (long long)t * batch + n, at = token * hidden + unit;
-                global_write(d.y + token * launch.y_stride + unit, S::narrow(y[j]));
-                if (d.gates) global_write(d.gates + at, S::gates(gate[j]));
-                if (d.cells) global_write(d.cells + at, c[a][j]);
+        }
+        UNROLL for (int chain = 1; chain < CHAINS; ++chain)
+            UNROLL for (int j = 0; j < ROW_TILES; ++j)
+                UNROLL for (int e = 0; e < 4; ++e) sum[0][j][e] += sum[chain][j][e];
+        const unsigned half = current * SUM_BYTES;  // those of the step before may still be read
+        if (2 * pair < columns) {
+            UNROLL for (int j = 0; j < ROW_TILES; ++j) {
+                const float(&s)[4] = sum[0][j];  // i and f, or g and o, of two columns
+                shared_write(own_sums + half + j * 512, float4{s[0], s[2], s[1], s[3]});
             }
         }
-    }
-    if (part > 0) return;
-    UNROLL for (int a = 0; a < TILES; ++a) {
-        UNROLL for (int j = 0; j < 2; ++j) {
-            const long long at = (long long)(first_column + a * 8 + pair * 2 + j) * hidden + unit;
-            if (!valid[a][j]) continue;
-            global_write(d.h_n + at, S::narrow(h[a][j]));
-            global_write(d.c_n + at, c[a][j]);
+        copy_wait<SLOTS - 2>();
+        // All sums and the input product are there; and all warps have read h_{t-1}, so peers may be sent h_t, after which they
+        // send over it.
+        block_barrier();
+
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            if (((thread + i * THREADS) & ~31) >= items) break;  // whole warps
+            const int n = column_of(i), octet = octet_of(i);
+            const long long token = (long long)t * batch + first_column + n;
+            float z[4] = {}, x[4] = {};
+            if (n < columns) {
+                const unsigned sums = SUMS + half + 2 * octet * 512 + (n >> 1) * 128 + (r ^ (n & ~1)) * 16 + (n & 1) * 8;
+                UNROLL for (int p = 0; p < SPLIT; ++p) {
+                    UNROLL for (int g = 0; g < 2; ++g) {
+                        const float2 two = shared_read<float2>(sums + (p * TILES + g) * 512);
+                        z[2 * g] += two.x, z[2 * g + 1] += two.y;
+                    }
+                }
+                if (unit_of(i) < hidden) {
+                    const unsigned from = RING + step % SLOTS * SLOT_BYTES + (octet * 8 + r) / S::PER_WORD * 4;
+                    UNROLL for (int g = 0; g < 4; ++g) {
+                        const Word word = shared_read<Word>(from + (n * 4 + g) * PITCH);
+                        if constexpr (S::PER_WORD == 2) x[g] = r & 1 ? S::high(word) : S::low(word);
+                        else x[g] = bits_to_float(word);
+                    }
+                }
+            }
+            const Gates4 gate = lstm_gates<S>(Gates4{z[0], z[1], z[2], z[3]}, Gates4{x[0], x[1], x[2], x[3]});
+            const LstmState<float> after = lstm_forward<S>(gate, c[i]);
+            const bool live = t < length[i];
+            const float out = S::wide(S::narrow(after.h));
+            c[i] = live ? after.c : c[i];
+            h[i] = live ? out : h[i];
+
+            if (step + 1 < steps) {
+                // LANES lanes hold the units of one piece; each gathers all of it and sends it to blocks of its own.
+                constexpr int N = S::PER_WORD;
+                const float other = N == 2 ? shuffle_xor(h[i], 1) : 0.0f;
+                const Word w = N == 2 && r & 1 ? S::operand(other, h[i]) : S::operand(h[i], other), v = swap_words(w, N);
+                const Word w0 = r & N ? v : w, w1 = r & N ? w : v, v0 = swap_words(w0, 2 * N), v1 = swap_words(w1, 2 * N);
+                const uint4 piece = r & 2 * N ? uint4{v0, v1, w0, w1} : uint4{w0, w1, v0, v1};
+                UNROLL for (int k = 0; k < SENDS; ++k) {
+                    const int slot = r % LANES + k * LANES, at = slot * PIECES + (octet * 8 + r) / PIECE;
+                    if (n < columns && slot < CLUSTER)
+                        send(peers[k] + (current ^ 1) * H_BYTES + h_offset(at, n),
+                             peers[k] + barrier(current ^ 1, slot / (CLUSTER / STAGES)), piece);
+                }
+            }
+            // After the send: nobody waits for these.
+            if (!valid(i)) continue;
+            global_write(d.y + token * launch.y_stride + unit_of(i), S::narrow(live ? out : 0.0f));
+            if (d.gates) {
+                Value* const to = d.gates + token * 4 * hidden + unit_of(i);
+                global_write(to, S::narrow(gate.i));
+                global_write(to + hidden, S::narrow(gate.f));
+                global_write(to + 2 * hidden, S::narrow(gate.g));
+                global_write(to + 3 * hidden, S::narrow(gate.o));
+            }
+            if (d.cells) global_write(d.cells + token * hidden + unit_of(i), c[i]);
         }
+        fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier
+    }
+    UNROLL for (int i = 0; i < ITEMS; ++i) {
+        if (!valid(i)) continue;
+        const long long at = (long long)(first_column + column_of(i)) * hidden + unit_of(i);
+        global_write(d.h_n + at, S::narrow(h[i]));
+        global_write(d.c_n + at, c[i]);
     }
 }

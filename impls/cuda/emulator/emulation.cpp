@@ -102,7 +102,7 @@ static Transfer& transfer_at(int block, unsigned offset) {
 void transfer_init(unsigned barrier) {
     Transfer& transfer = cluster->blocks[self->block].transfers[barrier];
     transfer.agent = cluster->agents++;
-    if (transfer.agent >= cluster->capacity) fail("creates more than 4 transfer barriers a block");
+    if (transfer.agent >= cluster->capacity) fail("creates more than 8 transfer barriers a block");
     transfer.gathering.assign(cluster->capacity, 0);
     transfer.created = {self->agent, self->clock[self->agent]};
 }
@@ -217,7 +217,7 @@ static void add_fiber(int block, int thread) {
 
 static void populate(int threads, unsigned shared_bytes) {
     cluster->agents = cluster->size * threads;
-    cluster->capacity = cluster->agents + 4 * cluster->size;
+    cluster->capacity = cluster->agents + 8 * cluster->size;
     cluster->blocks.resize(cluster->size);
     for (int b = 0; b < cluster->size; ++b) {
         Block& block = cluster->blocks[b];
