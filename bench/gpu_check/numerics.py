@@ -17,7 +17,7 @@ from bench.worker import agreement
 from bench.worker.prepare import NotMeasured
 from impls import LSTMSpec
 from impls.batch import filled
-from impls.cuda.select import MEMORIES, SHIPPED, TENSOR_STEP_TILES, Memory, Plan
+from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Memory, Plan
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
@@ -50,20 +50,20 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
             yield f"{design}-{dtype}-both-{memory}", _network(72, dtype, device, both=True), _plan(design, dtype, memory)
         if not context.has_clusters:
             continue
-        for storage, rows in SHIPPED.items():
-            for row in rows:
-                forward, backward = row.forward(storage), row.backward(storage)
-                # Unequal numbers of tiles: the last of the shorter list runs with each of the rest.
+        for storage, shapes in FORWARD.items():
+            dtype, largest = DTYPES[storage.name], shapes[-1].hidden
+            for hidden in sorted({shape.hidden for shape in shapes}):
+                forward = [shape for shape in shapes if shape.hidden == hidden]
+                backward = [shape for shape in BACKWARD[storage] if shape.hidden == hidden]
+                # Unequal numbers of them: the last of the shorter list runs with each of the rest.
                 for i in range(max(len(forward), len(backward))):
                     there, back = forward[min(i, len(forward) - 1)], backward[min(i, len(backward) - 1)]
-                    key = (
-                        f"cluster-{storage.name.lower()}-H{row.hidden}-C{row.cluster}-N{there.columns},{back.columns}-{memory}"
-                    )
-                    dtype = DTYPES[storage.name]
+                    cuts = f"C{there.cluster},{back.cluster}-N{there.columns},{back.columns}"
+                    key = f"cluster-{storage.name.lower()}-H{hidden}-{cuts}-{memory}"
                     plan = _plan("cluster", dtype, memory, forward=there, backward=back)
-                    yield key, _network(row.hidden, dtype, device), plan
-                    if row is rows[-1] and i == 0:
-                        yield f"{key}-both", _network(row.hidden, dtype, device, both=True), plan
+                    yield key, _network(hidden, dtype, device), plan
+                    if hidden == largest and i == 0:
+                        yield f"{key}-both", _network(hidden, dtype, device, both=True), plan
 
 
 def streams(context: DeviceContext) -> Iterator[tuple[str, Stream]]:

@@ -18,18 +18,19 @@ from impls import LSTMSpec
 from impls.cuda import microbenchmarks
 from impls.cuda.runtime import BFLOAT16, Kernel, driver
 from impls.cuda.select import (
+    BACKWARD,
     EXCHANGE_CYCLES,
     FLOPS_PER_CYCLE,
+    FORWARD,
     INGRESS_BYTES,
     MEMORIES,
     POINTWISE_CYCLES,
     RESIDENT_CLUSTERS,
-    SHIPPED,
     Memory,
     Plan,
     choose,
 )
-from impls.cuda.select.configurations import SHARED_LIMIT, Shape
+from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ForwardShape
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
@@ -42,14 +43,12 @@ PLAN = "impls/cuda/select/__init__.py"
 
 
 def cluster_kernels(context: DeviceContext) -> Iterator[tuple[Check, Kernel]]:
-    for storage, rows in SHIPPED.items():
-        for row in rows:
-            kernels = [("forward", s, s.forward_kernel()) for s in row.forward(storage)]
-            kernels += [("backward", s, s.backward_kernel()) for s in row.backward(storage)]
-            for phase, shape, kernel in kernels:
-                key = f"{storage.name.lower()}-H{shape.hidden}-C{shape.cluster}-N{shape.columns}-{phase}"
-                sizes = {"hidden_size": shape.hidden, "cluster": shape.cluster, "columns": shape.columns, "phase": phase}
-                yield Check(key, {"dtype": storage.name.lower()} | sizes | _assumed(shape.cluster)), kernel
+    for phase, shipped in (("forward", FORWARD), ("backward", BACKWARD)):
+        for shape in (shape for shapes in shipped.values() for shape in shapes):
+            dtype = shape.storage.name.lower()
+            key = f"{dtype}-H{shape.hidden}-C{shape.cluster}-N{shape.columns}-{phase}"
+            sizes = {"hidden_size": shape.hidden, "cluster": shape.cluster, "columns": shape.columns, "phase": phase}
+            yield Check(key, {"dtype": dtype} | sizes | _assumed(shape.cluster)), shape.kernel()
     for cluster in microbenchmarks.CLUSTERS:
         kernel = microbenchmarks.ingress_kernel(cluster, (SHARED_LIMIT - 16) // (32 * cluster))
         yield Check(f"full-C{cluster}", {"cluster": cluster} | _assumed(cluster)), kernel
@@ -267,8 +266,9 @@ def _packed(context: DeviceContext, hidden: int, batch: int) -> Calls:
 
 def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     """Cycles of a step of the smallest cluster kernel, less those of its products: what gates and exchange with itself take."""
-    shape = Shape(BFLOAT16, 64, 1)
-    plan = Plan("cluster", torch.bfloat16, "saved", "asked for", shape, shape)
+    sizes = {"storage": BFLOAT16, "hidden": 64, "cluster": 1}
+    shape = ForwardShape(**sizes)
+    plan = Plan("cluster", torch.bfloat16, "saved", "asked for", shape, BackwardShape(**sizes, warps=4))
     steps = 4 if context.emulated else POINTWISE_STEPS
     generator = torch.Generator().manual_seed(0)
     draw = lambda *sizes: torch.randn(*sizes, generator=generator).to(context.bench.device)  # noqa: E731

@@ -19,14 +19,14 @@ from typing import Any, Literal
 import torch
 
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Kernel, Refused, Storage
-from impls.cuda.select.configurations import SHARED_LIMIT, ExactSteps, Shape, TensorSteps
+from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ExactSteps, ForwardShape, TensorSteps
 
 # Measured times of kernel configurations, where there are any: µs a time step of one cluster kernel alone on an H100.
 #
 # The data is `measured_h100.json` beside this file. Each row is one configuration with its times over the batches that were
 # measured:
 #
-#     [phase, hidden, blocks a cluster, columns, split, k-tiles in registers or null for all, [µs a step, …]]
+#     [phase, hidden, blocks a cluster, columns, split (backward: warps), k-tiles in registers or null for all, [µs a step, …]]
 #
 # A time belongs to a kernel's source: once the source or a header of it changes, nothing is measured until it is measured
 # again.
@@ -57,7 +57,7 @@ class _Table:
     times: dict[tuple[Any, ...], tuple[float, ...]]
 
 
-def step_time(phase: Phase, shape: Shape, columns: int, resident: int) -> Measured | None:
+def step_time(shape: ForwardShape | BackwardShape, columns: int, resident: int) -> Measured | None:
     """The measured time of a configuration for so many columns of a batch of one direction; None where it was not measured.
 
     Args:
@@ -65,7 +65,8 @@ def step_time(phase: Phase, shape: Shape, columns: int, resident: int) -> Measur
         resident: clusters of this size that run at once, as in the model.
     """
     table = _table()
-    times = table.times.get((phase, shape.hidden, shape.cluster, shape.columns, shape.split, shape.resident))
+    phase, cut = _phase(shape), shape.warps if isinstance(shape, BackwardShape) else shape.split
+    times = table.times.get((phase, shape.hidden, shape.cluster, shape.columns, cut, shape.resident))
     if shape.storage not in STORAGES or times is None or table.sources[phase] != source_hash(phase):
         return None
 
@@ -113,51 +114,80 @@ SHARED_BYTES_PER_CYCLE = 128
 NO_TIME = "; its time is neither measured nor modelled"  # of the configuration: there is one for each size
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A way to cut a layer that is compiled and checked for spills; forward and backward have tiles and tails of their own."""
-
-    hidden: int
-    cluster: int
-    split: int
-    tiles: tuple[int, ...]
-    tiles_backward: tuple[int, ...]
-    resident: int | None = None
-    resident_backward: int | None = None
-
-    def forward(self, storage: Storage) -> list[Shape]:
-        return [self._shape(storage, tiles, self.resident) for tiles in self.tiles]
-
-    def backward(self, storage: Storage) -> list[Shape]:
-        return [self._shape(storage, tiles, self.resident_backward) for tiles in self.tiles_backward]
-
-    def _shape(self, storage: Storage, tiles: int, resident: int | None) -> Shape:
-        return Shape(storage, self.hidden, self.cluster, tiles, self.split, resident)
+# The cuts that are compiled and checked for spills, by storage, the smaller hidden sizes first.
 
 
-ROWS_16_BIT = (
-    Row(64, 1, 1, (1, 2), (1,)),
-    Row(128, 1, 1, (1,), (1,)),
-    Row(128, 2, 1, (1, 2), (1, 2)),
-    Row(128, 4, 2, (1, 2), (1, 2)),
-    Row(256, 4, 1, (1, 2), (1, 2)),
-    Row(256, 8, 2, (1, 2, 4), (1, 2)),
-    Row(256, 16, 4, (1,), (1,)),
-    Row(384, 8, 2, (1,), (1,)),
-    Row(512, 8, 1, (1, 2), (1,), resident=16, resident_backward=8),
-    Row(512, 16, 2, (1, 2), (1, 2)),
-    Row(768, 16, 2, (1,), (1,), resident=12, resident_backward=6),
+def _forward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int | None]) -> tuple[ForwardShape, ...]:
+    """Of rows (hidden, blocks a cluster, split, tiles, k-tiles in registers)."""
+    return tuple(
+        ForwardShape(storage=storage, hidden=hidden, cluster=cluster, tiles=tiles, split=split, resident=resident)
+        for hidden, cluster, split, each, resident in rows
+        for tiles in each
+    )
+
+
+def _backward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int | None]) -> tuple[BackwardShape, ...]:
+    """Of rows (hidden, blocks a cluster, warps, tiles, k-tiles in registers)."""
+    return tuple(
+        BackwardShape(storage=storage, hidden=hidden, cluster=cluster, tiles=tiles, warps=warps, resident=resident)
+        for hidden, cluster, warps, each, resident in rows
+        for tiles in each
+    )
+
+
+FORWARD_16_BIT = (
+    (64, 1, 1, (1, 2), None),
+    (128, 1, 1, (1,), None),
+    (128, 2, 1, (1, 2), None),
+    (128, 4, 2, (1, 2), None),
+    (256, 4, 1, (1, 2), None),
+    (256, 8, 2, (1, 2, 4), None),
+    (256, 16, 4, (1,), None),
+    (384, 8, 2, (1,), None),
+    (512, 8, 1, (1, 2), 16),
+    (512, 16, 2, (1, 2), None),
+    (768, 16, 2, (1,), 12),
 )
-ROWS_TENSORFLOAT32 = (
-    Row(64, 1, 1, (1, 2), (1,)),
-    Row(128, 2, 2, (1,), (1,)),
-    Row(128, 4, 2, (1, 2), (1, 2)),
-    Row(256, 8, 2, (1, 2), (1, 2)),
-    Row(256, 16, 4, (1,), (1,)),
-    Row(512, 16, 2, (1, 2), (1,), resident=16, resident_backward=8),
+BACKWARD_16_BIT = (
+    (64, 1, 4, (1,), None),
+    (128, 1, 8, (1,), None),
+    (128, 2, 8, (1, 2), None),
+    (128, 4, 8, (1, 2), None),
+    (256, 4, 8, (1, 2), None),
+    (256, 8, 8, (1, 2), None),
+    (256, 16, 8, (1,), None),
+    (384, 8, 12, (1,), None),
+    (512, 8, 8, (1,), 8),
+    (512, 16, 8, (1, 2), None),
+    (768, 16, 12, (1,), 6),
 )
+FORWARD_TENSORFLOAT32 = (
+    (64, 1, 1, (1, 2), None),
+    (128, 2, 2, (1,), None),
+    (128, 4, 2, (1, 2), None),
+    (256, 8, 2, (1, 2), None),
+    (256, 16, 4, (1,), None),
+    (512, 16, 2, (1, 2), 16),
+)
+BACKWARD_TENSORFLOAT32 = (
+    (64, 1, 4, (1,), None),
+    (128, 2, 8, (1,), None),
+    (128, 4, 8, (1, 2), None),
+    (256, 8, 8, (1, 2), None),
+    (256, 16, 8, (1,), None),
+    (512, 16, 8, (1,), 8),
+)
+FORWARD = {
+    BFLOAT16: _forward(BFLOAT16, *FORWARD_16_BIT),
+    FLOAT16: _forward(FLOAT16, *FORWARD_16_BIT),
+    TENSORFLOAT32: _forward(TENSORFLOAT32, *FORWARD_TENSORFLOAT32),
+}
+BACKWARD = {
+    BFLOAT16: _backward(BFLOAT16, *BACKWARD_16_BIT),
+    FLOAT16: _backward(FLOAT16, *BACKWARD_16_BIT),
+    TENSORFLOAT32: _backward(TENSORFLOAT32, *BACKWARD_TENSORFLOAT32),
+}
 TENSOR_STEP_TILES = (1, 4)
-SHIPPED = {BFLOAT16: ROWS_16_BIT, FLOAT16: ROWS_16_BIT, TENSORFLOAT32: ROWS_TENSORFLOAT32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +198,8 @@ class Plan:
     dtype: torch.dtype
     memory: Memory
     reason: str
-    forward: Shape | None = None
-    backward: Shape | None = None
+    forward: ForwardShape | None = None
+    backward: BackwardShape | None = None
     tiles: int = 1
 
     def steps(self) -> ExactSteps | TensorSteps:
@@ -217,54 +247,42 @@ def choose(
     if design == "tensor_step" or obstacle:
         return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
     storage = _storage(dtype)
-    rows = [row for row in SHIPPED[storage] if row.hidden >= hidden]
-    least = min(row.hidden for row in rows)
-    rows = [row for row in rows if row.hidden == least and _fits(row, storage, shared_limit)]
-    if not rows:
-        obstacle = f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} in a cluster"
-        if design == "cluster":
-            raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
-        return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
     columns = batch * directions
-    # One kernel stands for all of its cluster's size: each block takes an SM of its own.
-    counts = {row.cluster: _resident(row.forward(storage)[0].forward_kernel(), resident) for row in rows}
-    rows = [row for row in rows if counts[row.cluster]]
-    if not rows:
-        if design == "cluster":
-            raise Refused(f"this GPU has no room for a cluster of {min(counts)} blocks; ask for auto, tensor_step or step")
-        tiles = _tiles(batch)
-        reason = f"the GPU has no room for a cluster of {min(counts)} blocks" + NO_TIME
-        return Plan("tensor_step", dtype, memory, reason, tiles=tiles)
-    forward = min(
-        (shape for row in rows for shape in row.forward(storage)),
-        key=lambda shape: cost(shape, columns, storage.item_bytes, shape.forward_tail_bytes, counts[shape.cluster]),
-    )
-    backward = min(
-        (shape for row in rows for shape in row.backward(storage)),
-        key=lambda shape: cost(shape, columns, 4, shape.backward_tail_bytes, counts[shape.cluster]),
-    )
+    chosen: list[Any] = []
+    for shapes in (FORWARD[storage], BACKWARD[storage]):
+        least = min(shape.hidden for shape in shapes if shape.hidden >= hidden)
+        shapes = [shape for shape in shapes if shape.hidden == least and shape.kernel().shared_bytes <= shared_limit]
+        obstacle = None
+        if not shapes:
+            obstacle = f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} in a cluster"
+        # One kernel stands for all of its cluster's size: each block takes an SM of its own.
+        counts = {shape.cluster: _resident(shape.kernel(), resident) for shape in shapes}
+        shapes = [shape for shape in shapes if counts[shape.cluster]]
+        if not shapes and obstacle is None:
+            obstacle = f"the GPU has no room for a cluster of {min(counts)} blocks"
+        if obstacle is not None:
+            if design == "cluster":
+                raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
+            return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
+        best = min(shapes, key=lambda shape: cost(shape, columns, counts[shape.cluster]))
+        chosen += best, counts[best.cluster]
+    forward, forward_resident, backward, backward_resident = chosen
     known = "resident clusters assumed" if resident is None else "resident clusters asked of the driver"
-    alike = directions == 1 and memory == "saved" and least == hidden and capability == MEASURED_CAPABILITY
+    alike = directions == 1 and memory == "saved" and capability == MEASURED_CAPABILITY
     times = (
-        _time("forward", forward, columns, counts[forward.cluster], alike),
-        _time("backward", backward, columns, counts[backward.cluster], alike),
+        _time(forward, columns, forward_resident, alike and forward.hidden == hidden),
+        _time(backward, columns, backward_resident, alike and backward.hidden == hidden),
     )
     reason = "; ".join(("asked for" if design == "cluster" else "least modelled time", *times, known))
     return Plan("cluster", dtype, memory, reason, forward, backward)
 
 
-def _time(phase: Phase, shape: Shape, columns: int, resident: int, alike: bool) -> str:
+def _time(shape: ForwardShape | BackwardShape, columns: int, resident: int, alike: bool) -> str:
     """What the time of a configuration rests on. alike: whether the layer is one of those that were measured."""
-    found = step_time(phase, shape, columns, resident) if alike else None
+    found, phase = step_time(shape, columns, resident) if alike else None, _phase(shape)
     if found is None:
         return f"{phase} modelled"
     return f"{phase} measured on H100: {found.microseconds:.2f} µs a step at B = {found.batch}"
-
-
-def _fits(row: Row, storage: Storage, shared_limit: int) -> bool:
-    kernels = [shape.forward_kernel() for shape in row.forward(storage)]
-    kernels += [shape.backward_kernel() for shape in row.backward(storage)]
-    return all(kernel.shared_bytes <= shared_limit for kernel in kernels)
 
 
 def _tiles(batch: int) -> int:
@@ -275,18 +293,20 @@ def _resident(kernel: Kernel, resident: Resident | None) -> int:
     return RESIDENT_CLUSTERS[kernel.cluster_blocks] if resident is None else resident(kernel)
 
 
-def cost(shape: Shape, columns: int, exchanged_bytes: int, tail_bytes: int, resident: int) -> float:
-    """Modelled cycles a time step for so many columns of all directions.
-
-    `resident` clusters run at once. `exchanged_bytes` per unit and column; `tail_bytes` of weights are read from shared
-    memory while others are multiplied.
-    """
+def cost(shape: ForwardShape | BackwardShape, columns: int, resident: int) -> float:
+    """Modelled cycles a time step for so many columns of all directions, where `resident` clusters run at once."""
+    exchanged_bytes = 4 if isinstance(shape, BackwardShape) else shape.storage.item_bytes  # per unit and column
     waves = math.ceil(math.ceil(columns / shape.columns) / resident)
     rate = FLOPS_PER_CYCLE * shape.storage.per_word / 2  # tf32 at half of the 16-bit rate
-    products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, tail_bytes / SHARED_BYTES_PER_CYCLE)
+    # Weights in shared memory are read while others are multiplied.
+    products = max(2 * 4 * shape.hidden * shape.units * shape.columns / rate, shape.tail_bytes / SHARED_BYTES_PER_CYCLE)
     ingress = exchanged_bytes * shape.columns * shape.hidden * (shape.cluster - 1) / shape.cluster / INGRESS_BYTES
     exchange = EXCHANGE_CYCLES if shape.cluster > 1 else 0
     return waves * (products + ingress + exchange + POINTWISE_CYCLES)
+
+
+def _phase(shape: ForwardShape | BackwardShape) -> Phase:
+    return "backward" if isinstance(shape, BackwardShape) else "forward"
 
 
 def _storage(dtype: torch.dtype) -> Storage:
@@ -302,7 +322,7 @@ def _no_tensor_cores(dtype: torch.dtype, tf32: bool) -> str | None:
 def _no_cluster(hidden: int, dtype: torch.dtype, capability: tuple[int, int]) -> str | None:
     if capability < CLUSTER_CAPABILITY:
         return "thread-block clusters need compute capability 9.0"
-    largest = max(row.hidden for row in SHIPPED[_storage(dtype)])
+    largest = max(shape.hidden for shape in FORWARD[_storage(dtype)])
     if hidden > largest:
         return f"the weights of hidden size {hidden} do not fit into a cluster; {largest} do"
     return None

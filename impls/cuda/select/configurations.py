@@ -105,14 +105,13 @@ SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100
 THREAD_LIMIT = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One layer cut over a cluster.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """A layer cut over a cluster of blocks.
 
     hidden    H, padded to a multiple of 8 · cluster and 16
     cluster   blocks that share W_hh: C ∈ {1, 2, 4, 8, 16}
     tiles     groups of 8 columns of the batch that one cluster runs
-    split     forward: warps that share one product along k; backward has as many warps, if its rows divide so
     resident  k-tiles of weights a warp keeps in registers, all if None; the rest lies in shared memory
     """
 
@@ -120,14 +119,11 @@ class Shape:
     hidden: int
     cluster: int
     tiles: int = 1
-    split: int = 1
     resident: int | None = None
 
     def __post_init__(self) -> None:
         if self.hidden % (8 * self.cluster) or self.hidden % 16:
             raise Refused(f"hidden size {self.hidden} must be a multiple of 16 and of 8 · {self.cluster} blocks")
-        if self.k_tiles % self.split or (self.split > 1 and self.octets > 15) or self.threads > THREAD_LIMIT:
-            raise Refused(f"{self.k_tiles} k-tiles and {self.octets} octets of units cannot be split {self.split} ways")
 
     @property
     def units(self) -> int:
@@ -141,6 +137,22 @@ class Shape:
     def columns(self) -> int:
         return 8 * self.tiles
 
+    def _defines(self, resident: int) -> tuple[tuple[str, str], ...]:
+        sizes = {"HIDDEN": self.hidden, "CLUSTER": self.cluster, "TILES": self.tiles, "RESIDENT": resident}
+        return (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardShape(_Shape):
+    """A cut of cluster_forward.cu. split: warps that share one product along k."""
+
+    split: int = 1
+
+    def __post_init__(self) -> None:
+        super(ForwardShape, self).__post_init__()
+        if self.k_tiles % self.split or (self.split > 1 and self.octets > 15) or self.threads > THREAD_LIMIT:
+            raise Refused(f"{self.k_tiles} k-tiles and {self.octets} octets of units cannot be split {self.split} ways")
+
     @property
     def k_tiles(self) -> int:
         return self.hidden // (WORDS_OF_TILE * self.storage.per_word)
@@ -150,45 +162,47 @@ class Shape:
         return 32 * self.octets * self.split
 
     @property
-    def backward_warps(self) -> int:
-        """The largest number of warps, at most the forward's, over which the rows of W_hhᵀ divide evenly."""
-        rows = self.hidden // 16
-        return max(warps for warps in range(1, self.threads // 32 + 1) if rows % warps == 0)
-
-    @property
-    def backward_k_tiles(self) -> int:
-        return 4 * self.units // (WORDS_OF_TILE * self.storage.per_word)
-
-    @property
-    def forward_tail_bytes(self) -> int:
+    def tail_bytes(self) -> int:
         """Weights of a block that are read from shared memory at every step."""
         own = self.k_tiles // self.split
         return 0 if self.resident is None else self.threads // 32 * (own - self.resident) * 2 * 32 * 16
 
-    @property
-    def backward_tail_bytes(self) -> int:
-        return 0 if self.resident is None else self.hidden // 16 * (self.backward_k_tiles - self.resident) * 32 * 16
-
-    def forward_kernel(self) -> Kernel:
+    def kernel(self) -> Kernel:
         resident = self.k_tiles // self.split if self.resident is None else self.resident
         exchange = 2 * self.k_tiles * self.tiles * 64 * 4
         scratch = (self.split - 1) * self.octets * self.tiles * 2 * 32 * 16
-        defines = (*self._defines(), ("SPLIT", str(self.split)), ("RESIDENT", str(resident)))
-        shared_bytes = _affordable(exchange + scratch + self.forward_tail_bytes + 16)
+        defines = (*self._defines(resident), ("SPLIT", str(self.split)))
+        shared_bytes = _affordable(exchange + scratch + self.tail_bytes + 16)
         return Kernel("cluster_forward.cu", "lstm_cluster_forward", defines, self.threads, shared_bytes, self.cluster)
 
-    def backward_kernel(self) -> Kernel:
-        warps, depth = self.backward_warps, self.backward_k_tiles
-        resident = depth if self.resident is None else self.resident
-        partial = 2 * self.hidden * self.columns * 4
-        operand = 2 * depth * self.tiles * 64 * 4
-        defines = (*self._defines(), ("RESIDENT", str(resident)))
-        shared_bytes = _affordable(partial + operand + self.backward_tail_bytes + 16)
-        return Kernel("cluster_backward.cu", "lstm_cluster_backward", defines, 32 * warps, shared_bytes, self.cluster)
 
-    def _defines(self) -> tuple[tuple[str, str], ...]:
-        sizes = {"HIDDEN": self.hidden, "CLUSTER": self.cluster, "TILES": self.tiles}
-        return (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackwardShape(_Shape):
+    """A cut of cluster_backward.cu. warps: over which the rows of W_hhᵀ divide evenly."""
+
+    warps: int
+
+    def __post_init__(self) -> None:
+        super(BackwardShape, self).__post_init__()
+        if self.hidden // 16 % self.warps or 32 * self.warps > THREAD_LIMIT:
+            raise Refused(f"{self.hidden // 16} row tiles cannot be divided over {self.warps} warps")
+
+    @property
+    def k_tiles(self) -> int:
+        return 4 * self.units // (WORDS_OF_TILE * self.storage.per_word)
+
+    @property
+    def tail_bytes(self) -> int:
+        """As of the forward cut."""
+        return 0 if self.resident is None else self.hidden // 16 * (self.k_tiles - self.resident) * 32 * 16
+
+    def kernel(self) -> Kernel:
+        resident = self.k_tiles if self.resident is None else self.resident
+        partial = 2 * self.hidden * self.columns * 4
+        operand = 2 * self.k_tiles * self.tiles * 64 * 4
+        shared_bytes = _affordable(partial + operand + self.tail_bytes + 16)
+        defines, threads = self._defines(resident), 32 * self.warps
+        return Kernel("cluster_backward.cu", "lstm_cluster_backward", defines, threads, shared_bytes, self.cluster)
 
 
 def _affordable(shared_bytes: int) -> int:
@@ -197,7 +211,7 @@ def _affordable(shared_bytes: int) -> int:
     return shared_bytes
 
 
-def pack_forward(shape: Shape, weight_hh: Tensor) -> Tensor:
+def pack_forward(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
     """W_hh [4H, H] as A-fragments [C, octets, k-tiles, 2, 32 lanes, 16 bytes].
 
     Tile 0 of an octet holds rows i of its 8 units above rows f, tile 1 rows g above rows o; so a lane's four sums are
@@ -210,19 +224,19 @@ def pack_forward(shape: Shape, weight_hh: Tensor) -> Tensor:
     return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
 
 
-def pack_backward(shape: Shape, weight_hh: Tensor) -> Tensor:
+def pack_backward(shape: BackwardShape, weight_hh: Tensor) -> Tensor:
     """W_hhᵀ as A-fragments [C, warps, row tiles, k-tiles, 32 lanes, 16 bytes]: rows are all units, k the block's own gate rows.
 
     k runs over units, and over i, f, g, o within a unit.
     """
-    warps = shape.backward_warps
+    warps = shape.warps
     w = _padded_gates(shape, weight_hh).reshape(4, shape.cluster, shape.units, shape.hidden).permute(1, 2, 0, 3)
-    w = w.reshape(shape.cluster, shape.backward_k_tiles, 2, 4, shape.storage.per_word, warps, shape.hidden // 16 // warps, 2, 8)
+    w = w.reshape(shape.cluster, shape.k_tiles, 2, 4, shape.storage.per_word, warps, shape.hidden // 16 // warps, 2, 8)
     # axes: block | k-tile, half, pair, element | warp, row tile, half, row
     return w.permute(0, 5, 6, 1, 8, 3, 2, 7, 4).contiguous()
 
 
-def _padded_gates(shape: Shape, weight_hh: Tensor) -> Tensor:
+def _padded_gates(shape: ForwardShape | BackwardShape, weight_hh: Tensor) -> Tensor:
     """[4, padded H, padded H], rounded as operands."""
     real = weight_hh.shape[1]
     padded = weight_hh.new_zeros(4, shape.hidden, shape.hidden)

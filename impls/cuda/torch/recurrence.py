@@ -35,11 +35,11 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
     """W_hh [D, 4H, H] as the plan's kernels read it."""
-    shape = plan.backward if backward else plan.forward
-    if shape is None:
+    if plan.forward is None or plan.backward is None:
         return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
-    of_direction = pack_backward if backward else pack_forward
-    return torch.stack([of_direction(shape, weight) for weight in weight_hh])
+    if backward:
+        return torch.stack([pack_backward(plan.backward, weight) for weight in weight_hh])
+    return torch.stack([pack_forward(plan.forward, weight) for weight in weight_hh])
 
 
 def forward(
@@ -64,7 +64,7 @@ def forward(
         filled = arguments("cluster_forward", arrays, offsets, **numbers)
         grid = (clusters * plan.forward.cluster, directions, 1)
         reads = [weights, projected, h0, c0, lengths]
-        launcher(Launch(plan.forward.forward_kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
+        launcher(Launch(plan.forward.kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()
     h, c = h0.new_zeros(directions, 2, batch, design.pitch(hidden)), c0.clone()
@@ -103,7 +103,7 @@ def backward(
         filled = arguments("cluster_backward", arrays, offsets, **numbers)
         grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
         reads += [grad_h_n, grad_c_n]
-        launcher(Launch(plan.backward.backward_kernel(), grid, filled, reads, [grad_gates, grad_h0, grad_c0]))
+        launcher(Launch(plan.backward.kernel(), grid, filled, reads, [grad_gates, grad_h0, grad_c0]))
         return grad_gates, grad_h0, grad_c0
     grad_h, grad_c = grad_h_n.clone(), grad_c_n.clone()
     arrays = [_of(common | {"grad_h": grad_h, "grad_c": grad_c}, d) | whole for d in range(directions)]

@@ -15,7 +15,7 @@ from impls.cuda import emulator
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Launch, Launcher
 from impls.cuda.select import Memory, Plan
-from impls.cuda.select.configurations import Shape
+from impls.cuda.select.configurations import BackwardShape, ForwardShape
 from impls.cuda.torch.network import Network
 
 INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
@@ -73,11 +73,14 @@ def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
     agreement.check_against(agreement.answer(network, case), case)
 
 
-def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", **shape) -> Plan:
+def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, split: int = 1, **shape) -> Plan:
     """A plan for tests: H padded to what the cluster needs, the same cut forward and backward."""
     multiple = max(16, 8 * cluster)
-    cut = Shape(STORAGES[dtype], -(-hidden // multiple) * multiple, cluster, **shape)
-    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", cut, cut)
+    sizes = {"storage": STORAGES[dtype], "hidden": -(-hidden // multiple) * multiple, "cluster": cluster} | shape
+    forward = ForwardShape(**sizes, split=split)
+    rows = forward.hidden // 16
+    warps = max(warps for warps in range(1, forward.threads // 32 + 1) if rows % warps == 0)
+    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, BackwardShape(**sizes, warps=warps))
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:

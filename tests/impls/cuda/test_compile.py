@@ -12,8 +12,8 @@ from impls import Unavailable
 from impls.cuda.runtime import BFLOAT16, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
-from impls.cuda.select import SHIPPED, TENSOR_STEP_TILES
-from impls.cuda.select.configurations import EXACT_STORAGE, ExactSteps, Shape, TensorSteps
+from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
+from impls.cuda.select.configurations import EXACT_STORAGE, BackwardShape, ExactSteps, ForwardShape, TensorSteps
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 
@@ -28,19 +28,12 @@ BLOCKS_OF_AN_SM = {
 
 
 def cluster_kernels() -> list[Kernel]:
-    return [
-        kernel
-        for storage, rows in SHIPPED.items()
-        for row in rows
-        for kernel in (
-            *(shape.forward_kernel() for shape in row.forward(storage)),
-            *(shape.backward_kernel() for shape in row.backward(storage)),
-        )
-    ]
+    shipped = (*FORWARD.values(), *BACKWARD.values())
+    return [shape.kernel() for shapes in shipped for shape in shapes]
 
 
 def step_kernels() -> list[Kernel]:
-    designs = [*map(ExactSteps, EXACT_STORAGE), *(TensorSteps(storage, n) for storage in SHIPPED for n in TENSOR_STEP_TILES)]
+    designs = [*map(ExactSteps, EXACT_STORAGE), *(TensorSteps(storage, n) for storage in FORWARD for n in TENSOR_STEP_TILES)]
     return [design.kernel(backward) for design in designs for backward in (False, True)]
 
 
@@ -69,7 +62,7 @@ def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels
 
 
 def test_a_configuration_that_spills_is_seen():
-    too_much = Shape(BFLOAT16, 128, 1, tiles=4).backward_kernel()
+    too_much = BackwardShape(storage=BFLOAT16, hidden=128, cluster=1, tiles=4, warps=8).kernel()
     assert compile_kernel(too_much, "sm_90a").spill_bytes > 0
 
 
@@ -82,7 +75,7 @@ def test_a_kernel_is_compiled_once(tmp_path, monkeypatch):
 
 
 def test_a_plan_that_disagrees_with_its_kernel_does_not_compile():
-    kernel = Shape(BFLOAT16, 64, 1).forward_kernel()
+    kernel = ForwardShape(storage=BFLOAT16, hidden=64, cluster=1).kernel()
     wrong = Kernel(kernel.source, kernel.function, kernel.defines, kernel.threads, kernel.shared_bytes + 16)
     with pytest.raises(CompilationFailed, match="disagree about shared memory"):
         compile_kernel(wrong, "sm_90a")

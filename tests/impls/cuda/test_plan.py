@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from impls.cuda.runtime import BFLOAT16, Refused
-from impls.cuda.select import SHIPPED, choose
-from impls.cuda.select.configurations import Shape
+from impls.cuda.select import BACKWARD, FORWARD, choose
+from impls.cuda.select.configurations import ForwardShape
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 
@@ -18,9 +18,7 @@ HOPPER, AMPERE = (9, 0), (8, 0)
 def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
     plan = choose(hidden, batch, 1, dtype, HOPPER)
     assert plan.design == "cluster" and plan.forward is not None and plan.backward is not None
-    rows = SHIPPED[plan.forward.storage]
-    assert plan.forward in [shape for row in rows for shape in row.forward(plan.forward.storage)]
-    assert plan.backward in [shape for row in rows for shape in row.backward(plan.forward.storage)]
+    assert plan.forward in FORWARD[plan.forward.storage] and plan.backward in BACKWARD[plan.forward.storage]
     assert plan.forward.hidden >= hidden
     assert "forward m" in plan.reason and "backward m" in plan.reason, "measured or modelled"
 
@@ -69,12 +67,12 @@ def test_small_batches_take_one_cluster_and_large_ones_many():
 )
 def test_a_cut_that_does_not_fit_is_refused(sizes, complaint):
     with pytest.raises(Refused, match=complaint):
-        Shape(BFLOAT16, **sizes)
+        ForwardShape(storage=BFLOAT16, **sizes)
 
 
 def test_a_cut_with_too_much_shared_memory_is_refused():
     with pytest.raises(Refused, match="bytes of shared memory"):
-        Shape(BFLOAT16, 768, 16, tiles=4, split=2, resident=0).forward_kernel()
+        ForwardShape(storage=BFLOAT16, hidden=768, cluster=16, tiles=4, split=2, resident=0).kernel()
 
 
 def test_a_gpu_without_room_for_a_cluster_gets_another_design():
