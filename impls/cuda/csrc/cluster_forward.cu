@@ -22,7 +22,8 @@ constexpr int FRAGMENTS = STAGES * OWN * ROW_TILES;  // of one warp: a row tile 
 constexpr int TAIL_FRAGMENTS = FRAGMENTS - RESIDENT;
 // Products of one chain depend on each other; four chains of a warp hide that.
 constexpr int CHAINS = ROW_TILES == 1 ? 4 : ROW_TILES == 2 ? 2 : 1;
-constexpr int ITEMS = (UNITS * 8 + THREADS - 1) / THREADS;  // (unit, column) pairs of one thread, at most
+constexpr int PAIRS = THREADS / 16 / OCTETS;     // of columns that all threads take at once, 16 threads an octet and pair
+constexpr int ITEMS = (4 + PAIRS - 1) / PAIRS;   // (unit, column) of one thread, at most
 constexpr int LANES = PIECE;                     // hold the units of one piece
 constexpr int SENDS = (CLUSTER + LANES - 1) / LANES;
 constexpr int SLOTS = 4;                         // steps of the input product in shared memory
@@ -37,6 +38,8 @@ constexpr unsigned BARRIERS = TAIL + ROW_WARPS * SPLIT * TAIL_FRAGMENTS * 1024;
 static_assert(SHARED_BYTES == BARRIERS + 16 * STAGES, "the plan and the kernel disagree about shared memory");
 static_assert(THREADS == 32 * ROW_WARPS * SPLIT && UNITS % 8 == 0 && ROW_WARPS * ROW_TILES == TILES && TAIL_FRAGMENTS >= 0);
 static_assert(GROUPS * 4 * PIECE == HIDDEN && OWN * SPLIT * STAGES == GROUPS && CLUSTER % STAGES == 0, "k does not divide");
+static_assert(PAIRS > 0 && RESIDENT > 0);
+static_assert(4 * STAGE_GROUPS % PIECES == 0, "a stage is what some blocks send");
 
 struct Direction {
     const Value* weights;    // [4][H][H]
@@ -92,9 +95,8 @@ DEVICE Word swap_words(Word word, int mask) { return float_to_bits(shuffle_xor(b
 
 KERNEL(lstm_cluster_forward, Arguments) {
     const Direction& d = launch.directions[grid_row()];
-    const int thread = thread_index(), lane = thread & 31, warp = thread >> 5;
-    const int row_warp = warp % ROW_WARPS, part = warp / ROW_WARPS;
-    const int row = lane >> 2, pair = lane & 3;
+    const unsigned thread = thread_index(), lane = thread & 31, warp = thread >> 5;
+    const int row_warp = warp % ROW_WARPS, part = warp / ROW_WARPS, row = lane >> 2, pair = lane & 3;
     const int rank = cluster_rank(), first_column = cluster_index() * launch.columns;
     const int steps = launch.steps, batch = launch.batch, hidden = launch.hidden;
     const int columns = batch - first_column < launch.columns ? batch - first_column : launch.columns;
@@ -107,7 +109,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             const Value* const from = d.projected + ((long long)t * batch + first_column) * 4 * hidden;
             const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
             if (whole && aligned(d.projected)) {
-                for (int i = thread; i < 4 * columns * PIECES; i += THREADS) {
+                ROLLED for (int i = thread; i < 4 * columns * PIECES; i += THREADS) {
                     const int row_of = i / PIECES, unit = i % PIECES * PIECE;  // row: column · 4 + gate
                     if (rank * UNITS + unit < hidden)
                         copy_async(slot + row_of * PITCH + unit * UNIT_BYTES,
@@ -115,7 +117,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 }
             } else {
                 constexpr int WORDS = UNITS / S::PER_WORD;
-                for (int i = thread; i < 4 * columns * WORDS; i += THREADS) {
+                ROLLED for (int i = thread; i < 4 * columns * WORDS; i += THREADS) {
                     const int row_of = i / WORDS, unit = i % WORDS * S::PER_WORD;
                     shared_write(slot + row_of * PITCH + unit * UNIT_BYTES,
                                  read_word(from + row_of * hidden, rank * UNITS + unit, hidden));
@@ -124,10 +126,10 @@ KERNEL(lstm_cluster_forward, Arguments) {
         }
         copy_commit();
     };
-    UNROLL for (int step = 0; step < SLOTS - 1; ++step) fetch(step);
+    ROLLED for (int step = 0; step < SLOTS - 1; ++step) fetch(step);
 
     // ---- weights: block `rank` reads h in the order rank, rank − 1, …, so that every offset is known when compiling ----
-    Word resident[RESIDENT > 0 ? RESIDENT : 1][2][4];
+    Word resident[RESIDENT][2][4];
     const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
     auto load = [&](auto rows) {
         UNROLL for (int m = 0; m < STAGES * OWN; ++m) {
@@ -137,15 +139,22 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 const int tile = row_warp * ROW_TILES + j, unit = rank * UNITS + (tile >> 1) * 8 + row;
                 const Value* const upper = d.weights + ((long long)(tile & 1) * 2 * hidden + unit) * hidden;
                 const int end = unit < hidden ? hidden : 0;
-                const uint4 u = read_piece(rows, upper, k, end), l = read_piece(rows, upper + (long long)hidden * hidden, k, end);
+                const Value* const lower = upper + (long long)hidden * hidden;
+                uint4 u, l;
+                if constexpr (decltype(rows)::PIECES) u = read_piece(rows, upper, k, end), l = read_piece(rows, lower, k, end);
+                else {
+                    // Through shared memory in a loop, which takes fewer registers than all of these reads at once.
+                    const unsigned own = SUMS + warp * 1024 + lane * 16;
+                    ROLLED for (int e = 0; e < 2; ++e) shared_write(own + e * 512, read_piece(rows, e ? lower : upper, k, end));
+                    u = shared_read<uint4>(own), l = shared_read<uint4>(own + 512);
+                }
                 const uint4 halves[2] = {{u.x, l.x, u.y, l.y}, {u.z, l.z, u.w, l.w}};
-                constexpr int LAST = RESIDENT > 0 ? RESIDENT - 1 : 0;
                 const int f = m * ROW_TILES + j, place = place_of(f);
                 UNROLL for (int e = 0; e < 2; ++e) {
                     // A lane reads back only what it wrote itself.
                     if (!is_resident(f)) shared_write(tail + (place * 2 + e) * 512, halves[e]);
                     else {
-                        Word(&to)[4] = resident[place < LAST ? place : LAST][e];
+                        Word(&to)[4] = resident[place][e];
                         to[0] = halves[e].x, to[1] = halves[e].y, to[2] = halves[e].z, to[3] = halves[e].w;
                     }
                 }
@@ -157,24 +166,24 @@ KERNEL(lstm_cluster_forward, Arguments) {
 
     // h is [piece in the block's own order][(column + 2 · piece) mod 8][16 bytes]: reads without bank conflicts.
     auto h_offset = [](int piece, int column) { return unsigned(piece * 128 + ((column + 2 * piece) & 7) * 16); };
-    for (int i = thread; i < HIDDEN / PIECE * columns; i += THREADS) {
+    ROLLED for (int i = thread; i < HIDDEN / PIECE * columns; i += THREADS) {
         const int piece = i / columns, column = i % columns;
         const int from = (rank - piece / PIECES + CLUSTER) % CLUSTER, k = (from * PIECES + piece % PIECES) * PIECE;
         shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0 + (long long)(first_column + column) * hidden, k, hidden));
     }
 
-    // ---- items: column 2q + ((thread >> 3) & 1) and unit (thread & 7) of an octet; pairs of columns follow one another ----
-    const int items = UNITS * 2 * ((columns + 1) / 2), r = thread & 7;
+    // ---- items: a thread has one unit, in columns 2 · PAIRS apart ----
+    const int r = thread & 7, octet = (thread >> 4) % OCTETS, unit = rank * UNITS + octet * 8 + r;
+    const int first_pair = (thread >> 4) / OCTETS, first_pair_of_warp = 2 * warp / OCTETS;
+    const int own_column = first_pair < PAIRS ? first_pair * 2 + ((thread >> 3) & 1) : 8;
     float c[ITEMS], h[ITEMS];
     int length[ITEMS];
-    auto octet_of = [&](int i) { return ((thread + i * THREADS) >> 4) % OCTETS; };
-    auto column_of = [&](int i) { return ((thread + i * THREADS) >> 4) / OCTETS * 2 + ((thread >> 3) & 1); };
-    auto unit_of = [&](int i) { return rank * UNITS + octet_of(i) * 8 + r; };
-    auto valid = [&](int i) { return column_of(i) < columns && unit_of(i) < hidden; };
+    auto column_of = [&](int i) { return own_column + 2 * PAIRS * i; };
+    auto valid = [&](int i) { return column_of(i) < columns && unit < hidden; };
     UNROLL for (int i = 0; i < ITEMS; ++i) {
         const int n = first_column + column_of(i);
-        c[i] = valid(i) ? global_read(d.c0 + (long long)n * hidden + unit_of(i)) : 0.0f;
-        h[i] = valid(i) ? S::wide(global_read(d.h0 + (long long)n * hidden + unit_of(i))) : 0.0f;
+        c[i] = valid(i) ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
+        h[i] = valid(i) ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
         length[i] = valid(i) ? global_read(d.lengths + n) : 0;
     }
 
@@ -209,9 +218,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 const uint4 b = shared_read_where(row < columns, own_h + current * H_BYTES + group * 512);
                 UNROLL for (int j = 0; j < ROW_TILES; ++j) {
                     const int f = (stage * OWN + q) * ROW_TILES + j, place = place_of(f), chain = 2 * (stage * OWN + q);
-                    constexpr int LAST = RESIDENT > 0 ? RESIDENT - 1 : 0;
                     if (is_resident(f)) {
-                        const Word(&held)[2][4] = resident[place < LAST ? place : LAST];
+                        const Word(&held)[2][4] = resident[place];
                         S::multiply(sum[chain % CHAINS][j], held[0], b.x, b.y);
                         S::multiply(sum[(chain + 1) % CHAINS][j], held[1], b.z, b.w);
                     } else {
@@ -238,9 +246,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
         block_barrier();
 
         UNROLL for (int i = 0; i < ITEMS; ++i) {
-            if (((thread + i * THREADS) & ~31) >= items) break;  // whole warps
-            const int n = column_of(i), octet = octet_of(i);
-            const long long token = (long long)t * batch + first_column + n;
+            if (2 * (first_pair_of_warp + PAIRS * i) >= columns) break;  // whole warps
+            const int n = column_of(i);
             float z[4] = {}, x[4] = {};
             if (n < columns) {
                 const unsigned sums = SUMS + half + 2 * octet * 512 + (n >> 1) * 128 + (r ^ (n & ~1)) * 16 + (n & 1) * 8;
@@ -250,12 +257,11 @@ KERNEL(lstm_cluster_forward, Arguments) {
                         z[2 * g] += two.x, z[2 * g + 1] += two.y;
                     }
                 }
-                if (unit_of(i) < hidden) {
+                if (unit < hidden) {
                     const unsigned from = RING + step % SLOTS * SLOT_BYTES + (octet * 8 + r) / S::PER_WORD * 4;
                     UNROLL for (int g = 0; g < 4; ++g) {
                         const Word word = shared_read<Word>(from + (n * 4 + g) * PITCH);
-                        if constexpr (S::PER_WORD == 2) x[g] = r & 1 ? S::high(word) : S::low(word);
-                        else x[g] = bits_to_float(word);
+                        x[g] = S::element(word, r & 1);
                     }
                 }
             }
@@ -282,21 +288,22 @@ KERNEL(lstm_cluster_forward, Arguments) {
             }
             // After the send: nobody waits for these.
             if (!valid(i)) continue;
-            global_write(d.y + token * launch.y_stride + unit_of(i), S::narrow(live ? out : 0.0f));
+            const long long token = (long long)t * batch + first_column + anew(n);
+            global_write(d.y + token * launch.y_stride + unit, S::narrow(live ? out : 0.0f));
             if (d.gates) {
-                Value* const to = d.gates + token * 4 * hidden + unit_of(i);
+                Value* const to = d.gates + token * 4 * hidden + unit;
                 global_write(to, S::narrow(gate.i));
                 global_write(to + hidden, S::narrow(gate.f));
                 global_write(to + 2 * hidden, S::narrow(gate.g));
                 global_write(to + 3 * hidden, S::narrow(gate.o));
             }
-            if (d.cells) global_write(d.cells + token * hidden + unit_of(i), c[i]);
+            if (d.cells) global_write(d.cells + token * hidden + unit, c[i]);
         }
         fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier
     }
     UNROLL for (int i = 0; i < ITEMS; ++i) {
         if (!valid(i)) continue;
-        const long long at = (long long)(first_column + column_of(i)) * hidden + unit_of(i);
+        const long long at = (long long)(first_column + column_of(i)) * hidden + unit;
         global_write(d.h_n + at, S::narrow(h[i]));
         global_write(d.c_n + at, c[i]);
     }

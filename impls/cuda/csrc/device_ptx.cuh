@@ -3,6 +3,7 @@
 
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define KERNEL(name, Arguments) \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments launch)
 
@@ -46,6 +47,10 @@ template <class V> DEVICE void copy_async(unsigned to, const V* from) {
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
+DEVICE int anew(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
 DEVICE float bits_to_float(Word bits) { return __uint_as_float(bits); }
 DEVICE Word float_to_bits(float value) { return __float_as_uint(value); }
 

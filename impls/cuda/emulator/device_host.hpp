@@ -6,6 +6,7 @@
 
 #define DEVICE inline
 #define UNROLL
+#define ROLLED
 #define KERNEL(name, Arguments)                                                                        \
     static void name(const Arguments& launch);                                                         \
     extern "C" void emulated_kernel(const void* arguments) { name(*static_cast<const Arguments*>(arguments)); } \
@@ -85,6 +86,7 @@ template <class V> void copy_async(unsigned to, const V* from) {
 using emulation::copy_commit;
 template <int N> void copy_wait() { emulation::copy_wait(N); }
 
+inline int anew(int value) { return value; }
 inline float bits_to_float(Word bits) {
     float value;
     std::memcpy(&value, &bits, 4);

@@ -117,12 +117,13 @@ NO_TIME = "; its time is neither measured nor modelled"  # of the configuration:
 # The cuts that are compiled and checked for spills, by storage, the smaller hidden sizes first.
 
 
-def _forward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int | None]) -> tuple[ForwardShape, ...]:
-    """Of rows (hidden, blocks a cluster, split, tiles, k-tiles in registers)."""
+def _forward(storage: Storage, *rows: tuple[int, int, int, int, int, int | None]) -> tuple[ForwardShape, ...]:
+    """Of rows (hidden, blocks a cluster, row tiles a warp, split, stages, fragments in registers)."""
     return tuple(
-        ForwardShape(storage=storage, hidden=hidden, cluster=cluster, tiles=tiles, split=split, resident=resident)
-        for hidden, cluster, split, each, resident in rows
-        for tiles in each
+        ForwardShape(
+            storage=storage, hidden=hidden, cluster=cluster, row_tiles=row_tiles, split=split, stages=stages, resident=resident
+        )
+        for hidden, cluster, row_tiles, split, stages, resident in rows
     )
 
 
@@ -136,17 +137,18 @@ def _backward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int
 
 
 FORWARD_16_BIT = (
-    (64, 1, 1, (1, 2), None),
-    (128, 1, 1, (1,), None),
-    (128, 2, 1, (1, 2), None),
-    (128, 4, 2, (1, 2), None),
-    (256, 4, 1, (1, 2), None),
-    (256, 8, 2, (1, 2, 4), None),
-    (256, 16, 4, (1,), None),
-    (384, 8, 2, (1,), None),
-    (512, 8, 1, (1, 2), 16),
-    (512, 16, 2, (1, 2), None),
-    (768, 16, 2, (1,), 12),
+    (64, 1, 2, 1, 1, None),
+    (64, 2, 1, 1, 1, None),
+    (128, 2, 2, 1, 1, None),
+    (128, 4, 1, 1, 1, None),
+    (256, 4, 2, 1, 1, None),
+    (256, 8, 2, 2, 1, None),
+    (256, 16, 1, 2, 1, None),
+    (384, 8, 2, 2, 1, None),
+    (384, 16, 1, 2, 1, None),
+    (512, 8, 4, 2, 1, 20),
+    (512, 16, 2, 2, 1, None),
+    (768, 16, 3, 2, 4, 20),
 )
 BACKWARD_16_BIT = (
     (64, 1, 4, (1,), None),
@@ -162,12 +164,13 @@ BACKWARD_16_BIT = (
     (768, 16, 12, (1,), 6),
 )
 FORWARD_TENSORFLOAT32 = (
-    (64, 1, 1, (1, 2), None),
-    (128, 2, 2, (1,), None),
-    (128, 4, 2, (1, 2), None),
-    (256, 8, 2, (1, 2), None),
-    (256, 16, 4, (1,), None),
-    (512, 16, 2, (1, 2), 16),
+    (64, 1, 2, 1, 1, None),
+    (128, 2, 2, 1, 1, None),
+    (128, 4, 2, 2, 1, None),
+    (256, 8, 2, 2, 1, None),
+    (256, 16, 1, 2, 1, None),
+    (384, 16, 1, 2, 1, None),
+    (512, 16, 2, 2, 1, 20),
 )
 BACKWARD_TENSORFLOAT32 = (
     (64, 1, 4, (1,), None),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impls.cuda.runtime import Launch, Launcher, arguments
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import pack_backward, pack_forward
+from impls.cuda.select.configurations import pack_backward
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -34,12 +34,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
-    """W_hh [D, 4H, H] as the plan's kernels read it."""
+    """W_hh [D, 4H, H] as the plan's kernels read it; the forward kernel of a cluster reads it as it is."""
     if plan.forward is None or plan.backward is None:
         return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
     if backward:
         return torch.stack([pack_backward(plan.backward, weight) for weight in weight_hh])
-    return torch.stack([pack_forward(plan.forward, weight) for weight in weight_hh])
+    return weight_hh.contiguous()
 
 
 def forward(
@@ -61,7 +61,7 @@ def forward(
             for d in range(directions)
         ]
         clusters = -(-batch // plan.forward.columns)
-        filled = arguments("cluster_forward", arrays, offsets, **numbers)
+        filled = arguments("cluster_forward", arrays, offsets, **numbers, columns=plan.forward.columns)
         grid = (clusters * plan.forward.cluster, directions, 1)
         reads = [weights, projected, h0, c0, lengths]
         launcher(Launch(plan.forward.kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
