@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,14 +73,18 @@ def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
     agreement.check_against(agreement.answer(network, case), case)
 
 
-def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, split: int = 1, **shape) -> Plan:
-    """A plan for tests: H padded to what the cluster needs, the same cut forward and backward."""
+def cluster_plan(
+    dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, backward: Mapping[str, int] | None = None, **forward: int
+) -> Plan:
+    """A plan for tests: H padded to what each kernel needs, cut as `forward` and `backward` say."""
+    storage = STORAGES[dtype]
+    depth = max(16 * storage.per_word * forward.get("split", 1) * forward.get("stages", 1), 8 * cluster)
     multiple = max(16, 8 * cluster)
-    sizes = {"storage": STORAGES[dtype], "hidden": -(-hidden // multiple) * multiple, "cluster": cluster} | shape
-    forward = ForwardShape(**sizes, split=split)
-    rows = forward.hidden // 16
-    warps = max(warps for warps in range(1, forward.threads // 32 + 1) if rows % warps == 0)
-    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, BackwardShape(**sizes, warps=warps))
+    size, size_backward = -(-hidden // depth) * depth, -(-hidden // multiple) * multiple
+    warps = max(warps for warps in range(1, 9) if size_backward // 16 % warps == 0)
+    backwards = BackwardShape(storage=storage, hidden=size_backward, cluster=cluster, **{"warps": warps} | (backward or {}))
+    forwards = ForwardShape(storage=storage, hidden=size, cluster=cluster, **forward)
+    return Plan("cluster", storage.dtype, memory, "for a test", forwards, backwards)
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
