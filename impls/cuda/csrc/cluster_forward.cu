@@ -26,6 +26,7 @@ constexpr int PAIRS = THREADS / 16 / OCTETS;     // of columns that all threads 
 constexpr int ITEMS = (4 + PAIRS - 1) / PAIRS;   // (unit, column) of one thread, at most
 constexpr int LANES = PIECE;                     // hold the units of one piece
 constexpr int SENDS = (CLUSTER + LANES - 1) / LANES;
+constexpr int AHEAD = 4;                         // groups of h that a warp reads before it multiplies the first
 constexpr int SLOTS = 4;                         // steps of the input product in shared memory
 
 constexpr unsigned H_BYTES = HIDDEN / PIECE * 128;
@@ -91,6 +92,17 @@ template <class Rows> DEVICE uint4 read_piece(Rows, const Value* row, int from, 
     }
 }
 
+// What a thread computes behind the products: one unit of an octet, in columns 2 · PAIRS apart.
+struct Item {
+    unsigned r, octet;  // r: the unit's place in its octet
+    int column;         // the first one, or 8 for none
+    DEVICE explicit Item(unsigned thread) : r(thread & 7), octet((thread >> 4) % OCTETS) {
+        const unsigned pair = (thread >> 4) / OCTETS;
+        column = pair < PAIRS ? 2 * pair + ((thread >> 3) & 1) : 8;
+    }
+    DEVICE int unit(int rank) const { return rank * UNITS + octet * 8 + r; }
+};
+
 DEVICE Word swap_words(Word word, int mask) { return float_to_bits(shuffle_xor(bits_to_float(word), mask)); }
 
 KERNEL(lstm_cluster_forward, Arguments) {
@@ -109,7 +121,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             const Value* const from = d.projected + ((long long)t * batch + first_column) * 4 * hidden;
             const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
             if (whole && aligned(d.projected)) {
-                ROLLED for (int i = thread; i < 4 * columns * PIECES; i += THREADS) {
+                ROLLED for (int i = anew(thread); i < 4 * columns * PIECES; i += THREADS) {
                     const int row_of = i / PIECES, unit = i % PIECES * PIECE;  // row: column · 4 + gate
                     if (rank * UNITS + unit < hidden)
                         copy_async(slot + row_of * PITCH + unit * UNIT_BYTES,
@@ -117,7 +129,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 }
             } else {
                 constexpr int WORDS = UNITS / S::PER_WORD;
-                ROLLED for (int i = thread; i < 4 * columns * WORDS; i += THREADS) {
+                ROLLED for (int i = anew(thread); i < 4 * columns * WORDS; i += THREADS) {
                     const int row_of = i / WORDS, unit = i % WORDS * S::PER_WORD;
                     shared_write(slot + row_of * PITCH + unit * UNIT_BYTES,
                                  read_word(from + row_of * hidden, rank * UNITS + unit, hidden));
@@ -172,19 +184,17 @@ KERNEL(lstm_cluster_forward, Arguments) {
         shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0 + (long long)(first_column + column) * hidden, k, hidden));
     }
 
-    // ---- items: a thread has one unit, in columns 2 · PAIRS apart ----
-    const int r = thread & 7, octet = (thread >> 4) % OCTETS, unit = rank * UNITS + octet * 8 + r;
-    const int first_pair = (thread >> 4) / OCTETS, first_pair_of_warp = 2 * warp / OCTETS;
-    const int own_column = first_pair < PAIRS ? first_pair * 2 + ((thread >> 3) & 1) : 8;
     float c[ITEMS], h[ITEMS];
     int length[ITEMS];
-    auto column_of = [&](int i) { return own_column + 2 * PAIRS * i; };
-    auto valid = [&](int i) { return column_of(i) < columns && unit < hidden; };
-    UNROLL for (int i = 0; i < ITEMS; ++i) {
-        const int n = first_column + column_of(i);
-        c[i] = valid(i) ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
-        h[i] = valid(i) ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
-        length[i] = valid(i) ? global_read(d.lengths + n) : 0;
+    {
+        const Item item(thread);
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            const int column = item.column + 2 * PAIRS * i, n = first_column + column, unit = item.unit(rank);
+            const bool valid = column < columns && unit < hidden;
+            c[i] = valid ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
+            h[i] = valid ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
+            length[i] = valid ? global_read(d.lengths + n) : 0;
+        }
     }
 
     auto barrier = [](int buffer, int stage) { return BARRIERS + unsigned(buffer * STAGES + stage) * 8; };
@@ -198,12 +208,10 @@ KERNEL(lstm_cluster_forward, Arguments) {
     // Every block has started and armed its barriers before any other sends to it; h0 is in place.
     cluster_barrier();
 
-    // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
-    unsigned peers[SENDS];
-    UNROLL for (int k = 0; k < SENDS; ++k) peers[k] = peer_address(0, (rank + r % LANES + k * LANES) % CLUSTER);
     const unsigned own_h = part * 512 + pair * 128 + ((row + 2 * pair) & 7) * 16;
     const unsigned own_sums = SUMS + (part * TILES + row_warp * ROW_TILES) * 512 + pair * 128 + (row ^ 2 * pair) * 16;
 
+    uint4 operands[AHEAD] = {};  // zero in lanes of columns that there are not
     for (int step = 0; step < steps; ++step) {
         const int t = d.reverse ? steps - 1 - step : step, current = step & 1;
         float sum[CHAINS][ROW_TILES][4] = {};
@@ -215,7 +223,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
             }
             UNROLL for (int q = 0; q < OWN; ++q) {
                 const unsigned group = stage * STAGE_GROUPS + q * SPLIT;
-                const uint4 b = shared_read_where(row < columns, own_h + current * H_BYTES + group * 512);
+                uint4& b = operands[(stage * OWN + q) % AHEAD];
+                shared_read_where(row < columns, own_h + current * H_BYTES + group * 512, b);
                 UNROLL for (int j = 0; j < ROW_TILES; ++j) {
                     const int f = (stage * OWN + q) * ROW_TILES + j, place = place_of(f), chain = 2 * (stage * OWN + q);
                     if (is_resident(f)) {
@@ -240,14 +249,21 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 shared_write(own_sums + half + j * 512, float4{s[0], s[2], s[1], s[3]});
             }
         }
+        // Made here anew at every step, these take no registers while the products need them.
+        const Item item(anew(thread));
+        const unsigned r = item.r, octet = item.octet;
+        const int unit = item.unit(rank);
+        // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
+        unsigned peers[SENDS];
+        UNROLL for (int k = 0; k < SENDS; ++k) peers[k] = peer_address(0, (unsigned(rank) + r % LANES + k * LANES) % CLUSTER);
         copy_wait<SLOTS - 2>();
         // All sums and the input product are there; and all warps have read h_{t-1}, so peers may be sent h_t, after which they
         // send over it.
         block_barrier();
 
         UNROLL for (int i = 0; i < ITEMS; ++i) {
-            if (2 * (first_pair_of_warp + PAIRS * i) >= columns) break;  // whole warps
-            const int n = column_of(i);
+            if (2 * int(2 * warp / OCTETS + PAIRS * i) >= columns) break;  // whole warps
+            const int n = item.column + 2 * PAIRS * i;
             float z[4] = {}, x[4] = {};
             if (n < columns) {
                 const unsigned sums = SUMS + half + 2 * octet * 512 + (n >> 1) * 128 + (r ^ (n & ~1)) * 16 + (n & 1) * 8;
@@ -287,8 +303,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 }
             }
             // After the send: nobody waits for these.
-            if (!valid(i)) continue;
-            const long long token = (long long)t * batch + first_column + anew(n);
+            if (n >= columns || unit >= hidden) continue;
+            const long long token = (long long)t * batch + first_column + n;
             global_write(d.y + token * launch.y_stride + unit, S::narrow(live ? out : 0.0f));
             if (d.gates) {
                 Value* const to = d.gates + token * 4 * hidden + unit;
@@ -301,9 +317,11 @@ KERNEL(lstm_cluster_forward, Arguments) {
         }
         fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier
     }
+    const Item item(thread);
     UNROLL for (int i = 0; i < ITEMS; ++i) {
-        if (!valid(i)) continue;
-        const long long at = (long long)(first_column + column_of(i)) * hidden + unit;
+        const int column = item.column + 2 * PAIRS * i, unit = item.unit(rank);
+        if (column >= columns || unit >= hidden) continue;
+        const long long at = (long long)(first_column + column) * hidden + unit;
         global_write(d.h_n + at, S::narrow(h[i]));
         global_write(d.c_n + at, c[i]);
     }

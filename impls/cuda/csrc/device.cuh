@@ -7,7 +7,7 @@
 //
 //   function                    who must call it            orders memory
 //   shared_read, shared_write   anyone; V is 4 … 32 B       no
-//   shared_read_where(on, at)   anyone                      no: 16 B for those whose `on` is true, anything for the others
+//   shared_read_where(on, at, v) anyone                     no: 16 B into v for those whose `on` is true; others keep theirs
 //   global_read, global_write   anyone                      no; between clusters of one launch nothing does
 //   shuffle, shuffle_xor        all 32 lanes together       no: values pass, visibility of memory does not
 //   multiply_*                  all 32 lanes together       no

@@ -34,11 +34,9 @@ DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;"
 DEVICE unsigned shared_address(unsigned offset) {
     return static_cast<unsigned>(__cvta_generic_to_shared(shared_memory)) + offset;
 }
-DEVICE uint4 shared_read_where(bool on, unsigned offset) {
-    uint4 v;
+DEVICE void shared_read_where(bool on, unsigned offset, uint4& value) {
     asm volatile("{\n\t.reg .pred on;\n\tsetp.ne.u32 on, %5, 0;\n\t@on ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared_address(offset)), "r"(unsigned(on)));
-    return v;
+                 : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w) : "r"(shared_address(offset)), "r"(unsigned(on)));
 }
 // 16 bytes pass by L1; smaller pieces cannot.
 template <class V> DEVICE void copy_async(unsigned to, const V* from) {

@@ -66,8 +66,8 @@ template <class V> V shared_read(unsigned offset) {
     emulation::shared_read(offset, &value, sizeof(V));
     return value;
 }
-inline uint4 shared_read_where(bool on, unsigned offset) {
-    return on ? shared_read<uint4>(offset) : uint4{~0u, ~0u, ~0u, ~0u};  // NaN in every float format
+inline void shared_read_where(bool on, unsigned offset, uint4& value) {
+    if (on) value = shared_read<uint4>(offset);
 }
 template <class V> void shared_write(unsigned offset, V value) { emulation::shared_write(offset, &value, sizeof(V)); }
 template <class V> V global_read(const V* from) {
