@@ -80,15 +80,16 @@ DEVICE Word read_word(const Value* row, int from, int hidden) {
         return low | high << 16;
     }
 }
-// The 16 bytes of a row from unit `from` on as an operand; zero beyond `hidden`.
-template <class Rows> DEVICE uint4 read_piece(Rows, const Value* row, int from, int hidden) {
+// The 16 bytes from unit `from` of the row at `row` of an array on as an operand; zero beyond `hidden`.
+template <class Rows> DEVICE uint4 read_piece(Rows, const Value* array, unsigned row, int from, int hidden) {
     if constexpr (Rows::PIECES) {
         if (from >= hidden) return uint4{0, 0, 0, 0};
-        return S::operand_words(global_read(reinterpret_cast<const uint4*>(row + from)));
+        return S::operand_words(global_read(reinterpret_cast<const uint4*>(array + (row + from))));
     } else {
         constexpr int N = S::PER_WORD;
-        return S::operand_words({read_word(row, from, hidden), read_word(row, from + N, hidden),
-                                 read_word(row, from + 2 * N, hidden), read_word(row, from + 3 * N, hidden)});
+        const Value* const of_row = array + row;
+        return S::operand_words({read_word(of_row, from, hidden), read_word(of_row, from + N, hidden),
+                                 read_word(of_row, from + 2 * N, hidden), read_word(of_row, from + 3 * N, hidden)});
     }
 }
 
@@ -140,48 +141,52 @@ KERNEL(lstm_cluster_forward, Arguments) {
     };
     ROLLED for (int step = 0; step < SLOTS - 1; ++step) fetch(step);
 
-    // ---- weights: block `rank` reads h in the order rank, rank − 1, …, so that every offset is known when compiling ----
+    // ---- weights: a block reads h in the order of ranks rank, rank − 1, …, so that all offsets are known when compiling ----
+    auto unit_of = [&](unsigned piece) {
+        return int(((rank - piece / PIECES) % CLUSTER * PIECES + piece % PIECES) * PIECE);
+    };
     Word resident[RESIDENT][2][4];
     const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
-    auto load = [&](auto rows) {
-        UNROLL for (int m = 0; m < STAGES * OWN; ++m) {
-            const int piece = 4 * (m / OWN * STAGE_GROUPS + m % OWN * SPLIT + part) + pair;
-            const int from = (rank - piece / PIECES + CLUSTER) % CLUSTER, k = (from * PIECES + piece % PIECES) * PIECE;
-            UNROLL for (int j = 0; j < ROW_TILES; ++j) {
-                const int tile = row_warp * ROW_TILES + j, unit = rank * UNITS + (tile >> 1) * 8 + row;
-                const Value* const upper = d.weights + ((long long)(tile & 1) * 2 * hidden + unit) * hidden;
-                const int end = unit < hidden ? hidden : 0;
-                const Value* const lower = upper + (long long)hidden * hidden;
-                uint4 u, l;
-                if constexpr (decltype(rows)::PIECES) u = read_piece(rows, upper, k, end), l = read_piece(rows, lower, k, end);
-                else {
-                    // Through shared memory in a loop, which takes fewer registers than all of these reads at once.
-                    const unsigned own = SUMS + warp * 1024 + lane * 16;
-                    ROLLED for (int e = 0; e < 2; ++e) shared_write(own + e * 512, read_piece(rows, e ? lower : upper, k, end));
-                    u = shared_read<uint4>(own), l = shared_read<uint4>(own + 512);
-                }
-                const uint4 halves[2] = {{u.x, l.x, u.y, l.y}, {u.z, l.z, u.w, l.w}};
-                const int f = m * ROW_TILES + j, place = place_of(f);
-                UNROLL for (int e = 0; e < 2; ++e) {
-                    // A lane reads back only what it wrote itself.
-                    if (!is_resident(f)) shared_write(tail + (place * 2 + e) * 512, halves[e]);
-                    else {
-                        Word(&to)[4] = resident[place][e];
-                        to[0] = halves[e].x, to[1] = halves[e].y, to[2] = halves[e].z, to[3] = halves[e].w;
-                    }
-                }
-            }
+    auto load = [&](auto rows, int f, unsigned upper, int from, int end) {
+        const unsigned lower = upper + hidden * hidden;
+        uint4 u, l;
+        if constexpr (decltype(rows)::PIECES) {
+            u = read_piece(rows, d.weights, upper, from, end), l = read_piece(rows, d.weights, lower, from, end);
+        } else {
+            // Through shared memory in a loop, which takes fewer registers than all of these reads at once.
+            const unsigned own = SUMS + warp * 1024 + lane * 16;
+            ROLLED for (int e = 0; e < 2; ++e) shared_write(own + e * 512, read_piece(rows, d.weights, e ? lower : upper, from, end));
+            u = shared_read<uint4>(own), l = shared_read<uint4>(own + 512);
+        }
+        if (is_resident(f)) {
+            Word(&to)[2][4] = resident[place_of(f)];
+            to[0][0] = u.x, to[0][1] = l.x, to[0][2] = u.y, to[0][3] = l.y;
+            to[1][0] = u.z, to[1][1] = l.z, to[1][2] = u.w, to[1][3] = l.w;
+        } else {
+            // A lane reads back only what it wrote itself.
+            shared_write(tail + place_of(f) * 1024, uint4{u.x, l.x, u.y, l.y});
+            shared_write(tail + place_of(f) * 1024 + 512, uint4{u.z, l.z, u.w, l.w});
         }
     };
-    if (whole && aligned(d.weights)) load(Whole{});
-    else load(ByElement{});
+    auto load_all = [&](auto rows) {
+        UNROLL for (int kept = 0; kept < 2; ++kept)  // those that stay in registers last
+            UNROLL for (int f = 0; f < FRAGMENTS; ++f) {
+                if (is_resident(f) != kept) continue;
+                const int m = f / ROW_TILES, tile = row_warp * ROW_TILES + f % ROW_TILES;
+                const int unit = rank * UNITS + (tile >> 1) * 8 + row;
+                load(rows, f, ((tile & 1) * 2 * hidden + unit) * hidden,
+                     unit_of(4 * (m / OWN * STAGE_GROUPS + m % OWN * SPLIT + part) + pair), unit < hidden ? hidden : 0);
+            }
+    };
+    if (whole && aligned(d.weights)) load_all(Whole{});
+    else load_all(ByElement{});
 
     // h is [piece in the block's own order][(column + 2 · piece) mod 8][16 bytes]: reads without bank conflicts.
     auto h_offset = [](int piece, int column) { return unsigned(piece * 128 + ((column + 2 * piece) & 7) * 16); };
     ROLLED for (int i = thread; i < HIDDEN / PIECE * columns; i += THREADS) {
         const int piece = i / columns, column = i % columns;
-        const int from = (rank - piece / PIECES + CLUSTER) % CLUSTER, k = (from * PIECES + piece % PIECES) * PIECE;
-        shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0 + (long long)(first_column + column) * hidden, k, hidden));
+        const unsigned row_of = (first_column + column) * hidden;
+        shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0, row_of, unit_of(piece), hidden));
     }
 
     float c[ITEMS], h[ITEMS];
