@@ -311,13 +311,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             if (n >= columns || unit >= hidden) continue;
             const long long token = (long long)t * batch + first_column + n;
             global_write(d.y + token * launch.y_stride + unit, S::narrow(live ? out : 0.0f));
-            if (d.gates) {
-                Value* const to = d.gates + token * 4 * hidden + unit;
-                global_write(to, S::narrow(gate.i));
-                global_write(to + hidden, S::narrow(gate.f));
-                global_write(to + 2 * hidden, S::narrow(gate.g));
-                global_write(to + 3 * hidden, S::narrow(gate.o));
-            }
+            if (d.gates) S::write_gates(d.gates + token * 4 * hidden + unit, hidden, S::gates(gate));
             if (d.cells) global_write(d.cells + token * hidden + unit, c[i]);
         }
         fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier

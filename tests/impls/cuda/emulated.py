@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -73,18 +74,20 @@ def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
     agreement.check_against(agreement.answer(network, case), case)
 
 
-def cluster_plan(
-    dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, backward: Mapping[str, int] | None = None, **forward: int
-) -> Plan:
-    """A plan for tests: H padded to what each kernel needs, cut as `forward` and `backward` say."""
-    storage = STORAGES[dtype]
-    depth = max(16 * storage.per_word * forward.get("split", 1) * forward.get("stages", 1), 8 * cluster)
+def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, back: Mapping = {}, **shape) -> Plan:
+    """A plan for tests: H padded to what each kernel needs; the cut of the backward kernel is `back`."""
+    depth = 16 * STORAGES[dtype].per_word * shape.get("split", 1) * shape.get("stages", 1)
+    multiple = math.lcm(depth, 8 * cluster)
+    forward = ForwardShape(storage=STORAGES[dtype], hidden=-(-hidden // multiple) * multiple, cluster=cluster, **shape)
+    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, backward_shape(dtype, hidden, cluster, **back))
+
+
+def backward_shape(dtype: str, hidden: int, cluster: int, **cut) -> BackwardShape:
+    """H padded to what the cluster needs; few warps unless `cut` says otherwise, since every thread is emulated."""
     multiple = max(16, 8 * cluster)
-    size, size_backward = -(-hidden // depth) * depth, -(-hidden // multiple) * multiple
-    warps = max(warps for warps in range(1, 9) if size_backward // 16 % warps == 0)
-    backwards = BackwardShape(storage=storage, hidden=size_backward, cluster=cluster, **{"warps": warps} | (backward or {}))
-    forwards = ForwardShape(storage=storage, hidden=size, cluster=cluster, **forward)
-    return Plan("cluster", storage.dtype, memory, "for a test", forwards, backwards)
+    padded = -(-hidden // multiple) * multiple
+    warps = max(warps for warps in range(1, 5) if padded // 16 % warps == 0)
+    return BackwardShape(**({"storage": STORAGES[dtype], "hidden": padded, "cluster": cluster, "warps": warps} | cut))
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:

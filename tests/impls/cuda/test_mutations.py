@@ -11,7 +11,8 @@ from impls.cuda.runtime import FOLDER
 from tests.impls.cuda.emulated import Rewritten, case, check, cluster_plan, step_plan, tensor_step_plan
 
 ORDERING = re.compile(
-    r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait)\([^;]*\);"
+    r"\b(?:warp_barrier|block_barrier|cluster_barrier|named_barrier|transfer_init|transfer_expect|transfer_wait|copy_commit"
+    r"|copy_wait<[^>]*>)\([^;]*\);"
 )
 SOURCES = [f"{design}_{phase}.cu" for design in ("cluster", "tensor_step", "step") for phase in ("forward", "backward")]
 PLACES = [
@@ -23,7 +24,7 @@ PLACES = [
 
 def plan_of(source: str):
     if source.startswith("cluster"):
-        return cluster_plan("bfloat16", 32, 2, split=2)
+        return cluster_plan("bfloat16", 32, 2, split=2, stages=2, row_tiles=4, columns=2)
     return tensor_step_plan("bfloat16") if source.startswith("tensor") else step_plan("bfloat16")
 
 
@@ -43,8 +44,12 @@ def test_without_any_one_of_them_a_rule_is_broken(source, number, span):
     "source, right, wrong",
     [
         ("cluster_forward.cu", "((step - 1) >> 1) & 1", "(step >> 1) & 1"),  # the other phase
-        ("cluster_forward.cu", "h_offset(current ^ 1, w >> 3", "h_offset(current, w >> 3"),  # over what is being read
-        ("cluster_forward.cu", "* current, H_BYTES)", "* current, H_BYTES / 2)"),  # waits for half of the bytes
+        ("cluster_forward.cu", "(current ^ 1) * H_BYTES", "current * H_BYTES"),  # over what is being read
+        ("cluster_forward.cu", "/ STAGES * columns * 16;", "/ STAGES * columns * 8;"),  # waits for half of the bytes
+        ("cluster_forward.cu", "slot / (CLUSTER / STAGES)", "0"),  # counts all on the first stage's barrier
+        ("cluster_forward.cu", "half = current * SUM_BYTES", "half = 0"),  # one copy of the sums for two steps
+        ("cluster_forward.cu", "fetch(step + SLOTS - 1);", "fetch(step + SLOTS);"),  # into the slot that is being read
+        ("cluster_forward.cu", "copy_wait<SLOTS - 2>", "copy_wait<SLOTS - 1>"),  # for the step before
         ("cluster_backward.cu", "operand_offset(buffer, word, a)", "operand_offset(0, word, a)"),  # one buffer for two
         ("cluster_backward.cu", "(step >> 1) & 1)", "((step >> 1) + 1) & 1)"),
     ],
