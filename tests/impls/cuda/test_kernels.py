@@ -24,11 +24,11 @@ from tests.impls.cuda.emulated import (
 PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
 # hidden (51 is padded), blocks, the cut; `back` is that of the backward kernel
 CUTS = [
-    (16, 1, {}), (32, 1, {"row_tiles": 4, "back": {"tiles": 2}}), (64, 1, {"row_tiles": 2, "split": 2}), (32, 2, {"columns": 1}),
-    (64, 2, {"row_tiles": 4, "split": 2, "back": {"tiles": 2}}), (51, 4, {"columns": 5}), (128, 4, {"row_tiles": 2, "split": 4}),
-    (64, 4, {"split": 2, "resident": 1, "back": {"resident": 1}}), (96, 4, {"row_tiles": 3, "columns": 3}),
-    (128, 8, {"split": 2, "stages": 2, "columns": 6}), (64, 8, {"back": {"resident": 0}}), (128, 16, {}),
-    (128, 16, {"stages": 4, "columns": 7, "back": {"tiles": 2}}),
+    (16, 1, {}), (32, 1, {"row_tiles": 4, "back": {"tiles": 2}}), (64, 1, {"row_tiles": 2, "split": 2}),
+    (32, 2, {"columns": 1}), (64, 2, {"row_tiles": 4, "split": 2, "back": {"tiles": 2}}), (51, 4, {"columns": 5}),
+    (128, 4, {"row_tiles": 2, "split": 4}), (64, 4, {"split": 2, "resident": 1, "back": {"resident": 1}}),
+    (96, 4, {"row_tiles": 3, "columns": 3}), (128, 8, {"split": 2, "stages": 2, "columns": 6}),
+    (64, 8, {"back": {"resident": 0}}), (128, 16, {}), (128, 16, {"stages": 4, "columns": 7, "back": {"tiles": 2}}),
 ]  # fmt: skip
 
 

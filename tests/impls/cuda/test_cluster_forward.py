@@ -1,0 +1,128 @@
+"""The forward kernel of a cluster: unpadded columns, weights as the framework keeps them, states of any size, every shipped cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.harness.case import Case
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import TENSORFLOAT32, Refused
+from impls.cuda.select import FORWARD, Plan
+from impls.cuda.select.configurations import ForwardShape
+from impls.cuda.torch import recurrence
+from tests.impls.cuda.emulated import STORAGES, backward_shape, case, check, cluster_plan
+
+SHIPPED = {
+    f"{name}-H{shape.hidden}-C{shape.cluster}": (name, shape)
+    for name in ("bfloat16", "tensorfloat32")
+    for shape in FORWARD[STORAGES[name]]
+}
+
+
+class Large(Case):
+    """A case whose initial states are far beyond the outputs of an LSTM."""
+
+    @property
+    def key(self) -> str:
+        return f"{super().key} large"
+
+    def data(self):
+        params, batch = super().data()
+        assert batch.h0 is not None and batch.c0 is not None
+        batch.h0[:] *= 30.0
+        batch.c0[:] *= 30.0
+        return params, batch
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_cut_is_right(name):
+    """With H itself and one unit less, so that rows are read in 16 bytes and value by value."""
+    dtype, shape = SHIPPED[name]
+    for hidden, columns in ((shape.hidden, 2), (shape.hidden - 1, 3)):
+        back = backward_shape(dtype, hidden, 1)
+        plan = Plan("cluster", shape.storage.dtype, "saved", "for a test", replace(shape, columns=columns), back)
+        check(case(hidden, 3, 4, dtype, "forward"), plan)
+
+
+@pytest.mark.parametrize("columns", range(1, 9))
+@pytest.mark.parametrize("batch", [1, 11])
+def test_clusters_take_any_number_of_columns(columns, batch):
+    check(case(32, 4, batch, phase="forward", bidirectional=True), cluster_plan("bfloat16", 32, 2, columns=columns))
+    check(case(32, 4, batch, phase="forward"), cluster_plan("bfloat16", 32, 2, row_tiles=4, columns=columns))  # in four rounds
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 5, 7, 8, 20, 28, 37, 40, 51, 63])
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_rows_of_any_length(hidden, dtype):
+    check(case(hidden, 3, 3, dtype, bidirectional=True), cluster_plan(dtype, hidden, 4, columns=2))
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 33])
+def test_any_number_of_steps(steps, dtype):
+    """Fewer and more than are read ahead, for both ways of reading ahead."""
+    plan = cluster_plan(dtype, 64, 2, columns=2)
+    for hidden in (61, 64):
+        check(case(hidden, steps, 3, dtype, "forward", bidirectional=True), plan)
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_large_initial_states(dtype):
+    check(case(32, 4, 3, dtype, "forward", of=Large), cluster_plan(dtype, 32, 2))
+
+
+def run(plan: Plan, weights: torch.Tensor, projected: torch.Tensor, lengths: torch.Tensor) -> recurrence.Result:
+    directions, _, batch, _, hidden = projected.shape
+    h0 = torch.linspace(-1, 1, directions * batch * hidden, dtype=weights.dtype).view(directions, batch, hidden)
+    return recurrence.forward(plan, Emulation(), weights, projected, h0, 2 * h0.float(), lengths=lengths)
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_weights_and_products_that_begin_anywhere(dtype):
+    """Views whose rows are a multiple of 16 bytes long and begin beside one."""
+    plan = cluster_plan(dtype, 32, 2, columns=2)
+    kind = STORAGES[dtype].dtype
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.tensor([4, 1, 3], dtype=torch.int32)
+    weights = torch.randn(1 + 4 * 32 * 32, generator=generator).to(kind) / 6
+    projected = torch.randn(1 + 4 * 3 * 4 * 32, generator=generator).to(kind)
+    views = weights[1:].view(1, 4 * 32, 32), projected[1:].view(1, 4, 3, 4, 32)
+    found, expected = run(plan, *views, lengths), run(plan, *(view.clone() for view in views), lengths)
+    assert torch.equal(found.y, expected.y) and torch.equal(found.h_n, expected.h_n) and torch.equal(found.c_n, expected.c_n)
+
+
+def test_a_sequence_of_no_steps_keeps_its_state():
+    plan = cluster_plan("bfloat16", 32, 2, columns=2)
+    projected = torch.ones(2, 3, 2, 4, 32, dtype=torch.bfloat16)
+    found = run(plan, torch.ones(2, 4 * 32, 32, dtype=torch.bfloat16), projected, torch.tensor([0, 3], dtype=torch.int32))
+    h0 = torch.linspace(-1, 1, 2 * 2 * 32, dtype=torch.bfloat16).view(2, 2, 32)
+    assert torch.equal(found.h_n[:, 0], h0[:, 0]) and torch.equal(found.c_n[:, 0], 2 * h0[:, 0].float())
+    assert not found.y[:, 0].any() and found.y[:, 1].all()
+
+
+def test_the_forward_pass_packs_no_weights():
+    weights = torch.randn(2, 4 * 20, 20)
+    assert recurrence.pack(cluster_plan("tensorfloat32", 20, 2), weights).data_ptr() == weights.data_ptr()
+
+
+def test_a_kernel_is_the_same_for_all_columns():
+    shape = next(iter(FORWARD[TENSORFLOAT32]))
+    assert replace(shape, columns=3).kernel() == shape.kernel()
+
+
+@pytest.mark.parametrize(
+    "sizes, complaint",
+    [
+        ({"columns": 0}, "1 to 8 columns"),
+        ({"columns": 9}, "1 to 8 columns"),
+        ({"stages": 4}, "in 4 stages"),
+        ({"row_tiles": 3}, "divided over warps of 3"),
+        ({"split": 3}, "split 3 ways"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(sizes, complaint):
+    with pytest.raises(Refused, match=complaint):
+        ForwardShape(storage=TENSORFLOAT32, hidden=64, cluster=2, **sizes)
