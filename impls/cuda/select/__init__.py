@@ -139,6 +139,7 @@ def _backward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int
 FORWARD_16_BIT = (
     (64, 1, 2, 1, 1, None),
     (64, 2, 1, 1, 1, None),
+    (128, 1, 2, 1, 1, None),
     (128, 2, 2, 1, 1, None),
     (128, 4, 1, 1, 1, None),
     (256, 4, 2, 1, 1, None),
@@ -267,6 +268,10 @@ def choose(
             if design == "cluster":
                 raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
             return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
+        shapes = [
+            shape.spread(batch, max(1, counts[shape.cluster] // directions)) if isinstance(shape, ForwardShape) else shape
+            for shape in shapes
+        ]
         best = min(shapes, key=lambda shape: cost(shape, columns, counts[shape.cluster]))
         chosen += best, counts[best.cluster]
     forward, forward_resident, backward, backward_resident = chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -170,8 +170,10 @@ class ForwardShape:
         if self.hidden % (8 * self.cluster) or self.hidden % depth:
             raise Refused(f"hidden size {self.hidden} must be a multiple of {depth} and of 8 · {self.cluster} blocks")
         groups, tiles = self.hidden // depth, self.units // 4
+        if self.threads > THREAD_LIMIT:
+            raise Refused(f"a block would need {self.threads} threads and can have {THREAD_LIMIT}")
         whole = not (groups % (self.split * self.stages) or self.cluster % self.stages or tiles % self.row_tiles)
-        if not whole or groups // self.stages * 4 % self.pieces or self.threads > THREAD_LIMIT:
+        if not whole or groups // self.stages * 4 % self.pieces:
             raise Refused(
                 f"{groups} pairs of k-tiles cannot be split {self.split} ways in {self.stages} stages, or {tiles} row tiles be "
                 f"divided over warps of {self.row_tiles}"
@@ -201,6 +203,11 @@ class ForwardShape:
     def tail_bytes(self) -> int:
         """Weights of a block that are read from shared memory at every step."""
         return 0 if self.resident is None else self.threads // 32 * (self.fragments - self.resident) * 1024
+
+    def spread(self, batch: int, clusters: int) -> ForwardShape:
+        """This cut with as few columns a cluster as run the batch in the same number of waves, `clusters` at once."""
+        waves = -(-batch // (8 * clusters))
+        return replace(self, columns=-(-batch // (waves * clusters)))
 
     def kernel(self) -> Kernel:
         """The kernel, the same for any number of columns. Raises `Refused` where a block would need too much memory."""

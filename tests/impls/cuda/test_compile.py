@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.cuda.runtime import BFLOAT16, Kernel
+from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
@@ -25,11 +25,28 @@ BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
 }  # fmt: skip
+# Registers a thread of the forward kernels may take on sm_90a, by storage, H and blocks of a cluster, in steps of 8 as they
+# are given out.
+FORWARD_REGISTERS = {
+    (BFLOAT16, 64, 1): 96, (BFLOAT16, 64, 2): 72, (BFLOAT16, 128, 1): 120, (BFLOAT16, 128, 2): 144, (BFLOAT16, 128, 4): 96,
+    (BFLOAT16, 256, 4): 208, (BFLOAT16, 256, 8): 136, (BFLOAT16, 256, 16): 96, (BFLOAT16, 384, 8): 160,
+    (BFLOAT16, 384, 16): 120, (BFLOAT16, 512, 8): 255, (BFLOAT16, 512, 16): 200, (BFLOAT16, 768, 16): 255,
+    (TENSORFLOAT32, 64, 1): 144, (TENSORFLOAT32, 128, 2): 208, (TENSORFLOAT32, 128, 4): 128, (TENSORFLOAT32, 256, 8): 200,
+    (TENSORFLOAT32, 256, 16): 136, (TENSORFLOAT32, 384, 16): 160, (TENSORFLOAT32, 512, 16): 255,
+}  # fmt: skip
+WITHOUT_LOCAL_MEMORY = {"lstm_cluster_forward"}
+SHARED_OF_A_BLOCK, BLOCKS_OF_A_CLUSTER = {"sm_120": 99 << 10}, {"sm_120": 8}  # where they are less than on sm_90
 
 
 def cluster_kernels() -> list[Kernel]:
     shipped = (*FORWARD.values(), *BACKWARD.values())
     return [shape.kernel() for shapes in shipped for shape in shapes]
+
+
+def cluster_kernels_for(target: str) -> list[Kernel]:
+    """Those that a GPU of this target has room for."""
+    shared, blocks = SHARED_OF_A_BLOCK.get(target, 227 << 10), BLOCKS_OF_A_CLUSTER.get(target, 16)
+    return [kernel for kernel in cluster_kernels() if kernel.shared_bytes <= shared and kernel.cluster_blocks <= blocks]
 
 
 def step_kernels() -> list[Kernel]:
@@ -49,16 +66,27 @@ def stream_kernels(largest: int) -> list[Kernel]:
         ("sm_80", [*step_kernels(), *stream_kernels(1)]),
         ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
         ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_120", cluster_kernels_for("sm_120")),
     ],
-    ids=["sm_80", "sm_90a", "sm_100"],
+    ids=["sm_80", "sm_90a", "sm_100", "sm_120"],
 )
 def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels):
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         results = list(pool.map(lambda kernel: compiled(kernel, target), kernels))
     for kernel, found in zip(kernels, results, strict=True):
         assert found.spill_bytes == 0, (kernel, found.spill_bytes)
+        assert kernel.function not in WITHOUT_LOCAL_MEMORY or ".local" not in found.assembly, kernel
         assert found.registers * kernel.threads * BLOCKS_OF_AN_SM[kernel.function] <= REGISTERS_OF_AN_SM, kernel
         assert found.code[:4] == b"\x7fELF"
+
+
+def test_forward_kernels_of_clusters_take_no_more_registers():
+    """bfloat16 stands for float16, which differs in conversions."""
+    shapes = [*FORWARD[BFLOAT16], *FORWARD[TENSORFLOAT32]]
+    assert {(shape.storage, shape.hidden, shape.cluster) for shape in shapes} == FORWARD_REGISTERS.keys()
+    for shape in shapes:
+        allowed = FORWARD_REGISTERS[shape.storage, shape.hidden, shape.cluster]
+        assert compiled(shape.kernel(), "sm_90a").registers <= allowed, shape
 
 
 def test_a_configuration_that_spills_is_seen():
