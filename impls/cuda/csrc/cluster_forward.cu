@@ -27,6 +27,7 @@ constexpr int ITEMS = (4 + PAIRS - 1) / PAIRS;   // (unit, column) of one thread
 constexpr int LANES = PIECE;                     // hold the units of one piece
 constexpr int SENDS = (CLUSTER + LANES - 1) / LANES;
 constexpr int AHEAD = 4;                         // groups of h that a warp reads before it multiplies the first
+constexpr bool SHORT_OF_REGISTERS = TAIL_FRAGMENTS > 0 || RESIDENT * 8 + 104 > 65536 / THREADS;
 constexpr int SLOTS = 4;                         // steps of the input product in shared memory
 
 constexpr unsigned H_BYTES = HIDDEN / PIECE * 128;
@@ -68,7 +69,7 @@ struct ByElement {
 
 // Fragments in registers are spread evenly over all, so that reads of the others are never far apart.
 DEVICE constexpr bool is_resident(int f) { return f * RESIDENT / FRAGMENTS != (f + 1) * RESIDENT / FRAGMENTS; }
-DEVICE constexpr int place_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
+DEVICE constexpr int index_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
 
 DEVICE bool aligned(const void* at) { return (reinterpret_cast<unsigned long long>(at) & 15) == 0; }
 
@@ -104,6 +105,11 @@ struct Item {
     DEVICE int unit(int rank) const { return rank * UNITS + octet * 8 + r; }
 };
 
+// Where the item of a round reads and writes: offsets for buffer 0 and slot 0, and addresses in the blocks it sends to.
+struct Place {
+    unsigned sums, product, h[SENDS], barriers[SENDS];
+};
+
 DEVICE Word swap_words(Word word, int mask) { return float_to_bits(shuffle_xor(bits_to_float(word), mask)); }
 
 KERNEL(lstm_cluster_forward, Arguments) {
@@ -122,7 +128,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             const Value* const from = d.projected + ((long long)t * batch + first_column) * 4 * hidden;
             const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
             if (whole && aligned(d.projected)) {
-                ROLLED for (int i = anew(thread); i < 4 * columns * PIECES; i += THREADS) {
+                ROLLED for (int i = opaque(thread); i < 4 * columns * PIECES; i += THREADS) {
                     const int row_of = i / PIECES, unit = i % PIECES * PIECE;  // row: column · 4 + gate
                     if (rank * UNITS + unit < hidden)
                         copy_async(slot + row_of * PITCH + unit * UNIT_BYTES,
@@ -130,7 +136,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 }
             } else {
                 constexpr int WORDS = UNITS / S::PER_WORD;
-                ROLLED for (int i = anew(thread); i < 4 * columns * WORDS; i += THREADS) {
+                ROLLED for (int i = opaque(thread); i < 4 * columns * WORDS; i += THREADS) {
                     const int row_of = i / WORDS, unit = i % WORDS * S::PER_WORD;
                     shared_write(slot + row_of * PITCH + unit * UNIT_BYTES,
                                  read_word(from + row_of * hidden, rank * UNITS + unit, hidden));
@@ -159,13 +165,13 @@ KERNEL(lstm_cluster_forward, Arguments) {
             u = shared_read<uint4>(own), l = shared_read<uint4>(own + 512);
         }
         if (is_resident(f)) {
-            Word(&to)[2][4] = resident[place_of(f)];
+            Word(&to)[2][4] = resident[index_of(f)];
             to[0][0] = u.x, to[0][1] = l.x, to[0][2] = u.y, to[0][3] = l.y;
             to[1][0] = u.z, to[1][1] = l.z, to[1][2] = u.w, to[1][3] = l.w;
         } else {
             // A lane reads back only what it wrote itself.
-            shared_write(tail + place_of(f) * 1024, uint4{u.x, l.x, u.y, l.y});
-            shared_write(tail + place_of(f) * 1024 + 512, uint4{u.z, l.z, u.w, l.w});
+            shared_write(tail + index_of(f) * 1024, uint4{u.x, l.x, u.y, l.y});
+            shared_write(tail + index_of(f) * 1024 + 512, uint4{u.z, l.z, u.w, l.w});
         }
     };
     auto load_all = [&](auto rows) {
@@ -189,19 +195,6 @@ KERNEL(lstm_cluster_forward, Arguments) {
         shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0, row_of, unit_of(piece), hidden));
     }
 
-    float c[ITEMS], h[ITEMS];
-    int length[ITEMS];
-    {
-        const Item item(thread);
-        UNROLL for (int i = 0; i < ITEMS; ++i) {
-            const int column = item.column + 2 * PAIRS * i, n = first_column + column, unit = item.unit(rank);
-            const bool valid = column < columns && unit < hidden;
-            c[i] = valid ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
-            h[i] = valid ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
-            length[i] = valid ? global_read(d.lengths + n) : 0;
-        }
-    }
-
     auto barrier = [](int buffer, int stage) { return BARRIERS + unsigned(buffer * STAGES + stage) * 8; };
     const unsigned expected = HIDDEN / PIECE / STAGES * columns * 16;
     if (thread == 0) {
@@ -210,6 +203,41 @@ KERNEL(lstm_cluster_forward, Arguments) {
             transfer_expect(barrier(0, b), expected);
         }
     }
+    Item item(thread);
+    float c[ITEMS], h[ITEMS];
+    int length[ITEMS];
+    UNROLL for (int i = 0; i < ITEMS; ++i) {
+        const int column = item.column + 2 * PAIRS * i, n = first_column + column, unit = item.unit(rank);
+        const bool valid = column < columns && unit < hidden;
+        c[i] = valid ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
+        h[i] = valid ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
+        length[i] = valid ? global_read(d.lengths + n) : 0;
+    }
+    auto place_of = [&](const Item& of, int i) {
+        const unsigned n = of.column + 2 * PAIRS * i, unit_of_block = of.octet * 8 + of.r;
+        Place place;
+        place.sums = SUMS + 2 * of.octet * 512 + (n >> 1) * 128 + (of.r ^ (n & ~1u)) * 16 + (n & 1) * 8;
+        place.product = RING + n * 4 * PITCH + unit_of_block / S::PER_WORD * 4;
+        UNROLL for (int k = 0; k < SENDS; ++k) {
+            // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
+            const unsigned slot = of.r % LANES + k * LANES, peer = (rank + slot) % CLUSTER;
+            place.h[k] = peer_address(0, peer) + h_offset(slot * PIECES + unit_of_block / PIECE, n);
+            place.barriers[k] = peer_address(barrier(0, slot / (CLUSTER / STAGES)), peer);
+        }
+        return place;
+    };
+    // Where registers are short, all this is made again at every step, behind the products, when some are free.
+    Place kept[ITEMS];
+    if (!SHORT_OF_REGISTERS) {
+        UNROLL for (int i = 0; i < ITEMS; ++i) {
+            kept[i] = place_of(item, i);
+            kept[i].sums = opaque(kept[i].sums), kept[i].product = opaque(kept[i].product);
+            UNROLL for (int k = 0; k < SENDS; ++k)
+                kept[i].h[k] = opaque(kept[i].h[k]), kept[i].barriers[k] = opaque(kept[i].barriers[k]);
+        }
+        item.r = opaque(item.r), item.octet = opaque(item.octet), item.column = opaque(item.column);
+    }
+
     // Every block has started and armed its barriers before any other sends to it; h0 is in place.
     cluster_barrier();
 
@@ -231,13 +259,13 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 uint4& b = operands[(stage * OWN + q) % AHEAD];
                 shared_read_where(row < columns, own_h + current * H_BYTES + group * 512, b);
                 UNROLL for (int j = 0; j < ROW_TILES; ++j) {
-                    const int f = (stage * OWN + q) * ROW_TILES + j, place = place_of(f), chain = 2 * (stage * OWN + q);
+                    const int f = (stage * OWN + q) * ROW_TILES + j, index = index_of(f), chain = 2 * (stage * OWN + q);
                     if (is_resident(f)) {
-                        const Word(&held)[2][4] = resident[place];
+                        const Word(&held)[2][4] = resident[index];
                         S::multiply(sum[chain % CHAINS][j], held[0], b.x, b.y);
                         S::multiply(sum[(chain + 1) % CHAINS][j], held[1], b.z, b.w);
                     } else {
-                        const uint4 u = shared_read<uint4>(tail + place * 1024), l = shared_read<uint4>(tail + place * 1024 + 512);
+                        const uint4 u = shared_read<uint4>(tail + index * 1024), l = shared_read<uint4>(tail + index * 1024 + 512);
                         S::multiply(sum[chain % CHAINS][j], {u.x, u.y, u.z, u.w}, b.x, b.y);
                         S::multiply(sum[(chain + 1) % CHAINS][j], {l.x, l.y, l.z, l.w}, b.z, b.w);
                     }
@@ -254,13 +282,11 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 shared_write(own_sums + half + j * 512, float4{s[0], s[2], s[1], s[3]});
             }
         }
-        // Made here anew at every step, these take no registers while the products need them.
-        const Item item(anew(thread));
-        const unsigned r = item.r, octet = item.octet;
-        const int unit = item.unit(rank);
-        // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
-        unsigned peers[SENDS];
-        UNROLL for (int k = 0; k < SENDS; ++k) peers[k] = peer_address(0, (unsigned(rank) + r % LANES + k * LANES) % CLUSTER);
+        if (SHORT_OF_REGISTERS) {
+            item = Item(opaque(thread));
+            UNROLL for (int i = 0; i < ITEMS; ++i) kept[i] = place_of(item, i);
+        }
+        const int r = item.r, unit = item.unit(rank);
         copy_wait<SLOTS - 2>();
         // All sums and the input product are there; and all warps have read h_{t-1}, so peers may be sent h_t, after which they
         // send over it.
@@ -268,25 +294,26 @@ KERNEL(lstm_cluster_forward, Arguments) {
 
         UNROLL for (int i = 0; i < ITEMS; ++i) {
             if (2 * int(2 * warp / OCTETS + PAIRS * i) >= columns) break;  // whole warps
+            const Place& place = kept[i];
             const int n = item.column + 2 * PAIRS * i;
-            float z[4] = {}, x[4] = {};
+            float z[4] = {};
+            Word x[4] = {};
             if (n < columns) {
-                const unsigned sums = SUMS + half + 2 * octet * 512 + (n >> 1) * 128 + (r ^ (n & ~1)) * 16 + (n & 1) * 8;
+                if (unit < hidden) {
+                    const unsigned from = place.product + step % SLOTS * SLOT_BYTES;
+                    UNROLL for (int g = 0; g < 4; ++g) x[g] = shared_read<Word>(from + g * PITCH);
+                }
                 UNROLL for (int p = 0; p < SPLIT; ++p) {
                     UNROLL for (int g = 0; g < 2; ++g) {
-                        const float2 two = shared_read<float2>(sums + (p * TILES + g) * 512);
-                        z[2 * g] += two.x, z[2 * g + 1] += two.y;
-                    }
-                }
-                if (unit < hidden) {
-                    const unsigned from = RING + step % SLOTS * SLOT_BYTES + (octet * 8 + r) / S::PER_WORD * 4;
-                    UNROLL for (int g = 0; g < 4; ++g) {
-                        const Word word = shared_read<Word>(from + (n * 4 + g) * PITCH);
-                        x[g] = S::element(word, r & 1);
+                        const float2 two = shared_read<float2>(place.sums + half + (p * TILES + g) * 512);
+                        z[2 * g] = p ? z[2 * g] + two.x : two.x, z[2 * g + 1] = p ? z[2 * g + 1] + two.y : two.y;
                     }
                 }
             }
-            const Gates4 gate = lstm_gates<S>(Gates4{z[0], z[1], z[2], z[3]}, Gates4{x[0], x[1], x[2], x[3]});
+            const bool second = r & 1;
+            const Gates4 projected = {S::element(x[0], second), S::element(x[1], second), S::element(x[2], second),
+                                      S::element(x[3], second)};
+            const Gates4 gate = lstm_gates<S>(Gates4{z[0], z[1], z[2], z[3]}, projected);
             const LstmState<float> after = lstm_forward<S>(gate, c[i]);
             const bool live = t < length[i];
             const float out = S::wide(S::narrow(after.h));
@@ -301,10 +328,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 const Word w0 = r & N ? v : w, w1 = r & N ? w : v, v0 = swap_words(w0, 2 * N), v1 = swap_words(w1, 2 * N);
                 const uint4 piece = r & 2 * N ? uint4{v0, v1, w0, w1} : uint4{w0, w1, v0, v1};
                 UNROLL for (int k = 0; k < SENDS; ++k) {
-                    const int slot = r % LANES + k * LANES, at = slot * PIECES + (octet * 8 + r) / PIECE;
-                    if (n < columns && slot < CLUSTER)
-                        send(peers[k] + (current ^ 1) * H_BYTES + h_offset(at, n),
-                             peers[k] + barrier(current ^ 1, slot / (CLUSTER / STAGES)), piece);
+                    if (n < columns && r % LANES + k * LANES < CLUSTER)
+                        send(place.h[k] + (current ^ 1) * H_BYTES, place.barriers[k] + (current ^ 1) * STAGES * 8, piece);
                 }
             }
             // After the send: nobody waits for these.
@@ -316,7 +341,6 @@ KERNEL(lstm_cluster_forward, Arguments) {
         }
         fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier
     }
-    const Item item(thread);
     UNROLL for (int i = 0; i < ITEMS; ++i) {
         const int column = item.column + 2 * PAIRS * i, unit = item.unit(rank);
         if (column >= columns || unit >= hidden) continue;

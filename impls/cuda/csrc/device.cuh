@@ -27,8 +27,8 @@
 //   copy_commit                 anyone                      no: closes a group of the copies this thread began
 //   copy_wait<N>                anyone                      all but the last N groups of this thread have landed, for it
 //                                                           alone: others know of them by a barrier after this wait
-//   anew(value)                 anyone                      no: the same value, but what is made of it is not kept in registers
-//                                                           over the turns of a loop
+//   opaque(value)               anyone                      no: the same value, of which the compiler then knows nothing: it
+//                                                           neither makes it a second time nor keeps what is made of it
 //   cycles                      anyone                      no: the clock of this multiprocessor
 //
 // Through global memory, among all blocks of a grid that is resident as a whole (only the probes do):

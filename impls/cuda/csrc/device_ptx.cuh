@@ -50,7 +50,7 @@ template <class V> DEVICE void copy_async(unsigned to, const V* from) {
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
-DEVICE int anew(int value) {
+DEVICE int opaque(int value) {
     asm volatile("" : "+r"(value));
     return value;
 }

@@ -86,7 +86,7 @@ template <class V> void copy_async(unsigned to, const V* from) {
 using emulation::copy_commit;
 template <int N> void copy_wait() { emulation::copy_wait(N); }
 
-inline int anew(int value) { return value; }
+inline int opaque(int value) { return value; }
 inline float bits_to_float(Word bits) {
     float value;
     std::memcpy(&value, &bits, 4);

@@ -1,4 +1,4 @@
-"""The forward kernel of a cluster: unpadded columns, weights as the framework keeps them, states of any size, every shipped cut."""
+"""The forward kernel of a cluster: unpadded columns, weights as they are kept, states of any size, every shipped cut."""
 
 from __future__ import annotations
 

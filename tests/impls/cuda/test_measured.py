@@ -81,7 +81,9 @@ def test_the_hash_is_of_the_kernel_and_its_headers(tmp_path, monkeypatch):
 
 def test_a_plan_says_which_of_its_times_were_measured():
     reason = choose(256, 32, 1, torch.bfloat16, HOPPER).reason
-    assert "forward modelled; backward measured on H100: 1.87 µs a step at B = 32" in reason, "the forward kernel is another now"
+    assert "forward modelled; backward measured on H100: 1.87 µs a step at B = 32" in reason, (
+        "the forward kernel is another now"
+    )
     both = "forward modelled; backward modelled"
     assert both in choose(200, 32, 1, torch.bfloat16, HOPPER).reason, "padded to 256"
     assert both not in choose(256, 32, 1, torch.bfloat16, HOPPER).reason
@@ -89,7 +91,10 @@ def test_a_plan_says_which_of_its_times_were_measured():
     assert both in choose(256, 32, 1, torch.bfloat16, HOPPER, memory="rebuilt").reason
     assert both in choose(256, 32, 1, torch.bfloat16, (10, 0)).reason
     assert both in choose(256, 32, 1, torch.float32, HOPPER, tf32=True).reason
-    assert "asked for; forward modelled; backward measured on H100" in choose(64, 8, 1, torch.float16, HOPPER, design="cluster").reason
+    assert (
+        "asked for; forward modelled; backward measured on H100"
+        in choose(64, 8, 1, torch.float16, HOPPER, design="cluster").reason
+    )
 
 
 @pytest.mark.parametrize("hidden", [64, 128, 256, 384, 512, 768])
