@@ -46,9 +46,9 @@ static_assert(4 * STAGE_GROUPS % PIECES == 0, "a stage is what some blocks send"
 struct Direction {
     const Value* weights;    // [4][H][H]
     const Value* projected;  // [T][B][4][H]
-    const Value* h0;         // [B][H]
-    const float* c0;         // [B][H]
-    const int* lengths;      // [B]
+    const Value* h0;         // [B][H]; null: zeros
+    const float* c0;         // [B][H]; null: zeros
+    const int* lengths;      // [B]; null: all T
     Value* y;                // [T][B][y_stride]
     Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
@@ -192,7 +192,8 @@ KERNEL(lstm_cluster_forward, Arguments) {
     ROLLED for (int i = thread; i < HIDDEN / PIECE * columns; i += THREADS) {
         const int piece = i / columns, column = i % columns;
         const unsigned row_of = (first_column + column) * hidden;
-        shared_write(h_offset(piece, column), read_piece(ByElement{}, d.h0, row_of, unit_of(piece), hidden));
+        const uint4 none{0, 0, 0, 0};
+        shared_write(h_offset(piece, column), d.h0 ? read_piece(ByElement{}, d.h0, row_of, unit_of(piece), hidden) : none);
     }
 
     auto barrier = [](int buffer, int stage) { return BARRIERS + unsigned(buffer * STAGES + stage) * 8; };
@@ -209,9 +210,9 @@ KERNEL(lstm_cluster_forward, Arguments) {
     UNROLL for (int i = 0; i < ITEMS; ++i) {
         const int column = item.column + 2 * PAIRS * i, n = first_column + column, unit = item.unit(rank);
         const bool valid = column < columns && unit < hidden;
-        c[i] = valid ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
-        h[i] = valid ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
-        length[i] = valid ? global_read(d.lengths + n) : 0;
+        c[i] = valid && d.c0 ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
+        h[i] = valid && d.h0 ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
+        length[i] = !valid ? 0 : d.lengths ? global_read(d.lengths + n) : steps;
     }
     auto place_of = [&](const Item& of, int i) {
         const unsigned n = of.column + 2 * PAIRS * i, unit_of_block = of.octet * 8 + of.r;
