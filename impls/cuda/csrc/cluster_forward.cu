@@ -22,12 +22,12 @@ constexpr int FRAGMENTS = STAGES * OWN * ROW_TILES;  // of one warp: a row tile 
 constexpr int TAIL_FRAGMENTS = FRAGMENTS - RESIDENT;
 // Products of one chain depend on each other; four chains of a warp hide that.
 constexpr int CHAINS = ROW_TILES == 1 ? 4 : ROW_TILES == 2 ? 2 : 1;
-constexpr int PAIRS = THREADS / 16 / OCTETS;     // of columns that all threads take at once, 16 threads an octet and pair
-constexpr int ITEMS = (4 + PAIRS - 1) / PAIRS;   // (unit, column) of one thread, at most
+constexpr int ITEMS = (UNITS * 8 + THREADS - 1) / THREADS;  // (unit, column) of one thread, at most
 constexpr int LANES = PIECE;                     // hold the units of one piece
 constexpr int SENDS = (CLUSTER + LANES - 1) / LANES;
-constexpr int AHEAD = 4;                         // groups of h that a warp reads before it multiplies the first
+constexpr int AHEAD = ROW_TILES > 3 ? 2 : 4;     // groups of h that a warp reads before it multiplies the first
 constexpr bool SHORT_OF_REGISTERS = TAIL_FRAGMENTS > 0 || RESIDENT * 8 + 104 > 65536 / THREADS;
+constexpr int PLACE_PIECES = 1 + (2 * SENDS + 3) / 4;  // 16 bytes each, of one item
 constexpr int SLOTS = 4;                         // steps of the input product in shared memory
 
 constexpr unsigned H_BYTES = HIDDEN / PIECE * 128;
@@ -36,11 +36,12 @@ constexpr unsigned UNIT_BYTES = 4 / S::PER_WORD;
 constexpr unsigned PITCH = UNITS * UNIT_BYTES + (UNITS * UNIT_BYTES % 128 ? 0 : 64);  // so that two columns lie in different banks
 constexpr unsigned RING = SUMS + 2 * SUM_BYTES, SLOT_BYTES = 4 * 8 * PITCH;
 constexpr unsigned TAIL = RING + SLOTS * SLOT_BYTES;
-constexpr unsigned BARRIERS = TAIL + ROW_WARPS * SPLIT * TAIL_FRAGMENTS * 1024;
+constexpr unsigned PLACES = TAIL + ROW_WARPS * SPLIT * TAIL_FRAGMENTS * 1024;
+constexpr unsigned BARRIERS = PLACES + (SHORT_OF_REGISTERS ? ITEMS * PLACE_PIECES * THREADS * 16 : 0);
 static_assert(SHARED_BYTES == BARRIERS + 16 * STAGES, "the plan and the kernel disagree about shared memory");
 static_assert(THREADS == 32 * ROW_WARPS * SPLIT && UNITS % 8 == 0 && ROW_WARPS * ROW_TILES == TILES && TAIL_FRAGMENTS >= 0);
 static_assert(GROUPS * 4 * PIECE == HIDDEN && OWN * SPLIT * STAGES == GROUPS && CLUSTER % STAGES == 0, "k does not divide");
-static_assert(PAIRS > 0 && RESIDENT > 0);
+static_assert(RESIDENT > 0);
 static_assert(4 * STAGE_GROUPS % PIECES == 0, "a stage is what some blocks send");
 
 struct Direction {
@@ -94,19 +95,21 @@ template <class Rows> DEVICE uint4 read_piece(Rows, const Value* array, unsigned
     }
 }
 
-// What a thread computes behind the products: one unit of an octet, in columns 2 · PAIRS apart.
+// What a thread computes behind the products: in each round one unit of an octet in one column, 8 threads an octet. Two columns
+// of an octet follow one another, since their sums do; where the number of columns is odd, the last one comes behind all.
 struct Item {
     unsigned r, octet;  // r: the unit's place in its octet
-    int column;         // the first one, or 8 for none
-    DEVICE explicit Item(unsigned thread) : r(thread & 7), octet((thread >> 4) % OCTETS) {
-        const unsigned pair = (thread >> 4) / OCTETS;
-        column = pair < PAIRS ? 2 * pair + ((thread >> 3) & 1) : 8;
+    int column;         // 8 for none
+    DEVICE Item(unsigned thread, int round, int columns) : r(thread & 7) {
+        const unsigned group = (thread >> 3) + round * (THREADS / 8), paired = 2 * OCTETS * (columns >> 1);
+        const bool last = group >= paired;
+        octet = last ? group - paired : (group >> 1) % OCTETS;
+        column = !last ? (group >> 1) / OCTETS * 2 + (group & 1) : columns & 1 && octet < OCTETS ? columns - 1 : 8;
     }
-    DEVICE int unit(int rank) const { return rank * UNITS + octet * 8 + r; }
 };
-
-// Where the item of a round reads and writes: offsets for buffer 0 and slot 0, and addresses in the blocks it sends to.
+// Of an item: its unit of the layer and its column, and where it reads and sends, in slot 0 and buffer 0.
 struct Place {
+    int unit, column;
     unsigned sums, product, h[SENDS], barriers[SENDS];
 };
 
@@ -153,7 +156,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
     };
     Word resident[RESIDENT][2][4];
     const unsigned tail = TAIL + warp * TAIL_FRAGMENTS * 1024 + lane * 16;
-    auto load = [&](auto rows, int f, unsigned upper, int from, int end) {
+    auto load_fragment = [&](auto rows, int f, unsigned upper, int from, int end) {
         const unsigned lower = upper + hidden * hidden;
         uint4 u, l;
         if constexpr (decltype(rows)::PIECES) {
@@ -180,7 +183,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 if (is_resident(f) != kept) continue;
                 const int m = f / ROW_TILES, tile = row_warp * ROW_TILES + f % ROW_TILES;
                 const int unit = rank * UNITS + (tile >> 1) * 8 + row;
-                load(rows, f, ((tile & 1) * 2 * hidden + unit) * hidden,
+                load_fragment(rows, f, ((tile & 1) * 2 * hidden + unit) * hidden,
                      unit_of(4 * (m / OWN * STAGE_GROUPS + m % OWN * SPLIT + part) + pair), unit < hidden ? hidden : 0);
             }
     };
@@ -204,39 +207,53 @@ KERNEL(lstm_cluster_forward, Arguments) {
             transfer_expect(barrier(0, b), expected);
         }
     }
-    Item item(thread);
-    float c[ITEMS], h[ITEMS];
-    int length[ITEMS];
-    UNROLL for (int i = 0; i < ITEMS; ++i) {
-        const int column = item.column + 2 * PAIRS * i, n = first_column + column, unit = item.unit(rank);
-        const bool valid = column < columns && unit < hidden;
-        c[i] = valid && d.c0 ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
-        h[i] = valid && d.h0 ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
-        length[i] = !valid ? 0 : d.lengths ? global_read(d.lengths + n) : steps;
-    }
-    auto place_of = [&](const Item& of, int i) {
-        const unsigned n = of.column + 2 * PAIRS * i, unit_of_block = of.octet * 8 + of.r;
+    auto place_of = [&](const Item& item) {
+        const unsigned n = item.column, unit = item.octet * 8 + item.r;
         Place place;
-        place.sums = SUMS + 2 * of.octet * 512 + (n >> 1) * 128 + (of.r ^ (n & ~1u)) * 16 + (n & 1) * 8;
-        place.product = RING + n * 4 * PITCH + unit_of_block / S::PER_WORD * 4;
+        place.unit = rank * UNITS + unit, place.column = item.column;
+        place.sums = SUMS + 2 * item.octet * 512 + (n >> 1) * 128 + (item.r ^ (n & ~1u)) * 16 + (n & 1) * 8;
+        place.product = RING + n * 4 * PITCH + unit / S::PER_WORD * 4;
         UNROLL for (int k = 0; k < SENDS; ++k) {
             // Sends begin with the block itself and go round: at no time do all blocks send to the same one.
-            const unsigned slot = of.r % LANES + k * LANES, peer = (rank + slot) % CLUSTER;
-            place.h[k] = peer_address(0, peer) + h_offset(slot * PIECES + unit_of_block / PIECE, n);
+            const unsigned slot = item.r % LANES + k * LANES, peer = (rank + slot) % CLUSTER;
+            place.h[k] = peer_address(0, peer) + h_offset(slot * PIECES + unit / PIECE, n);
             place.barriers[k] = peer_address(barrier(0, slot / (CLUSTER / STAGES)), peer);
         }
         return place;
     };
-    // Where registers are short, all this is made again at every step, behind the products, when some are free.
-    Place kept[ITEMS];
-    if (!SHORT_OF_REGISTERS) {
-        UNROLL for (int i = 0; i < ITEMS; ++i) {
-            kept[i] = place_of(item, i);
-            kept[i].sums = opaque(kept[i].sums), kept[i].product = opaque(kept[i].product);
-            UNROLL for (int k = 0; k < SENDS; ++k)
-                kept[i].h[k] = opaque(kept[i].h[k]), kept[i].barriers[k] = opaque(kept[i].barriers[k]);
+    // Where registers are short, places lie in shared memory while products are made. A thread reads back only its own.
+    auto place_offset = [&](int i, int piece) { return PLACES + ((i * PLACE_PIECES + piece) * THREADS + thread) * 16; };
+    auto save = [&](int i, const Place& place) {
+        Word words[4 * PLACE_PIECES] = {Word(place.unit), Word(place.column), place.sums, place.product};
+        UNROLL for (int k = 0; k < SENDS; ++k) words[4 + 2 * k] = place.h[k], words[5 + 2 * k] = place.barriers[k];
+        UNROLL for (int m = 0; m < PLACE_PIECES; ++m)
+            shared_write(place_offset(i, m), uint4{words[4 * m], words[4 * m + 1], words[4 * m + 2], words[4 * m + 3]});
+    };
+    auto load = [&](int i) {
+        Word words[4 * PLACE_PIECES];
+        UNROLL for (int m = 0; m < PLACE_PIECES; ++m) {
+            const uint4 v = shared_read<uint4>(place_offset(i, m));
+            words[4 * m] = v.x, words[4 * m + 1] = v.y, words[4 * m + 2] = v.z, words[4 * m + 3] = v.w;
         }
-        item.r = opaque(item.r), item.octet = opaque(item.octet), item.column = opaque(item.column);
+        Place place{int(words[0]), int(words[1]), words[2], words[3], {}, {}};
+        UNROLL for (int k = 0; k < SENDS; ++k) place.h[k] = words[4 + 2 * k], place.barriers[k] = words[5 + 2 * k];
+        return place;
+    };
+    Place places[ITEMS];
+    float c[ITEMS], h[ITEMS];
+    int length[ITEMS];
+    UNROLL for (int i = 0; i < ITEMS; ++i) {
+        Place& place = places[i];
+        place = place_of(Item(thread, i, columns));
+        const int n = first_column + place.column, unit = place.unit;
+        const bool valid = place.column < columns && unit < hidden;
+        c[i] = valid && d.c0 ? global_read(d.c0 + (long long)n * hidden + unit) : 0.0f;
+        h[i] = valid && d.h0 ? S::wide(global_read(d.h0 + (long long)n * hidden + unit)) : 0.0f;
+        length[i] = !valid ? 0 : d.lengths ? global_read(d.lengths + n) : steps;
+        if (SHORT_OF_REGISTERS) save(i, place);
+        place.unit = opaque(place.unit), place.column = opaque(place.column);
+        place.sums = opaque(place.sums), place.product = opaque(place.product);
+        UNROLL for (int k = 0; k < SENDS; ++k) place.h[k] = opaque(place.h[k]), place.barriers[k] = opaque(place.barriers[k]);
     }
 
     // Every block has started and armed its barriers before any other sends to it; h0 is in place.
@@ -283,20 +300,17 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 shared_write(own_sums + half + j * 512, float4{s[0], s[2], s[1], s[3]});
             }
         }
-        if (SHORT_OF_REGISTERS) {
-            item = Item(opaque(thread));
-            UNROLL for (int i = 0; i < ITEMS; ++i) kept[i] = place_of(item, i);
-        }
-        const int r = item.r, unit = item.unit(rank);
+        if (SHORT_OF_REGISTERS) places[0] = load(0);
         copy_wait<SLOTS - 2>();
         // All sums and the input product are there; and all warps have read h_{t-1}, so peers may be sent h_t, after which they
         // send over it.
         block_barrier();
 
         UNROLL for (int i = 0; i < ITEMS; ++i) {
-            if (2 * int(2 * warp / OCTETS + PAIRS * i) >= columns) break;  // whole warps
-            const Place& place = kept[i];
-            const int n = item.column + 2 * PAIRS * i;
+            if (int(4 * warp + i * (THREADS / 8)) >= OCTETS * columns) break;  // whole warps
+            if (SHORT_OF_REGISTERS && i > 0) places[i] = load(i);
+            const Place& place = places[i];
+            const int r = thread & 7, unit = place.unit, n = place.column;
             float z[4] = {};
             Word x[4] = {};
             if (n < columns) {
@@ -343,9 +357,9 @@ KERNEL(lstm_cluster_forward, Arguments) {
         fetch(step + SLOTS - 1);  // over the slot of the step before, which all have read before the barrier
     }
     UNROLL for (int i = 0; i < ITEMS; ++i) {
-        const int column = item.column + 2 * PAIRS * i, unit = item.unit(rank);
-        if (column >= columns || unit >= hidden) continue;
-        const long long at = (long long)(first_column + column) * hidden + unit;
+        const Place place = SHORT_OF_REGISTERS ? load(i) : places[i];
+        if (place.column >= columns || place.unit >= hidden) continue;
+        const long long at = (long long)(first_column + place.column) * hidden + place.unit;
         global_write(d.h_n + at, S::narrow(h[i]));
         global_write(d.c_n + at, c[i]);
     }

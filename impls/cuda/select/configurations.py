@@ -103,6 +103,7 @@ def _padded(size: int, multiple: int) -> int:
 WORDS_OF_TILE = 8  # depth of a k-tile in 32-bit words
 SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100
 THREAD_LIMIT = 1024
+REGISTERS = 65536  # of a multiprocessor
 SLOTS = 4  # steps of the input product that the forward kernel holds
 
 
@@ -211,15 +212,19 @@ class ForwardShape:
 
     def kernel(self) -> Kernel:
         """The kernel, the same for any number of columns. Raises `Refused` where a block would need too much memory."""
+        resident = self.fragments if self.resident is None else self.resident
         sizes = {
             "HIDDEN": self.hidden, "CLUSTER": self.cluster, "ROW_TILES": self.row_tiles, "SPLIT": self.split,
-            "STAGES": self.stages, "RESIDENT": self.fragments if self.resident is None else self.resident,
+            "STAGES": self.stages, "RESIDENT": resident,
         }  # fmt: skip
         exchange = 2 * self.hidden // (4 * self.storage.per_word) * 128
         sums = 2 * self.split * self.units // 4 * 512
         row = self.units * self.storage.item_bytes
         ring = SLOTS * 4 * 8 * (row if row % 128 else row + 64)
-        shared_bytes = _affordable(exchange + sums + ring + self.tail_bytes + 16 * self.stages)
+        short_of_registers = resident < self.fragments or 8 * resident + 104 > REGISTERS // self.threads
+        sends = -(-self.cluster // (4 * self.storage.per_word))
+        places = -(-self.units * 8 // self.threads) * (1 + -(-sends // 2)) * self.threads * 16 if short_of_registers else 0
+        shared_bytes = _affordable(exchange + sums + ring + self.tail_bytes + places + 16 * self.stages)
         defines = (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
         return Kernel("cluster_forward.cu", "lstm_cluster_forward", defines, self.threads, shared_bytes, self.cluster)
 

@@ -28,7 +28,7 @@ BLOCKS_OF_AN_SM = {
 # Registers a thread of the forward kernels may take on sm_90a, by storage, H and blocks of a cluster, in steps of 8 as they
 # are given out.
 FORWARD_REGISTERS = {
-    (BFLOAT16, 64, 1): 112, (BFLOAT16, 64, 2): 88, (BFLOAT16, 128, 1): 120, (BFLOAT16, 128, 2): 152, (BFLOAT16, 128, 4): 112,
+    (BFLOAT16, 64, 1): 112, (BFLOAT16, 64, 2): 88, (BFLOAT16, 128, 1): 120, (BFLOAT16, 128, 2): 160, (BFLOAT16, 128, 4): 112,
     (BFLOAT16, 256, 4): 216, (BFLOAT16, 256, 8): 136, (BFLOAT16, 256, 16): 112, (BFLOAT16, 384, 8): 160,
     (BFLOAT16, 384, 16): 120, (BFLOAT16, 512, 8): 255, (BFLOAT16, 512, 16): 208, (BFLOAT16, 768, 16): 255,
     (TENSORFLOAT32, 64, 1): 144, (TENSORFLOAT32, 128, 2): 216, (TENSORFLOAT32, 128, 4): 136, (TENSORFLOAT32, 256, 8): 200,
