@@ -74,38 +74,48 @@ def test_large_initial_states(dtype):
     check(case(32, 4, 3, dtype, "forward", of=Large), cluster_plan(dtype, 32, 2))
 
 
-def run(plan: Plan, weights: torch.Tensor, projected: torch.Tensor, lengths: torch.Tensor) -> recurrence.Result:
-    directions, _, batch, _, hidden = projected.shape
-    h0 = torch.linspace(-1, 1, directions * batch * hidden, dtype=weights.dtype).view(directions, batch, hidden)
-    return recurrence.forward(plan, Emulation(), weights, projected, h0, 2 * h0.float(), lengths=lengths)
+def run(plan: Plan, weights: list[torch.Tensor], projected: list[torch.Tensor], steps: int, lengths: torch.Tensor | None):
+    batch, hidden = len(projected[0]) // steps, projected[0].shape[1] // 4
+    return recurrence.forward(
+        plan, Emulation(), weights, projected, states_of(len(weights), batch, hidden, weights[0].dtype), steps=steps,
+        lengths=lengths,
+    )  # fmt: skip
+
+
+def states_of(directions: int, batch: int, hidden: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    h0 = torch.linspace(-1, 1, directions * batch * hidden, dtype=dtype).view(directions, batch, hidden)
+    return h0, 2 * h0.float()
 
 
 @pytest.mark.parametrize("dtype", STORAGES)
 def test_weights_and_products_that_begin_anywhere(dtype):
     """Views whose rows are a multiple of 16 bytes long and begin beside one."""
-    plan = cluster_plan(dtype, 32, 2, columns=2)
-    kind = STORAGES[dtype].dtype
+    plan, kind = cluster_plan(dtype, 32, 2, columns=2), STORAGES[dtype].dtype
     generator = torch.Generator().manual_seed(1)
     lengths = torch.tensor([4, 1, 3], dtype=torch.int32)
-    weights = torch.randn(1 + 4 * 32 * 32, generator=generator).to(kind) / 6
-    projected = torch.randn(1 + 4 * 3 * 4 * 32, generator=generator).to(kind)
-    views = weights[1:].view(1, 4 * 32, 32), projected[1:].view(1, 4, 3, 4, 32)
-    found, expected = run(plan, *views, lengths), run(plan, *(view.clone() for view in views), lengths)
+    weights = (torch.randn(1 + 4 * 32 * 32, generator=generator).to(kind) / 6)[1:].view(4 * 32, 32)
+    projected = torch.randn(1 + 4 * 3 * 4 * 32, generator=generator).to(kind)[1:].view(4 * 3, 4 * 32)
+    found = run(plan, [weights], [projected], 4, lengths)
+    expected = run(plan, [weights.clone()], [projected.clone()], 4, lengths)
     assert torch.equal(found.y, expected.y) and torch.equal(found.h_n, expected.h_n) and torch.equal(found.c_n, expected.c_n)
 
 
 def test_a_sequence_of_no_steps_keeps_its_state():
     plan = cluster_plan("bfloat16", 32, 2, columns=2)
-    projected = torch.ones(2, 3, 2, 4, 32, dtype=torch.bfloat16)
-    found = run(plan, torch.ones(2, 4 * 32, 32, dtype=torch.bfloat16), projected, torch.tensor([0, 3], dtype=torch.int32))
-    h0 = torch.linspace(-1, 1, 2 * 2 * 32, dtype=torch.bfloat16).view(2, 2, 32)
-    assert torch.equal(found.h_n[:, 0], h0[:, 0]) and torch.equal(found.c_n[:, 0], 2 * h0[:, 0].float())
+    weights, projected = torch.ones(4 * 32, 32, dtype=torch.bfloat16), torch.ones(3 * 2, 4 * 32, dtype=torch.bfloat16)
+    found = run(plan, [weights, weights], [projected, projected], 3, torch.tensor([0, 3], dtype=torch.int32))
+    h0, c0 = states_of(2, 2, 32, torch.bfloat16)
+    assert torch.equal(found.h_n[:, 0], h0[:, 0]) and torch.equal(found.c_n[:, 0], c0[:, 0])
     assert not found.y[:, 0].any() and found.y[:, 1].all()
 
 
-def test_the_forward_pass_packs_no_weights():
-    weights = torch.randn(2, 4 * 20, 20)
-    assert recurrence.pack(cluster_plan("tensorfloat32", 20, 2), weights).data_ptr() == weights.data_ptr()
+def test_absent_states_and_lengths_are_zeros_and_all_steps():
+    plan = cluster_plan("bfloat16", 32, 2, columns=2)
+    weights, projected = torch.ones(4 * 32, 32).bfloat16() / 8, torch.ones(3 * 3, 4 * 32).bfloat16()
+    zeros, lengths = torch.zeros(1, 3, 32), torch.full((3,), 3, dtype=torch.int32)
+    absent = recurrence.forward(plan, Emulation(), [weights], [projected], (None, None), steps=3, lengths=None)
+    given = recurrence.forward(plan, Emulation(), [weights], [projected], (zeros.bfloat16(), zeros), steps=3, lengths=lengths)
+    assert torch.equal(absent.y, given.y) and torch.equal(absent.h_n, given.h_n) and torch.equal(absent.c_n, given.c_n)
 
 
 def test_a_kernel_is_the_same_for_all_columns():
