@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 from bench.harness.case import Case
 from impls.cuda.emulator import Emulation
-from impls.cuda.runtime import TENSORFLOAT32, Refused
+from impls.cuda.runtime import BFLOAT16, FOLDER, TENSORFLOAT32, Refused
 from impls.cuda.select import FORWARD, Plan
 from impls.cuda.select.configurations import ForwardShape
 from impls.cuda.torch import recurrence
 from tests.impls.cuda.emulated import STORAGES, backward_shape, case, check, cluster_plan
 
+DOCUMENTED = re.compile(r"^\| (?:16 bits|TF32) \|.*\|$", re.MULTILINE)
 SHIPPED = {
     f"{name}-H{shape.hidden}-C{shape.cluster}": (name, shape)
     for name in ("bfloat16", "tensorfloat32")
@@ -136,3 +138,17 @@ def test_a_kernel_is_the_same_for_all_columns():
 def test_what_cannot_be_cut_is_refused(sizes, complaint):
     with pytest.raises(Refused, match=complaint):
         ForwardShape(storage=TENSORFLOAT32, hidden=64, cluster=2, **sizes)
+
+
+def test_the_documented_cuts_are_the_shipped_ones():
+    rows = [line.strip("| ").split(" | ") for line in DOCUMENTED.findall((FOLDER.parents[2] / "docs/cuda.md").read_text())]
+    expected = []
+    for values, storage in (("16 bits", BFLOAT16), ("TF32", TENSORFLOAT32)):
+        for shape in FORWARD[storage]:
+            kernel, of = shape.kernel(), shape.fragments
+            kept = of if shape.resident is None else shape.resident
+            fits = kernel.shared_bytes <= 99 << 10 and shape.cluster <= 8
+            targets = "sm_90a, sm_100" + (", sm_120" if fits else "")
+            cut = [f"{shape.row_tiles} × {shape.split}", shape.stages, f"{kept} of {of}", shape.threads, kernel.shared_bytes]
+            expected.append([str(cell) for cell in (values, shape.hidden, shape.cluster, *cut, targets)])
+    assert rows == expected
