@@ -72,7 +72,7 @@ struct ByElement {
 DEVICE constexpr bool is_resident(int f) { return f * RESIDENT / FRAGMENTS != (f + 1) * RESIDENT / FRAGMENTS; }
 DEVICE constexpr int index_of(int f) { return is_resident(f) ? f * RESIDENT / FRAGMENTS : f - f * RESIDENT / FRAGMENTS; }
 
-DEVICE bool aligned(const void* at) { return (reinterpret_cast<unsigned long long>(at) & 15) == 0; }
+DEVICE bool aligned(const void* at, int bytes) { return reinterpret_cast<unsigned long long>(at) % bytes == 0; }
 
 // Units `from` to `from` + 1, or `from` alone, of a row as one word; zero beyond `hidden`.
 DEVICE Word read_word(const Value* row, int from, int hidden) {
@@ -123,6 +123,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
     const int steps = launch.steps, batch = launch.batch, hidden = launch.hidden;
     const int columns = batch - first_column < launch.columns ? batch - first_column : launch.columns;
     const bool whole = hidden % PIECE == 0;
+    const bool whole_words = hidden % S::PER_WORD == 0 && aligned(d.projected, 4);
 
     // ---- the input product, SLOTS − 1 steps ahead: [gate][column][unit of the block] ----
     auto fetch = [&](int step) {
@@ -130,7 +131,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             const int t = d.reverse ? steps - 1 - step : step;
             const Value* const from = d.projected + ((long long)t * batch + first_column) * 4 * hidden;
             const unsigned slot = RING + step % SLOTS * SLOT_BYTES;
-            if (whole && aligned(d.projected)) {
+            if (whole && aligned(d.projected, 16)) {
                 ROLLED for (int i = opaque(thread); i < 4 * columns * PIECES; i += THREADS) {
                     const int row_of = i / PIECES, unit = i % PIECES * PIECE;  // row: column · 4 + gate
                     if (rank * UNITS + unit < hidden)
@@ -141,8 +142,11 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 constexpr int WORDS = UNITS / S::PER_WORD;
                 ROLLED for (int i = opaque(thread); i < 4 * columns * WORDS; i += THREADS) {
                     const int row_of = i / WORDS, unit = i % WORDS * S::PER_WORD;
-                    shared_write(slot + row_of * PITCH + unit * UNIT_BYTES,
-                                 read_word(from + row_of * hidden, rank * UNITS + unit, hidden));
+                    const unsigned to = slot + row_of * PITCH + unit * UNIT_BYTES;
+                    const Value* const of_row = from + row_of * hidden;
+                    if (!whole_words) shared_write(to, read_word(of_row, rank * UNITS + unit, hidden));
+                    else if (rank * UNITS + unit < hidden)
+                        copy_async(to, reinterpret_cast<const Word*>(of_row + rank * UNITS + unit));
                 }
             }
         }
@@ -187,7 +191,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                      unit_of(4 * (m / OWN * STAGE_GROUPS + m % OWN * SPLIT + part) + pair), unit < hidden ? hidden : 0);
             }
     };
-    if (whole && aligned(d.weights)) load_all(Whole{});
+    if (whole && aligned(d.weights, 16)) load_all(Whole{});
     else load_all(ByElement{});
 
     // h is [piece in the block's own order][(column + 2 · piece) mod 8][16 bytes]: reads without bank conflicts.
