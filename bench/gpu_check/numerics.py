@@ -54,7 +54,8 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
             dtype, largest = DTYPES[storage.name], shapes[-1].hidden
             for hidden in sorted({shape.hidden for shape in shapes}):
                 forward = [shape for shape in shapes if shape.hidden == hidden]
-                backward = [shape for shape in BACKWARD[storage] if shape.hidden == hidden]
+                least = min(shape.hidden for shape in BACKWARD[storage] if shape.hidden >= hidden)
+                backward = [shape for shape in BACKWARD[storage] if shape.hidden == least]
                 # Unequal numbers of them: the last of the shorter list runs with each of the rest.
                 for i in range(max(len(forward), len(backward))):
                     there, back = forward[min(i, len(forward) - 1)], backward[min(i, len(backward) - 1)]

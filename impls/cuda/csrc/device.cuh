@@ -8,6 +8,7 @@
 //   function                    who must call it            orders memory
 //   shared_read, shared_write   anyone; V is 4 … 32 B,      no
 //                               to read also 2 B
+//   shared_read_where(on, at, v) anyone                     no: 16 B into v for those whose `on` is true; others keep theirs
 //   global_read, global_write   anyone                      no; between clusters of one launch nothing does
 //   shuffle, shuffle_xor        all 32 lanes together       no: values pass, visibility of memory does not
 //   multiply_*                  all 32 lanes together       no
@@ -27,6 +28,8 @@
 //   copy_commit                 anyone                      no: closes a group of the copies this thread began
 //   copy_wait<N>                anyone                      all but the last N groups of this thread have landed, for it
 //                                                           alone: others know of them by a barrier after this wait
+//   opaque(value)               anyone                      no: the same value, of which the compiler then knows nothing: it
+//                                                           neither makes it a second time nor keeps what is made of it
 //   cycles                      anyone                      no: the clock of this multiprocessor
 //
 // Through global memory, among all blocks of a grid that is resident as a whole (only the probes do):

@@ -34,6 +34,10 @@ DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;"
 DEVICE unsigned shared_address(unsigned offset) {
     return static_cast<unsigned>(__cvta_generic_to_shared(shared_memory)) + offset;
 }
+DEVICE void shared_read_where(bool on, unsigned offset, uint4& value) {
+    asm volatile("{\n\t.reg .pred on;\n\tsetp.ne.u32 on, %5, 0;\n\t@on ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+                 : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w) : "r"(shared_address(offset)), "r"(unsigned(on)));
+}
 // 16 bytes pass by L1; smaller pieces cannot.
 template <class V> DEVICE void copy_async(unsigned to, const V* from) {
     static_assert(sizeof(V) == 4 || sizeof(V) == 8 || sizeof(V) == 16);
@@ -46,6 +50,10 @@ template <class V> DEVICE void copy_async(unsigned to, const V* from) {
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 
+DEVICE int opaque(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
 DEVICE float bits_to_float(Word bits) { return __uint_as_float(bits); }
 DEVICE Word float_to_bits(float value) { return __float_as_uint(value); }
 

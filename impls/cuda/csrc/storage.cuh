@@ -52,6 +52,11 @@ template <class S> struct Stored : S {
         if constexpr (S::PER_WORD == 2) return S::pack(first, second);
         else return round_tensorfloat32(first);
     }
+    // The second of a word's two values, or the first; the only one of a word that holds one.
+    DEVICE static float element(Word word, bool second) {
+        if constexpr (S::PER_WORD == 2) return second ? S::high(word) : S::low(word);
+        else return bits_to_float(word);
+    }
     DEVICE static Gates gates(Gates4 v) {
         if constexpr (S::PER_WORD == 2) return Gates{S::pack(v.i, v.f), S::pack(v.g, v.o)};
         else return Gates{float_to_bits(v.i), float_to_bits(v.f), float_to_bits(v.g), float_to_bits(v.o)};

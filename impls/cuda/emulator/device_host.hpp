@@ -66,6 +66,9 @@ template <class V> V shared_read(unsigned offset) {
     emulation::shared_read(offset, &value, sizeof(V));
     return value;
 }
+inline void shared_read_where(bool on, unsigned offset, uint4& value) {
+    if (on) value = shared_read<uint4>(offset);
+}
 template <class V> void shared_write(unsigned offset, V value) { emulation::shared_write(offset, &value, sizeof(V)); }
 template <class V> V global_read(const V* from) {
     emulation::global_access(from, sizeof(V), false);
@@ -83,6 +86,7 @@ template <class V> void copy_async(unsigned to, const V* from) {
 using emulation::copy_commit;
 template <int N> void copy_wait() { emulation::copy_wait(N); }
 
+inline int opaque(int value) { return value; }
 inline float bits_to_float(Word bits) {
     float value;
     std::memcpy(&value, &bits, 4);

@@ -124,7 +124,7 @@ def _structures(name: str, arrays: str, numbers: str) -> tuple[Structure, Struct
 
 LAYOUTS = {
     "cluster_forward": _structures(
-        "ClusterForward", "weights projected h0 c0 lengths y gates cells h_n c_n", "steps batch hidden y_stride"
+        "ClusterForward", "weights projected h0 c0 lengths y gates cells h_n c_n", "steps batch hidden y_stride columns"
     ),
     "cluster_backward": _structures(
         "ClusterBackward",

@@ -117,12 +117,13 @@ NO_TIME = "; its time is neither measured nor modelled"  # of the configuration:
 # The cuts that are compiled and checked for spills, by storage, the smaller hidden sizes first.
 
 
-def _forward(storage: Storage, *rows: tuple[int, int, int, tuple[int, ...], int | None]) -> tuple[ForwardShape, ...]:
-    """Of rows (hidden, blocks a cluster, split, tiles, k-tiles in registers)."""
+def _forward(storage: Storage, *rows: tuple[int, int, int, int, int, int | None]) -> tuple[ForwardShape, ...]:
+    """Of rows (hidden, blocks a cluster, row tiles a warp, split, stages, fragments in registers)."""
     return tuple(
-        ForwardShape(storage=storage, hidden=hidden, cluster=cluster, tiles=tiles, split=split, resident=resident)
-        for hidden, cluster, split, each, resident in rows
-        for tiles in each
+        ForwardShape(
+            storage=storage, hidden=hidden, cluster=cluster, row_tiles=row_tiles, split=split, stages=stages, resident=resident
+        )
+        for hidden, cluster, row_tiles, split, stages, resident in rows
     )
 
 
@@ -135,17 +136,19 @@ def _backward(storage: Storage, *rows: tuple[int, int, int, int, int, int | None
 
 
 FORWARD_16_BIT = (
-    (64, 1, 1, (1, 2), None),
-    (128, 1, 1, (1,), None),
-    (128, 2, 1, (1, 2), None),
-    (128, 4, 2, (1, 2), None),
-    (256, 4, 1, (1, 2), None),
-    (256, 8, 2, (1, 2, 4), None),
-    (256, 16, 4, (1,), None),
-    (384, 8, 2, (1,), None),
-    (512, 8, 1, (1, 2), 16),
-    (512, 16, 2, (1, 2), None),
-    (768, 16, 2, (1,), 12),
+    (64, 1, 2, 1, 1, None),
+    (64, 2, 1, 1, 1, None),
+    (128, 1, 2, 1, 1, None),
+    (128, 2, 2, 1, 1, None),
+    (128, 4, 1, 1, 1, None),
+    (256, 4, 2, 1, 1, None),
+    (256, 8, 2, 2, 1, None),
+    (256, 16, 1, 2, 1, None),
+    (384, 8, 2, 2, 1, None),
+    (384, 16, 1, 2, 1, None),
+    (512, 8, 4, 2, 1, 24),
+    (512, 16, 2, 2, 1, None),
+    (768, 16, 3, 2, 4, 24),
 )
 BACKWARD_16_BIT = (
     (64, 1, 4, 1, 4, None),
@@ -167,12 +170,13 @@ BACKWARD_16_BIT = (
     (768, 16, 8, 1, 3, 17),
 )
 FORWARD_TENSORFLOAT32 = (
-    (64, 1, 1, (1, 2), None),
-    (128, 2, 2, (1,), None),
-    (128, 4, 2, (1, 2), None),
-    (256, 8, 2, (1, 2), None),
-    (256, 16, 4, (1,), None),
-    (512, 16, 2, (1, 2), 16),
+    (64, 1, 2, 1, 1, None),
+    (128, 2, 2, 1, 1, None),
+    (128, 4, 2, 2, 1, None),
+    (256, 8, 2, 2, 1, None),
+    (256, 16, 1, 2, 1, None),
+    (384, 16, 1, 2, 1, None),
+    (512, 16, 2, 2, 2, 23),
 )
 BACKWARD_TENSORFLOAT32 = (
     (64, 2, 4, 1, 4, None),
@@ -273,7 +277,7 @@ def choose(
                 raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
             return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
         shapes = [
-            shape.spread(batch, max(1, counts[shape.cluster] // directions)) if isinstance(shape, BackwardShape) else shape
+            shape.spread(batch, max(1, counts[shape.cluster] // directions))
             for shape in shapes
         ]
         best = min(shapes, key=lambda shape: cost(shape, columns, counts[shape.cluster]))

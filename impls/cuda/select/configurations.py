@@ -133,90 +133,95 @@ WORDS_OF_TILE = 8  # depth of a k-tile in 32-bit words
 SHARED_LIMIT = 227 << 10  # bytes a block may have on sm_90 and sm_100
 THREAD_LIMIT = 1024
 BACKWARD_SLOTS = 4  # steps of gates, cells and grad_y that a block of cluster_backward.cu holds
+REGISTERS = 65536  # of a multiprocessor
+SLOTS = 4  # steps of the input product that the forward kernel holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    """A layer cut over a cluster of blocks.
+class ForwardShape:
+    """A cut of cluster_forward.cu.
 
-    hidden    H, padded to a multiple of 8 · cluster and 16
-    cluster   blocks that share W_hh: C ∈ {1, 2, 4, 8, 16}
-    tiles     groups of 8 columns of the batch that one cluster runs
-    resident  k-tiles of weights a warp keeps in registers, all if None; the rest lies in shared memory
+    hidden     H, padded to a multiple of 8 · cluster and of the depth of `split` · `stages` products
+    cluster    blocks that share W_hh: C ∈ {1, 2, 4, 8, 16}
+    row_tiles  tiles of 16 gate rows that one warp multiplies
+    split      warps that share one product along k
+    stages     parts of h that a block waits for one after the other
+    resident   fragments (a row tile of two k-tiles) a warp keeps in registers, all if None; the rest lies in shared memory
+    columns    of the batch that one cluster runs, 1 … 8; an argument of the launch
     """
 
     storage: Storage
     hidden: int
     cluster: int
-    tiles: int = 1
+    row_tiles: int = 1
+    split: int = 1
+    stages: int = 1
     resident: int | None = None
+    columns: int = 8
 
     def __post_init__(self) -> None:
-        if self.hidden % (8 * self.cluster) or self.hidden % 16:
-            raise Refused(f"hidden size {self.hidden} must be a multiple of 16 and of 8 · {self.cluster} blocks")
+        depth = 16 * self.storage.per_word
+        if self.hidden % (8 * self.cluster) or self.hidden % depth:
+            raise Refused(f"hidden size {self.hidden} must be a multiple of {depth} and of 8 · {self.cluster} blocks")
+        groups, tiles = self.hidden // depth, self.units // 4
+        if self.threads > THREAD_LIMIT:
+            raise Refused(f"a block would need {self.threads} threads and can have {THREAD_LIMIT}")
+        whole = not (groups % (self.split * self.stages) or self.cluster % self.stages or tiles % self.row_tiles)
+        if not whole or groups // self.stages * 4 % self.pieces:
+            raise Refused(
+                f"{groups} pairs of k-tiles cannot be split {self.split} ways in {self.stages} stages, or {tiles} row tiles be "
+                f"divided over warps of {self.row_tiles}"
+            )
+        if not 1 <= self.columns <= 8:
+            raise Refused(f"a cluster runs 1 to 8 columns of the batch, not {self.columns}")
 
     @property
     def units(self) -> int:
         return self.hidden // self.cluster
 
     @property
-    def octets(self) -> int:
-        return self.units // 8
-
-    @property
-    def columns(self) -> int:
-        return 8 * self.tiles
-
-    def _defines(self, resident: int) -> tuple[tuple[str, str], ...]:
-        sizes = {"HIDDEN": self.hidden, "CLUSTER": self.cluster, "TILES": self.tiles, "RESIDENT": resident}
-        return (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardShape(_Shape):
-    """A cut of cluster_forward.cu. split: warps that share one product along k."""
-
-    split: int = 1
-
-    def __post_init__(self) -> None:
-        super(ForwardShape, self).__post_init__()
-        if self.k_tiles % self.split or (self.split > 1 and self.octets > 15) or self.threads > THREAD_LIMIT:
-            raise Refused(f"{self.k_tiles} k-tiles and {self.octets} octets of units cannot be split {self.split} ways")
-
-    @property
-    def k_tiles(self) -> int:
-        return self.hidden // (WORDS_OF_TILE * self.storage.per_word)
+    def pieces(self) -> int:
+        """16 bytes of h each, of one block and column."""
+        return self.units // (4 * self.storage.per_word)
 
     @property
     def threads(self) -> int:
-        return 32 * self.octets * self.split
+        return 32 * (self.units // 4 // self.row_tiles) * self.split
+
+    @property
+    def fragments(self) -> int:
+        """Of one warp: a row tile of two k-tiles, 8 registers a lane."""
+        return self.hidden // (16 * self.storage.per_word) // self.split * self.row_tiles
 
     @property
     def tail_bytes(self) -> int:
         """Weights of a block that are read from shared memory at every step."""
-        own = self.k_tiles // self.split
-        return 0 if self.resident is None else self.threads // 32 * (own - self.resident) * 2 * 32 * 16
+        return 0 if self.resident is None else self.threads // 32 * (self.fragments - self.resident) * 1024
 
-    def packing(self) -> Packing:
-        """W_hh as A-fragments [C, octets, k-tiles, 2, 32 lanes, 16 bytes].
+    def spread(self, batch: int, clusters: int) -> ForwardShape:
+        """This cut with as few columns a cluster as run the batch in the same number of waves, `clusters` at once."""
+        waves = -(-batch // (8 * clusters))
+        return replace(self, columns=-(-batch // (waves * clusters)))
 
-        Tile 0 of an octet holds rows i of its 8 units above rows f, tile 1 rows g above rows o; so a lane's four sums are two
-        columns of i and f, or of g and o, of one unit.
-        """
-        word = self.storage.per_word
-        # Block, octet, k-tile, tile, unit, pair; a register is (half of k, half of rows).
-        axes = (
-            (self.cluster, _step(units=self.units)), (self.octets, _step(units=8)), (self.k_tiles, _step(inputs=8 * word)),
-            (2, _step(gates=2)), (8, _step(units=1)), (4, _step(inputs=word)),
-        )  # fmt: skip
-        return Packing(self.storage, axes, (_step(inputs=4 * word), _step(gates=1), _step(inputs=1)))
+    def packing(self) -> None:
+        """None: the kernel reads W_hh where it is."""
 
     def kernel(self) -> Kernel:
-        resident = self.k_tiles // self.split if self.resident is None else self.resident
-        exchange = 2 * self.k_tiles * self.tiles * 64 * 4
-        scratch = (self.split - 1) * self.octets * self.tiles * 2 * 32 * 16
-        defines = (*self._defines(resident), ("SPLIT", str(self.split)))
-        shared_bytes = _affordable(exchange + scratch + self.tail_bytes + 16)
+        """The kernel, the same for any number of columns. Raises `Refused` where a block would need too much memory."""
+        resident = self.fragments if self.resident is None else self.resident
+        sizes = {
+            "HIDDEN": self.hidden, "CLUSTER": self.cluster, "ROW_TILES": self.row_tiles, "SPLIT": self.split,
+            "STAGES": self.stages, "RESIDENT": resident,
+        }  # fmt: skip
+        exchange = 2 * self.hidden // (4 * self.storage.per_word) * 128
+        sums = 2 * self.split * self.units // 4 * 512
+        row = self.units * self.storage.item_bytes
+        ring = SLOTS * 4 * 8 * (row if row % 128 else row + 64)
+        short_of_registers = resident < self.fragments or 8 * resident + 104 > REGISTERS // self.threads
+        sends = -(-self.cluster // (4 * self.storage.per_word))
+        places = -(-self.units * 8 // self.threads) * (1 + -(-sends // 2)) * self.threads * 16 if short_of_registers else 0
+        shared_bytes = _affordable(exchange + sums + ring + self.tail_bytes + places + 16 * self.stages)
+        defines = (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
         return Kernel("cluster_forward.cu", "lstm_cluster_forward", defines, self.threads, shared_bytes, self.cluster)
 
 

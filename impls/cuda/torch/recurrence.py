@@ -137,7 +137,7 @@ def forward(
     if plan.forward is not None:
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
         grid = (-(-batch // plan.forward.columns) * plan.forward.cluster, directions, 1)
-        filled = arguments("cluster_forward", arrays, **numbers)
+        filled = arguments("cluster_forward", arrays, **numbers, columns=plan.forward.columns)
         launcher(Launch(_kernel(plan, backward=False), grid, filled, reads, writes))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,8 +75,9 @@ def check(case: Case, plan: Plan, launcher: Launcher | None = None) -> None:
 
 
 def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved", *, back: Mapping = {}, **shape) -> Plan:
-    """A plan for tests: H padded to what the cluster needs; the cut of the backward kernel is `back`."""
-    multiple = max(16, 8 * cluster)
+    """A plan for tests: H padded to what each kernel needs; the cut of the backward kernel is `back`."""
+    depth = 16 * STORAGES[dtype].per_word * shape.get("split", 1) * shape.get("stages", 1)
+    multiple = math.lcm(depth, 8 * cluster)
     forward = ForwardShape(storage=STORAGES[dtype], hidden=-(-hidden // multiple) * multiple, cluster=cluster, **shape)
     return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, backward_shape(dtype, hidden, cluster, **back))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from impls.cuda.runtime import TENSORFLOAT32, Storage
-from impls.cuda.select.configurations import BackwardShape, ForwardShape, TensorSteps
+from impls.cuda.select.configurations import BackwardShape, TensorSteps
 
 
 def round_operand(storage: Storage, value: Tensor) -> Tensor:
@@ -23,14 +23,6 @@ def gates(storage: Storage, weight_hh: Tensor, units: int, inputs: int) -> Tenso
     padded = weight_hh.new_zeros(4, units, inputs)
     padded[:, :hidden, :hidden] = weight_hh.reshape(4, hidden, hidden)
     return round_operand(storage, padded)
-
-
-def cluster_forward(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
-    w = gates(shape.storage, weight_hh, shape.hidden, shape.hidden)
-    w = w.reshape(2, 2, shape.cluster, shape.octets, 8, shape.k_tiles, 2, 4, shape.storage.per_word)
-    # Axes: tile, half of rows | block, octet, unit | k-tile, half of k, pair, element.
-    # A lane is (unit, pair), its register (half of k, half of rows).
-    return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
 
 
 def cluster_backward(shape: BackwardShape, weight_hh: Tensor) -> Tensor:

@@ -26,6 +26,15 @@ BLOCKS_OF_AN_SM = {
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
     "lstm_pack": 6,
 }  # fmt: skip
+# Registers a thread of the forward kernels may take on sm_90a, by storage, H and blocks of a cluster, in steps of 8 as they
+# are given out.
+FORWARD_REGISTERS = {
+    (BFLOAT16, 64, 1): 112, (BFLOAT16, 64, 2): 88, (BFLOAT16, 128, 1): 120, (BFLOAT16, 128, 2): 160, (BFLOAT16, 128, 4): 112,
+    (BFLOAT16, 256, 4): 216, (BFLOAT16, 256, 8): 144, (BFLOAT16, 256, 16): 112, (BFLOAT16, 384, 8): 160,
+    (BFLOAT16, 384, 16): 120, (BFLOAT16, 512, 8): 255, (BFLOAT16, 512, 16): 208, (BFLOAT16, 768, 16): 255,
+    (TENSORFLOAT32, 64, 1): 144, (TENSORFLOAT32, 128, 2): 216, (TENSORFLOAT32, 128, 4): 136, (TENSORFLOAT32, 256, 8): 208,
+    (TENSORFLOAT32, 256, 16): 144, (TENSORFLOAT32, 384, 16): 160, (TENSORFLOAT32, 512, 16): 255,
+}  # fmt: skip
 # Registers a thread of the backward kernels may take on sm_90a, by storage, H, blocks of a cluster and columns, in steps of 8
 # as they are given out. With 128 or fewer two blocks share a multiprocessor.
 BACKWARD_REGISTERS = {
@@ -38,7 +47,7 @@ BACKWARD_REGISTERS = {
     (TENSORFLOAT32, 128, 8, 8): 128, (TENSORFLOAT32, 256, 8, 8): 248, (TENSORFLOAT32, 256, 8, 16): 248,
     (TENSORFLOAT32, 256, 16, 8): 168, (TENSORFLOAT32, 384, 8, 4): 255, (TENSORFLOAT32, 512, 16, 8): 255,
 }  # fmt: skip
-WITHOUT_LOCAL_MEMORY = {"lstm_cluster_backward"}
+WITHOUT_LOCAL_MEMORY = {"lstm_cluster_forward", "lstm_cluster_backward"}
 SHARED_OF_A_BLOCK, BLOCKS_OF_A_CLUSTER = {"sm_120": 99 << 10}, {"sm_120": 8}  # where they are less than on sm_90
 
 
@@ -86,6 +95,15 @@ def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels
         assert kernel.function not in WITHOUT_LOCAL_MEMORY or ".local" not in found.assembly, kernel
         assert found.registers * kernel.threads * BLOCKS_OF_AN_SM[kernel.function] <= REGISTERS_OF_AN_SM, kernel
         assert found.code[:4] == b"\x7fELF"
+
+
+def test_forward_kernels_of_clusters_take_no_more_registers():
+    """bfloat16 stands for float16, which differs in conversions."""
+    shapes = [*FORWARD[BFLOAT16], *FORWARD[TENSORFLOAT32]]
+    assert {(shape.storage, shape.hidden, shape.cluster) for shape in shapes} == FORWARD_REGISTERS.keys()
+    for shape in shapes:
+        allowed = FORWARD_REGISTERS[shape.storage, shape.hidden, shape.cluster]
+        assert compiled(shape.kernel(), "sm_90a").registers <= allowed, shape
 
 
 def test_backward_kernels_of_clusters_take_no_more_registers():

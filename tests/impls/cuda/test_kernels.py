@@ -24,10 +24,11 @@ from tests.impls.cuda.emulated import (
 PLANS = [cluster_plan("bfloat16", 32, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
 # hidden (51 is padded), blocks, the cut; `back` is that of the backward kernel
 CUTS = [
-    (16, 1, {}), (32, 1, {"tiles": 2, "back": {"tiles": 2}}), (64, 1, {"split": 2}), (32, 2, {}),
-    (64, 2, {"tiles": 2, "split": 2, "back": {"tiles": 2}}), (51, 4, {}), (64, 4, {"split": 4}),
-    (64, 4, {"split": 2, "resident": 1, "back": {"resident": 1}}), (48, 2, {}), (64, 8, {"split": 2}),
-    (64, 8, {"resident": 0, "back": {"resident": 0}}), (128, 16, {}), (128, 16, {"split": 2, "tiles": 2, "back": {"tiles": 2}}),
+    (16, 1, {}), (32, 1, {"row_tiles": 4, "back": {"tiles": 2}}), (64, 1, {"row_tiles": 2, "split": 2}),
+    (32, 2, {"columns": 1}), (64, 2, {"row_tiles": 4, "split": 2, "back": {"tiles": 2}}), (51, 4, {"columns": 5}),
+    (128, 4, {"row_tiles": 2, "split": 4}), (64, 4, {"split": 2, "resident": 1, "back": {"resident": 1}}),
+    (96, 4, {"row_tiles": 3, "columns": 3}), (128, 8, {"split": 2, "stages": 2, "columns": 6}),
+    (64, 8, {"back": {"resident": 0}}), (128, 16, {}), (128, 16, {"stages": 4, "columns": 7, "back": {"tiles": 2}}),
 ]  # fmt: skip
 
 
@@ -113,7 +114,7 @@ WRONG = [
     ("cluster_backward.cu", "live[i] ? value(4) : 0.0f", "value(4)"),
     ("cluster_backward.cu", "gate & 1 ? even >> 16", "true ? even >> 16"),
     # Outputs that are left as they were beyond a sequence's length, or altogether.
-    ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
+    ("cluster_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
     ("tensor_step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
     ("step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
     ("cluster_forward.cu", "if (d.gates) S::write_gates", "if (d.gates && unit) S::write_gates"),

@@ -24,7 +24,7 @@ PLACES = [
 
 def plan_of(source: str):
     if source.startswith("cluster"):
-        return cluster_plan("bfloat16", 32, 2, split=2)
+        return cluster_plan("bfloat16", 32, 2, split=2, stages=2, row_tiles=4, columns=2)
     return tensor_step_plan("bfloat16") if source.startswith("tensor") else step_plan("bfloat16")
 
 
@@ -44,8 +44,12 @@ def test_without_any_one_of_them_a_rule_is_broken(source, number, span):
     "source, right, wrong",
     [
         ("cluster_forward.cu", "((step - 1) >> 1) & 1", "(step >> 1) & 1"),  # the other phase
-        ("cluster_forward.cu", "h_offset(current ^ 1, w >> 3", "h_offset(current, w >> 3"),  # over what is being read
-        ("cluster_forward.cu", "* current, H_BYTES)", "* current, H_BYTES / 2)"),  # waits for half of the bytes
+        ("cluster_forward.cu", "(current ^ 1) * H_BYTES", "current * H_BYTES"),  # over what is being read
+        ("cluster_forward.cu", "/ STAGES * columns * 16;", "/ STAGES * columns * 8;"),  # waits for half of the bytes
+        ("cluster_forward.cu", "slot / (CLUSTER / STAGES)", "0"),  # counts all on the first stage's barrier
+        ("cluster_forward.cu", "half = current * SUM_BYTES", "half = 0"),  # one copy of the sums for two steps
+        ("cluster_forward.cu", "fetch(step + SLOTS - 1);", "fetch(step + SLOTS);"),  # into the slot that is being read
+        ("cluster_forward.cu", "copy_wait<SLOTS - 2>", "copy_wait<SLOTS - 1>"),  # for the step before
         ("cluster_backward.cu", "operand_at[i] + flip * OPERAND_BYTES", "operand_at[i]"),  # one buffer for two
         ("cluster_backward.cu", "(t * 2 + buffer) * PARTIAL_BYTES", "t * 2 * PARTIAL_BYTES"),  # over what may still be read
         ("cluster_backward.cu", "CLUSTER * UNITS / 2 * pairs * 16", "CLUSTER * UNITS / 2 * pairs * 8"),  # half of the bytes

@@ -10,20 +10,13 @@ from torch import Tensor
 
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Storage
-from impls.cuda.select import BACKWARD, FORWARD
-from impls.cuda.select.configurations import PACKING_AXES, BackwardShape, ForwardShape, Packing, TensorSteps
+from impls.cuda.select import BACKWARD
+from impls.cuda.select.configurations import PACKING_AXES, BackwardShape, Packing, TensorSteps
 from impls.cuda.torch import recurrence
 from tests.impls.cuda import packed
 from tests.impls.cuda.emulated import STORAGES, cluster_plan, step_plan, tensor_step_plan
 
 Orders = dict[str, tuple[int, Callable[[Storage], Packing | None], Callable[[Storage, Tensor], Tensor]]]
-
-
-def cluster_forward(hidden: int, padded: int, cluster: int) -> tuple:
-    def cut(storage: Storage) -> ForwardShape:
-        return ForwardShape(storage=storage, hidden=padded, cluster=cluster)
-
-    return hidden, lambda storage: cut(storage).packing(), lambda storage, w: packed.cluster_forward(cut(storage), w)
 
 
 def cluster_backward(hidden: int) -> tuple:
@@ -42,7 +35,6 @@ def tensor_step(hidden: int, backward: bool) -> tuple:
 
 
 ORDERS: Orders = {
-    "cluster forward": cluster_forward(64, 64, 4), "cluster forward, padded": cluster_forward(27, 32, 2),
     "cluster backward, padded": cluster_backward(27), "cluster backward, one unit": cluster_backward(1),
     "tensor step backward": tensor_step(40, True), "tensor step backward, padded": tensor_step(37, True),
     "tensor step forward, padded": tensor_step(37, False), "tensor step forward, one unit": tensor_step(1, False),
@@ -74,7 +66,7 @@ def test_packed_as_by_pytorch(order, storage):
 
 def test_the_axes_of_every_shipped_configuration_fit_the_kernel():
     for storage in (BFLOAT16, FLOAT16, TENSORFLOAT32):
-        orders = [cut.packing() for cut in FORWARD[storage]] + [cut.packing(cut.hidden - 1) for cut in BACKWARD[storage]]
+        orders = [cut.packing(cut.hidden - 1) for cut in BACKWARD[storage]]
         orders.append(TensorSteps(storage, 1).packing(1150, True))
         assert all(order is not None and len(order.axes) <= PACKING_AXES for order in orders)
 
@@ -87,6 +79,7 @@ def test_what_can_be_read_where_it_lies_is_not_packed():
         (step_plan("bfloat16"), True),
         (tensor_step_plan("bfloat16"), False),
         (cluster_plan("bfloat16", 16, 1), True),
+        (cluster_plan("bfloat16", 16, 1), False),
     ):
         assert recurrence.pack(plan, refuse, [weight], backward)[0] is weight
 

@@ -20,7 +20,7 @@ HOPPER, AMPERE = (9, 0), (8, 0)
 def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
     plan = choose(hidden, batch, 1, dtype, HOPPER)
     assert plan.design == "cluster" and plan.forward is not None and plan.backward is not None
-    assert plan.forward in FORWARD[plan.forward.storage]
+    assert replace(plan.forward, columns=8) in FORWARD[plan.forward.storage]
     assert replace(plan.backward, columns=0) in BACKWARD[plan.forward.storage]
     assert plan.forward.hidden >= hidden
     assert "forward m" in plan.reason and "backward m" in plan.reason, "measured or modelled"
@@ -62,10 +62,10 @@ def test_small_batches_take_one_cluster_and_large_ones_many():
 @pytest.mark.parametrize(
     "sizes, complaint",
     [
-        ({"hidden": 40, "cluster": 4}, "multiple of 16 and of 8 · 4"),
-        ({"hidden": 24, "cluster": 1}, "multiple of 16"),
-        ({"hidden": 64, "cluster": 1, "split": 3}, "cannot be split 3 ways"),
-        ({"hidden": 1024, "cluster": 1}, "cannot be split"),
+        ({"hidden": 160, "cluster": 16}, "multiple of 32 and of 8 · 16"),
+        ({"hidden": 48, "cluster": 1}, "multiple of 32"),
+        ({"hidden": 64, "cluster": 2, "split": 3}, "cannot be split 3 ways"),
+        ({"hidden": 1024, "cluster": 1}, "8192 threads and can have 1024"),
     ],
 )
 def test_a_cut_that_does_not_fit_is_refused(sizes, complaint):
@@ -75,7 +75,7 @@ def test_a_cut_that_does_not_fit_is_refused(sizes, complaint):
 
 def test_a_cut_with_too_much_shared_memory_is_refused():
     with pytest.raises(Refused, match="bytes of shared memory"):
-        ForwardShape(storage=BFLOAT16, hidden=768, cluster=16, tiles=4, split=2, resident=0).kernel()
+        ForwardShape(storage=BFLOAT16, hidden=768, cluster=8, row_tiles=3, split=2, resident=1).kernel()
 
 
 def test_a_gpu_without_room_for_a_cluster_gets_another_design():
@@ -86,3 +86,18 @@ def test_a_gpu_without_room_for_a_cluster_gets_another_design():
     assert none.design == "tensor_step" and "no room" in none.reason
     with pytest.raises(Refused, match="no room for a cluster"):
         choose(256, 8, 1, torch.bfloat16, HOPPER, design="cluster", resident=lambda kernel: 0)
+
+
+@pytest.mark.parametrize(
+    "batch, clusters, columns",
+    [(1, 7, 1), (7, 7, 1), (8, 7, 2), (32, 7, 5), (56, 7, 8), (57, 7, 5), (128, 7, 7), (256, 15, 6), (9, 1, 5), (8, 1, 8)],
+)
+def test_the_batch_is_spread_over_the_clusters(batch, clusters, columns):
+    shape = FORWARD[BFLOAT16][-1].spread(batch, clusters)
+    assert shape.columns == columns and shape.kernel() == FORWARD[BFLOAT16][-1].kernel()
+    assert -(-batch // columns) <= clusters * -(-batch // (8 * clusters)), "no more waves than with eight columns"
+
+
+def test_directions_share_the_clusters():
+    one, two = (choose(768, 14, directions, torch.bfloat16, HOPPER).forward for directions in (1, 2))
+    assert one is not None and two is not None and (one.columns, two.columns) == (2, 5)
