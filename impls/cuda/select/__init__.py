@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Kernel, Refused, Storage
-from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ExactSteps, ForwardShape, TensorSteps
+from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ExactSteps, ForwardShape, GridShape, TensorSteps
 
 # Measured times of kernel configurations, where there are any: µs a time step of one cluster kernel alone on an H100.
 #
@@ -194,13 +194,15 @@ TENSOR_STEP_TILES = (1, 4)
 class Plan:
     """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
 
-    design: Literal["cluster", "tensor_step", "step"]
+    design: Literal["cluster", "grid", "tensor_step", "step"]
     dtype: torch.dtype
     memory: Memory
     reason: str
     forward: ForwardShape | None = None
     backward: BackwardShape | None = None
     tiles: int = 1
+    grid_forward: GridShape | None = None
+    grid_backward: GridShape | None = None
 
     def steps(self) -> ExactSteps | TensorSteps:
         """The kernels of a plan that launches one a step."""

@@ -242,3 +242,97 @@ def _padded_gates(shape: ForwardShape | BackwardShape, weight_hh: Tensor) -> Ten
     padded = weight_hh.new_zeros(4, shape.hidden, shape.hidden)
     padded[:, :real, :real] = weight_hh.reshape(4, real, real)
     return round_operand(shape.storage, padded)
+
+
+# Persistent-grid kernels: how a layer is cut over all multiprocessors. The formulas repeat those of grid_forward.cu, which asserts
+# that the two agree.
+
+GROUP_WORDS = 16  # of k: what a lane reads and multiplies at once
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A batch and a hidden size over the blocks of one launch.
+
+    blocks     of one direction
+    rounds     parts of the batch that run one after the other
+    columns    of the batch that a block runs in one phase
+    exchanged  shape of the buffers through which the blocks exchange, of 32-bit words
+    """
+
+    blocks: int
+    rounds: int
+    columns: int
+    exchanged: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridShape:
+    """A cut of grid_forward.cu, or of grid_backward.cu.
+
+    groups    of 16 words of k that one warp multiplies by; with `warps` they limit the hidden size (`hidden`)
+    units     of h that a block computes: a multiple of 4 forward, of 16 backward
+    tiles     groups of 8 columns of the batch in one phase of a block
+    phases    parts of a block's columns that take turns, so that one part's exchange hides behind another's products
+    copies    groups of blocks, each with all of W_hh and a part of the batch; no constant of the kernel
+    warps     that share k
+    resident  groups of weights a warp keeps in registers, all if None; the rest lies in shared memory
+    at_once   groups of h a warp reads at once, all if None
+    buffers   for partial sums: with 1 a phase needs a second barrier
+    """
+
+    storage: Storage
+    groups: int
+    units: int
+    tiles: int = 1
+    phases: int = 1
+    copies: int = 1
+    warps: int = 8
+    resident: int | None = None
+    at_once: int | None = None
+    buffers: int = 2
+    backward: bool = False
+
+    def __post_init__(self) -> None:
+        multiple, at_once = 16 if self.backward else 4, self.at_once or self.groups
+        if self.units % multiple or self.groups % at_once or self.buffers not in (1, 2):
+            raise Refused(f"{self.units} units and {self.groups} groups cannot be cut so: {self.words()}")
+
+    @property
+    def hidden(self) -> int:
+        """The largest hidden size."""
+        return self.warps * self.groups * GROUP_WORDS * self.storage.per_word // (4 if self.backward else 1)
+
+    @property
+    def columns(self) -> int:
+        """Of the batch, in one round of a launch."""
+        return 8 * self.tiles * self.phases * self.copies
+
+    def blocks(self, hidden: int) -> int:
+        """Of one direction; all have to be resident at once."""
+        return -(-hidden // self.units) * self.copies
+
+    def spread(self, hidden: int, batch: int) -> Spread:
+        rounds = -(-batch // self.columns)
+        columns = -(-batch // (rounds * self.copies * self.phases))
+        words = self.warps * self.groups, 8 * self.tiles, GROUP_WORDS
+        return Spread(self.blocks(hidden), rounds, columns, (rounds, 2, self.copies, self.phases, *words))
+
+    def kernel(self) -> Kernel:
+        phase = "backward" if self.backward else "forward"
+        rows = self.units // (16 if self.backward else 4)  # tiles of 16 rows of weights
+        resident = self.groups if self.resident is None else self.resident
+        tail = self.warps * (self.groups - resident) * rows * 1024
+        sums = rows * self.tiles * 512  # of a warp
+        state = 2048 if self.backward else 256  # of a row tile and 8 columns
+        shared_bytes = _affordable(tail + self.buffers * self.warps * sums + self.phases * rows * self.tiles * state)
+        sizes = {
+            "DEPTH": self.groups, "WARPS": self.warps, "UNITS": self.units, "TILES": self.tiles, "PHASES": self.phases,
+            "RESIDENT": resident, "AT_ONCE": self.at_once or self.groups, "BUFFERS": self.buffers,
+        }  # fmt: skip
+        defines = (("STORAGE", self.storage.name), *((name, str(value)) for name, value in sizes.items()))
+        return Kernel(f"grid_{phase}.cu", f"lstm_grid_{phase}", defines, 32 * self.warps, shared_bytes, cooperative=True)
+
+    def words(self) -> str:
+        """As in the plan's provenance: hidden, units a block, columns, copies, phases."""
+        return f"{self.storage.name} H{self.hidden} U{self.units} N{8 * self.tiles} G{self.copies} P{self.phases}"

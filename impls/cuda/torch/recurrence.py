@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime import Launch, Launcher, arguments
+from impls.cuda.runtime import Launch, Launcher, arguments, raise_if_failed, status_of
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import pack_backward, pack_forward
+from impls.cuda.select.configurations import GridShape, pack_backward, pack_forward
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -47,7 +47,7 @@ def forward(
     lengths: Tensor, save_gates: bool = False, save_cells: bool = False,
 ) -> Result:  # fmt: skip
     """`weights` from `pack`; c0 wide; `lengths` [B] int32: beyond them y is zero, h_n and c_n are of the last valid step."""
-    directions, steps, batch, hidden, _ = projected.shape
+    directions, steps, batch, hidden = *projected.shape[:3], h0.shape[2]
     y = projected.new_empty(steps, batch, directions * hidden)
     gates = torch.empty_like(projected) if save_gates else None
     cells = c0.new_empty(directions, steps, batch, hidden) if save_cells else None
@@ -65,6 +65,13 @@ def forward(
         grid = (clusters * plan.forward.cluster, directions, 1)
         reads = [weights, projected, h0, c0, lengths]
         launcher(Launch(plan.forward.kernel(), grid, filled, reads, _present(y, gates, cells, h_n, c_n)))
+        return Result(y, h_n, c_n, gates, cells)
+    if plan.grid_forward is not None:
+        h_n, c_n = torch.empty_like(h0), torch.empty_like(c0)
+        states = {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
+        arrays = [_of(common | states, d) | {"lengths": lengths, "y": y} for d in range(directions)]
+        reads, writes = [weights, projected, h0, c0, lengths], _present(y, gates, cells, h_n, c_n)
+        _on_grid(plan.grid_forward, launcher, "grid_forward", (arrays, offsets, numbers), (reads, writes))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()
     h, c = h0.new_zeros(directions, 2, batch, design.pitch(hidden)), c0.clone()
@@ -115,6 +122,25 @@ def backward(
         filled.step = step
         launcher(launch)
     return grad_gates, grad_h, grad_c
+
+
+def _on_grid(
+    shape: GridShape, launcher: Launcher, layout: str, given: tuple[list, list, dict[str, int]],
+    touched: tuple[list[Tensor], list[Tensor]],
+) -> None:  # fmt: skip
+    """Launch a persistent-grid kernel, both directions side by side. given: arrays, offsets and numbers of `arguments`."""
+    (arrays, offsets, numbers), (reads, writes) = given, touched
+    device, status = writes[0].device, status_of(writes[0].device)
+    raise_if_failed(device)
+    spread = shape.spread(numbers["hidden"], numbers["batch"])
+    # Zeros each time: a word says by its own bit that it has come, and the first to come sets it.
+    exchange = torch.zeros(len(arrays), *spread.exchanged, dtype=torch.int32, device=device)
+    arrays = [of_direction | {"exchange": exchange[d], "status": status} for d, of_direction in enumerate(arrays)]
+    geometry = {"groups": shape.copies, "rounds": spread.rounds, "columns": spread.columns}
+    filled = arguments(layout, arrays, offsets, **numbers, **geometry)
+    launcher(Launch(shape.kernel(), (spread.blocks, len(arrays), 1), filled, reads, [*writes, exchange, status]))
+    if device.type == "cpu":  # emulated, so it has ended
+        raise_if_failed(device)
 
 
 def _of(arrays: Mapping[str, Tensor | None], direction: int) -> dict[str, Tensor | None]:
