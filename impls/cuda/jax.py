@@ -64,7 +64,7 @@ def _forward(choice: Choice, given: tuple[jax.Array, ...], training: bool) -> tu
     shapes = [like((steps, batch, directions * hidden), x.dtype), like(h0.shape, x.dtype), like(h0.shape, x.dtype)]
     if training:
         tokens = (directions, steps, batch, hidden)
-        gates = like((*tokens, 4) if choice[1] == "saved" else (0,), x.dtype)
+        gates = like((*tokens[:3], 4, hidden) if choice[1] == "saved" else (0,), x.dtype)
         shapes += [gates, like(tokens, wide)]
     return _called(lstm_layer, shapes, *given, options=(training, *choice))
 

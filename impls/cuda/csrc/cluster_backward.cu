@@ -28,14 +28,14 @@ static_assert(UNITS % 8 == 0 && ROW_TILES * WARPS * 16 == HIDDEN && SHARED_K_TIL
 
 struct Direction {
     const uint4* weights;   // [CLUSTER][WARPS][ROW_TILES][K_TILES][32]
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
+    const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
     const float* c0;        // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
     const float* grad_h_n;  // [B][H]
     const float* grad_c_n;  // [B][H]
     const int* lengths;     // [B]
-    Gates* grad_gates;      // [T][B][H], of the preactivations
+    Value* grad_gates;      // [T][B][4][H], of the preactivations
     float* grad_h0;         // [B][H]
     float* grad_c0;         // [B][H]
     long long reverse;
@@ -99,7 +99,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
                     if (!valid(i, a, j)) continue;
                     const int n = column_of(a, j), unit = unit_of(i);
                     const long long token = (long long)t * batch + n;
-                    next_gates[i][a][j] = global_read(d.gates + token * hidden + unit);
+                    next_gates[i][a][j] = S::read_gates(d.gates + token * 4 * hidden + unit, hidden);
                     next_grad_y[i][a][j] = S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
                     next_before[i][a][j] = step + 1 < steps ? global_read(d.cells + ((long long)before * batch + n) * hidden + unit)
                                                             : global_read(d.c0 + (long long)n * hidden + unit);
@@ -178,7 +178,7 @@ KERNEL(lstm_cluster_backward, Arguments) {
                         const int word = (octet_of(i) * 8 + row) * 4 / S::PER_WORD;
                         shared_write(operand_offset(buffer, word, a) + (pair * 2 + j) * 16, S::operands(grad));
                         if (valid(i, a, j))
-                            global_write(d.grad_gates + ((long long)t * batch + column_of(a, j)) * hidden + unit_of(i), grad);
+                            S::write_gates(d.grad_gates + ((long long)t * batch + column_of(a, j)) * 4 * hidden + unit_of(i), hidden, grad);
                     }
             }
         }

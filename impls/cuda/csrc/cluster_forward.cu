@@ -29,12 +29,12 @@ static_assert(SPLIT == 1 || OCTETS <= 15, "a block has 16 barriers, and the firs
 
 struct Direction {
     const uint4* weights;    // [CLUSTER][OCTETS][K_TILES][2][32]
-    const Gates* projected;  // [T][B][H]
+    const Value* projected;  // [T][B][4][H]
     const Value* h0;         // [B][H]
     const float* c0;         // [B][H]
     const int* lengths;      // [B]
     Value* y;                // [T][B][y_stride]
-    Gates* gates;            // [T][B][H] or null
+    Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
     Value* h_n;              // [B][H]
     float* c_n;              // [B][H]
@@ -102,7 +102,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
             UNROLL for (int j = 0; j < 2; ++j) {
                 const int n = first_column + a * 8 + pair * 2 + j;
                 upcoming[a][j] = Gates{};
-                if (valid[a][j]) upcoming[a][j] = global_read(d.projected + ((long long)t * batch + n) * hidden + unit);
+                if (valid[a][j]) upcoming[a][j] = S::read_gates(d.projected + ((long long)t * batch + n) * 4 * hidden + unit, hidden);
             }
         }
     };
@@ -220,7 +220,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
                 if (!valid[a][j]) continue;
                 const long long token = (long long)t * batch + n, at = token * hidden + unit;
                 global_write(d.y + token * launch.y_stride + unit, S::narrow(y[j]));
-                if (d.gates) global_write(d.gates + at, S::gates(gate[j]));
+                if (d.gates) S::write_gates(d.gates + token * 4 * hidden + unit, hidden, S::gates(gate[j]));
                 if (d.cells) global_write(d.cells + at, c[a][j]);
             }
         }

@@ -1,10 +1,15 @@
 // The PTX body of device.cuh. Clusters and `send` need sm_90; the rest sm_80.
 #pragma once
 
+// Blocks of a multiprocessor that the registers must leave room for; a source that wants several says so before it includes this.
+#ifndef BLOCKS_OF_SM
+#define BLOCKS_OF_SM 1
+#endif
+
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #define KERNEL(name, Arguments) \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) name(const __grid_constant__ Arguments launch)
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM) name(const __grid_constant__ Arguments launch)
 
 extern __shared__ __align__(128) unsigned char shared_memory[];
 

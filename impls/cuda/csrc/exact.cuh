@@ -41,7 +41,16 @@ template <class S> struct Short {
 
 template <class S> struct Exact : S {
     using typename S::Gates;
+    using typename S::Value;
     using typename S::Wide;
+    // i, f, g and o of a unit lie `hidden` values apart.
+    DEVICE static Gates read_gates(const Value* of_unit, int hidden) {
+        return {global_read(of_unit), global_read(of_unit + hidden), global_read(of_unit + 2 * hidden), global_read(of_unit + 3 * hidden)};
+    }
+    DEVICE static void write_gates(Value* of_unit, int hidden, Gates v) {
+        global_write(of_unit, v.i), global_write(of_unit + hidden, v.f);
+        global_write(of_unit + 2 * hidden, v.g), global_write(of_unit + 3 * hidden, v.o);
+    }
     DEVICE static Quad<Wide> wide_gates(Gates v) { return {S::wide(v.i), S::wide(v.f), S::wide(v.g), S::wide(v.o)}; }
     DEVICE static Gates gates(Quad<Wide> v) { return {S::narrow(v.i), S::narrow(v.f), S::narrow(v.g), S::narrow(v.o)}; }
     DEVICE static float tanh(float x) { return tanhf(x); }

@@ -16,12 +16,12 @@ static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == GRADIENT
 
 struct Direction {
     const Gates* weights;   // [H (k)][H (unit)]: of gate row k, the weight from h of the unit
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
+    const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const Wide* cells;      // [T][B][H]
     const Wide* c0;         // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
     const int* lengths;     // [B]
-    Gates* grad_gates;      // [T][B][H], of the preactivations
+    Value* grad_gates;      // [T][B][4][H], of the preactivations
     Wide* grad_h;           // [B][H], in place: enters as that of h_n, ends as that of h0
     Wide* grad_c;           // [B][H], in place: enters as that of c_n, ends as that of c0
     long long reverse;
@@ -50,7 +50,8 @@ KERNEL(lstm_step_backward, Arguments) {
         for (int i = thread; i < DEPTH * COLUMN_TILE; i += THREADS) {
             const int k = k0 + i % DEPTH, n = first_column + i / DEPTH;
             Four grad{};
-            if (k < hidden && n < batch) grad = S::wide_gates(global_read(d.grad_gates + ((long long)after * batch + n) * hidden + k));
+            if (k < hidden && n < batch) 
+                grad = S::wide_gates(S::read_gates(d.grad_gates + ((long long)after * batch + n) * 4 * hidden + k, hidden));
             shared_write(GRADIENT_TILE + (i % DEPTH * COLUMN_TILE + i / DEPTH) * unsigned(sizeof(Four)), grad);
         }
         block_barrier();
@@ -74,7 +75,8 @@ KERNEL(lstm_step_backward, Arguments) {
             continue;
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
-        Four v = S::wide_gates(global_read(d.gates + at));
+        const long long gates_at = token * 4 * hidden + unit;
+        Four v = S::wide_gates(S::read_gates(d.gates + gates_at, hidden));
         if (launch.recompute) v = lstm_activate<S>(v);
         const bool live = t < global_read(d.lengths + n), first = launch.step + 1 == steps;
         const Wide c_before = first ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
@@ -82,7 +84,7 @@ KERNEL(lstm_step_backward, Arguments) {
         if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
         const Wide c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
         const LstmGradient<Four, Wide> grad = lstm_backward<S>(v, c, c_before, into_h, from_above);
-        global_write(d.grad_gates + at, S::gates(live ? grad.preactivations : Four{}));
+        S::write_gates(d.grad_gates + gates_at, hidden, S::gates(live ? grad.preactivations : Four{}));
         global_write(d.grad_h + state, live ? Wide(0) : into_h);
         global_write(d.grad_c + state, live ? grad.c_before : from_above);
     }

@@ -17,12 +17,12 @@ static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == H_TILE +
 
 struct Direction {
     const Gates* weights;    // [H (k)][H (unit)]
-    const Gates* projected;  // [T][B][H]
+    const Value* projected;  // [T][B][4][H]
     Value* h;                // [2][B][H]: step s reads h[s mod 2] and writes the other
     Wide* c;                 // [B][H], in place
     const int* lengths;      // [B]
     Value* y;                // [T][B][y_stride]
-    Gates* gates;            // [T][B][H] or null
+    Value* gates;            // [T][B][4][H] or null
     Wide* cells;             // [T][B][H] or null
     long long reverse;
 };
@@ -73,7 +73,8 @@ KERNEL(lstm_step_forward, Arguments) {
         const int n = first_column + group * 4 + j;
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
-        const Four p = S::wide_gates(global_read(d.projected + at));
+        const long long gates_at = token * 4 * hidden + unit;
+        const Four p = S::wide_gates(S::read_gates(d.projected + gates_at, hidden));
         const Four gate = lstm_gates<S>(sum[j], p);
         const bool live = t < global_read(d.lengths + n);
         const Wide before = global_read(d.c + state);
@@ -83,7 +84,7 @@ KERNEL(lstm_step_forward, Arguments) {
         global_write(d.c + state, c);
         global_write(h_next + state, live ? out : global_read(h + state));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
-        if (d.gates) global_write(d.gates + at, S::gates(gate));
+        if (d.gates) S::write_gates(d.gates + gates_at, hidden, S::gates(gate));
         if (d.cells) global_write(d.cells + at, c);
     }
 }

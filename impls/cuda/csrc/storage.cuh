@@ -56,6 +56,24 @@ template <class S> struct Stored : S {
         if constexpr (S::PER_WORD == 2) return Gates{S::pack(v.i, v.f), S::pack(v.g, v.o)};
         else return Gates{float_to_bits(v.i), float_to_bits(v.f), float_to_bits(v.g), float_to_bits(v.o)};
     }
+    // i, f, g and o of a unit lie `hidden` values apart.
+    DEVICE static Gates read_gates(const Value* of_unit, int hidden) {
+        const Value i = global_read(of_unit), f = global_read(of_unit + hidden);
+        const Value g = global_read(of_unit + 2 * hidden), o = global_read(of_unit + 3 * hidden);
+        if constexpr (S::PER_WORD == 2) return Gates{Word(i) | Word(f) << 16, Word(g) | Word(o) << 16};
+        else return Gates{float_to_bits(i), float_to_bits(f), float_to_bits(g), float_to_bits(o)};
+    }
+    DEVICE static void write_gates(Value* of_unit, int hidden, Gates v) {
+        Value values[4];
+        if constexpr (S::PER_WORD == 2) {
+            values[0] = static_cast<Value>(v.x & 0xffffu), values[1] = static_cast<Value>(v.x >> 16);
+            values[2] = static_cast<Value>(v.y & 0xffffu), values[3] = static_cast<Value>(v.y >> 16);
+        } else {
+            values[0] = bits_to_float(v.x), values[1] = bits_to_float(v.y);
+            values[2] = bits_to_float(v.z), values[3] = bits_to_float(v.w);
+        }
+        UNROLL for (int gate = 0; gate < 4; ++gate) global_write(of_unit + gate * hidden, values[gate]);
+    }
     // 16 bytes as operands of a product.
     DEVICE static uint4 operand_words(uint4 v) {
         if constexpr (S::PER_WORD == 2) return v;

@@ -3,6 +3,7 @@
 // warps share the product with the gate gradients of the launch before. Contract: docs/cuda.md.
 //
 // Compile-time: STORAGE, TILES, SPLIT, THREADS, SHARED_BYTES.
+#define BLOCKS_OF_SM 4
 #include "storage.cuh"
 
 using S = Stored<STORAGE>;
@@ -10,17 +11,17 @@ using Value = S::Value;
 using Gates = S::Gates;
 
 constexpr int COLUMNS = 8 * TILES;
-constexpr int UNITS = 4 * S::PER_WORD;  // whose gates are two k-tiles; a lane reads 16 bytes of them at once
+constexpr int PAIR = 16 * S::PER_WORD;  // units of one gate in two k-tiles, of which a lane reads 16 bytes at once
 static_assert(THREADS == 32 * SPLIT && TILES <= SPLIT && SHARED_BYTES == SPLIT * TILES * 32 * 16);
 
 struct Direction {
-    const uint4* weights;   // [⌈H/16⌉][⌈H/UNITS⌉][2 k-tiles][32]
-    const Gates* gates;     // [T][B][H], after their nonlinearities, or before them where `recompute`
+    const uint4* weights;   // [⌈H/16⌉][4 gates][⌈H/PAIR⌉][2 k-tiles][32]
+    const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
     const float* c0;        // [B][H]
     const Value* grad_y;    // [T][B][y_stride]
     const int* lengths;     // [B]
-    Gates* grad_gates;      // [T][B][H], of the preactivations
+    Value* grad_gates;      // [T][B][4][H], of the preactivations
     float* grad_h;          // [B][H], in place: enters as that of h_n, ends as that of h0
     float* grad_c;          // [B][H], in place: enters as that of c_n, ends as that of c0
     long long reverse;
@@ -32,33 +33,42 @@ struct Arguments {
 
 DEVICE unsigned scratch(int part, int tile, int lane) { return ((part * TILES + tile) * 32 + lane) * 16; }
 
-// 16 bytes of a column's gate gradients: those of two units, or of one; zero beyond H.
-DEVICE uint4 join(uint2 low, uint2 high) { return {low.x, low.y, high.x, high.y}; }
-DEVICE uint4 join(uint4 only, uint4) { return S::operand_words(only); }
-DEVICE uint4 read_operand(const Gates* of_column, int unit, int hidden) {
-    const Gates low = unit < hidden ? global_read(of_column + unit) : Gates{};
-    const bool two = S::PER_WORD == 2 && unit + 1 < hidden;
-    return join(low, two ? global_read(of_column + unit + 1) : Gates{});
+// 16 bytes of one gate's gradients of a column, those of neighbouring units; zero beyond H.
+DEVICE uint4 read_operand(const Value* from, int left, bool aligned) {
+    if (left <= 0) return {};
+    if (aligned) return S::operand_words(global_read(reinterpret_cast<const uint4*>(from)));
+    const auto word = [&](int w) {
+        if constexpr (S::PER_WORD == 2) {
+            const Word first = 2 * w < left ? global_read(from + 2 * w) : 0;
+            return first | (2 * w + 1 < left ? Word(global_read(from + 2 * w + 1)) << 16 : 0u);
+        } else {
+            return w < left ? round_tensorfloat32(global_read(from + w)) : 0u;
+        }
+    };
+    return {word(0), word(1), word(2), word(3)};
 }
 
 KERNEL(lstm_tensor_step_backward, Arguments) {
     const Direction& d = launch.directions[grid_layer()];
     const int thread = thread_index(), lane = thread & 31, part = thread >> 5, row = lane >> 2, pair = lane & 3;
-    const int batch = launch.batch, hidden = launch.hidden, steps = launch.steps, pairs = (hidden + UNITS - 1) / UNITS;
+    const int batch = launch.batch, hidden = launch.hidden, steps = launch.steps, pairs = (hidden + PAIR - 1) / PAIR;
     const int first_unit = grid_column() * 16, first_column = grid_row() * COLUMNS;
     const int t = d.reverse ? launch.step : steps - 1 - launch.step;
     const int after = d.reverse ? t - 1 : t + 1, before = d.reverse ? t + 1 : t - 1;
 
+    const bool aligned = hidden % (4 * S::PER_WORD) == 0;
     float sum[TILES][4] = {};
-    for (int k = part; k < pairs && launch.step > 0; k += SPLIT) {
-        const uint4* const weights = d.weights + ((long long)grid_column() * pairs + k) * 2 * 32 + lane;
+    for (int k = part; k < 4 * pairs && launch.step > 0; k += SPLIT) {
+        const int gate = k / pairs, of_lane = k % pairs * PAIR + pair * 4 * S::PER_WORD;
+        const Value* const grads = d.grad_gates + (((long long)after * batch + first_column + row) * 4 + gate) * hidden + of_lane;
+        const uint4* const weights = d.weights + ((long long)grid_column() * 4 * pairs + k) * 2 * 32 + lane;
         const uint4 u = global_read(weights), v = global_read(weights + 32);
         const Word first[4] = {u.x, u.y, u.z, u.w}, second[4] = {v.x, v.y, v.z, v.w};
         UNROLL for (int tile = 0; tile < TILES; ++tile) {
             const int n = first_column + tile * 8 + row;
             uint4 b{};
             if (n < batch)
-                b = read_operand(d.grad_gates + ((long long)after * batch + n) * hidden, k * UNITS + pair * S::PER_WORD, hidden);
+                b = read_operand(grads + tile * 32 * hidden, hidden - of_lane, aligned);
             S::multiply(sum[tile], first, b.x, b.y);
             S::multiply(sum[tile], second, b.z, b.w);
         }
@@ -86,7 +96,8 @@ KERNEL(lstm_tensor_step_backward, Arguments) {
             continue;
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
-        Gates4 v = S::wide_gates(global_read(d.gates + at));
+        const long long gates_at = token * 4 * hidden + unit;
+        Gates4 v = S::wide_gates(S::read_gates(d.gates + gates_at, hidden));
         if (launch.recompute) v = lstm_activate<S>(v);
         const bool live = t < global_read(d.lengths + n), last = launch.step + 1 == steps;
         const float c_before = last ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
@@ -95,7 +106,7 @@ KERNEL(lstm_tensor_step_backward, Arguments) {
         const float c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
         const LstmGradient<Gates4, float> sent = lstm_backward<S>(v, c, c_before, into_h, from_above);
         const Gates grad = S::gates(sent.preactivations);
-        global_write(d.grad_gates + at, live ? grad : Gates{});
+        S::write_gates(d.grad_gates + gates_at, hidden, live ? grad : Gates{});
         global_write(d.grad_h + state, live ? 0.0f : into_h);
         global_write(d.grad_c + state, live ? sent.c_before : from_above);
     }

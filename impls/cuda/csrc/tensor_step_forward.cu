@@ -15,12 +15,12 @@ static_assert(THREADS == 32 * SPLIT && TILES <= SPLIT && SHARED_BYTES == SPLIT *
 
 struct Direction {
     const uint4* weights;    // [⌈H/8⌉][⌈H/PAIR⌉][2 k-tiles][2][32]
-    const Gates* projected;  // [T][B][H]
+    const Value* projected;  // [T][B][4][H]
     Value* h;                // [2][B][⌈H/PAIR⌉·PAIR], zero beyond H: step s reads h[s mod 2] and writes the other
     float* c;                // [B][H], in place
     const int* lengths;      // [B]
     Value* y;                // [T][B][y_stride]
-    Gates* gates;            // [T][B][H] or null
+    Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
     long long reverse;
 };
@@ -80,8 +80,8 @@ KERNEL(lstm_tensor_step_forward, Arguments) {
         const int n = first_column + part * 8 + pair * 2 + j;
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
-        const long long state_h = (long long)n * pairs * PAIR + unit;
-        const Gates4 p = S::wide_gates(global_read(d.projected + at));
+        const long long state_h = (long long)n * pairs * PAIR + unit, gates_at = token * 4 * hidden + unit;
+        const Gates4 p = S::wide_gates(S::read_gates(d.projected + gates_at, hidden));
         const Gates4 gate = lstm_gates<S>({z[0][j], z[0][2 + j], z[1][j], z[1][2 + j]}, p);
         const bool live = t < global_read(d.lengths + n);
         const float before = global_read(d.c + state);
@@ -91,7 +91,7 @@ KERNEL(lstm_tensor_step_forward, Arguments) {
         global_write(d.c + state, c);
         global_write(h_next + state_h, live ? out : global_read(h + state_h));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
-        if (d.gates) global_write(d.gates + at, S::gates(gate));
+        if (d.gates) S::write_gates(d.gates + gates_at, hidden, S::gates(gate));
         if (d.cells) global_write(d.cells + at, c);
     }
 }

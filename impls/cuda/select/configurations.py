@@ -73,11 +73,11 @@ class TensorSteps:
         """
         hidden, per_word = weight_hh.shape[1], self.storage.per_word
         if backward:
-            units, rows = _padded(hidden, 4 * per_word), _padded(hidden, 16)
-            w = self._gates(weight_hh, units, rows).permute(1, 0, 2)
-            # Axes: two k-tiles, pair, tile, half of k, element | row tile, half of rows, row.
-            w = w.reshape(units // (4 * per_word), 4, 2, 2, per_word, rows // 16, 2, 8)
-            return w.permute(5, 0, 2, 7, 1, 3, 6, 4).contiguous()
+            depth, rows = self.pitch(hidden), _padded(hidden, 16)
+            w = self._gates(weight_hh, depth, rows)
+            # Axes: gate | two k-tiles, pair, tile, half of k, element | row tile, half of rows, row.
+            w = w.reshape(4, depth // (16 * per_word), 4, 2, 2, per_word, rows // 16, 2, 8)
+            return w.permute(6, 0, 1, 3, 8, 2, 4, 7, 5).contiguous()
         units, depth = _padded(hidden, 8), self.pitch(hidden)
         w = self._gates(weight_hh, units, depth)
         # Axes: A-tile, half of rows | octet, row | two k-tiles, pair, tile, half of k, element.

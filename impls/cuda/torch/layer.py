@@ -85,7 +85,7 @@ class Layer:
 # One layer, one or two directions: the input GEMM, the recurrence, and the GEMMs that end its backward pass.
 #
 # Weights are stacked over directions: weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H] (b_ih + b_hh) or None.
-# Inside, gate rows are interleaved (unit by unit, i, f, g, o within), so that a kernel reads a unit's gates in one access.
+# Every array keeps gate rows in that order: all of i, then f, g, o.
 
 Unpacked = tuple[Tensor, Tensor, Tensor | None]  # weight_ih, weight_hh and bias
 
@@ -94,8 +94,8 @@ Unpacked = tuple[Tensor, Tensor, Tensor | None]  # weight_ih, weight_hh and bias
 class Weights:
     """A layer's weights as its forward pass reads them; made anew whenever they change."""
 
-    weight_ih: Tensor  # [D, 4H, I], interleaved
-    bias: Tensor | None  # [D, 4H], interleaved
+    weight_ih: Tensor  # [D, 4H, I]
+    bias: Tensor | None  # [D, 4H]
     recurrent: Tensor  # in the plan's own order
 
 
@@ -110,7 +110,7 @@ class Gradients:
 
 
 def pack(plan: Plan, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None) -> Weights:
-    return Weights(interleave(weight_ih), None if bias is None else interleave(bias), recurrence.pack(plan, weight_hh))
+    return Weights(weight_ih, bias, recurrence.pack(plan, weight_hh))
 
 
 def forward(
@@ -139,20 +139,18 @@ def backward(
         lengths=lengths, grads=grads, recompute=result.gates is None,
     )  # fmt: skip
     by_token = grad_gates.reshape(directions, steps * batch, rows)
-    interleaved, flat_x = interleave(weight_ih), x.reshape(steps * batch, inputs)
-    grad_x = by_token[0] @ interleaved[0]
+    flat_x = x.reshape(steps * batch, inputs)
+    grad_x = by_token[0] @ weight_ih[0]
     if directions == 2:
-        grad_x.addmm_(by_token[1], interleaved[1])
+        grad_x.addmm_(by_token[1], weight_ih[1])
     grad_ih = torch.stack([of_direction.mT @ flat_x for of_direction in by_token])
     grad_hh = torch.stack([_grad_weight_hh(grad_gates[d], result.y, h0[d], lengths, d, hidden) for d in range(directions)])
     grad_bias = by_token.sum(1, dtype=recurrence.wide(x.dtype)).to(x.dtype)
-    return Gradients(
-        grad_x.reshape(x.shape), deinterleave(grad_ih), deinterleave(grad_hh), deinterleave(grad_bias), grad_h0, grad_c0
-    )
+    return Gradients(grad_x.reshape(x.shape), grad_ih, grad_hh, grad_bias, grad_h0, grad_c0)
 
 
 def project(weight_ih: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """W_ih x + b of all steps, [D, T, B, H, 4]; weights interleaved."""
+    """W_ih x + b of all steps, [D, T, B, 4, H]."""
     steps, batch, inputs = x.shape
     directions, rows, _ = weight_ih.shape
     flat = x.reshape(steps * batch, inputs)
@@ -162,16 +160,16 @@ def project(weight_ih: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
             torch.mm(flat, weight_ih[d].mT, out=projected[d])
         else:
             torch.addmm(bias[d], flat, weight_ih[d].mT, out=projected[d])
-    return projected.view(directions, steps, batch, rows // 4, 4)
+    return projected.view(directions, steps, batch, 4, rows // 4)
 
 
 def recompute_preactivations(weights: Unpacked, x: Tensor, h0: Tensor, lengths: Tensor, y: Tensor) -> Tensor:
-    """All preactivations again, [D, T, B, H, 4]: since every h is known, one GEMM a weight and nothing sequential."""
+    """All preactivations again, [D, T, B, 4, H]: since every h is known, one GEMM a weight and nothing sequential."""
     weight_ih, weight_hh, bias = weights
     steps, batch, _ = x.shape
     _, rows, hidden = weight_hh.shape
-    preactivations = project(interleave(weight_ih), None if bias is None else interleave(bias), x)
-    for d, weight in enumerate(interleave(weight_hh)):
+    preactivations = project(weight_ih, bias, x)
+    for d, weight in enumerate(weight_hh):
         of_direction = preactivations[d].view(steps, batch, rows)
         later, h_before = _pairs(of_direction, y, d, hidden)
         later.reshape(-1, rows).addmm_(h_before, weight.mT)
@@ -181,7 +179,7 @@ def recompute_preactivations(weights: Unpacked, x: Tensor, h0: Tensor, lengths: 
 
 
 def _grad_weight_hh(grad_gates: Tensor, y: Tensor, h0: Tensor, lengths: Tensor, direction: int, hidden: int) -> Tensor:
-    """Σ dz_t h_{t−1}ᵀ, [4H, H] interleaved: a GEMM over the steps that follow another, and h0's at each sequence's start."""
+    """Σ dz_t h_{t−1}ᵀ, [4H, H]: a GEMM over the steps that follow another, and h0's at each sequence's start."""
     steps, batch = grad_gates.shape[:2]
     grad_gates = grad_gates.reshape(steps, batch, -1)
     later, h_before = _pairs(grad_gates, y, direction, hidden)
@@ -202,16 +200,6 @@ def _starts(lengths: Tensor, direction: int, batch: int) -> tuple[Tensor, Tensor
     """Index of each sequence's first step in the direction's order, for tensors [T, B, …]."""
     columns = torch.arange(batch, device=lengths.device)
     return (lengths.long() - 1 if direction else torch.zeros_like(columns)), columns
-
-
-def interleave(rows: Tensor) -> Tensor:
-    """[D, 4H, …] gate by gate to [D, H·4, …] unit by unit."""
-    return rows.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2).contiguous()
-
-
-def deinterleave(rows: Tensor) -> Tensor:
-    """The inverse of `interleave`."""
-    return rows.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2).contiguous()
 
 
 # Stacked layers, each on its own kernels.

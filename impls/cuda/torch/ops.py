@@ -209,7 +209,7 @@ def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, desi
     check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths)
     steps, batch, _ = x.shape
     directions, _, hidden = weight_hh.shape
-    gates = x.new_empty((directions, steps, batch, hidden, 4) if training and memory == "saved" else 0)
+    gates = x.new_empty((directions, steps, batch, 4, hidden) if training and memory == "saved" else 0)
     cells = x.new_empty((directions, steps, batch, hidden) if training else 0, dtype=recurrence.wide(x.dtype))
     states = (directions, batch, hidden)
     return x.new_empty(steps, batch, directions * hidden), x.new_empty(states), x.new_empty(states), gates, cells

@@ -14,8 +14,9 @@ from impls.cuda.select.configurations import GridShape, pack_backward, pack_forw
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
-# Everywhere here: projected, gates and grad_gates [D, T, B, H, 4] with i, f, g, o innermost; states [D, B, H]; cells and
-# gradients of states in the wide type (float32, or float64 for float64); direction 1 runs from the last step to the first.
+# Everywhere here: projected, gates and grad_gates [D, T, B, 4, H], gate by gate (i, f, g, o) as weights are; states [D, B, H];
+# cells and gradients of states in the wide type (float32, or float64 for float64); direction 1 runs from the last step to the
+# first.
 
 Outputs = tuple[Tensor, Tensor, Tensor]  # y, h_n and c_n, or their gradients
 
@@ -47,7 +48,7 @@ def forward(
     lengths: Tensor, save_gates: bool = False, save_cells: bool = False,
 ) -> Result:  # fmt: skip
     """`weights` from `pack`; c0 wide; `lengths` [B] int32: beyond them y is zero, h_n and c_n are of the last valid step."""
-    directions, steps, batch, hidden = *projected.shape[:3], h0.shape[2]
+    directions, steps, batch, _, hidden = projected.shape
     y = projected.new_empty(steps, batch, directions * hidden)
     gates = torch.empty_like(projected) if save_gates else None
     cells = c0.new_empty(directions, steps, batch, hidden) if save_cells else None
@@ -96,7 +97,7 @@ def backward(
     `recompute`: `gates` holds preactivations.
     """
     grad_y, grad_h_n, grad_c_n = grads
-    directions, steps, batch, hidden, _ = gates.shape
+    directions, steps, batch, _, hidden = gates.shape
     grad_gates = torch.empty_like(gates)
     numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "recompute": int(recompute)}
     offsets = [{"grad_y": direction * hidden} for direction in range(directions)]
@@ -194,7 +195,7 @@ def check_backward(
     expected = {
         "grad_y": (grad_y, outputs, x.dtype), "grad_h_n": (grad_h_n, states, x.dtype), "grad_c_n": (grad_c_n, states, x.dtype),
         "y": (y, outputs, x.dtype), "cells": (cells, cell, wide(x.dtype)),
-        "gates": (gates, (0,) if gates.shape == (0,) else (*cell, 4), x.dtype),
+        "gates": (gates, (0,) if gates.shape == (0,) else (*cell[:3], 4, hidden), x.dtype),
     }  # fmt: skip
     _check(operator, x, expected)
 

@@ -24,6 +24,18 @@ def compiled_files(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def graphs_compiled_anew(tmp_path_factory):
+    """The default cache of Inductor, in /tmp, may hold graphs of an operator whose outputs had other shapes."""
+    variable = "TORCHINDUCTOR_CACHE_DIR"
+    if variable in os.environ:
+        yield
+        return
+    os.environ[variable] = str(tmp_path_factory.mktemp("inductor"))
+    yield
+    del os.environ[variable]
+
+
+@pytest.fixture(autouse=True, scope="session")
 def compiler():
     if shutil.which("g++") is None:
         pytest.skip("the emulation of the CUDA kernels needs g++")

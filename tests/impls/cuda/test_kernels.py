@@ -80,7 +80,9 @@ def test_steps_take_any_size(dtype, memory, hidden, steps, batch):
 
 @pytest.mark.parametrize("dtype", STORAGES)
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
-@pytest.mark.parametrize("hidden, steps, batch, tiles", [(1, 1, 1, 1), (19, 7, 5, 1), (33, 2, 35, 4), (300, 3, 9, 1)])
+@pytest.mark.parametrize(
+    "hidden, steps, batch, tiles", [(1, 1, 1, 1), (19, 7, 5, 1), (33, 2, 35, 4), (40, 3, 3, 1), (300, 3, 9, 1)]
+)
 def test_steps_on_tensor_cores_take_any_size(dtype, memory, hidden, steps, batch, tiles):
     whole = case(hidden, steps, batch, dtype, num_layers=1 + (hidden < 100), bidirectional=True)
     check(whole, tensor_step_plan(dtype, memory, tiles))
@@ -112,11 +114,11 @@ WRONG = [
     ("cluster_forward.cu", "global_write(d.y + token", "if (t < length[a][j]) global_write(d.y + token"),
     ("tensor_step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
     ("step_forward.cu", "global_write(d.y + token", "if (live) global_write(d.y + token"),
-    ("cluster_forward.cu", "if (d.gates) global_write", "if (d.gates && unit) global_write"),
+    ("cluster_forward.cu", "if (d.gates) S::write_gates", "if (d.gates && unit) S::write_gates"),
     ("tensor_step_forward.cu", "if (d.cells) global_write", "if (d.cells && unit) global_write"),
-    ("step_forward.cu", "if (d.gates) global_write", "if (d.gates && unit) global_write"),
-    ("tensor_step_backward.cu", "global_write(d.grad_gates + at", "if (live) global_write(d.grad_gates + at"),
-    ("step_backward.cu", "global_write(d.grad_gates + at", "if (live) global_write(d.grad_gates + at"),
+    ("step_forward.cu", "if (d.gates) S::write_gates", "if (d.gates && unit) S::write_gates"),
+    ("tensor_step_backward.cu", "S::write_gates(d.grad_gates", "if (live) S::write_gates(d.grad_gates"),
+    ("step_backward.cu", "S::write_gates(d.grad_gates", "if (live) S::write_gates(d.grad_gates"),
     ("cluster_backward.cu", "global_write(d.grad_c0 + at", "if (unit_of(i)) global_write(d.grad_c0 + at"),
 ]
 
