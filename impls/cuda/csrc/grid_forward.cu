@@ -251,11 +251,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                     if (!valid) continue;
                     const long long token = t * (long long)batch + n, of_state = n * hidden + unit;
                     global_write(d.y + token * launch.y_stride + unit, S::narrow(h));
-                    if (d.gates) {
-                        Value* const to = d.gates + token * 4 * hidden + unit;
-                        global_write(to, S::narrow(gate.i)), global_write(to + hidden, S::narrow(gate.f));
-                        global_write(to + 2 * hidden, S::narrow(gate.g)), global_write(to + 3 * hidden, S::narrow(gate.o));
-                    }
+                    if (d.gates) S::write_gates(d.gates + token * 4 * hidden + unit, hidden, S::gates(gate));
                     if (d.cells) global_write(d.cells + token * hidden + unit, c);
                     if (live && t == (d.reverse ? 0 : state.length - 1)) {
                         global_write(d.h_n + of_state, S::narrow(h));

@@ -169,6 +169,11 @@ LAYOUTS = {
         "weights projected h0 c0 lengths y gates cells h_n c_n exchange status",
         "steps batch hidden y_stride groups rounds columns",
     ),
+    "grid_backward": _structures(
+        "GridBackward",
+        "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0 exchange status",
+        "steps batch hidden y_stride recompute groups rounds columns",
+    ),
     "step_forward": _structures(
         "StepForward", "weights projected h c lengths y gates cells", "steps batch hidden y_stride step"
     ),

@@ -36,6 +36,8 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def pack(plan: Plan, weight_hh: Tensor, backward: bool = False) -> Tensor:
     """W_hh [D, 4H, H] as the plan's kernels read it."""
+    if (plan.grid_backward if backward else plan.grid_forward) is not None:
+        return weight_hh.contiguous()
     if plan.forward is None or plan.backward is None:
         return torch.stack([plan.steps().pack(weight, backward) for weight in weight_hh])
     if backward:
@@ -112,6 +114,13 @@ def backward(
         grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
         reads += [grad_h_n, grad_c_n]
         launcher(Launch(plan.backward.kernel(), grid, filled, reads, [grad_gates, grad_h0, grad_c0]))
+        return grad_gates, grad_h0, grad_c0
+    if plan.grid_backward is not None:
+        grad_h0, grad_c0 = torch.empty_like(c0), torch.empty_like(c0)
+        states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
+        arrays = [_of(common | states, d) | whole for d in range(directions)]
+        touched = [*reads, grad_h_n, grad_c_n], [grad_gates, grad_h0, grad_c0]
+        _on_grid(plan.grid_backward, launcher, "grid_backward", (arrays, offsets, numbers), touched)
         return grad_gates, grad_h0, grad_c0
     grad_h, grad_c = grad_h_n.clone(), grad_c_n.clone()
     arrays = [_of(common | {"grad_h": grad_h, "grad_c": grad_c}, d) | whole for d in range(directions)]
