@@ -205,9 +205,6 @@ KERNEL(lstm_grid_backward, Arguments) {
         for (int step = 0; step <= steps; ++step) {
             for (int phase = 0; phase < PHASES; ++phase) {
                 const int next_phase = phase + 1 < PHASES ? phase + 1 : 0, next_step = phase + 1 < PHASES ? step : step + 1;
-                Saved saved[TURNS];
-                UNROLL for (int turn = 0; turn < TURNS; ++turn) saved[turn] = upcoming[turn];
-                if (next_step < steps) fetch(round, next_step, next_phase);
 
                 float sum[CHAINS][ROW_TILES][TILES][4] = {};
                 UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
@@ -256,7 +253,7 @@ KERNEL(lstm_grid_backward, Arguments) {
                         global_write(d.grad_c0 + of_state, state.grad_c);
                         continue;
                     }
-                    const Saved& p = saved[turn];
+                    const Saved& p = upcoming[turn];
                     Gates4 gate{S::wide(p.i), S::wide(p.f), S::wide(p.g), S::wide(p.o)};
                     if (launch.recompute) gate = lstm_activate<S>(gate);
                     const bool live = t < state.length;
@@ -274,6 +271,7 @@ KERNEL(lstm_grid_backward, Arguments) {
                     if (valid) S::write_gates(d.grad_gates + ((t * (long long)batch + n) * 4) * hidden + unit, hidden, grad);
                 }
                 if (PHASES == 1 && next_step <= steps) issue(v[0], 0, round, next_step, next_phase);
+                if (next_step < steps) fetch(round, next_step, next_phase);
                 if constexpr (BUFFERS == 1) block_barrier();
                 else buffer ^= 1;
             }

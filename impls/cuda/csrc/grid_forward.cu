@@ -88,18 +88,11 @@ KERNEL(lstm_grid_forward, Arguments) {
     auto exchange = [&](int round, int step, int phase) {
         return d.exchange + (((long long)(round * 2 + (step & 1)) * launch.groups + group) * PHASES + phase) * exchanged;
     };
-    // How many of a lane's four words of each group, counted from its first word on, there are: none are exchanged beyond H.
-    const int words = (hidden + S::PER_WORD - 1) / S::PER_WORD - first_word;
+    // Of a lane's four words of a group all are exchanged or none: the last block writes what is missing of them.
+    const int exchanged_units = (blocks * UNITS + 4 * S::PER_WORD - 1) / (4 * S::PER_WORD) * (4 * S::PER_WORD);
+    const int groups_there = (exchanged_units / S::PER_WORD - first_word + GROUP_WORDS - 1) / GROUP_WORDS;  // of this lane
     bool gave_up = false;
 
-    auto read = [&](const Word* from, int there, Word tag) {
-        if (there <= 0) return uint4{tag, tag, tag, tag};
-        uint4 v = relaxed_read(reinterpret_cast<const uint4*>(from));
-        if (there < 4) v.w = tag;
-        if (there < 3) v.z = tag;
-        if (there < 2) v.y = tag;
-        return v;
-    };
     auto place = [&](const Word* buffer, int g, int tile) {
         return buffer + ((warp * DEPTH + g) * COLUMNS + tile * 8 + row) * GROUP_WORDS + pair * 4;
     };
@@ -110,8 +103,10 @@ KERNEL(lstm_grid_forward, Arguments) {
         UNROLL for (int k = 0; k < AT_ONCE; ++k)
             UNROLL for (int tile = 0; tile < TILES; ++tile) {
                 const int g = chunk * AT_ONCE + k;
-                const bool there = step > 0 && !gave_up && is_column(round, phase, tile * 8 + row);
-                v[k * TILES + tile] = read(place(buffer, g, tile), there ? words - g * GROUP_WORDS : 0, tag);
+                const bool there = g < groups_there && step > 0 && !gave_up && is_column(round, phase, tile * 8 + row);
+                uint4& words = v[k * TILES + tile];
+                words = {tag, tag, tag, tag};
+                if (there) words = relaxed_read(reinterpret_cast<const uint4*>(place(buffer, g, tile)));
             }
     };
     auto settle = [&](Chunk& v, int chunk, int round, int step, int phase) {
@@ -125,7 +120,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                     const int g = chunk * AT_ONCE + k;
                     if (((word.x ^ tag) | (word.y ^ tag) | (word.z ^ tag) | (word.w ^ tag)) & TAG) {
                         late = true;
-                        word = read(place(buffer, g, tile), words - g * GROUP_WORDS, tag);
+                        word = relaxed_read(reinterpret_cast<const uint4*>(place(buffer, g, tile)));
                     }
                 }
             if (!warp_any(late)) break;
@@ -185,9 +180,6 @@ KERNEL(lstm_grid_forward, Arguments) {
         for (int step = 0; step < steps; ++step) {
             for (int phase = 0; phase < PHASES; ++phase) {
                 const int next_phase = phase + 1 < PHASES ? phase + 1 : 0, next_step = phase + 1 < PHASES ? step : step + 1;
-                Four projected[TURNS];
-                UNROLL for (int turn = 0; turn < TURNS; ++turn) projected[turn] = upcoming[turn];
-                if (next_step < steps) fetch(round, next_step, next_phase);
 
                 float sum[CHAINS][ROW_TILES][TILES][4] = {};
                 UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
@@ -230,7 +222,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                         const float2 fo = shared_read<float2>(partial(from, item) + 256 + lane * 8);
                         z.i += ig.x, z.g += ig.y, z.f += fo.x, z.o += fo.y;
                     }
-                    const Four& p = projected[turn];
+                    const Four& p = upcoming[turn];
                     const Gates4 gate = lstm_gates<S, Gates4>(z, {S::wide(p.i), S::wide(p.f), S::wide(p.g), S::wide(p.o)});
                     const LstmState<float> after = lstm_forward<S>(gate, state.c);
                     const bool live = t < state.length;
@@ -243,8 +235,11 @@ KERNEL(lstm_grid_forward, Arguments) {
                         if constexpr (S::PER_WORD == 2) {
                             // A NaN of the odd unit would lose its exponent to the tag: the even one says it for both.
                             const float odd = shuffle_xor(h, 8), even = odd != odd ? odd : h;
-                            if (valid && !(unit & 1)) relaxed_write(at, (S::operand(even, odd) & ~TAG) | tag);
-                        } else if (valid) relaxed_write(at, (S::operand(h, 0.0f) & ~TAG) | tag);
+                            if (is_there && !(unit & 1)) {
+                                relaxed_write(at, (S::operand(even, odd) & ~TAG) | tag);
+                                if (UNITS % 8 && unit + 4 >= blocks * UNITS && unit + 4 < exchanged_units) relaxed_write(at + 2, tag);
+                            }
+                        } else if (is_there) relaxed_write(at, (S::operand(h, 0.0f) & ~TAG) | tag);
                     }
                     // After the exchange: nobody waits for these.
                     shared_write(state_of(phase, item), State{c, state.length});
@@ -259,6 +254,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                     }
                 }
                 if (PHASES == 1 && next_step < steps) issue(v[0], 0, round, next_step, next_phase);
+                if (next_step < steps) fetch(round, next_step, next_phase);
                 if constexpr (BUFFERS == 1) block_barrier();
                 else buffer ^= 1;
             }
