@@ -85,7 +85,8 @@ def status_of(device: torch.device) -> Tensor:
 
     It lies in memory of the host, so looking at it waits for nothing, and in one place, so that CUDA graphs may write to it.
     """
-    return torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+    with torch.inference_mode(False):  # else nobody outside of it could ever write to it
+        return torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
 
 
 def raise_if_failed(device: torch.device) -> None:
@@ -94,8 +95,8 @@ def raise_if_failed(device: torch.device) -> None:
     if code := int(status.item()):
         status.zero_()
         raise LaunchFailed(
-            f"a persistent-grid kernel on {device} gave up: block {code - 1} waited too long for another block's part of h; its "
-            "results are NaN. Are other programs holding back the GPU (a debugger, time slices)? design='tensor_step' waits for no block"
+            f"a persistent-grid kernel on {device} gave up: block {code - 1} waited too long for what another block computes; "
+            "its results are NaN. Does a debugger or another program hold the GPU back? design='tensor_step' has no such waits"
         )
 
 

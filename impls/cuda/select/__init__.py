@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,16 @@ from typing import Any, Literal
 import torch
 
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Kernel, Refused, Storage
-from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ExactSteps, ForwardShape, GridShape, TensorSteps
+from impls.cuda.select.configurations import (
+    GRID,
+    GRID_BACKWARD,
+    SHARED_LIMIT,
+    BackwardShape,
+    ExactSteps,
+    ForwardShape,
+    GridShape,
+    TensorSteps,
+)
 
 # Measured times of kernel configurations, where there are any: µs a time step of one cluster kernel alone on an H100.
 #
@@ -95,9 +104,9 @@ def _table() -> _Table:
 
 # Plans.
 
-Design = Literal["auto", "cluster", "tensor_step", "step"]
+Design = Literal["auto", "cluster", "grid", "tensor_step", "step"]
 Memory = Literal["saved", "rebuilt"]
-DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "grid", "tensor_step", "step")
 MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 Resident = Callable[[Kernel], int]
@@ -192,7 +201,11 @@ TENSOR_STEP_TILES = (1, 4)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
+    """How one layer runs, and why.
+
+    `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`; a `grid` plan without `grid_backward`
+    goes backward as `tensor_step` does. `apart`: its two directions run one after the other.
+    """
 
     design: Literal["cluster", "grid", "tensor_step", "step"]
     dtype: torch.dtype
@@ -203,6 +216,7 @@ class Plan:
     tiles: int = 1
     grid_forward: GridShape | None = None
     grid_backward: GridShape | None = None
+    apart: bool = False
 
     def steps(self) -> ExactSteps | TensorSteps:
         """The kernels of a plan that launches one a step."""
@@ -210,6 +224,10 @@ class Plan:
 
     def words(self) -> str:
         """The plan in one line, for the provenance."""
+        if self.grid_forward is not None:
+            backward = f"tensor_step N{8 * self.tiles}" if self.grid_backward is None else self.grid_backward.words()
+            apart = ", directions one after the other" if self.apart else ""
+            return f"grid, {self.memory}: forward {self.grid_forward.words()}, backward {backward}{apart}"
         if self.forward is None or self.backward is None:
             return f"{self.design}, {self.memory}" + (f": N{8 * self.tiles}" if self.design == "tensor_step" else "")
         parts = [f"{s.storage.name} H{s.hidden} C{s.cluster} N{s.columns}" for s in (self.forward, self.backward)]
@@ -246,6 +264,8 @@ def choose(
         return Plan("step", dtype, memory, ("asked for" if design == "step" else str(exact)) + NO_TIME)
     if exact or (design == "cluster" and obstacle):
         raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
+    if design == "grid":
+        return _grid((hidden, batch, directions), _storage(dtype), memory, resident, shared_limit)
     if design == "tensor_step" or obstacle:
         return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
     storage = _storage(dtype)
@@ -277,6 +297,62 @@ def choose(
     )
     reason = "; ".join(("asked for" if design == "cluster" else "least modelled time", *times, known))
     return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def _grid(sizes: tuple[int, int, int], storage: Storage, memory: Memory, resident: Resident | None, shared_limit: int) -> Plan:
+    """Persistent-grid kernels, as asked for. Raises `Refused` where no cut has all of its blocks resident at once."""
+    hidden, batch, directions = sizes
+    forward = _best_grid(GRID[storage], sizes, resident, shared_limit)
+    if isinstance(forward, str):
+        raise Refused(f"the design grid cannot run this: {forward}; ask for auto, tensor_step or step")
+    backward = _best_grid(GRID_BACKWARD[storage], sizes, resident, shared_limit)
+    known = "resident blocks assumed" if resident is None else "resident blocks asked of the driver"
+    reason = f"asked for; {known}" + (f"; backward step by step: {backward}" if isinstance(backward, str) else "") + NO_TIME
+    shapes = {"grid_forward": forward, "grid_backward": None if isinstance(backward, str) else backward}
+    apart = any(
+        shape is not None and shape.blocks(hidden) * directions > _resident_blocks(shape, resident) for shape in shapes.values()
+    )
+    return Plan("grid", storage.dtype, memory, reason, tiles=_tiles(batch), apart=apart, **shapes)
+
+
+def _best_grid(
+    shapes: Sequence[GridShape], sizes: tuple[int, int, int], resident: Resident | None, shared_limit: int
+) -> GridShape | str:
+    """Of the least depth that takes the hidden size, the cut of least cost that is resident as a whole, or why none is."""
+    hidden, batch, directions = sizes
+    shapes = [shape for shape in shapes if shape.hidden >= hidden]
+    if not shapes:
+        return f"no cut for hidden size {hidden}"
+    least = min(shape.hidden for shape in shapes)
+    shapes = [shape for shape in shapes if shape.hidden == least]
+    affordable = [shape for shape in shapes if shape.kernel().shared_bytes <= shared_limit]
+    if not affordable:
+        return (
+            f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} over all multiprocessors"
+        )
+    room = {shape: _resident_blocks(shape, resident) for shape in affordable}
+    fitting = [shape for shape in affordable if shape.blocks(hidden) <= room[shape]]
+    if not fitting:
+        fewest = min(affordable, key=lambda shape: shape.blocks(hidden))
+        return f"{fewest.blocks(hidden)} blocks have to be resident at once, and the GPU holds {room[fewest]}"
+    return min(
+        fitting, key=lambda shape: grid_cost(shape, hidden, batch) * (1 + (shape.blocks(hidden) * directions > room[shape]))
+    )
+
+
+def _resident_blocks(shape: GridShape, resident: Resident | None) -> int:
+    kernel = shape.kernel()
+    return _resident(kernel, resident) * kernel.cluster_blocks
+
+
+def grid_cost(shape: GridShape, hidden: int, batch: int) -> float:
+    """About microseconds a time step at H = 1024, by the H100 that ran the forward cuts of a probe; ranks cuts of one size.
+
+    A block pays for its units and for the columns that it takes in; every phase and round pays anew.
+    """
+    spread = shape.spread(hidden, batch)
+    per_column = 0.2 if shape.backward else 0.05
+    return spread.rounds * (0.6 + 0.03 * shape.units + per_column * spread.columns * shape.phases + 0.5 * (shape.phases - 1))
 
 
 def _time(shape: ForwardShape | BackwardShape, columns: int, resident: int, alike: bool) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime import Kernel, Refused, Storage, round_operand
+from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Kernel, Refused, Storage, round_operand
 
 # Per-step kernels: one launch a time step, multiplied exactly or on tensor cores. Its kernels, grids, weights and workspace.
 
@@ -244,8 +244,8 @@ def _padded_gates(shape: ForwardShape | BackwardShape, weight_hh: Tensor) -> Ten
     return round_operand(shape.storage, padded)
 
 
-# Persistent-grid kernels: how a layer is cut over all multiprocessors. The formulas repeat those of grid_forward.cu, which asserts
-# that the two agree.
+# Persistent-grid kernels: how a layer is cut over all multiprocessors. The formulas repeat those of grid_forward.cu and
+# grid_backward.cu, which assert that the two agree.
 
 GROUP_WORDS = 16  # of k: what a lane reads and multiplies at once
 
@@ -336,3 +336,33 @@ class GridShape:
     def words(self) -> str:
         """As in the plan's provenance: hidden, units a block, columns, copies, phases."""
         return f"{self.storage.name} H{self.hidden} U{self.units} N{8 * self.tiles} G{self.copies} P{self.phases}"
+
+
+# The cuts of the persistent-grid kernels that are compiled and checked for spills, the smaller hidden sizes first.
+
+GridRow = tuple[int, int, int, int, int, int, int, int]
+
+
+def _grid_shapes(storage: Storage, backward: bool, *rows: GridRow) -> tuple[GridShape, ...]:
+    """Of rows (groups, units, tiles, phases, copies, groups in registers, groups at once, buffers)."""
+    names = ("groups", "units", "tiles", "phases", "copies", "resident", "at_once", "buffers")
+    return tuple(GridShape(storage=storage, backward=backward, **dict(zip(names, row, strict=True))) for row in rows)
+
+
+GRID_16_BIT: tuple[GridRow, ...] = (
+    (4, 8, 1, 1, 1, 4, 4, 2),
+    (4, 16, 1, 1, 2, 4, 4, 2),
+)
+GRID_BACKWARD_16_BIT: tuple[GridRow, ...] = ((16, 16, 1, 1, 2, 8, 16, 2),)
+GRID_TENSORFLOAT32: tuple[GridRow, ...] = ((8, 8, 1, 1, 1, 8, 8, 2),)
+GRID_BACKWARD_TENSORFLOAT32: tuple[GridRow, ...] = ((32, 16, 1, 1, 2, 16, 16, 2),)
+GRID = {
+    BFLOAT16: _grid_shapes(BFLOAT16, False, *GRID_16_BIT),
+    FLOAT16: _grid_shapes(FLOAT16, False, *GRID_16_BIT),
+    TENSORFLOAT32: _grid_shapes(TENSORFLOAT32, False, *GRID_TENSORFLOAT32),
+}
+GRID_BACKWARD = {
+    BFLOAT16: _grid_shapes(BFLOAT16, True, *GRID_BACKWARD_16_BIT),
+    FLOAT16: _grid_shapes(FLOAT16, True, *GRID_BACKWARD_16_BIT),
+    TENSORFLOAT32: _grid_shapes(TENSORFLOAT32, True, *GRID_BACKWARD_TENSORFLOAT32),
+}

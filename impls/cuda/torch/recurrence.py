@@ -74,7 +74,7 @@ def forward(
         states = {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}
         arrays = [_of(common | states, d) | {"lengths": lengths, "y": y} for d in range(directions)]
         reads, writes = [weights, projected, h0, c0, lengths], _present(y, gates, cells, h_n, c_n)
-        _on_grid(plan.grid_forward, launcher, "grid_forward", (arrays, offsets, numbers), (reads, writes))
+        _on_grid(plan, plan.grid_forward, launcher, "grid_forward", (arrays, offsets, numbers), (reads, writes))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()
     h, c = h0.new_zeros(directions, 2, batch, design.pitch(hidden)), c0.clone()
@@ -120,7 +120,7 @@ def backward(
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
         arrays = [_of(common | states, d) | whole for d in range(directions)]
         touched = [*reads, grad_h_n, grad_c_n], [grad_gates, grad_h0, grad_c0]
-        _on_grid(plan.grid_backward, launcher, "grid_backward", (arrays, offsets, numbers), touched)
+        _on_grid(plan, plan.grid_backward, launcher, "grid_backward", (arrays, offsets, numbers), touched)
         return grad_gates, grad_h0, grad_c0
     grad_h, grad_c = grad_h_n.clone(), grad_c_n.clone()
     arrays = [_of(common | {"grad_h": grad_h, "grad_c": grad_c}, d) | whole for d in range(directions)]
@@ -135,10 +135,14 @@ def backward(
 
 
 def _on_grid(
-    shape: GridShape, launcher: Launcher, layout: str, given: tuple[list, list, dict[str, int]],
+    plan: Plan, shape: GridShape, launcher: Launcher, layout: str,
+    given: tuple[list[dict[str, Tensor | None]], list[dict[str, int]], dict[str, int]],
     touched: tuple[list[Tensor], list[Tensor]],
 ) -> None:  # fmt: skip
-    """Launch a persistent-grid kernel, both directions side by side. given: arrays, offsets and numbers of `arguments`."""
+    """Launch a persistent-grid kernel. given: arrays, offsets and numbers of `arguments`; touched: what is read and written.
+
+    Raises `LaunchFailed` for an earlier launch on the device that has reported a failure since.
+    """
     (arrays, offsets, numbers), (reads, writes) = given, touched
     device, status = writes[0].device, status_of(writes[0].device)
     raise_if_failed(device)
@@ -148,7 +152,10 @@ def _on_grid(
     arrays = [of_direction | {"exchange": exchange[d], "status": status} for d, of_direction in enumerate(arrays)]
     geometry = {"groups": shape.copies, "rounds": spread.rounds, "columns": spread.columns}
     filled = arguments(layout, arrays, offsets, **numbers, **geometry)
-    launcher(Launch(shape.kernel(), (spread.blocks, len(arrays), 1), filled, reads, [*writes, exchange, status]))
+    rows = 1 if plan.apart else len(arrays)
+    for first in range(0, len(arrays), rows):
+        filled.directions[0] = filled.directions[first]
+        launcher(Launch(shape.kernel(), (spread.blocks, rows, 1), filled, reads, [*writes, exchange, status]))
     if device.type == "cpu":  # emulated, so it has ended
         raise_if_failed(device)
 
