@@ -1,0 +1,261 @@
+"""The persistent-grid kernels: right under the emulation, wrong without any one of their tags, barriers and buffers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.worker.agreement import Disagreement
+from impls.cuda.emulator import Emulation, RuleBroken
+from impls.cuda.runtime import FOLDER, LaunchFailed, Refused, raise_if_failed, status_of
+from impls.cuda.select import DESIGNS, MEMORIES, Plan, choose
+from impls.cuda.select.configurations import GRID, GRID_BACKWARD, GridShape
+from impls.cuda.torch import ops, recurrence
+from tests.impls.cuda.emulated import STORAGES, Remembering, Rewritten, case, check, with_headers
+
+HOPPER = (9, 0)
+# hidden, steps, batch, cut forward, cut backward; groups count for 16 bits, and twice of them for TF32
+CUTS = [
+    (51, 5, 11, {"groups": 1, "units": 8}, {"groups": 4, "units": 16}),  # two rounds, an odd H
+    (5, 3, 1, {"groups": 1, "units": 4}, {"groups": 1, "units": 16}),
+    (60, 6, 19, {"groups": 2, "units": 12, "phases": 2, "copies": 2, "resident": 1, "at_once": 1, "warps": 1},
+     {"groups": 4, "units": 16, "tiles": 2, "phases": 2, "resident": 1, "at_once": 2, "buffers": 1}),
+    (64, 2, 9, {"groups": 1, "units": 16, "tiles": 2, "buffers": 1}, {"groups": 4, "units": 32, "copies": 2}),
+    (64, 33, 3, {"groups": 1, "units": 32}, {"groups": 4, "units": 32, "resident": 0}),
+    (100, 1, 2, {"groups": 2, "units": 20}, {"groups": 8, "units": 16}),
+]  # fmt: skip
+
+
+def shape(dtype: str, backward: bool = False, **cut) -> GridShape:
+    storage = STORAGES[dtype]
+    given = {"warps": 2, **cut, "groups": cut["groups"] * 2 // storage.per_word}
+    return GridShape(storage=storage, backward=backward, **given)
+
+
+def grid_plan(dtype: str, forward: dict, backward: dict, memory="saved", **rest) -> Plan:
+    cuts = {"grid_forward": shape(dtype, **forward), "grid_backward": shape(dtype, True, **backward)}
+    return Plan("grid", STORAGES[dtype].dtype, memory, "for a test", **cuts, **rest)
+
+
+SMALL = grid_plan("bfloat16", {"groups": 1, "units": 8}, {"groups": 4, "units": 16})
+ONE_BUFFER = grid_plan("bfloat16", {"groups": 1, "units": 8, "buffers": 1}, {"groups": 4, "units": 16, "buffers": 1})
+UNEVEN = grid_plan("bfloat16", {"groups": 1, "units": 12}, {"groups": 4, "units": 16})
+
+
+@pytest.mark.parametrize("hidden, steps, batch, forward, backward", CUTS)
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_a_grid_trains_whatever_the_cut(hidden, steps, batch, forward, backward, dtype):
+    check(case(hidden, steps, batch, dtype, bidirectional=True), grid_plan(dtype, forward, backward))
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_rebuilt_gates_stacked_and_one_direction_after_the_other(dtype):
+    hidden, steps, batch, forward, backward = CUTS[0]
+    plan = grid_plan(dtype, forward, backward, "rebuilt", apart=True)
+    check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), plan)
+
+
+def test_without_bias_without_training_and_step_by_step():
+    check(case(32, 5, 3, phase="forward", bias=False), SMALL)
+    check(case(32, 5, 3, phase="step", num_layers=2), SMALL)
+    check(case(64, 5, 3), replace(SMALL, grid_backward=None))  # backward by a launch a step
+
+
+def test_a_long_memory():
+    check(case(32, 1024, 2, of=Remembering), SMALL)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_of_threads_and_any_staleness_gives_the_same(seed):
+    check(case(64, 7, 9), SMALL, Emulation(seed))
+
+
+def run(plan: Plan, seed: int = 0, launcher=None, where: int | None = None, large: float = 3.0):
+    """y, h_n and c_n of a layer in two directions by the kernel and by plain PyTorch. where: a unit that begins as NaN."""
+    steps, hidden, lengths = 5, 60, torch.tensor([5, 0, 3, 5], dtype=torch.int32)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(steps, 4, 4 * hidden, generator=draw).to(plan.dtype)
+    weight_hh = (torch.randn(2, 4 * hidden, hidden, generator=draw) / hidden**0.5).to(plan.dtype)
+    h0 = (large * torch.randn(2, 4, hidden, generator=draw)).to(plan.dtype)
+    c0 = torch.randn(2, 4, hidden, generator=draw)
+    if where is not None:
+        c0[0, 0, where] = c0[1, 2, where] = torch.nan
+    eye = torch.eye(4 * hidden, dtype=plan.dtype).repeat(2, 1, 1)
+    y, *states = ops.plain_lstm_layer(x, eye, weight_hh, None, h0, c0, lengths=lengths)
+    beyond = torch.arange(steps)[:, None] >= lengths  # where plain PyTorch makes zero times NaN
+    expected = y.masked_fill(beyond[..., None], 0.0), *states
+    projected = x.unflatten(2, (4, hidden)).repeat(2, 1, 1, 1, 1)
+    weights = recurrence.pack(plan, weight_hh)
+    found = recurrence.forward(plan, launcher or Emulation(seed), weights, projected, h0, c0, lengths=lengths)
+    return (found.y, found.h_n, found.c_n), expected
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+@pytest.mark.parametrize("where", [20, 21, 59])  # an even unit, an odd one, the last
+def test_a_nan_reaches_every_unit_at_the_next_step(dtype, where):
+    plan = grid_plan(dtype, CUTS[0][3], CUTS[0][4])
+    for found, expected in zip(*run(plan, where=where), strict=True):
+        assert torch.equal(found.isnan(), expected.isnan()) and found.isnan().any() and not found.isnan().all()
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_initial_states_have_any_size(dtype):
+    plan = grid_plan(dtype, CUTS[0][3], CUTS[0][4])
+    for found, expected in zip(*run(plan, large=1000.0), strict=True):
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0.02, atol=0.02)
+
+
+# Mutations. Of each: the source, what it says, what it says instead, and the plan that notices.
+ORDERING = re.compile(r"\b\w*barrier\([^;]*\);")
+SOURCES = ("grid_forward.cu", "grid_backward.cu")
+BROKEN = (RuleBroken, Disagreement, LaunchFailed)
+BARRIERS = [(source, number) for source in SOURCES for number in range(2)]
+WRONG = [
+    # Every one of the four words says for itself whether it has come.
+    *(("grid_forward.cu", f"(word.{part} ^ tag)", "0u", SMALL) for part in "xyzw"),
+    *(("grid_backward.cu", f"return ((v.{part} ^ tag)", "return (0u", SMALL) for part in "y"),
+    ("grid_backward.cu", "(v.y ^ tag) | (v.w ^ tag)) & TAG;\n    else", "(v.y ^ tag)) & TAG;\n    else", SMALL),
+    ("grid_forward.cu", "if (!warp_any(late)) break;", "break;", SMALL),
+    ("grid_forward.cu", "if (!warp_any(late)) break;", "if (!late) break;", SMALL),
+    ("grid_backward.cu", "if (!warp_any(late)) break;", "break;", SMALL),
+    ("grid_backward.cu", "if (!warp_any(late)) break;", "if (!late) break;", SMALL),
+    # What is written says of which use of its buffer it is.
+    ("grid_forward.cu", "is_odd_use(step + 1) ? TAG : 0", "TAG", SMALL),
+    ("grid_backward.cu", "is_odd_use(step + 1) ? TAG : 0", "TAG", SMALL),
+    ("grid_forward.cu", "((step - 1) >> 1 & 1) == 0", "(step & 1) == 0", SMALL),
+    ("grid_forward.cu", "word.y & ~TAG", "word.y", SMALL),
+    # Two buffers take turns.
+    ("grid_forward.cu", "(step & 1)) * launch.groups", "0) * launch.groups", SMALL),
+    ("grid_backward.cu", "(step & 1)) * launch.groups", "0) * launch.groups", SMALL),
+    ("grid_forward.cu", "else buffer ^= 1;", "", SMALL),
+    ("grid_backward.cu", "else buffer ^= 1;", "", SMALL),
+    # A lost publication, and words that nobody computes.
+    ("grid_forward.cu", "if (is_there && !(unit & 1)) {", "if (is_there && !(unit & 1) && unit != 6) {", SMALL),
+    ("grid_backward.cu", "if (valid) {\n                        Word*", "if (valid && unit != 6) {\n                        Word*", SMALL),
+    ("grid_forward.cu", "relaxed_write(at + 2, tag);", ";", UNEVEN),
+    # Starts, states and ends.
+    ("grid_forward.cu", "if (starts) word", "if (false) word", SMALL),
+    ("grid_forward.cu", "steps - global_read(d.lengths + n) : 0", "0 : 0", SMALL),
+    ("grid_forward.cu", "t == (d.reverse ? 0", "t == (d.reverse ? 1", SMALL),
+    ("grid_forward.cu", "if (state.length == 0) {", "if (false) {", SMALL),
+    ("grid_backward.cu", "live ? 0.0f : into_h", "0.0f", SMALL),
+    ("grid_backward.cu", "if (live) into_h +=", "into_h +=", SMALL),
+]  # fmt: skip
+
+
+def wrong(source: str, change, plan: Plan) -> None:
+    """Raises what notices the change, under one of some orders of threads. Whatever is reported is taken back."""
+    for seed in range(4):
+        try:
+            check(case(60, 6, 5, bidirectional=True), plan, Rewritten(source, change, seed))
+            found, expected = (run(plan, seed, launcher)[0] for launcher in (Rewritten(source, change, seed), Emulation(seed)))
+            if not all(torch.equal(*each) for each in zip(found, expected, strict=True)):
+                raise Disagreement("another value than the unchanged kernel's")
+        finally:
+            status_of(torch.device("cpu")).zero_()
+
+
+@pytest.mark.parametrize("plan", [SMALL, ONE_BUFFER, UNEVEN], ids=["two buffers", "one buffer", "uneven"])
+def test_the_unchanged_sources_are_right(plan):
+    for source in SOURCES:
+        wrong(source, with_headers, plan)
+
+
+@pytest.mark.parametrize("source, number", BARRIERS)
+def test_without_any_one_barrier_a_rule_is_broken(source, number):
+    found = list(ORDERING.finditer((FOLDER / source).read_text()))
+    assert len(found) == len(BARRIERS) // len(SOURCES)
+    start, end = found[number].span()
+    with pytest.raises(RuleBroken):
+        wrong(source, lambda text: text[:start] + ";" + text[end:], ONE_BUFFER)
+
+
+@pytest.mark.parametrize("source, right, other, plan", WRONG)
+def test_a_wrong_tag_buffer_or_state_is_noticed(source, right, other, plan):
+    def change(text):
+        whole = with_headers(text)
+        assert right in whole
+        return whole.replace(right, other)
+
+    with pytest.raises(BROKEN):
+        wrong(source, change, plan)
+
+
+def test_a_nan_of_an_odd_unit_that_is_not_passed_on_is_noticed():
+    launcher = Rewritten("grid_forward.cu", lambda text: text.replace("odd != odd ? odd : h", "h"))
+    (y, *_), (expected, *_) = run(SMALL, launcher=launcher, where=21)
+    assert not torch.equal(y.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize("source, right", [(source, right) for source, right, *_ in WRONG if "is_there" in right or "Word*" in right])
+def test_a_lost_publication_ends_with_a_sentence_and_nans(source, right):
+    """The launch ends, says which block waited, once, and leaves NaN; what comes after is as if nothing had been."""
+    launcher = Rewritten(source, lambda text: text.replace(right, right.replace("(is_there", "(unit != 6 && is_there", 1).replace("(valid", "(unit != 6 && valid", 1)))
+    with pytest.raises(LaunchFailed, match="block [0-9]+ waited too long"):
+        check(case(60, 6, 5), SMALL, launcher)
+    raise_if_failed(torch.device("cpu"))
+    check(case(32, 3, 2), SMALL)
+
+
+def test_a_failure_of_an_earlier_launch_is_said_by_the_next():
+    status_of(torch.device("cpu")).fill_(8)
+    with pytest.raises(LaunchFailed, match="block 7 waited"):
+        check(case(32, 3, 2), SMALL)
+    check(case(32, 3, 2), SMALL)
+
+
+# What the chooser does where the design is asked for.
+
+
+@pytest.mark.parametrize("hidden", [1, 300, 512, 670, 768, 1000, 1024, 1150, 1536, 1700, 2048])
+@pytest.mark.parametrize("batch, directions", [(1, 1), (1, 2), (8, 1), (64, 2), (300, 1)])
+def test_a_grid_takes_every_hidden_size_and_batch_in_16_bits(hidden, batch, directions):
+    plan = choose(hidden, batch, directions, torch.bfloat16, HOPPER, design="grid")
+    assert plan.grid_forward is not None and plan.design == "grid" and plan.reason.startswith("asked for")
+    together = 1 if plan.apart else directions
+    for cut in (plan.grid_forward, plan.grid_backward):
+        assert cut is not None and cut.hidden >= hidden and cut.blocks(hidden) * together <= 132
+        spread = cut.spread(hidden, batch)
+        assert spread.rounds * cut.copies * cut.phases * spread.columns >= batch and spread.columns <= 8 * cut.tiles
+    assert plan.words().startswith("grid, saved: forward Bfloat16")
+
+
+@pytest.mark.parametrize("resident", [132, 128, 120, 114, 108])
+def test_fewer_multiprocessors_get_another_cut_or_a_reason(resident):
+    for hidden in (512, 1024, 1536, 2048):
+        try:
+            plan = choose(hidden, 8, 1, torch.bfloat16, HOPPER, design="grid", resident=lambda kernel: resident)
+        except Refused as refused:
+            assert re.search(rf"\d+ blocks have to be resident at once, and the GPU holds {resident}", str(refused))
+            assert hidden > 1536 and resident < 128
+            continue
+        assert plan.grid_forward is not None and plan.grid_forward.blocks(hidden) <= resident
+        if plan.grid_backward is None:
+            assert "backward step by step" in plan.reason and hidden > 1536
+
+
+@pytest.mark.parametrize(
+    "sizes, rest, complaint",
+    [
+        ((2049, 8, 1, torch.bfloat16), {}, "no cut for hidden size 2049"),
+        ((1024, 8, 1, torch.bfloat16), {"resident": lambda kernel: 20}, "32 blocks have to be resident at once, and the GPU holds 20"),
+        ((1024, 8, 1, torch.bfloat16), {"shared_limit": 1024}, "a block has 1024 bytes of shared memory here"),
+        ((1024, 8, 1, torch.float32), {}, "exact float32"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_with_its_reason(sizes, rest, complaint):
+    with pytest.raises(Refused, match=complaint):
+        choose(*sizes, HOPPER, design="grid", **rest)
+
+
+def test_auto_does_not_choose_a_grid_unasked():
+    assert choose(1024, 8, 1, torch.bfloat16, HOPPER).design != "grid" and "grid" in DESIGNS
+
+
+@pytest.mark.parametrize("cut", [{"groups": 4, "units": 6}, {"groups": 4, "units": 8, "at_once": 3}, {"groups": 4, "units": 8, "buffers": 3}])
+def test_a_cut_that_does_not_divide_is_refused(cut):
+    with pytest.raises(Refused, match="cannot be cut so"):
+        shape("bfloat16", **cut)
