@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +111,7 @@ MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
+NO_GRID_BACKWARD = (12, 0)  # there NVRTC 13 spills registers of every cut of grid_backward.cu
 MEASURED_CAPABILITY = (9, 0)  # of the GPU of `measured_h100.json`
 # Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C,
 # since a cluster must fit in one GPC. `gpu-check` asks; the run of 2026-11-26 did not reach that question.
@@ -265,7 +266,8 @@ def choose(
     if exact or (design == "cluster" and obstacle):
         raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
     if design == "grid":
-        return _grid((hidden, batch, directions), _storage(dtype), memory, resident, shared_limit)
+        sizes = hidden, batch, directions
+        return _grid(sizes, _storage(dtype), memory, capability, resident=resident, shared_limit=shared_limit)
     if design == "tensor_step" or obstacle:
         return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
     storage = _storage(dtype)
@@ -299,13 +301,18 @@ def choose(
     return Plan("cluster", dtype, memory, reason, forward, backward)
 
 
-def _grid(sizes: tuple[int, int, int], storage: Storage, memory: Memory, resident: Resident | None, shared_limit: int) -> Plan:
+def _grid(
+    sizes: tuple[int, int, int], storage: Storage, memory: Memory, capability: tuple[int, int], *,
+    resident: Resident | None, shared_limit: int,
+) -> Plan:  # fmt: skip
     """Persistent-grid kernels, as asked for. Raises `Refused` where no cut has all of its blocks resident at once."""
     hidden, batch, directions = sizes
     forward = _best_grid(GRID[storage], sizes, resident, shared_limit)
     if isinstance(forward, str):
         raise Refused(f"the design grid cannot run this: {forward}; ask for auto, tensor_step or step")
-    backward = _best_grid(GRID_BACKWARD[storage], sizes, resident, shared_limit)
+    backward = "its registers would not suffice on this GPU"
+    if capability < NO_GRID_BACKWARD:
+        backward = _best_grid(GRID_BACKWARD[storage], sizes, resident, shared_limit)
     known = "resident blocks assumed" if resident is None else "resident blocks asked of the driver"
     reason = f"asked for; {known}" + (f"; backward step by step: {backward}" if isinstance(backward, str) else "") + NO_TIME
     shapes = {"grid_forward": forward, "grid_backward": None if isinstance(backward, str) else backward}
@@ -331,13 +338,18 @@ def _best_grid(
             f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} over all multiprocessors"
         )
     room = {shape: _resident_blocks(shape, resident) for shape in affordable}
-    fitting = [shape for shape in affordable if shape.blocks(hidden) <= room[shape]]
+    # The number of copies is no constant of the kernel.
+    room |= {replace(shape, copies=n): room[shape] for shape in affordable for n in range(1, shape.copies)}
+    fitting = [shape for shape in room if shape.blocks(hidden) <= room[shape]]
     if not fitting:
-        fewest = min(affordable, key=lambda shape: shape.blocks(hidden))
+        fewest = min(room, key=lambda shape: shape.blocks(hidden))
         return f"{fewest.blocks(hidden)} blocks have to be resident at once, and the GPU holds {room[fewest]}"
-    return min(
-        fitting, key=lambda shape: grid_cost(shape, hidden, batch) * (1 + (shape.blocks(hidden) * directions > room[shape]))
-    )
+
+    def rank(shape: GridShape) -> tuple[float, int]:
+        blocks = shape.blocks(hidden)
+        return grid_cost(shape, hidden, batch) * (1 + (blocks * directions > room[shape])), blocks
+
+    return min(fitting, key=rank)
 
 
 def _resident_blocks(shape: GridShape, resident: Resident | None) -> int:
