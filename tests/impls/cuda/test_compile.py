@@ -9,19 +9,11 @@ import pytest
 import torch
 
 from impls import Unavailable
-from impls.cuda.runtime import BFLOAT16, STORAGES, TENSORFLOAT32, Kernel, Storage
+from impls.cuda.runtime import BFLOAT16, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
-from impls.cuda.select.configurations import (
-    EXACT_STORAGE,
-    GRID,
-    GRID_BACKWARD,
-    BackwardShape,
-    ExactSteps,
-    ForwardShape,
-    TensorSteps,
-)
+from impls.cuda.select.configurations import EXACT_STORAGE, BackwardShape, ExactSteps, ForwardShape, TensorSteps
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 
@@ -30,7 +22,7 @@ REGISTERS_OF_AN_SM = 65536
 # Blocks of one multiprocessor that registers have to leave room for. Persistent-cluster and streaming kernels have a
 # multiprocessor a block, so that their budget is to spill nothing.
 BLOCKS_OF_AN_SM = {
-    "lstm_grid_forward": 1, "lstm_grid_backward": 1, "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
+    "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
 }  # fmt: skip
 
@@ -38,12 +30,6 @@ BLOCKS_OF_AN_SM = {
 def cluster_kernels() -> list[Kernel]:
     shipped = (*FORWARD.values(), *BACKWARD.values())
     return [shape.kernel() for shapes in shipped for shape in shapes]
-
-
-def grid_kernels(*storages: Storage, backward: bool = True) -> list[Kernel]:
-    """Each once: the number of copies is no constant of a kernel."""
-    tables = (GRID, GRID_BACKWARD) if backward else (GRID,)
-    return list(dict.fromkeys(shape.kernel() for table in tables for storage in storages for shape in table[storage]))
 
 
 def step_kernels() -> list[Kernel]:
@@ -60,13 +46,11 @@ def stream_kernels(largest: int) -> list[Kernel]:
 @pytest.mark.parametrize(
     "target, kernels",
     [
-        # float16 differs from bfloat16 by one instruction of a product and by its conversions: for one target alone.
-        ("sm_80", [*step_kernels(), *stream_kernels(1), *grid_kernels(BFLOAT16, TENSORFLOAT32)]),
-        ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16), *grid_kernels(*STORAGES.values())]),
-        ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16), *grid_kernels(BFLOAT16, TENSORFLOAT32)]),
-        ("sm_120", grid_kernels(BFLOAT16, TENSORFLOAT32, backward=False)),
+        ("sm_80", [*step_kernels(), *stream_kernels(1)]),
+        ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
     ],
-    ids=["sm_80", "sm_90a", "sm_100", "sm_120"],
+    ids=["sm_80", "sm_90a", "sm_100"],
 )
 def test_every_shipped_configuration_compiles_and_spills_nothing(target, kernels):
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:

@@ -10,10 +10,22 @@ import torch
 
 from bench.worker.agreement import Disagreement
 from impls.cuda.emulator import Emulation, RuleBroken
-from impls.cuda.runtime import FOLDER, LaunchFailed, Refused, raise_if_failed, status_of
+from impls.cuda.runtime import (
+    BFLOAT16,
+    FLOAT16,
+    FOLDER,
+    TENSORFLOAT32,
+    LaunchFailed,
+    Refused,
+    Storage,
+    raise_if_failed,
+    status_of,
+)
+from impls.cuda.runtime.compile import CompilationFailed, compile_kernel
 from impls.cuda.select import DESIGNS, Plan, choose
-from impls.cuda.select.configurations import GridShape
+from impls.cuda.select.configurations import GRID, GRID_BACKWARD, GridShape
 from impls.cuda.torch import ops, recurrence
+from tests.impls.cuda.compiled import compiled
 from tests.impls.cuda.emulated import STORAGES, Remembering, Rewritten, case, check, with_headers
 
 HOPPER = (9, 0)
@@ -275,3 +287,64 @@ def test_auto_does_not_choose_a_grid_unasked():
 def test_a_cut_that_does_not_divide_is_refused(cut):
     with pytest.raises(Refused, match="cannot be cut so"):
         shape("bfloat16", **cut)
+
+
+# Compiled without a GPU.
+
+# Registers a thread takes at most on sm_90a, in steps of 8 as they are given out: by hidden size, units, tiles and phases.
+REGISTERS = {
+    (BFLOAT16, False): {
+        (512, 8, 1, 1): 112, (512, 16, 1, 1): 152, (512, 16, 4, 1): 232, (768, 8, 1, 1): 152, (768, 12, 1, 1): 160,
+        (768, 12, 4, 1): 232, (1024, 8, 1, 1): 152, (1024, 16, 1, 1): 216, (1024, 32, 1, 1): 255, (1024, 16, 4, 1): 248,
+        (1280, 12, 1, 1): 216, (1280, 20, 1, 1): 255, (1536, 12, 1, 1): 240, (1536, 16, 1, 1): 255, (1536, 12, 2, 1): 255,
+        (1792, 16, 1, 1): 255, (2048, 16, 1, 1): 255, (2048, 16, 1, 2): 255, (2048, 20, 1, 1): 255,
+    },
+    (BFLOAT16, True): {
+        (512, 16, 1, 1): 160, (512, 16, 2, 1): 208, (768, 16, 1, 1): 232, (768, 16, 2, 1): 240, (1024, 16, 1, 1): 232,
+        (1024, 16, 2, 1): 255, (1536, 16, 1, 1): 255, (1536, 16, 2, 1): 240, (2048, 16, 1, 1): 224, (2048, 16, 2, 1): 208,
+    },
+    (TENSORFLOAT32, False): {
+        (512, 8, 1, 1): 144, (512, 16, 1, 1): 216, (768, 12, 1, 1): 232, (1024, 8, 1, 1): 232, (1024, 16, 1, 1): 255,
+        (1536, 12, 1, 1): 248,
+    },
+    (TENSORFLOAT32, True): {(512, 16, 1, 1): 224, (768, 16, 1, 1): 248, (1024, 16, 1, 1): 248},
+}  # fmt: skip
+
+
+def shipped(storage: Storage, backward: bool) -> list[GridShape]:
+    return list((GRID_BACKWARD if backward else GRID)[storage])
+
+
+# float16 differs from bfloat16 by the product's type and conversions, and is compiled for one target alone. For sm_120, where
+# NVRTC spills registers of the backward cuts, the chooser takes none of them.
+@pytest.mark.parametrize(
+    "target, backward, storages",
+    [
+        *((target, backward, (BFLOAT16, TENSORFLOAT32)) for target in ("sm_80", "sm_90a", "sm_100") for backward in (0, 1)),
+        ("sm_90a", 0, (FLOAT16,)), ("sm_90a", 1, (FLOAT16,)), ("sm_120", 0, (BFLOAT16, TENSORFLOAT32)),
+    ],
+)  # fmt: skip
+def test_shipped_cuts_compile_without_local_memory(target, backward, storages):
+    pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
+    for storage in storages:
+        for cut in shipped(storage, backward):
+            found = compiled(cut.kernel(), target)
+            assert found.spill_bytes == 0 and ".local" not in found.assembly, cut
+            assert found.registers * cut.kernel().threads <= 65536, cut
+            if target == "sm_90a":
+                pinned = REGISTERS[BFLOAT16 if storage is FLOAT16 else storage, backward]
+                assert found.registers <= pinned[cut.hidden, cut.units, cut.tiles, cut.phases], cut
+
+
+def test_a_gpu_whose_compiler_spills_goes_backward_step_by_step():
+    plan = choose(1024, 8, 1, torch.bfloat16, (12, 0), design="grid")
+    assert plan.grid_forward is not None and plan.grid_backward is None and "registers" in plan.reason
+    assert "backward tensor_step" in plan.words()
+
+
+def test_a_plan_that_disagrees_with_its_kernel_does_not_compile():
+    pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
+    for backward in (False, True):
+        kernel = shipped(BFLOAT16, backward)[0].kernel()
+        with pytest.raises(CompilationFailed, match="disagree about shared memory"):
+            compile_kernel(replace(kernel, shared_bytes=kernel.shared_bytes + 16), "sm_90a")
