@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.asv_suite import throughput
-from bench.harness import plan
+from bench.harness import plan, study
 from tests.lstm_bench.history_repository import History
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_three_front_ends_see_equal_sets_of_cases():
     smoke = plan.make("smoke")
-    by_command_line = {(case.key, backend) for case in smoke.cases("throughput") for backend in smoke.compared()}
+    by_command_line = {(case.key, backend) for case in smoke.cases(study.get("throughput")) for backend in smoke.compared()}
     assert by_command_line == by_asv() == by_pytest_benchmark()
 
 

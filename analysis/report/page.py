@@ -17,6 +17,7 @@ from analysis.report import drawing as report_drawing
 from analysis.report.drawing import Drawing, colour
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
+from analysis.report.overview import Overview, overview
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED, Modes, Statistic
@@ -202,6 +203,7 @@ class View:
     title: str
     speed: bool  # whether any backend was asked for it
     asked: str
+    overview: Overview
     answers: list[Answer]
     contents: list[tuple[str, str]]
     backends: Table
@@ -307,6 +309,7 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         title=_title(section, sections),
         speed=found.asks_for_speed,
         asked=summary.requested(section),
+        overview=overview(found),
         answers=summary.answers(found),
         contents=contents,
         backends=tables.backends(found),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench import costs
-from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.plan import Plan
+from bench.harness.study import REFERENCE, Study
 from bench.worker import prepare
 from results.output import format_duration
 
@@ -25,24 +25,23 @@ def seconds(plan: Plan) -> float | None:
     """Predicted for the whole plan, from the seconds that each case takes on each backend that does not refuse it unasked; None
     where a study makes no forecast."""
     total = HARNESS_SECONDS + PEAKS_SECONDS[plan.device] * len(plan.peak_dtypes())
-    for name in plan.studies:
-        found = _of_study(plan, name)
+    for its in plan.studies:
+        found = _of_study(plan, its)
         if found is None:
             return None
         total += found
     return total
 
 
-def _of_study(plan: Plan, name: str) -> float | None:
-    chosen, cases = study.get(name), plan.cases(name)
+def _of_study(plan: Plan, its: Study) -> float | None:
     in_rounds, compiling, standalone, started = 0.0, 0.0, [0.0], set[str]()
-    for case in cases:
-        own = chosen.forecast(case) if chosen.forecast else None
+    for case in plan.cases(its):
+        own = its.forecast(case) if its.forecast else None
         if own is None:
             return None
-        asked = _asked(plan, name, case)
-        if chosen.is_standalone(case):
-            standalone += [own] * (len(asked) * chosen.repetitions_of(case))
+        asked = _asked(plan, its, case)
+        if its.is_standalone(case):
+            standalone += [own] * (len(asked) * its.repetitions_of(case))
         else:
             in_rounds += own * len(asked)
             compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in asked if plan.device == "cuda")
@@ -55,10 +54,10 @@ def _of_study(plan: Plan, name: str) -> float | None:
     return plan.replicates * (in_rounds + starts) + compiling + together
 
 
-def _asked(plan: Plan, name: str, case: Case) -> list[str]:
+def _asked(plan: Plan, its: Study, case: Case) -> list[str]:
     """The backends that a case will be put to."""
-    backends = plan.measured_on(name, case)
-    return [each for each in backends if each == study.REFERENCE or not prepare.static_unsupported_reason(case, each)]
+    backends = plan.measured_on(its, case)
+    return [each for each in backends if each == REFERENCE or not prepare.static_unsupported_reason(case, each)]
 
 
 def statement(plan: Plan) -> list[str]:
@@ -66,7 +65,7 @@ def statement(plan: Plan) -> list[str]:
     predicted = seconds(plan)
     if predicted is None:
         return []
-    cases = [case for name in plan.studies for case in plan.cases(name)]
+    cases = [case for its in plan.studies for case in plan.cases(its)]
     sentences = [f"predicted: about {format_duration(predicted)} for {len(cases)} case{'s'[: len(cases) != 1]}{_shares(plan)}"]
     sentences += [_largest(cases, "host", costs.least_host_bytes, "cpu")]
     if plan.device == "cuda":
@@ -77,12 +76,11 @@ def statement(plan: Plan) -> list[str]:
 def _shares(plan: Plan) -> str:
     """How the time of the cases divides among the phases, where there are several."""
     seconds: dict[str, float] = {}
-    for name in plan.studies:
-        chosen = study.get(name)
-        for case in plan.cases(name):
-            own = chosen.forecast(case) if chosen.forecast else None
-            times = chosen.repetitions_of(case) if chosen.is_standalone(case) else plan.replicates
-            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, name, case))
+    for its in plan.studies:
+        for case in plan.cases(its):
+            own = its.forecast(case) if its.forecast else None
+            times = its.repetitions_of(case) if its.is_standalone(case) else plan.replicates
+            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, its, case))
     total = sum(seconds.values())
     if len(seconds) < 2 or not total:
         return ""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from bench import costs
 from bench.gpu_check.groups import EMULATED_BACKEND, EMULATION, GROUPS, PROBE, STUDY, Source
 from bench.harness import standalone
+from bench.harness import study as harness_study
 from bench.harness.plan import SUITES, Plan
 from bench.machine import system
 from bench.machine.conditions import Watch
@@ -61,7 +62,7 @@ def make(chosen: Sequence[str] = (), emulated: bool = False) -> Plan:
     suite = "emulated" if emulated else "grid"
     return Plan(
         suite=suite,
-        studies=("goal",) if GRID in chosen or not chosen else (),
+        studies=(harness_study.get("goal"),) if GRID in chosen or not chosen else (),
         backends=EMULATED_BACKENDS if emulated else BACKENDS,
         filters=() if emulated else FILTERS,
         threads=len(system.usable()),
@@ -90,7 +91,7 @@ def predicted(plan: Plan) -> list[Row]:
 
 def grid_seconds(plan: Plan) -> float:
     """From the costs of a case that were recorded on an H100; both workers start side by side."""
-    cases = [(case, backend) for case in plan.cases("goal") for backend in plan.compared()]
+    cases = [(case, backend) for its in plan.studies for case in plan.cases(its) for backend in plan.compared()]
     once = costs.START_SECONDS_H100 + costs.PEAKS_SECONDS * len(plan.peak_dtypes())
     return once + sum(costs.case_seconds(case, cudnn=backend == "cudnn") for case, backend in cases)
 

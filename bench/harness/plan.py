@@ -13,7 +13,7 @@ import impls
 from bench.harness import case as harness_case
 from bench.harness import study
 from bench.harness.case import Case
-from bench.harness.study import Scale
+from bench.harness.study import Scale, Study
 from bench.harness.suites import SUITES, Pace, offered, order
 from bench.machine import environment, system
 from bench.worker.prepare import NULL
@@ -32,7 +32,7 @@ class InvalidPlan(UserError, ValueError):
 class Task:
     """One case for several backends in one replicate."""
 
-    study: str
+    study: Study
     case: Case
     backends: tuple[str, ...]
     replicate: int
@@ -48,7 +48,7 @@ class Plan:
     """
 
     suite: str
-    studies: tuple[str, ...]
+    studies: tuple[Study, ...]
     backends: tuple[str, ...]
     filters: tuple[str, ...] = ()
     threads: int = 1
@@ -61,20 +61,27 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as the run's header keeps them."""
-        return dataclasses.asdict(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | {"studies": self.study_names}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
-        """The inverse of `to_dict`; fields that an older run lacks have their defaults."""
-        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("studies", "backends", "filters", "items")}
+        """The inverse of `to_dict`; fields that an older run lacks have their defaults. Raises `UnknownName` for a study."""
+        lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("backends", "filters", "items")}
+        lists["studies"] = tuple(map(study.get, values.get("studies", ())))
         return Plan(**(values | lists))
+
+    @property
+    def study_names(self) -> tuple[str, ...]:
+        """As records and pages name the studies."""
+        return tuple(its.name for its in self.studies)
 
     @property
     def name(self) -> str:
         """The suite, or the study where only one was asked for."""
         if self.items:
             return "gpu-check-emulated" if self.emulated else "gpu-check"
-        return self.suite if self.studies == studies_of(self.suite) else "-".join(self.studies)
+        return self.suite if self.study_names == studies_of(self.suite) else "-".join(self.study_names)
 
     @property
     def scale(self) -> Scale:
@@ -92,18 +99,18 @@ class Plan:
         """cpu or cuda."""
         return SUITES[self.suite].device
 
-    def cases(self, study_name: str) -> tuple[Case, ...]:
+    def cases(self, asked: Study) -> tuple[Case, ...]:
         """The study's cases at this scale that pass the filters. Raises `InvalidFilter` or `UnknownName` for a filter."""
-        cases = _all_cases(study_name, self.scale, self.corpus)
+        cases = _all_cases(asked, self.scale, self.corpus)
         if not self.filters:
             return cases
-        return harness_case.choose(cases, self.filters, _parameters(self.studies, self.scale, self.corpus))
+        return harness_case.choose(cases, self.filters, _parameters(self.study_names, self.scale, self.corpus))
 
     def peak_dtypes(self) -> list[str]:
         """Data types whose peaks are measured: those of cases that a backend runs for its own sake."""
         if not SUITES[self.suite].peaks:
             return []
-        found = [(study.get(name), case) for name in self.studies for case in self.cases(name)]
+        found = [(its, case) for its in self.studies for case in self.cases(its)]
         return sorted({case.spec.dtype for its, case in found if its.select_backends is None or not its.is_standalone(case)})
 
     def compared(self) -> tuple[str, ...]:
@@ -116,28 +123,27 @@ class Plan:
         Standalone cases are not among them (see `standalone`).
         """
         shuffled = random.Random(f"{self.seed} {number}")
-        asked = [(name, case) for name in self.studies for case in self.cases(name) if only is None or case.key in only]
-        tasks = [(name, case) for name, case in asked if not study.get(name).is_standalone(case)]
+        asked = [(its, case) for its in self.studies for case in self.cases(its) if only is None or case.key in only]
+        tasks = [(its, case) for its, case in asked if not its.is_standalone(case)]
         shuffled.shuffle(tasks)
-        for name, case in tasks:
-            backends = self.measured_on(name, case)
-            yield Task(name, case, tuple(shuffled.sample(backends, len(backends))), number)
+        for its, case in tasks:
+            backends = self.measured_on(its, case)
+            yield Task(its, case, tuple(shuffled.sample(backends, len(backends))), number)
 
     def stages(self, number: int) -> Iterator[list[Task]]:
         """One replicate's tasks in the suite's stages."""
         tasks, size = list(self.replicate(number)), SUITES[self.suite].stage
-        place = {case.key: index for name in self.studies for index, case in enumerate(self.cases(name))}
+        place = {case.key: index for its in self.studies for index, case in enumerate(self.cases(its))}
         for first in range(0, len(place), size or max(1, len(place))):
             yield [task for task in tasks if size is None or first <= place[task.case.key] < first + size]
 
     def standalone(self) -> Iterator[Task]:
         """Cases that a study measures by itself, each as often as the study says: replicates from 0 on."""
-        for name in self.studies:
-            chosen = study.get(name)
-            for case in self.cases(name):
-                if chosen.is_standalone(case):
-                    backends = self.measured_on(name, case)
-                    yield from (Task(name, case, backends, number) for number in range(chosen.repetitions_of(case)))
+        for its in self.studies:
+            for case in self.cases(its):
+                if its.is_standalone(case):
+                    backends = self.measured_on(its, case)
+                    yield from (Task(its, case, backends, number) for number in range(its.repetitions_of(case)))
 
     def groups(self, number: int) -> list[tuple[str, ...]]:
         """Backends whose workers live side by side in this replicate, group by group.
@@ -157,13 +163,12 @@ class Plan:
 
         Not in the first replicate, whose first calls are timed with nothing compiled yet.
         """
-        tasks = [task for task in self.standalone() if study.get(task.study).needs_fresh_worker]
+        tasks = [task for task in self.standalone() if task.study.needs_fresh_worker]
         return tasks[number - 1 : number] if 0 < number < self.replicates else []
 
-    def measured_on(self, name: str, case: Case) -> tuple[str, ...]:
+    def measured_on(self, asked: Study, case: Case) -> tuple[str, ...]:
         """Of the backends compared, those that a study wants a case measured on."""
-        select = study.get(name).select_backends
-        return select(case, self.compared()) if select else self.compared()
+        return asked.select_backends(case, self.compared()) if asked.select_backends else self.compared()
 
 
 def make(
@@ -205,8 +210,8 @@ def make(
         if name not in impls.names():
             raise UnknownName("backend", name, impls.names())
     suite = suite_of(what, scale)
-    studies = studies_of(what) if what in SUITES else (what,)
-    headline = studies == studies_of(suite)
+    names = studies_of(what) if what in SUITES else (what,)
+    studies, headline = tuple(map(study.get, names)), names == studies_of(suite)
     usable, own = len(system.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
@@ -219,8 +224,8 @@ def make(
         seed=seed,
         corpus=corpus,
     )
-    if not any(plan.cases(name) for name in studies):
-        whole = [case for name in studies for case in dataclasses.replace(plan, filters=()).cases(name)]
+    if not any(map(plan.cases, studies)):
+        whole = [case for its in studies for case in dataclasses.replace(plan, filters=()).cases(its)]
         choices = harness_case.alternatives(whole, where)
         asked = " and ".join(where)
         raise harness_case.InvalidFilter(f"no case of {what} passes {asked}{choices}; see them with: lstm-bench list {what}")
@@ -228,7 +233,7 @@ def make(
 
 
 def studies_of(suite: str) -> tuple[str, ...]:
-    """The studies a suite consists of."""
+    """The names of the studies a suite consists of."""
     return SUITES[suite].studies or tuple(study.names())
 
 
@@ -246,7 +251,9 @@ def require_device(plan: Plan) -> None:
     """Raise `Unavailable` where a plan is for a GPU and this machine has none; no framework is imported to find out."""
     if plan.device == "cuda" and environment.gpu_list() == []:  # where that is not known a worker will say
         what = (
-            plan.suite if plan.studies == studies_of(plan.suite) else f"{', '.join(plan.studies)} at the scale of {plan.suite}"
+            plan.suite
+            if plan.study_names == studies_of(plan.suite)
+            else f"{', '.join(plan.study_names)} at the scale of {plan.suite}"
         )
         raise Unavailable(
             f"{what} is for a GPU, and this machine has no NVIDIA GPU (NVML lists none); run it on a machine with one, or "
@@ -254,23 +261,23 @@ def require_device(plan: Plan) -> None:
         )
 
 
-def _all_cases(study_name: str, scale: Scale, corpus: str) -> tuple[Case, ...]:
-    cases = study.get(study_name).cases.get(scale, ())
+def _all_cases(asked: Study, scale: Scale, corpus: str) -> tuple[Case, ...]:
+    cases = asked.cases.get(scale, ())
     return tuple(_on(case, corpus) if TEXT in case.factors else case for case in cases) if corpus else cases
 
 
 @functools.lru_cache(maxsize=8)
-def _parameters(studies: tuple[str, ...], scale: Scale, corpus: str) -> harness_case.Known:
+def _parameters(names: tuple[str, ...], scale: Scale, corpus: str) -> harness_case.Known:
     """What a filter may name: a parameter of any study that is asked."""
-    return harness_case.parameters(case for name in studies for case in _all_cases(name, scale, corpus))
+    return harness_case.parameters(case for name in names for case in _all_cases(study.get(name), scale, corpus))
 
 
 def _on(case: Case, corpus: str) -> Case:
     return dataclasses.replace(case, factors=(*case.factors, ("corpus", corpus)))
 
 
-def _own_repeats(studies: Sequence[str], suite: str) -> tuple[int, Pace] | None:
-    return study.get(studies[0]).repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
+def _own_repeats(studies: Sequence[Study], suite: str) -> tuple[int, Pace] | None:
+    return studies[0].repeats.get(SUITES[suite].scale) if len(studies) == 1 else None
 
 
 def _default_scale(study_name: str) -> str:

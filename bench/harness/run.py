@@ -17,7 +17,7 @@ from bench.gpu_check.groups import EMULATION, GROUPS, PROBE, register_emulated_b
 from bench.harness import gpu_check, standalone, study
 from bench.harness.case import Case
 from bench.harness.plan import MACHINE, Plan, Task
-from bench.harness.study import RunPaths
+from bench.harness.study import RunPaths, Study
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
@@ -34,6 +34,7 @@ from results.store import Writer
 
 PEAKS_SECONDS = 120.0
 PEAKS = "ceilings"  # the study's name in the records of the machine's peaks
+OVERHEAD = Study("what does the harness itself add to a call?", "", {}, name="overhead")
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
 
 
@@ -173,7 +174,7 @@ class Run:
             chosen = rounds.most_uncertain(self.records.values(), count)
             tasks = list(self.plan.replicate(number, only=chosen))
             for task in tasks:
-                self.listener.on_planned(task.study, len(self._pending_backends(task)))
+                self.listener.on_planned(task.study.name, len(self._pending_backends(task)))
             if not tasks or not self._measure_replicate(tasks, cache):
                 return "time budget spent"
         return ""
@@ -195,7 +196,7 @@ class Run:
                 workers.start(needed & set(group))
                 for task in begin:
                     if pending := [name for name in self._pending_backends(task) if name in group]:
-                        self.listener.on_status(f"{task.study}  {task.case.key}")
+                        self.listener.on_status(f"{task.study.name}  {task.case.key}")
                         self._ask(task, pending, workers, functools.partial(self._alone_first, task))
                 for task in tasks:
                     pending = [name for name in self._pending_backends(task) if name in group]
@@ -217,7 +218,7 @@ class Run:
 
     def _alone_first(self, task: Task, ready: Mapping[str, WorkerProcess], watch: Watch) -> Responses:
         """What a study measures by itself, in workers that have run nothing yet."""
-        return rounds.ask_alone(ready, task.study, task.case.to_dict(), standalone.TIMEOUT_SECONDS)
+        return rounds.ask_alone(ready, task.study.name, task.case.to_dict(), standalone.TIMEOUT_SECONDS)
 
     def _time(self, task: Task, ready: Mapping[str, WorkerProcess], watch: Watch) -> Responses:
         first = task.replicate == 0
@@ -247,7 +248,7 @@ class Run:
         self._record(*(self._record_of(task, name, response, observed) for name, response in responses.items()))
 
     def _record_of(self, task: Task, backend: str, response: WorkerResponse, observed: Observed) -> Record:
-        subject = Subject.of_case(task.study, task.case, backend, task.replicate)
+        subject = Subject.of_case(task.study.name, task.case, backend, task.replicate)
         first_call = task.replicate == 0 and backend != NULL
         return build_record(subject, response, observed, self._marks, first_call=first_call)
 
@@ -284,8 +285,8 @@ class Run:
             self._record(build_record(Subject(PEAKS, key, MACHINE, 0, arguments), response, observed, self._marks))
 
     def _measure_overhead(self, cache: Path) -> None:
-        task = Task("overhead", OVERHEAD_CASE, (NULL,), 0)
-        if (task.study, task.case.key, NULL, 0) in self.records:
+        task = Task(OVERHEAD, OVERHEAD_CASE, (NULL,), 0)
+        if (task.study.name, task.case.key, NULL, 0) in self.records:
             return
         with Workers(self.cpus, cache, self.code) as workers:
             self._measure_task(task, [NULL], workers)
@@ -295,8 +296,8 @@ class Run:
         return [
             backend
             for backend in task.backends
-            if (task.study, task.case.key, backend, task.replicate) not in self.records
-            and (task.study, task.case.key, backend) not in self.excluded
+            if (task.study.name, task.case.key, backend, task.replicate) not in self.records
+            and (task.study.name, task.case.key, backend) not in self.excluded
         ]
 
     def _record(self, *records: Record) -> None:
@@ -306,7 +307,7 @@ class Run:
         self.writer.append(*records)
         for record in records:
             self._remember(record)
-            if record.status != "ok" and record.study in self.plan.studies and not _is_standalone(record):
+            if record.status != "ok" and record.study in self.plan.study_names and not _is_standalone(record):
                 self.listener.on_planned(record.study, record.replicate + 1 - self.plan.replicates)
         self.listener.on_records(records)
 
@@ -319,11 +320,11 @@ class Run:
         """Tell the listener what is still to come."""
         tasks = [task for number in range(self.plan.replicates) for task in self.plan.replicate(number)]
         for task in [*tasks, *self.plan.standalone()]:
-            self.listener.on_planned(task.study, len(self._pending_backends(task)))
+            self.listener.on_planned(task.study.name, len(self._pending_backends(task)))
 
     def _of_studies(self) -> list[Record]:
         """What was measured of the plan's studies, without peaks and overhead."""
-        return [record for record in self.records.values() if record.study in self.plan.studies]
+        return [record for record in self.records.values() if record.study in self.plan.study_names]
 
     def _seconds_left(self) -> float:
         if self.plan.time_budget is None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.harness import study
 from bench.harness.plan import TEXT, Plan
 from bench.harness.run import Interrupted, Listener, Run
 from bench.machine import environment
@@ -78,9 +77,7 @@ def start(
             machine=source.machine,
             environment=source.environment,
             plan=plan.to_dict(),
-            claims=tuple(
-                replace(claim, study=name) for name in plan.studies if plan.cases(name) for claim in study.get(name).claims
-            ),
+            claims=tuple(replace(claim, study=its.name) for its in plan.studies if plan.cases(its) for claim in its.claims),
         )
         writer = store.create(root, header)
         try:
@@ -102,12 +99,12 @@ def _check_clock(now: datetime, earlier: Sequence[str]) -> None:
 
 def require_corpus(plan: Plan, corpus: Path) -> None:
     """Raise `InvalidCorpus` where no case of the plan reads text, or the longest window that one asks for is not there."""
-    windows = [case.steps + 1 for name in plan.studies for case in plan.cases(name) if TEXT in case.factors]
+    windows = [case.steps + 1 for its in plan.studies for case in plan.cases(its) if TEXT in case.factors]
     if not windows:
         where = f" that passes {' and '.join(plan.filters)}" if plan.filters else ""
         raise InvalidCorpus(
-            f"no case of {', '.join(plan.studies)}{where} reads text, so that the corpus {corpus} would not be read; leave out "
-            "--corpus, or choose cases of source=text of the studies quality and context"
+            f"no case of {', '.join(plan.study_names)}{where} reads text, so that the corpus {corpus} would not be read; leave "
+            "out --corpus, or choose cases of source=text of the studies quality and context"
         )
     of_file(corpus, max(windows))
 

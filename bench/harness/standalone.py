@@ -96,15 +96,15 @@ class SlotPool:
 
     def measure(self, task: Task, backend: str) -> Outcome:
         """In the next slot that is free."""
-        slot, chosen = self.free.get(), study.get(task.study)
+        slot = self.free.get()
         started, clock = time.time(), time.monotonic()
         try:
             with Watch(task.case.spec.device) as conditions:
-                arguments: dict[str, Any] = {"study_name": task.study, "case": task.case.to_dict()}
-                if chosen.trains:
+                arguments: dict[str, Any] = {"study_name": task.study.name, "case": task.case.to_dict()}
+                if task.study.trains:
                     arguments["places"] = self.paths.to_dict()
-                if chosen.reuse_worker and backend == study.REFERENCE:
-                    response = self._ask_kept(slot, task.study, arguments)
+                if task.study.reuse_worker and backend == study.REFERENCE:
+                    response = self._ask_kept(slot, task.study.name, arguments)
                 else:
                     slot.close()  # what it holds would count against the next worker's memory
                     worker = WorkerProcess(backend, slot.cpus, self.cache, code=self.code)

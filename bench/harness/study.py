@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Study:
 
     Attributes:
         question: what is asked.
+        name: of its folder in `bench/studies`, given by `get`.
         claim: what is said of it, which the numbers test.
         cases: at each scale.
         measure: None where backends are timed in rounds (see `bench.processes.rounds`). Otherwise measures a case on a backend
@@ -62,6 +64,10 @@ class Study:
     trains: bool = False
     needs_fresh_worker: bool = False
     reuse_worker: bool = False
+    name: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def is_standalone(self, case: Case) -> bool:
         """Whether the case is measured by itself and not in rounds."""
@@ -76,7 +82,7 @@ def get(name: str) -> Study:
     """The study of that name. Raises `UnknownName` with the choices."""
     if name not in names():
         raise UnknownName("study", name, names())
-    return importlib.import_module(f"bench.studies.{name}").STUDY
+    return dataclasses.replace(importlib.import_module(f"bench.studies.{name}").STUDY, name=name)
 
 
 # Paths that a study may need and no record may name: the user's corpus, and where checkpoints are kept while it runs.

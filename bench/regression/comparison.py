@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import impls
 from bench import costs
-from bench.harness import standalone, study, suites
+from bench.harness import standalone, suites
 from bench.harness.case import Case
 from bench.harness.plan import Plan
 from bench.harness.run import Interrupted, Listener
+from bench.harness.study import Study
 from bench.harness.suites import Pace
 from bench.machine import environment, system
 from bench.machine.conditions import Watch
@@ -58,7 +59,7 @@ PACES: dict[str, Pace] = {
 class PairedCase(NamedTuple):
     """One case, and the backend that each side runs it with."""
 
-    study: str
+    study: Study
     case: Case
     base: str
     new: str
@@ -124,7 +125,7 @@ class Pairs:
         order = suites.order(SIDES, number)
         with scratch.folder() as cache:
             folders: dict[Side, Path] = {side: cache / side for side in SIDES}
-            timed = [question for question in questions if not study.get(question.study).is_standalone(question.case)]
+            timed = [question for question in questions if not question.study.is_standalone(question.case)]
             for question in questions:
                 if question not in timed:
                     self._append(question, number, self._standalone_pair(question, number, order, folders))
@@ -181,10 +182,10 @@ class Pairs:
 
     def _standalone(self, question: PairedCase, side: Side, number: int, cache: Path) -> Record:
         started, clock = time.time(), time.monotonic()
-        self.listener.on_status(f"pair {number + 1}  {question.case.key}  {question.study}")
+        self.listener.on_status(f"pair {number + 1}  {question.case.key}  {question.study.name}")
         worker = WorkerProcess(question.backend(side), self.cpus, cache, code=self.codes[side])
         response = standalone.ask_once(
-            worker, "alone", standalone.TIMEOUT_SECONDS, study_name=question.study, case=question.case.to_dict()
+            worker, "alone", standalone.TIMEOUT_SECONDS, study_name=question.study.name, case=question.case.to_dict()
         )
         return _record(question, side, number, response, Observed({}, started, time.monotonic() - clock))
 
@@ -197,7 +198,7 @@ class Pairs:
 
     @staticmethod
     def _key(question: PairedCase, side: Side, number: int) -> tuple[str, str, str, int]:
-        return question.study, question.case.key, question.backend(side), number
+        return question.study.name, question.case.key, question.backend(side), number
 
 
 def _by_backends(questions: Sequence[PairedCase]) -> list[list[PairedCase]]:
@@ -208,7 +209,7 @@ def _by_backends(questions: Sequence[PairedCase]) -> list[list[PairedCase]]:
 
 
 def _record(question: PairedCase, side: Side, number: int, response: WorkerResponse, observed: Observed) -> Record:
-    subject = Subject.of_case(question.study, question.case, question.backend(side), number)
+    subject = Subject.of_case(question.study.name, question.case, question.backend(side), number)
     return build_record(subject, response, observed, first_call=True, error=True)
 
 
@@ -247,18 +248,16 @@ def questions(plan: Plan, sides: Mapping[Side, ComparisonSide], memory: bool) ->
 
     What a study measures on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
     """
-    cases = [(name, case) for name in plan.studies for case in plan.cases(name)]
     chosen = [
-        (name, case, plan.measured_on(name, case))
-        for name, case in cases
-        if not (its := study.get(name)).is_standalone(case) or (memory and its.select_backends is None)
+        (its, case, plan.measured_on(its, case))
+        for its in plan.studies
+        for case in plan.cases(its)
+        if not its.is_standalone(case) or (memory and its.select_backends is None)
     ]
     base, new = sides["base"].backend, sides["new"].backend
     if base and new:
-        return [PairedCase(name, case, base, new) for name, case, on in chosen if base in on and new in on]
-    return [
-        PairedCase(name, case, backend, backend) for backend in plan.compared() for name, case, on in chosen if backend in on
-    ]
+        return [PairedCase(its, case, base, new) for its, case, on in chosen if base in on and new in on]
+    return [PairedCase(its, case, backend, backend) for backend in plan.compared() for its, case, on in chosen if backend in on]
 
 
 @contextmanager

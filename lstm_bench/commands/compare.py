@@ -19,7 +19,6 @@ from analysis.regression.calibration import Calibration
 from analysis.regression.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
 from analysis.statistics.decision import CONFIRMING, STAGES, Decision, Rule, decide
 from analysis.statistics.ratios import Statistic
-from bench.harness import study
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
 from bench.machine import environment
@@ -182,7 +181,7 @@ def measure_until_decided(pairs: Pairs, questions: Sequence[PairedCase], now: Ca
 
 
 def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
-    if study.get(question.study).is_standalone(question.case):
+    if question.study.is_standalone(question.case):
         return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
     measured = key in sides.base and key in sides.new
@@ -191,7 +190,7 @@ def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
 
 def row_key(question: PairedCase) -> Key:
     backend = question.base if question.base == question.new else f"{question.base} → {question.new}"
-    return Key(question.study, question.case.key, backend)
+    return Key(question.study.name, question.case.key, backend)
 
 
 def current_results(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options: Options) -> Sides:

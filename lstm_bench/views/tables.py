@@ -50,7 +50,7 @@ def cases(what: str, where: Sequence[str], as_json: bool) -> None:
     from bench.harness import plan
 
     chosen = plan.make(what, where=where)
-    found = [(name, case) for name in chosen.studies for case in chosen.cases(name)]
+    found = [(its.name, case) for its in chosen.studies for case in chosen.cases(its)]
     if as_json:
         return print_json([{"study": name, "case": case.key} | case.to_dict() for name, case in found])
     table(("study", "case"), [(name, case.key) for name, case in found])

@@ -109,12 +109,11 @@ def test_the_plan_says_time_and_peak_before_it_starts(monkeypatch):
     assert (forecast.seconds(plan.make("scaling", scale="gpu")) or 1e9) <= 9 * 60
 
 
-def test_the_forecast_counts_every_repetition(monkeypatch):
-    chosen, own = plan.make("scaling", scale="cpu"), scaling.STUDY
-    monkeypatch.setattr(scaling, "STUDY", replace(own, repetitions=None))
-    once = forecast.seconds(chosen)
-    monkeypatch.setattr(scaling, "STUDY", own)
-    of_memory = sum(scaling.forecast(case) for case in chosen.cases("scaling") if scaling.repetitions(case) == 2)
+def test_the_forecast_counts_every_repetition():
+    chosen = plan.make("scaling", scale="cpu")
+    (its,) = chosen.studies
+    once = forecast.seconds(replace(chosen, studies=(replace(its, repetitions=None),)))
+    of_memory = sum(scaling.forecast(case) for case in chosen.cases(its) if scaling.repetitions(case) == 2)
     assert once and forecast.seconds(chosen) == pytest.approx(once + of_memory / chosen.threads)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from scipy import stats
 
 from analysis.statistics.ratios import STATISTICS
-from bench.harness import plan
+from bench.harness import plan, study
 from bench.machine import environment, system
 from bench.processes.code import ROOT
 from lstm_bench.commands import compare
@@ -75,7 +75,7 @@ def paired(asked: plan.Plan) -> dict[str, Ratios]:
 
 
 def by_pytest_benchmark(asked: plan.Plan) -> Times:
-    keys = [case.key for case in asked.cases("throughput")]
+    keys = [case.key for case in asked.cases(study.get("throughput"))]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "times.json"
         one = [sys.executable, "-m", "pytest", "-q", "--benchmark-enable", f"--benchmark-json={file}"]
@@ -86,7 +86,7 @@ def by_pytest_benchmark(asked: plan.Plan) -> Times:
 
 
 def by_timer(asked: plan.Plan) -> Times:
-    cases = json.dumps([case.to_dict() for case in asked.cases("throughput")])
+    cases = json.dumps([case.to_dict() for case in asked.cases(study.get("throughput"))])
     return json.loads(alone([sys.executable, "-c", TIMER, cases, BACKEND]).splitlines()[-1])
 
 
@@ -116,7 +116,7 @@ def repetition(asked: plan.Plan) -> None:
     for name, measure in instruments.items():
         started = time.monotonic()
         found |= measure()
-        seconds[name] = (time.monotonic() - started) / len(asked.cases("throughput"))
+        seconds[name] = (time.monotonic() - started) / len(asked.cases(study.get("throughput")))
     described = environment.describe(asked.threads)
     here = {"machine": environment.machine_name(described), "protocol": environment.PROTOCOL}
     here |= {name: described[name] for name in ("cpu", "os", "python", "packages", "git")}

@@ -188,50 +188,71 @@ def _caption_latency(steps: pd.DataFrame, cases: list[str], every: int) -> str:
 
 
 def draw_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str) -> Drawing | None:
-    """cases: as in `Findings.cases`, of one device. rankings: phase → ranking. Needs a backend beside the baseline."""
+    """All backends against the baseline, a panel a phase on one scale.
+
+    cases: as in `Findings.cases`, of one device. rankings: phase → ranking. Needs a backend beside the baseline.
+    """
     rankings = {phase: ranking for phase, ranking in rankings.items() if len(ranking.ratios) > 1}
     if not rankings:
         return None
     best: dict[str, float] = {}
     for ranking in rankings.values():
         for name, ratio in ranking.ratios.items():
-            if name != baseline:
-                best[name] = max(best.get(name, 0.0), ratio.value)
+            best[name] = max(best.get(name, 0.0), ratio.value)
     backends = sorted(best, key=lambda name: best[name])
+    single = {(str(phase), str(name)): _ratios_of(part) for (phase, name), part in cases.groupby(["phase", "backend"])}
+    values = [ratio for (phase, _), ratios in single.items() if phase in rankings for ratio in ratios]
+    values += [ratio.value for ranking in rankings.values() for ratio in ranking.ratios.values()]
     with look():
-        figure, grid = panels(len(rankings), 1, 1.0 + 0.36 * len(backends))
+        figure, grid = panels(len(rankings), 1, 0.95 + 0.3 * len(backends))
         for axes, (phase, ranking) in zip(grid[0], rankings.items(), strict=True):
-            _panel_ratio(axes, cases[cases["phase"] == phase], ranking, backends, baseline)
+            axes.set_xscale("log")
+            axes.set_xlim(min(values) / 1.3, max(values) * 1.3)
+            for place, name in enumerate(backends):
+                _row_ratio(axes, place, name, ranking.ratios.get(name), single.get((phase, name), []), name == baseline)
+            _axis_ratio(axes, baseline)
             axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_count(ranking.shared, 'case')}")
         grid[0][0].set_yticks(range(len(backends)), backends)
         grid[0][0].set_ylim(-0.6, len(backends) - 0.4)
-    return Drawing(figure, f"Speedup over {baseline}", _caption_ratio(cases, rankings, baseline))
+    return Drawing(figure, f"Speedup over {baseline}", _caption_ratio(rankings, baseline))
 
 
-def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: list[str], baseline: str) -> None:
-    axes.axvline(1, color=INK, lw=1)
-    values = [1.0]
-    for place, name in enumerate(backends):
-        own = style(name)
-        every = [ratio.value for ratio in cases.loc[cases["backend"] == name, "ratio"] if isinstance(ratio, Ratio)]
-        axes.plot(every, [place - 0.24] * len(every), "|", color=own.colour, ms=6, alpha=0.6)
-        values += every
-        ratio = ranking.ratios.get(name)
-        if ratio is None:
-            if not every:
-                axes.text(
-                    0.5, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), ha="center", va="center", alpha=0.6
-                )
-            continue
-        if ratio.low is not None and ratio.high is not None:
-            axes.plot([ratio.low, ratio.high], [place, place], color=own.colour, lw=3, solid_capstyle="butt")
-        axes.plot(ratio.value, place, own.marker, color=own.colour, ms=8, mec=PAPER, mew=0.8, zorder=4)
-    axes.set_xscale("log")
-    low, high = min(values) / 1.25, max(values) * 1.25
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(
-        LogLocator(10, subs=(1, 3) if high / low > 30 else (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 6, 8))
-    )
+def _ratios_of(cases: pd.DataFrame) -> list[float]:
+    return [ratio.value for ratio in cases["ratio"] if isinstance(ratio, Ratio)]
+
+
+def _row_ratio(
+    axes: Axes, place: int, name: str, ratio: Ratio | None, single: list[float], is_baseline: bool
+) -> None:  # fmt: skip
+    """A backend's mean with its interval, cut with an arrowhead where it leaves the panel; ticks for its cases."""
+    own, right = style(name), axes.get_yaxis_transform()
+    if ratio is None:
+        if not single:
+            axes.text(0.03, place, words.NOT_MEASURED, transform=right, va="center", fontsize=8, alpha=0.7)
+        axes.plot(single, [place] * len(single), "|", color=own.colour, ms=6)
+        return
+    if is_baseline:
+        axes.plot(1, place, own.marker, mfc=PAPER, mec=own.colour, mew=1.4, ms=7, zorder=4)
+        axes.text(1.02, place, "1", transform=right, va="center", fontsize=8)
+        return
+    axes.plot(single, [place - 0.26] * len(single), "|", color=own.colour, ms=4, alpha=0.7)
+    least, most = axes.get_xlim()
+    if ratio.low is not None and ratio.high is not None:
+        low, high = max(ratio.low, least), min(ratio.high, most)
+        axes.plot([low, high], [place, place], color=own.colour, lw=1.6, solid_capstyle="butt")
+        for end, bound, arrow in ((low, ratio.low, "<"), (high, ratio.high, ">")):
+            axes.plot(end, place, "|" if end == bound else arrow, color=own.colour, ms=7 if end == bound else 5, clip_on=False)
+    axes.plot(ratio.value, place, own.marker, color=own.colour, ms=7.5, mec=PAPER, mew=0.8, zorder=4)
+    weight = "normal" if ratio.verdict is None else "bold"
+    text = words.format_significant(ratio.value)
+    axes.text(1.02, place, text, transform=right, va="center", fontsize=8, fontweight=weight)
+
+
+def _axis_ratio(axes: Axes, baseline: str) -> None:
+    axes.axvline(1, color=INK, lw=1, zorder=1)
+    least, most = axes.get_xlim()
+    subs = (1, 3) if most / least > 16 else (1, 2, 5) if most / least > 4 else (1, 1.5, 2, 3, 4, 6, 8)
+    axes.xaxis.set_major_locator(LogLocator(10, subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -240,20 +261,15 @@ def _panel_ratio(axes: Axes, cases: pd.DataFrame, ranking: Ranking, backends: li
     axes.tick_params(axis="y", length=0)
 
 
-def _caption_ratio(cases: pd.DataFrame, rankings: dict[str, Ranking], baseline: str) -> str:
-    said = []
-    for phase, ranking in rankings.items():
-        verdicts = [ratio.verdict for name, ratio in ranking.ratios.items() if name != baseline]
-        tally = [f"{verdicts.count(word)} {word}" for word in ("faster", "slower") if verdicts.count(word)]
-        tally += [f"{verdicts.count(None)} inconclusive"] if verdicts.count(None) else []
-        said.append(f"{words.PHASES[phase]} {words.join_list(tally)}")
+def _caption_ratio(rankings: dict[str, Ranking], baseline: str) -> str:
     ratios = [ratio for ranking in rankings.values() for name, ratio in ranking.ratios.items() if name != baseline]
     without = {words.no_interval(ratio) for ratio in ratios} - {""}
-    interval = f"({words.join_list(sorted(without))})" if without else "with their 95 % interval over replicates"
-    statistic = next(iter(next(iter(rankings.values())).ratios.values())).statistic
+    interval = f"({words.join_list(sorted(without))})" if without else "with its 95 % interval over replicates"
+    statistic = ratios[0].statistic
+    how = "" if statistic == "median" else f" Statistic: {words.STATISTICS[statistic]}."
     return (
-        f"Against {baseline}: {'; '.join(said)}. Large markers are geometric means over shared cases {interval}, "
-        f"ticks below them single cases (statistic: {words.STATISTICS[statistic]})."
+        f"Marker: geometric mean over the cases that all ranked backends share, {interval}; ticks: single cases. "
+        f"Right of 1 is faster than {baseline} (hollow); bold: the interval excludes 1.{how}"
     )
 
 

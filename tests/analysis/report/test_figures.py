@@ -14,6 +14,7 @@ from analysis.report.drawing import FAINT, GRID, INK, PAPER, UNDECIDED, Drawing
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import load, rows_of
 from analysis.report.page import groups
+from analysis.report.words import format_significant
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
 from tests.analysis.synthetic import Synthetic, write
@@ -55,8 +56,12 @@ def test_captions_are_computed(drawn: dict[str, Drawing | None], found: Findings
     best = rows_of(found.cases[found.cases["phase"] == "step"].nsmallest(1, "seconds"))[0]
     caption = drawn["latency"] and drawn["latency"].caption
     assert caption and f"{best['backend']}’s" in caption
-    caption = drawn["ratios"] and drawn["ratios"].caption
-    assert caption and "inference 1 faster and 2 slower" in caption
+    assert drawn["ratios"] is not None
+    inference = next(axes for axes in drawn["ratios"].figure.axes if axes.get_title(loc="left").startswith("Inference"))
+    ratios = found.rankings["cpu", "forward", "eager"].ratios
+    decided = {format_significant(ratio.value) for ratio in ratios.values() if ratio.verdict is not None}
+    assert decided and decided == {text.get_text() for text in inference.texts if text.get_fontweight() == "bold"}
+    assert len({axes.get_xlim() for axes in drawn["ratios"].figure.axes}) == 1, "one scale for all panels"
     caption = drawn["heatmap"] and drawn["heatmap"].caption
     assert caption and caption.startswith("Fastest of 30 cells: onnxruntime in 18 and torch in 12;")
 

@@ -116,7 +116,7 @@ def test_one_replicate_says_that_it_has_no_interval(tmp_path: Path) -> None:
 def test_every_output_names_its_location(small_run: Path, tmp_path: Path) -> None:
     report = build([small_run], tmp_path, statistic="lower_quartile")
     assert "lower quartile of its samples" in report.html.read_text()
-    assert "statistic: lower quartile" in report.markdown.read_text()
+    assert "Statistic: lower quartile" in report.markdown.read_text()
 
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:

@@ -35,11 +35,12 @@ def test_every_parameter_selects_its_case_as_list_prints_it(data: st.DataObject)
     parameter, value = data.draw(st.sampled_from(sorted(({"case": case.key} | case.to_dict()).items())))
     written = data.draw(st.sampled_from([str(value), json.dumps(value).strip('"')]))
     chosen = plan.make(name, where=[f"{parameter}={written}"], scale=suite)
-    assert case in chosen.cases(name)
-    assert all(({"case": one.key} | one.to_dict())[parameter] == value for one in chosen.cases(name))
-    others = plan.dataclasses.replace(chosen, filters=(f"{parameter}!={written}",)).cases(name)
+    (its,) = chosen.studies
+    assert case in chosen.cases(its)
+    assert all(({"case": one.key} | one.to_dict())[parameter] == value for one in chosen.cases(its))
+    others = plan.dataclasses.replace(chosen, filters=(f"{parameter}!={written}",)).cases(its)
     having = {one for one in cases if parameter == "case" or parameter in one.to_dict()}
-    assert set(others) | set(chosen.cases(name)) == having and not set(others) & set(chosen.cases(name))
+    assert set(others) | set(chosen.cases(its)) == having and not set(others) & set(chosen.cases(its))
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,7 +53,8 @@ def test_a_comparison_parts_the_cases_as_their_numbers_do(data: st.DataObject, s
     compare = {"<=": float.__le__, ">=": float.__ge__, "<": float.__lt__, ">": float.__gt__}[symbol]
     wanted = [one for one in cases if parameter in one.to_dict() and compare(float(one.to_dict()[parameter]), float(value))]
     if wanted:
-        assert list(plan.make(name, where=[f"{parameter}{symbol}{value}"], scale=suite).cases(name)) == wanted
+        made = plan.make(name, where=[f"{parameter}{symbol}{value}"], scale=suite)
+        assert list(made.cases(made.studies[0])) == wanted
     else:
         with pytest.raises(InvalidFilter, match=f"no case of {name} passes"):
             plan.make(name, where=[f"{parameter}{symbol}{value}"], scale=suite)
@@ -96,14 +98,14 @@ def test_an_unreadable_filter_says_what_to_write(text: str, message: str):
 def test_a_studys_factor_is_a_parameter_of_its_suites():
     suite = "every" if "every" in SUITES else "cpu"
     chosen = plan.make(suite)
-    names = {name: {key for case in chosen.cases(name) for key in case.to_dict()} for name in chosen.studies}
+    names = {its: {key for case in chosen.cases(its) for key in case.to_dict()} for its in chosen.studies}
     everywhere = set.intersection(*(one for one in names.values() if one))
-    own = [(name, key) for name, keys in names.items() for key in keys - everywhere]
+    own = [(its, key) for its, keys in names.items() for key in keys - everywhere]
     assert own
-    for name, key in own:
-        value = next(case.to_dict()[key] for case in chosen.cases(name) if key in case.to_dict())
+    for its, key in own:
+        value = next(case.to_dict()[key] for case in chosen.cases(its) if key in case.to_dict())
         found = plan.make(suite, where=[f"{key}={value}"])
-        assert found.cases(name) and not [other for other in chosen.studies if key not in names[other] and found.cases(other)]
+        assert found.cases(its) and not [other for other in chosen.studies if key not in names[other] and found.cases(other)]
     with pytest.raises(UnknownName, match="no parameter 'hiden_size'"):
         plan.make(suite, where=["hiden_size=3"])
 

@@ -36,9 +36,10 @@ def test_at_gpu_scale_every_study_fits_nine_minutes():
 @pytest.mark.parametrize("name", ["gradients", "memory"])
 def test_gradients_and_memory_have_cases_on_a_gpu(name: str):
     chosen = plan.make(name, scale="gpu")
-    on_gpu = [case for case in chosen.cases(name) if case.spec.device == "cuda"]
+    (its,) = chosen.studies
+    on_gpu = [case for case in chosen.cases(its) if case.spec.device == "cuda"]
     assert chosen.device == "cuda" and len(on_gpu) >= 4
-    assert {"cuda", "cudnn", "torch", "jax"} <= {each for case in on_gpu for each in forecast._asked(chosen, name, case)}
+    assert {"cuda", "cudnn", "torch", "jax"} <= {each for case in on_gpu for each in forecast._asked(chosen, its, case)}
 
 
 # Of runs 182516, 182611, 173700, 182414 and 182710 on an H100 (2026-11-26): backend, case, seconds of the record, and whether

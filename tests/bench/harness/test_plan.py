@@ -7,7 +7,7 @@ import os
 import pytest
 
 import impls
-from bench.harness import plan
+from bench.harness import plan, study
 from bench.harness.case import InvalidFilter
 from impls import UnknownName
 
@@ -27,7 +27,7 @@ def test_unknown_names_are_answered_with_the_choices(asked: dict, message: str):
 
 
 def test_suite_many_has_200_rows_of_two_backends():
-    cases = plan.make("many", ["numpy", "torch"]).cases("throughput")
+    cases = plan.make("many", ["numpy", "torch"]).cases(study.get("throughput"))
     assert 2 * len(cases) >= 200 and len({case.key for case in cases}) == len(cases)
     assert [plan.suite_of(*asked) for asked in (("many",), ("throughput",), ("throughput", "cpu"))] == ["many", "quick", "cpu"]
 
@@ -54,8 +54,8 @@ def test_a_value_no_case_has_is_answered_with_those_they_have():
 
 @pytest.mark.parametrize("text", ["hidden_size=256", "batch<=8", "batch>8", "phase!=step", "dtype=float32", "bias=true"])
 def test_filters_keep_what_passes(text: str):
-    everything = plan.make("quick").cases("throughput")
-    chosen = plan.make("quick", where=[text]).cases("throughput")
+    everything = plan.make("quick").cases(study.get("throughput"))
+    chosen = plan.make("quick", where=[text]).cases(study.get("throughput"))
     assert 0 < len(chosen) <= len(everything)
     assert set(chosen) <= set(everything)
 
@@ -81,5 +81,5 @@ def test_threads_never_exceed_the_processors_there_are():
 
 
 def test_a_key_chooses_a_single_case():
-    for wanted in plan.make("throughput").cases("throughput"):
-        assert plan.make("throughput", where=[f"case={wanted.key}"]).cases("throughput") == (wanted,)
+    for wanted in plan.make("throughput").cases(study.get("throughput")):
+        assert plan.make("throughput", where=[f"case={wanted.key}"]).cases(study.get("throughput")) == (wanted,)

@@ -102,7 +102,7 @@ def test_the_gpu_suite_fits_nine_minutes_on_an_h100():
 def test_the_suite_for_a_gpu_compares_equal_launch_modes():
     """Each launch mode has a case of every phase, and each case at least two backends that can run it so."""
     made = plan.make("gpu")
-    cases = made.cases("throughput")
+    cases = made.cases(study.get("throughput"))
     assert {(case.phase, case.launch) for case in cases} == {
         (phase, launch) for phase in ("forward", "forward_backward", "step") for launch in ("eager", "graph")
     }

@@ -46,7 +46,7 @@ def pretended(monkeypatch):
 
 def jobs(backends=(study.REFERENCE,) * 4, name="gradients"):
     cases = [case for case in study.get(name).cases["cpu"] if case.factor("probe") == "attenuation"]
-    return [(Task(name, case, (backend,), 0), backend) for case, backend in zip(cases, backends, strict=False)]
+    return [(Task(study.get(name), case, (backend,), 0), backend) for case, backend in zip(cases, backends, strict=False)]
 
 
 def outcomes(asked):
@@ -85,6 +85,6 @@ def test_a_backend_never_runs_beside_a_shared_worker():
 def test_a_study_that_does_not_share_has_a_worker_a_case(monkeypatch):
     lone = dataclasses.replace(study.get("gradients"), reuse_worker=False)
     monkeypatch.setattr(study, "get", lambda name: lone)
-    asked = [(Task("gradients", case, (study.REFERENCE,), 0), study.REFERENCE) for case in lone.cases["cpu"][:3]]
+    asked = [(Task(lone, case, (study.REFERENCE,), 0), study.REFERENCE) for case in lone.cases["cpu"][:3]]
     outcomes(asked)
     assert len(Pretended.started) == 3

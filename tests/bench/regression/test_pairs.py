@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import plan
+from bench.harness import plan, study
 from bench.processes.code import HERE
 from bench.processes.response import Observed, WorkerResponse
 from bench.regression import comparison
@@ -27,7 +27,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     asked = plan.make("smoke", ["numpy"], ["phase=forward"], threads=1)
-    question = PairedCase("throughput", asked.cases("throughput")[0], "numpy", "numpy")
+    question = PairedCase(study.get("throughput"), asked.cases(study.get("throughput"))[0], "numpy", "numpy")
     tries: dict[int, int] = {}
 
     def measure(outcome: Outcome) -> tuple[Pairs, PairedCase, dict[int, int]]:

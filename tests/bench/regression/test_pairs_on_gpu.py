@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import costs
-from bench.harness import plan
+from bench.harness import plan, study
 from bench.harness.case import Case
 from bench.harness.suites import Pace
 from bench.machine import conditions
@@ -49,8 +49,8 @@ class FakeNvml:
 def on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misbehaving: None) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    study = replace(comparison.study.get("throughput"), cases={"gpu": (CASE,)})
-    monkeypatch.setattr("bench.studies.throughput.STUDY", study)
+    small = replace(study.get("throughput"), cases={"gpu": (CASE,)})
+    monkeypatch.setattr("bench.studies.throughput.STUDY", small)
 
 
 def compared(new: str, tmp_path: Path, **options: Any) -> Outcome:

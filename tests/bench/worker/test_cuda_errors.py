@@ -68,7 +68,7 @@ def on_a_gpu(monkeypatch) -> None:
 
 def asked(**options) -> plan.Plan:
     made = plan.make("many", ["faulting", "numpy"], WHERE, threads=1, **options)
-    return dataclasses.replace(made, studies=("throughput",))
+    return dataclasses.replace(made, studies=(study.get("throughput"),))
 
 
 def run(folder: Path, collector, **options) -> list[Record]:
@@ -132,7 +132,8 @@ def paired(folder: Path, collector) -> list[Record]:
     for side, writer in writers.items():
         writer.append(Header(side, "", 1, "here", {}, {}))
     made = Pairs(chosen, dict.fromkeys(SIDES, HERE), writers, collector)
-    made.measure({PairedCase("throughput", case, "numpy", "faulting"): (0,) for case in chosen.cases("throughput")})
+    (its,) = chosen.studies
+    made.measure({PairedCase(its, case, "numpy", "faulting"): (0,) for case in chosen.cases(its)})
     return [record for records in made.records.values() for record in records.values()]
 
 
@@ -153,7 +154,7 @@ def test_without_the_replacement_the_pairs_that_follow_fail(misbehaving, fault, 
 def test_the_worker_kept_for_a_study_is_replaced_too(misbehaving, fault, tmp_path):
     """Its answer says `died` after a corrupted context as after a death; see tests/bench/harness/test_sharing.py."""
     fault("launch", FAULTY_HIDDEN)
-    (case,) = [case for case in asked().cases("throughput") if case.spec.hidden_size == FAULTY_HIDDEN]
+    (case,) = [case for case in asked().cases(study.get("throughput")) if case.spec.hidden_size == FAULTY_HIDDEN]
     made = WorkerProcess("faulting", system.usable()[:1], tmp_path)
     try:
         reply = made.request("alone", 60, study_name="memory", case=case.to_dict())

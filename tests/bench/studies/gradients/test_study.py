@@ -31,7 +31,7 @@ def test_a_run_measures_by_reference_and_stores_its_rules(tmp_path):
 
 
 def test_quick_has_none_of_it_and_alone_it_runs_at_cpu_scale():
-    assert plan.make("quick").cases("gradients") == ()
+    assert plan.make("quick").cases(study.get("gradients")) == ()
     assert plan.make("gradients").suite == "cpu" and plan.make("memory").suite == "quick"
 
 

@@ -120,7 +120,7 @@ def test_a_corpus_is_part_of_the_plan_by_its_hash_alone(tmp_path, monkeypatch):
     path.write_bytes(b"all work and no play " * 400)
     name = quality_sources.corpus_name(path)
     chosen = plan.make("quality", scale="cpu", corpus=name)
-    sources = {(case.factor("source"), dict(case.factors).get("corpus")) for case in chosen.cases("quality")}
+    sources = {(case.factor("source"), dict(case.factors).get("corpus")) for case in chosen.cases(chosen.studies[0])}
     assert ("text", name) in sources and ("hmm:100", None) in sources and str(path) not in str(chosen.to_dict())
 
 
