@@ -272,14 +272,12 @@ def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     steps = 4 if context.emulated else POINTWISE_STEPS
     generator = torch.Generator().manual_seed(0)
     draw = lambda *sizes: torch.randn(*sizes, generator=generator).to(context.bench.device)  # noqa: E731
-    weights = recurrence.pack(plan, draw(1, 256, 64).bfloat16() / 8)
-    projected, state = draw(1, 2 * steps, 8, 64, 4).bfloat16(), draw(1, 8, 64)
-    lengths = torch.full((8,), 2 * steps, dtype=torch.int32, device=context.bench.device)
-
-    whole = {"long": projected, "short": projected[:, :steps].contiguous()}
+    weights = recurrence.pack(plan, context.bench.launcher, [draw(256, 64).bfloat16() / 8])
+    projected, state = draw(2 * steps * 8, 256).bfloat16(), draw(1, 8, 64)
+    states, whole = (state.bfloat16(), state), {"long": projected, "short": projected[: steps * 8].contiguous()}
 
     def call(given: torch.Tensor) -> None:
-        recurrence.forward(plan, context.bench.launcher, weights, given, state.bfloat16(), state, lengths=lengths)
+        recurrence.forward(plan, context.bench.launcher, weights, [given], states, steps=len(given) // 8, lengths=None)
 
     seconds = _interleaved(context, {name: partial(call, given) for name, given in whole.items()})
     hertz = 1e9 if context.emulated else torch.cuda.clock_rate() * 1e6

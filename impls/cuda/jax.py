@@ -6,6 +6,7 @@ Needs JAX and PyTorch. On CPU arrays the kernels run under the emulation, where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from torch.utils.dlpack import DLDeviceType
 
 from impls.cuda.select import Design, Memory
-from impls.cuda.torch.ops import lstm_layer, lstm_layer_backward
+from impls.cuda.torch.ops import flat, gathered, lstm_layer, lstm_layer_backward
 from impls.cuda.torch.recurrence import check_layer
 
 Choice = tuple[Design, Memory, bool]
@@ -26,12 +27,18 @@ def lstm(
     x: jax.Array, weight_ih: jax.Array, weight_hh: jax.Array, bias: jax.Array | None, h0: jax.Array, c0: jax.Array, *,
     lengths: jax.Array, design: Design = "auto", memory: Memory = "saved", tf32: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """y [T, B, D·H], h_n and c_n [D, B, H]; arguments as `lstm_layer` of ops.py takes them (b_ih + b_hh as bias, or None).
+    """y [T, B, D·H], h_n and c_n [D, B, H].
+
+    x [T, B, I]; stacked over directions weight_ih [D, 4H, I], weight_hh [D, 4H, H] and bias (b_ih + b_hh) [D, 4H] or None; h0
+    and c0 [D, B, H], lengths [B] int32. The options are those of `lstm_layer` of ops.py.
 
     Raises a RuntimeError for arrays that do not fit together, while it is traced.
     """
-    described = (None if array is None else _described(array) for array in (x, weight_ih, weight_hh, bias, h0, c0))
-    check_layer(*described, lengths=_described(lengths), operator="lstm")  # type: ignore[arg-type]
+    described = (_described(array) for array in (x, h0, c0))
+    weights = tuple(_of_directions(_described(array)) for array in (weight_ih, weight_hh))
+    biases = [] if bias is None else _of_directions(_described(bias))
+    x_described, *states = described
+    check_layer(x_described, (*weights, biases), *states, lengths=_described(lengths), operator="lstm")
     if bias is None:
         bias = jnp.zeros(weight_hh.shape[:2], x.dtype)
     return _layer((design, memory, tf32), x, weight_ih, weight_hh, bias, h0, c0, lengths)
@@ -49,7 +56,7 @@ def _keeping(choice: Choice, *given: jax.Array):
 
 def _back(choice: Choice, kept, grads):
     given, y, gates, cells = kept
-    found = _called(lstm_layer_backward, given[:6], *grads, *given, y, gates, cells, options=choice)
+    found = _called(_run_backward, given[:6], *grads, *given, y, gates, cells, options=choice)
     return *found, jnp.zeros(given[6].shape, jax.dtypes.float0)
 
 
@@ -66,7 +73,28 @@ def _forward(choice: Choice, given: tuple[jax.Array, ...], training: bool) -> tu
         tokens = (directions, steps, batch, hidden)
         gates = like((*tokens[:3], 4, hidden) if choice[1] == "saved" else (0,), x.dtype)
         shapes += [gates, like(tokens, wide)]
-    return _called(lstm_layer, shapes, *given, options=(training, *choice))
+    return _called(_run_forward, shapes, *given, options=(training, *choice))
+
+
+def _run_forward(x, weight_ih, weight_hh, bias, *rest) -> Sequence[torch.Tensor]:
+    return lstm_layer(x, *_flat(weight_ih, weight_hh, bias), *rest)
+
+
+def _run_backward(*given) -> Sequence[torch.Tensor]:
+    before, weights, rest = given[:4], _flat(*given[4:7]), given[7:]  # the weights come after three gradients and x
+    grad_x, *found, grad_h0, grad_c0 = lstm_layer_backward(*before, *weights, *rest)
+    grad_ih, grad_hh, grad_bias = gathered("lstm", *(None if w is None else g for w, g in zip(weights, found, strict=True)))
+    return grad_x, *map(torch.stack, (grad_ih, grad_hh, grad_bias)), grad_h0, grad_c0
+
+
+def _flat(*stacked: torch.Tensor) -> list[torch.Tensor | None]:
+    weight_ih, weight_hh, bias = map(_of_directions, stacked)
+    return flat((weight_ih, weight_hh, bias))
+
+
+def _of_directions(stacked: torch.Tensor) -> list[torch.Tensor]:
+    """Of an array [D, …] its parts; one alone where it has no such axis, so that it is refused by its own shape."""
+    return list(stacked.unbind()) if stacked.dim() > 1 else [stacked]
 
 
 def _called(operator, shapes, *given: jax.Array, options: tuple) -> tuple[jax.Array, ...]:

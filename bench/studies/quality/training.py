@@ -42,11 +42,11 @@ def layer_for(spec: Spec) -> Layer:
     if spec.device != "cuda":
         return nn.LSTM
     from impls.cuda.runtime import driver  # a tenth of a second that a CPU need not spend
-    from impls.cuda.torch.network import CachedLSTM
+    from impls.cuda.torch.network import SteppedLSTM
 
     if spec.cell == "lstm_stack" and (reason := driver.missing()):
         raise Unavailable(f"a language model's LSTM runs on the backend cuda on a GPU: {reason}")
-    return CachedLSTM
+    return SteppedLSTM
 
 
 def precision_notes(spec: Spec) -> tuple[str, ...]:

@@ -30,11 +30,11 @@ struct Direction {
     const uint4* weights;   // [CLUSTER][WARPS][ROW_TILES][K_TILES][32]
     const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
-    const float* c0;        // [B][H]
+    const float* c0;        // [B][H]; null: zeros
     const Value* grad_y;    // [T][B][y_stride]
-    const float* grad_h_n;  // [B][H]
-    const float* grad_c_n;  // [B][H]
-    const int* lengths;     // [B]
+    const float* grad_h_n;  // [B][H]; null: zeros
+    const float* grad_c_n;  // [B][H]; null: zeros
+    const int* lengths;     // [B]; null: all T
     Value* grad_gates;      // [T][B][4][H], of the preactivations
     float* grad_h0;         // [B][H]
     float* grad_c0;         // [B][H]
@@ -101,20 +101,20 @@ KERNEL(lstm_cluster_backward, Arguments) {
                     const long long token = (long long)t * batch + n;
                     next_gates[i][a][j] = S::read_gates(d.gates + token * 4 * hidden + unit, hidden);
                     next_grad_y[i][a][j] = S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-                    next_before[i][a][j] = step + 1 < steps ? global_read(d.cells + ((long long)before * batch + n) * hidden + unit)
-                                                            : global_read(d.c0 + (long long)n * hidden + unit);
+                    if (step + 1 < steps) next_before[i][a][j] = global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+                    else if (d.c0) next_before[i][a][j] = global_read(d.c0 + (long long)n * hidden + unit);
                 }
     };
 
     UNROLL for (int a = 0; a < TILES; ++a)
         UNROLL for (int j = 0; j < 2; ++j) {
             const int n = column_of(a, j);
-            length[a][j] = n < batch ? global_read(d.lengths + n) : 0;
+            length[a][j] = n >= batch ? 0 : d.lengths ? global_read(d.lengths + n) : steps;
             UNROLL for (int i = 0; i < OWN_OCTETS; ++i) {
                 const long long at = (long long)n * hidden + unit_of(i);
                 const bool ok = valid(i, a, j);
-                dh[i][a][j] = ok ? global_read(d.grad_h_n + at) : 0.0f;
-                dc[i][a][j] = ok ? global_read(d.grad_c_n + at) : 0.0f;
+                dh[i][a][j] = ok && d.grad_h_n ? global_read(d.grad_h_n + at) : 0.0f;
+                dc[i][a][j] = ok && d.grad_c_n ? global_read(d.grad_c_n + at) : 0.0f;
                 cell[i][a][j] = ok ? global_read(d.cells + (long long)time_of(0) * batch * hidden + at) : 0.0f;
             }
         }

@@ -30,9 +30,9 @@ static_assert(SPLIT == 1 || OCTETS <= 15, "a block has 16 barriers, and the firs
 struct Direction {
     const uint4* weights;    // [CLUSTER][OCTETS][K_TILES][2][32]
     const Value* projected;  // [T][B][4][H]
-    const Value* h0;         // [B][H]
-    const float* c0;         // [B][H]
-    const int* lengths;      // [B]
+    const Value* h0;         // [B][H]; null: zeros
+    const float* c0;         // [B][H]; null: zeros
+    const int* lengths;      // [B]; null: all T
     Value* y;                // [T][B][y_stride]
     Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
@@ -76,7 +76,7 @@ KERNEL(lstm_cluster_forward, Arguments) {
         float values[2] = {0.0f, 0.0f};
         for (int e = 0; e < S::PER_WORD; ++e) {
             const int u = w * S::PER_WORD + e;
-            if (n < batch && u < hidden) values[e] = S::wide(global_read(d.h0 + (long long)n * hidden + u));
+            if (d.h0 && n < batch && u < hidden) values[e] = S::wide(global_read(d.h0 + (long long)n * hidden + u));
         }
         shared_write(to, S::operand(values[0], values[1]));
     }
@@ -89,9 +89,9 @@ KERNEL(lstm_cluster_forward, Arguments) {
             const int n = first_column + a * 8 + pair * 2 + j;
             const long long at = (long long)n * hidden + unit;
             valid[a][j] = n < batch && unit < hidden;
-            c[a][j] = valid[a][j] ? global_read(d.c0 + at) : 0.0f;
-            h[a][j] = valid[a][j] ? S::wide(global_read(d.h0 + at)) : 0.0f;
-            length[a][j] = valid[a][j] ? global_read(d.lengths + n) : 0;
+            c[a][j] = valid[a][j] && d.c0 ? global_read(d.c0 + at) : 0.0f;
+            h[a][j] = valid[a][j] && d.h0 ? S::wide(global_read(d.h0 + at)) : 0.0f;
+            length[a][j] = !valid[a][j] ? 0 : d.lengths ? global_read(d.lengths + n) : steps;
         }
     }
 

@@ -43,9 +43,9 @@ template <class S> struct Exact : S {
     using typename S::Gates;
     using typename S::Value;
     using typename S::Wide;
-    // i, f, g and o of a unit lie `hidden` values apart.
-    DEVICE static Gates read_gates(const Value* of_unit, int hidden) {
-        return {global_read(of_unit), global_read(of_unit + hidden), global_read(of_unit + 2 * hidden), global_read(of_unit + 3 * hidden)};
+    // i, f, g and o of a unit lie `apart` values from one another.
+    template <class Count> DEVICE static Gates read_gates(const Value* of_unit, Count apart) {
+        return {global_read(of_unit), global_read(of_unit + apart), global_read(of_unit + 2 * apart), global_read(of_unit + 3 * apart)};
     }
     DEVICE static void write_gates(Value* of_unit, int hidden, Gates v) {
         global_write(of_unit, v.i), global_write(of_unit + hidden, v.f);

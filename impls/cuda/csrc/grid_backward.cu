@@ -29,11 +29,11 @@ struct Direction {
     const Value* weights;    // [4H][H], as the framework keeps it
     const Value* gates;      // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;      // [T][B][H]
-    const float* c0;         // [B][H]
+    const float* c0;         // [B][H]; null: zeros
     const Value* grad_y;     // [T][B][y_stride]
-    const float* grad_h_n;   // [B][H]
-    const float* grad_c_n;   // [B][H]
-    const int* lengths;      // [B]
+    const float* grad_h_n;   // [B][H]; null: zeros
+    const float* grad_c_n;   // [B][H]; null: zeros
+    const int* lengths;      // [B]; null: all T
     Value* grad_gates;       // [T][B][4][H], of the preactivations
     float* grad_h0;          // [B][H]
     float* grad_c0;          // [B][H]
@@ -178,10 +178,11 @@ KERNEL(lstm_grid_backward, Arguments) {
             const long long n = first_column(round, phase) + local_of(item), token = t * (long long)batch + n;
             const long long before = token + (d.reverse ? batch : -batch);
             const Value* const gates = d.gates + token * 4 * hidden + unit;
-            const float* const c_before = step + 1 == steps ? d.c0 + n * hidden : d.cells + before * hidden;
+            const bool last = step + 1 == steps;
+            const float* const c_before = (last ? d.c0 + n * hidden : d.cells + before * hidden) + unit;
             upcoming[turn] = {global_read(gates), global_read(gates + hidden), global_read(gates + 2 * hidden),
                               global_read(gates + 3 * hidden), global_read(d.grad_y + token * launch.y_stride + unit),
-                              global_read(d.cells + token * hidden + unit), global_read(c_before + unit)};
+                              global_read(d.cells + token * hidden + unit), !last || d.c0 ? global_read(c_before) : 0.0f};
         }
     };
 
@@ -194,7 +195,9 @@ KERNEL(lstm_grid_backward, Arguments) {
                 State state{};
                 if (unit < hidden && is_column(round, phase, local_of(item))) {
                     const long long at = (long long)n * hidden + unit;
-                    state = {global_read(d.grad_h_n + at), global_read(d.grad_c_n + at), global_read(d.lengths + n), 0};
+                    state.grad_h = d.grad_h_n ? global_read(d.grad_h_n + at) : 0.0f;
+                    state.grad_c = d.grad_c_n ? global_read(d.grad_c_n + at) : 0.0f;
+                    state.length = d.lengths ? global_read(d.lengths + n) : steps;
                 }
                 shared_write(state_of(phase, item), state);
             }

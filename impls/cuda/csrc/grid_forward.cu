@@ -25,9 +25,9 @@ static_assert(THREADS == 32 * WARPS && UNITS % 4 == 0 && CHUNKS * AT_ONCE == DEP
 struct Direction {
     const Value* weights;    // [4H][H], as the framework keeps it
     const Value* projected;  // [T][B][4][H]
-    const Value* h0;         // [B][H]
-    const float* c0;         // [B][H]
-    const int* lengths;      // [B]
+    const Value* h0;         // [B][H]; null: zeros
+    const float* c0;         // [B][H]; null: zeros
+    const int* lengths;      // [B]; null: all T
     Value* y;                // [T][B][y_stride]
     Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
@@ -133,12 +133,12 @@ KERNEL(lstm_grid_forward, Arguments) {
             const int local = tile * 8 + row, n = first_column(round, phase) + local;
             const bool valid = is_column(round, phase, local);
             // A sequence starts with h0, which has any size and no tag; in reverse that is at its own last step.
-            const bool starts = valid && step == (d.reverse ? steps - global_read(d.lengths + n) : 0);
+            const bool starts = valid && step == (d.reverse && d.lengths ? steps - global_read(d.lengths + n) : 0);
             UNROLL for (int k = 0; k < AT_ONCE; ++k) {
                 uint4& word = v[k * TILES + tile];
                 word = {word.x & ~TAG, word.y & ~TAG, word.z & ~TAG, word.w & ~TAG};
                 const int first = (first_word + (chunk * AT_ONCE + k) * GROUP_WORDS) * S::PER_WORD;
-                if (starts) word = read_operands<S>(d.h0 + (long long)n * hidden, first, hidden);
+                if (starts) word = d.h0 ? read_operands<S>(d.h0 + (long long)n * hidden, first, hidden) : uint4{};
                 if (gave_up) word = {NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER};
             }
         }
@@ -166,9 +166,9 @@ KERNEL(lstm_grid_forward, Arguments) {
                 State state{0.0f, 0};
                 if (unit < hidden && is_column(round, phase, local_of(item))) {
                     const long long at = (long long)n * hidden + unit;
-                    state = {global_read(d.c0 + at), global_read(d.lengths + n)};
+                    state = {d.c0 ? global_read(d.c0 + at) : 0.0f, d.lengths ? global_read(d.lengths + n) : steps};
                     if (state.length == 0) {
-                        global_write(d.h_n + at, global_read(d.h0 + at));
+                        global_write(d.h_n + at, d.h0 ? global_read(d.h0 + at) : Value(0));
                         global_write(d.c_n + at, state.c);
                     }
                 }

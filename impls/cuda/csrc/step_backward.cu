@@ -15,15 +15,17 @@ constexpr unsigned GRADIENT_TILE = DEPTH * UNIT_TILE * sizeof(Four);
 static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == GRADIENT_TILE + DEPTH * COLUMN_TILE * sizeof(Four));
 
 struct Direction {
-    const Gates* weights;   // [H (k)][H (unit)]: of gate row k, the weight from h of the unit
+    const Value* weights;   // [4][H (gate row)][H (unit of h)], as the framework keeps them
     const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const Wide* cells;      // [T][B][H]
-    const Wide* c0;         // [B][H]
+    const Wide* c0;         // [B][H]; null: zeros
     const Value* grad_y;    // [T][B][y_stride]
-    const int* lengths;     // [B]
+    const int* lengths;     // [B]; null: all T
     Value* grad_gates;      // [T][B][4][H], of the preactivations
-    Wide* grad_h;           // [B][H], in place: enters as that of h_n, ends as that of h0
-    Wide* grad_c;           // [B][H], in place: enters as that of c_n, ends as that of c0
+    const Wide* grad_h;     // [B][H], as the launch before left it; at the first that of h_n, null: zeros
+    const Wide* grad_c;     // [B][H], the same of c
+    Wide* grad_h_next;      // [B][H], may be that of before; in the end that of h0
+    Wide* grad_c_next;      // [B][H], the same; in the end that of c0
     long long reverse;
 };
 struct Arguments {
@@ -44,7 +46,8 @@ KERNEL(lstm_step_backward, Arguments) {
         for (int i = thread; i < DEPTH * UNIT_TILE; i += THREADS) {
             const int k = k0 + i / UNIT_TILE, u = first_unit + i % UNIT_TILE;
             Four w{};
-            if (k < hidden && u < hidden) w = S::wide_gates(global_read(d.weights + (long long)k * hidden + u));
+            if (k < hidden && u < hidden)
+                w = S::wide_gates(S::read_gates(d.weights + (long long)k * hidden + u, (long long)hidden * hidden));
             shared_write(i * unsigned(sizeof(Four)), w);
         }
         for (int i = thread; i < DEPTH * COLUMN_TILE; i += THREADS) {
@@ -69,23 +72,25 @@ KERNEL(lstm_step_backward, Arguments) {
         const int n = first_column + group * 4 + j;
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit;
-        Wide into_h = global_read(d.grad_h + state) + sum[j];
+        Wide into_h = (d.grad_h ? global_read(d.grad_h + state) : Wide(0)) + sum[j];
         if (launch.step == steps) {
-            global_write(d.grad_h + state, into_h);
+            global_write(d.grad_h_next + state, into_h);
             continue;
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
         const long long gates_at = token * 4 * hidden + unit;
         Four v = S::wide_gates(S::read_gates(d.gates + gates_at, hidden));
         if (launch.recompute) v = lstm_activate<S>(v);
-        const bool live = t < global_read(d.lengths + n), first = launch.step + 1 == steps;
-        const Wide c_before = first ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+        const bool live = t < (d.lengths ? global_read(d.lengths + n) : steps), first = launch.step + 1 == steps;
+        Wide c_before = 0;
+        if (!first) c_before = global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+        else if (d.c0) c_before = global_read(d.c0 + state);
         // Beyond its length y is a constant zero, whatever gradient it is given.
         if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-        const Wide c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
+        const Wide c = global_read(d.cells + at), from_above = d.grad_c ? global_read(d.grad_c + state) : Wide(0);
         const LstmGradient<Four, Wide> grad = lstm_backward<S>(v, c, c_before, into_h, from_above);
         S::write_gates(d.grad_gates + gates_at, hidden, S::gates(live ? grad.preactivations : Four{}));
-        global_write(d.grad_h + state, live ? Wide(0) : into_h);
-        global_write(d.grad_c + state, live ? grad.c_before : from_above);
+        global_write(d.grad_h_next + state, live ? Wide(0) : into_h);
+        global_write(d.grad_c_next + state, live ? grad.c_before : from_above);
     }
 }

@@ -2,6 +2,7 @@
 // both directions side by side. Takes every size; contract: docs/cuda.md.
 //
 // Compile-time: STORAGE (a type of exact.cuh), THREADS, SHARED_BYTES.
+#define BLOCKS_OF_SM 4
 #include "exact.cuh"
 
 using S = Exact<STORAGE>;
@@ -12,15 +13,18 @@ using Four = Quad<Wide>;
 
 constexpr int UNIT_TILE = 16, COLUMN_TILE = 32, DEPTH = 16;
 constexpr int PITCH = COLUMN_TILE + 4;  // keeps writes of neighbouring k in different banks
-constexpr unsigned H_TILE = DEPTH * UNIT_TILE * sizeof(Four);
+constexpr int UNIT_PITCH = UNIT_TILE + 1;
+constexpr unsigned H_TILE = DEPTH * UNIT_PITCH * sizeof(Four);
 static_assert(THREADS == UNIT_TILE * COLUMN_TILE / 4 && SHARED_BYTES == H_TILE + DEPTH * PITCH * sizeof(Wide));
 
 struct Direction {
-    const Gates* weights;    // [H (k)][H (unit)]
+    const Value* weights;    // [4][H (unit)][H (k)], as the framework keeps them
     const Value* projected;  // [T][B][4][H]
-    Value* h;                // [2][B][H]: step s reads h[s mod 2] and writes the other
-    Wide* c;                 // [B][H], in place
-    const int* lengths;      // [B]
+    const Value* h;          // [B][H], before this step; null: zeros
+    Value* h_next;           // [B][H], another array
+    const Wide* c;           // [B][H], before this step; null: zeros
+    Wide* c_next;            // [B][H], may be that of before
+    const int* lengths;      // [B]; null: all T
     Value* y;                // [T][B][y_stride]
     Value* gates;            // [T][B][4][H] or null
     Wide* cells;             // [T][B][H] or null
@@ -36,26 +40,25 @@ KERNEL(lstm_step_forward, Arguments) {
     const int thread = thread_index(), batch = launch.batch, hidden = launch.hidden;
     const int first_unit = grid_column() * UNIT_TILE, first_column = grid_row() * COLUMN_TILE;
     const int own = thread % UNIT_TILE, group = thread / UNIT_TILE, unit = first_unit + own;
-    const Value* const h = d.h + (long long)(launch.step & 1) * batch * hidden;
-    Value* const h_next = d.h + (long long)((launch.step + 1) & 1) * batch * hidden;
 
     Four sum[4] = {};
     for (int k0 = 0; k0 < hidden; k0 += DEPTH) {
         for (int i = thread; i < DEPTH * UNIT_TILE; i += THREADS) {
-            const int k = k0 + i / UNIT_TILE, u = first_unit + i % UNIT_TILE;
+            const int k = k0 + i % DEPTH, u = first_unit + i / DEPTH;
             Four w{};
-            if (k < hidden && u < hidden) w = S::wide_gates(global_read(d.weights + (long long)k * hidden + u));
-            shared_write(i * unsigned(sizeof(Four)), w);
+            if (k < hidden && u < hidden)
+                w = S::wide_gates(S::read_gates(d.weights + (long long)u * hidden + k, (long long)hidden * hidden));
+            shared_write((i % DEPTH * UNIT_PITCH + i / DEPTH) * unsigned(sizeof(Four)), w);
         }
         for (int i = thread; i < DEPTH * COLUMN_TILE; i += THREADS) {
             const int k = i % DEPTH, n = first_column + i / DEPTH;
             Wide value = 0;
-            if (k0 + k < hidden && n < batch) value = S::wide(global_read(h + (long long)n * hidden + k0 + k));
+            if (d.h && k0 + k < hidden && n < batch) value = S::wide(global_read(d.h + (long long)n * hidden + k0 + k));
             shared_write(H_TILE + (k * PITCH + i / DEPTH) * unsigned(sizeof(Wide)), value);
         }
         block_barrier();
         UNROLL for (int k = 0; k < DEPTH; ++k) {
-            const Four w = shared_read<Four>((k * UNIT_TILE + own) * unsigned(sizeof(Four)));
+            const Four w = shared_read<Four>((k * UNIT_PITCH + own) * unsigned(sizeof(Four)));
             const Four x = shared_read<Four>(H_TILE + (k * PITCH + group * 4) * unsigned(sizeof(Wide)));
             const Wide column[4] = {x.i, x.f, x.g, x.o};
             UNROLL for (int j = 0; j < 4; ++j) {
@@ -76,13 +79,13 @@ KERNEL(lstm_step_forward, Arguments) {
         const long long gates_at = token * 4 * hidden + unit;
         const Four p = S::wide_gates(S::read_gates(d.projected + gates_at, hidden));
         const Four gate = lstm_gates<S>(sum[j], p);
-        const bool live = t < global_read(d.lengths + n);
-        const Wide before = global_read(d.c + state);
+        const bool live = t < (d.lengths ? global_read(d.lengths + n) : launch.steps);
+        const Wide before = d.c ? global_read(d.c + state) : Wide(0);
         const LstmState<Wide> after = lstm_forward<S>(gate, before);
         const Wide c = live ? after.c : before;
         const Value out = S::narrow(after.h);
-        global_write(d.c + state, c);
-        global_write(h_next + state, live ? out : global_read(h + state));
+        global_write(d.c_next + state, c);
+        global_write(d.h_next + state, live ? out : d.h ? global_read(d.h + state) : Value(0));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
         if (d.gates) S::write_gates(d.gates + gates_at, hidden, S::gates(gate));
         if (d.cells) global_write(d.cells + at, c);

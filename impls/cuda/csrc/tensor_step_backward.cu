@@ -18,12 +18,14 @@ struct Direction {
     const uint4* weights;   // [⌈H/16⌉][4 gates][⌈H/PAIR⌉][2 k-tiles][32]
     const Value* gates;     // [T][B][4][H], after their nonlinearities, or before them where `recompute`
     const float* cells;     // [T][B][H]
-    const float* c0;        // [B][H]
+    const float* c0;        // [B][H]; null: zeros
     const Value* grad_y;    // [T][B][y_stride]
-    const int* lengths;     // [B]
+    const int* lengths;     // [B]; null: all T
     Value* grad_gates;      // [T][B][4][H], of the preactivations
-    float* grad_h;          // [B][H], in place: enters as that of h_n, ends as that of h0
-    float* grad_c;          // [B][H], in place: enters as that of c_n, ends as that of c0
+    const float* grad_h;    // [B][H], as the launch before left it; at the first that of h_n, null: zeros
+    const float* grad_c;    // [B][H], the same of c
+    float* grad_h_next;     // [B][H], may be that of before; in the end that of h0
+    float* grad_c_next;     // [B][H], the same; in the end that of c0
     long long reverse;
 };
 struct Arguments {
@@ -90,24 +92,26 @@ KERNEL(lstm_tensor_step_backward, Arguments) {
         const int n = first_column + part * 8 + pair * 2 + (r & 1), unit = first_unit + row + 8 * (r >> 1);
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit;
-        float into_h = global_read(d.grad_h + state) + from_later[r];
+        float into_h = (d.grad_h ? global_read(d.grad_h + state) : 0.0f) + from_later[r];
         if (launch.step == steps) {
-            global_write(d.grad_h + state, into_h);
+            global_write(d.grad_h_next + state, into_h);
             continue;
         }
         const long long token = (long long)t * batch + n, at = token * hidden + unit;
         const long long gates_at = token * 4 * hidden + unit;
         Gates4 v = S::wide_gates(S::read_gates(d.gates + gates_at, hidden));
         if (launch.recompute) v = lstm_activate<S>(v);
-        const bool live = t < global_read(d.lengths + n), last = launch.step + 1 == steps;
-        const float c_before = last ? global_read(d.c0 + state) : global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+        const bool live = t < (d.lengths ? global_read(d.lengths + n) : steps), last = launch.step + 1 == steps;
+        float c_before = 0.0f;
+        if (!last) c_before = global_read(d.cells + ((long long)before * batch + n) * hidden + unit);
+        else if (d.c0) c_before = global_read(d.c0 + state);
         // Beyond its length y is a constant zero, whatever gradient it is given.
         if (live) into_h += S::wide(global_read(d.grad_y + token * launch.y_stride + unit));
-        const float c = global_read(d.cells + at), from_above = global_read(d.grad_c + state);
+        const float c = global_read(d.cells + at), from_above = d.grad_c ? global_read(d.grad_c + state) : 0.0f;
         const LstmGradient<Gates4, float> sent = lstm_backward<S>(v, c, c_before, into_h, from_above);
         const Gates grad = S::gates(sent.preactivations);
         S::write_gates(d.grad_gates + gates_at, hidden, live ? grad : Gates{});
-        global_write(d.grad_h + state, live ? 0.0f : into_h);
-        global_write(d.grad_c + state, live ? sent.c_before : from_above);
+        global_write(d.grad_h_next + state, live ? 0.0f : into_h);
+        global_write(d.grad_c_next + state, live ? sent.c_before : from_above);
     }
 }

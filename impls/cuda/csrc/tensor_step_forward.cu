@@ -1,6 +1,6 @@
 // Per-step kernel on tensor cores, forward: one time step of a layer. A block computes 8 units (as two A-tiles, like a warp of
-// cluster_forward.cu) of TILES · 8 columns; its SPLIT warps share the product along k and read the weights from L2, each in
-// fragment order. Takes every size; contract: docs/cuda.md.
+// cluster_forward.cu) of TILES · 8 columns; its SPLIT warps share the product along k and read the weights from L2, 16
+// bytes of a row a lane. Takes every size; contract: docs/cuda.md.
 //
 // Compile-time: STORAGE, TILES, SPLIT, THREADS, SHARED_BYTES.
 #include "storage.cuh"
@@ -14,11 +14,13 @@ constexpr int PAIR = 16 * S::PER_WORD;  // k of two k-tiles, of which a lane rea
 static_assert(THREADS == 32 * SPLIT && TILES <= SPLIT && SHARED_BYTES == SPLIT * TILES * 2 * 32 * 16);
 
 struct Direction {
-    const uint4* weights;    // [⌈H/8⌉][⌈H/PAIR⌉][2 k-tiles][2][32]
+    const Value* weights;    // [4][H][pitch]: as the framework keeps them, or with zeros beyond H
     const Value* projected;  // [T][B][4][H]
-    Value* h;                // [2][B][⌈H/PAIR⌉·PAIR], zero beyond H: step s reads h[s mod 2] and writes the other
-    float* c;                // [B][H], in place
-    const int* lengths;      // [B]
+    const Value* h;          // [B][pitch], before this step, zero beyond H; null: zeros
+    Value* h_next;           // [B][pitch], another array
+    const float* c;          // [B][H], before this step; null: zeros
+    float* c_next;           // [B][H], may be that of before
+    const int* lengths;      // [B]; null: all T
     Value* y;                // [T][B][y_stride]
     Value* gates;            // [T][B][4][H] or null
     float* cells;            // [T][B][H] or null
@@ -26,9 +28,10 @@ struct Direction {
 };
 struct Arguments {
     Direction directions[2];
-    int steps, batch, hidden, y_stride, step;
+    int steps, batch, hidden, y_stride, pitch, step;  // pitch: a multiple of 16 bytes, at least H
 };
 
+DEVICE uint4 read_operand(const Value* from) { return S::operand_words(global_read(reinterpret_cast<const uint4*>(from))); }
 DEVICE unsigned scratch(int part, int tile, int m, int lane) { return (((part * TILES + tile) * 2 + m) * 32 + lane) * 16; }
 
 KERNEL(lstm_tensor_step_forward, Arguments) {
@@ -36,24 +39,23 @@ KERNEL(lstm_tensor_step_forward, Arguments) {
     const int thread = thread_index(), lane = thread & 31, part = thread >> 5, row = lane >> 2, pair = lane & 3;
     const int batch = launch.batch, hidden = launch.hidden, pairs = (hidden + PAIR - 1) / PAIR;
     const int octet = grid_column(), first_column = grid_row() * COLUMNS, unit = octet * 8 + row;
-    const Value* const h = d.h + (long long)(launch.step & 1) * batch * pairs * PAIR;
-    Value* const h_next = d.h + (long long)((launch.step + 1) & 1) * batch * pairs * PAIR;
 
     float sum[TILES][2][4] = {};
     for (int k = part; k < pairs; k += SPLIT) {
-        const uint4* const weights = d.weights + ((long long)octet * pairs + k) * 4 * 32 + lane;
+        // Of the 16 words of two k-tiles a lane has four neighbours: both halves of the first tile, then of the second.
+        const int from = k * PAIR + pair * 4 * S::PER_WORD;
         Word a[2][2][4];
-        UNROLL for (int j = 0; j < 2; ++j)
-            UNROLL for (int m = 0; m < 2; ++m) {
-                const uint4 v = global_read(weights + (j * 2 + m) * 32);
-                a[j][m][0] = v.x, a[j][m][1] = v.y, a[j][m][2] = v.z, a[j][m][3] = v.w;
-            }
+        UNROLL for (int gate = 0; gate < 4; ++gate) {
+            uint4 v{};
+            if (unit < hidden && from < launch.pitch) v = read_operand(d.weights + ((long long)gate * hidden + unit) * launch.pitch + from);
+            Word(&first)[4] = a[0][gate >> 1], (&second)[4] = a[1][gate >> 1];
+            first[gate & 1] = v.x, first[2 + (gate & 1)] = v.y;
+            second[gate & 1] = v.z, second[2 + (gate & 1)] = v.w;
+        }
         UNROLL for (int tile = 0; tile < TILES; ++tile) {
             const int n = first_column + tile * 8 + row;
             uint4 b{};
-            if (n < batch)
-                b = global_read(reinterpret_cast<const uint4*>(h + ((long long)n * pairs + k) * PAIR) + pair);
-            b = S::operand_words(b);
+            if (d.h && n < batch && from < launch.pitch) b = read_operand(d.h + (long long)n * launch.pitch + from);
             UNROLL for (int m = 0; m < 2; ++m) {
                 S::multiply(sum[tile][m], a[0][m], b.x, b.y);
                 S::multiply(sum[tile][m], a[1][m], b.z, b.w);
@@ -80,16 +82,16 @@ KERNEL(lstm_tensor_step_forward, Arguments) {
         const int n = first_column + part * 8 + pair * 2 + j;
         if (n >= batch || unit >= hidden) continue;
         const long long state = (long long)n * hidden + unit, token = (long long)t * batch + n, at = token * hidden + unit;
-        const long long state_h = (long long)n * pairs * PAIR + unit, gates_at = token * 4 * hidden + unit;
+        const long long state_h = (long long)n * launch.pitch + unit, gates_at = token * 4 * hidden + unit;
         const Gates4 p = S::wide_gates(S::read_gates(d.projected + gates_at, hidden));
         const Gates4 gate = lstm_gates<S>({z[0][j], z[0][2 + j], z[1][j], z[1][2 + j]}, p);
-        const bool live = t < global_read(d.lengths + n);
-        const float before = global_read(d.c + state);
+        const bool live = t < (d.lengths ? global_read(d.lengths + n) : launch.steps);
+        const float before = d.c ? global_read(d.c + state) : 0.0f;
         const LstmState<float> after = lstm_forward<S>(gate, before);
         const float c = live ? after.c : before;
         const Value out = S::narrow(after.h);
-        global_write(d.c + state, c);
-        global_write(h_next + state_h, live ? out : global_read(h + state_h));
+        global_write(d.c_next + state, c);
+        global_write(d.h_next + state_h, live ? out : d.h ? global_read(d.h + state_h) : Value(0));
         global_write(d.y + token * launch.y_stride + unit, live ? out : Value(0));
         if (d.gates) S::write_gates(d.gates + gates_at, hidden, S::gates(gate));
         if (d.cells) global_write(d.cells + at, c);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -133,14 +133,6 @@ TENSORFLOAT32 = Storage("Tensorfloat32", torch.float32, 1)
 STORAGES = {storage.name: storage for storage in (BFLOAT16, FLOAT16, TENSORFLOAT32)}
 
 
-def round_operand(storage: Storage, value: Tensor) -> Tensor:
-    """The value as the tensor cores will read it. tf32: to nearest, ties away from zero, as cvt.rna.tf32 does."""
-    value = value.to(storage.dtype)
-    if storage is not TENSORFLOAT32:
-        return value
-    return ((value.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
 # The kernels' arguments as C structures: fields in the order of the .cu files, where each is described.
 
 Structure = type[ctypes.Structure]
@@ -176,25 +168,26 @@ LAYOUTS = {
         "steps batch hidden y_stride recompute groups rounds columns",
     ),
     "step_forward": _structures(
-        "StepForward", "weights projected h c lengths y gates cells", "steps batch hidden y_stride step"
+        "StepForward", "weights projected h h_next c c_next lengths y gates cells", "steps batch hidden y_stride step"
+    ),
+    "tensor_step_forward": _structures(
+        "TensorStepForward", "weights projected h h_next c c_next lengths y gates cells",
+        "steps batch hidden y_stride pitch step",
     ),
     "step_backward": _structures(
         "StepBackward",
-        "weights gates cells c0 grad_y lengths grad_gates grad_h grad_c",
+        "weights gates cells c0 grad_y lengths grad_gates grad_h grad_c grad_h_next grad_c_next",
         "steps batch hidden y_stride recompute step",
     ),
-}
+}  # fmt: skip
 
 
-def arguments(
-    layout: str, directions: list[dict[str, Tensor | None]], offsets: list[dict[str, int]], **numbers: int
-) -> ctypes.Structure:
-    """Fill a layout. `offsets` moves an array's pointer by so many elements; the second direction runs in reverse."""
+def arguments(layout: str, directions: Sequence[Mapping[str, int | None]], **numbers: int) -> Any:
+    """Fill a layout with each direction's pointers; the second direction runs in reverse."""
     direction, whole = LAYOUTS[layout]
     filled = whole()
-    for index, arrays in enumerate(directions):
-        values = {name: pointer(tensor, offsets[index].get(name, 0)) for name, tensor in arrays.items()}
-        filled.directions[index] = direction(**values, reverse=index)
+    for index, pointers in enumerate(directions):
+        filled.directions[index] = direction(**pointers, reverse=index)
     for name, number in numbers.items():
         setattr(filled, name, number)
     return filled

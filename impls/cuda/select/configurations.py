@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Kernel, Refused, Storage, round_operand
+from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Kernel, Refused, Storage
+
+# W_hh in the order of a kernel that cannot read it where the framework keeps it: pack.cu, one launch for both directions.
+
+Step = tuple[int, int, int]  # gates, units and inputs that one step along an axis moves through W_hh [4, H, H]
+PACKING_AXES, PACKING_THREADS = 7, 256  # of pack.cu
+
+
+def _step(*, gates: int = 0, units: int = 0, inputs: int = 0) -> Step:
+    return gates, units, inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """An array of 16-byte pieces.
+
+    axes    of pieces, each with its size, outermost first; what lies beyond H is zero
+    inner   the three axes of the values in a piece: 2, 2, and the values of a 32-bit word
+    """
+
+    storage: Storage
+    axes: tuple[tuple[int, Step], ...]
+    inner: tuple[Step, Step, Step]
+
+    @property
+    def pieces(self) -> int:
+        return math.prod(size for size, _ in self.axes)
+
+    def kernel(self) -> Kernel:
+        return Kernel("pack.cu", "lstm_pack", (("STORAGE", self.storage.name),), PACKING_THREADS, 0)
+
 
 # Per-step kernels: one launch a time step, multiplied exactly or on tensor cores. Its kernels, grids, weights and workspace.
 
@@ -26,8 +56,9 @@ class ExactSteps:
 
     def kernel(self, backward: bool) -> Kernel:
         item = 8 if self.dtype == torch.float64 else 4
-        columns = COLUMN_TILE * 4 if backward else COLUMN_TILE + 4
-        shared_bytes = DEPTH * (UNIT_TILE * 4 + columns) * item
+        # As the sources say: each tile has a pitch that keeps threads in different banks.
+        units, columns = (UNIT_TILE, COLUMN_TILE * 4) if backward else (UNIT_TILE + 1, COLUMN_TILE + 4)
+        shared_bytes = DEPTH * (units * 4 + columns) * item
         phase = "backward" if backward else "forward"
         defines = (("STORAGE", EXACT_STORAGE[self.dtype]),)
         return Kernel(f"step_{phase}.cu", f"lstm_step_{phase}", defines, UNIT_TILE * COLUMN_TILE // 4, shared_bytes)
@@ -36,13 +67,12 @@ class ExactSteps:
         return -(-hidden // UNIT_TILE), -(-batch // COLUMN_TILE), directions
 
     def pitch(self, hidden: int) -> int:
-        """Elements from one column of the working h to the next."""
+        """Elements from one row of W_hh, or column of h, to the next."""
         return hidden
 
-    def pack(self, weight_hh: Tensor, backward: bool) -> Tensor:
-        """W_hh [4H, H] as [k, unit, gate]: k is the unit of h forward, the gate's row backward."""
-        rows, hidden = weight_hh.shape
-        return weight_hh.reshape(4, rows // 4, hidden).permute((1, 2, 0) if backward else (2, 1, 0)).contiguous()
+    def packing(self, hidden: int, backward: bool) -> Packing | None:
+        """None: its kernels read W_hh where it is."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +92,29 @@ class TensorSteps:
         return -(-hidden // (16 if backward else 8)), -(-batch // (8 * self.tiles)), directions
 
     def pitch(self, hidden: int) -> int:
-        """Elements from one column of the working h to the next: two k-tiles are read at once."""
-        return _padded(hidden, 16 * self.storage.per_word)
+        """Elements from one row of W_hh, or column of h, to the next: whole reads of 16 bytes."""
+        return _padded(hidden, 4 * self.storage.per_word)
 
-    def pack(self, weight_hh: Tensor, backward: bool) -> Tensor:
-        """W_hh [4H, H] as A-fragments.
+    def packing(self, hidden: int, backward: bool) -> Packing | None:
+        """Forward: rows of whole 16 bytes; None where they are. Backward: W_hhᵀ as A-fragments.
 
         Of the 16 words of two k-tiles, pair p of a lane has words 4p … 4p + 3: both halves of the first tile, then of the
         second. Any order of k is right that h follows too; this one lets a lane read its words of h in one access.
         """
-        hidden, per_word = weight_hh.shape[1], self.storage.per_word
+        word = self.storage.per_word
         if backward:
-            depth, rows = self.pitch(hidden), _padded(hidden, 16)
-            w = self._gates(weight_hh, depth, rows)
-            # Axes: gate | two k-tiles, pair, tile, half of k, element | row tile, half of rows, row.
-            w = w.reshape(4, depth // (16 * per_word), 4, 2, 2, per_word, rows // 16, 2, 8)
-            return w.permute(6, 0, 1, 3, 8, 2, 4, 7, 5).contiguous()
-        units, depth = _padded(hidden, 8), self.pitch(hidden)
-        w = self._gates(weight_hh, units, depth)
-        # Axes: A-tile, half of rows | octet, row | two k-tiles, pair, tile, half of k, element.
-        w = w.reshape(2, 2, units // 8, 8, depth // (16 * per_word), 4, 2, 2, per_word)
-        return w.permute(2, 4, 6, 0, 3, 5, 7, 1, 8).contiguous()
-
-    def _gates(self, weight_hh: Tensor, units: int, inputs: int) -> Tensor:
-        """[4, units, inputs], padded with zeros and rounded as operands."""
-        hidden = weight_hh.shape[1]
-        padded = weight_hh.new_zeros(4, units, inputs)
-        padded[:, :hidden, :hidden] = weight_hh.reshape(4, hidden, hidden)
-        return round_operand(self.storage, padded)
+            # Row tile, gate, two k-tiles, k-tile, row, pair.
+            axes = (
+                (-(-hidden // 16), _step(inputs=16)), (4, _step(gates=1)), (-(-hidden // (16 * word)), _step(units=16 * word)),
+                (2, _step(units=2 * word)), (8, _step(inputs=1)), (4, _step(units=4 * word)),
+            )  # fmt: skip
+            return Packing(self.storage, axes, (_step(units=word), _step(inputs=8), _step(units=1)))
+        pieces, left = divmod(self.pitch(hidden), 4 * word)
+        assert not left
+        if pieces * 4 * word == hidden:
+            return None
+        axes = ((4, _step(gates=1)), (hidden, _step(units=1)), (pieces, _step(inputs=4 * word)))
+        return Packing(self.storage, axes, (_step(inputs=2 * word), _step(inputs=word), _step(inputs=1)))
 
 
 def _padded(size: int, multiple: int) -> int:
@@ -167,6 +192,20 @@ class ForwardShape(_Shape):
         own = self.k_tiles // self.split
         return 0 if self.resident is None else self.threads // 32 * (own - self.resident) * 2 * 32 * 16
 
+    def packing(self) -> Packing:
+        """W_hh as A-fragments [C, octets, k-tiles, 2, 32 lanes, 16 bytes].
+
+        Tile 0 of an octet holds rows i of its 8 units above rows f, tile 1 rows g above rows o; so a lane's four sums are two
+        columns of i and f, or of g and o, of one unit.
+        """
+        word = self.storage.per_word
+        # Block, octet, k-tile, tile, unit, pair; a register is (half of k, half of rows).
+        axes = (
+            (self.cluster, _step(units=self.units)), (self.octets, _step(units=8)), (self.k_tiles, _step(inputs=8 * word)),
+            (2, _step(gates=2)), (8, _step(units=1)), (4, _step(inputs=word)),
+        )  # fmt: skip
+        return Packing(self.storage, axes, (_step(inputs=4 * word), _step(gates=1), _step(inputs=1)))
+
     def kernel(self) -> Kernel:
         resident = self.k_tiles // self.split if self.resident is None else self.resident
         exchange = 2 * self.k_tiles * self.tiles * 64 * 4
@@ -196,6 +235,20 @@ class BackwardShape(_Shape):
         """As of the forward cut."""
         return 0 if self.resident is None else self.hidden // 16 * (self.k_tiles - self.resident) * 32 * 16
 
+    def packing(self) -> Packing:
+        """W_hhᵀ as A-fragments [C, warps, row tiles, k-tiles, 32 lanes, 16 bytes].
+
+        Rows are all units, k the block's own gate rows. k runs over units, and over i, f, g, o within a unit.
+        """
+        word, row_tiles = self.storage.per_word, self.hidden // 16 // self.warps
+        pair = ((2, _step(units=1)), (2, _step(gates=2))) if word == 2 else ((4, _step(gates=1)),)
+        # Block, warp, row tile, k-tile, row, pair; a register is (half of k, half of rows).
+        axes = (
+            (self.cluster, _step(units=self.units)), (self.warps, _step(inputs=16 * row_tiles)), (row_tiles, _step(inputs=16)),
+            (self.k_tiles, _step(units=2 * word)), (8, _step(inputs=1)), *pair,
+        )  # fmt: skip
+        return Packing(self.storage, axes, (_step(units=word), _step(inputs=8), _step(gates=1)))
+
     def kernel(self) -> Kernel:
         resident = self.k_tiles if self.resident is None else self.resident
         partial = 2 * self.hidden * self.columns * 4
@@ -209,39 +262,6 @@ def _affordable(shared_bytes: int) -> int:
     if shared_bytes > SHARED_LIMIT:
         raise Refused(f"a block would need {shared_bytes} bytes of shared memory and can have {SHARED_LIMIT}")
     return shared_bytes
-
-
-def pack_forward(shape: ForwardShape, weight_hh: Tensor) -> Tensor:
-    """W_hh [4H, H] as A-fragments [C, octets, k-tiles, 2, 32 lanes, 16 bytes].
-
-    Tile 0 of an octet holds rows i of its 8 units above rows f, tile 1 rows g above rows o; so a lane's four sums are
-    two columns of i and f, or of g and o, of one unit.
-    """
-    w = _padded_gates(shape, weight_hh)
-    w = w.reshape(2, 2, shape.cluster, shape.octets, 8, shape.k_tiles, 2, 4, shape.storage.per_word)
-    # Axes: tile, half of rows | block, octet, unit | k-tile, half of k, pair, element.
-    # A lane is (unit, pair), its register (half of k, half of rows).
-    return w.permute(2, 3, 5, 0, 4, 7, 6, 1, 8).contiguous()
-
-
-def pack_backward(shape: BackwardShape, weight_hh: Tensor) -> Tensor:
-    """W_hhᵀ as A-fragments [C, warps, row tiles, k-tiles, 32 lanes, 16 bytes]: rows are all units, k the block's own gate rows.
-
-    k runs over units, and over i, f, g, o within a unit.
-    """
-    warps = shape.warps
-    w = _padded_gates(shape, weight_hh).reshape(4, shape.cluster, shape.units, shape.hidden).permute(1, 2, 0, 3)
-    w = w.reshape(shape.cluster, shape.k_tiles, 2, 4, shape.storage.per_word, warps, shape.hidden // 16 // warps, 2, 8)
-    # axes: block | k-tile, half, pair, element | warp, row tile, half, row
-    return w.permute(0, 5, 6, 1, 8, 3, 2, 7, 4).contiguous()
-
-
-def _padded_gates(shape: ForwardShape | BackwardShape, weight_hh: Tensor) -> Tensor:
-    """[4, padded H, padded H], rounded as operands."""
-    real = weight_hh.shape[1]
-    padded = weight_hh.new_zeros(4, shape.hidden, shape.hidden)
-    padded[:, :real, :real] = weight_hh.reshape(4, real, real)
-    return round_operand(shape.storage, padded)
 
 
 # Persistent-grid kernels: how a layer is cut over all multiprocessors. The formulas repeat those of grid_forward.cu and

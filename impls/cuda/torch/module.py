@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from impls.cuda.select import Design, Memory
 from impls.cuda.torch import layer, ops
-from impls.cuda.torch.ops import lstm_layer, sum_biases, tf32_for
+from impls.cuda.torch.layer import sum_biases
+from impls.cuda.torch.ops import lstm_layer, tf32_for
+from impls.cuda.torch.recurrence import Parameters
 from impls.cuda.torch.streaming import Layer, Streaming
 
 State = tuple[Tensor, Tensor]
+LayerWeights = tuple[Parameters, list[Tensor] | None]  # of each direction; W_hr with `proj_size`
 KERNEL_DEVICES = ("cuda", "cpu")  # where the operators run; on any other they refuse, or (meta) give shapes
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """Copies of the weights, and the parameters that they were copied from."""
+
+    layers: list[LayerWeights]
+    parameters: dict[str, Tensor]
 
 
 class LSTM(torch.nn.RNNBase):
     """A drop-in for `torch.nn.LSTM` on this project's CUDA kernels; it takes a PackedSequence too, and compiles as one graph.
 
+    Weights are read at every call where they lie, however they were written; `freeze` is for those that stay as they are.
     Float32 is multiplied in TF32 where `torch.backends.cudnn.rnn.fp32_precision` says so, as `torch.nn.LSTM` does on a GPU.
 
     Args:
@@ -43,6 +59,8 @@ class LSTM(torch.nn.RNNBase):
     # Not a subclass of nn.LSTM: torch.compile breaks the graph at those. Nothing in `forward` may be beyond what the oldest
     # PyTorch that is supported traces, and nothing may read a switch of `torch.backends`: the operators do, when they run.
 
+    _frozen: _Frozen | None = None
+
     def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
         self.design, self.memory = design, memory
@@ -63,11 +81,49 @@ class LSTM(torch.nn.RNNBase):
         self.check_input(x, None)
         if hx is not None and not batched:
             hx = hx[0].unsqueeze(1), hx[1].unsqueeze(1)
-        lengths = torch.full((x.shape[1],), x.shape[0], dtype=torch.int32, device=x.device)
-        y, (h_n, c_n) = self._layers(x, hx, lengths)
+        y, (h_n, c_n) = self._layers(x, hx, None)
         if not batched:
             return y.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
         return y.transpose(0, 1) if self.batch_first else y, (h_n, c_n)
+
+    def freeze(self) -> Self:
+        """Compute with copies of the weights as they are now, until `unfreeze()` or `train()`: for inference.
+
+        A call then has less to do: biases are added once. While frozen, whatever is written into the parameters goes
+        unnoticed: by an optimizer, by `copy_`, through `.data` or NumPy, by `load_state_dict`, or into what a parametrization
+        computes them from. Call it again to take them anew; `to`, `half` and their like do so by themselves. The copies take
+        as much memory as the weights.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            RuntimeError: the module is in training mode (call `eval()` first). Later, of a call while it is frozen: gradients
+                would have to reach its parameters, or it has other ones than those that were copied (`functional_call`, a
+                DataParallel replica, a parameter that was assigned).
+        """
+        if self.training:
+            raise RuntimeError("LSTM.freeze: the module is in training mode, where weights change; call eval() first")
+        self._frozen = None
+        with torch.no_grad():
+            layers = [_copied(*self._weights(depth)) for depth in range(self.num_layers)]
+        self._frozen = _Frozen(layers, {name: each for name, each in self._parameters.items() if each is not None})
+        return self
+
+    def unfreeze(self) -> Self:
+        """Read the weights at every call again. Returns the module itself."""
+        self._frozen = None
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; training mode ends `freeze`."""
+        if mode:
+            self.unfreeze()
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        return self if self._frozen is None else self.freeze()
 
     def to_torch(self) -> torch.nn.LSTM:
         """A `torch.nn.LSTM` on these very parameters, for tools that look for one: quantization, ONNX export, `isinstance`."""
@@ -87,7 +143,10 @@ class LSTM(torch.nn.RNNBase):
         if self.dropout and self.training and self.num_layers > 1:
             raise RuntimeError("LSTM.stream: there is no dropout in a stream; call eval() first")
         with torch.no_grad():
-            layers: list[Layer] = [(*self._weights(depth), self._projection(depth)) for depth in range(self.num_layers)]
+            layers: list[Layer] = []
+            for depth in range(self.num_layers):
+                (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
+                layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], weight_hr and weight_hr[0]))
             return Streaming(layers, batch, tf32_for(layers[0][0]))
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
@@ -104,55 +163,86 @@ class LSTM(torch.nn.RNNBase):
         last = _permuted((h_n, c_n), unsorted_indices)
         return PackedSequence(rows, sizes, sorted_indices, unsorted_indices), last
 
-    def _layers(self, x: Tensor, hx: State | None, lengths: Tensor) -> tuple[Tensor, State]:
+    def _layers(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         directions = 2 if self.bidirectional else 1
-        outer = self.num_layers * directions, x.shape[1]
-        sizes = (*outer, self.proj_size or self.hidden_size), (*outer, self.hidden_size)
-        if hx is None:
-            hx = x.new_zeros(sizes[0]), x.new_zeros(sizes[1])
-        for index, (state, size) in enumerate(zip(hx, sizes, strict=True)):
-            self.check_hidden_size(state, size, f"LSTM: expected hx[{index}] of size {{}}, got {{}}")
+        if hx is not None:
+            outer = self.num_layers * directions, x.shape[1]
+            sizes = (*outer, self.proj_size or self.hidden_size), (*outer, self.hidden_size)
+            for index, (state, size) in enumerate(zip(hx, sizes, strict=True)):
+                self.check_hidden_size(state, size, f"LSTM: expected hx[{index}] of size {{}}, got {{}}")
+        if self._frozen is not None:
+            self._check_frozen(self._frozen)
         last_h, last_c = [], []
         for depth in range(self.num_layers):
-            states = [state[depth * directions : (depth + 1) * directions] for state in hx]
-            *values, weight_hr = _autocast(x, *self._weights(depth), *states, self._projection(depth))
+            h0 = c0 = None
+            if hx is not None:
+                h0, c0 = (state[depth * directions : (depth + 1) * directions] for state in hx) if self.num_layers > 1 else hx
+            weights, weight_hr = self._weights(depth)
             choice = self.design, self.memory, None  # TF32 by PyTorch's switch
-            x, h_n, c_n = self._layer(*values, weight_hr=weight_hr, lengths=lengths, choice=choice)
+            x, h_n, c_n = self._layer(x, weights, h0, c0, weight_hr=weight_hr, lengths=lengths, choice=choice)
             last_h.append(h_n)
             last_c.append(c_n)
             if self.dropout and self.training and depth + 1 < self.num_layers:
                 x = torch.nn.functional.dropout(x, self.dropout)
+        if self.num_layers == 1:
+            return x, (last_h[0], last_c[0])
         return x, (torch.cat(last_h), torch.cat(last_c))
 
     @staticmethod
-    def _layer(x, weight_ih, weight_hh, bias, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:
-        given = (x, weight_ih, weight_hh, bias, h0, c0, weight_hr)
+    def _layer(x, weights, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = _autocast_dtype(x)
+        if dtype is not None:
+            x, h0, c0 = _cast(x, dtype), _cast(h0, dtype), _cast(c0, dtype)
+            weights = tuple([_cast(weight, dtype) for weight in each] for each in weights)
+            weight_hr = None if weight_hr is None else [_cast(weight, dtype) for weight in weight_hr]
+        weight_ih, weight_hh, bias = weights
+        given = (x, *weight_ih, *weight_hh, *bias, h0, c0, *(weight_hr or ()))
         if ops.is_transformed(*given):
             ops.warn("transforms of torch.func and forward-mode derivatives")
-            return ops.plain_lstm_layer(*given[:-1], lengths=lengths, weight_hr=weight_hr)
+            return ops.plain_lstm_layer(x, weights, h0, c0, lengths=lengths, weight_hr=weight_hr)
         # By what is used and not by `self.parameters()`: a replica's weights, or those of another network, are none.
         training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:
-            return lstm_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, *choice)[:3]
-        folded = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
-        m, m_n, c_n, _, _ = lstm_layer(*folded, bias, torch.zeros_like(c0), c0, lengths, training, *choice)
+            return lstm_layer(x, *ops.flat(weights), h0, c0, lengths, training, *choice)[:3]
+        x, *folded = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
+        m, m_n, c_n, _, _ = lstm_layer(x, *ops.flat((*folded, bias)), None, c0, lengths, training, *choice)
         y, h_n = layer.unfold(m, m_n, weight_hr, h0, lengths)
         return y, h_n, c_n
 
-    def _weights(self, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        bias = _sum_of(self._stacked("bias_ih", depth), self._stacked("bias_hh", depth)) if self.bias else None
-        return self._stacked("weight_ih", depth), self._stacked("weight_hh", depth), bias
+    def _weights(self, depth: int) -> LayerWeights:
+        """As `lstm_layer` takes them: where they lie now, or as they were frozen."""
+        if self._frozen is not None:
+            return self._frozen.layers[depth]
+        endings = (f"l{depth}", f"l{depth}_reverse") if self.bidirectional else (f"l{depth}",)
+        weight_ih = [getattr(self, f"weight_ih_{ending}") for ending in endings]
+        weight_hh = [getattr(self, f"weight_hh_{ending}") for ending in endings]
+        kinds = ("bias_ih", "bias_hh") if self.bias else ()
+        bias = [getattr(self, f"{kind}_{ending}") for kind in kinds for ending in endings]
+        weight_hr = [getattr(self, f"weight_hr_{ending}") for ending in endings] if self.proj_size else None
+        return (weight_ih, weight_hh, bias), weight_hr
 
-    def _projection(self, depth: int) -> Tensor | None:
-        return self._stacked("weight_hr", depth) if self.proj_size else None
+    def _check_frozen(self, frozen: _Frozen) -> None:
+        if any(self._parameters.get(name) is not parameter for name, parameter in frozen.parameters.items()):
+            raise RuntimeError(
+                "LSTM: frozen, and called with other parameters than were frozen; call unfreeze() before functional_call, "
+                "before replicating the module or after assigning a parameter"
+            )
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in frozen.parameters.values()):
+            raise RuntimeError(
+                "LSTM: frozen, so that no gradient reaches its parameters; call it under torch.no_grad(), after "
+                "requires_grad_(False), or after unfreeze() or train()"
+            )
 
-    def _stacked(self, name: str, depth: int) -> Tensor:
-        endings = [f"l{depth}", f"l{depth}_reverse"][: 2 if self.bidirectional else 1]
-        return torch.stack([getattr(self, f"{name}_{ending}") for ending in endings])
 
+def _copied(weights: Parameters, weight_hr: list[Tensor] | None) -> LayerWeights:
+    """Of a layer copies of its weights, its biases added."""
 
-def _sum_of(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-    return bias_ih + bias_hh if ops.is_transformed(bias_ih, bias_hh) else sum_biases(bias_ih, bias_hh)
+    def copies(tensors: Any) -> list[Tensor]:
+        return [tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in tensors]
+
+    weight_ih, weight_hh, bias = weights
+    summed = copies(sum_biases(bias, len(weight_ih))) if bias else []
+    return (copies(weight_ih), copies(weight_hh), summed), weight_hr and copies(weight_hr)
 
 
 def _pair(hx, batched: bool) -> State | None:
@@ -168,13 +258,17 @@ def _pair(hx, batched: bool) -> State | None:
     return hx[0], hx[1]
 
 
-def _autocast(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    """As autocast would cast them for `torch.nn.LSTM`: float64 stays as it is."""
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast would cast tensors to for `torch.nn.LSTM`."""
     kind = x.device.type
     if kind not in KERNEL_DEVICES or not torch.is_autocast_enabled(kind):  # it raises for a device that knows no autocast
-        return [x, *others]
-    dtype = torch.get_autocast_dtype(kind)
-    return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in (x, *others)]
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """As autocast does: float64 stays as it is."""
+    return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

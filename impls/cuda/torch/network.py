@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from impls.cuda.torch import layer, ops, recurrence
 from impls.cuda.torch.layer import Layer, fold, fold_weights, run
 from impls.cuda.torch.module import LSTM, State
 from impls.cuda.torch.ops import tf32_for
+from impls.cuda.torch.recurrence import Parameters
 from impls.cuda.torch.streaming import Stream, stream_for
 from impls.frameworks.torch import graph, models, residual
 from impls.frameworks.torch import network as torch_network
@@ -40,8 +42,8 @@ class Answer:
 class Network:
     """`stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
 
-    Weights are put into the kernels' order once when loaded and again by every `forward_backward`, where in training
-    they would have changed."""
+    What a forward kernel needs of the weights (biases added, another order) is made once when loaded and again by every
+    `forward_backward`, where in training they would have changed."""
 
     def __init__(
         self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device, *,
@@ -54,10 +56,9 @@ class Network:
         self.h0, self.c0, self.grad_h_n, self.grad_c_n = (
             self._put(value) for value in (full.h0, full.c0, full.grad_h_n, full.grad_c_n)
         )
-        lengths = np.full(batch.batch, batch.steps) if batch.lengths is None else batch.lengths
-        self.lengths = torch.tensor(lengths, dtype=torch.int32, device=device)
-        self.one_step = torch.ones_like(self.lengths)
-        self.stacked = [self._stacked(params, depth) for depth in range(spec.num_layers)]
+        lengths = batch.lengths
+        self.lengths = None if lengths is None else torch.tensor(lengths, dtype=torch.int32, device=device)
+        self.parameters = [self._parameters(params, depth) for depth in range(spec.num_layers)]
         self.projections = [self._projection(params, depth) for depth in range(spec.num_layers)]
         self.weights = self._packed()
         self.state, self.position = (self.h0.clone(), self._wide(self.c0).clone()), 0
@@ -144,9 +145,9 @@ class Network:
     def _step(self, x: Tensor, state: tuple[Tensor, Tensor]) -> Answer:
         """With a stream the state is changed in place, else the answer's is a new one."""
         if self.stream is None:
-            return self._run(self.weights, x, *state, self.one_step, training=False)[0]
+            return self._run(self.weights, x, *state, None, training=False)[0]
         if self.stream_weights is None:
-            layers = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias in self.stacked]
+            layers = [(ih[0], hh[0], layer.sum_biases(bias, 1)[0]) for ih, hh, bias in self.parameters]
             self.stream_weights = self.stream.pack(layers)
         return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
 
@@ -155,8 +156,8 @@ class Network:
         if len(self.x) % tokens:
             raise ValueError(f"tokens must divide the batch's {len(self.x)} steps; got {tokens}")
         at = self.position % len(self.x)
-        x, lengths = self.x[at : at + tokens], torch.full_like(self.one_step, tokens)
-        self.latest, _, _ = self._run(self.weights, x, *self.state, lengths, training=False)
+        x = self.x[at : at + tokens]
+        self.latest, _, _ = self._run(self.weights, x, *self.state, None, training=False)
         self.state = self.latest.state
         self.position += tokens
 
@@ -200,26 +201,27 @@ class Network:
         self, depth: int, below: Tensor, result: recurrence.Result, grad_y: Tensor
     ) -> tuple[dict[str, Tensor], layer.Gradients]:
         """Gradients of a layer's parameters under their own names, and all of them."""
-        part, (weight_ih, weight_hh, bias), projection = self._part(depth), self.stacked[depth], self.projections[depth]
+        part, (weight_ih, weight_hh, bias), projection = self._part(depth), self.parameters[depth], self.projections[depth]
         h0, grad_h_n, grad_c_n = self.h0[part], self.grad_h_n[part], self._wide(self.grad_c_n[part])
         c0 = self._wide(self.c0[part])
         if projection is None:
             found = layer.backward(
-                self.plan, self.launcher, self.stacked[depth], below, h0, c0,
+                self.plan, self.launcher, self.parameters[depth], below, (h0, c0),
                 lengths=self.lengths, result=result, grads=(grad_y, self._wide(grad_h_n), grad_c_n),
             )  # fmt: skip
             return self._named(found, depth), found
-        whole = Layer(below, weight_ih, weight_hh, projection, h0, self.lengths)
+        whole = Layer(below, list(weight_ih), list(weight_hh), projection, h0, self.lengths)
         x, folded_ih, folded_hh = fold(below, weight_ih, weight_hh, projection, h0, self.lengths)
         grad_m, grad_m_n, late_hr, late_h0 = whole.backward_outputs(result.y, result.h_n, grad_y, grad_h_n)
         found = layer.backward(
-            self.plan, self.launcher, (folded_ih, folded_hh, bias), x, torch.zeros_like(result.h_n), c0, lengths=self.lengths,
+            self.plan, self.launcher, (folded_ih, folded_hh, bias), x, (None, c0), lengths=self.lengths,
             result=result, grads=(grad_m.contiguous(), self._wide(grad_m_n).contiguous(), grad_c_n),
         )  # fmt: skip
         grad_x, grad_ih, grad_hh, grad_hr, grad_h0 = whole.backward_inputs(found.x, found.weight_ih, found.weight_hh)
         found = layer.Gradients(grad_x, grad_ih, grad_hh, found.bias, grad_h0 + late_h0, found.c0)
         named = {
-            f"weight_hr_{suffix}": grad for suffix, grad in zip(self.spec.suffixes()[part], grad_hr + late_hr, strict=True)
+            f"weight_hr_{suffix}": early + late
+            for suffix, early, late in zip(self.spec.suffixes()[part], grad_hr, late_hr, strict=True)
         }
         return self._named(found, depth) | named, found
 
@@ -234,27 +236,25 @@ class Network:
                 named[f"bias_ih_{suffix}"] = named[f"bias_hh_{suffix}"] = found.bias[direction]
         return named
 
-    def _stacked(self, params: Params, depth: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _parameters(self, params: Params, depth: int) -> Parameters:
         suffixes = self.spec.suffixes()[self._part(depth)]
-        of = {
-            name: np.stack([params[f"{name}_{suffix}"] for suffix in suffixes])
-            for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.spec.bias else ()))
-        }
-        bias = self._put(of["bias_ih"] + of["bias_hh"]) if self.spec.bias else None
-        return self._put(of["weight_ih"]), self._put(of["weight_hh"]), bias
 
-    def _projection(self, params: Params, depth: int) -> Tensor | None:
-        """W_hr [D, P, H], or None."""
+        weight_ih, weight_hh = ([self._put(params[f"{name}_{end}"]) for end in suffixes] for name in ("weight_ih", "weight_hh"))
+        bias = [self._put(params[f"bias_ih_{end}"] + params[f"bias_hh_{end}"]) for end in suffixes] if self.spec.bias else []
+        return weight_ih, weight_hh, bias
+
+    def _projection(self, params: Params, depth: int) -> list[Tensor] | None:
+        """W_hr [P, H] of each direction, or None."""
         if not getattr(self.spec, "proj_size", 0):
             return None
-        return self._put(np.stack([params[f"weight_hr_{suffix}"] for suffix in self.spec.suffixes()[self._part(depth)]]))
+        return [self._put(params[f"weight_hr_{suffix}"]) for suffix in self.spec.suffixes()[self._part(depth)]]
 
     def _packed(self) -> list[layer.Weights]:
         packed = []
-        for (weight_ih, weight_hh, bias), projection in zip(self.stacked, self.projections, strict=True):
+        for (weight_ih, weight_hh, bias), projection in zip(self.parameters, self.projections, strict=True):
             if projection is not None:
                 weight_ih, weight_hh = fold_weights(weight_ih, weight_hh, projection)
-            packed.append(layer.pack(self.plan, weight_ih, weight_hh, bias))
+            packed.append(layer.pack(self.plan, self.launcher, (weight_ih, weight_hh, bias)))
         return packed
 
     def _part(self, depth: int) -> slice:
@@ -277,11 +277,10 @@ def _on_host(value: Tensor) -> np.ndarray:
 # Residual stacks of LSTMs (`LSTMStackSpec`) on these kernels: PyTorch's own norms and sums, our layers between them.
 
 
-class CachedLSTM(LSTM):
-    """One layer of the drop-in module that packs its weights once for as long as they stay as they are.
+class SteppedLSTM(LSTM):
+    """One layer of the drop-in module that can take a single step by the streaming kernel.
 
-    Without gradients it runs on the packed weights; a single step takes the streaming kernel where that has room. With
-    gradients, or under autocast, it is the drop-in module, which packs at every call as training must.
+    It does once `keep` was called, without gradients and autocast and where that kernel has room. Else it is the drop-in.
 
     ran: of the last call, the kernels by the name of their design, and their plan.
     """
@@ -289,74 +288,45 @@ class CachedLSTM(LSTM):
     def __init__(self, inputs: int, hidden: int, design: Design = "auto", memory: Memory = "saved") -> None:
         super().__init__(inputs, hidden, design=design, memory=memory)
         self.ran: dict[str, str] = {}
-        self._packed_from: object = None
-        self._packed: dict[Plan, layer.Weights] = {}
-        self._streamed: dict[Stream, tuple[Tensor, Tensor]] = {}
-        self._streams: dict[int, Stream | None] = {}
+        self._kept: tuple[Stream, Tensor, Tensor] | None = None
+
+    def keep(self, batch: int) -> None:
+        """Pack the weights as they are now for steps of so many sequences: changes are not noticed until it is called again."""
+        self._kept = None
+        if self.design != "auto":
+            return
+        (weight_ih, weight_hh, bias), _ = self._weights(0)
+        with torch.no_grad():
+            try:
+                stream = stream_for(weight_ih[0], self.hidden_size, 1, batch)
+                self._kept = stream, *stream.pack([(weight_ih[0], weight_hh[0], layer.sum_biases(bias, 1)[0])])
+            except Refused:  # `ran` then names the kernels that do the step
+                return
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None  # of another device or dtype
+        return super()._apply(fn, recurse)
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
-        """As of the drop-in; kept weights serve input [T, B, I] with states h and c [1, B, H]."""
+        """As of the drop-in; kept weights serve one step with states h and c [1, B, H]."""
         if isinstance(input, PackedSequence) or hx is None:
             return super().forward(input, hx)
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(input.device.type):
-            self._say(self._plan(input))
-            return super().forward(input, hx)
-        self._forget_if_changed()
-        h, c = hx
-        found = self._step(input, h, c) if len(input) == 1 and self.design == "auto" else None
-        return self._sequence(input, h, c) if found is None else found
+        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled(input.device.type)
+        if plain and self._kept is not None and len(input) == 1:
+            return self._step(input, *hx, *self._kept)
+        sizes = self.hidden_size, input.shape[1], 1, input.dtype, input.device
+        plan = ops.planned(*sizes, design=self.design, memory=self.memory, tf32=tf32_for(input))
+        self.ran = {"ran": plan.design, "plan": plan.words(), "chosen_because": plan.reason}
+        return super().forward(input, hx)
 
-    def _step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, State] | None:
-        """One token in one launch, or None where the streaming kernel has no room."""
-        weight_ih, weight_hh, bias = self._weights(0)
-        if x.shape[1] not in self._streams:
-            self._streams[x.shape[1]] = _stream(weight_ih, self.hidden_size, x.shape[1])
-        stream = self._streams[x.shape[1]]
-        if stream is None:
-            return None
-        if stream not in self._streamed:
-            self._streamed[stream] = stream.pack([(weight_ih[0], weight_hh[0], None if bias is None else bias[0])])
+    def _step(
+        self, x: Tensor, h: Tensor, c: Tensor, stream: Stream, weights: Tensor, biases: Tensor
+    ) -> tuple[Tensor, State]:  # fmt: skip
         self.ran = {"ran": "stream", "plan": stream.words(), "chosen_because": "one launch can do the layer"}
         # The kernel changes its states in place; those it is given belong to the caller.
         h, c = h.clone(), c.to(torch.float32, copy=True)
-        weights, biases = self._streamed[stream]
         y = stream.advance(ops.launcher_for(x.device), weights, biases, x.contiguous(), h, c)
         return y, (h, c.to(x.dtype))
-
-    def _sequence(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, State]:
-        plan = self._plan(x)
-        self._say(plan)
-        with ops.as_planned(plan, x):
-            if plan not in self._packed:
-                self._packed[plan] = layer.pack(plan, *self._weights(0))
-            lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
-            h, c = h.contiguous(), c.to(recurrence.wide(x.dtype)).contiguous()
-            given = plan, ops.launcher_for(x.device), [self._packed[plan]], x.contiguous(), h, c
-            found = layer.run(*given, lengths=lengths, projections=[None])
-        return found.outputs[-1], (found.h_n, found.c_n.to(x.dtype))
-
-    def _plan(self, x: Tensor) -> Plan:
-        sizes = self.hidden_size, x.shape[1], 1, x.dtype, x.device
-        return ops.planned(*sizes, design=self.design, memory=self.memory, tf32=tf32_for(x))
-
-    def _say(self, plan: Plan) -> None:
-        self.ran = {"ran": plan.design, "plan": plan.words(), "chosen_because": plan.reason}
-
-    def _forget_if_changed(self) -> None:
-        """Weights that were replaced or changed in place, by an optimiser say, are packed anew."""
-        version = tuple((weight.data_ptr(), weight._version) for weight in self.parameters())
-        if version != self._packed_from:
-            self._packed_from = version
-            self._packed.clear()
-            self._streamed.clear()
-            self._streams.clear()
-
-
-def _stream(weight_ih: Tensor, hidden: int, batch: int) -> Stream | None:
-    try:
-        return stream_for(weight_ih, hidden, 1, batch)
-    except Refused:
-        return None
 
 
 def load(
@@ -364,7 +334,10 @@ def load(
 ) -> torch_network.Network:
     """The stack with its weights and one batch on the spec's device."""
     torch_network.check(spec, params, batch)
-    model = models.build(spec, params, lambda inputs, hidden: CachedLSTM(inputs, hidden, design, memory))
+    model = models.build(spec, params, lambda inputs, hidden: SteppedLSTM(inputs, hidden, design, memory))
+    for each in model.modules():
+        if isinstance(each, SteppedLSTM):
+            each.keep(batch.batch)
     return torch_network.Network(spec, dict(model.named_parameters()), batch, model, what_ran)
 
 
@@ -373,7 +346,7 @@ def what_ran(network: torch_network.Network) -> dict[str, str]:
     names = set(network.names_run())
     model = network.run
     assert isinstance(model, models.LSTMStack)
-    layers = [block.lstm.ran for block in model.blocks() if isinstance(block.lstm, CachedLSTM)]
+    layers = [block.lstm.ran for block in model.blocks() if isinstance(block.lstm, SteppedLSTM)]
     return layers[0] | {"ran": named(names, {layer["ran"] for layer in layers}, network.device.type == "cuda")}
 
 

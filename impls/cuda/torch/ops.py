@@ -1,8 +1,8 @@
 """A layer as PyTorch operators: `lstm_bench::lstm_layer` and its backward, opaque to torch.compile, with autograd.
 
 On a CUDA tensor they launch the kernels. On a CPU tensor they refuse, unless LSTM_BENCH_EMULATE=1 asks for the same host code
-and kernel source under the emulation (needs g++, and is for tests: it is slow). Weights are stacked over directions as in
-layer.py.
+and kernel source under the emulation (needs g++, and is for tests: it is slow). Weights are those of each direction, where they
+lie: nothing is stacked, and nothing that a call packs survives it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 
@@ -23,12 +23,13 @@ from impls.cuda.runtime import Launcher
 from impls.cuda.runtime.driver import Driver, room
 from impls.cuda.select import Design, Memory, Plan, choose
 from impls.cuda.torch import layer, recurrence
-from impls.cuda.torch.recurrence import check_backward, check_layer
+from impls.cuda.torch.recurrence import Parameters, check_backward, check_layer
 from impls.frameworks.torch.network import step
 
 # How float32 is multiplied: exactly or in TF32, by one rule for the recurrence and for the products around it.
 
 ONE_AT_A_TIME = threading.RLock()
+NOTHING = nullcontext()
 
 
 def tf32_for(x: Tensor, asked: bool | None = None) -> bool:
@@ -88,6 +89,8 @@ def is_transformed(*tensors: Tensor | None) -> bool:
 
 def has_tangent(*tensors: Tensor | None) -> bool:
     """Whether any of these is a dual tensor of `torch.autograd.forward_ad`."""
+    if forward_ad._current_level < 0:  # outside of every level; cheaper than a look at each tensor
+        return False
     return any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
@@ -97,27 +100,33 @@ def warn(what: str) -> None:
 
 
 def plain_lstm_layer(
-    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, *,
-    lengths: Tensor, weight_hr: Tensor | None = None,
+    x: Tensor, weights: Parameters, h0: Tensor | None, c0: Tensor | None, *, lengths: Tensor | None,
+    weight_hr: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Of one layer y [T, B, D·H], h_n and c_n [D, B, H], where H is P with `weight_hr` [D, P, H].
+    """Of one layer y [T, B, D·H], h_n and c_n [D, B, H], where H is P with `weight_hr`, [P, H] of each direction.
 
     Arguments as `lstm_layer` takes them. 16-bit numbers are multiplied and added as float32.
     """
-    dtype, wide = x.dtype, recurrence.wide(x.dtype)
-    inputs = x.to(wide).unbind(0)
-    valid = (torch.arange(len(inputs), device=x.device)[:, None] < lengths)[..., None].unbind(0)
+    dtype, wide, (steps, batch, _) = x.dtype, recurrence.wide(x.dtype), x.shape
+    inputs, (weight_ih, weight_hh, _) = x.to(wide).unbind(0), weights
+    valid: Sequence[Tensor | None] = [None] * steps
+    if lengths is not None:
+        valid = (torch.arange(steps, device=x.device)[:, None] < lengths)[..., None].unbind(0)
     outputs, last = [], []
     with torch.profiler.record_function(NAME), torch.autocast(x.device.type, enabled=False):
-        for direction in range(len(weight_hh)):
-            given = (weight_ih, weight_hh, bias, None if bias is None else torch.zeros_like(bias), weight_hr)
-            weights = tuple(None if tensor is None else tensor[direction].to(wide) for tensor in given)
-            h, c, of_direction = h0[direction].to(wide), c0[direction].to(wide), []
-            order = range(len(inputs))
+        bias = layer.sum_biases(weights[2], len(weight_ih))
+        for direction, (ih, hh) in enumerate(zip(weight_ih, weight_hh, strict=True)):
+            of_direction = bias[direction]
+            given = (ih, hh, of_direction, None if of_direction is None else torch.zeros_like(of_direction))
+            given = (*given, None if weight_hr is None else weight_hr[direction])
+            of_step = tuple(None if tensor is None else tensor.to(wide) for tensor in given)
+            h = x.new_zeros(batch, hh.shape[1], dtype=wide) if h0 is None else h0[direction].to(wide)
+            c = x.new_zeros(batch, len(hh) // 4, dtype=wide) if c0 is None else c0[direction].to(wide)
+            order, found = range(steps), []
             for t in reversed(order) if direction else order:
-                y, h, c = step(inputs[t], h, c, weights, valid[t])
-                of_direction.append(y)
-            outputs.append(torch.stack(of_direction[::-1] if direction else of_direction))
+                y, h, c = step(inputs[t], h, c, of_step, valid[t])
+                found.append(y)
+            outputs.append(torch.stack(found[::-1] if direction else found))
             last.append((h, c))
         h_n, c_n = (torch.stack(states).to(dtype) for states in zip(*last, strict=True))
         return torch.cat(outputs, 2).to(dtype), h_n, c_n
@@ -145,11 +154,10 @@ def launcher_for(device: torch.device) -> Launcher:
 
 
 def plan_for(
-    x: Tensor, weight_hh: Tensor, design: Design = "auto", memory: Memory = "saved", tf32: bool | None = False
+    x: Tensor, weight_hh: Sequence[Tensor], design: Design = "auto", memory: Memory = "saved", tf32: bool | None = False
 ) -> Plan:  # fmt: skip
     """`tf32` None: as PyTorch's switch says now."""
-    directions, _, hidden = weight_hh.shape
-    sizes = hidden, x.shape[1], directions, x.dtype, x.device
+    sizes = weight_hh[0].shape[1], x.shape[1], len(weight_hh), x.dtype, x.device
     return planned(*sizes, design=design, memory=memory, tf32=tf32_for(x, tf32))
 
 
@@ -169,46 +177,82 @@ def planned(
 @contextmanager
 def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
     """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the plan's kernels do."""
-    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else nullcontext()
-    with torch.autocast(x.device.type, enabled=False), of_float32:
+    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else NOTHING
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else NOTHING, of_float32:
         yield
+
+
+# They take weight_ih, weight_hh, bias_ih and bias_hh of each direction, None for what there is not.
+
+
+def flat(weights: Parameters) -> list[Tensor | None]:
+    """In the operators' order. They take no lists: PyTorch batches gradients only through operators without any."""
+    weight_ih, weight_hh, bias = weights
+    directions, found = len(weight_ih), []
+    for d in range(2):
+        own = d < directions
+        found += [weight_ih[d], weight_hh[d]] if own else [None, None]
+        found += [bias[place] if own and place < len(bias) else None for place in (d, directions + d)]
+    return found
+
+
+def gathered(operator: str, *given: Tensor | None) -> Parameters:
+    """The inverse of `flat`. Raises a RuntimeError where the directions have not the same weights and biases."""
+    own, reverse = given[:4], given[4:]
+    if any(each is not None for each in reverse):
+        if any((one is None) != (other is None) for one, other in zip(own, reverse, strict=True)):
+            raise RuntimeError(f"{operator}: expected the same weights and biases of both directions")
+    present = [[each for each in pair if each is not None] for pair in zip(own, reverse, strict=True)]
+    if present[3] and not present[2]:
+        raise RuntimeError(f"{operator}: got bias_hh without bias_ih; give a sum of both as bias_ih")
+    return present[0], present[1], present[2] + present[3]
 
 
 @torch.library.custom_op("lstm_bench::lstm_layer", mutates_args=())
 def lstm_layer(
-    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None, h0: Tensor, c0: Tensor, lengths: Tensor,
-    training: bool, design: str, memory: str, tf32: bool | None,
+    x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None,
+    weight_ih_reverse: Tensor | None, weight_hh_reverse: Tensor | None, bias_ih_reverse: Tensor | None,
+    bias_hh_reverse: Tensor | None, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None, training: bool, design: str,
+    memory: str, tf32: bool | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """y [T, B, D·H], h_n and c_n [D, B, H], and what a backward pass needs (gates, cells): empty unless `training`.
 
-    x [T, B, I], weight_ih [D, 4H, I], weight_hh [D, 4H, H], bias [D, 4H], h0 and c0 [D, B, H], lengths [B] int32, all on one
-    device; B may be 0; a length below 0 counts as 0, one above T as T. `design` is one of
-    `impls.cuda.select.DESIGNS`, `memory` one of its `MEMORIES`. `tf32` lets float32 be multiplied so; None leaves that to
-    PyTorch's switch at the time of each call, as for `torch.nn.LSTM`.
+    x [T, B, I]; of each direction weight_ih [4H, I], weight_hh [4H, H], and bias_ih and bias_hh [4H], one of them or none; h0
+    and c0 [D, B, H], None for zeros; lengths [B] int32, None where all sequences have T steps. All on one device; B may be 0;
+    a length below 0 counts as 0, one above T as T. `design` is one of `impls.cuda.select.DESIGNS`, `memory` one of its
+    `MEMORIES`. `tf32` lets float32 be multiplied so; None leaves that to PyTorch's switch at the time of each call, as for
+    `torch.nn.LSTM`.
     Raises a RuntimeError for tensors that do not fit together.
     """
-    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths)
-    if has_tangent(x, weight_ih, weight_hh, bias, h0, c0):
+    given = (
+        weight_ih, weight_hh, bias_ih, bias_hh, weight_ih_reverse, weight_hh_reverse, bias_ih_reverse, bias_hh_reverse,
+    )  # fmt: skip
+    weights = gathered("lstm_layer", *given)
+    check_layer(x, weights, h0, c0, lengths=lengths)
+    if has_tangent(x, *given, h0, c0):
         raise NotImplementedError("lstm_layer: the kernels have no forward-mode derivative; call the module uncompiled")
     launcher = launcher_for(x.device)
     if not x.shape[1]:
-        return _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32)
-    plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
-    wide_c0, lengths = c0.to(recurrence.wide(x.dtype)).contiguous(), lengths.clamp(0, len(x)).contiguous()
+        return _layer_shapes(x, *given, h0, c0, lengths, training, design, memory, tf32)
+    plan = plan_for(x, weights[1], design, memory, tf32)  # type: ignore[arg-type]  (custom_op takes str, choose checks it)
+    wide = recurrence.wide(x.dtype)
     with as_planned(plan, x):
-        weights = layer.pack(plan, weight_ih, weight_hh, bias)
-        given = plan, launcher, weights, x.contiguous(), h0.contiguous(), wide_c0
-        found = layer.forward(*given, lengths=lengths, training=training)
-    nothing = x.new_empty(0)
-    c_n = found.c_n.to(x.dtype)
-    return found.y, found.h_n, c_n, _or(found.gates, nothing), _or(found.cells, nothing.to(wide_c0.dtype, copy=True))
+        found = layer.forward(
+            plan, launcher, layer.pack(plan, launcher, weights), x.contiguous(),
+            (_contiguous(h0), _contiguous(c0, wide)), lengths=_contiguous(lengths), training=training,
+        )  # fmt: skip
+    gates = x.new_empty(0) if found.gates is None else found.gates
+    cells = x.new_empty(0, dtype=wide) if found.cells is None else found.cells
+    return found.y, found.h_n, _narrow(found.c_n, x), gates, cells
 
 
 @lstm_layer.register_fake
-def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32):
-    check_layer(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths)
-    steps, batch, _ = x.shape
-    directions, _, hidden = weight_hh.shape
+def _layer_shapes(x, *given):
+    *given, h0, c0, lengths, training, _, memory, _ = given
+    weights = gathered("lstm_layer", *given)
+    check_layer(x, weights, h0, c0, lengths=lengths)
+    (steps, batch, _), directions, hidden = x.shape, len(weights[1]), weights[1][0].shape[1]
     gates = x.new_empty((directions, steps, batch, 4, hidden) if training and memory == "saved" else 0)
     cells = x.new_empty((directions, steps, batch, hidden) if training else 0, dtype=recurrence.wide(x.dtype))
     states = (directions, batch, hidden)
@@ -217,100 +261,102 @@ def _layer_shapes(x, weight_ih, weight_hh, bias, h0, c0, lengths, training, desi
 
 @torch.library.custom_op("lstm_bench::lstm_layer_backward", mutates_args=())
 def lstm_layer_backward(
-    grad_y: Tensor, grad_h_n: Tensor, grad_c_n: Tensor, x: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor | None,
-    h0: Tensor, c0: Tensor, lengths: Tensor, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str,
-    tf32: bool | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weight_ih, weight_hh, bias (also where there is none), h0 and c0."""
+    grad_y: Tensor, grad_h_n: Tensor | None, grad_c_n: Tensor | None, x: Tensor, weight_ih: Tensor, weight_hh: Tensor,
+    bias_ih: Tensor | None, bias_hh: Tensor | None, weight_ih_reverse: Tensor | None, weight_hh_reverse: Tensor | None,
+    bias_ih_reverse: Tensor | None, bias_hh_reverse: Tensor | None, h0: Tensor | None, c0: Tensor | None,
+    lengths: Tensor | None, y: Tensor, gates: Tensor, cells: Tensor, design: str, memory: str, tf32: bool | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x, of the weights in their order (empty for what there is not), of h0 and of c0 (also where there are none).
+
+    Each is its own memory.
+    """
     grads = grad_y, grad_h_n, grad_c_n
-    check_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
+    weights = gathered(
+        "lstm_layer_backward", weight_ih, weight_hh, bias_ih, bias_hh, weight_ih_reverse, weight_hh_reverse, bias_ih_reverse,
+        bias_hh_reverse,
+    )  # fmt: skip
+    check_backward(x, weights, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
     launcher = launcher_for(x.device)
     if not x.shape[1]:
-        return tuple(map(torch.zeros_like, (x, weight_ih, weight_hh, weight_ih[..., 0], h0, c0)))  # type: ignore[return-value]
-    plan = plan_for(x, weight_hh, design, memory, tf32)  # type: ignore[arg-type]
-    wide, lengths = recurrence.wide(x.dtype), lengths.clamp(0, len(x)).contiguous()
-    result = recurrence.Result(y.contiguous(), h0, c0, gates.contiguous() if gates.numel() else None, cells.contiguous())
+        of_weights: Parameters = ([torch.zeros_like(each) for each in kind] for kind in weights)  # type: ignore[assignment]
+        state = x.new_empty(len(weights[1]), 0, weights[1][0].shape[1])
+        return torch.zeros_like(x), *_filled(x, of_weights), state, state.clone()  # type: ignore[return-value]
+    plan = plan_for(x, weights[1], design, memory, tf32)  # type: ignore[arg-type]
+    wide = recurrence.wide(x.dtype)
+    result = recurrence.Result(y.contiguous(), y, y, gates.contiguous() if gates.numel() else None, cells.contiguous())
     with as_planned(plan, x):
         found = layer.backward(
-            plan, launcher, (weight_ih, weight_hh, bias), x.contiguous(), h0.contiguous(), c0.to(wide).contiguous(),
-            lengths=lengths, result=result,
-            grads=(grad_y.contiguous(), grad_h_n.to(wide).contiguous(), grad_c_n.to(wide).contiguous()),
+            plan, launcher, weights, x.contiguous(), (_contiguous(h0), _contiguous(c0, wide)), lengths=_contiguous(lengths),
+            result=result, grads=(grad_y.contiguous(), _contiguous(grad_h_n, wide), _contiguous(grad_c_n, wide)),
         )  # fmt: skip
-    return found.x, found.weight_ih, found.weight_hh, found.bias, found.h0.to(x.dtype), found.c0.to(x.dtype)
+    of_weights = _filled(x, (found.weight_ih, found.weight_hh, found.bias))
+    return found.x, *of_weights, _narrow(found.h0, x), _narrow(found.c0, x)  # type: ignore[return-value]
 
 
 @lstm_layer_backward.register_fake
-def _(grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, design, memory, tf32):
+def _(grad_y, grad_h_n, grad_c_n, x, *given):
     grads = grad_y, grad_h_n, grad_c_n
-    check_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
-    like = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (x, weight_ih, weight_hh))
-    states = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (h0, c0))
-    return (*like, x.new_empty(weight_ih.shape[:2]), *states)
+    *given, h0, c0, lengths, y, gates, cells, _, _, _ = given
+    weights = gathered("lstm_layer_backward", *given)
+    check_backward(x, weights, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
+    of_weights = _filled(x, [[each.new_empty(each.shape) for each in kind] for kind in weights])
+    states = (x.new_empty(len(weights[1]), x.shape[1], weights[1][0].shape[1]) for _ in range(2))
+    return (x.new_empty(x.shape), *of_weights, *states)
+
+
+def _filled(x: Tensor, weights: Parameters) -> list[Tensor]:
+    """As `flat`, with something in every place: an operator returns no None."""
+    return [x.new_empty(0) if each is None else each for each in flat(weights)]
+
+
+def _narrow(tensor: Tensor, x: Tensor) -> Tensor:
+    return tensor if tensor.dtype == x.dtype else tensor.to(x.dtype)
+
+
+def _contiguous(tensor: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
+    if tensor is None:
+        return None
+    return (tensor if dtype is None or tensor.dtype == dtype else tensor.to(dtype)).contiguous()
 
 
 def _keep(ctx, inputs, output) -> None:
-    x, weight_ih, weight_hh, bias, h0, c0, lengths, training, design, memory, tf32 = inputs
+    *tensors, training, design, memory, tf32 = inputs  # x, the weights, h0, c0 and lengths
     y, _, _, gates, cells = output
     ctx.mark_non_differentiable(gates, cells)
-    ctx.save_for_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells)
+    ctx.set_materialize_grads(False)
     ctx.choice, ctx.training = (design, memory, tf32), training
+    ctx.save_for_backward(*tensors, y, gates, cells)
 
 
 def _send_back(ctx, grad_y, grad_h_n, grad_c_n, grad_gates, grad_cells):
     if not ctx.training:
         raise RuntimeError("lstm_layer was called for inference (training=False) and kept nothing for a backward pass")
-    x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells = ctx.saved_tensors
-    if torch.is_grad_enabled() or is_transformed(grad_y, grad_h_n, grad_c_n):  # create_graph, or a transform of it
-        grads = grad_y, grad_h_n, grad_c_n
-        return *_plain_backward(x, weight_ih, weight_hh, bias, h0, c0, lengths=lengths, grads=grads), *[None] * 5
-    found = lstm_layer_backward(
-        grad_y, grad_h_n, grad_c_n, x, weight_ih, weight_hh, bias, h0, c0, lengths, y, gates, cells, *ctx.choice
-    )
-    grad_x, grad_ih, grad_hh, grad_bias, grad_h0, grad_c0 = found
-    return grad_x, grad_ih, grad_hh, None if bias is None else grad_bias, grad_h0, grad_c0, *[None] * 5
+    *given, y, gates, cells = ctx.saved_tensors
+    if grad_y is None:
+        grad_y = torch.zeros_like(y)
+    grads = grad_y, grad_h_n, grad_c_n
+    if torch.is_grad_enabled() or is_transformed(*grads):  # create_graph, or a transform of it
+        return *_plain_backward(given, grads), *[None] * 5
+    found = lstm_layer_backward(*grads, *given, y, gates, cells, *ctx.choice)
+    return *(None if tensor is None else grad for tensor, grad in zip(given, found, strict=False)), *[None] * 5
 
 
-def _plain_backward(x, weight_ih, weight_hh, bias, h0, c0, *, lengths, grads) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again."""
+def _plain_backward(given, grads) -> list[Tensor | None]:
+    """Gradients of x, the weights, h0 and c0 that can be differentiated again."""
     warn("second derivatives")
-    biases = () if bias is None else (bias,)
+    *differentiable, lengths = given
+    present = [tensor for tensor in differentiable if tensor is not None]
 
-    def layer_of(x, weight_ih, weight_hh, h0, c0, *biases):
-        return plain_lstm_layer(x, weight_ih, weight_hh, biases[0] if biases else None, h0, c0, lengths=lengths)
+    def layer_of(*present):
+        left = list(present)
+        x, *weights, h0, c0 = (None if tensor is None else left.pop(0) for tensor in differentiable)
+        return plain_lstm_layer(x, gathered("lstm_layer", *weights), h0, c0, lengths=lengths)
 
-    back = torch.func.vjp(layer_of, x, weight_ih, weight_hh, h0, c0, *biases)[1]
-    grad_x, grad_ih, grad_hh, grad_h0, grad_c0, *grad_bias = back(grads)
-    return grad_x, grad_ih, grad_hh, grad_bias[0] if grad_bias else None, grad_h0, grad_c0
+    outputs, back = torch.func.vjp(layer_of, *present)
+    found = list(
+        back(tuple(torch.zeros_like(output) if grad is None else grad for output, grad in zip(outputs, grads, strict=True)))
+    )
+    return [None if tensor is None else found.pop(0) for tensor in differentiable]
 
 
 lstm_layer.register_autograd(_send_back, setup_context=_keep)
-
-
-@torch.library.custom_op("lstm_bench::sum_biases", mutates_args=())
-def sum_biases(bias_ih: Tensor, bias_hh: Tensor) -> Tensor:
-    """b_ih + b_hh. Its gradients are equal and never one buffer, which `+` does not promise for leaves of a compiled graph."""
-    return bias_ih + bias_hh
-
-
-@sum_biases.register_fake
-def _(bias_ih, bias_hh):
-    return torch.empty_like(bias_ih)
-
-
-@torch.library.custom_op("lstm_bench::copy", mutates_args=())
-def _copy(tensor: Tensor) -> Tensor:
-    """A copy that no compiler takes for the tensor itself."""
-    return tensor.clone()
-
-
-@_copy.register_fake
-def _(tensor):
-    return torch.empty_like(tensor)
-
-
-_copy.register_autograd(lambda ctx, grad: grad)
-sum_biases.register_autograd(lambda ctx, grad: (grad, _copy(grad)))
-
-
-def _or(tensor: Tensor | None, otherwise: Tensor) -> Tensor:
-    return otherwise if tensor is None else tensor

@@ -176,12 +176,12 @@ class Streaming:
     """
 
     def __init__(self, layers: Sequence[Layer], batch: int, tf32: bool = False) -> None:
-        """Of each layer weight_ih [1, 4H, I], weight_hh [1, 4H, H or P], bias [1, 4H] or None, weight_hr [1, P, H] or None."""
+        """Of each layer weight_ih [4H, I], weight_hh [4H, H or P], bias [4H] or None, weight_hr [P, H] or None."""
         if batch < 1:
             raise ValueError(f"stream: expected a batch of at least 1; got {batch}")
         weight_ih, weight_hh, _, weight_hr = layers[0]
-        hidden, self.inputs, launcher = weight_ih.shape[1] // 4, weight_ih.shape[2], ops.launcher_for(weight_ih.device)
-        self._h = weight_ih.new_zeros(len(layers), batch, weight_hh.shape[2])
+        hidden, self.inputs, launcher = weight_ih.shape[0] // 4, weight_ih.shape[1], ops.launcher_for(weight_ih.device)
+        self._h = weight_ih.new_zeros(len(layers), batch, weight_hh.shape[1])
         self._c = weight_ih.new_zeros(len(layers), batch, hidden, dtype=recurrence.wide(weight_ih.dtype))
         try:
             if weight_hr is not None:
@@ -228,8 +228,7 @@ class _OneLaunch:
 
     @classmethod
     def of(cls, stream: Stream, launcher: Launcher, layers: Sequence[Layer]) -> _OneLaunch:
-        parts = [(ih[0], hh[0], None if bias is None else bias[0]) for ih, hh, bias, _ in layers]
-        return cls(stream, launcher, *stream.pack(parts))
+        return cls(stream, launcher, *stream.pack([(ih, hh, bias) for ih, hh, bias, _ in layers]))
 
     def advance(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         return self.stream.advance(self.launcher, self.weights, self.biases, x, h, c)
@@ -243,24 +242,24 @@ class _LayerByLayer:
     plan: Plan
     launcher: Launcher
     weights: list[layer.Weights]
-    projections: list[Tensor | None]
+    projections: list[list[Tensor] | None]
     reason: str
 
     @classmethod
     def of(cls, layers: Sequence[Layer], batch: int, launcher: Launcher, tf32: bool, reason: str) -> _LayerByLayer:
         weight_ih = layers[0][0]
-        sizes = weight_ih.shape[1] // 4, batch, 1, weight_ih.dtype, weight_ih.device
+        sizes = weight_ih.shape[0] // 4, batch, 1, weight_ih.dtype, weight_ih.device
         plan, packed = ops.planned(*sizes, design="auto", memory="saved", tf32=tf32), []
         with ops.as_planned(plan, weight_ih):
-            for weight_ih, weight_hh, bias, weight_hr in layers:
-                folded = (weight_ih, weight_hh) if weight_hr is None else fold_weights(weight_ih, weight_hh, weight_hr)
-                packed.append(layer.pack(plan, *folded, bias))
-        return cls(plan, launcher, packed, [weight_hr for *_, weight_hr in layers], reason)
+            for ih, hh, bias, hr in layers:
+                # Copies: a stream keeps the weights of the moment when it is made.
+                folded = ([ih.clone()], [hh.clone()]) if hr is None else fold_weights([ih], [hh], [hr])
+                packed.append(layer.pack(plan, launcher, (*folded, [] if bias is None else [bias.clone()])))
+        return cls(plan, launcher, packed, [None if hr is None else [hr.clone()] for *_, hr in layers], reason)
 
     def advance(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        lengths = torch.full((x.shape[1],), len(x), dtype=torch.int32, device=x.device)
         with ops.as_planned(self.plan, x):
-            found = run(self.plan, self.launcher, self.weights, x, h, c, lengths=lengths, projections=self.projections)
+            found = run(self.plan, self.launcher, self.weights, x, h, c, lengths=None, projections=self.projections)
         h.copy_(found.h_n)
         c.copy_(found.c_n)
         return found.outputs[-1]
@@ -271,8 +270,8 @@ class _LayerByLayer:
 
 
 def stream_for(weight_ih: Tensor, hidden: int, layers: int, batch: int) -> Stream:
-    """How one launch does a step of such layers on the device of their weights [1, 4H, I]. Raises `Refused` where none can."""
-    sizes = weight_ih.dtype, weight_ih.shape[2], hidden, layers, batch
+    """How one launch does a step of such layers on the device of their weights [4H, I]. Raises `Refused` where none can."""
+    sizes = weight_ih.dtype, weight_ih.shape[1], hidden, layers, batch
     if weight_ih.device.type != "cuda":
         return choose_stream(*sizes, ops.EMULATED_CAPABILITY)
     with torch.cuda.device(weight_ih.device):

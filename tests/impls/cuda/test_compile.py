@@ -24,6 +24,7 @@ REGISTERS_OF_AN_SM = 65536
 BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
+    "lstm_pack": 6,
 }  # fmt: skip
 
 
@@ -37,6 +38,10 @@ def step_kernels() -> list[Kernel]:
     return [design.kernel(backward) for design in designs for backward in (False, True)]
 
 
+def pack_kernels() -> list[Kernel]:
+    return [TensorSteps(storage, 1).packing(1, backward=True).kernel() for storage in FORWARD]
+
+
 def stream_kernels(largest: int) -> list[Kernel]:
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     cuts = [(size, columns) for size in CLUSTERS if size <= largest for columns in COLUMNS]
@@ -46,9 +51,9 @@ def stream_kernels(largest: int) -> list[Kernel]:
 @pytest.mark.parametrize(
     "target, kernels",
     [
-        ("sm_80", [*step_kernels(), *stream_kernels(1)]),
-        ("sm_90a", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
-        ("sm_100", [*step_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_80", [*step_kernels(), *pack_kernels(), *stream_kernels(1)]),
+        ("sm_90a", [*step_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_100", [*step_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
     ],
     ids=["sm_80", "sm_90a", "sm_100"],
 )

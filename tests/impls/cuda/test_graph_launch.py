@@ -108,7 +108,7 @@ def test_a_replayed_training_step_equals_the_eager_one(plan: Plan) -> None:
         assert not before or not any(np.array_equal(found[name], before[name]) for name in ("x", "h0", "weight_hh_l0"))
         before = found
         for network in (own, other):
-            for tensor in (network.x, network.stacked[0][1], network.h0):
+            for tensor in (network.x, network.parameters[0][1][0], network.h0):
                 tensor.mul_(0.75)
 
 

@@ -85,24 +85,55 @@ def test_any_order_of_threads_and_any_staleness_gives_the_same(seed):
     check(case(64, 7, 9), SMALL, Emulation(seed))
 
 
-def run(plan: Plan, seed: int = 0, launcher=None, where: int | None = None, large: float = 3.0):
-    """y, h_n and c_n of a layer in two directions by the kernel and by plain PyTorch. where: a unit that begins as NaN."""
-    steps, hidden, lengths = 5, 60, torch.tensor([5, 0, 3, 5], dtype=torch.int32)
+def run(plan: Plan, seed: int = 0, launcher=None, *, where: int | None = None, large: float = 3.0, bare: bool = False):
+    """y, h_n and c_n of a layer in two directions by the kernel and by plain PyTorch.
+
+    where: a unit that begins as NaN. bare: without initial states and lengths.
+    """
+    steps, batch, hidden, lengths = 5, 4, 60, torch.tensor([5, 0, 3, 5], dtype=torch.int32)
     draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(steps, 4, 4 * hidden, generator=draw).to(plan.dtype)
-    weight_hh = (torch.randn(2, 4 * hidden, hidden, generator=draw) / hidden**0.5).to(plan.dtype)
-    h0 = (large * torch.randn(2, 4, hidden, generator=draw)).to(plan.dtype)
-    c0 = torch.randn(2, 4, hidden, generator=draw)
+    x = torch.randn(steps, batch, 4 * hidden, generator=draw).to(plan.dtype)
+    weight_hh = (torch.randn(2, 4 * hidden, hidden, generator=draw) / hidden**0.5).to(plan.dtype).unbind()
+    h0 = (large * torch.randn(2, batch, hidden, generator=draw)).to(plan.dtype)
+    c0 = torch.randn(2, batch, hidden, generator=draw)
     if where is not None:
         c0[0, 0, where] = c0[1, 2, where] = torch.nan
-    eye = torch.eye(4 * hidden, dtype=plan.dtype).repeat(2, 1, 1)
-    y, *states = ops.plain_lstm_layer(x, eye, weight_hh, None, h0, c0, lengths=lengths)
-    beyond = torch.arange(steps)[:, None] >= lengths  # where plain PyTorch makes zero times NaN
-    expected = y.masked_fill(beyond[..., None], 0.0), *states
-    projected = x.unflatten(2, (4, hidden)).repeat(2, 1, 1, 1, 1)
-    weights = recurrence.pack(plan, weight_hh)
-    found = recurrence.forward(plan, launcher or Emulation(seed), weights, projected, h0, c0, lengths=lengths)
-    return (found.y, found.h_n, found.c_n), expected
+    states, given = ((None, None), None) if bare else ((h0, c0), lengths)
+    weight_ih = [torch.eye(4 * hidden, dtype=plan.dtype)] * 2
+    y, *last = ops.plain_lstm_layer(x, (weight_ih, weight_hh, []), *states, lengths=given)
+    if not bare:
+        beyond = torch.arange(steps)[:, None] >= lengths  # where plain PyTorch makes zero times NaN
+        y = y.masked_fill(beyond[..., None], 0.0)
+    launcher, projected = launcher or Emulation(seed), [x.view(steps * batch, 4 * hidden)] * 2
+    weights = recurrence.pack(plan, launcher, weight_hh)
+    found = recurrence.forward(plan, launcher, weights, projected, states, steps=steps, lengths=given)
+    return (found.y, found.h_n, found.c_n), (y, *last)
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+def test_without_initial_states_and_lengths(dtype):
+    for found, expected in zip(*run(grid_plan(dtype, CUTS[0][3], CUTS[0][4]), bare=True), strict=True):
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0.02, atol=0.02)
+
+
+def test_gradients_without_states_are_those_with_zeros():
+    plan, (steps, batch, hidden) = SMALL, (4, 3, 60)
+    draw = torch.Generator().manual_seed(0)
+
+    def some(*sizes: int, dtype=torch.float32) -> torch.Tensor:
+        return (torch.rand(sizes, generator=draw) - 0.5).to(dtype)
+
+    weights = [some(4 * hidden, hidden, dtype=plan.dtype) for _ in range(2)]
+    gates = [some(steps, batch, 4, hidden, dtype=plan.dtype) for _ in range(2)]
+    cells, grad_y = some(2, steps, batch, hidden), some(steps, batch, 2 * hidden, dtype=plan.dtype)
+    nothing = torch.zeros(2, batch, hidden)
+    full = torch.full((batch,), steps, dtype=torch.int32)
+    given = [(None, None, (grad_y, None, None)), (nothing, full, (grad_y, nothing, nothing))]
+    bare, zeros = (
+        recurrence.backward(plan, Emulation(), weights, gates, cells, c0, lengths=lengths, grads=grads)
+        for c0, lengths, grads in given
+    )
+    assert all(torch.equal(*each) for each in zip(bare, zeros, strict=True)) and bare[1].abs().max() > 0
 
 
 @pytest.mark.parametrize("dtype", STORAGES)

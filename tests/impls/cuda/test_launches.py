@@ -63,9 +63,18 @@ def probe(measure: Callable[[microbenchmarks.Bench], float]) -> Callable[[Both],
 
 
 RUNS: dict[str, tuple[Callable[[Both], object], set[str]]] = {
-    "cluster of one block": (trained(cluster_plan("bfloat16", 32, 1)), {"lstm_cluster_forward", "lstm_cluster_backward"}),
-    "cluster of two": (trained(cluster_plan("bfloat16", 32, 2)), {"lstm_cluster_forward", "lstm_cluster_backward"}),
-    "tensor step": (trained(tensor_step_plan("bfloat16")), {"lstm_tensor_step_forward", "lstm_tensor_step_backward"}),
+    "cluster of one block": (
+        trained(cluster_plan("bfloat16", 32, 1)),
+        {"lstm_cluster_forward", "lstm_cluster_backward", "lstm_pack"},
+    ),
+    "cluster of two": (
+        trained(cluster_plan("bfloat16", 32, 2)),
+        {"lstm_cluster_forward", "lstm_cluster_backward", "lstm_pack"},
+    ),
+    "tensor step": (
+        trained(tensor_step_plan("bfloat16")),
+        {"lstm_tensor_step_forward", "lstm_tensor_step_backward", "lstm_pack"},
+    ),
     "step": (trained(step_plan("bfloat16")), {"lstm_step_forward", "lstm_step_backward"}),
     "stream of one block": (streamed(1), {"lstm_stream"}),
     "stream of a cluster": (streamed(8), {"lstm_stream"}),

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from impls.cuda.runtime import Refused
 from impls.cuda.torch.ops import EMULATE, lstm_layer, lstm_layer_backward
 
 STEPS, BATCH, INPUTS = 3, 3, 4
-TENSORS = ("x", "weight_ih", "weight_hh", "bias", "h0", "c0", "lengths")
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+TENSORS = ("x", *WEIGHTS, *(f"{name}_reverse" for name in WEIGHTS), "h0", "c0", "lengths")
+Given = dict[str, Any]
 
 
 def arguments(
-    dtype=torch.float32, hidden=16, directions=2, bias=True, training=True, design="step", memory="saved", tf32=False, grad=True
-):
+    dtype=torch.float32, hidden=16, directions=2, biases=2, training=True, design="step", memory="saved", tf32=False, grad=True,
+    states=True, ragged=True,
+) -> Given:  # fmt: skip
+    """biases: how many a direction."""
     torch.manual_seed(0)
 
     def draw(*shape):
         return torch.randn(*shape).mul(0.3).to(dtype).requires_grad_(grad)
 
-    rows, states = 4 * hidden, (directions, BATCH, hidden)
-    return {
-        "x": draw(STEPS, BATCH, INPUTS), "weight_ih": draw(directions, rows, INPUTS),
-        "weight_hh": draw(directions, rows, hidden),
-        "bias": draw(directions, rows) if bias else None, "h0": draw(*states), "c0": draw(*states),
-        "lengths": torch.tensor([STEPS, 1, 2], dtype=torch.int32), "training": training, "design": design, "memory": memory,
-        "tf32": tf32,
-    }  # fmt: skip
+    rows, of_state = 4 * hidden, (directions, BATCH, hidden)
+    given = dict.fromkeys(TENSORS) | {"x": draw(STEPS, BATCH, INPUTS)}
+    for ending in ("", "_reverse")[:directions]:
+        given |= {f"weight_ih{ending}": draw(rows, INPUTS), f"weight_hh{ending}": draw(rows, hidden)}
+        given |= {f"{name}{ending}": draw(rows) for name in ("bias_ih", "bias_hh")[:biases]}
+    if states:
+        given |= {"h0": draw(*of_state), "c0": draw(*of_state)}
+    if ragged:
+        given["lengths"] = torch.tensor([STEPS, 1, 2], dtype=torch.int32)
+    return given | {"training": training, "design": design, "memory": memory, "tf32": tf32}
+
+
+def leaves(given: Given) -> list[Tensor]:
+    return [given[name] for name in TENSORS[:-1] if given[name] is not None]
+
+
+def with_leaves(given: Given, tensors: Sequence[Tensor]) -> Given:
+    """The same call on other tensors, in the order of `leaves`."""
+    return given | dict(zip((name for name in TENSORS[:-1] if given[name] is not None), tensors, strict=True))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {}, {"memory": "rebuilt"}, {"bias": False, "directions": 1}, {"training": False, "grad": False},
+        {}, {"memory": "rebuilt"}, {"biases": 0, "directions": 1}, {"training": False, "grad": False}, {"biases": 1},
+        {"states": False, "ragged": False}, {"states": False, "ragged": False, "training": False, "grad": False},
         {"dtype": torch.bfloat16, "design": "cluster"}, {"dtype": torch.float16, "memory": "rebuilt", "design": "cluster"},
         {"design": "cluster", "tf32": True}, {"design": "tensor_step", "tf32": True},
     ],
@@ -49,13 +69,13 @@ def test_opcheck_of_the_backward_operator():
 
 @pytest.mark.parametrize("memory", ["saved", "rebuilt"])
 def test_gradients_are_those_of_finite_differences(memory):
-    given = arguments(torch.float64, hidden=3, memory=memory)
-    inputs = [given.pop(name) for name in ("x", "weight_ih", "weight_hh", "bias", "h0", "c0")]
+    for options in ({}, {"states": False, "ragged": False, "biases": 1}):
+        given = arguments(torch.float64, hidden=3, memory=memory, **options)
 
-    def run(*tensors):
-        return lstm_layer(*tensors, *given.values())[:3]
+        def run(*tensors, given=given):
+            return lstm_layer(*with_leaves(given, tensors).values())[:3]
 
-    torch.autograd.gradcheck(run, inputs, fast_mode=True)
+        torch.autograd.gradcheck(run, leaves(given), fast_mode=True)
 
 
 @pytest.mark.parametrize("fast", ["cluster", "tensor_step"])
@@ -71,9 +91,12 @@ def test_tf32_is_near_and_not_exact(fast):
 def test_strided_arguments_give_the_same():
     given = arguments(grad=False)
     expected = lstm_layer(*given.values())[0]
-    for name in TENSORS:
-        other = -1 if name == "lengths" else torch.nan
-        given[name] = torch.stack([given[name], torch.full_like(given[name], other)], -1)[..., 0]
+
+    def strided(tensor: Tensor) -> Tensor:
+        other = torch.nan if tensor.is_floating_point() else -1
+        return torch.stack([tensor, torch.full_like(tensor, other)], -1)[..., 0]
+
+    given = with_leaves(given, [strided(tensor) for tensor in leaves(given)]) | {"lengths": strided(given["lengths"])}
     torch.testing.assert_close(lstm_layer(*given.values())[0], expected, rtol=0, atol=0)
 
 
@@ -91,7 +114,11 @@ def test_strided_arguments_give_the_same():
             "lstm_layer: x must be float32, .*; got torch.complex64",
         ),
         ("h0", torch.zeros(1, BATCH, 16), "h0 must have shape"),
-        ("weight_hh", torch.zeros(3, 64, 16), "weight_hh must be"),
+        ("weight_hh", torch.zeros(63, 16), r"weight_hh must be \[4H, H\]"),
+        ("weight_hh_reverse", torch.zeros(64, 15), "weight_hh must have shape"),
+        ("weight_hh_reverse", None, "the same weights and biases of both directions"),
+        ("bias_hh", None, "the same weights and biases of both directions"),
+        ("bias_ih_reverse", torch.zeros(63), "bias must have shape"),
         ("lengths", torch.zeros(BATCH, dtype=torch.int64), "lengths must be torch.int32"),
         ("lengths", torch.zeros(BATCH + 1, dtype=torch.int32), "lengths must have shape"),
     ],
@@ -109,7 +136,7 @@ def test_a_tensor_on_another_device_is_refused(name):
         lstm_layer(*given.values())
 
 
-@pytest.mark.parametrize("position", range(13))
+@pytest.mark.parametrize("position", range(3 + len(TENSORS) + 3))
 def test_a_backward_tensor_on_another_device_is_refused(position):
     given = backward_arguments()
     given[position] = given[position].to("meta")
@@ -117,7 +144,7 @@ def test_a_backward_tensor_on_another_device_is_refused(position):
         lstm_layer_backward(*given)
 
 
-@pytest.mark.parametrize("position, name", [(0, "grad_y"), (1, "grad_h_n"), (2, "grad_c_n"), (10, "y"), (12, "cells")])
+@pytest.mark.parametrize("position, name", [(0, "grad_y"), (1, "grad_h_n"), (2, "grad_c_n"), (15, "y"), (17, "cells")])
 def test_a_wrong_shape_or_dtype_in_the_backward_pass_is_told_so(position, name):
     for change in (lambda tensor: tensor[..., :-1], lambda tensor: tensor.double()):
         given = backward_arguments()
@@ -127,14 +154,15 @@ def test_a_wrong_shape_or_dtype_in_the_backward_pass_is_told_so(position, name):
 
 
 def backward_arguments() -> list:
-    """In the operator's order: three gradients, seven inputs, what was kept of the forward pass, and the choice."""
+    """In the operator's order: three gradients, the inputs, what was kept of the forward pass, and the choice."""
     given = arguments(grad=False)
     y, h_n, c_n, gates, cells = lstm_layer(*given.values())
     return [y, h_n, c_n, *(given[name] for name in TENSORS), y, gates, cells, *list(given.values())[-3:]]
 
 
 def test_all_on_meta_gives_shapes():
-    given = {name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in arguments().items()}
+    given = arguments()
+    given = with_leaves(given, [tensor.to("meta") for tensor in leaves(given)]) | {"lengths": given["lengths"].to("meta")}
     y, h_n, c_n, _, _ = lstm_layer(*given.values())
     assert y.is_meta and y.shape == (STEPS, BATCH, 32) and h_n.shape == c_n.shape == (2, BATCH, 16)
 
@@ -153,9 +181,9 @@ def test_lengths_beyond_the_sequence_count_as_its_ends(memory):
         given = arguments(memory=memory) | {"lengths": lengths}
         for name, axis in (("x", 1), ("h0", 1), ("c0", 1)):
             given[name] = torch.cat([given[name], given[name][:, :1]], axis).detach().requires_grad_()
-        leaves = [given[name] for name in TENSORS[:-1]]
         y, h_n, c_n, _, _ = lstm_layer(*given.values())
-        answers.append([y, h_n, c_n, *torch.autograd.grad(y.square().sum() + h_n.sum() + c_n.square().sum(), leaves)])
+        loss = y.square().sum() + h_n.sum() + c_n.square().sum()
+        answers.append([y, h_n, c_n, *torch.autograd.grad(loss, leaves(given))])
     assert all(torch.equal(*pair) for pair in zip(*answers, strict=True))
     y, h_n = answers[0][:2]
     assert not y[:, 1:].any() and torch.equal(h_n[:, 1:], given["h0"][:, 1:])
@@ -168,8 +196,19 @@ def test_autocast_does_not_reach_into_the_operators():
         given = arguments()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
             y = lstm_layer(*given.values())[0]
-            answers.append([y, *torch.autograd.grad(y.square().sum(), [given[name] for name in TENSORS[:-1]])])
+            answers.append([y, *torch.autograd.grad(y.square().sum(), leaves(given))])
     assert all(found.dtype == torch.float32 and torch.equal(found, right) for right, found in zip(*answers, strict=True))
+
+
+def test_a_bias_hh_alone_is_told_so():
+    given = arguments(grad=False, directions=1) | {"bias_ih": None}
+    with pytest.raises(RuntimeError, match="bias_hh without bias_ih"):
+        lstm_layer(*given.values())
+
+
+def test_every_gradient_is_its_own_memory():
+    found = [grad for grad in lstm_layer_backward(*backward_arguments()) if grad.numel()]
+    assert len(found) == len(TENSORS) - 1 and len({grad.untyped_storage().data_ptr() for grad in found}) == len(found)
 
 
 def test_one_tensor_may_be_two_arguments():

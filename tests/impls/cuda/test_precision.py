@@ -10,7 +10,7 @@ import torch
 from impls.cuda.torch import layer, ops
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.ops import lstm_layer, products, tf32_allowed, tf32_for
-from tests.impls.cuda.test_ops import TENSORS, arguments
+from tests.impls.cuda.test_ops import arguments, leaves
 
 BACKENDS = torch.backends
 
@@ -109,5 +109,5 @@ def test_the_operators_multiply_all_in_one_mode(design, tf32, mode, monkeypatch)
     BACKENDS.cuda.matmul.fp32_precision = "ieee" if mode == "tf32" else "tf32"
     given = arguments(design=design, tf32=tf32)
     y = lstm_layer(*given.values())[0]
-    torch.autograd.grad(y.sum(), [given[name] for name in TENSORS[:-1]])
+    torch.autograd.grad(y.sum(), leaves(given))
     assert seen == [(name, mode) for name in ("forward", "backward")]

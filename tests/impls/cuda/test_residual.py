@@ -14,7 +14,7 @@ from bench.worker.agreement import Disagreement, answer, check_against
 from impls import LSTMStackSpec
 from impls.cuda.torch import network as torch_network
 from impls.cuda.torch import ops
-from impls.cuda.torch.network import CachedLSTM
+from impls.cuda.torch.network import SteppedLSTM
 
 SPECS = [LSTMStackSpec(5, 20, 2), LSTMStackSpec(32, 32), LSTMStackSpec(1, 5)]
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -106,43 +106,34 @@ def test_a_design_of_ones_own_is_kept():
     assert network.provenance()["ran"] == "tensor_step" and "rebuilt" in network.provenance()["plan"]
 
 
-def test_weights_are_packed_anew_only_when_they_changed(monkeypatch):
-    packed = []
-    right = torch_network.layer.pack
-    monkeypatch.setattr(torch_network.layer, "pack", lambda *arguments: packed.append(1) or right(*arguments))
+@pytest.mark.parametrize("steps", [3, 1])
+def test_only_what_was_asked_to_be_kept_outlives_a_write(steps):
+    """By `.data`, which moves no version counter. One step takes the weights of the last `keep`, where that was asked for."""
     torch.manual_seed(0)
-    layer = CachedLSTM(4, 8)
-    state, x = (torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), torch.randn(3, 2, 4)
+    layer, theirs = SteppedLSTM(4, 8), torch.nn.LSTM(4, 8)
+    state, x = (torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), torch.randn(steps, 2, 4)
     with torch.no_grad():
-        first = [layer(x, state)[0] for _ in range(3)][-1]
-        assert len(packed) == 1
-        layer.weight_hh_l0.mul_(0.5)
-        layer.bias_ih_l0.add_(1.0)
-        theirs = torch.nn.LSTM(4, 8)
-        theirs.load_state_dict(layer.state_dict())
-        second = layer(x, state)[0]
-        assert len(packed) == 2 and not torch.equal(first, second)
-        torch.testing.assert_close(second, theirs(x, state)[0], rtol=1e-4, atol=1e-5)
-
-
-def test_a_stack_that_forgets_to_pack_anew_is_noticed(monkeypatch):
-    monkeypatch.setattr(CachedLSTM, "_forget_if_changed", lambda self: None)
-    case = Case(SPECS[1], 5, 2)
-    network = loaded(case)
-    network.forward()
-    with torch.no_grad():
-        for value in network.weights.values():
-            value.add_(0.1)
-    params = {name: value.detach().double().numpy() for name, value in network.weights.items()}
-    right = torch_network.load(case.spec, params, case.data()[1])
-    for each in (network, right):
-        each.forward()
-    assert np.abs(network.outputs() - right.outputs()).max() > 1e-3
+        first = layer(x, state)[0]
+        for kept in (False, True):
+            if kept:
+                layer.keep(2)
+                first = layer(x, state)[0]
+            layer.weight_hh_l0.data.mul_(0.5)
+            layer.bias_ih_l0.data.add_(1.0)
+            theirs.load_state_dict(layer.state_dict())
+            second, expected = layer(x, state)[0], theirs(x, state)[0]
+            stays = kept and steps == 1
+            assert layer.ran["ran"] == ("stream" if stays else "step") and torch.equal(first, second) == stays
+            if stays:
+                layer.keep(2)
+                second = layer(x, state)[0]
+            torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-5)
+            first = second
 
 
 def test_a_state_that_is_not_carried_is_a_wrong_answer(monkeypatch):
-    right = CachedLSTM._step
-    monkeypatch.setattr(CachedLSTM, "_step", lambda self, x, h, c: right(self, x, torch.zeros_like(h), c))
+    right = SteppedLSTM._step
+    monkeypatch.setattr(SteppedLSTM, "_step", lambda self, x, h, *rest: right(self, x, torch.zeros_like(h), *rest))
     case = Case(SPECS[1], 7, 3, "step", initial_state=True)
     with pytest.raises(Disagreement, match="outputs is off by"):
         check_against(answer(loaded(case), case), case)
@@ -156,7 +147,8 @@ def test_without_the_emulation_a_cpu_is_refused(monkeypatch):
 
 def test_a_copy_in_another_dtype_steps_by_its_own_kernels():
     torch.manual_seed(0)
-    layer = CachedLSTM(4, 8)
+    layer = SteppedLSTM(4, 8)
+    layer.keep(2)
     x, state = torch.randn(1, 2, 4), (torch.randn(1, 2, 8), torch.randn(1, 2, 8))
     with torch.no_grad():
         layer(x, state)

@@ -208,19 +208,28 @@ def test_the_profiler_names_the_plain_layer():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("directions, projected", [(1, 0), (2, 0), (2, 3)])
-def test_the_plain_layer_is_the_operators(dtype, directions, projected):
-    """Also for sequences of several lengths, one of them empty."""
+@pytest.mark.parametrize("given_states", [True, False])
+def test_the_plain_layer_is_the_operators(given_states, dtype, directions, projected):
+    """Also for sequences of several lengths, one of them empty; and without states and lengths."""
     torch.manual_seed(0)
     hidden, shown = 7, projected or 7
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape).mul(0.4).to(dtype)
 
-    x, weight_ih, weight_hh = draw(5, 4, 4), draw(directions, 4 * hidden, 4), draw(directions, 4 * hidden, shown)
-    bias, h0, c0 = draw(directions, 4 * hidden), draw(directions, 4, shown), draw(directions, 4, hidden)
-    weight_hr = draw(directions, projected, hidden) if projected else None
-    lengths = torch.tensor([5, 0, 3, 1], dtype=torch.int32)
-    given, options = (x, weight_ih, weight_hh, bias, h0, c0), {"weight_hr": weight_hr, "lengths": lengths}
+    def drawn_each(*shape: int, times: int = 1) -> list[Tensor]:
+        return [draw(*shape) for _ in range(directions * times)]
+
+    rows = 4 * hidden
+    weights = drawn_each(rows, 4), drawn_each(rows, shown), drawn_each(rows, times=2)
+    states = (draw(directions, 4, shown), draw(directions, 4, hidden)) if given_states else (None, None)
+    given, options = (
+        (draw(5, 4, 4), weights, *states),
+        {
+            "weight_hr": drawn_each(projected, hidden) if projected else None,
+            "lengths": torch.tensor([5, 0, 3, 1], dtype=torch.int32) if given_states else None,
+        },
+    )
     found = ops.plain_lstm_layer(*given, **options)
     expected = LSTM._layer(*given, **options, choice=("step", "saved", False))
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
@@ -231,10 +240,14 @@ def test_the_plain_layer_is_the_operators(dtype, directions, projected):
 def test_the_operator_itself_has_no_second_derivative_by_mistake():
     """gradgradcheck compares with finite differences of the kernels' own first derivatives."""
     torch.manual_seed(0)
-    shapes = [(2, 2, 2), (1, 12, 2), (1, 12, 3), (1, 12), (1, 2, 3), (1, 2, 3)]
+    shapes = [(2, 2, 2), (12, 2), (12, 3), (12,), (12,), (1, 2, 3), (1, 2, 3)]
     tensors = [torch.randn(*shape, dtype=torch.float64).mul(0.5).requires_grad_() for shape in shapes]
     lengths = torch.tensor([2, 1], dtype=torch.int32)
     with pytest.warns(UserWarning, match=SAID):
         torch.autograd.gradgradcheck(
-            lambda *given: lstm_layer(*given, lengths, True, "step", "saved", False)[:3], tensors, fast_mode=True
+            lambda x, ih, hh, one, other, h0, c0: lstm_layer(
+                x, ih, hh, one, other, None, None, None, None, h0, c0, lengths, True, "step", "saved", False
+            )[:3],
+            tensors,
+            fast_mode=True,
         )

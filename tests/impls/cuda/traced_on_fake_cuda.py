@@ -101,12 +101,12 @@ def attempt(name: str, *arguments) -> None:
     print(json.dumps({"name": name, **found}))
 
 
-def reading_a_switch(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    return [x * 2 if torch.backends.cudnn.rnn.fp32_precision == "tf32" else x, *others]
+def reading_a_switch(x: Tensor) -> torch.dtype | None:
+    return x.dtype if torch.backends.cudnn.rnn.fp32_precision == "tf32" else None
 
 
-def asking_what_is_available(x: Tensor, *others: Tensor | None) -> list[Tensor | None]:
-    return [x, *others] if torch.amp.is_autocast_available(x.device.type) else []
+def asking_what_is_available(x: Tensor) -> torch.dtype | None:
+    return None if torch.amp.is_autocast_available(x.device.type) else x.dtype
 
 
 def beyond_dynamo(device_type: str) -> bool:
@@ -123,5 +123,5 @@ if __name__ == "__main__":
         for name, options in OPTIONS.items():
             attempt(f"{name}, {backend}", options, backend, name == "autocast")
     for wrong in (reading_a_switch, asking_what_is_available):
-        module._autocast = wrong
+        module._autocast_dtype = wrong
         attempt(wrong.__name__, {}, "eager", False)

@@ -18,7 +18,7 @@ from bench.studies.quality.training import LanguageModel
 from impls import LSTMStackSpec, Spec, TransformerSpec, Unavailable
 from impls.cuda.runtime import driver
 from impls.cuda.torch import ops
-from impls.cuda.torch.network import CachedLSTM
+from impls.cuda.torch.network import SteppedLSTM
 from impls.frameworks.torch import models as torch_models
 from impls.params import random_params
 
@@ -31,7 +31,7 @@ def models(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> tuple[LanguageModel, 
     """The same in float32, and as on a GPU: on the CPU under autocast, with our kernels emulated."""
     plain = LanguageModel(spec, 16, 0)
     monkeypatch.setenv(ops.EMULATE, "1")
-    monkeypatch.setattr(training, "layer_for", lambda spec: CachedLSTM)
+    monkeypatch.setattr(training, "layer_for", lambda spec: SteppedLSTM)
     reduced = LanguageModel(spec, 16, 0)
 
     monkeypatch.setattr(
@@ -97,9 +97,9 @@ def test_where_a_gpu_cannot_run_our_kernels_that_is_the_reason(monkeypatch: pyte
     spec = LSTMStackSpec(16, 16, device="cuda")
     with pytest.raises(Unavailable, match="runs on the backend cuda on a GPU: NVRTC is not installed"):
         training.layer_for(spec)
-    assert training.layer_for(TransformerSpec(16, 16, device="cuda")) is CachedLSTM, "it has none"
+    assert training.layer_for(TransformerSpec(16, 16, device="cuda")) is SteppedLSTM, "it has none"
     monkeypatch.setattr(driver, "missing", lambda: None)
-    assert training.layer_for(spec) is CachedLSTM
+    assert training.layer_for(spec) is SteppedLSTM
 
 
 def test_records_of_a_gpu_say_what_was_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
