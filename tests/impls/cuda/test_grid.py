@@ -22,7 +22,7 @@ from impls.cuda.runtime import (
     status_of,
 )
 from impls.cuda.runtime.compile import CompilationFailed, compile_kernel
-from impls.cuda.select import DESIGNS, Plan, choose
+from impls.cuda.select import DESIGNS, Memory, Plan, choose
 from impls.cuda.select.configurations import GRID, GRID_BACKWARD, GridShape
 from impls.cuda.torch import ops, recurrence
 from tests.impls.cuda.compiled import compiled
@@ -47,7 +47,7 @@ def shape(dtype: str, backward: bool = False, **cut) -> GridShape:
     return GridShape(storage=storage, backward=backward, **given)
 
 
-def grid_plan(dtype: str, forward: dict, backward: dict, memory="saved", **rest) -> Plan:
+def grid_plan(dtype: str, forward: dict, backward: dict, memory: Memory = "saved", **rest) -> Plan:
     cuts = {"grid_forward": shape(dtype, **forward), "grid_backward": shape(dtype, True, **backward)}
     return Plan("grid", STORAGES[dtype].dtype, memory, "for a test", **cuts, **rest)
 
@@ -291,21 +291,17 @@ def test_fewer_multiprocessors_get_another_cut_or_a_reason(resident):
 
 
 @pytest.mark.parametrize(
-    "sizes, rest, complaint",
+    "hidden, dtype, rest, complaint",
     [
-        ((2049, 8, 1, torch.bfloat16), {}, "no cut for hidden size 2049"),
-        (
-            (1024, 8, 1, torch.bfloat16),
-            {"resident": lambda kernel: 20},
-            "32 blocks have to be resident at once, and the GPU holds 20",
-        ),
-        ((1024, 8, 1, torch.bfloat16), {"shared_limit": 1024}, "a block has 1024 bytes of shared memory here"),
-        ((1024, 8, 1, torch.float32), {}, "exact float32"),
+        (2049, torch.bfloat16, {}, "no cut for hidden size 2049"),
+        (1024, torch.bfloat16, {"resident": lambda kernel: 20}, "32 blocks have to be resident at once, and the GPU holds 20"),
+        (1024, torch.bfloat16, {"shared_limit": 1024}, "a block has 1024 bytes of shared memory here"),
+        (1024, torch.float32, {}, "exact float32"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_with_its_reason(sizes, rest, complaint):
+def test_a_grid_that_cannot_be_is_refused_with_its_reason(hidden, dtype, rest, complaint):
     with pytest.raises(Refused, match=complaint):
-        choose(*sizes, HOPPER, design="grid", **rest)
+        choose(hidden, 8, 1, dtype, HOPPER, design="grid", **rest)
 
 
 def test_auto_does_not_choose_a_grid_unasked():
