@@ -134,4 +134,6 @@ def test_without_a_framework_numpy_is_measured_and_reported(unpacked: Path, mine
     for name in ("report.css", "report.js"):
         text = (unpacked / "analysis" / "report" / "templates" / name).read_text(encoding="utf-8")
         assert text.strip() in page, f"{name} is in the page"
+    for name in ("templates/explore.js", "vendor/plot.js"):  # for a page of several backends
+        assert (unpacked / "analysis" / "report" / name).read_bytes() == (ROOT / "analysis" / "report" / name).read_bytes()
     assert not list((unpacked / "results").glob("runs")), "nothing is written beside the code"

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from analysis.report import claims, summary, tables, words
 from analysis.report import drawing as report_drawing
+from analysis.report.data import embedded, section_data
 from analysis.report.drawing import Drawing, colour
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
@@ -204,7 +205,9 @@ class View:
     speed: bool  # whether any backend was asked for it
     asked: str
     overview: Overview
-    answers: list[Answer]
+    data: Markup
+    fastest: list[Answer]
+    quality: list[Answer]
     contents: list[tuple[str, str]]
     backends: Table
     backends_text: str
@@ -273,7 +276,13 @@ def build(
     report = Report(out / "report.html", out / "report.md")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        page = templates.get_template("report.html.j2").render(shared, style=_text("report.css"), script=_text("report.js"))
+        page = templates.get_template("report.html.j2").render(
+            shared,
+            style=_text("report.css"),
+            script=_text("report.js"),
+            explore=_text("explore.js"),
+            plot=_text("../vendor/plot.js"),
+        )
         output.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
@@ -310,7 +319,9 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         speed=found.asks_for_speed,
         asked=summary.requested(section),
         overview=overview(found),
-        answers=summary.answers(found),
+        data=embedded(section_data(found)) if found.compares and not found.cases.empty else Markup(""),
+        fastest=summary.fastest(found),
+        quality=summary.quality(found),
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),

@@ -62,10 +62,10 @@ def studies(section: Section) -> list[str]:
     return list(dict.fromkeys(study for run in section.runs for study in run.header.plan.get("studies", ())))
 
 
-def answers(found: Findings) -> list[Answer]:
-    """Fastest per device, phase and launch mode, then noise, harness overhead, and what was skipped or failed."""
+def fastest(found: Findings) -> list[Answer]:
+    """The fastest backend per device, phase and launch mode."""
     if not found.asks_for_speed:
-        return [Answer("Speed", NOT_ASKED), Answer("Skipped or failed", _missing(found.section))]
+        return [Answer("Speed", NOT_ASKED)]
     devices = list(dict.fromkeys(device for device, _, _ in found.rankings))
     said = []
     for device in devices or [""]:
@@ -79,12 +79,15 @@ def answers(found: Findings) -> list[Answer]:
             if not rankings and found.compares:
                 where = f" on {device}" if len(devices) > 1 else ""
                 said.append(Answer(words.PHASES[phase].capitalize() + where, f"{words.NOT_MEASURED.capitalize()}."))
-    said += [
-        Answer("Noise", _noise(found)),
-        Answer("Harness overhead", _harness(found)),
-        Answer("Skipped or failed", _missing(found.section)),
-    ]
     return said
+
+
+def quality(found: Findings) -> list[Answer]:
+    """Noise, harness overhead, and what was skipped or failed."""
+    missing = Answer("Skipped or failed", _missing(found.section))
+    if not found.asks_for_speed:
+        return [missing]
+    return [Answer("Noise", _noise(found)), Answer("Harness overhead", _harness(found)), missing]
 
 
 def _fastest(found: Findings, ranking: Ranking) -> str:

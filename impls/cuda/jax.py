@@ -35,10 +35,10 @@ def lstm(
     Raises a RuntimeError for arrays that do not fit together, while it is traced.
     """
     described = (_described(array) for array in (x, h0, c0))
-    weights = tuple(_of_directions(_described(array)) for array in (weight_ih, weight_hh))
+    weights, recurrent = (_of_directions(_described(array)) for array in (weight_ih, weight_hh))
     biases = [] if bias is None else _of_directions(_described(bias))
     x_described, *states = described
-    check_layer(x_described, (*weights, biases), *states, lengths=_described(lengths), operator="lstm")
+    check_layer(x_described, (weights, recurrent, biases), *states, lengths=_described(lengths), operator="lstm")
     if bias is None:
         bias = jnp.zeros(weight_hh.shape[:2], x.dtype)
     return _layer((design, memory, tf32), x, weight_ih, weight_hh, bias, h0, c0, lengths)
@@ -84,7 +84,7 @@ def _run_backward(*given) -> Sequence[torch.Tensor]:
     before, weights, rest = given[:4], _flat(*given[4:7]), given[7:]  # the weights come after three gradients and x
     grad_x, *found, grad_h0, grad_c0 = lstm_layer_backward(*before, *weights, *rest)
     grad_ih, grad_hh, grad_bias = gathered("lstm", *(None if w is None else g for w, g in zip(weights, found, strict=True)))
-    return grad_x, *map(torch.stack, (grad_ih, grad_hh, grad_bias)), grad_h0, grad_c0
+    return grad_x, *(torch.stack(list(each)) for each in (grad_ih, grad_hh, grad_bias)), grad_h0, grad_c0
 
 
 def _flat(*stacked: torch.Tensor) -> list[torch.Tensor | None]:

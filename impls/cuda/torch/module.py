@@ -146,7 +146,8 @@ class LSTM(torch.nn.RNNBase):
             layers: list[Layer] = []
             for depth in range(self.num_layers):
                 (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
-                layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], weight_hr and weight_hr[0]))
+                projection = weight_hr[0] if weight_hr else None
+                layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], projection))
             return Streaming(layers, batch, tf32_for(layers[0][0]))
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
@@ -173,18 +174,19 @@ class LSTM(torch.nn.RNNBase):
         if self._frozen is not None:
             self._check_frozen(self._frozen)
         last_h, last_c = [], []
-        for depth in range(self.num_layers):
+        layers = len(self._all_weights) // directions  # a constant to torch.compile
+        for depth in range(layers):
             h0 = c0 = None
             if hx is not None:
-                h0, c0 = (state[depth * directions : (depth + 1) * directions] for state in hx) if self.num_layers > 1 else hx
+                h0, c0 = (state[depth * directions : (depth + 1) * directions] for state in hx) if layers > 1 else hx
             weights, weight_hr = self._weights(depth)
             choice = self.design, self.memory, None  # TF32 by PyTorch's switch
             x, h_n, c_n = self._layer(x, weights, h0, c0, weight_hr=weight_hr, lengths=lengths, choice=choice)
             last_h.append(h_n)
             last_c.append(c_n)
-            if self.dropout and self.training and depth + 1 < self.num_layers:
+            if self.dropout and self.training and depth + 1 < layers:
                 x = torch.nn.functional.dropout(x, self.dropout)
-        if self.num_layers == 1:
+        if layers == 1:
             return x, (last_h[0], last_c[0])
         return x, (torch.cat(last_h), torch.cat(last_c))
 
@@ -192,8 +194,9 @@ class LSTM(torch.nn.RNNBase):
     def _layer(x, weights, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:
         dtype = _autocast_dtype(x)
         if dtype is not None:
-            x, h0, c0 = _cast(x, dtype), _cast(h0, dtype), _cast(c0, dtype)
-            weights = tuple([_cast(weight, dtype) for weight in each] for each in weights)
+            x, (h0, c0) = _cast(x, dtype), (state if state is None else _cast(state, dtype) for state in (h0, c0))
+            weight_ih, weight_hh, bias = ([_cast(weight, dtype) for weight in each] for each in weights)
+            weights = weight_ih, weight_hh, bias
             weight_hr = None if weight_hr is None else [_cast(weight, dtype) for weight in weight_hr]
         weight_ih, weight_hh, bias = weights
         given = (x, *weight_ih, *weight_hh, *bias, h0, c0, *(weight_hr or ()))
@@ -204,8 +207,8 @@ class LSTM(torch.nn.RNNBase):
         training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
         if weight_hr is None:
             return lstm_layer(x, *ops.flat(weights), h0, c0, lengths, training, *choice)[:3]
-        x, *folded = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
-        m, m_n, c_n, _, _ = lstm_layer(x, *ops.flat((*folded, bias)), None, c0, lengths, training, *choice)
+        x, widened, recurrent = layer.fold(x, weight_ih, weight_hh, weight_hr, h0, lengths)
+        m, m_n, c_n, _, _ = lstm_layer(x, *ops.flat((widened, recurrent, bias)), None, c0, lengths, training, *choice)
         y, h_n = layer.unfold(m, m_n, weight_hr, h0, lengths)
         return y, h_n, c_n
 
@@ -213,13 +216,13 @@ class LSTM(torch.nn.RNNBase):
         """As `lstm_layer` takes them: where they lie now, or as they were frozen."""
         if self._frozen is not None:
             return self._frozen.layers[depth]
-        endings = (f"l{depth}", f"l{depth}_reverse") if self.bidirectional else (f"l{depth}",)
-        weight_ih = [getattr(self, f"weight_ih_{ending}") for ending in endings]
-        weight_hh = [getattr(self, f"weight_hh_{ending}") for ending in endings]
-        kinds = ("bias_ih", "bias_hh") if self.bias else ()
-        bias = [getattr(self, f"{kind}_{ending}") for kind in kinds for ending in endings]
-        weight_hr = [getattr(self, f"weight_hr_{ending}") for ending in endings] if self.proj_size else None
-        return (weight_ih, weight_hh, bias), weight_hr
+        directions = 2 if self.bidirectional else 1
+        # The names of each kind: weight_ih, weight_hh, the biases, weight_hr. Not made of numbers, which torch.compile may take
+        # for variables.
+        kinds = zip(*self._all_weights[depth * directions : (depth + 1) * directions], strict=True)
+        weight_ih, weight_hh, *others = [[getattr(self, name) for name in names] for names in kinds]
+        weight_hr = others.pop() if self.proj_size else None
+        return (weight_ih, weight_hh, [each for kind in others for each in kind]), weight_hr
 
     def _check_frozen(self, frozen: _Frozen) -> None:
         if any(self._parameters.get(name) is not parameter for name, parameter in frozen.parameters.items()):
@@ -266,9 +269,9 @@ def _autocast_dtype(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind)
 
 
-def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """As autocast does: float64 stays as it is."""
-    return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.to(dtype)
+    return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

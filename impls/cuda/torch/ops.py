@@ -278,9 +278,9 @@ def lstm_layer_backward(
     check_backward(x, weights, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
     launcher = launcher_for(x.device)
     if not x.shape[1]:
-        of_weights: Parameters = ([torch.zeros_like(each) for each in kind] for kind in weights)  # type: ignore[assignment]
+        ih, hh, bias = ([torch.zeros_like(each) for each in kind] for kind in weights)
         state = x.new_empty(len(weights[1]), 0, weights[1][0].shape[1])
-        return torch.zeros_like(x), *_filled(x, of_weights), state, state.clone()  # type: ignore[return-value]
+        return torch.zeros_like(x), *_filled(x, (ih, hh, bias)), state, state.clone()  # type: ignore[return-value]
     plan = plan_for(x, weights[1], design, memory, tf32)  # type: ignore[arg-type]
     wide = recurrence.wide(x.dtype)
     result = recurrence.Result(y.contiguous(), y, y, gates.contiguous() if gates.numel() else None, cells.contiguous())
@@ -289,8 +289,8 @@ def lstm_layer_backward(
             plan, launcher, weights, x.contiguous(), (_contiguous(h0), _contiguous(c0, wide)), lengths=_contiguous(lengths),
             result=result, grads=(grad_y.contiguous(), _contiguous(grad_h_n, wide), _contiguous(grad_c_n, wide)),
         )  # fmt: skip
-    of_weights = _filled(x, (found.weight_ih, found.weight_hh, found.bias))
-    return found.x, *of_weights, _narrow(found.h0, x), _narrow(found.c0, x)  # type: ignore[return-value]
+    filled = _filled(x, (found.weight_ih, found.weight_hh, found.bias))
+    return found.x, *filled, _narrow(found.h0, x), _narrow(found.c0, x)  # type: ignore[return-value]
 
 
 @lstm_layer_backward.register_fake
@@ -299,9 +299,9 @@ def _(grad_y, grad_h_n, grad_c_n, x, *given):
     *given, h0, c0, lengths, y, gates, cells, _, _, _ = given
     weights = gathered("lstm_layer_backward", *given)
     check_backward(x, weights, h0, c0, lengths=lengths, y=y, gates=gates, cells=cells, grads=grads)
-    of_weights = _filled(x, [[each.new_empty(each.shape) for each in kind] for kind in weights])
+    ih, hh, bias = ([each.new_empty(each.shape) for each in kind] for kind in weights)
     states = (x.new_empty(len(weights[1]), x.shape[1], weights[1][0].shape[1]) for _ in range(2))
-    return (x.new_empty(x.shape), *of_weights, *states)
+    return (x.new_empty(x.shape), *_filled(x, (ih, hh, bias)), *states)
 
 
 def _filled(x: Tensor, weights: Parameters) -> list[Tensor]:
@@ -348,11 +348,11 @@ def _plain_backward(given, grads) -> list[Tensor | None]:
     present = [tensor for tensor in differentiable if tensor is not None]
 
     def layer_of(*present):
-        left = list(present)
-        x, *weights, h0, c0 = (None if tensor is None else left.pop(0) for tensor in differentiable)
+        x, *left = present
+        *weights, h0, c0 = (None if tensor is None else left.pop(0) for tensor in differentiable[1:])
         return plain_lstm_layer(x, gathered("lstm_layer", *weights), h0, c0, lengths=lengths)
 
-    outputs, back = torch.func.vjp(layer_of, *present)
+    outputs, back = torch.func.vjp(layer_of, *present)[:2]
     found = list(
         back(tuple(torch.zeros_like(output) if grad is None else grad for output, grad in zip(outputs, grads, strict=True)))
     )

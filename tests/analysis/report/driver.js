@@ -24,5 +24,56 @@
   const before = paper();
   document.getElementById("theme").click();
   seen.theme = before !== paper();
+  // The explorer: every control changes the drawing and the address; the address alone gives the same drawing again.
+  const explore = document.querySelector("[data-explore]");
+  const labels = () => [...explore.querySelectorAll(".panel")].map((panel) => panel.querySelector(".chart").getAttribute("aria-label"));
+  const control = (label) => [...explore.querySelectorAll("select")].find((box) => box.getAttribute("aria-label") === label);
+  const choose = (label, value) => { control(label).value = value; control(label).dispatchEvent(new Event("change")); };
+  const drawn = () => explore.querySelector(".panels").textContent;
+  seen.panels = [labels().length, explore.querySelector(".count").textContent];
+  choose("Metric", "time");
+  choose("Phase", "training");
+  choose("H", "64");
+  seen.matching = labels().length > 0 && labels().every((label) => /^Time a call, training/.test(label) && /H\u00a064/.test(label));
+  const before_hiding = drawn();
+  explore.querySelector(".chip").click();
+  seen.hidden = explore.querySelector(".chip").getAttribute("aria-pressed") === "false" && drawn() !== before_hiding;
+  const address = location.hash, there = drawn();
+  seen.address = address.startsWith("#s0?");
+  location.hash = "";
+  dispatchEvent(new Event("hashchange"));
+  const reset = drawn() !== there;
+  location.hash = address;
+  dispatchEvent(new Event("hashchange"));
+  seen.deeplink = reset && drawn() === there;
+  location.hash = "#s0?metric=nonsense&H=12345&case=nowhere";
+  dispatchEvent(new Event("hashchange"));
+  seen.unknown = control("Metric").value === "speedup" && control("H").value === "all" && explore.querySelector(".detail").hidden;
+  const link = explore.querySelector(".panel a");
+  link.click();
+  seen.detail = !explore.querySelector(".detail").hidden && explore.querySelector(".detail").textContent.includes(link.textContent);
+  const chart = explore.querySelector(".chart");
+  chart.focus();
+  const key = (name) => chart.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  key("ArrowDown");
+  key("ArrowDown");
+  const tip = document.getElementById("tip"), spoken = document.getElementById("live").textContent;
+  seen.keyboard = !tip.hidden && /95 % CI|not measured/.test(spoken) && tip.textContent.length > 0;
+  key("Escape");
+  seen.escape = tip.hidden;
+  // Labels of one chart do not lie on each other, and none leaves the window.
+  const boxes = (svg) => [...svg.querySelectorAll("text")].filter((text) => text.textContent).map((text) => text.getBoundingClientRect());
+  const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 2 || b.bottom <= a.top + 2;
+  seen.overlaps = [...explore.querySelectorAll(".panel svg")].filter((svg) => {
+    const found = boxes(svg);
+    return found.some((a, i) => found.slice(i + 1).some((b) => !apart(a, b)));
+  }).length;
+  seen.outside = [...explore.querySelectorAll(".panel svg text")].filter((text) => text.textContent && text.getBoundingClientRect().right > innerWidth + 1).length;
+  seen.requests = performance.getEntriesByType("resource").length;
+  let evaluated = false;
+  try { evaluated = new Function("return true")(); } catch (error) { evaluated = error.name; }
+  seen.eval = evaluated;
+  const first = document.querySelector("figure svg").getBoundingClientRect().top + scrollY;
+  seen.first = first <= 700 || Math.round(first);
   document.title = JSON.stringify(seen);
 })();

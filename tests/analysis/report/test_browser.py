@@ -24,7 +24,7 @@ WATCH = "<script>window.errors = []; addEventListener('error', (event) => errors
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1400, 768, 390])
 def test_the_page_works(report: Report, tmp_path: Path, width: int) -> None:
     driver = (Path(__file__).parent / "driver.js").read_text()
     text = report.html.read_text(encoding="utf-8").replace("<head>", "<head>" + WATCH, 1)
@@ -50,4 +50,7 @@ def test_the_page_works(report: Report, tmp_path: Path, width: int) -> None:
     assert seen == {
         "errors": [], "overflow": 0, "width": width, "ascending": "ascending", "descending": "descending", "others": 1,
         "focusable": True, "filtered": True, "status": "14 of 120 rows", "theme": True,
+        "panels": [24, "24 of 34 cases"], "matching": True, "hidden": True, "address": True, "deeplink": True, "unknown": True,
+        "detail": True, "keyboard": True, "escape": True, "overlaps": 0, "outside": 0, "requests": 0, "eval": "EvalError",
+        "first": True,
     }  # fmt: skip

@@ -96,6 +96,16 @@ def test_compiles_as_one_graph(options, autocast, compiler):
     torch.testing.assert_close(answers[1], answers[0], **tolerance)
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1)])
+def test_modules_of_several_depths_compile_in_one_process(order):
+    """Where Dynamo meets another number of layers it may take the number for a variable."""
+    torch._dynamo.reset()
+    for layers in order:
+        _, ours = pair(num_layers=layers)
+        x = torch.randn(5, 3, 4)
+        close(torch.compile(ours, fullgraph=True, backend="aot_eager")(x)[0], ours(x)[0])
+
+
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory) -> dict[str, dict]:
     program = Path(__file__).with_name("traced_on_fake_cuda.py")

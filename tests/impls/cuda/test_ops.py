@@ -189,6 +189,34 @@ def test_lengths_beyond_the_sequence_count_as_its_ends(memory):
     assert not y[:, 1:].any() and torch.equal(h_n[:, 1:], given["h0"][:, 1:])
 
 
+@pytest.mark.parametrize("design, hidden", [("cluster", 16), ("tensor_step", 16), ("tensor_step", 19), ("step", 19)])
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+def test_nothing_counts_as_zero_states_and_whole_sequences(memory, design, hidden):
+    """And no gradient of the last states as one of zeros."""
+    answers = []
+    for given_all in (False, True):
+        given = arguments(torch.bfloat16, hidden, design=design, memory=memory, states=False, ragged=False)
+        weights = leaves(given)
+        if given_all:
+            given |= {name: torch.zeros(2, BATCH, hidden, dtype=torch.bfloat16) for name in ("h0", "c0")}
+            given["lengths"] = torch.full((BATCH,), STEPS, dtype=torch.int32)
+        y, h_n, c_n, _, _ = lstm_layer(*given.values())
+        loss = y.float().square().sum() + (0 * (h_n + c_n)).sum() if given_all else y.float().square().sum()
+        answers.append([y, h_n, c_n, *torch.autograd.grad(loss, weights)])
+    assert all(torch.equal(*pair) for pair in zip(*answers, strict=True))
+
+
+def test_states_in_the_middle_of_memory_are_read_rightly():
+    """Kernels read 16 bytes at once, and a view may begin anywhere."""
+    given = arguments(torch.bfloat16, design="tensor_step", grad=False, directions=1)
+    expected = lstm_layer(*given.values())[:3]
+    for name in ("h0", "weight_hh"):
+        moved = torch.cat([torch.zeros(1, dtype=torch.bfloat16), given[name].flatten()])[1:].view(given[name].shape)
+        assert moved.data_ptr() % 16
+        given[name] = moved
+    assert all(torch.equal(*pair) for pair in zip(lstm_layer(*given.values())[:3], expected, strict=True))
+
+
 def test_autocast_does_not_reach_into_the_operators():
     """Called in float32 they stay in float32: forward, and a backward pass that runs inside of autocast."""
     answers = []
