@@ -92,7 +92,15 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, float]], phase: str, hiddens:
 
 ROOT = Path(__file__).parents[2]
 H100 = REFERENCE / "2026-11-26-h100"
-PAGES = ("README.md", "docs/cuda.md", "docs/kernel-log.md", "docs/studies/scaling.md", "docs/measurement.md")
+PAGES = (
+    "README.md",
+    "docs/backends.md",
+    "docs/measured.md",
+    "docs/cuda.md",
+    "docs/kernel-log.md",
+    "docs/studies/scaling.md",
+    "docs/measurement.md",
+)
 FIGURE = Path("docs/figures/h100-speedup.svg")
 BFLOAT16, FLOAT16 = "torch.bfloat16", "torch.float16"
 _MARK = re.compile(r"(<!-- h100: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)

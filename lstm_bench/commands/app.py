@@ -158,14 +158,20 @@ def report(
         typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
     ] = None,
     statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the web browser.")] = False,
     out: OutFolder = None,
 ) -> None:
     """Write a self-contained HTML page and its Markdown version."""
+    import webbrowser
+
     from analysis.report import page as reports
     from analysis.statistics import ratios
     from results import store
 
-    print(reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html)
+    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html
+    print(page)
+    if show and not webbrowser.open(page.resolve().as_uri()):
+        print(f"no web browser could be opened; open {page} yourself", file=sys.stderr)
 
 
 @app.command(**placed("export"))

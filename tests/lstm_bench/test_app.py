@@ -201,6 +201,16 @@ def test_show_report_and_export_read_the_newest_run(results: Path, tmp_path: Pat
         assert Path(lstm_bench("export", tmp_path / name, "--out", results).stdout.strip()).stat().st_size > 0
 
 
+def test_a_report_is_opened_in_the_browser(results: Path, tmp_path: Path):
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+    browser.chmod(0o755)
+    answer = lstm_bench("report", "--out", results, "--to", tmp_path / "report", "--open", BROWSER=f"{browser} %s")
+    assert answer.returncode == 0 and opened.read_text().strip() == Path(answer.stdout.strip()).resolve().as_uri()
+    answer = lstm_bench("report", "--out", results, "--to", tmp_path / "report", "--open", BROWSER="no-such-browser", PATH="")
+    assert answer.returncode == 0 and "no web browser could be opened; open " in answer.stderr
+
+
 def test_an_unknown_statistic_or_format_names_the_choices(results: Path, tmp_path: Path):
     answer = lstm_bench("report", "--out", results, "--to", tmp_path, "--statistic", "mean")
     assert answer.returncode == 2 and "median, p25, min" in answer.stderr
