@@ -79,12 +79,18 @@ class LaunchFailed(RuntimeError):
     """A persistent-grid kernel gave up waiting for another of its blocks; what it wrote from there on is NaN."""
 
 
-@cache
 def status_of(device: torch.device) -> Tensor:
     """[1], the word in which persistent-grid kernels on this device report that they failed, for the whole process.
 
     It lies in memory of the host, so looking at it waits for nothing, and in one place, so that CUDA graphs may write to it.
+    `cuda` without a number is the current device.
     """
+    is_current = device.type == "cuda" and device.index is None
+    return _status(torch.device("cuda", torch.cuda.current_device()) if is_current else device)
+
+
+@cache
+def _status(device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # else nobody outside of it could ever write to it
         return torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
 

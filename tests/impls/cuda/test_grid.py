@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.worker.agreement import Disagreement
+from impls.cuda import runtime
 from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.runtime import (
     BFLOAT16,
@@ -253,6 +254,14 @@ def test_what_follows_a_lost_publication_is_nan(monkeypatch):
     assert y[:1, 0, :60].isfinite().all() and y[1:, 0, :60].isnan().all()
     with pytest.raises(LaunchFailed):
         raise_if_failed(torch.device("cpu"))
+
+
+def test_each_device_has_one_status_by_whatever_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    words = {name: torch.zeros(1) for name in ("cuda:0", "cuda:1", "cpu")}
+    monkeypatch.setattr(runtime, "_status", lambda device: words[str(device)])
+    assert status_of(torch.device("cuda")) is words["cuda:1"] and status_of(torch.device("cuda:0")) is words["cuda:0"]
+    assert status_of(torch.device("cpu")) is words["cpu"]
 
 
 def test_a_failure_of_an_earlier_launch_is_said_by_the_next():
