@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from bench.worker import agreement
 from bench.worker.prepare import NotMeasured
 from impls import LSTMSpec
 from impls.batch import filled
+from impls.cuda.runtime.driver import resident_clusters
 from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Memory, Plan
+from impls.cuda.select.configurations import GRID, GRID_BACKWARD
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
@@ -48,6 +51,7 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
                 yield f"tensor_step-{dtype}-N{8 * tiles}-{memory}", spec, _plan("tensor_step", dtype, memory, tiles=tiles)
         for design, dtype in (("step", "float32"), ("tensor_step", "bfloat16")):
             yield f"{design}-{dtype}-both-{memory}", _network(72, dtype, device, both=True), _plan(design, dtype, memory)
+        yield from _grids(device, memory)
         if not context.has_clusters:
             continue
         for storage, shapes in FORWARD.items():
@@ -65,6 +69,31 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
                     yield key, _network(hidden, dtype, device), plan
                     if hidden == largest and i == 0:
                         yield f"{key}-both", _network(hidden, dtype, device, both=True), plan
+
+
+def _grids(device: str, memory: Memory) -> Iterator[tuple[str, LSTMSpec, Plan]]:
+    """Every cut of the persistent-grid kernels with saved gates; rebuilt, and in two directions, the first of each dtype."""
+    for storage, shapes in GRID.items():
+        dtype = DTYPES[storage.name]
+        for i, there in enumerate(shapes):
+            backward = [shape for shape in GRID_BACKWARD[storage] if shape.hidden >= there.hidden]
+            backward = [shape for shape in backward if shape.hidden == backward[0].hidden]
+            back = backward[i % len(backward)] if backward else None
+            cuts = f"U{there.units}-N{8 * there.tiles}-P{there.phases}-{8 * back.tiles if back else 'step'}"
+            plan = _plan("grid", dtype, memory, grid_forward=there, grid_backward=back)
+            key = f"grid-{storage.name.lower()}-H{there.hidden}-{cuts}-{memory}"
+            if memory == "saved" or i == 0:
+                yield key, _network(there.hidden, dtype, device), plan
+            if i == 0:
+                yield f"{key}-both", _network(there.hidden - 3, dtype, device, both=True), replace(plan, apart=True)
+
+
+def _lacking(plan: Plan, hidden: int) -> str | None:
+    """Why this GPU cannot run the plan's persistent-grid kernels."""
+    for shape in (plan.grid_forward, plan.grid_backward):
+        if shape is not None and (room := resident_clusters(shape.kernel())) < shape.blocks(hidden):
+            return f"{shape.words()} needs {shape.blocks(hidden)} blocks at once, and this GPU holds {room}"
+    return None
 
 
 def streams(context: DeviceContext) -> Iterator[tuple[str, Stream]]:
@@ -106,6 +135,8 @@ def measure_kernel(context: DeviceContext, key: str) -> CheckResult:
 def _trained(context: DeviceContext, key: str) -> tuple[float, str]:
     spec, plan = next((spec, plan) for name, spec, plan in configurations(context) if name == key)
     case = Case(spec, STEPS, BATCH, "forward_backward", ragged=True, initial_state=True)
+    if not context.emulated and (lacking := _lacking(plan, spec.hidden_size)):
+        raise NotMeasured(lacking)
     params, batch = case.data()
     torch.backends.cuda.matmul.allow_tf32 = spec.dtype == "tensorfloat32"
     network = Network(spec, params, batch, plan, context.bench.launcher, context.bench.device)

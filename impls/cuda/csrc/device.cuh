@@ -32,11 +32,18 @@
 //                                                           neither makes it a second time nor keeps what is made of it
 //   cycles                      anyone                      no: the clock of this multiprocessor
 //
-// Through global memory, among all blocks of a grid that is resident as a whole (only the probes do):
+// Through global memory, among all blocks of a grid that is resident as a whole (probes and persistent-grid kernels):
 //   counter_add, counter_read   anyone; a reader spins      no, unless with grid_fence before the one, after the other
 //   counter_release, _acquire   anyone; a reader spins      yes: all that the adder knew, to whoever reads its sum
 //   exchange_write, _read       anyone; 16 B                no: what is read has to be ordered by one of the above
 //   letter_write, letter_read   anyone; a reader spins      no: 16 B that arrive together, so they can say which they are
+//   relaxed_write, relaxed_read anyone; a reader spins      no: words of 4 B (uint4 holds four, in no order) or 8 B (Pair; Pairs
+//                                                           holds two); a read may find any older value that neither its
+//                                                           thread nor what it knows of has seen replaced
+//   report                      anyone                      no: the host finds a code that is not 0 after the launch
+//   warp_any                    all 32 lanes together       no
+//
+// A loop that waits for a relaxed word gives up after SPIN_LIMIT rounds.
 //
 // multiply_group<KIND, N>: four warps multiply their 64 rows by the N columns whose fragments lie at `offset`
 // ([N / 8][2][32 lanes] words). It sees what was written and ordered before group_begin; until group_end its operands must

@@ -27,6 +27,7 @@ template <class V> DEVICE void global_write(V* to, V value) { *to = value; }
 DEVICE float shuffle(float value, int source) { return __shfl_sync(0xffffffffu, value, source); }
 DEVICE Word shuffle(Word value, int source) { return __shfl_sync(0xffffffffu, value, source); }
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+DEVICE bool warp_any(bool value) { return __any_sync(0xffffffffu, value); }
 DEVICE void warp_barrier() { __syncwarp(); }
 DEVICE void block_barrier() { __syncthreads(); }
 DEVICE void named_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
@@ -151,6 +152,36 @@ DEVICE uint4 letter_read(const uint4* from) {
                  : "=l"(low), "=l"(high) : "l"(from) : "memory");
     return {(unsigned)low, (unsigned)(low >> 32), (unsigned)high, (unsigned)(high >> 32)};
 }
+// Words that say by a bit of their own whether they have come. A vector is so many accesses of its elements, in no order (PTX
+// manual, memory consistency model), and an element is read in the size in which it is written.
+constexpr int SPIN_LIMIT = 1 << 20;  // about 700 cycles each while nothing comes, so half a second
+using Pair = unsigned long long;
+struct alignas(16) Pairs {
+    Pair first, second;
+};
+DEVICE uint4 relaxed_read(const uint4* from) {
+    uint4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+    return v;
+}
+DEVICE Pairs relaxed_read(const Pairs* from) {
+    Pairs v;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(v.first), "=l"(v.second) : "l"(from) : "memory");
+    return v;
+}
+DEVICE void relaxed_write(Word* to, Word value) {
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+DEVICE void relaxed_write(uint4* to, uint4 value) {
+    asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+                 : "memory");
+}
+DEVICE void relaxed_write(Pair* to, Pair value) {
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+// The status may lie in memory of the host.
+DEVICE void report(int* status, int code) { asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(status), "r"(code) : "memory"); }
 
 #if __CUDA_ARCH__ >= 900
 DEVICE int cluster_rank() {

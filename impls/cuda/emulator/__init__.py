@@ -21,7 +21,7 @@ OPTIONS = ("-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden")
 EMULATOR = Path(__file__).parent
 RUNTIME = (EMULATOR / "emulation.cpp", EMULATOR / "emulation_memory.cpp")
 HEADERS = (
-    *(FOLDER / name for name in ("device.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh")),
+    *(FOLDER / name for name in ("device.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh", "grid.cuh")),
     *(EMULATOR / name for name in ("device_host.hpp", "emulation.hpp")),
 )
 INCLUDE = (f"-I{FOLDER}", f"-I{EMULATOR}")

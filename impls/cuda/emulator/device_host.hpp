@@ -2,6 +2,7 @@
 // fiber and each collective a rendezvous.
 #pragma once
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 
 #define DEVICE inline
@@ -32,6 +33,7 @@ void copy_async(unsigned to, const void* from, unsigned bytes);
 void copy_commit();
 void copy_wait(unsigned groups);
 Word shuffle(Word value, int source);
+bool warp_any(bool value);
 void multiply(Kind kind, float (&d)[4], const Word (&a)[4], Word b0, Word b1);
 void group_begin();
 void group_end();
@@ -50,6 +52,9 @@ void counter_add(unsigned* counter, unsigned n, bool release);
 unsigned counter_read(const unsigned* counter, bool acquire);
 void exchange(const void* address, bool write);
 void give_way();
+uint64_t relaxed_read(const void* address, unsigned bytes);
+void relaxed_write(void* address, uint64_t value, unsigned bytes);
+void report(int* status, int code);
 Word float_to_half(float value);
 float half_to_float(Word value);
 }  // namespace emulation
@@ -107,6 +112,7 @@ using emulation::named_barrier;
 using emulation::transfer_expect;
 using emulation::transfer_init;
 using emulation::transfer_wait;
+using emulation::warp_any;
 using emulation::warp_barrier;
 
 // An address in the cluster: the block in the upper bits, the offset in the lower 24.
@@ -167,6 +173,25 @@ inline uint4 letter_read(const uint4* from) {
     emulation::in_output(from, sizeof(uint4), false);
     return *from;
 }
+
+constexpr int SPIN_LIMIT = 1 << 12;  // what is to come does so within some hundred looks of a fiber
+using Pair = uint64_t;
+struct alignas(16) Pairs {
+    Pair first, second;
+};
+inline uint4 relaxed_read(const uint4* from) {
+    const auto word = [&](const unsigned* at) { return static_cast<unsigned>(emulation::relaxed_read(at, 4)); };
+    return {word(&from->x), word(&from->y), word(&from->z), word(&from->w)};
+}
+inline Pairs relaxed_read(const Pairs* from) {
+    return {emulation::relaxed_read(&from->first, 8), emulation::relaxed_read(&from->second, 8)};
+}
+inline void relaxed_write(Word* to, Word value) { emulation::relaxed_write(to, value, 4); }
+inline void relaxed_write(Pair* to, Pair value) { emulation::relaxed_write(to, value, 8); }
+inline void relaxed_write(uint4* to, uint4 value) {
+    relaxed_write(&to->x, value.x), relaxed_write(&to->y, value.y), relaxed_write(&to->z, value.z), relaxed_write(&to->w, value.w);
+}
+using emulation::report;
 
 // The fragments of B are the matrices of a descriptor, so four warps together are four warps apart.
 enum { GROUP_BFLOAT16, GROUP_FLOAT16, GROUP_TENSORFLOAT32 };

@@ -20,7 +20,7 @@ void join(Clock& into, const Clock& from) {
     for (size_t i = 0; i < into.size(); ++i) into[i] = into[i] < from[i] ? from[i] : into[i];
 }
 
-static uint64_t random_below(uint64_t limit) {
+uint64_t random_below(uint64_t limit) {
     cluster->random = cluster->random * 6364136223846793005u + 1442695040888963407u;
     return (cluster->random >> 33) % limit;
 }

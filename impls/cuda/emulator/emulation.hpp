@@ -99,6 +99,21 @@ struct Block {
     int running = 0;
 };
 
+// A word of global memory that blocks read and write relaxed: its last values, and how far each thread has seen it come.
+struct RelaxedWord {
+    struct Value {
+        uint64_t bits;
+        Access by;
+    };
+    struct Look : Access {
+        uint32_t index;
+    };
+    unsigned bytes = 0;
+    uint32_t first = 0;  // of all its values, the number of values[0]
+    std::vector<Value> values;
+    std::vector<Look> looks;  // the last of each thread
+};
+
 struct Range {
     const char *begin, *end;
     bool writable;
@@ -118,6 +133,7 @@ struct Cluster {
     Barrier barrier;
     std::map<const void*, Clock> counters;      // what those who added to a counter knew
     std::map<const void*, SharedWord> letters;  // 16-byte words of global memory that blocks exchange
+    std::unordered_map<uintptr_t, RelaxedWord> relaxed;  // by address
     long long spins = 0;
     jmp_buf scheduler;
     std::string failure;
@@ -128,6 +144,7 @@ extern Fiber* self;
 
 void block_here(const char* what);  // gives way until woken
 void give_way();                    // lets others run first
+uint64_t random_below(uint64_t limit);
 void wake(Fiber* fiber);
 void land(Copy& copy);
 void arrive_and_wait(Barrier& barrier, size_t expected, const char* what, bool orders_memory);

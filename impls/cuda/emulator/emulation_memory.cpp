@@ -84,6 +84,13 @@ bool in_output(const void* address, unsigned bytes, bool write) {
 
 void global_access(const void* address, unsigned bytes, bool write) {
     if (!in_output(address, bytes, write)) return;
+    if (!cluster->relaxed.empty())
+        for (unsigned i = 0; i < bytes; i += 4) {
+            const uintptr_t at = (reinterpret_cast<uintptr_t>(address) + i) & ~uintptr_t(3);
+            const auto pair = cluster->relaxed.find(at & ~uintptr_t(7));
+            if (cluster->relaxed.count(at) || (pair != cluster->relaxed.end() && pair->second.bytes == 8))
+                fail("touches a relaxed word as if it were ordered");
+        }
     for (unsigned i = 0; i < bytes; i += 2) touch_global(reinterpret_cast<uintptr_t>(address) + i, write);
 }
 
@@ -168,6 +175,63 @@ unsigned counter_read(const unsigned* counter, bool acquire) {
     return *counter;
 }
 
+constexpr size_t VALUES_KEPT = 6;  // of a relaxed word
+
+static RelaxedWord& relaxed_word(const void* address, unsigned bytes, bool write) {
+    if (!in_output(address, bytes, write)) fail("reads relaxed what no block writes");
+    const uintptr_t at = reinterpret_cast<uintptr_t>(address);
+    for (const uintptr_t other : {at & ~uintptr_t(7), at | 4}) {
+        const auto found = cluster->relaxed.find(other);
+        if (found == cluster->relaxed.end()) continue;
+        if (found->second.bytes != bytes && (found->second.bytes == 8 || bytes == 8))
+            fail("touches a relaxed word in another size than before");
+    }
+    RelaxedWord& word = cluster->relaxed[at];
+    if (word.values.empty()) {
+        uint64_t bits = 0;
+        std::memcpy(&bits, address, bytes);
+        word.bytes = bytes;
+        word.values.push_back({bits, {}});
+    }
+    return word;
+}
+
+// Of the values that coherence allows, any: those before one that this thread has read, or that it knows to have been written or
+// read by others, are gone for it.
+uint64_t relaxed_read(const void* address, unsigned bytes) {
+    RelaxedWord& word = relaxed_word(address, bytes, false);
+    const uint32_t newest = word.first + word.values.size() - 1;
+    uint32_t oldest = word.first;
+    RelaxedWord::Look* own = nullptr;
+    for (auto& look : word.looks) {
+        if (look.agent == self->agent) own = &look;
+        if (self->clock[look.agent] >= look.time && look.index > oldest) oldest = look.index;
+    }
+    for (uint32_t index = newest; index > oldest; --index) {
+        const Access by = word.values[index - word.first].by;
+        if (by.agent != NOBODY && self->clock[by.agent] >= by.time) oldest = index;
+    }
+    const uint32_t chosen = random_below(2) ? newest : oldest + random_below(newest - oldest + 1);
+    if (!own) own = &word.looks.emplace_back();
+    own->agent = self->agent, own->time = self->clock[self->agent], own->index = chosen;
+    return word.values[chosen - word.first].bits;
+}
+
+void relaxed_write(void* address, uint64_t value, unsigned bytes) {
+    RelaxedWord& word = relaxed_word(address, bytes, true);
+    const Access before = word.values.back().by;
+    if (before.agent != NOBODY && self->clock[before.agent] < before.time)
+        fail("writes a relaxed word over a write that nothing ordered before");
+    word.values.push_back({value, {self->agent, self->clock[self->agent]}});
+    if (word.values.size() > VALUES_KEPT) word.values.erase(word.values.begin()), ++word.first;
+    std::memcpy(address, &value, bytes);
+}
+
+void report(int* status, int code) {
+    in_output(status, sizeof code, true);  // whoever fails may say so
+    *status = code;
+}
+
 void exchange(const void* address, bool write) {
     SharedWord& word = cluster->letters[address];
     const Access by = word.written;
@@ -190,6 +254,18 @@ Word shuffle(Word value, int source) {
         for (int i = 0; i < 32; ++i) warp.out[i].b[0] = warp.in[i].b[0];
     arrive_and_wait(warp.barrier, 32, "shuffle", false);
     return warp.out[source & 31].b[0];
+}
+
+bool warp_any(bool value) {
+    Warp& warp = own_warp();
+    warp.in[self->thread & 31].b[0] = value;
+    if (warp.barrier.arrived.size() == 31) {
+        Word any = 0;
+        for (const auto& lane : warp.in) any |= lane.b[0];
+        for (auto& lane : warp.out) lane.b[0] = any;
+    }
+    arrive_and_wait(warp.barrier, 32, "warp_any", false);
+    return warp.out[self->thread & 31].b[0] != 0;
 }
 
 static float element(Kind kind, Word word, int which) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from torch import Tensor
 # What is compiled and launched: a kernel's source, its compile-time constants, its threads and shared memory.
 
 FOLDER = Path(__file__).parents[1] / "csrc"
-HEADERS = ("device.cuh", "device_ptx.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh")
+HEADERS = ("device.cuh", "device_ptx.cuh", "lstm_pointwise.cuh", "storage.cuh", "exact.cuh", "grid.cuh")
 
 
 class Refused(ValueError):
@@ -74,6 +75,37 @@ class Launch:
             )
 
 
+class LaunchFailed(RuntimeError):
+    """A persistent-grid kernel gave up waiting for another of its blocks; what it wrote from there on is NaN."""
+
+
+def status_of(device: torch.device) -> Tensor:
+    """[1], the word in which persistent-grid kernels on this device report that they failed, for the whole process.
+
+    It lies in memory of the host, so looking at it waits for nothing, and in one place, so that CUDA graphs may write to it.
+    `cuda` without a number is the current device.
+    """
+    is_current = device.type == "cuda" and device.index is None
+    return _status(torch.device("cuda", torch.cuda.current_device()) if is_current else device)
+
+
+@cache
+def _status(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else nobody outside of it could ever write to it
+        return torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+
+
+def raise_if_failed(device: torch.device) -> None:
+    """Raise `LaunchFailed` if a kernel on this device has reported since the last call; kernels that still run may yet."""
+    status = status_of(device)
+    if code := int(status.item()):
+        status.zero_()
+        raise LaunchFailed(
+            f"a persistent-grid kernel on {device} gave up: block {code - 1} waited too long for what another block computes; "
+            "its results are NaN. Does a debugger or another program hold the GPU back? design='tensor_step' has no such waits"
+        )
+
+
 class Launcher(Protocol):
     """Whatever runs a launch: the driver on a GPU, or the emulation on a CPU."""
 
@@ -130,6 +162,16 @@ LAYOUTS = {
         "ClusterBackward",
         "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0",
         "steps batch hidden y_stride recompute columns pitch",
+    ),
+    "grid_forward": _structures(
+        "GridForward",
+        "weights projected h0 c0 lengths y gates cells h_n c_n exchange status",
+        "steps batch hidden y_stride groups rounds columns",
+    ),
+    "grid_backward": _structures(
+        "GridBackward",
+        "weights gates cells c0 grad_y grad_h_n grad_c_n lengths grad_gates grad_h0 grad_c0 exchange status",
+        "steps batch hidden y_stride recompute groups rounds columns",
     ),
     "step_forward": _structures(
         "StepForward", "weights projected h h_next c c_next lengths y gates cells", "steps batch hidden y_stride step"

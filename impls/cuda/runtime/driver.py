@@ -116,11 +116,12 @@ def shared_limit(device: int) -> int:
 
 def resident_clusters(kernel: Kernel) -> int:
     """How many clusters of the kernel can work at once on the current device without sharing a multiprocessor where they
-    are single blocks; 0 if none fits, or the device knows no such cluster."""
+    are single blocks; 0 if none fits, or the device knows no such cluster. Of a cooperative kernel all that fit count, as it
+    waits for all of its blocks."""
     device = torch.device("cuda", torch.cuda.current_device())
     if kernel.shared_bytes > shared_limit(device.index):
         return 0
-    if kernel.cluster_blocks == 1:
+    if kernel.cluster_blocks == 1 and not kernel.cooperative:
         return torch.cuda.get_device_properties(device).multi_processor_count
     try:
         return occupancy(kernel, device)

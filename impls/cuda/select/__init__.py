@@ -11,15 +11,24 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Kernel, Refused, Storage
-from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ExactSteps, ForwardShape, TensorSteps
+from impls.cuda.select.configurations import (
+    GRID,
+    GRID_BACKWARD,
+    SHARED_LIMIT,
+    BackwardShape,
+    ExactSteps,
+    ForwardShape,
+    GridShape,
+    TensorSteps,
+)
 
 # Measured times of kernel configurations, where there are any: µs a time step of one cluster kernel alone on an H100.
 #
@@ -95,13 +104,14 @@ def _table() -> _Table:
 
 # Plans.
 
-Design = Literal["auto", "cluster", "tensor_step", "step"]
+Design = Literal["auto", "cluster", "grid", "tensor_step", "step"]
 Memory = Literal["saved", "rebuilt"]
-DESIGNS: tuple[Design, ...] = ("auto", "cluster", "tensor_step", "step")
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "grid", "tensor_step", "step")
 MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
 
 Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
+NO_GRID_BACKWARD = (12, 0)  # there NVRTC 13 spills registers of every cut of grid_backward.cu
 MEASURED_CAPABILITY = (9, 0)  # of the GPU of `measured_h100.json`
 # Used only where no GPU can be asked. Clusters of each size that are resident at once on 132 SMs: fewer than 132 / C,
 # since a cluster must fit in one GPC. `gpu-check` asks; the run of 2026-11-26 did not reach that question.
@@ -204,15 +214,22 @@ TENSOR_STEP_TILES = (1, 4)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one layer runs, and why. `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`."""
+    """How one layer runs, and why.
 
-    design: Literal["cluster", "tensor_step", "step"]
+    `forward` and `backward` belong to the design `cluster`, `tiles` to `tensor_step`; a `grid` plan without `grid_backward`
+    goes backward as `tensor_step` does. `apart`: its two directions run one after the other.
+    """
+
+    design: Literal["cluster", "grid", "tensor_step", "step"]
     dtype: torch.dtype
     memory: Memory
     reason: str
     forward: ForwardShape | None = None
     backward: BackwardShape | None = None
     tiles: int = 1
+    grid_forward: GridShape | None = None
+    grid_backward: GridShape | None = None
+    apart: bool = False
 
     def steps(self) -> ExactSteps | TensorSteps:
         """The kernels of a plan that launches one a step."""
@@ -220,6 +237,10 @@ class Plan:
 
     def words(self) -> str:
         """The plan in one line, for the provenance."""
+        if self.grid_forward is not None:
+            backward = f"tensor_step N{8 * self.tiles}" if self.grid_backward is None else self.grid_backward.words()
+            apart = ", directions one after the other" if self.apart else ""
+            return f"grid, {self.memory}: forward {self.grid_forward.words()}, backward {backward}{apart}"
         if self.forward is None or self.backward is None:
             return f"{self.design}, {self.memory}" + (f": N{8 * self.tiles}" if self.design == "tensor_step" else "")
         parts = [f"{s.storage.name} H{s.hidden} C{s.cluster} N{s.columns}" for s in (self.forward, self.backward)]
@@ -256,6 +277,9 @@ def choose(
         return Plan("step", dtype, memory, ("asked for" if design == "step" else str(exact)) + NO_TIME)
     if exact or (design == "cluster" and obstacle):
         raise Refused(f"the design {design} cannot run this: {exact or obstacle}; ask for auto or step")
+    if design == "grid":
+        sizes = hidden, batch, directions
+        return _grid(sizes, _storage(dtype), memory, capability, resident=resident, shared_limit=shared_limit)
     if design == "tensor_step" or obstacle:
         return Plan("tensor_step", dtype, memory, (obstacle or "asked for") + NO_TIME, tiles=_tiles(batch))
     storage = _storage(dtype)
@@ -276,10 +300,7 @@ def choose(
             if design == "cluster":
                 raise Refused(f"the design cluster cannot run this: {obstacle}; ask for auto, tensor_step or step")
             return Plan("tensor_step", dtype, memory, obstacle + NO_TIME, tiles=_tiles(batch))
-        shapes = [
-            shape.spread(batch, max(1, counts[shape.cluster] // directions))
-            for shape in shapes
-        ]
+        shapes = [shape.spread(batch, max(1, counts[shape.cluster] // directions)) for shape in shapes]
         best = min(shapes, key=lambda shape: cost(shape, columns, counts[shape.cluster]))
         chosen += best, counts[best.cluster]
     forward, forward_resident, backward, backward_resident = chosen
@@ -291,6 +312,72 @@ def choose(
     )
     reason = "; ".join(("asked for" if design == "cluster" else "least modelled time", *times, known))
     return Plan("cluster", dtype, memory, reason, forward, backward)
+
+
+def _grid(
+    sizes: tuple[int, int, int], storage: Storage, memory: Memory, capability: tuple[int, int], *,
+    resident: Resident | None, shared_limit: int,
+) -> Plan:  # fmt: skip
+    """Persistent-grid kernels, as asked for. Raises `Refused` where no cut has all of its blocks resident at once."""
+    hidden, batch, directions = sizes
+    forward = _best_grid(GRID[storage], sizes, resident, shared_limit)
+    if isinstance(forward, str):
+        raise Refused(f"the design grid cannot run this: {forward}; ask for auto, tensor_step or step")
+    backward = "its registers would not suffice on this GPU"
+    if capability < NO_GRID_BACKWARD:
+        backward = _best_grid(GRID_BACKWARD[storage], sizes, resident, shared_limit)
+    known = "resident blocks assumed" if resident is None else "resident blocks asked of the driver"
+    reason = f"asked for; {known}" + (f"; backward step by step: {backward}" if isinstance(backward, str) else "") + NO_TIME
+    shapes = {"grid_forward": forward, "grid_backward": None if isinstance(backward, str) else backward}
+    apart = any(
+        shape is not None and shape.blocks(hidden) * directions > _resident_blocks(shape, resident) for shape in shapes.values()
+    )
+    return Plan("grid", storage.dtype, memory, reason, tiles=_tiles(batch), apart=apart, **shapes)
+
+
+def _best_grid(
+    shapes: Sequence[GridShape], sizes: tuple[int, int, int], resident: Resident | None, shared_limit: int
+) -> GridShape | str:
+    """Of the least depth that takes the hidden size, the cut of least cost that is resident as a whole, or why none is."""
+    hidden, batch, directions = sizes
+    shapes = [shape for shape in shapes if shape.hidden >= hidden]
+    if not shapes:
+        return f"no cut for hidden size {hidden}"
+    least = min(shape.hidden for shape in shapes)
+    shapes = [shape for shape in shapes if shape.hidden == least]
+    affordable = [shape for shape in shapes if shape.kernel().shared_bytes <= shared_limit]
+    if not affordable:
+        return (
+            f"a block has {shared_limit} bytes of shared memory here, too few for hidden size {hidden} over all multiprocessors"
+        )
+    room = {shape: _resident_blocks(shape, resident) for shape in affordable}
+    # The number of copies is no constant of the kernel.
+    room |= {replace(shape, copies=n): room[shape] for shape in affordable for n in range(1, shape.copies)}
+    fitting = [shape for shape in room if shape.blocks(hidden) <= room[shape]]
+    if not fitting:
+        fewest = min(room, key=lambda shape: shape.blocks(hidden))
+        return f"{fewest.blocks(hidden)} blocks have to be resident at once, and the GPU holds {room[fewest]}"
+
+    def rank(shape: GridShape) -> tuple[float, int]:
+        blocks = shape.blocks(hidden)
+        return grid_cost(shape, hidden, batch) * (1 + (blocks * directions > room[shape])), blocks
+
+    return min(fitting, key=rank)
+
+
+def _resident_blocks(shape: GridShape, resident: Resident | None) -> int:
+    kernel = shape.kernel()
+    return _resident(kernel, resident) * kernel.cluster_blocks
+
+
+def grid_cost(shape: GridShape, hidden: int, batch: int) -> float:
+    """About microseconds a time step at H = 1024, by the H100 that ran the forward cuts of a probe; ranks cuts of one size.
+
+    A block pays for its units and for the columns that it takes in; every phase and round pays anew.
+    """
+    spread = shape.spread(hidden, batch)
+    per_column = 0.2 if shape.backward else 0.05
+    return spread.rounds * (0.6 + 0.03 * shape.units + per_column * spread.columns * shape.phases + 0.5 * (shape.phases - 1))
 
 
 def _time(shape: ForwardShape | BackwardShape, columns: int, resident: int, alike: bool) -> str:

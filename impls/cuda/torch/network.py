@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from impls.batch import Batch, Draw, filled
-from impls.cuda.runtime import Launcher, Refused
+from impls.cuda.runtime import Launcher, Refused, raise_if_failed
 from impls.cuda.select import Design, Memory, Plan
 from impls.cuda.torch import layer, ops, recurrence
 from impls.cuda.torch.layer import Layer, fold, fold_weights, run
@@ -164,6 +164,7 @@ class Network:
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        raise_if_failed(self.device)
 
     def outputs(self) -> np.ndarray:
         return _on_host(self.latest.y)

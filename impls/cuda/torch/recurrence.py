@@ -10,9 +10,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime import Kernel, Launch, Launcher, arguments
+from impls.cuda.runtime import Kernel, Launch, Launcher, arguments, raise_if_failed, status_of
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import PACKING_AXES, PACKING_THREADS, Packing
+from impls.cuda.select.configurations import PACKING_AXES, PACKING_THREADS, GridShape, Packing
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -87,11 +87,12 @@ class Packer:
 
 def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: bool = False) -> list[Tensor]:
     """W_hh [4H, H] of each direction as the plan's kernels read it: where it lies, or packed by one launch."""
-    packer = _packer(plan, weight_hh[0].shape[1], backward)
+    on_grid = (plan.grid_backward if backward else plan.grid_forward) is not None
+    packer = None if on_grid else _packer(plan, weight_hh[0].shape[1], backward)
     weights = [weight.contiguous() for weight in weight_hh]
     if packer is not None:
         return packer.run(launcher, weights)
-    return weights if plan.design == "step" else [_aligned(weight) for weight in weights]
+    return weights if plan.design == "step" or on_grid else [_aligned(weight) for weight in weights]
 
 
 # What a call would compute anew from its plan.
@@ -110,6 +111,11 @@ def _packer(plan: Plan, hidden: int, backward: bool) -> Packer | None:
 def _kernel(plan: Plan, backward: bool) -> Kernel:
     shape = plan.backward if backward else plan.forward
     return plan.steps().kernel(backward) if shape is None else shape.kernel()
+
+
+@lru_cache(maxsize=1024)
+def _grid_kernel(shape: GridShape) -> Kernel:
+    return shape.kernel()
 
 
 def _aligned(tensor: Tensor) -> Tensor:
@@ -139,6 +145,10 @@ def forward(
         grid = (-(-batch // plan.forward.columns) * plan.forward.cluster, directions, 1)
         filled = arguments("cluster_forward", arrays, **numbers, columns=plan.forward.columns)
         launcher(Launch(_kernel(plan, backward=False), grid, filled, reads, writes))
+        return Result(y, h_n, c_n, gates, cells)
+    if plan.grid_forward is not None:
+        arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
+        _on_grid(plan, plan.grid_forward, launcher, "grid_forward", (arrays, numbers), (reads, writes))
         return Result(y, h_n, c_n, gates, cells)
     design = plan.steps()
     pitch = design.pitch(hidden)
@@ -197,6 +207,11 @@ def backward(
         grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
         launcher(Launch(_kernel(plan, backward=True), grid, filled, reads, writes))
         return grad_gates, grad_h0, grad_c0
+    if plan.grid_backward is not None:
+        states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
+        arrays = _of(common | states, whole)
+        _on_grid(plan, plan.grid_backward, launcher, "grid_backward", (arrays, numbers), (reads, writes))
+        return grad_gates, grad_h0, grad_c0
     states = {"grad_h": grad_h_n, "grad_c": grad_c_n, "grad_h_next": grad_h0, "grad_c_next": grad_c0}
     filled = arguments("step_backward", _of(common | states, whole), **numbers)
     design = plan.steps()
@@ -210,6 +225,32 @@ def backward(
                 of_direction = filled.directions[d]
                 of_direction.grad_h, of_direction.grad_c = _address(grad_h0, d), _address(grad_c0, d)
     return grad_gates, grad_h0, grad_c0
+
+
+def _on_grid(
+    plan: Plan, shape: GridShape, launcher: Launcher, layout: str,
+    given: tuple[list[dict[str, int | None]], dict[str, int]], touched: tuple[list[Tensor], list[Tensor]],
+) -> None:  # fmt: skip
+    """Launch a persistent-grid kernel. given: arrays and numbers of `arguments`; touched: what is read and written.
+
+    Raises `LaunchFailed` for an earlier launch on the device that has reported a failure since.
+    """
+    (arrays, numbers), (reads, writes) = given, touched
+    device, status = writes[0].device, status_of(writes[0].device)
+    raise_if_failed(device)
+    spread = shape.spread(numbers["hidden"], numbers["batch"])
+    # Zeros each time: a word says by its own bit that it has come, and the first to come sets it.
+    exchange = torch.zeros(len(arrays), *spread.exchanged, dtype=torch.int32, device=device)
+    own = [{"exchange": _address(exchange, d), "status": status.data_ptr()} for d in range(len(arrays))]
+    arrays = [of_direction | own[d] for d, of_direction in enumerate(arrays)]
+    geometry = {"groups": shape.copies, "rounds": spread.rounds, "columns": spread.columns}
+    filled = arguments(layout, arrays, **numbers, **geometry)
+    rows = 1 if plan.apart else len(arrays)
+    for first in range(0, len(arrays), rows):
+        filled.directions[0] = filled.directions[first]
+        launcher(Launch(_grid_kernel(shape), (spread.blocks, rows, 1), filled, reads, [*writes, exchange, status]))
+    if device.type == "cpu":  # emulated, so it has ended
+        raise_if_failed(device)
 
 
 def _address(of: Tensor | Sequence[Tensor] | None, direction: int = 0) -> int | None:

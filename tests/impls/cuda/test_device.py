@@ -23,6 +23,9 @@ ORDER = {
     "grid_fence": ("fence.sc.gpu",),
     "counter_release": ("red.release.gpu",),
     "counter_acquire": ("ld.acquire.gpu",),
+    "relaxed_read": ("ld.relaxed.gpu",),
+    "relaxed_write": ("st.relaxed.gpu",),
+    "report": ("st.relaxed.sys",),
     "group_begin": ("fence.proxy.async.shared::cta", "wgmma.fence.sync.aligned"),
     "group_end": ("wgmma.commit_group.sync.aligned", "wgmma.wait_group.sync.aligned 0"),
 }

@@ -140,6 +140,16 @@ def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
     assert driver.resident_clusters(Kernel("code", "", (), 64, 0)) == 78
 
 
+def test_the_driver_is_asked_how_many_blocks_a_grid_may_have(devices):
+    plan = choose(1024, 8, 1, torch.bfloat16, (9, 0), design="grid", **driver.room())
+    assert plan.grid_forward is not None and "resident blocks asked of the driver" in plan.reason
+    kernel = plan.grid_forward.kernel()
+    assert driver.resident_clusters(kernel) == 2 * 78  # two a multiprocessor, as the driver says
+    asked = [event for event in devices.events if event[0] == "cuOccupancyMaxActiveBlocksPerMultiprocessor"]
+    assert any(event[3:] == (kernel.threads, kernel.shared_bytes) for event in asked)
+    assert driver.configuration(kernel, (128, 1, 1), 0).attrs[0].value.cooperative == 1
+
+
 @pytest.mark.parametrize("call, name", [
     ("cuOccupancyMaxActiveClusters", "CUDA_ERROR_INVALID_CLUSTER_SIZE"),
     ("cuFuncSetAttribute", "CUDA_ERROR_INVALID_VALUE"),

@@ -25,6 +25,7 @@ KERNEL(probe, Arguments) {
 KERNEL = Kernel("probe.cu", "probe", (), 64, 1024, cluster=2)
 ARM = "if (thread == 0) { transfer_init(BAR); transfer_expect(BAR, 16); } cluster_barrier();"
 SEND = "if (thread == 0) send(peer(0), peer(BAR), uint4{1, 2, 3, 4});"
+RELAXED = "Word* const word = reinterpret_cast<Word*>(launch.out);"
 GROUP_OPERAND = "shared_write(thread * 4, 0.5f); block_barrier();"
 COPY = "if (thread == 0) { copy_async(0, launch.in); copy_commit(); }"
 COPY_OUT = "if (cluster_rank() + thread == 0) { global_write(launch.out, 1.0f); copy_async(0, launch.out); copy_commit(); }"
@@ -84,6 +85,13 @@ RULES = {
     "ends before it has waited for its copies": COPY,
     "touches shared memory misaligned": "if (thread == 0) copy_async(8, reinterpret_cast<const uint4*>(launch.in));",
     "touches global memory misaligned": "if (thread == 0) copy_async(0, reinterpret_cast<const uint4*>(launch.in + 1));",
+    "in another size than before": "if (cluster_rank() + thread == 0) {" + RELAXED + "relaxed_write(word, 1); "
+    "relaxed_write(reinterpret_cast<Pair*>(word), 1); }",
+    "as if it were ordered": "if (cluster_rank() + thread == 0) {" + RELAXED + "relaxed_write(word, 1);"
+    "global_read(launch.out); }",
+    "writes a relaxed word over a write": RELAXED + "relaxed_write(word, 1);",
+    "reads relaxed what no block writes": "relaxed_read(reinterpret_cast<const uint4*>(launch.in));",
+    "in warp_any": "if (thread % 2) warp_any(true); else shuffle(1.0f, 0);",
     "sends over a value whose write": ARM + "shared_write(thread * 4, 1.0f);" + SEND + "transfer_wait(BAR, 0);",
 }  # fmt: skip
 
@@ -150,6 +158,42 @@ def test_what_was_not_written_stays_poisoned():
         .tolist()
         == [True] + [False] * 63
     )
+
+
+def look(body: str) -> set[tuple[int, int]]:
+    """What thread 0 of block 1 found under some orders of threads in `first` and `second`, where that of block 0 wrote."""
+    begin = RELAXED + "auto at = [&](int i) { return relaxed_read(reinterpret_cast<const uint4*>(word + i)).x; };"
+    begin += "const bool writes = cluster_rank() + thread == 0, reads = cluster_rank() == 1 && thread == 0;"
+    begin += "Word first = 0, second = 0;"
+    begin += "const auto keep = [&](int i, Word value) { global_write(launch.out + 32 + i, bits_to_float(value)); };"
+    end = "if (reads) { keep(0, first); keep(1, second); }"
+    found = (run(begin + body + end, seed)[32:34].view(torch.int32) for seed in range(40))
+    return {(int(first), int(second)) for first, second in found}
+
+
+WRITE = "if (writes) { relaxed_write(word, 1); relaxed_write(word, 2); relaxed_write(word + 4, 2); }"
+POISON = torch.tensor(torch.nan).view(torch.int32).item()
+
+
+def test_a_relaxed_read_may_be_late_but_never_goes_back():
+    found = look(WRITE + "if (reads) { first = at(0); second = at(0); }")
+    order = [POISON, 1, 2]
+    assert {first for first, _ in found} == set(order), "any value that the word has had"
+    assert all(order.index(second) >= order.index(first) for first, second in found)
+    assert (1, 2) in found and (1, 1) in found
+
+
+def test_relaxed_words_are_ordered_for_nobody_but_by_a_barrier():
+    assert (2, POISON) in look(WRITE + "if (reads) { first = at(4); second = at(0); }")
+    assert look(WRITE + "cluster_barrier(); if (reads) { first = at(4); second = at(0); }") == {(2, 2)}
+
+
+def test_what_another_was_known_to_have_read_does_not_go_back():
+    """Thread 32 reads, a barrier, then thread 0 reads: never what was there before."""
+    body = "if (cluster_rank() == 1 && thread == 32) shared_write(0, at(0)); block_barrier();"
+    found = look(WRITE + body + "if (reads) { first = shared_read<Word>(0); second = at(0); }")
+    order = [POISON, 1, 2]
+    assert len(found) > 3 and all(order.index(second) >= order.index(first) for first, second in found)
 
 
 def test_a_source_that_does_not_compile_says_why():
