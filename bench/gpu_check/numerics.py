@@ -18,9 +18,11 @@ from bench.worker import agreement
 from bench.worker.prepare import NotMeasured
 from impls import LSTMSpec
 from impls.batch import filled
+from impls.cuda.runtime import BFLOAT16
 from impls.cuda.runtime.driver import resident_clusters
-from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Memory, Plan
-from impls.cuda.select.configurations import GRID, GRID_BACKWARD
+from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Backward, Forward, Memory, Plan
+from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
+from impls.cuda.select.steps import ExactSteps, TensorSteps
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
@@ -44,13 +46,15 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
     device = context.device_name
     for memory in MEMORIES:
         for dtype in ("float32", "float64", "bfloat16", "float16"):
-            yield f"step-{dtype}-{memory}", _network(19, dtype, device), _plan("step", dtype, memory)
-        for dtype in DTYPES.values():
+            yield f"step-{dtype}-{memory}", _network(19, dtype, device), _plan(dtype, memory, ExactSteps(getattr(torch, dtype)))
+        for storage in FORWARD:
+            dtype = DTYPES[storage.name]
             for tiles in TENSOR_STEP_TILES:
-                spec = _network(72, dtype, device)
-                yield f"tensor_step-{dtype}-N{8 * tiles}-{memory}", spec, _plan("tensor_step", dtype, memory, tiles=tiles)
-        for design, dtype in (("step", "float32"), ("tensor_step", "bfloat16")):
-            yield f"{design}-{dtype}-both-{memory}", _network(72, dtype, device, both=True), _plan(design, dtype, memory)
+                plan = _plan(dtype, memory, TensorSteps(storage, tiles))
+                yield f"tensor_step-{dtype}-N{8 * tiles}-{memory}", _network(72, dtype, device), plan
+        for steps, dtype in ((ExactSteps(torch.float32), "float32"), (TensorSteps(BFLOAT16, 1), "bfloat16")):
+            key = f"{steps.design}-{dtype}-both-{memory}"
+            yield key, _network(72, dtype, device, both=True), _plan(dtype, memory, steps)
         yield from _grids(device, memory)
         if not context.has_clusters:
             continue
@@ -65,7 +69,7 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
                     there, back = forward[min(i, len(forward) - 1)], backward[min(i, len(backward) - 1)]
                     cuts = f"C{there.cluster},{back.cluster}-N{there.columns},{back.columns}"
                     key = f"cluster-{storage.name.lower()}-H{hidden}-{cuts}-{memory}"
-                    plan = _plan("cluster", dtype, memory, forward=there, backward=back)
+                    plan = _plan(dtype, memory, there, back)
                     yield key, _network(hidden, dtype, device), plan
                     if hidden == largest and i == 0:
                         yield f"{key}-both", _network(hidden, dtype, device, both=True), plan
@@ -80,7 +84,7 @@ def _grids(device: str, memory: Memory) -> Iterator[tuple[str, LSTMSpec, Plan]]:
             backward = [shape for shape in backward if shape.hidden == backward[0].hidden]
             back = backward[i % len(backward)] if backward else None
             cuts = f"U{there.units}-N{8 * there.tiles}-P{there.phases}-{8 * back.tiles if back else 'step'}"
-            plan = _plan("grid", dtype, memory, grid_forward=there, grid_backward=back)
+            plan = _plan(dtype, memory, there, back or TensorSteps(storage, 1))
             key = f"grid-{storage.name.lower()}-H{there.hidden}-{cuts}-{memory}"
             if memory == "saved" or i == 0:
                 yield key, _network(there.hidden, dtype, device), plan
@@ -90,8 +94,8 @@ def _grids(device: str, memory: Memory) -> Iterator[tuple[str, LSTMSpec, Plan]]:
 
 def _lacking(plan: Plan, hidden: int) -> str | None:
     """Why this GPU cannot run the plan's persistent-grid kernels."""
-    for shape in (plan.grid_forward, plan.grid_backward):
-        if shape is not None and (room := resident_clusters(shape.kernel())) < shape.blocks(hidden):
+    for shape in (plan.forward, plan.backward):
+        if isinstance(shape, GridShape) and (room := resident_clusters(shape.kernel())) < shape.blocks(hidden):
             return f"{shape.words()} needs {shape.blocks(hidden)} blocks at once, and this GPU holds {room}"
     return None
 
@@ -108,9 +112,13 @@ def _network(hidden: int, dtype: str, device: str, both: bool = False, layers: i
     return LSTMSpec(8, hidden, layers, bidirectional=both, dtype=dtype, device=device)  # pyright: ignore[reportArgumentType]
 
 
-def _plan(design: str, dtype: str, memory: Memory, **rest) -> Plan:
+def _plan(dtype: str, memory: Memory, forward: Forward, backward: Backward | None = None) -> Plan:
+    """Without a backward configuration, per-step kernels both ways."""
     stored = "float32" if dtype == "tensorfloat32" else dtype
-    return Plan(design, getattr(torch, stored), memory, "asked for", **rest)  # pyright: ignore[reportArgumentType]
+    if backward is None:
+        assert isinstance(forward, ExactSteps | TensorSteps)
+        backward = forward
+    return Plan(forward, backward, getattr(torch, stored), memory, "asked for")
 
 
 def kernel_checks(context: DeviceContext) -> Iterator[Check]:

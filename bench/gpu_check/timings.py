@@ -17,20 +17,9 @@ from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample, int
 from impls import LSTMSpec
 from impls.cuda import microbenchmarks
 from impls.cuda.runtime import BFLOAT16, Kernel, driver
-from impls.cuda.select import (
-    BACKWARD,
-    EXCHANGE_CYCLES,
-    FLOPS_PER_CYCLE,
-    FORWARD,
-    INGRESS_BYTES,
-    MEMORIES,
-    POINTWISE_CYCLES,
-    RESIDENT_CLUSTERS,
-    Memory,
-    Plan,
-    choose,
-)
-from impls.cuda.select.configurations import SHARED_LIMIT, BackwardShape, ForwardShape
+from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, RESIDENT_CLUSTERS, Memory, Plan, choose
+from impls.cuda.select.cluster import BackwardShape, ForwardShape
+from impls.cuda.select.steps import SHARED_LIMIT, ExactSteps, TensorSteps
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
@@ -39,7 +28,10 @@ from results.record import Measurement
 
 # Clusters resident at once, for every shipped persistent-cluster kernel, and with all shared memory taken.
 
-PLAN = "impls/cuda/select/__init__.py"
+PLAN, HERE = "impls/cuda/select/__init__.py", "bench/gpu_check/timings.py"
+# What the kernels were designed for, of one SM: the rate of mma.sync, what distributed shared memory delivers a cycle, its
+# latency, and the cycles of the pointwise part of a step. The model of their times rests on measured steps instead.
+FLOPS_PER_CYCLE, INGRESS_BYTES, EXCHANGE_CYCLES, POINTWISE_CYCLES = 2560, 16, 260, 150
 
 
 def cluster_kernels(context: DeviceContext) -> Iterator[tuple[Check, Kernel]]:
@@ -84,10 +76,10 @@ def send_checks(context: DeviceContext) -> Iterator[Check]:
     require_clusters(context)
     small, large = microbenchmarks.INGRESS_PAYLOADS
     for cluster in microbenchmarks.CLUSTERS[: 2 if context.emulated else None]:
-        latency = assumption("EXCHANGE_CYCLES", PLAN, EXCHANGE_CYCLES, "greatest")
+        latency = assumption("EXCHANGE_CYCLES", HERE, EXCHANGE_CYCLES, "greatest")
         yield Check(f"latency-C{cluster}", {"cluster": cluster, "payload": 0} | latency)
         yield Check(f"ingress-C{cluster}-{small * 16}B", {"cluster": cluster, "payload": small // cluster})
-        ingress = assumption("INGRESS_BYTES", PLAN, INGRESS_BYTES, "least")
+        ingress = assumption("INGRESS_BYTES", HERE, INGRESS_BYTES, "least")
         yield Check(f"ingress-C{cluster}-{large * 16}B", {"cluster": cluster, "payload": large // cluster} | ingress)
 
 
@@ -144,7 +136,7 @@ def product_checks(context: DeviceContext) -> Iterator[Check]:
         share = storage.per_word / 2  # tf32 at half of the 16-bit rate
         for chains in microbenchmarks.CHAINS[: 1 if context.emulated else None]:
             name = "FLOPS_PER_CYCLE" + ("" if storage.per_word == 2 else ", tf32")
-            assumed = assumption(name, PLAN, FLOPS_PER_CYCLE * share, "greatest")
+            assumed = assumption(name, HERE, FLOPS_PER_CYCLE * share, "greatest")
             yield Check(f"mma-{storage.name.lower()}-{chains}", {"dtype": storage.name.lower(), "chains": chains} | assumed)
         for columns in microbenchmarks.GROUP_COLUMNS[: 1 if context.emulated else None] if context.target == "sm_90a" else ():
             name = f"wgmma, {columns} columns, {storage.name.lower()}"
@@ -184,7 +176,7 @@ def variant_checks(context: DeviceContext) -> Iterator[Check]:
     hidden, batch = (16, 2) if context.emulated else PACKED_SIZE
     yield Check(f"packed-H{hidden}-B{batch}", {"what": "packed", "hidden_size": hidden, "batch": batch, "dtype": "bfloat16"})
     if context.has_clusters:
-        yield Check("pointwise", {"what": "pointwise"} | assumption("POINTWISE_CYCLES", PLAN, POINTWISE_CYCLES, "greatest"))
+        yield Check("pointwise", {"what": "pointwise"} | assumption("POINTWISE_CYCLES", HERE, POINTWISE_CYCLES, "greatest"))
 
 
 def measure_variant(context: DeviceContext, key: str) -> CheckResult:
@@ -237,7 +229,7 @@ def _memory(context: DeviceContext, hidden: int, batch: int) -> Calls:
 
 def _training(context: DeviceContext, network: Network) -> Callable[[], None]:
     """From a CUDA graph where a kernel is launched for every time step, which the host could not keep up with."""
-    graphed = not context.emulated and network.plan.design != "cluster"
+    graphed = not context.emulated and isinstance(network.plan.backward, ExactSteps | TensorSteps)
     return network.capture("forward_backward") if graphed else network.forward_backward
 
 
@@ -268,7 +260,7 @@ def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     """Cycles of a step of the smallest cluster kernel, less those of its products: what gates and exchange with itself take."""
     sizes = {"storage": BFLOAT16, "hidden": 64, "cluster": 1}
     shape = ForwardShape(**sizes)
-    plan = Plan("cluster", torch.bfloat16, "saved", "asked for", shape, BackwardShape(**sizes, warps=4))
+    plan = Plan(shape, BackwardShape(**sizes, warps=4), torch.bfloat16, "saved", "asked for")
     steps = 4 if context.emulated else POINTWISE_STEPS
     generator = torch.Generator().manual_seed(0)
     draw = lambda *sizes: torch.randn(*sizes, generator=generator).to(context.bench.device)  # noqa: E731

@@ -8,7 +8,7 @@ from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch
 from impls.cuda.runtime import Refused, driver
 from impls.cuda.select import Design, Memory, Resident, choose
-from impls.cuda.select.configurations import SHARED_LIMIT
+from impls.cuda.select.steps import SHARED_LIMIT
 from impls.cuda.torch import network as torch_network
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import Stream, choose_stream

@@ -22,6 +22,7 @@ from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import Launcher
 from impls.cuda.runtime.driver import Driver, room
 from impls.cuda.select import Design, Memory, Plan, choose
+from impls.cuda.select.steps import ExactSteps
 from impls.cuda.torch import layer, recurrence
 from impls.cuda.torch.recurrence import Parameters, check_backward, check_layer
 from impls.frameworks.torch.network import step
@@ -177,7 +178,7 @@ def planned(
 @contextmanager
 def as_planned(plan: Plan, x: Tensor) -> Iterator[None]:
     """Products in x's dtype whatever autocast says, and where that is float32, in TF32 or exactly as the plan's kernels do."""
-    of_float32 = products(plan.design != "step") if x.dtype == torch.float32 else NOTHING
+    of_float32 = products(not isinstance(plan.forward, ExactSteps)) if x.dtype == torch.float32 else NOTHING
     kind = x.device.type
     with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else NOTHING, of_float32:
         yield

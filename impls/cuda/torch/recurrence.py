@@ -12,7 +12,9 @@ from torch import Tensor
 
 from impls.cuda.runtime import Kernel, Launch, Launcher, arguments, raise_if_failed, status_of
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import PACKING_AXES, PACKING_THREADS, GridShape, Packing
+from impls.cuda.select.cluster import BackwardShape, ForwardShape
+from impls.cuda.select.grid import GridShape
+from impls.cuda.select.steps import PACKING_AXES, PACKING_THREADS, ExactSteps, Packing, TensorSteps
 
 # One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
 #
@@ -87,12 +89,12 @@ class Packer:
 
 def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: bool = False) -> list[Tensor]:
     """W_hh [4H, H] of each direction as the plan's kernels read it: where it lies, or packed by one launch."""
-    on_grid = (plan.grid_backward if backward else plan.grid_forward) is not None
-    packer = None if on_grid else _packer(plan, weight_hh[0].shape[1], backward)
+    packer = _packer(plan, weight_hh[0].shape[1], backward)
     weights = [weight.contiguous() for weight in weight_hh]
     if packer is not None:
         return packer.run(launcher, weights)
-    return weights if plan.design == "step" or on_grid else [_aligned(weight) for weight in weights]
+    anywhere = isinstance(plan.backward if backward else plan.forward, ExactSteps | GridShape)
+    return weights if anywhere else [_aligned(weight) for weight in weights]
 
 
 # What a call would compute anew from its plan.
@@ -100,22 +102,17 @@ def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: 
 
 @lru_cache(maxsize=1024)
 def _packer(plan: Plan, hidden: int, backward: bool) -> Packer | None:
-    if plan.forward is None or plan.backward is None:
-        packing = plan.steps().packing(hidden, backward)
-    else:
-        packing = plan.backward.packing(hidden) if backward else plan.forward.packing()
+    shape = plan.backward if backward else plan.forward
+    if isinstance(shape, GridShape):
+        return None
+    packing = shape.packing(hidden, backward) if isinstance(shape, ExactSteps | TensorSteps) else shape.packing(hidden)
     return None if packing is None else Packer.of(packing, hidden)
 
 
 @lru_cache(maxsize=1024)
 def _kernel(plan: Plan, backward: bool) -> Kernel:
     shape = plan.backward if backward else plan.forward
-    return plan.steps().kernel(backward) if shape is None else shape.kernel()
-
-
-@lru_cache(maxsize=1024)
-def _grid_kernel(shape: GridShape) -> Kernel:
-    return shape.kernel()
+    return shape.kernel(backward) if isinstance(shape, ExactSteps | TensorSteps) else shape.kernel()
 
 
 def _aligned(tensor: Tensor) -> Tensor:
@@ -140,21 +137,21 @@ def forward(
     common = {"weights": weights, "projected": projected, "gates": gates, "cells": cells}
     whole = [{"lengths": _address(lengths), "y": y.data_ptr() + d * hidden * y.element_size()} for d in range(directions)]
     reads, writes = _present(*weights, *projected, h0, c0, lengths), _present(y, gates, cells, h_n, c_n)
-    if plan.forward is not None:
+    design = plan.forward
+    if isinstance(design, ForwardShape):
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
-        grid = (-(-batch // plan.forward.columns) * plan.forward.cluster, directions, 1)
-        filled = arguments("cluster_forward", arrays, **numbers, columns=plan.forward.columns)
+        grid = (-(-batch // design.columns) * design.cluster, directions, 1)
+        filled = arguments("cluster_forward", arrays, **numbers, columns=design.columns)
         launcher(Launch(_kernel(plan, backward=False), grid, filled, reads, writes))
         return Result(y, h_n, c_n, gates, cells)
-    if plan.grid_forward is not None:
+    if isinstance(design, GridShape):
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
-        _on_grid(plan, plan.grid_forward, launcher, "grid_forward", (arrays, numbers), (reads, writes))
+        _on_grid(plan, False, launcher, (arrays, numbers), (reads, writes))
         return Result(y, h_n, c_n, gates, cells)
-    design = plan.steps()
     pitch = design.pitch(hidden)
     start, ends = _working_copies(h0, h_n, steps, pitch)
     layout = "step_forward"
-    if plan.design == "tensor_step":
+    if isinstance(design, TensorSteps):
         layout, numbers = "tensor_step_forward", numbers | {"pitch": pitch}
     arrays = _of(common | {"h": None, "h_next": None, "c": None, "c_next": c_n}, whole)
     filled = arguments(layout, arrays, **numbers)
@@ -200,21 +197,20 @@ def backward(
     whole = [{"lengths": _address(lengths), "grad_y": grad_y.data_ptr() + d * hidden * item} for d in range(directions)]
     reads = _present(*weights, *gates, cells, c0, lengths, grad_y, grad_h_n, grad_c_n)
     writes = [grad_gates, grad_h0, grad_c0]
-    if plan.backward is not None:
+    design = plan.backward
+    if isinstance(design, BackwardShape):
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
-        numbers |= {"columns": plan.backward.columns, "pitch": plan.backward.pitch(hidden)}
+        numbers |= {"columns": design.columns, "pitch": design.pitch(hidden)}
         filled = arguments("cluster_backward", _of(common | states, whole), **numbers)
-        grid = (-(-batch // plan.backward.columns) * plan.backward.cluster, directions, 1)
+        grid = (-(-batch // design.columns) * design.cluster, directions, 1)
         launcher(Launch(_kernel(plan, backward=True), grid, filled, reads, writes))
         return grad_gates, grad_h0, grad_c0
-    if plan.grid_backward is not None:
+    if isinstance(design, GridShape):
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
-        arrays = _of(common | states, whole)
-        _on_grid(plan, plan.grid_backward, launcher, "grid_backward", (arrays, numbers), (reads, writes))
+        _on_grid(plan, True, launcher, (_of(common | states, whole), numbers), (reads, writes))
         return grad_gates, grad_h0, grad_c0
     states = {"grad_h": grad_h_n, "grad_c": grad_c_n, "grad_h_next": grad_h0, "grad_c_next": grad_c0}
     filled = arguments("step_backward", _of(common | states, whole), **numbers)
-    design = plan.steps()
     grid = design.grid(hidden, batch, directions, backward=True)
     launch = Launch(_kernel(plan, backward=True), grid, filled, reads, writes)
     for step in range(steps + 1):
@@ -228,13 +224,15 @@ def backward(
 
 
 def _on_grid(
-    plan: Plan, shape: GridShape, launcher: Launcher, layout: str,
+    plan: Plan, backward: bool, launcher: Launcher,
     given: tuple[list[dict[str, int | None]], dict[str, int]], touched: tuple[list[Tensor], list[Tensor]],
 ) -> None:  # fmt: skip
     """Launch a persistent-grid kernel. given: arrays and numbers of `arguments`; touched: what is read and written.
 
     Raises `LaunchFailed` for an earlier launch on the device that has reported a failure since.
     """
+    shape = plan.backward if backward else plan.forward
+    assert isinstance(shape, GridShape)
     (arrays, numbers), (reads, writes) = given, touched
     device, status = writes[0].device, status_of(writes[0].device)
     raise_if_failed(device)
@@ -244,11 +242,11 @@ def _on_grid(
     own = [{"exchange": _address(exchange, d), "status": status.data_ptr()} for d in range(len(arrays))]
     arrays = [of_direction | own[d] for d, of_direction in enumerate(arrays)]
     geometry = {"groups": shape.copies, "rounds": spread.rounds, "columns": spread.columns}
-    filled = arguments(layout, arrays, **numbers, **geometry)
+    filled = arguments("grid_backward" if backward else "grid_forward", arrays, **numbers, **geometry)
     rows = 1 if plan.apart else len(arrays)
     for first in range(0, len(arrays), rows):
         filled.directions[0] = filled.directions[first]
-        launcher(Launch(_grid_kernel(shape), (spread.blocks, rows, 1), filled, reads, [*writes, exchange, status]))
+        launcher(Launch(_kernel(plan, backward), (spread.blocks, rows, 1), filled, reads, [*writes, exchange, status]))
     if device.type == "cpu":  # emulated, so it has ended
         raise_if_failed(device)
 

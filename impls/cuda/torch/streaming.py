@@ -12,7 +12,7 @@ from torch import Tensor
 from impls.cuda.runtime import Kernel, Launch, Launcher, Refused, pointer
 from impls.cuda.runtime.driver import room
 from impls.cuda.select import Plan
-from impls.cuda.select.configurations import EXACT_STORAGE, SHARED_LIMIT
+from impls.cuda.select.steps import EXACT_STORAGE, SHARED_LIMIT
 from impls.cuda.torch import layer, ops, recurrence
 from impls.cuda.torch.layer import fold_weights, run
 

@@ -16,7 +16,8 @@ from impls.cuda import emulator
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Launch, Launcher
 from impls.cuda.select import Memory, Plan
-from impls.cuda.select.configurations import BackwardShape, ForwardShape
+from impls.cuda.select.cluster import BackwardShape, ForwardShape
+from impls.cuda.select.steps import ExactSteps, TensorSteps
 from impls.cuda.torch.network import Network
 
 INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
@@ -79,7 +80,7 @@ def cluster_plan(dtype: str, hidden: int, cluster: int, memory: Memory = "saved"
     depth = 16 * STORAGES[dtype].per_word * shape.get("split", 1) * shape.get("stages", 1)
     multiple = math.lcm(depth, 8 * cluster)
     forward = ForwardShape(storage=STORAGES[dtype], hidden=-(-hidden // multiple) * multiple, cluster=cluster, **shape)
-    return Plan("cluster", STORAGES[dtype].dtype, memory, "for a test", forward, backward_shape(dtype, hidden, cluster, **back))
+    return Plan(forward, backward_shape(dtype, hidden, cluster, **back), STORAGES[dtype].dtype, memory, "for a test")
 
 
 def backward_shape(dtype: str, hidden: int, cluster: int, **cut) -> BackwardShape:
@@ -89,11 +90,13 @@ def backward_shape(dtype: str, hidden: int, cluster: int, **cut) -> BackwardShap
 
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
-    return Plan("tensor_step", STORAGES[dtype].dtype, memory, "for a test", tiles=tiles)
+    steps = TensorSteps(STORAGES[dtype], tiles)
+    return Plan(steps, steps, STORAGES[dtype].dtype, memory, "for a test")
 
 
 def step_plan(dtype: str, memory: Memory = "saved") -> Plan:
-    return Plan("step", getattr(torch, dtype), memory, "for a test")
+    steps = ExactSteps(getattr(torch, dtype))
+    return Plan(steps, steps, steps.dtype, memory, "for a test")
 
 
 def case(hidden: int, steps: int, batch: int, dtype: str = "bfloat16", phase="forward_backward", of=Case, **spec) -> Case:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from impls.cuda.runtime import TENSORFLOAT32, Storage
-from impls.cuda.select.configurations import BackwardShape, TensorSteps
+from impls.cuda.select.cluster import BackwardShape
+from impls.cuda.select.steps import TensorSteps
 
 
 def round_operand(storage: Storage, value: Tensor) -> Tensor:

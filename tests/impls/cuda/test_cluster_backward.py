@@ -12,7 +12,7 @@ from bench.worker import agreement
 from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Refused
 from impls.cuda.select import BACKWARD
-from impls.cuda.select.configurations import BackwardShape
+from impls.cuda.select.cluster import BackwardShape
 from impls.cuda.torch import recurrence
 from tests.impls.cuda.emulated import STORAGES, Rewritten, backward_shape, case, check, cluster_plan
 

@@ -12,7 +12,7 @@ from bench.harness.case import Case
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FOLDER, TENSORFLOAT32, Refused
 from impls.cuda.select import FORWARD, Plan
-from impls.cuda.select.configurations import ForwardShape
+from impls.cuda.select.cluster import ForwardShape
 from impls.cuda.torch import recurrence
 from tests.impls.cuda.emulated import STORAGES, backward_shape, case, check, cluster_plan
 
@@ -45,7 +45,7 @@ def test_every_shipped_cut_is_right(name):
     dtype, shape = SHIPPED[name]
     for hidden, columns in ((shape.hidden, 2), (shape.hidden - 1, 3)):
         back = backward_shape(dtype, hidden, 1)
-        plan = Plan("cluster", shape.storage.dtype, "saved", "for a test", replace(shape, columns=columns), back)
+        plan = Plan(replace(shape, columns=columns), back, shape.storage.dtype, "saved", "for a test")
         check(case(hidden, 3, 4, dtype, "forward"), plan)
 
 

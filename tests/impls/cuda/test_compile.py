@@ -13,7 +13,8 @@ from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32, Kernel
 from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
-from impls.cuda.select.configurations import EXACT_STORAGE, BackwardShape, ExactSteps, ForwardShape, TensorSteps
+from impls.cuda.select.cluster import BackwardShape, ForwardShape
+from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, TensorSteps
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 

@@ -15,6 +15,8 @@ import torch
 from impls import Unavailable
 from impls.cuda.runtime import Kernel, Launch, Refused, driver
 from impls.cuda.select import choose
+from impls.cuda.select.grid import GridShape
+from impls.cuda.select.steps import TensorSteps
 from impls.cuda.torch.streaming import choose_stream
 from tests.impls.cuda.fake_driver import SUCCESS, Devices, install, real
 
@@ -142,8 +144,8 @@ def test_the_driver_is_asked_how_many_clusters_run_at_once(devices):
 
 def test_the_driver_is_asked_how_many_blocks_a_grid_may_have(devices):
     plan = choose(1024, 8, 1, torch.bfloat16, (9, 0), design="grid", **driver.room())
-    assert plan.grid_forward is not None and "resident blocks asked of the driver" in plan.reason
-    kernel = plan.grid_forward.kernel()
+    assert isinstance(plan.forward, GridShape) and "resident blocks asked of the driver" in plan.reason
+    kernel = plan.forward.kernel()
     assert driver.resident_clusters(kernel) == 2 * 78  # two a multiprocessor, as the driver says
     asked = [event for event in devices.events if event[0] == "cuOccupancyMaxActiveBlocksPerMultiprocessor"]
     assert any(event[3:] == (kernel.threads, kernel.shared_bytes) for event in asked)
@@ -158,7 +160,7 @@ def test_without_room_for_a_cluster_another_kernel_runs(devices, call, name):
     devices.refused[call] = name
     assert driver.resident_clusters(LARGE) == 0
     plan = choose(768, 8, 1, torch.bfloat16, (12, 0), **driver.room())  # C = 16 alone
-    assert plan.design == "tensor_step" and "no room" in plan.reason
+    assert plan.backward.design == "tensor_step" and "no room" in plan.reason
 
 
 @pytest.mark.parametrize("call, name", [
@@ -177,8 +179,8 @@ def test_a_device_with_less_shared_memory_gets_what_fits_it(devices):
     for hidden in (64, 256, 512, 768):
         plan = choose(hidden, 8, 1, torch.bfloat16, (12, 0), **driver.room())
         for shape in (plan.forward, plan.backward):
-            assert shape is None or shape.kernel().shared_bytes <= 99 << 10
-        assert plan.design == ("tensor_step" if hidden == 768 else "cluster")
+            assert isinstance(shape, TensorSteps) or shape.kernel().shared_bytes <= 99 << 10
+        assert plan.backward.design == ("tensor_step" if hidden == 768 else "cluster")
     assert "shared memory" in plan.reason
     with pytest.raises(Refused, match="101376 bytes of shared memory"):
         choose(768, 8, 1, torch.bfloat16, (12, 0), design="cluster", **driver.room())

@@ -24,7 +24,8 @@ from impls.cuda.runtime import (
 )
 from impls.cuda.runtime.compile import CompilationFailed, compile_kernel
 from impls.cuda.select import DESIGNS, Memory, Plan, choose
-from impls.cuda.select.configurations import GRID, GRID_BACKWARD, GridShape
+from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
+from impls.cuda.select.steps import TensorSteps
 from impls.cuda.torch import ops, recurrence
 from impls.cuda.torch.module import LSTM
 from tests.impls.cuda.compiled import compiled
@@ -50,8 +51,7 @@ def shape(dtype: str, backward: bool = False, **cut) -> GridShape:
 
 
 def grid_plan(dtype: str, forward: dict, backward: dict, memory: Memory = "saved", **rest) -> Plan:
-    cuts = {"grid_forward": shape(dtype, **forward), "grid_backward": shape(dtype, True, **backward)}
-    return Plan("grid", STORAGES[dtype].dtype, memory, "for a test", **cuts, **rest)
+    return Plan(shape(dtype, **forward), shape(dtype, True, **backward), STORAGES[dtype].dtype, memory, "for a test", **rest)
 
 
 SMALL = grid_plan("bfloat16", {"groups": 1, "units": 8}, {"groups": 4, "units": 16})
@@ -76,7 +76,7 @@ def test_rebuilt_gates_stacked_and_one_direction_after_the_other(dtype):
 def test_without_bias_without_training_and_step_by_step():
     check(case(32, 5, 3, phase="forward", bias=False), SMALL)
     check(case(32, 5, 3, phase="step", num_layers=2), SMALL)
-    check(case(64, 5, 3), replace(SMALL, grid_backward=None))  # backward by a launch a step
+    check(case(64, 5, 3), replace(SMALL, backward=TensorSteps(BFLOAT16, 1)))  # backward by a launch a step
 
 
 def test_a_long_memory():
@@ -278,10 +278,10 @@ def test_a_failure_of_an_earlier_launch_is_said_by_the_next():
 @pytest.mark.parametrize("batch, directions", [(1, 1), (1, 2), (8, 1), (64, 2), (300, 1)])
 def test_a_grid_takes_every_hidden_size_and_batch_in_16_bits(hidden, batch, directions):
     plan = choose(hidden, batch, directions, torch.bfloat16, HOPPER, design="grid")
-    assert plan.grid_forward is not None and plan.design == "grid" and plan.reason.startswith("asked for")
+    assert plan.design == "grid" and plan.reason.startswith("asked for")
     together = 1 if plan.apart else directions
-    for cut in (plan.grid_forward, plan.grid_backward):
-        assert cut is not None and cut.hidden >= hidden and cut.blocks(hidden) * together <= 132
+    for cut in (plan.forward, plan.backward):
+        assert isinstance(cut, GridShape) and cut.hidden >= hidden and cut.blocks(hidden) * together <= 132
         spread = cut.spread(hidden, batch)
         assert spread.rounds * cut.copies * cut.phases * spread.columns >= batch and spread.columns <= 8 * cut.tiles
     assert plan.words().startswith("grid, saved: forward Bfloat16")
@@ -296,8 +296,8 @@ def test_fewer_multiprocessors_get_another_cut_or_a_reason(resident):
             assert re.search(rf"\d+ blocks have to be resident at once, and the GPU holds {resident}", str(refused))
             assert hidden > 1536 and resident < 128
             continue
-        assert plan.grid_forward is not None and plan.grid_forward.blocks(hidden) <= resident
-        if plan.grid_backward is None:
+        assert isinstance(plan.forward, GridShape) and plan.forward.blocks(hidden) <= resident
+        if not isinstance(plan.backward, GridShape):
             assert "backward step by step" in plan.reason and hidden > 1536
 
 
@@ -395,7 +395,7 @@ def test_shipped_cuts_compile_without_local_memory(target, backward, storages):
 
 def test_a_gpu_whose_compiler_spills_goes_backward_step_by_step():
     plan = choose(1024, 8, 1, torch.bfloat16, (12, 0), design="grid")
-    assert plan.grid_forward is not None and plan.grid_backward is None and "registers" in plan.reason
+    assert plan.design == "grid" and plan.backward.design == "tensor_step" and "registers" in plan.reason
     assert "backward tensor_step" in plan.words()
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Launch, Storage
 from impls.cuda.select import BACKWARD
-from impls.cuda.select.configurations import PACKING_AXES, BackwardShape, Packing, TensorSteps
+from impls.cuda.select.cluster import BackwardShape
+from impls.cuda.select.steps import PACKING_AXES, Packing, TensorSteps
 from impls.cuda.torch import recurrence
 from tests.impls.cuda import packed
 from tests.impls.cuda.emulated import STORAGES, cluster_plan, step_plan, tensor_step_plan

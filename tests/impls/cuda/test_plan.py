@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from impls.cuda.runtime import BFLOAT16, Refused
-from impls.cuda.select import BACKWARD, FORWARD, choose
-from impls.cuda.select.configurations import ForwardShape
+from impls.cuda.runtime import BFLOAT16, FLOAT16, Refused
+from impls.cuda.select import LEAST_GRID_HIDDEN, choose
+from impls.cuda.select.cluster import BACKWARD, FORWARD, BackwardShape, ForwardShape
+from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
+from impls.cuda.select.steps import TensorSteps
 
 HOPPER, AMPERE = (9, 0), (8, 0)
 
@@ -17,19 +19,32 @@ HOPPER, AMPERE = (9, 0), (8, 0)
 @pytest.mark.parametrize("hidden", [1, 64, 65, 200, 512, 700, 768])
 @pytest.mark.parametrize("batch", [1, 8, 33, 256])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
+def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster_or_grid(hidden, batch, dtype):
     plan = choose(hidden, batch, 1, dtype, HOPPER)
-    assert plan.design == "cluster" and plan.forward is not None and plan.backward is not None
-    assert replace(plan.forward, columns=8) in FORWARD[plan.forward.storage]
-    assert replace(plan.backward, columns=0) in BACKWARD[plan.forward.storage]
-    assert plan.forward.hidden >= hidden
-    assert "forward m" in plan.reason and "backward m" in plan.reason, "measured or modelled"
+    storage = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}[dtype]
+    for shape, clusters, grids in ((plan.forward, FORWARD, GRID), (plan.backward, BACKWARD, GRID_BACKWARD)):
+        if isinstance(shape, GridShape):
+            assert any(replace(shape, copies=cut.copies) == cut for cut in grids[storage]) and hidden >= LEAST_GRID_HIDDEN
+        else:
+            assert any(replace(cut, columns=shape.columns) == shape for cut in clusters[storage] if fits(cut, shape.columns))
+        assert shape.hidden >= hidden
+    assert "µs a step" in plan.reason
+
+
+def fits(cut, columns: int) -> bool:
+    return not isinstance(cut, BackwardShape) or columns <= cut.room
+
+
+def test_forward_and_backward_are_chosen_each_for_itself():
+    plan = choose(768, 8, 1, torch.bfloat16, HOPPER)
+    assert (plan.forward.design, plan.backward.design, plan.design) == ("grid", "cluster", "grid")
+    assert plan.words() == ("grid, saved: forward Bfloat16 H768 U8 N8 G1 P1, backward cluster Bfloat16 H768 C16 N2")
 
 
 @pytest.mark.parametrize(
     "hidden, dtype, capability, design, reason",
     [
-        (769, torch.bfloat16, HOPPER, "tensor_step", "do not fit into a cluster"),
+        (2049, torch.bfloat16, HOPPER, "tensor_step", "do not fit into a cluster"),
         (64, torch.float16, AMPERE, "tensor_step", "compute capability 9.0"),
         (64, torch.float32, HOPPER, "step", "exact float32"),
         (64, torch.float64, AMPERE, "step", "exact float64"),
@@ -37,17 +52,22 @@ def test_sixteen_bits_on_hopper_go_to_a_shipped_cluster(hidden, batch, dtype):
 )
 def test_everything_else_goes_step_by_step_and_says_why(hidden, dtype, capability, design, reason):
     plan = choose(hidden, 8, 1, dtype, capability)
-    assert plan.design == design and reason in plan.reason and "neither measured nor modelled" in plan.reason
+    assert plan.design == plan.backward.design == design and reason in plan.reason
     with pytest.raises(Refused, match=reason):
         choose(hidden, 8, 1, dtype, capability, design="cluster")
 
 
 def test_wide_batches_take_wide_blocks():
-    assert [choose(1024, batch, 1, torch.bfloat16, HOPPER).tiles for batch in (1, 8, 9, 256)] == [1, 1, 4, 4]
+    plans = [choose(1024, batch, 1, torch.bfloat16, HOPPER, design="tensor_step") for batch in (1, 8, 9, 256)]
+    assert (
+        [plan.forward for plan in plans]
+        == [plan.backward for plan in plans]
+        == [TensorSteps(BFLOAT16, n) for n in (1, 1, 4, 4)]
+    )
 
 
 def test_the_choice_can_be_overridden():
-    for design in ("step", "tensor_step", "cluster"):
+    for design in ("step", "tensor_step", "cluster", "grid"):
         plan = choose(64, 8, 1, torch.bfloat16, HOPPER, design=design)
         assert plan.design == design and plan.reason.startswith("asked for")
     assert choose(64, 8, 1, torch.float32, HOPPER, tf32=True).design == "cluster"
@@ -56,7 +76,7 @@ def test_the_choice_can_be_overridden():
 
 def test_small_batches_take_one_cluster_and_large_ones_many():
     few, many = (choose(256, batch, 1, torch.bfloat16, HOPPER).forward for batch in (1, 256))
-    assert few is not None and many is not None and few.cluster > many.cluster
+    assert isinstance(few, ForwardShape) and isinstance(many, ForwardShape) and few.cluster > many.cluster
 
 
 @pytest.mark.parametrize(
@@ -99,5 +119,5 @@ def test_the_batch_is_spread_over_the_clusters(batch, clusters, columns):
 
 
 def test_directions_share_the_clusters():
-    one, two = (choose(768, 14, directions, torch.bfloat16, HOPPER).forward for directions in (1, 2))
-    assert one is not None and two is not None and (one.columns, two.columns) == (2, 5)
+    one, two = (choose(768, 14, directions, torch.bfloat16, HOPPER, design="cluster").forward for directions in (1, 2))
+    assert isinstance(one, ForwardShape) and isinstance(two, ForwardShape) and (one.columns, two.columns) == (2, 5)
