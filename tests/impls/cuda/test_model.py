@@ -82,7 +82,7 @@ def test_the_errors_are_those_of_the_shape_left_out(monkeypatch):
     assert moved == pytest.approx([2 * ratio for ratio in before])
 
 
-def test_a_time_says_whether_it_was_measured_and_of_what_range_it_is():
+def test_a_time_says_where_it_is_from():
     known = model.estimate("cluster_forward", hidden=512, cluster=16, columns=3, tail_bytes=0)
     assert (known.microseconds, known.origin) == (0.977, "measured") and known.upper > known.microseconds
     between = model.estimate("cluster_forward", hidden=512, cluster=16, columns=4, tail_bytes=0)
@@ -94,7 +94,7 @@ def test_a_time_says_whether_it_was_measured_and_of_what_range_it_is():
     assert known.times(1) == known and known.times(2).origin == "modelled" and (known + between).origin == "modelled"
 
 
-def test_no_measured_layer_took_longer_beside_its_recurrence_than_the_bound():
+def test_no_measured_layer_took_longer_than_its_bound():
     """What a layer takes beside its kernels, from whole layers and the kernels alone (those of 2026-11-26)."""
     kernels = {(row["phase"], row["H"], row["C"], row["N"], row["B"]): row["us"] for row in table("shipped-cuts")}
     seen = 0
@@ -139,7 +139,7 @@ def time(shape, hidden: int, batch: int, backward: bool) -> float:
     return (own + (beside if backward else forward)).ranked
 
 
-def test_per_step_kernels_of_small_layers_are_no_faster_than_the_smallest_measured():
+def test_per_step_kernels_of_small_layers_take_as_long_as_large():
     small, least = (TensorSteps(BFLOAT16, 1).estimate(hidden, 8, backward=False) for hidden in (64, 1024))
     assert small.microseconds == least.microseconds and (small.origin, least.origin) == ("extrapolated", "measured")
 
