@@ -100,11 +100,12 @@ def tables() -> str:
                 tally.update(text.strip("*")[: 6 if text.startswith("open") else 3] for text in cells)
                 lines.append(f"| {hidden} | " + " | ".join(cells) + " |")
             lines.append("")
+    won, unmeasured, beyond, lost = (tally[name] for name in ("won", "open a", "open b", "open c"))
     legend = (
-        f"Of {sum(tally.values())} points {tally['won']} are won (modelled), none is won (measured): the present kernels have not "
-        f"run on a GPU. Open: a, cuDNN was not measured there ({tally['open a']}); b, our kernel is extrapolated beyond what was "
-        f"measured, so that no bound is known ({tally['open b']}); c, the bound does not beat cuDNN ({tally['open c']}). “≥” is "
-        "cuDNN's measured time over the bound of ours, “×” without it over what is expected of ours."
+        f"Of {sum(tally.values())} points {won} are won (modelled), none is won (measured): the present kernels have not run on a "
+        f"GPU. Open: a, cuDNN was not measured there ({unmeasured}); b, our kernel is extrapolated beyond what was measured, so "
+        f"that no bound is known ({beyond}); c, the bound does not beat cuDNN ({lost}). “≥” is cuDNN's measured time over the bound "
+        "of ours, “×” without it over what is expected of ours."
     )
     return "\n".join([legend, "", *lines]).rstrip()
 
