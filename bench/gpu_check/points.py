@@ -102,9 +102,9 @@ def tables() -> str:
             lines.append("")
     won, unmeasured, beyond, lost = (tally[name] for name in ("won", "open a", "open b", "open c"))
     legend = (
-        f"Of {sum(tally.values())} points {won} are won (modelled), none is won (measured): the present kernels have not run on "
-        f"a GPU. Open: a, cuDNN was not measured there ({unmeasured}); b, our kernel is extrapolated beyond what was measured, "
-        f"so that no bound is known ({beyond}); c, the bound does not beat cuDNN ({lost}). “≥” is cuDNN's measured time over "
+        f"Of {sum(tally.values())} points {won} are won (modelled), none is won (measured): the present kernels have not run "
+        f"on a GPU. Open: a, cuDNN was not measured there ({unmeasured}); b, our kernel is extrapolated beyond what was "
+        f"measured, so that no bound is known ({beyond}); c, the bound does not beat cuDNN ({lost}). “≥” is cuDNN's measured time over "
         "the bound of ours, “×” without it over what is expected of ours."
     )
     return "\n".join([legend, "", *lines]).rstrip()

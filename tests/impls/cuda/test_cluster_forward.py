@@ -142,6 +142,7 @@ def test_what_cannot_be_cut_is_refused(sizes, complaint):
 
 def test_the_documented_cuts_are_the_shipped_ones():
     rows = [line.strip("| ").split(" | ") for line in DOCUMENTED.findall((FOLDER.parents[2] / "docs/cuda.md").read_text())]
+    rows = [row for row in rows if "×" in row[3]]  # the backward kernel has a table of its own
     expected = []
     for values, storage in (("16 bits", BFLOAT16), ("TF32", TENSORFLOAT32)):
         for shape in FORWARD[storage]:

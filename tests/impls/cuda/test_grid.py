@@ -315,8 +315,9 @@ def test_a_grid_that_cannot_be_is_refused_with_its_reason(hidden, dtype, rest, c
         choose(hidden, 8, 1, dtype, HOPPER, design="grid", **rest)
 
 
-def test_auto_does_not_choose_a_grid_unasked():
-    assert choose(1024, 8, 1, torch.bfloat16, HOPPER).design != "grid" and "grid" in DESIGNS
+@pytest.mark.parametrize("hidden, design", [(256, "cluster"), (1024, "grid"), (2048, "grid")])
+def test_auto_chooses_a_grid_where_it_is_fastest(hidden, design):
+    assert choose(hidden, 8, 1, torch.bfloat16, HOPPER).design == design and design in DESIGNS
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_one_tensor_may_be_two_arguments():
 
 
 def test_an_unknown_or_impossible_design_is_refused():
-    with pytest.raises(Refused, match="choose from auto, cluster, tensor_step, step"):
+    with pytest.raises(Refused, match="choose from auto, cluster, grid, tensor_step, step"):
         lstm_layer(*arguments(design="fast").values())
     with pytest.raises(Refused, match="exact float32"):
         lstm_layer(*arguments(design="cluster").values())
