@@ -36,6 +36,12 @@ HOPPER = (9, 0)
 PAGE = Path(__file__).parents[2] / "docs" / "cuda.md"
 MEASURED = REFERENCE / "2026-11-26-h100" / "tables" / "layer-grid.json"
 PUBLISHED = REFERENCE / "2026-11-26-h100" / "tables" / "published-points.json"
+LEGEND = (
+    "Of {} points {} are won (modelled), none is won (measured): the present kernels have not run on a GPU. Open: a, cuDNN was "
+    "not measured there ({}); b, our kernel is extrapolated beyond what was measured, so that no bound is known ({}); c, the "
+    "bound does not beat cuDNN ({}). “≥” is cuDNN's measured time over the bound of ours, “×” without it over what is expected "
+    "of ours."
+)
 BEGIN, END = "<!-- points -->", "<!-- end points -->"
 
 
@@ -100,13 +106,7 @@ def tables() -> str:
                 tally.update(text.strip("*")[: 6 if text.startswith("open") else 3] for text in cells)
                 lines.append(f"| {hidden} | " + " | ".join(cells) + " |")
             lines.append("")
-    won, unmeasured, beyond, lost = (tally[name] for name in ("won", "open a", "open b", "open c"))
-    legend = (
-        f"Of {sum(tally.values())} points {won} are won (modelled), none is won (measured): the present kernels have not run "
-        f"on a GPU. Open: a, cuDNN was not measured there ({unmeasured}); b, our kernel is extrapolated beyond what was "
-        f"measured, so that no bound is known ({beyond}); c, the bound does not beat cuDNN ({lost}). “≥” is cuDNN's measured time over "
-        "the bound of ours, “×” without it over what is expected of ours."
-    )
+    legend = LEGEND.format(sum(tally.values()), *(tally[name] for name in ("won", "open a", "open b", "open c")))
     return "\n".join([legend, "", *lines]).rstrip()
 
 
