@@ -9,6 +9,7 @@ from impls.batch import Batch, check_batch
 from impls.cuda.runtime import Refused, driver
 from impls.cuda.select import Design, Memory, Resident, choose
 from impls.cuda.select.steps import SHARED_LIMIT
+from impls.cuda.select.tuned import read
 from impls.cuda.torch import network as torch_network
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import Stream, choose_stream
@@ -48,7 +49,7 @@ def load(
     capability, dtype = torch.cuda.get_device_capability(), getattr(torch, spec.stored_dtype)
     plan = choose(
         spec.hidden_size, batch.batch, spec.num_directions, dtype, capability,
-        tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, **room,
+        tf32=spec.dtype == "tensorfloat32", design=design, memory=memory, tuned=read(torch.cuda.get_device_name()), **room,
     )  # fmt: skip
     multiply_in(spec)  # the GEMMs outside of the recurrence
     stream = stream_of(spec, batch.batch, capability, **room) if design == "auto" else None

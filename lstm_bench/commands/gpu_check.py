@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 
 
 def gpu_check(
+    *,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of results (default: ./results/runs).")] = None,
     check: Annotated[list[str] | None, typer.Option("--check", help="Only this check, without a time limit.")] = None,
     emulate: Annotated[bool, typer.Option("--emulate", help="Emulate them on a CPU; measures nothing of a GPU.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the newest interrupted run instead.")] = False,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Time all kernels for the layers below; the selector then takes the fastest.")
+    ] = False,
+    hidden: Annotated[list[int] | None, typer.Option("--hidden", min=1, help="Hidden size to autotune for.")] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size to autotune for.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="bfloat16, float16 or tensorfloat32, to autotune for.")] = "bfloat16",
+    directions: Annotated[int, typer.Option("--directions", min=1, max=2, help="To autotune for.")] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Limit of autotuning.")] = 60.0,
     wait: Wait = False,
 ) -> None:
     """Check our CUDA kernels on a GPU: outputs and gradients, time against cuDNN by size, assumptions on the hardware.
@@ -31,7 +40,7 @@ def gpu_check(
     from bench.machine import environment, system
     from impls import Unavailable
     from lstm_bench import device_policy
-    from lstm_bench.errors import ExitCode
+    from lstm_bench.errors import ExitCode, UserError
     from lstm_bench.views import gpu_check as views_gpu_check
     from lstm_bench.views import progress, run_summary
     from results import store
@@ -43,6 +52,11 @@ def gpu_check(
             "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "
             "--emulate, which measures nothing of a GPU"
         )
+    if autotune:
+        tune([(size, number) for size in hidden or () for number in batch or ()], dtype, directions, seconds, emulate=emulate)
+        return
+    if hidden or batch:
+        raise UserError("--hidden and --batch belong to --autotune, which is not given; add it, or leave them out")
     root = out or store.ROOT
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
@@ -64,6 +78,29 @@ def gpu_check(
     print(f"{said} in {format_duration(footer.seconds)}{note}", file=sys.stderr)
     if counted["failed"]:
         sys.exit(1)
+
+
+def tune(sizes: list[tuple[int, int]], dtype: str, directions: int, seconds: float, *, emulate: bool) -> None:
+    """Autotune for every hidden size with every batch, and write the table that the selector reads."""
+    from lstm_bench.errors import UserError
+
+    if not sizes:
+        raise UserError("--autotune needs at least one --hidden and one --batch, for example: --hidden 512 --batch 32")
+    if dtype not in ("bfloat16", "float16", "tensorfloat32"):
+        raise UserError(f"no data type {dtype!r} to autotune for; choose from bfloat16, float16, tensorfloat32")
+    from bench.gpu_check import tune as tuning
+    from bench.gpu_check.device import open_context
+    from bench.machine.lock import device_lock
+    from impls.cuda.select import tuned
+
+    with device_lock("cpu" if emulate else "cuda"):
+        context = open_context(emulate)
+        layers = [tuning.Layer(hidden, batch, directions, dtype) for hidden, batch in sizes]
+        times = tuning.tune(context, layers, seconds, print)
+        path = tuned.write(context.provenance()["on"], times)
+    print(path)
+    if emulate:
+        print("EMULATED: these are times of this CPU; no GPU reads that table.", file=sys.stderr)
 
 
 def announce(plan: Plan) -> None:

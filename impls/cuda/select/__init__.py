@@ -14,6 +14,7 @@ from impls.cuda.select.cluster import BACKWARD, FORWARD, BackwardShape, ForwardS
 from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
 from impls.cuda.select.model import Estimate
 from impls.cuda.select.steps import SHARED_LIMIT, ExactSteps, TensorSteps
+from impls.cuda.select.tuned import Table, describe
 
 Phase = Literal["forward", "backward"]
 PHASES: tuple[Phase, ...] = ("forward", "backward")
@@ -100,6 +101,7 @@ def choose(
     memory: Memory = "saved",
     resident: Resident | None = None,
     shared_limit: int = SHARED_LIMIT,
+    tuned: Table | None = None,
 ) -> Plan:
     """The plan for one layer.
 
@@ -111,6 +113,7 @@ def choose(
         memory: what is kept for the backward pass.
         resident: how many clusters like a kernel's run at once; without it the table of an H100 says so.
         shared_limit: bytes of shared memory that a block may have.
+        tuned: times measured on this GPU; where it has some of this layer, the least of them decides.
 
     Raises:
         Refused: `design` asks for what cannot be done.
@@ -129,44 +132,69 @@ def choose(
         raise Refused(f"the design {design} cannot run this: {exact}; ask for auto or step")
     storage = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.float32: TENSORFLOAT32}[dtype]
     asked = _Asked(hidden, batch, directions, storage, capability, resident, shared_limit)
-    chosen, why = zip(*(_of_phase(asked, phase, design) for phase in PHASES), strict=True)
+    tuned = tuned or Table()
+    chosen, why = zip(*(_of_phase(asked, phase, design, tuned) for phase in PHASES), strict=True)
     times = [
         f"{phase} {choice.time.microseconds:.2f} µs a step, {choice.time.origin}"
         for phase, choice in zip(PHASES, chosen, strict=True)
     ]
     known = "resident blocks assumed" if resident is None else "resident blocks asked of the driver"
-    reasons = ["asked for" if design != "auto" else "least time of an H100", *times, *dict.fromkeys(filter(None, why)), known]
+    because = "asked for" if design != "auto" else "least time of an H100"
+    if all(choice.time.origin == "autotuned" for choice in chosen):
+        because = "least time measured on this GPU"
+    reasons = [because, *times, *dict.fromkeys(filter(None, (*why, tuned.note))), known]
     forward, backward = chosen
     apart = any(choice.apart for choice in chosen)
     return Plan(forward.shape, backward.shape, dtype, memory, "; ".join(reasons), apart)  # type: ignore[arg-type]
 
 
-def _of_phase(asked: _Asked, phase: Phase, design: Design) -> tuple[_Choice, str]:
+def _of_phase(asked: _Asked, phase: Phase, design: Design, tuned: Table) -> tuple[_Choice, str]:
     """The fastest, and why another design cannot run this where one was asked for or would have been likely."""
+    known = tuned.times.get((phase, asked.storage.name, asked.hidden, asked.batch, asked.directions), {})
     found: list[_Choice] = []
     obstacle = ""
     if design in ("auto", "cluster"):
-        cluster = _best_cluster(asked, phase)
-        if isinstance(cluster, _Choice):
-            found.append(cluster)
+        clusters = _clusters(asked, phase)
+        if not isinstance(clusters, str):
+            found += clusters
         elif design == "cluster":
-            raise Refused(f"the design cluster cannot run this: {cluster}; ask for auto, tensor_step or step")
+            raise Refused(f"the design cluster cannot run this: {clusters}; ask for auto, tensor_step or step")
         else:
-            obstacle = cluster
+            obstacle = clusters
     if design == "grid" or (design == "auto" and asked.hidden >= LEAST_GRID_HIDDEN):
-        grid = _best_grid(asked, phase)
-        if isinstance(grid, _Choice):
-            found.append(grid)
+        grids = _grids(asked, phase, tuple(known))
+        if not isinstance(grids, str):
+            found += grids
         elif design == "grid" and phase == "forward":
-            raise Refused(f"the design grid cannot run this: {grid}; ask for auto, tensor_step or step")
+            raise Refused(f"the design grid cannot run this: {grids}; ask for auto, tensor_step or step")
         elif design == "grid":
-            obstacle = f"{phase} step by step: {grid}"
+            obstacle = f"{phase} step by step: {grids}"
     if design in ("auto", "tensor_step") or not found:
-        tiles = next(n for n in TENSOR_STEP_TILES if 8 * n >= asked.batch or n == TENSOR_STEP_TILES[-1])
-        steps = TensorSteps(asked.storage, tiles)
-        time = steps.estimate(asked.hidden, asked.batch * asked.directions, phase == "backward")
-        found.append(_Choice(steps, time))
-    return min(found, key=lambda choice: choice.time.ranked), obstacle
+        found += _per_step(asked, phase)
+    measured = [
+        replace(choice, time=Estimate(time, time, "autotuned"))
+        for choice in found
+        if (time := known.get(describe(choice.shape))) is not None
+    ]
+    return min(measured or found, key=lambda choice: choice.time.ranked), obstacle
+
+
+def _per_step(asked: _Asked, phase: Phase) -> list[_Choice]:
+    tiles = next(n for n in TENSOR_STEP_TILES if 8 * n >= asked.batch or n == TENSOR_STEP_TILES[-1])
+    steps = TensorSteps(asked.storage, tiles)
+    return [_Choice(steps, steps.estimate(asked.hidden, asked.batch * asked.directions, phase == "backward"))]
+
+
+def candidates(
+    phase: Phase, hidden: int, batch: int, directions: int, storage: Storage, capability: tuple[int, int], *,
+    resident: Resident | None = None, shared_limit: int = SHARED_LIMIT,
+) -> list[tuple[ForwardShape | BackwardShape | GridShape | TensorSteps, bool]]:  # fmt: skip
+    """Every configuration that can run a phase of the layer, by modelled time, and whether its directions run apart."""
+    asked = _Asked(hidden, batch, directions, storage, capability, resident, shared_limit)
+    clusters, grids = _clusters(asked, phase), _grids(asked, phase, None)
+    found = [*(() if isinstance(clusters, str) else clusters), *(() if isinstance(grids, str) else grids)]
+    found += _per_step(asked, phase)
+    return [(choice.shape, choice.apart) for choice in sorted(found, key=lambda choice: choice.time.ranked)]
 
 
 def _rest(asked: _Asked, phase: Phase) -> Estimate:
@@ -180,8 +208,8 @@ def _rest(asked: _Asked, phase: Phase) -> Estimate:
     return replace(both, microseconds=microseconds, upper=scale * (both.upper - forward.upper))
 
 
-def _best_cluster(asked: _Asked, phase: Phase) -> _Choice | str:
-    """The fastest of the least hidden size that holds the layer, or why none can run it."""
+def _clusters(asked: _Asked, phase: Phase) -> list[_Choice] | str:
+    """Those of the least hidden size that holds the layer, or why none can run it."""
     if asked.capability < CLUSTER_CAPABILITY:
         return "thread-block clusters need compute capability 9.0"
     shipped: tuple[ForwardShape, ...] | tuple[BackwardShape, ...] = (
@@ -207,11 +235,15 @@ def _best_cluster(asked: _Asked, phase: Phase) -> _Choice | str:
         spread = shape.spread(max(asked.batch, 1), max(1, at_once // asked.directions))
         clusters = asked.directions * -(-max(asked.batch, 1) // spread.columns)
         choices.append(_Choice(spread, spread.estimate(clusters, at_once) + _rest(asked, phase)))
-    return min(choices, key=lambda choice: choice.time.ranked)
+    return choices
 
 
-def _best_grid(asked: _Asked, phase: Phase) -> _Choice | str:
-    """The fastest of the least depth that takes the hidden size and is resident as a whole, or why none is."""
+def _grids(asked: _Asked, phase: Phase, known: tuple[str, ...] | None) -> list[_Choice] | str:
+    """Of the least depth that takes the hidden size those that are resident as a whole, or why none is.
+
+    The driver is asked about a kernel once it is compiled. So of `known` configurations all are asked about, and of the others
+    the fastest by the model until one fits; with None all.
+    """
     if phase == "backward" and asked.capability >= NO_GRID_BACKWARD:
         return "its registers would not suffice on this GPU"
     shapes = [shape for shape in (GRID if phase == "forward" else GRID_BACKWARD)[asked.storage] if shape.hidden >= asked.hidden]
@@ -237,14 +269,17 @@ def _best_grid(asked: _Asked, phase: Phase) -> _Choice | str:
     def rank(choice: _Choice) -> tuple[float, int]:
         return choice.time.ranked, choice.shape.blocks(asked.hidden)  # type: ignore[union-attr]
 
-    # The driver is asked about a kernel once it is compiled, so of the fastest first.
     ways = (False,) if asked.directions == 1 else (False, True)
+    found: list[_Choice] = []
     for choice in sorted((of(shape, apart) for shape in cuts for apart in ways), key=rank):
         shape = choice.shape
         assert isinstance(shape, GridShape)
         together = 1 if choice.apart else asked.directions
-        if shape.blocks(asked.hidden) * together <= asked.clusters(shape.kernel()):
-            return choice
+        wanted = known is None or not found or describe(shape) in known
+        if wanted and shape.blocks(asked.hidden) * together <= asked.clusters(shape.kernel()):
+            found.append(choice)
+    if found:
+        return found
     fewest = min(cuts, key=lambda shape: shape.blocks(asked.hidden))
     room = asked.clusters(fewest.kernel())
     return f"{fewest.blocks(asked.hidden)} blocks have to be resident at once, and the GPU holds {room}"

@@ -33,7 +33,7 @@ REST = {"forward": (0.16, 1.2, 0.0), "training": (0.8, 1.2, 0.13)}
 Features = tuple[float, ...]
 
 
-Origin = Literal["measured", "modelled", "extrapolated"]
+Origin = Literal["autotuned", "measured", "modelled", "extrapolated"]
 ORIGINS: tuple[Origin, ...] = get_args(Origin)  # the surest first
 
 
@@ -43,8 +43,8 @@ class Estimate:
 
     microseconds: what is expected.
     upper: what nine of ten shapes that the model had not seen stayed under.
-    origin: `measured` with the kernel that ours follows; `modelled` within the range of what was measured; `extrapolated`
-        beyond it, so that `upper` is no bound.
+    origin: `autotuned` on this very GPU; `measured` with the kernel that ours follows; `modelled` within the range of what was
+        measured; `extrapolated` beyond it, so that `upper` is no bound.
     """
 
     microseconds: float

@@ -23,6 +23,7 @@ from impls.cuda.runtime import Launcher
 from impls.cuda.runtime.driver import Driver, room
 from impls.cuda.select import Design, Memory, Plan, choose
 from impls.cuda.select.steps import ExactSteps
+from impls.cuda.select.tuned import read
 from impls.cuda.torch import layer, recurrence
 from impls.cuda.torch.recurrence import Parameters, check_backward, check_layer
 from impls.frameworks.torch.network import step
@@ -172,7 +173,9 @@ def planned(
     if device.type != "cuda":
         return choose(*sizes, EMULATED_CAPABILITY, tf32=tf32, design=design, memory=memory)
     with torch.cuda.device(device):
-        return choose(*sizes, torch.cuda.get_device_capability(), tf32=tf32, design=design, memory=memory, **room())
+        tuned = read(torch.cuda.get_device_name())
+        capability = torch.cuda.get_device_capability()
+        return choose(*sizes, capability, tf32=tf32, design=design, memory=memory, tuned=tuned, **room())
 
 
 @contextmanager
