@@ -15,6 +15,7 @@ from analysis.report.drawing import ordered, style
 from analysis.report.findings import CASE, Findings, timings
 from analysis.report.load import rows_of
 from analysis.statistics.ratios import Ratio, case_ratios, log_ratios
+from results.output import visible_in
 
 SCHEMA = 1
 DIGITS = 4
@@ -65,8 +66,8 @@ def section_data(found: Findings) -> dict[str, Any]:
 
 
 def embedded(data: dict[str, Any]) -> Markup:
-    """As JSON that can stand in a script element."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """As JSON that can stand in a script element, with characters that cannot be seen written out."""
+    text = json.dumps(visible_in(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 

@@ -85,18 +85,20 @@ def test_in_a_comparison(run, tmp_path):
 class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.scripts, self.tags, self.handlers = list[str](), set[str](), set[str]()
-        self.inside = False
+        self.scripts, self.data = list[str](), list[str]()
+        self.tags, self.handlers = set[str](), set[str]()
+        self.inside: list[str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.inside = tag == "script"
+        if tag == "script":
+            self.inside = self.data if ("type", "application/json") in attrs else self.scripts
         self.handlers |= {name for name, _ in attrs if name.startswith("on")}
 
     def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.scripts.append(data)
-            self.inside = False
+        if self.inside is not None:
+            self.inside.append(data)
+            self.inside = None
 
 
 def test_in_the_report(run, tmp_path):
@@ -106,6 +108,10 @@ def test_in_the_report(run, tmp_path):
     page.feed(text)
     assert page.handlers == set() and {"img", "i", "b"}.isdisjoint(page.tags)
     assert not any("alert" in script for script in page.scripts)
+    # What the page's script reads is data: it is never run, and is put into the page as text alone.
+    assert len(page.data) == 1 and "<" not in page.data[0] and "alert" in page.data[0] and "\\x1b" in page.data[0]
+    explore = next(script for script in page.scripts if "data-explore" in script)
+    assert not any(way in explore for way in ("innerHTML", "insertAdjacentHTML", "document.write", "eval("))
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert (
         "<script" not in markdown

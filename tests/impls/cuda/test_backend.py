@@ -77,6 +77,7 @@ def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
     monkeypatch.setattr(cuda.driver, "missing", lambda: None)
     monkeypatch.setattr(cuda.driver, "room", lambda: {"resident": lambda kernel: 1, "shared_limit": 99 << 10})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an imagined GPU")
     monkeypatch.setattr(cuda, "Network", lambda *arguments, stream: asked.update(plan=arguments[3], stream=stream))
     case = Case(LSTMSpec(4, 32, dtype="bfloat16", device="cuda"), 2, 1)
     cuda.load(case.spec, *case.data(), design="step", memory="rebuilt")
