@@ -161,7 +161,8 @@ def _of_phase(asked: _Asked, phase: Phase, design: Design, tuned: Table) -> tupl
             raise Refused(f"the design cluster cannot run this: {clusters}; ask for auto, tensor_step or step")
         else:
             obstacle = clusters
-    if design == "grid" or (design == "auto" and asked.hidden >= LEAST_GRID_HIDDEN):
+    likely = asked.hidden >= LEAST_GRID_HIDDEN or any(name.startswith(GridShape.design) for name in known)
+    if design == "grid" or (design == "auto" and likely):
         grids = _grids(asked, phase, tuple(known))
         if not isinstance(grids, str):
             found += grids

@@ -53,6 +53,13 @@ def test_the_selector_takes_the_fastest_of_the_table(hidden: int):
     assert other == choose(hidden, 32, 1, torch.bfloat16, HOPPER), "another layer is left to the model"
 
 
+def test_a_grid_that_was_measured_fastest_is_taken_at_any_size():
+    shapes = [shape for shape, _ in candidates("forward", 256, 8, 1, tune.STORAGES["bfloat16"], HOPPER)]
+    tuned.write(GPU, times_of(256, 8, next(place for place, shape in enumerate(shapes) if shape.design == "grid")))
+    assert choose(256, 8, 1, torch.bfloat16, HOPPER).design == "cluster"
+    assert choose(256, 8, 1, torch.bfloat16, HOPPER, tuned=tuned.read(GPU)).design == "grid"
+
+
 def test_a_table_is_of_its_device_and_keeps_other_layers():
     tuned.write(GPU, times_of(256, 8, 0))
     path = tuned.write(GPU, times_of(512, 8, 0))
