@@ -138,10 +138,10 @@ def _card(found: Findings, at: tuple[str, str, str], lead: _Lead) -> Card:
         other, ratio = found.baseline, lead.ranking.ratios[lead.leader]
     value = f"{words.format_significant(ratio.value)}×" if ratio else ""
     detail = f"the speed of {other}{_interval(ratio)}" if ratio else f"{other} shares no case with it"
-    if lead.clear:
-        also = "" if other == lead.runner_up else f": {_with_interval(over)}"
+    if lead.clear and over is not None:
+        also = "" if other == lead.runner_up else f": {words.format_ratio(over)}"
         return Card(title, lead.leader, value, detail, True, f"Separated from the runner-up {lead.runner_up}{also}")
-    verdict = f"Not separated from {lead.runner_up}" + (f": {_with_interval(over)}" if over else "")
+    verdict = f"Not separated from {lead.runner_up}" + (f": {words.format_ratio(over)}" if over else "")
     return Card(title, f"{lead.leader} or {lead.runner_up}", value, detail, False, verdict)
 
 
@@ -150,10 +150,6 @@ def _interval(ratio: Ratio | None) -> str:
         return ", one replicate: no interval" if ratio is not None and ratio.replicates == 1 else ", no interval"
     low, high = (words.format_significant(each) for each in (ratio.low, ratio.high))
     return f", 95 % CI {low}–{high}"
-
-
-def _with_interval(ratio: Ratio | None) -> str:
-    return "" if ratio is None else words.format_ratio(ratio)
 
 
 def _precision(found: Findings) -> tuple[Level, str, str]:

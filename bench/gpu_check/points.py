@@ -21,12 +21,8 @@ from pathlib import Path
 
 import torch
 
-from impls.cuda.runtime import TENSORFLOAT32
-from impls.cuda.select import RESIDENT_CLUSTERS, choose, model
-from impls.cuda.select.cluster import BackwardShape, ForwardShape
-from impls.cuda.select.grid import GridShape
+from impls.cuda.select import choose
 from impls.cuda.select.model import Estimate
-from impls.cuda.select.steps import TensorSteps
 from results.store import REFERENCE
 
 BATCHES, HIDDENS = (1, 8, 32, 64, 128, 256), (128, 256, 512, 768, 1024, 1536, 2048)
@@ -57,26 +53,10 @@ def cudnn() -> Mapping[tuple[str, str, int, int], float]:
 
 def ours(dtype: str, phase: str, hidden: int, batch: int) -> Estimate:
     """A whole layer with as many inputs as units, one direction: microseconds a step."""
-    plan = choose(hidden, batch, 1, DTYPES[dtype], HOPPER, tf32=dtype == "TF32")
-    scale = model.data_scale(TENSORFLOAT32) if dtype == "TF32" else 1.0
-    total = _recurrence(plan.forward, hidden, batch, backward=False)
-    per_step = [isinstance(plan.forward, TensorSteps)]
-    if phase == "training":
-        total += _recurrence(plan.backward, hidden, batch, backward=True)
-        per_step.append(isinstance(plan.backward, TensorSteps))
-    if all(per_step):
-        return total  # measured with what is beside it
-    rest = model.rest(phase, hidden, hidden, batch)
-    return total + Estimate(scale * rest.microseconds, scale * rest.upper, "modelled")
-
-
-def _recurrence(shape: object, hidden: int, batch: int, *, backward: bool) -> Estimate:
-    if isinstance(shape, ForwardShape | BackwardShape):
-        return shape.estimate(-(-batch // shape.columns), RESIDENT_CLUSTERS[shape.cluster])
-    if isinstance(shape, GridShape):
-        return shape.estimate(hidden, batch)
-    assert isinstance(shape, TensorSteps)
-    return shape.estimate(hidden, batch, backward)
+    times = choose(hidden, batch, 1, DTYPES[dtype], HOPPER, tf32=dtype == "TF32").times
+    assert times is not None, "each of these data types has kernels whose times are modelled"
+    forward, backward = times
+    return forward if phase == "forward" else forward + backward
 
 
 def cell(dtype: str, phase: str, hidden: int, batch: int, measured: Mapping[tuple[str, str, int, int], float]) -> str:

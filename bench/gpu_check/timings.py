@@ -186,14 +186,14 @@ def measure_variant(context: DeviceContext, key: str) -> CheckResult:
     calls = {"memory": _memory, "step": _step, "packed": _packed}[chosen["what"]](
         context, chosen["hidden_size"], chosen["batch"]
     )
-    seconds = _interleaved(context, calls)
+    seconds = sample_calls(context, calls)
     return CheckResult(
         tuple(Measurement(f"time_{name}", "s", values) for name, values in seconds.items()), context.provenance()
     )
 
 
-def _interleaved(context: DeviceContext, calls: Calls) -> dict[str, tuple[float, ...]]:
-    """Seconds a call of each, sampled in rounds."""
+def sample_calls(context: DeviceContext, calls: Calls) -> dict[str, tuple[float, ...]]:
+    """Seconds a call of each, sampled in rounds; once under the emulation."""
     make = WallClock if context.emulated else CudaEventClock
     clocks = [make(call, lambda: None) for call in calls.values()]  # type: ignore[arg-type]
     repeats = [1 if context.emulated else calls_per_sample(clock) for clock in clocks]
@@ -271,7 +271,7 @@ def _pointwise(context: DeviceContext) -> tuple[float, ...]:
     def call(given: torch.Tensor) -> None:
         recurrence.forward(plan, context.bench.launcher, weights, [given], states, steps=len(given) // 8, lengths=None)
 
-    seconds = _interleaved(context, {name: partial(call, given) for name, given in whole.items()})
+    seconds = sample_calls(context, {name: partial(call, given) for name, given in whole.items()})
     hertz = 1e9 if context.emulated else torch.cuda.clock_rate() * 1e6
     products = 2 * 4 * 64 * 64 * shape.columns / FLOPS_PER_CYCLE
     if not context.emulated and min(seconds["long"]) <= min(seconds["short"]):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.gpu_check.device import DeviceContext
-from bench.worker.timing import CudaEventClock, WallClock, calls_per_sample, interleaved
+from bench.gpu_check.timings import sample_calls
 from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage, driver
 from impls.cuda.select import PHASES, Backward, Forward, Phase, Plan, candidates, choose
 from impls.cuda.select.tuned import Time, describe
@@ -21,7 +21,6 @@ from impls.cuda.torch import recurrence
 
 STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
 STEPS, EMULATED_STEPS = 128, 3
-SAMPLES = 10  # of each configuration
 TOGETHER = 4  # configurations sampled in the same rounds; the fastest so far is one of them
 
 
@@ -102,11 +101,9 @@ def _times(
             return
         group = list(shapes[first : first + TOGETHER - 1])
         asked = group if best is None else [*group, best[0]]
-        calls = [_call(context, layer, phase, shape, inputs) for shape in asked]
-        medians = [statistics.median(samples) for samples in _samples(context, calls)]
-        steps = _steps(context)
-        for shape, median in zip(asked, medians, strict=True):
-            microseconds = 1e6 * median / steps
+        calls = {describe(shape): _call(context, layer, phase, shape, inputs) for shape in asked}
+        for shape, samples in zip(asked, sample_calls(context, calls).values(), strict=True):
+            microseconds = 1e6 * statistics.median(samples) / _steps(context)
             if best is None or shape == best[0] or microseconds < best[1]:
                 best = shape, microseconds
             if shape in group:
@@ -171,10 +168,3 @@ def _plan(context: DeviceContext, layer: Layer, phase: Phase, shape: Forward | B
     plan = choose(*sizes, capability, tf32=storage is TENSORFLOAT32, **room)
     forward, backward = (shape, plan.backward) if phase == "forward" else (plan.forward, shape)
     return Plan(forward, backward, plan.dtype, "saved", "autotuning")  # type: ignore[arg-type]
-
-
-def _samples(context: DeviceContext, calls: Sequence[Callable[[], object]]) -> list[list[float]]:
-    make = WallClock if context.emulated else CudaEventClock
-    clocks = [make(call, lambda: None) for call in calls]  # type: ignore[arg-type]
-    repeats = [1 if context.emulated else calls_per_sample(clock) for clock in clocks]
-    return [list(samples) for samples in interleaved(clocks, repeats, 1 if context.emulated else SAMPLES)]

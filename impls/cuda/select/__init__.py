@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -38,7 +38,11 @@ RESIDENT_CLUSTERS = {1: 132, 2: 66, 4: 30, 8: 15, 16: 7}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one layer runs, and why. apart: on a grid that has room for one direction, they run one after the other."""
+    """How one layer runs, and why.
+
+    apart: on a grid that has room for one direction, they run one after the other. times: of a step forward and backward, with
+    what the layer does beside its recurrence; None where they are not known.
+    """
 
     forward: Forward
     backward: Backward
@@ -46,6 +50,7 @@ class Plan:
     memory: Memory
     reason: str
     apart: bool = False
+    times: tuple[Estimate, Estimate] | None = field(default=None, compare=False)
 
     @property
     def design(self) -> str:
@@ -145,7 +150,8 @@ def choose(
     reasons = [because, *times, *dict.fromkeys(filter(None, (*why, tuned.note))), known]
     forward, backward = chosen
     apart = any(choice.apart for choice in chosen)
-    return Plan(forward.shape, backward.shape, dtype, memory, "; ".join(reasons), apart)  # type: ignore[arg-type]
+    both = forward.time, backward.time
+    return Plan(forward.shape, backward.shape, dtype, memory, "; ".join(reasons), apart, both)  # type: ignore[arg-type]
 
 
 def _of_phase(asked: _Asked, phase: Phase, design: Design, tuned: Table) -> tuple[_Choice, str]:
@@ -200,13 +206,13 @@ def candidates(
 
 def _rest(asked: _Asked, phase: Phase) -> Estimate:
     """Of a step, beside the recurrence; the input is taken to be as wide as the layer."""
-    scale = model.data_scale(asked.storage)
-    forward = model.rest("forward", asked.hidden, asked.hidden, asked.batch, asked.directions)
+    forward, both = (
+        model.rest(name, asked.hidden, asked.hidden, asked.batch, asked.directions, scale=model.data_scale(asked.storage))
+        for name in ("forward", "training")
+    )
     if phase == "forward":
-        return replace(forward, microseconds=scale * forward.microseconds, upper=scale * forward.upper)
-    both = model.rest("training", asked.hidden, asked.hidden, asked.batch, asked.directions)
-    microseconds = scale * (both.microseconds - forward.microseconds)
-    return replace(both, microseconds=microseconds, upper=scale * (both.upper - forward.upper))
+        return forward
+    return replace(both, microseconds=both.microseconds - forward.microseconds, upper=both.upper - forward.upper)
 
 
 def _clusters(asked: _Asked, phase: Phase) -> list[_Choice] | str:

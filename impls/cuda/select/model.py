@@ -171,12 +171,12 @@ def data_scale(storage: Storage) -> float:
     return 2.0 if storage is TENSORFLOAT32 else 1.0
 
 
-def rest(phase: str, hidden: int, inputs: int, batch: int, directions: int = 1) -> Estimate:
-    """What a layer does beside its recurrence. phase: forward or training."""
+def rest(phase: str, hidden: int, inputs: int, batch: int, directions: int = 1, *, scale: float = 1.0) -> Estimate:
+    """What a layer does beside its recurrence. phase: forward or training. scale: see `estimate`."""
     anyway, products, sums = REST[phase]
     macs = directions * batch * 4 * hidden * inputs
     if phase == "training":  # the input product, its two gradients, and that of W_hh
         macs = 3 * macs + directions * batch * 4 * hidden**2
     once = 2 * macs / GEMM_FLOPS
     upper = anyway + products * once + sums * directions * batch * hidden / 1e4
-    return Estimate(anyway / 2 + once, upper, "modelled")
+    return Estimate(scale * (anyway / 2 + once), scale * upper, "modelled")
