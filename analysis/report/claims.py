@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from analysis.report import words
-from analysis.report.load import Section, load, newest_of_each_study, studies_with_claims, weight
+from analysis.report.load import Section, load, newest_of_each_study, run_name, studies_with_claims, weight
 from analysis.report.tables import Cell, Column, Table
 from analysis.statistics.quantities import Outcome, Verdict, Word, judge, named
 from results.claims import Claim
 from results.record import Header
 from results.store import ROOT
 
-TONES = {
-    "supported": "faster", "mixed": "undecided", "refuted": "slower", "inconclusive": "undecided", "not measured": "undecided",
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A claim as one section's runs judge it. section: its place among the sections; runs: the newest first."""
+    """A claim as one section's runs judge it. runs: the newest first."""
 
     verdict: Verdict
     study: str
     machine: str
-    section: int
     runs: tuple[Header, ...]
     older: tuple[Header, ...] = ()  # of other sections, that tested it too
 
@@ -46,34 +41,28 @@ class Tested:
     @property
     def by(self) -> str:
         """`2026-11-24 173926-gradients`, those read with it, and those it is newer than."""
-        newest, *others = map(_named, self.runs)
+        newest, *others = map(run_name, self.runs)
         beside = f", read with {words.join_list(others)}" if others else ""
-        older = f"; newer than {words.join_list(map(_named, self.older))}" if self.older else ""
+        older = f"; newer than {words.join_list(map(run_name, self.older))}" if self.older else ""
         return f"{newest}{beside}{older}"
-
-
-def _named(header: Header) -> str:
-    git = header.environment.get("git")
-    unknown = isinstance(git, Mapping) and git.get("commit") is None  # such a run is no point of a history of commits
-    return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
 
 
 def tested(sections: Sequence[Section]) -> list[Tested]:
     """Each claim once a machine, by study. Where several sections tested it the newest counts that measured anything of it."""
     found: dict[tuple[str, str, str], list[Tested]] = {}
-    for place, section in enumerate(sections):
-        for each in _of_section(section, place):
+    for section in sections:
+        for each in _of_section(section):
             found.setdefault((each.study, each.verdict.claim.name, each.machine), []).append(each)
     chosen = []
     for candidates in found.values():
         best = max(candidates, key=lambda each: each.rank)
         older = tuple(header for each in candidates if each is not best for header in each.runs)
-        chosen.append(Tested(best.verdict, best.study, best.machine, best.section, best.runs, older))
+        chosen.append(replace(best, older=older))
     studies, names = ([*dict.fromkeys(key[part] for key in found)] for part in (0, 1))
     return sorted(chosen, key=lambda each: (studies.index(each.study), names.index(each.verdict.claim.name)))
 
 
-def _of_section(section: Section, place: int) -> list[Tested]:
+def _of_section(section: Section) -> list[Tested]:
     """By the rule that stood in the newest run."""
     claims: dict[str, tuple[Claim, str, list[Header]]] = {}
     for run in section.runs:
@@ -83,14 +72,14 @@ def _of_section(section: Section, place: int) -> list[Tested]:
             before = claims[claim.name][2] if claim.name in claims else []
             claims[claim.name] = claim, study, [run.header, *before]
     return [
-        Tested(judge(claim, section.series, section.records), study, section.title, place, tuple(headers))
+        Tested(judge(claim, section.series, section.records), study, section.title, tuple(headers))
         for claim, study, headers in claims.values()
     ]
 
 
 def verdicts(section: Section) -> list[Verdict]:
     """One verdict for each claim of the section's runs."""
-    return [each.verdict for each in _of_section(section, 0)]
+    return [each.verdict for each in _of_section(section)]
 
 
 def measurements(verdict: Verdict) -> list[str]:
@@ -135,41 +124,69 @@ def explanation(verdict: Verdict) -> str:
     return " ".join(sentences)
 
 
-def board(found: Sequence[Tested], links: Sequence[Mapping[str, str]]) -> Table:
-    """links: for each section figure name → anchor in the page, where it was drawn; else a claim leads to its section."""
-    machines = len({each.machine for each in found}) > 1
-    columns = [
-        Column("Claim"),
-        Column("Verdict"),
-        Column("Measured", hint="mean over seeds, 95 % interval"),
-        Column("Published value"),
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A claim for the page. anchor: its id there; figure: that of its figure, where it was drawn."""
+
+    anchor: str
+    statement: str
+    study: str
+    word: Word
+    verdict: str
+    explanation: str
+    measured: list[str]
+    published: str
+    source: str
+    by: str
+    figure: str
+
+
+def cards(found: Sequence[Tested], anchors: Mapping[str, str]) -> list[Card]:
+    """anchors: name of a figure → its id in the page."""
+    return [
+        Card(
+            anchor=f"claim-{each.verdict.claim.name}",
+            statement=each.verdict.claim.statement,
+            study=each.study,
+            word=each.verdict.word,
+            verdict=words.capitalised(verdict_text(each.verdict)),
+            explanation=explanation(each.verdict),
+            measured=measurements(each.verdict),
+            published=each.verdict.claim.published or "no value known",
+            source=each.verdict.claim.source,
+            by=each.by,
+            figure=anchors.get(each.verdict.claim.figure, ""),
+        )
+        for each in found
     ]
-    columns += [Column("Tested by")]
+
+
+def board(found: Sequence[Tested]) -> Table:
+    """The same as a table, for the Markdown version."""
+    columns = (
+        Column("Claim"), Column("Verdict"), Column("Measured", hint="mean over seeds, 95 % interval"),
+        Column("Published value"), Column("Tested by"),
+    )  # fmt: skip
     rows, headings = [], {}
     for each in found:
-        verdict, claim = each.verdict, each.verdict.claim
+        verdict = each.verdict
         if each.study not in headings.values():
             headings[len(rows)] = each.study
-        where = f"{each.machine}: " if machines else ""
-        rows.append(
-            (
-                Cell(claim.statement, link=links[each.section].get(claim.figure, f"s{each.section}")),
-                Cell(
-                    f"{words.capitalised(verdict_text(verdict))}. {explanation(verdict)}".removesuffix(". "),
-                    tone=TONES[verdict.word],
-                ),
-                Cell("; ".join(measurements(verdict))),
-                Cell(published(claim)),
-                Cell(f"{where}{each.by}", link=f"s{each.section}"),
-            )
-        )
-    return Table("claims", tuple(columns), tuple(rows), headings)
+        said = f"{words.capitalised(verdict_text(verdict))}. {explanation(verdict)}".removesuffix(". ")
+        texts = (verdict.claim.statement, said, "; ".join(measurements(verdict)), published(verdict.claim), each.by)
+        rows.append(tuple(Cell(text) for text in texts))
+    return Table("claims", columns, tuple(rows), headings)
+
+
+def counted(found: Sequence[Tested]) -> dict[Word, int]:
+    """How many claims have which verdict, in the order of verdicts; none that no claim has."""
+    number = Counter(each.verdict.word for each in found)
+    return {word: number[word] for word in get_args(Word) if number[word]}
 
 
 def tally(found: Sequence[Tested]) -> str:
     """`27 claims: 9 supported, 8 mixed, 2 refuted and 8 inconclusive.`"""
-    counted = Counter(each.verdict.word for each in found)
-    parts = [f"{counted[word]} {word}" for word in get_args(Word) if counted[word]]
+    parts = [f"{number} {word}" for word, number in counted(found).items()]
     return f"{words.format_count(len(found), 'claim')}: {words.join_list(parts)}."
 
 

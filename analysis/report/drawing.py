@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import matplotlib
@@ -39,36 +39,47 @@ DASHES: tuple[Dash, ...] = ((0, ()), (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Style:
+    """colour: on a light page; dark: on a dark one."""
+
     colour: str
     marker: str
     dash: Dash
+    dark: str = ""
 
 
-# In the order in which they are listed. The last two run on a GPU only and share a colour with one that runs on a CPU only.
+# In the order in which they are listed. Each colour has a contrast of at least 4.5 on its paper; sixteen cannot be told apart
+# by colour alone, so that a marker or the label of a row says which it is.
 _KNOWN = {
-    "torch": Style(PALETTE[0], "o", DASHES[0]),
-    "torch_compile": Style(PALETTE[5], "P", DASHES[0]),
-    "torch_loop": Style(PALETTE[6], "X", DASHES[0]),
-    "jax": Style(PALETTE[1], "s", DASHES[0]),
-    "flax": Style(PALETTE[4], "v", DASHES[0]),
-    "onnxruntime": Style(PALETTE[2], "D", DASHES[0]),
-    "numpy": Style(PALETTE[7], "p", DASHES[0]),
-    "cuda": Style(PALETTE[3], "^", DASHES[0]),
-    "cudnn": Style(PALETTE[2], "h", DASHES[1]),
-    "jax_cudnn": Style(PALETTE[7], "d", DASHES[1]),
+    "torch": Style("#c43b10", "o", DASHES[0], "#f74807"),
+    "torch_compile": Style("#5b3f01", "P", DASHES[0], "#f9c635"),
+    "torch_loop": Style("#4c0610", "<", DASHES[0], "#fe9a9a"),
+    "torch_graph": Style("#4f2200", "p", DASHES[0], "#f39523"),
+    "jax": Style("#190abb", "s", DASHES[0], "#6584dd"),
+    "flax": Style("#2e768e", "v", DASHES[0], "#62eafd"),
+    "onnxruntime": Style("#8945f1", "D", DASHES[0], "#b69afc"),
+    "numpy": Style("#3b404b", "^", DASHES[0], "#948489"),
+    "cuda": Style("#3a7a5f", "*", DASHES[0], "#4b9758"),
+    "cudnn": Style("#587110", "h", DASHES[0], "#d6fc07"),
+    "cudnn_graph": Style("#015e4e", "H", DASHES[0], "#9cfee5"),
+    "jax_cudnn": Style("#2c0763", "d", DASHES[0], "#6c76ff"),
+    "fla": Style("#721485", "X", DASHES[0], "#e13fc5"),
+    "flashrnn": Style("#cb228e", ">", DASHES[0], "#f87fb8"),
+    "xlstm": Style("#076fb8", "8", DASHES[0], "#8cc7ff"),
 }
+OTHER = Style("#212730", "o", DASHES[0], "#d4cdbf")
 
 
 def style(backend: str) -> Style:
-    """The look of a backend. A name not known here gets one by its name alone, the same in every report everywhere."""
+    """The look of a backend. One not known here has a neutral colour, and by its name alone a marker and a dash."""
     if backend in _KNOWN:
         return _KNOWN[backend]
     number = zlib.crc32(backend.encode())
-    return Style(PALETTE[number % 8], MARKERS[number // 8 % 8], DASHES[1 + number // 64 % 3])
+    return replace(OTHER, marker=MARKERS[number % 8], dash=DASHES[1 + number // 8 % 3])
 
 
 def colour(backend: str) -> str:
-    return style(backend).colour
+    """As the page's CSS has it."""
+    return css(style(backend).colour)
 
 
 def ordered(backends: Iterable[str]) -> list[str]:
@@ -174,8 +185,8 @@ def log_values(axis: Axis, values: Iterable[float]) -> None:
 
 
 def log_units(axis: Axis, unit: str, low: float, high: float) -> None:
-    """A logarithmic axis with SI prefixes, with ticks at 1, 2, 5 where it spans less than a decade and a half."""
-    axis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 30 else (1, 2, 5)))
+    """A logarithmic axis with SI prefixes, with ticks at 1, 2, 5 where it spans little, then at 1 and 3, then at 1."""
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low <= 16 else (1, 3) if high / low <= 300 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, unit)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(NullLocator())
@@ -188,6 +199,27 @@ def short(value: float, unit: str) -> str:
     return f"{number} {rest}".rstrip()
 
 
+LEAST_OF_A_LINE = 3  # values: fewer are drawn as dumbbells
+
+
+def dumbbells(axes: Axes, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Style], unit: str) -> None:
+    """A row for each name: its value at the smaller of two sizes (hollow) and at the larger one."""
+    for place, (name, (first, last)) in enumerate(ends.items()):
+        own = looks[name]
+        axes.plot([first, last], [place, place], color=own.colour, lw=1.6, alpha=0.5)
+        axes.plot(first, place, own.marker, mfc=PAPER, mec=own.colour, mew=1.2, ms=6.5, zorder=3)
+        axes.plot(last, place, own.marker, color=own.colour, mec=own.colour, ms=6.5, zorder=3)
+        axes.text(1.02, place, short(last, unit), transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_xscale("log")
+    values = [value for pair in ends.values() for value in pair]
+    axes.set_xlim(min(values) / 1.5, max(values) * 1.5)
+    log_units(axes.xaxis, unit, min(values), max(values))
+    axes.set_yticks(range(len(ends)), list(ends))
+    axes.set_ylim(len(ends) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+
+
 def blank(axes: Iterable[Axes]) -> None:
     """Take unused panels away."""
     for each in axes:
@@ -197,18 +229,27 @@ def blank(axes: Iterable[Axes]) -> None:
 # Matplotlib's SVG made fit for a page: real text, ink that follows the page, no clashing identifiers, nothing external.
 
 POINTS_PER_INCH = 72
+_VARIABLES = {own: f"--b-{name.replace('_', '-')}" for name, own in (*_KNOWN.items(), ("other", OTHER))}
 _CSS = {
     INK: "currentColor",
     GRID: "var(--grid, #e4e4de)",
     PAPER: "var(--paper, #ffffff)",
     FAINT: "var(--faint, #a9adb3)",
     UNDECIDED: "var(--undecided, #ecece7)",
-}
+} | {own.colour: f"var({variable}, {own.colour})" for own, variable in _VARIABLES.items()}
+DARK = " ".join(f"{variable}: {own.dark};" for own, variable in _VARIABLES.items())  # declarations of CSS; light is the default
+
+
+def css(colour: str) -> str:
+    """A colour of a drawing as the page has it, light or dark."""
+    return _CSS.get(colour, colour)
+
+
 # A file of its own is shown as an image, which sees the reader's colour scheme but not the page's style.
 _ALONE = (
     "<style>svg { color: #1b1d21; font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif }"
     " @media (prefers-color-scheme: dark) { svg { color: #e7e7e3; --grid: #2a2e35; --paper: #14161a; --faint: #6d727b;"
-    " --undecided: #262a31 } }</style>"
+    f" --undecided: #262a31; {DARK} }} }}</style>"
 )
 
 
@@ -223,8 +264,8 @@ def inline(figure: Figure, name: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    for sentinel, css in _CSS.items():
-        svg = svg.replace(sentinel, css)
+    for drawn, shown in _CSS.items():
+        svg = svg.replace(drawn, shown)
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]*", lambda found: _font(found[1], found[2]), svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")

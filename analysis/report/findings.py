@@ -119,6 +119,11 @@ def find_out(section: Section, baseline: str | None = None, statistic: Statistic
     return Findings(section, chosen, statistic, _cases(section, times, ratios, chosen, statistic), rankings)
 
 
+def times(section: Section, statistic: Statistic = "median") -> pd.DataFrame:
+    """`Findings.cases` of a section without any speedup."""
+    return _cases(section, timings(section), {}, None, statistic)
+
+
 def _cases(
     section: Section,
     times: pd.DataFrame,

@@ -194,6 +194,19 @@ def identity(header: Header) -> str:
     return "/".join((header.started, header.machine, str(host), header.run))
 
 
+def commit_of(header: Header) -> str:
+    """The first digits of the commit that was measured; empty where it is not known."""
+    git = header.environment.get("git")
+    return str(git["commit"])[:SHORT_HASH] if isinstance(git, Mapping) and git.get("commit") else ""
+
+
+def run_name(header: Header) -> str:
+    """`2026-11-24 173926-gradients`, as readers find it among the stored runs."""
+    git = header.environment.get("git")
+    unknown = isinstance(git, Mapping) and git.get("commit") is None  # such a run is no point of a history of commits
+    return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
+
+
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A frame's rows as plain dicts: where pandas' untyped cells become values again."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
-from analysis.report.load import Section
+from analysis.report.load import Section, commit_of
 from analysis.statistics.ratios import Ranking, Ratio, log_ratios, ranking
 
 LONGEST_HEADLINE = 70  # characters
@@ -91,21 +91,23 @@ def _lead(found: Findings, at: tuple[str, str, str], ranked: Ranking) -> _Lead:
     return _Lead(ranked, leader, second, ranking(logs, second, found.statistic).ratios.get(leader))
 
 
+def machine_name(section: Section) -> str:
+    """The GPUs, or the processor with its cores and memory, as a reader knows them."""
+    environment = section.runs[-1].header.environment
+    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
+    cpu, memory = environment.get("cpu") or {}, environment.get("memory_bytes")
+    parts = [str(cpu.get("model") or section.title), f"{cpu['cores']} cores" if cpu.get("cores") else ""]
+    parts += [f"{memory / 1e9:.0f} GB" if memory else ""]
+    return words.join_list(gpus) or ", ".join(part for part in parts if part)
+
+
 def _eyebrow(section: Section) -> str:
     """Suite, processor or GPU, data types, date and commit."""
-    header = section.runs[0].header
-    environment = header.environment
-    cpu = environment.get("cpu") or {}
-    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
-    cores = f"{cpu['cores']} cores" if cpu.get("cores") else ""
-    memory = environment.get("memory_bytes")
-    machine = [str(cpu.get("model") or section.title), cores, f"{memory / 1e9:.0f} GB" if memory else ""]
-    where = words.join_list(gpus) if gpus else ", ".join(part for part in machine if part)
-    suite = header.plan.get("suite")
+    header = section.runs[-1].header
+    suite, git = header.plan.get("suite"), header.environment.get("git") or {}
     dtypes = sorted({str(dtype) for dtype in section.records.get("dtype", []) if isinstance(dtype, str)})
-    git = environment.get("git") or {}
-    commit = f"commit {str(git['commit'])[:7]}" + (" with changes" if git.get("dirty") else "") if git.get("commit") else ""
-    parts = [f"{suite} suite" if suite else "", where, ", ".join(dtypes[:3]), header.started[:10], commit]
+    commit = f"commit {commit_of(header)}" + (" with changes" if git.get("dirty") else "") if commit_of(header) else ""
+    parts = [f"{suite} suite" if suite else "", machine_name(section), ", ".join(dtypes[:3]), header.started[:10], commit]
     return " · ".join(part for part in parts if part)
 
 
@@ -140,7 +142,7 @@ def _card(found: Findings, at: tuple[str, str, str], lead: _Lead) -> Card:
     detail = f"the speed of {other}{_interval(ratio)}" if ratio else f"{other} shares no case with it"
     if lead.clear and over is not None:
         also = "" if other == lead.runner_up else f": {words.format_ratio(over)}"
-        return Card(title, lead.leader, value, detail, True, f"Separated from the runner-up {lead.runner_up}{also}")
+        return Card(title, lead.leader, value, detail, True, f"Separated from {lead.runner_up}{also}")
     verdict = f"Not separated from {lead.runner_up}" + (f": {words.format_ratio(over)}" if over else "")
     return Card(title, f"{lead.leader} or {lead.runner_up}", value, detail, False, verdict)
 

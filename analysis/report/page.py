@@ -1,207 +1,46 @@
-"""The report: one self-contained HTML page and its Markdown version, made of the same cells, sentences and figures."""
+"""The report: for each machine one self-contained HTML page and its Markdown version, made of the same cells and figures."""
 
 from __future__ import annotations
 
 import datetime
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report import claims, summary, tables, words
-from analysis.report import drawing as report_drawing
 from analysis.report.data import embedded, section_data
-from analysis.report.drawing import Drawing, colour
+from analysis.report.drawing import DARK, colour
 from analysis.report.findings import Findings, find_out, timings
-from analysis.report.load import Section, load, rows_of
-from analysis.report.overview import Overview, overview
+from analysis.report.groups import Group, groups
+from analysis.report.load import Section, load, rows_of, run_name, weight
+from analysis.report.overview import Overview, machine_name, overview
 from analysis.report.summary import Answer
-from analysis.report.tables import Table
-from analysis.statistics.ratios import NOT_COMPARED, Modes, Statistic
+from analysis.report.tables import Cell, Column, Table
+from analysis.statistics.quantities import Word
+from analysis.statistics.ratios import Modes, Statistic
 from analysis.studies import gradients as gradients_statistics
-from analysis.studies import with_figures
 from analysis.studies.gradients import tables as gradients_tables
-from analysis.studies.memory import figures as memory_figures
-from analysis.studies.throughput import figures as throughput_figures
 from results import output
 from results.output import in_markdown, without_html
 from results.store import ROOT, StoreError
 
-# The figures of a section in the report's order; what has nothing to show says so instead.
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure ready for the page: `inline` for HTML, `alone` for a file of its own; widths in CSS pixels."""
-
-    name: str
-    title: str
-    caption: str
-    file: str
-    inline: Markup
-    alone: str
-    least_width: int
-    most_width: int
-
-    @property
-    def anchor(self) -> str:
-        """The figure's id in the page."""
-        return f"figure-{self.file.removesuffix('.svg')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Figures under one heading, then perhaps a table with a sentence; `missing` has one for each that could not be drawn."""
-
-    name: str
-    title: str
-    pictures: tuple[Picture, ...]
-    missing: tuple[str, ...]
-    table: Table | None = None
-    table_text: str = ""
-
-
-def groups(found: Findings, prefix: str) -> list[Group]:
-    """Every figure once per device and launch mode (the roofline also once per data type, memory once per device), so that no
-    figure compares eager calls with those of a CUDA graph. prefix: of file names and ids."""
-    speed: list[tuple[str, Drawing | str]] = []
-    sweeps: list[tuple[str, Drawing | str]] = []
-    stream: list[tuple[str, Drawing | str]] = []
-    space: list[tuple[str, Drawing | str]] = []
-    roofs: list[tuple[str, Drawing | str]] = []
-    series = found.section.series
-    measured = series[~series["backend"].isin(NOT_COMPARED)]
-    devices = sorted(str(device) for device in measured["device"].dropna().unique())
-    for device in devices or [""]:
-        on = f"-{device}" if len(devices) > 1 else ""
-        where = f" on {device}" if on else ""
-        of_device = measured[measured["device"] == device]
-        space.append((f"memory{on}", memory_figures.draw(of_device) or f"Memory over length{where}: not measured."))
-        machine = series[(series["backend"] == "machine") & (series["device"] == device)]
-        for launch in [name for name in found.launches if (of_device["launch"] == name).any()] or ["eager"]:
-            how = f" ({words.LAUNCHES[launch]})" if "graph" in found.launches else ""
-            end = f"{on}-{launch}" if how else on
-            drawn = _of_speed(found, device, launch, machine, f"{where}{how}")
-            for into, figures in zip((speed, sweeps, stream, roofs), drawn, strict=True):
-                into += [(f"{name}{end}", _named(drawing, how)) for name, drawing in figures]
-    named = (
-        ("speed", "Speedup", speed), ("throughput", "Throughput", sweeps), ("latency", "Latency", stream),
-        ("memory", "Memory", space), ("roofline", "Roofline", roofs or [("", "Roofline: not measured.")]),
-    )  # fmt: skip
-    if not found.compares:  # what nobody asked for is not missing
-        named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
-    named = [*studied(series, found.section.records), *named]
-    made = [_group(name, title, drawn, prefix) for name, title, drawn in named]
-    return [*[_with_table(group, series) for group in made], *_launches(found)]
-
-
-Figures = list[tuple[str, Drawing | str]]
-
-
-def _of_speed(found: Findings, device: str, launch: str, machine: pd.DataFrame, where: str) -> tuple[Figures, ...]:
-    """Of one device and launch mode: ratios and who is fastest; throughput; latency; rooflines."""
-    cases = found.cases[(found.cases["device"] == device) & (found.cases["launch"] == launch)]
-    times = timings(found.section)
-    times = times[(times["device"] == device) & (times["launch"] == launch)]
-    rankings = {
-        horizon_figures: ranking
-        for (its, horizon_figures, how), ranking in found.rankings.items()
-        if (its, how) == (device, launch)
-    }
-    ratio = throughput_figures.draw_ratio(cases, rankings, found.baseline or "")
-    fastest = throughput_figures.draw_heatmap(cases, times, found.statistic)
-    speed = [
-        ("ratios", ratio or f"Speedup{where}: not measured: fewer than two backends share a case."),
-        (
-            "fastest",
-            fastest or f"Fastest backend by batch and hidden size{where}: not measured: no grid of both with two backends.",
-        ),
-    ]
-    sweeps = [
-        (
-            f"throughput-{over}",
-            throughput_figures.draw_throughput(cases, over)
-            or f"Throughput over {label}{where}: not measured: no two cases differ in it alone.",
-        )
-        for over, label in throughput_figures.LABELS.items()
-    ]
-    stream = [("latency", throughput_figures.draw_latency(times) or f"Streaming latency{where}: not measured.")]
-    roofs = []
-    for dtype in cases["dtype"].unique():
-        drawing = throughput_figures.draw_roofline(cases[cases["dtype"] == dtype], machine[machine["dtype"] == dtype])
-        missing = f"Roofline of {dtype}{where}: not measured: it needs both peaks, gemm and copy, and a timed case."
-        roofs.append((f"roofline-{dtype}", drawing or missing))
-    return speed, sweeps, stream, roofs
-
-
-def _named(drawing: Drawing | str, how: str) -> Drawing | str:
-    return drawing if isinstance(drawing, str) or not how else replace(drawing, title=drawing.title + how)
-
-
-def _launches(found: Findings) -> list[Group]:
-    """What a CUDA graph saves, where both launch modes of a case were timed."""
-    table = tables.table(found)
-    return [Group("launches", "Eager calls and CUDA graphs", (), (), table, tables.TEXT)] if table.rows else []
-
-
-def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:
-    return [(name, drawing) for name, drawing in figures if not isinstance(drawing, str)]
-
-
-def _with_table(group: Group, series: pd.DataFrame) -> Group:
-    table = gradients_tables.decay_table(series) if group.name == "gradients" else None
-    return replace(group, table=table, table_text=gradients_tables.TEXT) if table is not None and table.rows else group
-
-
-def studied(series: pd.DataFrame, records: pd.DataFrame) -> list[tuple[str, str, list[tuple[str, Drawing | str]]]]:
-    """The figures of studies that measure something else than backends' speed, where they ran at all, by group and title."""
-    groups: dict[tuple[str, str], list[tuple[str, Drawing | str]]] = {}
-    for module in with_figures():
-        for file, draw in module.FIGURES.items():
-            if (drawing := draw(series, records)) is not None:
-                groups.setdefault(module.SECTION, []).append((file, drawing))
-    return [(name, title, drawn) for (name, title), drawn in groups.items()]
-
-
-def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], prefix: str) -> Group:
-    pictures, missing = [], []
-    for file, drawing in drawn:
-        if isinstance(drawing, str):
-            missing.append(drawing)
-            continue
-        inline = report_drawing.inline(drawing.figure, f"{prefix}-{file}", drawing.title)
-        points = drawing.figure.get_figwidth() * report_drawing.POINTS_PER_INCH
-        widths = round(points * 1.1), round(points * 1.42)
-        pictures.append(
-            Picture(
-                file,
-                drawing.title,
-                drawing.caption,
-                f"{prefix}-{file}.svg",
-                Markup(inline),
-                report_drawing.alone(inline),
-                *widths,
-            )
-        )
-    return Group(name, title, tuple(pictures), tuple(missing))
-
-
-# The report: one self-contained HTML page and its Markdown twin, both made of the same cells and sentences.
-
 FOLDER = Path("report")
 MOST_MODES = 8  # told one by one
+SCRIPTS = ("report.js", "../vendor/plot.js", "charts.js", "explore.js")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One section as the templates need it; name is an identifier, unique in the page."""
+    """The page of one machine as the templates need it: its newest run, with figures of studies that older runs have."""
 
-    name: str
-    title: str
+    title: str  # as records name the machine
+    machine: str
+    file: str
     speed: bool  # whether any backend was asked for it
     asked: str
     overview: Overview
@@ -212,6 +51,11 @@ class View:
     backends: Table
     backends_text: str
     groups: list[Group]
+    audit: Table
+    claims: list[claims.Card]
+    board: Table
+    tally: str
+    counted: dict[Word, int]
     ceilings: Table
     cases: Table
     cases_text: str
@@ -219,16 +63,18 @@ class View:
     refusals: Table
     notes: list[str]
     environment: Table
+    older: Table
     commands: list[str]
     sources: str
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where the two twins lie."""
+    """Where the page of the machine whose run is the newest lies, its Markdown version, and the pages of other machines."""
 
     html: Path
     markdown: Path
+    others: tuple[Path, ...] = ()
 
 
 def build(
@@ -238,7 +84,7 @@ def build(
     statistic: Statistic = "median",
     root: Path = ROOT,
 ) -> Report:
-    """Write the report, report.html and report.md with its figures.
+    """Write the report, report.html and report.md with its figures; of further machines report-MACHINE.html and so on.
 
     Args:
         paths: run files or folders; without any, the latest run below `root`.
@@ -248,16 +94,16 @@ def build(
         root: folder of results.
 
     Returns:
-        Where the page and its Markdown version lie.
+        Where the pages and their Markdown versions lie.
 
     Raises:
         StoreError: nothing to read, or nowhere to write.
         UnknownBaseline: the baseline was not timed.
         UnknownLocation: there is no such statistic.
     """
-    sections = load(paths, root)
-    views = [_view(index, section, sections, baseline, statistic) for index, section in enumerate(sections)]
-    tested = claims.tested(sections)
+    machines = _machines(load(paths, root))
+    files = _files([sections[0].title for sections in machines])
+    views = [_view(sections, file, baseline, statistic) for sections, file in zip(machines, files, strict=True)]
     templates = Environment(
         loader=PackageLoader("analysis.report"), autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -265,67 +111,83 @@ def build(
     plain = templates.overlay(finalize=lambda value: without_html(value) if isinstance(value, str) else value)
     plain.filters = templates.filters | {"cell": in_markdown}
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    machines = list(dict.fromkeys(section.title for section in sections))
-    title = f"LSTM backends, measured on {words.join_list(machines)}"
-    links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
-    shared = {
-        "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
-        "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
-        "location": words.STATISTICS[statistic], "colour": colour,
-    }  # fmt: skip
-    report = Report(out / "report.html", out / "report.md")
+    shared = {"made": made, "location": words.STATISTICS[statistic], "colour": colour, "dark": Markup(DARK)}
+    page = {"style": _text("report.css"), "scripts": [_text(name) for name in SCRIPTS]}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        page = templates.get_template("report.html.j2").render(
-            shared,
-            style=_text("report.css"),
-            script=_text("report.js"),
-            explore=_text("explore.js"),
-            plot=_text("../vendor/plot.js"),
-        )
-        output.write_text(report.html, page)
         for view in views:
+            own = shared | {"view": view, "others": [other for other in views if other is not view]}
+            output.write_text(out / f"{view.file}.html", templates.get_template("report.html.j2").render(own, **page))
             for picture in (picture for group in view.groups for picture in group.pictures):
                 output.write_text(out / picture.file, picture.alone)
-        output.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
+            output.write_text(out / f"{view.file}.md", plain.get_template("report.md.j2").render(own))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
-    return report
+    return Report(out / "report.html", out / "report.md", tuple(out / f"{view.file}.html" for view in views[1:]))
 
 
-def _audits(sections: Sequence[Section]) -> list[tuple[str, Table]]:
-    """For each machine that measured initialisations their table."""
-    machines = dict.fromkeys(section.title for section in sections)
-    found = {name: gradients_tables.of_machine([section for section in sections if section.title == name]) for name in machines}
-    return [(name, table) for name, table in found.items() if table.rows]
+def _machines(sections: Sequence[Section]) -> list[list[Section]]:
+    """The sections of each machine, the page's own first and the others from the newest on; the newest machine first.
+
+    A page is of the newest run that compares backends; of a smoke run, whose numbers mean little, only where there is no other.
+    """
+
+    def rank(section: Section) -> tuple[bool, int, str]:
+        newest = section.runs[-1].header
+        return timings(section)["backend"].nunique() > 1, weight(newest), newest.started
+
+    machines: dict[str, list[Section]] = {}
+    for section in sorted(sections, key=lambda section: section.runs[-1].header.started, reverse=True):
+        machines.setdefault(section.title, []).append(section)
+    pages = []
+    for own in machines.values():
+        first = max(own, key=rank)
+        pages.append([first, *(section for section in own if section is not first)])
+    return pages
 
 
-def _title(section: Section, sections: Sequence[Section]) -> str:
-    """The machine; with its studies where sections of the same machine have to be told apart."""
-    if sum(other.title == section.title for other in sections) == 1:
-        return section.title
-    return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
+def _files(titles: Sequence[str]) -> list[str]:
+    """Names without ending: of the first page `report`, of the others with their machine's name."""
+    names = ["report"]
+    for title in titles[1:]:
+        plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "machine"
+        number = sum(name == f"report-{plain}" or name.startswith(f"report-{plain}.") for name in names)
+        names.append(f"report-{plain}" + (f".{number + 1}" if number else ""))
+    return names
 
 
-def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, statistic: Statistic) -> View:
-    found, name = find_out(section, baseline, statistic), f"s{index}"
-    cases, figures = tables.cases(found), groups(found, name)
-    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
-    contents += [("cases-title", "All cases")] if found.asks_for_speed else []
-    contents += [("refusals-title", "Skipped and failed"), ("environment-title", "Environment")]
+def _view(sections: Sequence[Section], file: str, baseline: str | None, statistic: Statistic) -> View:
+    section, *older = sections
+    found = find_out(section, baseline, statistic)
+    figures = groups(found, older, "" if file == "report" else f"{file.removeprefix('report-')}-")
+    tested = claims.tested(sorted(sections, key=lambda each: each.runs[-1].header.started))
+    cases, audit = tables.cases(found), gradients_tables.of_machine(sections)
+    data = section_data(found, older) if found.compares and not found.cases.empty else None
+    contents = [(group.name, group.title) for group in figures if not group.study]
+    contents[1:1] = [("explore", "Explore")] if data else []
+    contents += [("studies", "Studies")] if any(group.study for group in figures) else []
+    contents += [("claims", "Claims")] if tested else []
+    contents += [("results", "All results")] if found.asks_for_speed else []
+    contents += [("environment", "Environment")]
     return View(
-        name=name,
-        title=_title(section, sections),
+        title=section.title,
+        machine=machine_name(section),
+        file=file,
         speed=found.asks_for_speed,
         asked=summary.requested(section),
         overview=overview(found),
-        data=embedded(section_data(found)) if found.compares and not found.cases.empty else Markup(""),
+        data=embedded(data) if data else Markup(""),
         fastest=summary.fastest(found),
         quality=summary.quality(found),
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
         groups=figures,
+        audit=audit,
+        claims=claims.cards(tested, {picture.name: picture.anchor for group in figures for picture in group.pictures}),
+        board=claims.board(tested),
+        tally=claims.tally(tested),
+        counted=claims.counted(tested),
         ceilings=tables.ceilings(section),
         cases=cases,
         cases_text=summary.about_cases(found),
@@ -333,9 +195,20 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         refusals=tables.refusals(section),
         notes=notes(found),
         environment=tables.environment(section),
+        older=_older(older),
         commands=summary.commands(section),
         sources=words.join_list(run.path.name for run in section.runs),
     )
+
+
+def _older(sections: Sequence[Section]) -> Table:
+    """The runs beside the page's own, the newest first."""
+    runs = sorted((run for section in sections for run in section.runs), key=lambda run: run.header.started, reverse=True)
+    rows = [
+        (Cell(run_name(run.header)), Cell(", ".join(run.header.plan.get("studies", ()))), Cell(str(run.header.protocol)))
+        for run in runs
+    ]
+    return Table("older", (Column("Run"), Column("Studies"), Column("Protocol", True)), tuple(rows))
 
 
 def notes(found: Findings) -> list[str]:

@@ -1,4 +1,4 @@
-"""The peaks of this machine: a large matrix product and a large copy, the roof of the roofline."""
+"""The peaks of this machine, the roofs of the roofline: a large matrix product, and copies of arrays of several sizes."""
 
 from __future__ import annotations
 
@@ -10,56 +10,88 @@ import numpy as np
 from results.record import Measurement
 
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
-COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}  # far beyond any cache
+# Bytes copied by metric: far beyond any cache; half of what a cache holds with its source and target.
+COPIES = {
+    "cpu": {"copy": 1 << 28, "copy_l3": 4 << 20, "copy_l2": 256 << 10},
+    "cuda": {"copy": 1 << 31, "copy_l2": 8 << 20},
+}
 REPEATS = 7
+LEAST_BYTES = 1 << 28  # copied in a sample: a small array many times, or the clock would be what is measured
+
+Operation = Callable[[], None]
 
 
 def measure(device: str, dtype: str) -> Iterator[Measurement]:
-    """`gemm` in FLOP/s and `copy` in B/s (read plus written), 7 samples each, on random data."""
-    operations = _numpy_operations(dtype) if device == "cpu" else _torch_operations(dtype)
-    size = GEMM_SIZE[device]
-    for (metric, unit, work), operation in zip(
-        (("gemm", "FLOP/s", 2 * size**3), ("copy", "B/s", 2 * COPY_BYTES[device])), operations, strict=True
-    ):
-        operation()
-        yield Measurement(metric, unit, tuple(work / _seconds(operation) for _ in range(REPEATS)))
+    """`gemm` in FLOP/s and copies in B/s (read plus written), 7 samples each, on random data."""
+    plain = device == "cpu" and dtype in ("float32", "float64")  # NumPy has no other that it multiplies fast
+    product = _product(dtype) if plain else _product_by_torch(device, dtype)
+    yield Measurement("gemm", "FLOP/s", _rates(2 * GEMM_SIZE[device] ** 3, product))
+    for metric, size in COPIES[device].items():
+        repeats = max(1, LEAST_BYTES // size)
+        copy = _copy_on_gpu(size) if device == "cuda" else _copy(size)
+        yield Measurement(metric, "B/s", _rates(2 * size * repeats, _repeated(copy, repeats, device)))
 
 
-def _seconds(operation: Callable[[], None]) -> float:
+def _rates(work: int, operation: Operation) -> tuple[float, ...]:
+    operation()
+    return tuple(work / _seconds(operation) for _ in range(REPEATS))
+
+
+def _seconds(operation: Operation) -> float:
     started = time.perf_counter()
     operation()
     return time.perf_counter() - started
 
 
-def _numpy_operations(dtype: str) -> tuple[Callable[[], None], Callable[[], None]]:
+def _repeated(operation: Operation, repeats: int, device: str) -> Operation:
+    def run() -> None:
+        for _ in range(repeats):
+            operation()
+        if device == "cuda":
+            _wait()
+
+    return run
+
+
+def _wait() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+def _product(dtype: str) -> Operation:
     random, size = np.random.default_rng(0), GEMM_SIZE["cpu"]
     a, b = (random.standard_normal((size, size)).astype(dtype) for _ in range(2))
     out = np.empty_like(a)
-    source = np.tile(random.integers(0, 255, 1 << 20, dtype=np.uint8), COPY_BYTES["cpu"] >> 20)
-    target = np.empty_like(source)
-    return lambda: void(np.matmul(a, b, out=out)), lambda: np.copyto(target, source)
+    return lambda: _drop(np.matmul(a, b, out=out))
 
 
-def _torch_operations(dtype: str) -> tuple[Callable[[], None], Callable[[], None]]:
+def _product_by_torch(device: str, dtype: str) -> Operation:
     import torch
 
-    tf32 = dtype == "tensorfloat32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    size, kind = GEMM_SIZE["cuda"], torch.float32 if tf32 else getattr(torch, dtype)
-    a, b = (torch.randn(size, size, device="cuda").to(kind) for _ in range(2))
+    tf32, size = dtype == "tensorfloat32", GEMM_SIZE[device]
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+    kind = torch.float32 if tf32 else getattr(torch, dtype)
+    a, b = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
     out = torch.empty_like(a)
-    source = torch.randint(0, 255, (COPY_BYTES["cuda"],), dtype=torch.uint8, device="cuda")
+    return _repeated(lambda: _drop(torch.matmul(a, b, out=out)), 1, device)
+
+
+def _copy(size: int) -> Operation:
+    block = np.random.default_rng(0).integers(0, 255, min(size, 1 << 20), dtype=np.uint8)
+    source = np.tile(block, size // len(block))
+    target = np.empty_like(source)
+    return lambda: np.copyto(target, source)
+
+
+def _copy_on_gpu(size: int) -> Operation:
+    import torch
+
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-
-    def waited(work: Callable[[], object]) -> Callable[[], None]:
-        def run() -> None:
-            work()
-            torch.cuda.synchronize()
-
-        return run
-
-    return waited(lambda: torch.matmul(a, b, out=out)), waited(lambda: target.copy_(source))
+    return lambda: _drop(target.copy_(source))
 
 
-def void(_: object) -> None:
-    """Drop a value."""
+def _drop(_: object) -> None:
+    """A call's value is not wanted."""

@@ -44,6 +44,7 @@ class Synthetic:
     device: str = "cpu"
     launches: tuple[str, ...] = ()  # () as records were before there were launch modes
     protocol: int = 1
+    started: str = "2026-11-20T12:00:00Z"
     seed: int = 0
     memory: bool = True
     ceilings: bool = True
@@ -174,7 +175,7 @@ def write(what: Synthetic, root: Path, complete: bool = True) -> Path:
         "suite": "quick", "studies": ["throughput", "memory", "ceilings", "overhead"], "backends": list(what.backends),
         "replicates": what.replicates,
     }  # fmt: skip
-    header = Header(what.run, "2026-11-20T12:00:00Z", what.protocol, what.machine, what.environment, plan)
+    header = Header(what.run, what.started, what.protocol, what.machine, what.environment, plan)
     path = new_path(root, header)
     writer = Writer(path)
     text = [header, *records(what), Footer("2026-11-20T12:02:41Z", complete, 161.0, 97.0)]

@@ -1,6 +1,9 @@
 "use strict";
-// The explorer of a section: any metric of any case against any baseline. State lives in the address: #s0?metric=time&H=64.
+// The explorer: any metric of any case against any baseline. State lives in the address: #explore?metric=time&H=64.
 (() => {
+  const { significant, scaled, tick, ticksOf, element, readable, symbol } = charts;
+  // An interval of times, as one of rates: the shortest time is the highest rate.
+  const rate = (value, [time, low, high]) => value === null ? null : [value, high && value * time / high, low && value * time / low];
   const PAGE = 24; // panels at once
   const ALL = "all";
   const METRICS = {
@@ -11,47 +14,9 @@
     latency: { label: "p50 of a call, p5 to p95", unit: "s", of: (case_, own) => [own.quantiles[1], own.quantiles[0], own.quantiles[2]] },
   };
   const FILTERS = { phase: "Phase", device: "Device", launch: "Launch", dtype: "Data type", cell: "Cell", study: "Study", B: "B", H: "H", T: "T" };
-  const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
-
-  // An interval of times, as one of rates: the shortest time is the highest rate.
-  const rate = (value, [time, low, high]) => value === null ? null : [value, high && value * time / high, low && value * time / low];
-  const significant = (value, digits = 3) => {
-    if (value === 0) return "0";
-    const decimals = Math.max(digits - 1 - Math.floor(Math.log10(Math.abs(value))), 0);
-    return value.toFixed(Math.min(decimals, 12));
-  };
-  const scaled = (value, unit, digits = 3) => {
-    if (unit === "×") return `${significant(value, digits)}×`;
-    const rounded = Math.abs(Number(value.toPrecision(digits)));
-    const [size, prefix] = PREFIXES.find(([size]) => rounded >= size) || PREFIXES[PREFIXES.length - 1];
-    return `${significant(value / size, digits)}\u00a0${prefix}${unit}`.trim();
-  };
-  const tick = (value, unit) => {
-    const text = scaled(value, unit);
-    return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
-  };
-  // Round values, few enough for their labels.
-  function ticksOf([low, high], scale, width) {
-    if (scale === "linear") return width < 420 ? 4 : 6;
-    const decades = Math.log10(high / low), steps = decades > 2.5 ? [1] : decades > 1.2 ? [1, 3] : decades > 0.6 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
-    const found = [];
-    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-      for (const step of steps) if (step * 10 ** power >= low && step * 10 ** power <= high) found.push(step * 10 ** power);
-    }
-    const most = Math.max(2, Math.floor(width / 75)), every = Math.ceil(found.length / most);
-    return found.filter((_, place) => place % every === 0);
-  }
-  const element = (name, values = {}, ...children) => {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(values)) key === "text" ? made.textContent = value : made.setAttribute(key, value);
-    made.append(...children);
-    return made;
-  };
-
   function start(root) {
-    const name = root.dataset.explore;
-    const data = JSON.parse(document.getElementById(`${name}-data`).textContent);
-    const initial = { metric: "speedup", base: data.baseline, scale: "log", hide: "", shown: String(PAGE), case: "" };
+    const name = "explore", data = JSON.parse(document.getElementById("data").textContent);
+    const initial = { metric: "speedup", base: data.baseline, scale: "log", with: "", hide: "", shown: String(PAGE), case: "" };
     const choices = {};
     for (const key of Object.keys(FILTERS)) {
       const values = [...new Set(data.cases.map((case_) => case_[key]))].filter((value) => value !== null && value !== "");
@@ -63,7 +28,7 @@
     const state = { ...initial };
     const controls = root.querySelector(".controls"), chips = root.querySelector(".chips");
     const grid = root.querySelector(".panels"), count = root.querySelector(".count"), more = root.querySelector(".more");
-    const detail = root.querySelector(".detail"), tip = document.getElementById("tip"), live = document.getElementById("live");
+    const detail = root.querySelector(".detail");
     const selects = {};
 
     function select(key, label, options) {
@@ -79,6 +44,7 @@
     for (const [key, values] of Object.entries(choices)) {
       select(key, FILTERS[key], [[ALL, "all"], ...values.map((value) => [value, value])]);
     }
+    if (data.older.length) select("with", "Compare with", [["", "no other run"], ...data.older.map((run) => [run.run, run.label])]);
     for (const backend of data.backends) {
       const chip = element("button", { type: "button", class: "chip backend", style: `--own: ${backend.colour}`, text: backend.name });
       chip.addEventListener("click", () => {
@@ -94,7 +60,7 @@
       const [where, query = ""] = location.hash.slice(1).split("?");
       Object.assign(state, initial);
       if (where !== name) return;
-      const known = { metric: Object.keys(METRICS), base: data.baselines, scale: ["log", "linear"] };
+      const known = { metric: Object.keys(METRICS), base: data.baselines, scale: ["log", "linear"], with: data.older.map((run) => run.run) };
       for (const [key, value] of new URLSearchParams(query)) {
         const allowed = known[key] || (choices[key] && [ALL, ...choices[key]]);
         if (key in state && (!allowed || allowed.includes(value))) state[key] = value; // what is unknown is left as it was
@@ -120,7 +86,7 @@
       const found = data.cases.filter((case_) => Object.keys(choices).every((key) => state[key] === ALL || String(case_[key]) === state[key]));
       const panels = found.slice(0, Number(state.shown)).map((case_) => [case_, backends.map((backend) => {
         const own = case_.of[backend.name], value = own && metric.of(case_, own, state.base);
-        return { backend, own, value: value ? value[0] : null, low: value ? value[1] : null, high: value ? value[2] : null };
+        return { backend, own, value: value ? value[0] : null, low: value ? value[1] : null, high: value ? value[2] : null, before: before(case_, backend.name) };
       })]);
       const values = panels.flatMap(([, rows]) => rows.filter((row) => row.value !== null).map((row) => row.value));
       count.textContent = `${Math.min(found.length, Number(state.shown))} of ${found.length} cases`
@@ -132,10 +98,21 @@
       show(data.cases.find((case_) => case_.id === state.case));
     }
 
-    function panel(case_, rows, domain, metric) {
+    // The same metric of the older run: its speedup is the quotient of two of its times, its rates follow from its time.
+    function before(case_, backend) {
+      const run = data.older.find((run) => run.run === state.with), times = run && run.cases[case_.id];
+      const [time, low, high] = (times && times[backend]) || [], own = case_.of[backend];
+      if (!time) return null;
+      if (state.metric === "time") return [time, low, high];
+      if (state.metric === "speedup") return times[state.base] ? [times[state.base][0] / time, null, null] : null;
+      const amount = { tokens: own && own.tokens, flops: own && own.flops }[state.metric];
+      return amount ? rate(amount * own.time[0] / time, [time, low, high]) : null;
+    }
+
+    function panel(case_, every, domain, metric) {
+      const rows = every.filter((row) => row.value !== null), missing = every.filter((row) => row.value === null);
       const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length, gap = 32;
       const width = Math.max(260, Math.floor((grid.clientWidth - gap * (columns - 1)) / columns));
-      const measured = rows.filter((row) => row.value !== null);
       const inside = (value) => Math.min(Math.max(value, domain[0]), domain[1]);
       const left = 8 + 7 * Math.max(...rows.map((row) => row.backend.name.length)), height = 50 + 22 * rows.length;
       const speedup = metric === METRICS.speedup, isBaseline = (row) => speedup && row.backend.name === state.base;
@@ -150,51 +127,31 @@
         marks: [
           Plot.gridX({ ticks }),
           ...(speedup && domain[0] <= 1 && domain[1] >= 1 ? [Plot.ruleX([1])] : []),
-          Plot.ruleY(measured.filter((row) => row.low !== null && row.high !== null), {
+          Plot.ruleY(rows.filter((row) => row.low !== null && row.high !== null), {
             x1: (row) => inside(row.low), x2: (row) => inside(row.high), y: (row) => row.backend.name, stroke: (row) => row.backend.colour, strokeWidth: 2 }),
-          Plot.dot(measured, { x: "value", y: (row) => row.backend.name, symbol: (row) => row.backend.symbol, r: 4.5,
+          Plot.dot(rows.filter((row) => row.before), { x: (row) => inside(row.before[0]), y: (row) => row.backend.name, symbol: "circle", r: 6.5, stroke: "var(--ink)", strokeWidth: 1.2 }),
+          Plot.dot(rows, { x: "value", y: (row) => row.backend.name, symbol: (row) => symbol(row.backend.symbol), r: 4.5,
             fill: (row) => isBaseline(row) ? "var(--paper)" : row.backend.colour, stroke: (row) => row.backend.colour }),
-          Plot.text(measured, { frameAnchor: "right", dx: 58, textAnchor: "end", y: (row) => row.backend.name, text: (row) => isBaseline(row) ? "1" : scaled(row.value, metric.unit),
+          Plot.text(rows, { frameAnchor: "right", dx: 58, textAnchor: "end", y: (row) => row.backend.name, text: (row) => isBaseline(row) ? "1" : scaled(row.value, metric.unit),
             fontWeight: (row) => speedup && (row.low > 1 || (row.high !== null && row.high < 1)) ? 700 : 400 }),
-          Plot.text(rows.filter((row) => row.value === null), { frameAnchor: "left", dx: 6, y: (row) => row.backend.name, text: () => "not measured", fillOpacity: 0.65 }),
         ],
       });
       const link = element("a", { href: `#${name}?case=${encodeURIComponent(case_.id)}`, text: title(case_) });
       link.addEventListener("click", (event) => { event.preventDefault(); set({ case: case_.id }); detail.scrollIntoView({ block: "nearest" }); });
       const box = element("div", { class: "chart", tabindex: "0", role: "group", "aria-roledescription": "chart",
-        "aria-label": `${metric.label}, ${title(case_)}. ${measured.length} backends; the arrow keys read them one by one.` }, svg);
+        "aria-label": `${metric.label}, ${title(case_)}. ${rows.length} backends; the arrow keys read them one by one.` }, svg);
       const place = svg.scale("y");
       const rowAt = (y) => rows.findIndex((row) => y >= place.apply(row.backend.name) && y < place.apply(row.backend.name) + place.bandwidth);
-      let at = -1;
-      const point = (index, spoken) => {
-        at = index;
-        if (index < 0) return hide();
-        const bounds = box.getBoundingClientRect();
-        tip.replaceChildren(...words(case_, rows[index], metric).map((text, line) => element(line ? "div" : "strong", { text })));
-        tip.hidden = false;
-        const x = Math.min(bounds.left + width / 2, innerWidth - tip.offsetWidth - 8);
-        const y = bounds.top + place.apply(rows[index].backend.name) - tip.offsetHeight - 6;
-        tip.style.left = `${Math.max(8, x)}px`;
-        tip.style.top = `${y < 8 ? bounds.top + place.apply(rows[index].backend.name) + 28 : y}px`;
-        if (spoken) live.textContent = words(case_, rows[index], metric).join("; ");
-      };
-      const hide = () => { tip.hidden = true; at = -1; };
-      box.addEventListener("pointermove", (event) => point(rowAt(event.clientY - box.getBoundingClientRect().top)));
-      box.addEventListener("pointerleave", hide);
-      box.addEventListener("blur", hide);
-      box.addEventListener("keydown", (event) => {
-        const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
-        if (step) { event.preventDefault(); point((Math.max(at, step > 0 ? -1 : 0) + step + rows.length) % rows.length, true); }
-        if (event.key === "Escape") hide();
-      });
-      return element("div", { class: "panel" }, element("h4", {}, link), box);
+      readable(box, rows.length, (_, y) => rowAt(y), (index) => [width / 2, place.apply(rows[index].backend.name)], (index) => words(case_, rows[index], metric));
+      const rest = missing.length ? [element("p", { class: "soft unit", text: `Not measured: ${missing.map((row) => row.backend.name).join(", ")}.` })] : [];
+      return element("div", { class: "panel" }, element("h4", {}, link), ...(rows.length ? [box] : []), ...rest);
     }
 
     function words(case_, row, metric) {
-      if (row.value === null) return [row.backend.name, "not measured"];
       const bounds = row.low === null || row.high === null ? "no interval" : `${scaled(row.low, metric.unit)} to ${scaled(row.high, metric.unit)}`;
       const what = metric === METRICS.latency ? "p5 to p95" : "95 % CI";
       const lines = [row.backend.name, `${metric.label}: ${scaled(row.value, metric.unit)}`, `${what}: ${bounds}`];
+      if (row.before) lines.push(`older run (circle): ${scaled(row.before[0], metric.unit)}`);
       return row.own.notes.length ? [...lines, row.own.notes.join(", ")] : lines;
     }
 
@@ -224,5 +181,6 @@
     let width = innerWidth;
     addEventListener("resize", () => { if (innerWidth !== width && !matchMedia("print").matches) { width = innerWidth; draw(); } });
   }
-  document.querySelectorAll("[data-explore]").forEach(start);
+  const root = document.querySelector("[data-explore]");
+  if (root) start(root);
 })();

@@ -34,23 +34,91 @@
         return down && typeof x === typeof y ? -order : order;
       });
       table.tBodies[0].append(...rows);
+      table.dispatchEvent(new Event("sorted"));
     }));
   }
-  for (const box of document.querySelectorAll(".filter input")) {
-    const table = document.getElementById(box.dataset.table);
-    const shown = document.getElementById(box.getAttribute("aria-describedby"));
-    const rows = [...table.tBodies[0].rows].map((row) => [row, [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase()]);
-    const filter = () => {
-      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-      let count = 0;
-      for (const [row, text] of rows) {
-        row.hidden = !words.every((word) => text.includes(word));
-        count += row.hidden ? 0 : 1;
-      }
-      shown.textContent = `${count} of ${rows.length} rows`;
+  // Of a long list the first few that match are shown, until all are asked for. items() is in the order of the page.
+  function shorten(items, few, more, matches, status) {
+    let all = false;
+    const show = () => {
+      const every = items(), found = every.filter(matches), shown = new Set(all ? found : found.slice(0, few));
+      for (const item of every) item.hidden = !shown.has(item);
+      more.hidden = shown.size === found.length;
+      status.textContent = `${found.length} of ${every.length}`;
     };
-    box.addEventListener("input", filter);
+    const showAll = () => { all = true; show(); };
+    more.addEventListener("click", showAll);
+    show();
+    return { show, showAll };
+  }
+  const contains = (text, words) => words.toLowerCase().split(/\s+/).filter(Boolean).every((word) => text.includes(word));
+
+  for (const box of document.querySelectorAll("input[data-table]")) {
+    const table = document.getElementById(box.dataset.table), body = table.tBodies[0];
+    const texts = new Map([...body.rows].map((row) => [row, [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase()]));
+    const more = document.querySelector(`button[data-table=${box.dataset.table}]`);
+    const status = document.getElementById(box.getAttribute("aria-describedby"));
+    const list = shorten(() => [...body.rows], 14, more, (row) => contains(texts.get(row), box.value), status);
+    box.addEventListener("input", list.show);
+    table.addEventListener("sorted", list.show);
     box.closest(".filter").hidden = false;
-    filter();
+  }
+
+  const board = document.querySelector(".claims");
+  if (board) {
+    const verdict = document.getElementById("claims-verdict"), search = document.getElementById("claims-search");
+    const texts = new Map([...board.querySelectorAll(".board > li")].map((card) => [card, card.textContent.toLowerCase()]));
+    const matches = (card) => (!verdict.value || card.dataset.verdict === verdict.value) && contains(texts.get(card), search.value);
+    const list = shorten(() => [...texts.keys()], 6, board.querySelector(".more"), matches, document.getElementById("claims-shown"));
+    verdict.addEventListener("change", list.show);
+    search.addEventListener("input", list.show);
+    board.querySelector(".filter").hidden = false;
+    // A link to a claim shows it, whatever was searched for before.
+    const open = () => {
+      const card = texts.has(document.getElementById(location.hash.slice(1))) && document.getElementById(location.hash.slice(1));
+      if (!card) return;
+      verdict.value = search.value = "";
+      list.showAll();
+      card.scrollIntoView();
+    };
+    addEventListener("hashchange", open);
+    open();
+  }
+
+  // On a phone each row is a list of its cells with the names of their columns; the menu of sections is closed.
+  const phone = matchMedia("(max-width: 40rem)");
+  for (const table of document.querySelectorAll("table")) {
+    const labels = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector("button") || cell.firstChild).textContent);
+    for (const row of table.tBodies[0].rows) if (row.cells.length === labels.length) [...row.cells].forEach((cell, place) => { cell.dataset.label = labels[place]; });
+    table.classList.add("stacked");
+  }
+  const menus = document.querySelectorAll("#sections, .settings");
+  const fold = () => { for (const menu of menus) menu.open = !phone.matches; };
+  phone.addEventListener("change", fold);
+  fold();
+
+  const download = document.getElementById("download");
+  if (download) {
+    const data = document.getElementById("data").textContent;
+    const quoted = (value) => /[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+    const csv = () => {
+      const { cases, baseline } = JSON.parse(data);
+      const keys = ["id", "study", "phase", "launch", "device", "dtype", "cell", "T", "B", "H"];
+      const head = [...keys, "backend", "seconds", "low", "high", "p5", "p50", "p95", "p99", "tokens_per_second", "flops_per_second", `speedup_over_${baseline}`, "speedup_low", "speedup_high", "notes"];
+      const rows = cases.flatMap((case_) => Object.entries(case_.of).map(([backend, own]) => [
+        ...keys.map((key) => case_[key]), backend, ...own.time, ...own.quantiles, own.tokens, own.flops, ...(own.speedup[baseline] || [null, null, null]), own.notes.join("; ")]));
+      return [head, ...rows].map((row) => row.map((value) => quoted(String(value ?? ""))).join(",")).join("\n") + "\n";
+    };
+    for (const button of download.querySelectorAll("button")) {
+      button.addEventListener("click", () => {
+        const [text, type] = button.dataset.as === "csv" ? [csv(), "text/csv"] : [data, "application/json"];
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([text], { type }));
+        link.download = `results.${button.dataset.as}`;
+        link.click();
+        URL.revokeObjectURL(link.href);
+      });
+    }
+    download.hidden = false;
   }
 })();

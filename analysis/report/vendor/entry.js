@@ -1,1 +1,1 @@
-export { axisX, axisY, dot, gridX, plot, ruleX, ruleY, text, tickX } from "@observablehq/plot";
+export { axisX, axisY, dot, gridX, gridY, line, plot, ruleX, ruleY, text } from "@observablehq/plot";

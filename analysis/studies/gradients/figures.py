@@ -14,7 +14,7 @@ from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies import gradients as gradients_statistics
 from analysis.studies import of_series
-from analysis.studies.gradients import curves
+from analysis.studies.gradients import curves, tables
 from results.metrics import HOP_SHARE, LOG_GRADIENT_AFTER
 
 # The hop spectrum: which share of the gradient left the cell path how often, against lag.
@@ -296,6 +296,7 @@ def _told(rows: pd.DataFrame) -> str:
 
 
 SECTION = ("gradients", "Gradient decay")
+TABLE = (tables.decay_table, tables.TEXT)
 FIGURES = of_series({
     "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
     "controls": curves.draw_controls, "training": draw_training, "precision": draw_precision,

@@ -8,8 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.report import words
-from analysis.report.drawing import INK, PAPER, Drawing, legend, log_units, log_values, look, panels, style
-from analysis.report.load import sweeps
+from analysis.report.drawing import (
+    DASHES,
+    INK,
+    LEAST_OF_A_LINE,
+    PAPER,
+    Drawing,
+    Style,
+    dumbbells,
+    legend,
+    log_units,
+    log_values,
+    look,
+    ordered,
+    panels,
+    style,
+)
+from analysis.report.load import Sweep, sweeps
 
 # Only what the driver says of the process compares across frameworks; their own counts come after.
 METRICS = {
@@ -31,6 +46,9 @@ def draw(series: pd.DataFrame) -> Drawing | None:
     found = {phase: each[0] for phase, each in found.items() if each}
     if not found:
         return None
+    caption = _caption({phase: sweep.rows for phase, sweep in found.items()}, metric)
+    if all(sweep.rows["steps"].nunique() < LEAST_OF_A_LINE for sweep in found.values()):
+        return _draw_ends(found, caption)
     with look():
         figure, grid = panels(len(found))
         for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
@@ -43,7 +61,28 @@ def draw(series: pd.DataFrame) -> Drawing | None:
         grid[0][0].set_ylabel("peak memory of one call")
         model = [Line2D([], [], color=INK, lw=1.2, ls=(0, (4, 3)), label="model")] if "count_model_bytes" in drawn else []
         legend(figure, drawn["backend"].unique(), model)
-    return Drawing(figure, "Peak memory vs length", _caption({phase: sweep.rows for phase, sweep in found.items()}, metric))
+    return Drawing(figure, "Peak memory vs length", caption)
+
+
+def _draw_ends(found: dict[str, Sweep], caption: str) -> Drawing:
+    """Of two lengths, the smaller hollow."""
+    with look():
+        figure, grid = panels(
+            len(found), 1, 0.9 + 0.3 * max(sweep.rows["backend"].nunique() + 1 for sweep in found.values()), False
+        )
+        for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
+            names = ordered(sweep.rows["backend"])
+            middle = sweep.rows.groupby(["backend", "steps"])["bytes"].median().clip(lower=1)
+            ends = {name: (float(middle[name].iloc[0]), float(middle[name].iloc[-1])) for name in names}
+            looks = {name: style(name) for name in names}
+            if "count_model_bytes" in sweep.rows:
+                model = sweep.rows.groupby("steps")["count_model_bytes"].first()
+                ends["model"], looks["model"] = (float(model.iloc[0]), float(model.iloc[-1])), Style(INK, "|", DASHES[0])
+            dumbbells(axes, ends, looks, "B")
+            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}")
+            axes.set_xlabel("peak memory of one call")
+    steps = next(iter(found.values())).rows["steps"]
+    return Drawing(figure, "Peak memory vs length", f"Hollow: T = {steps.min():g}; filled: T = {steps.max():g}. {caption}")
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from analysis.report import words
 from analysis.report.drawing import (
     INK,
+    LEAST_OF_A_LINE,
     PAPER,
-    UNDECIDED,
     Drawing,
     blank,
-    colour,
+    dumbbells,
     legend,
     log_units,
     log_values,
@@ -29,84 +29,11 @@ from analysis.report.drawing import (
     style,
 )
 from analysis.report.load import Sweep, rows_of, sweeps
-from analysis.statistics.ratios import Ranking, Ratio, Statistic, log_ratio, over_replicates
-
-# Who is fastest where: batch by hidden size, each cell the fastest backend and its lead over the runner-up.
-
-
-def draw_heatmap(cases: pd.DataFrame, times: pd.DataFrame, statistic: Statistic) -> Drawing | None:
-    """cases: as in `Findings.cases`; times: the series behind them; both of one device."""
-    found = {phase: sweeps(cases[cases["phase"] == phase], ["batch", "hidden_size"], 4) for phase in words.PHASES}
-    found = {phase: each[0] for phase, each in found.items() if each and each[0].rows["backend"].nunique() > 1}
-    if not found:
-        return None
-    tally: dict[str, int] = {}
-    with look():
-        tallest = max(sweep.rows["batch"].nunique() for sweep in found.values())
-        figure, grid = panels(len(found), 1, 0.9 + 0.46 * tallest, share_y=False)
-        for axes, (phase, sweep) in zip(grid[0], found.items(), strict=True):
-            for leader in _panel_heatmap(axes, sweep.rows, times, statistic):
-                tally[leader] = tally.get(leader, 0) + 1
-            axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}".rstrip(", "))
-        grid[0][0].set_ylabel("batch size B")
-    undecided = tally.pop("", 0)
-    parts = [f"{name} in {number}" for name, number in sorted(tally.items(), key=lambda item: -item[1])]
-    parts += [f"inconclusive in {undecided}"] if undecided else []
-    caption = f"Fastest of {words.format_count(undecided + sum(tally.values()), 'cell')}: {words.join_list(parts)}; "
-    caption += "the number is its speedup over "
-    return Drawing(
-        figure,
-        "Fastest backend by batch and hidden size",
-        caption + "the second. Inconclusive: the interval of the speedup includes 1, or one replicate gives none.",
-    )
-
-
-def _panel_heatmap(axes: Axes, rows: pd.DataFrame, times: pd.DataFrame, statistic: Statistic) -> list[str]:
-    """Draw the cells; returns each cell's leader, or an empty name where it is not decided."""
-    batches, hiddens = sorted(rows["batch"].unique()), sorted(rows["hidden_size"].unique())
-    leaders = []
-    for (batch, hidden), cell in rows.groupby(["batch", "hidden_size"]):
-        at = hiddens.index(hidden), batches.index(batch)
-        order = cell.sort_values("seconds")["backend"].tolist()
-        lead = margin(times[times["case"].isin(cell["case"])], order[0], order[1], statistic) if len(order) > 1 else None
-        decided = lead is not None and lead.verdict == "faster"
-        if len(order) == 1:
-            text = f"only {order[0]}"
-        elif decided and lead is not None:
-            text = f"{order[0]}\n{words.format_significant(lead.value)}×"
-        else:
-            text = "inconclusive"
-        leaders.append(order[0] if decided or len(order) == 1 else "")
-        fill, alpha = (colour(order[0]), 0.28) if leaders[-1] else (UNDECIDED, 1.0)
-        axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, edgecolor=PAPER, linewidth=2, facecolor=fill, alpha=alpha))
-        axes.text(*at, text, ha="center", va="center", fontsize=8, color=INK, linespacing=1.25)
-    axes.set(xlim=(-0.5, len(hiddens) - 0.5), ylim=(-0.5, len(batches) - 0.5), xlabel="hidden size H")
-    axes.set_xticks(range(len(hiddens)), [f"{value:g}" for value in hiddens])
-    axes.set_yticks(range(len(batches)), [f"{value:g}" for value in batches])
-    axes.tick_params(length=0)
-    axes.grid(False)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    return leaders
-
-
-def margin(times: pd.DataFrame, first: str, second: str, statistic: Statistic) -> Ratio | None:
-    """Speedup of `first` over `second` in the replicates that have both; None where none has."""
-    of = {
-        name: part.set_index("replicate_key") for name, part in times[times["backend"].isin((first, second))].groupby("backend")
-    }
-    if len(of) < 2:
-        return None
-    shared = [key for key in of[first].index.unique() if key in of[second].index]
-    logs = []
-    for key in shared:
-        ours, theirs = (of[name].loc[[key]].iloc[0] for name in (first, second))
-        logs.append(log_ratio(theirs["samples"], ours["samples"], theirs["blocks"], ours["blocks"], statistic))
-    return over_replicates(logs, statistic) if logs else None
-
+from analysis.statistics.ratios import Ranking, Ratio
 
 # Streaming: the time of one token, every sample's place shown, for tails matter there as much as the middle.
 
-MOST_PANELS, COLUMNS, MOST_POINTS = 6, 3, 120
+MOST_PANELS, COLUMNS = 6, 3
 
 
 def draw_latency(times: pd.DataFrame) -> Drawing | None:
@@ -141,33 +68,22 @@ def _spread_latency(cases: list[str]) -> list[str]:
 
 def _panel_latency(axes: Axes, rows: pd.DataFrame, backends: list[str]) -> None:
     pooled = {str(name): np.concatenate(list(part["samples"])) for name, part in rows.groupby("backend")}
-    thinned = {
-        name: np.quantile(samples, np.linspace(0, 1, min(len(samples), MOST_POINTS))) for name, samples in pooled.items()
-    }
-    points = pd.DataFrame(
-        [(name, value) for name, values in thinned.items() for value in values], columns=["backend", "seconds"]
-    )
-    palette = {name: colour(name) for name in pooled}
-    seaborn.stripplot(
-        points, x="seconds", y="backend", hue="backend", order=backends, palette=palette, ax=axes, size=2.6, alpha=0.35,
-        jitter=0.22, legend=False, zorder=2,
-    )  # fmt: skip
     for place, name in enumerate(backends):
         if name not in pooled:
             axes.text(
-                0.5,
-                place,
-                words.NOT_MEASURED,
-                transform=axes.get_yaxis_transform(),
-                ha="center",
-                va="center",
-                color=INK,
+                0.5, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), ha="center", va="center", color=INK,
                 alpha=0.6,
-            )
+            )  # fmt: skip
             continue
-        low, middle, high = np.quantile(pooled[name], (0.05, 0.5, 0.95))
-        axes.plot([low, high], [place, place], color=palette[name], lw=1.4, zorder=3)
-        axes.plot(middle, place, style(name).marker, color=palette[name], ms=7, mec=PAPER, mew=0.8, zorder=4)
+        own = style(name)
+        seaborn.pointplot(
+            x=pooled[name], y=np.full(len(pooled[name]), place), estimator="median", errorbar=("pi", 90), orient="h",
+            native_scale=True, color=own.colour, markers=own.marker, markersize=6.5, markeredgecolor=PAPER, markeredgewidth=0.8,
+            err_kws={"linewidth": 1.6, "color": own.colour}, ax=axes,
+        )  # fmt: skip
+        axes.plot(np.quantile(pooled[name], 0.99), place, "|", color=own.colour, ms=7, zorder=3)
+    axes.set_yticks(range(len(backends)), backends)
+    axes.set_ylim(len(backends) - 0.5, -0.5)
     axes.set(xlabel="", ylabel="", title=words.format_sizes(rows_of(rows[:1])[0]))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -180,7 +96,7 @@ def _caption_latency(steps: pd.DataFrame, cases: list[str], every: int) -> str:
     low, high = (words.format_si(float(np.quantile(pooled[first], share)), "s") for share in (0.5, 0.95))
     row = rows_of(steps[steps["case"] == case][:1])[0]
     text = f"At {words.format_sizes(row)} the smallest median is {first}’s, {low}, with 95 % of its samples within {high}; "
-    text += "dots are samples, lines span the 5th to the 95th percentile, markers are medians."
+    text += "markers are medians (p50), lines span p5 to p95, ticks are p99."
     return text + (f" Shown: {len(cases)} of {every} cases." if len(cases) < every else "")
 
 
@@ -273,7 +189,12 @@ def _caption_ratio(rankings: dict[str, Ranking], baseline: str) -> str:
     )
 
 
-# Achieved FLOP/s over arithmetic intensity under this machine's own ceilings (Williams, Waterman & Patterson 2009).
+# Achieved FLOP/s over arithmetic intensity under this machine's own peaks (Williams, Waterman & Patterson 2009). What a case
+# reads and writes may stay in a cache between calls: each point has the roof of the memory that holds it all.
+
+MEMORIES = {"copy_l2": "L2", "copy_l3": "L3", "copy": "memory"}  # from the smallest
+# Bytes up to which a case is taken to stay in a cache: what the copy that measured it used (`bench/worker/peaks.py`).
+HELD = {"cpu": {"copy_l2": 512 << 10, "copy_l3": 8 << 20}, "cuda": {"copy_l2": 16 << 20}}
 
 
 def draw_roofline(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None:
@@ -287,12 +208,15 @@ def draw_roofline(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None
     points = points[points["phase"].isin(words.PHASES) & (points["intensity"] > 0) & (points["flops_per_second"] > 0)]
     if points.empty:
         return None
-    points = points.assign(bound=np.minimum(roof["gemm"], points["intensity"] * roof["copy"]))
+    points = points.assign(memory=[_held_in(row, roof) for row in rows_of(points)])
+    rates = points["memory"].map(roof)
+    points = points.assign(bound=np.minimum(roof["gemm"], points["intensity"] * rates))
     points = points.assign(share=points["flops_per_second"] / points["bound"])
     phases = [phase for phase in words.PHASES if (points["phase"] == phase).any()]
     with look():
         figure, grid = panels(len(phases))
-        span = points["intensity"].min() / 2, max(points["intensity"].max(), roof["gemm"] / roof["copy"]) * 2
+        ridge = roof["gemm"] / roof["copy"]
+        span = points["intensity"].min() / 2, max(points["intensity"].max(), ridge) * 2
         low, high = points["flops_per_second"].min() / 2, max(roof["gemm"], points["flops_per_second"].max()) * 1.8
         for axes, phase in zip(grid[0], phases, strict=True):
             _panel_roofline(axes, points[points["phase"] == phase], roof, span)
@@ -300,13 +224,30 @@ def draw_roofline(cases: pd.DataFrame, ceilings: pd.DataFrame) -> Drawing | None
             axes.set_ylim(low, high)
             log_units(axes.yaxis, "", low, high)
         grid[0][0].set_ylabel("achieved FLOP/s")
-        legend(figure, points["backend"].unique(), [Line2D([], [], color=INK, lw=1.2, label="measured peaks")])
+        roofs = [Line2D([], [], color=INK, lw=1.2, label="measured peaks")]
+        legend(figure, points["backend"].unique(), roofs)
     return Drawing(figure, "Roofline", _caption_roofline(points, roof, phases))
 
 
+def _held_in(row: dict[str, object], roof: dict[str, float]) -> str:
+    """The metric of the fastest memory that was measured and holds all that a case reads and writes at least."""
+    held = HELD.get(str(row["device"]), {})
+    fits = [
+        metric for metric in MEMORIES if metric in roof and float(str(row["count_least_bytes"])) <= held.get(metric, np.inf)
+    ]
+    return fits[0]
+
+
 def _panel_roofline(axes: Axes, points: pd.DataFrame, roof: dict[str, float], span: tuple[float, float]) -> None:
-    ridge = roof["gemm"] / roof["copy"]
-    axes.plot([span[0], ridge, span[1]], [span[0] * roof["copy"], roof["gemm"], roof["gemm"]], color=INK, lw=1.2, zorder=1)
+    for metric, name in MEMORIES.items():
+        if metric in roof:
+            ridge = roof["gemm"] / roof[metric]
+            at = [span[0], max(ridge, span[0]), span[1]]
+            axes.plot(at, [min(roof["gemm"], each * roof[metric]) for each in at], color=INK, lw=1.2, zorder=1)
+            axes.text(
+                span[0] * 1.15, span[0] * 1.15 * roof[metric] * 1.7, name, fontsize=7.5, clip_on=True,
+                rotation=0, va="bottom", alpha=0.8,
+            )  # fmt: skip
     for backend, rows in points.groupby("backend", sort=False):
         own = style(str(backend))
         axes.plot(
@@ -328,14 +269,10 @@ def _caption_roofline(points: pd.DataFrame, roof: dict[str, float], phases: list
         said.append(
             f"{words.format_percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.format_sizes(row)})"
         )
-    ceilings = (
-        f"{words.format_si(roof['gemm'], 'FLOP/s')} of matrix products and {words.format_si(roof['copy'], 'B/s')} of copying"
-    )
-    text = f"Highest % of peak ({ceilings}): {words.join_list(said)}."
-    if (points["share"] > 1).any():
-        above = int((points["share"] > 1).sum())
-        text += f" {words.format_count(above, 'point')} above the roof: what stays in cache need not cross memory, "
-        text += "or the peaks were measured low."
+    text = f"Highest % of peak: {words.join_list(said)}; each case against the memory that holds what it reads and writes."
+    if above := int((points["share"] > 1).sum()):
+        why = "the caches were not measured" if len(roof) == 2 else "the peaks were measured low"
+        text += f" {words.format_count(above, 'point')} above the roof: {why}."
     return text
 
 
@@ -357,6 +294,10 @@ def draw_throughput(cases: pd.DataFrame, over: Over) -> Drawing | None:
     if not phases:
         return None
     shown = {phase: _spread_throughput(found) for phase, found in phases.items()}
+    title = f"Throughput over {LABELS[over]}"
+    if all(sweep.rows[over].nunique() < LEAST_OF_A_LINE for found in shown.values() for sweep in found):
+        marks = f"Hollow: the smaller {LETTERS[over]}. "
+        return Drawing(_draw_ends(shown, over), title, marks + _caption_throughput(phases, shown, over))
     with look():
         figure, grid = panels(len(shown), max(len(found) for found in shown.values()))
         for column, (phase, found) in enumerate(shown.items()):
@@ -370,8 +311,31 @@ def draw_throughput(cases: pd.DataFrame, over: Over) -> Drawing | None:
         grid[0][0].set_ylim(rates.min() / ROOM, rates.max() * ROOM)
         log_units(grid[0][0].yaxis, "", rates.min(), rates.max())
         legend(figure, drawn["backend"].unique())
-    title = f"Throughput over {LABELS[over]}"
-    return Drawing(figure, title, _caption_throughput(phases, shown, over))
+    bars = "Vertical bars are 95 % intervals "
+    bars += (
+        "over replicates. " if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate). "
+    )
+    return Drawing(figure, title, bars + _caption_throughput(phases, shown, over))
+
+
+def _draw_ends(shown: dict[str, list[Sweep]], over: Over) -> Figure:
+    """Each backend's rate at two sizes."""
+    backends = max(sweep.rows["backend"].nunique() for found in shown.values() for sweep in found)
+    with look():
+        figure, grid = panels(len(shown), max(len(found) for found in shown.values()), 0.9 + 0.3 * backends, False)
+        for column, (phase, found) in enumerate(shown.items()):
+            for row, sweep in enumerate(found):
+                rates = sweep.rows.set_index(["backend", over])["tokens_per_second"].sort_index()
+                names = [name for name in ordered(sweep.rows["backend"]) if len(rates[name]) > 1]
+                ends = {name: (float(rates[name].iloc[0]), float(rates[name].iloc[-1])) for name in names}
+                axes = grid[row][column]
+                dumbbells(axes, ends, {name: style(name) for name in names}, "")
+                sizes = sorted(sweep.rows[over].unique())
+                where = f"{LETTERS[over]}{sizes[0]:g} → {sizes[-1]:g}"
+                axes.set_title(f"{words.PHASES[phase].capitalize()}, {words.format_sizes(sweep.fixed)}, {where}")
+                axes.set_xlabel("tokens/s")
+            blank(line[column] for line in grid[len(found) :])
+    return figure
 
 
 def _spread_throughput(found: list[Sweep]) -> list[Sweep]:
@@ -411,8 +375,6 @@ def _caption_throughput(phases: dict[str, list[Sweep]], shown: dict[str, list[Sw
         best.append(
             f"{words.format_rate(float(row['tokens_per_second']))} in {words.PHASES[phase]} ({row['backend']}, {where})"
         )
-    text = f"Highest throughput: {words.join_list(best)}; vertical bars are 95 % intervals "
-    drawn = pd.concat([sweep.rows for found in shown.values() for sweep in found])
-    text += "over replicates." if (drawn["replicates"] > 1).all() else "(of the samples’ median where there is one replicate)."
+    text = f"Highest throughput: {words.join_list(best)}."
     every, here = (sum(len(found) for found in each.values()) for each in (phases, shown))
     return text + (f" Shown: {here} of {every} sweeps; all are in the table of cases." if here < every else "")

@@ -1,5 +1,6 @@
 // Drives the page inside a real browser and leaves what it saw in the title: widths, sorting, filtering, themes, errors.
-(() => {
+const drive = () => {
+  if ([...document.querySelectorAll("figure")].some((figure) => !figure.classList.contains("redrawn"))) return setTimeout(drive, 20);
   const seen = { errors: window.errors, overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth, width: window.innerWidth };
   const table = document.querySelector("table.sortable");
   const headers = [...table.tHead.rows[0].cells];
@@ -39,14 +40,14 @@
   explore.querySelector(".chip").click();
   seen.hidden = explore.querySelector(".chip").getAttribute("aria-pressed") === "false" && drawn() !== before_hiding;
   const address = location.hash, there = drawn();
-  seen.address = address.startsWith("#s0?");
+  seen.address = address.startsWith("#explore?");
   location.hash = "";
   dispatchEvent(new Event("hashchange"));
   const reset = drawn() !== there;
   location.hash = address;
   dispatchEvent(new Event("hashchange"));
   seen.deeplink = reset && drawn() === there;
-  location.hash = "#s0?metric=nonsense&H=12345&case=nowhere";
+  location.hash = "#explore?metric=nonsense&H=12345&case=nowhere";
   dispatchEvent(new Event("hashchange"));
   seen.unknown = control("Metric").value === "speedup" && control("H").value === "all" && explore.querySelector(".detail").hidden;
   const link = explore.querySelector(".panel a");
@@ -69,11 +70,50 @@
     return found.some((a, i) => found.slice(i + 1).some((b) => !apart(a, b)));
   }).length;
   seen.outside = [...explore.querySelectorAll(".panel svg text")].filter((text) => text.textContent && text.getBoundingClientRect().right > innerWidth + 1).length;
+  // The figures are drawn again for this width, and read by pointer and keyboard.
+  seen.redrawn = document.querySelectorAll("figure.redrawn").length === document.querySelectorAll("figure").length;
+  const live = document.querySelector("figure.redrawn .chart");
+  live.focus();
+  for (const key of ["ArrowRight", "ArrowRight"]) live.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  seen.figure = !tip.hidden && /speedup over torch: /.test(document.getElementById("live").textContent);
+  seen.static = [...document.querySelectorAll(".static")].every((each) => getComputedStyle(each).display === "none");
+  const sideways = [...document.querySelectorAll(".live svg text")].filter((text) => {
+    const { left, right } = text.getBoundingClientRect();
+    return text.textContent && (left < -1 || right > innerWidth + 1);
+  });
+  seen.clipped = sideways.map((text) => text.textContent);
+  // Every text stands out from what is behind it, light and dark.
+  const channel = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const parsed = (colour) => (colour.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const luminance = (colour) => { const [r, g, b] = parsed(colour).map((value) => channel(value / 255)); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const opaque = (colour) => colour !== "transparent" && (parsed(colour)[3] ?? 1) > 0.5;
+  const behind = (node) => { while (node && !opaque(getComputedStyle(node).backgroundColor)) node = node.parentElement; return getComputedStyle(node || document.body).backgroundColor; };
+  const faint = () => [...document.querySelectorAll("main *, header *")].filter((node) => {
+    if (node.closest("svg") || ![...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()) || !node.getClientRects().length) return false;
+    if (node.closest("[aria-pressed=false], script, option")) return false;
+    const [a, b] = [luminance(getComputedStyle(node).color), luminance(behind(node))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05) < 4.5;
+  }).map((node) => `${node.tagName} ${node.className} ${node.textContent.trim().slice(0, 40)}`);
+  seen.faint = [...new Set(faint())];
+  document.getElementById("theme").click();
+  seen.faint.push(...new Set(faint()));
+  // Each number of the cards is one of the data.
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const cards = [...document.querySelectorAll(".cards .value")].map((card) => card.textContent);
+  seen.cards = cards.length === 3 && cards.every((text) => /^[\d.]+×$/.test(text));
+  seen.rows = data.cases.flatMap((case_) => Object.keys(case_.of)).length === table.tBodies[0].rows.length;
+  // What is downloaded has a row for each row of the table.
+  let csv = "";
+  URL.createObjectURL = (blob) => { csv = blob; return "blob:none"; };
+  HTMLAnchorElement.prototype.click = () => {};
+  document.querySelector("#download [data-as=csv]").click();
+  seen.csv = csv.type === "text/csv" && csv.size > 1000;
   seen.requests = performance.getEntriesByType("resource").length;
   let evaluated = false;
   try { evaluated = new Function("return true")(); } catch (error) { evaluated = error.name; }
   seen.eval = evaluated;
-  const first = document.querySelector("figure svg").getBoundingClientRect().top + scrollY;
+  const first = document.querySelector("figure.redrawn .live svg").getBoundingClientRect().top + scrollY;
   seen.first = first <= 700 || Math.round(first);
   document.title = JSON.stringify(seen);
-})();
+};
+drive();

@@ -19,12 +19,12 @@ from analysis.report.page import Report
 from analysis.statistics.ratios import Ratio
 
 VENDOR = Path(__file__).parents[3] / "analysis" / "report" / "vendor"
-PLOT_SHA256 = "ed8b27677f544a91a03df72a78adbc554b09ee4da1f617fc9b54a618b284229c"
+PLOT_SHA256 = "bce6f7bfab31f082f606ae02d6c8906d35388fde52886eb196573c67b451d672"
 
 
 def test_the_page_holds_every_case_and_backend_of_the_table(report: Report, found: Findings):
     page = report.html.read_text(encoding="utf-8")
-    held = re.search(r'<script type="application/json" id="s0-data">(.*?)</script>', page, re.DOTALL)
+    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert held is not None
     data = json.loads(held[1])
     assert data == json.loads(embedded(section_data(found)))

@@ -12,11 +12,12 @@ import pytest
 from analysis.report import drawing as report_drawing
 from analysis.report.drawing import FAINT, GRID, INK, PAPER, UNDECIDED, Drawing
 from analysis.report.findings import Findings, find_out, timings
+from analysis.report.groups import groups
 from analysis.report.load import load, rows_of
-from analysis.report.page import groups
 from analysis.report.words import format_significant
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
+from analysis.studies.throughput import maps
 from tests.analysis.synthetic import Synthetic, write
 
 
@@ -29,7 +30,7 @@ def draw(found: Findings, rows: slice = slice(None)) -> dict[str, Drawing | None
         "hidden_size": throughput_figures.draw_throughput(cases, "hidden_size"),
         "steps": throughput_figures.draw_throughput(cases, "steps"),
         "latency": throughput_figures.draw_latency(times),
-        "heatmap": throughput_figures.draw_heatmap(cases, times, "median"),
+        "heatmap": maps.draw_heatmap(cases, times, "median"),
         "roofline": throughput_figures.draw_roofline(cases, series[series["backend"] == "machine"]),
         "memory": memory_figures.draw(series),
         "ratios": throughput_figures.draw_ratio(cases, rankings, "torch"),
@@ -69,14 +70,14 @@ def test_captions_are_computed(drawn: dict[str, Drawing | None], found: Findings
 def test_a_lead_within_the_noise_is_not_decided(tmp_path: Path) -> None:
     what = Synthetic(backends=("torch", "cudnn"), batches=(1, 8), hiddens=(64, 128), between=0.05, replicates=3)
     found = find_out(load([write(what, tmp_path)])[0])
-    drawing = throughput_figures.draw_heatmap(found.cases, timings(found.section), "median")
+    drawing = maps.draw_heatmap(found.cases, timings(found.section), "median")
     assert drawing is not None and "inconclusive in" in drawing.caption
     assert "inconclusive" in {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
 
 
 def test_one_replicate_decides_nothing(tmp_path: Path) -> None:
     found = find_out(load([write(Synthetic(replicates=1, hiddens=(64, 128), batches=(1, 8)), tmp_path)])[0])
-    drawing = throughput_figures.draw_heatmap(found.cases, timings(found.section), "median")
+    drawing = maps.draw_heatmap(found.cases, timings(found.section), "median")
     assert drawing is not None and "inconclusive in 12" in drawing.caption
 
 
@@ -98,8 +99,8 @@ def test_two_devices_have_figures_each(tmp_path: Path) -> None:
     write(small, tmp_path)
     write(replace(small, run="b", device="cuda", seed=9), tmp_path)
     found = find_out(load([tmp_path])[0])
-    files = [picture.file for group in groups(found, "s0") for picture in group.pictures]
-    assert {"s0-ratios-cpu.svg", "s0-ratios-cuda.svg", "s0-latency-cuda.svg"} <= set(files)
+    files = [picture.file for group in groups(found) for picture in group.pictures]
+    assert {"speedup-by-phase-cpu.svg", "speedup-by-phase-cuda.svg", "latency-cuda.svg"} <= set(files)
     assert len(files) == len(set(files))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from analysis import AnalysisError
 from analysis.report.page import Report, build
 from results.store import StoreError
-from tests.analysis.synthetic import Synthetic, write
+from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -144,11 +145,32 @@ def test_names_from_a_run_cannot_break_the_page(tmp_path: Path) -> None:
     assert Page(text).open == []
 
 
-def test_two_machines_have_two_sections(tmp_path: Path) -> None:
+def test_each_machine_has_a_page_and_links_to_the_others(tmp_path: Path) -> None:
     small = Synthetic(phases=("forward",), hiddens=(64,), batches=(1,), lengths=(64,), backends=("torch", "jax"))
-    paths = [write(small, tmp_path), write(replace(small, machine="other", run="b"), tmp_path)]
-    page = Page(build(paths, tmp_path / "out").html.read_text())
-    assert {"s0", "s1"} <= set(page.ids) and max(page.ids.values()) == 1
+    paths = [write(small, tmp_path), write(replace(small, machine="other: a/b", run="b"), tmp_path)]
+    report = build(paths, tmp_path / "out")
+    names = [path.name for path in (report.html, *report.others)]
+    assert names[0] == "report.html" and names[1] in ("report-other-a-b.html", "report-imaginary-cpu.html")
+    for own, other in (names, reversed(names)):
+        page = Page((tmp_path / "out" / own).read_text())
+        assert max(page.ids.values()) == 1 and [value for value in page.loads if value.endswith(".html")] == [other]
+        assert (tmp_path / "out" / own).with_suffix(".md").exists()
+
+
+def test_older_runs_are_compared_with_and_no_further_sections(tmp_path: Path) -> None:
+    what = Synthetic(phases=("forward",), hiddens=(64,), batches=(1,), lengths=(64,), backends=("torch", "jax"))
+    older = replace(
+        what, run="a", environment=ENVIRONMENT | {"git": {"commit": "a" * 40}}, started="2026-11-19T08:00:00Z", seed=4
+    )
+    text = build([write(what, tmp_path), write(older, tmp_path)], tmp_path / "out").html.read_text()
+    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert held is not None
+    data = json.loads(held[1])
+    assert [run["label"] for run in data["older"]] == ["2026-11-19 08:00, commit " + "a" * 7]
+    (case,) = data["cases"]
+    times = data["older"][0]["cases"][case["id"]]
+    assert times.keys() == {"torch", "jax"} and times["torch"] != case["of"]["torch"]["time"]
+    assert text.count("<h1>") == 1 and "d6ad839" in text[text.index("<h1>") - 200 : text.index("<h1>")]
 
 
 def test_mistakes_say_what_to_do(small_run: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.report import claims
+from analysis.report.groups import studied
 from analysis.report.load import load, series_frame
-from analysis.report.page import build, studied
+from analysis.report.page import build
 from analysis.statistics import quantities, seeds
 from analysis.statistics.seeds import Estimate
 from analysis.studies import gradients as gradients_statistics
@@ -178,7 +179,7 @@ def test_selections_and_quantities_that_cannot_be_read_say_so():
 def test_claims_of_the_report_link_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
-    assert 'href="#figure-s0-attenuation"' in page and 'id="figure-s0-attenuation"' in page
+    assert 'href="#figure-attenuation"' in page and 'id="figure-attenuation"' in page
     assert "Mixed (1 of 2 settings). Supported for A; refuted for B." in page and "## Claims" in twin
     assert page.index("Claims</h2>") < page.index('class="answers"')
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.report.groups import studied
 from analysis.report.load import series_frame
-from analysis.report.page import studied
 from analysis.statistics import quantities, seeds
 from analysis.studies import horizon as horizon_statistics
 from analysis.studies.gradients import tables

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.report import claims
+from analysis.report.groups import studied
 from analysis.report.load import load, records_frame, series_frame
-from analysis.report.page import studied
 from analysis.statistics import quantities
 from analysis.statistics.quantities import Verdict, judge
 from analysis.studies import scaling as scaling_statistics
