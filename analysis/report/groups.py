@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
 from analysis.studies.throughput import maps
 
+LONGEST_LEAD = 260  # characters of a caption that are always seen
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -36,6 +39,16 @@ class Picture:
     most_width: int
     chart: Markup  # the same as data, for the page's script
     source: str = ""  # the run, where it is an older one
+
+    @property
+    def lead(self) -> str:
+        """The first sentences of the caption, as many as fit in some two lines; the page folds the others away."""
+        lead = ""
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", self.caption):
+            if lead and len(lead) + len(sentence) > LONGEST_LEAD:
+                break
+            lead = f"{lead} {sentence}".strip()
+        return lead
 
     @property
     def anchor(self) -> str:

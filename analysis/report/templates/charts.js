@@ -100,7 +100,7 @@ const charts = (() => {
   function panel(data, width) {
     const { x, y } = data, longest = Math.max(0, ...y.ticks.map(([, text]) => text.length));
     const outside = data.texts.filter((text) => text.anchor === "start" && text.x > Math.max(...x.domain));
-    const right = 14 + 7 * Math.max(0, ...outside.map((text) => text.text.length)), left = 10 + 7.2 * longest;
+    const right = 14 + Math.min(130, 7 * Math.max(0, ...outside.map((text) => text.text.length))), left = 10 + 7.2 * longest;
     const every = Math.ceil(x.ticks.reduce((sum, [, text]) => sum + 7.5 * text.length + 14, 0) / (width - left - right));
     const ticks = x.ticks.filter((_, place) => place % every === 0);
     const named = (axis, shown) => ({ type: axis.type, domain: axis.domain, label: null, ticks: shown.map(([at]) => at), tickSize: 0,

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.report import drawing, words
-from analysis.report.drawing import DASHES, FAINT, INK, PALETTE, PAPER, PER_NAT, Dash, Drawing, decade_ticks, look, panels
+from analysis.report.drawing import (
+    DASHES,
+    FAINT,
+    INK,
+    PALETTE,
+    PAPER,
+    PER_NAT,
+    Dash,
+    Drawing,
+    decade_ticks,
+    log_units,
+    look,
+    panels,
+)
 from analysis.statistics import quantities, seeds
+from analysis.statistics.seeds import Estimate
 from analysis.studies import gradients as gradients_statistics
 
 # The gradient's size against lag, a panel a kind of cell, a line an initialisation with its band over seeds.
@@ -24,12 +40,7 @@ AUDITED = ("keras", "flax", "tensorflow1", "jozefowicz")  # in the table of the 
 
 def draw_attenuation(series: pd.DataFrame) -> Drawing | None:
     """series: rows of a section's `series`; the hidden size with the most initialisations is drawn."""
-    rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
-    rows = rows[~rows["init"].isin(AUDITED)] if len(rows) else rows
-    if rows.empty:
-        return None
-    hidden = int(rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1])
-    rows = rows[rows["hidden_size"] == hidden]
+    rows = _of_attenuation(series)
     cells = [cell for cell in CELLS if (rows["cell"] == cell).any()]
     if not cells:
         return None
@@ -38,7 +49,66 @@ def draw_attenuation(series: pd.DataFrame) -> Drawing | None:
         for axes, cell in zip(grid[0], cells, strict=True):
             _panel_attenuation(axes, cell, rows[rows["cell"] == cell])
         grid[0][0].set_ylabel("gradient relative to lag 0")
-    return Drawing(figure, "Gradient decay with lag", _caption_attenuation(rows, hidden))
+    return Drawing(figure, "Gradient decay with lag", _caption_attenuation(rows, int(rows["hidden_size"].iloc[0])))
+
+
+def _of_attenuation(series: pd.DataFrame) -> pd.DataFrame:
+    """The networks that are drawn; none where nothing was measured."""
+    rows = series[series["probe"] == "attenuation"] if "probe" in series else series.iloc[:0]
+    rows = rows[~rows["init"].isin(AUDITED)] if len(rows) else rows
+    if rows.empty:
+        return rows.assign(cell="")
+    hidden = rows.groupby("hidden_size")["init"].nunique().sort_values(kind="stable").index.to_numpy()[-1]
+    return rows[rows["hidden_size"] == hidden]
+
+
+def draw_decay_lengths(series: pd.DataFrame) -> Drawing | None:
+    """A row an initialisation: the lag at which the gradient is a thousandth, of the networks of `draw_attenuation`."""
+    rows = _of_attenuation(series)
+    cells = [cell for cell in CELLS if (rows["cell"] == cell).any()]
+    if not cells:
+        return None
+    quantity = quantities.named("horizon")
+    found = {
+        cell: [
+            (str(init), quantity.estimate(part))
+            for init, part in sorted(
+                rows[rows["cell"] == cell].groupby("init"), key=lambda one: drawing.init_order(str(one[0]))
+            )
+        ]
+        for cell in cells
+    }
+    every = [of for rows_of_cell in found.values() for _, of in rows_of_cell]
+    ends = [value for of in every for value in (of.value, of.beyond, of.low, of.high) if value]
+    if not ends:
+        return None
+    with look():
+        figure, grid = panels(len(cells), 1, 0.9 + 0.28 * max(map(len, found.values())), share_y=False)
+        for axes, cell in zip(grid[0], cells, strict=True):
+            for place, (init, of) in enumerate(found[cell]):
+                _row_decay_length(axes, place, drawing.init_style(init, place)[0], of)
+                text = quantity.format(replace(of, why=""), with_unit=False).partition(" [")[0]
+                axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+            axes.set_yticks(range(len(found[cell])), [drawing.init_name(init) for init, _ in found[cell]])
+            axes.set(ylim=(len(found[cell]) - 0.4, -0.6), title=CELLS[cell], xlabel=f"{quantity.label}, steps", xscale="log")
+            axes.set_xlim(min(ends) / 1.5, max(ends) * 1.5)
+            log_units(axes.xaxis, "", min(ends), max(ends))
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0)
+    caption = "The lag at which the gradient is a thousandth of that at lag 0, with its 95 % interval over seeds; "
+    return Drawing(
+        figure, "Decay length of the gradient", caption + "an arrowhead: it lies beyond the lags that were measured."
+    )
+
+
+def _row_decay_length(axes: Axes, place: int, colour: str, of: Estimate) -> None:
+    value = of.value if of.value is not None else of.beyond
+    if value is None:
+        axes.text(0.03, place, words.NOT_MEASURED, transform=axes.get_yaxis_transform(), va="center", fontsize=8, alpha=0.7)
+        return
+    if of.low:
+        axes.plot([of.low, of.high or value], [place, place], color=colour, lw=1.6)
+    axes.plot(value, place, "o" if of.value is not None else ">", color=colour, ms=6.5, mec=PAPER, mew=0.6, zorder=3)
 
 
 def curves_attenuation(rows: pd.DataFrame) -> dict[str, tuple[gradients_statistics.Curve, gradients_statistics.Curve | None]]:

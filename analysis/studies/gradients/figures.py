@@ -298,7 +298,7 @@ def _told(rows: pd.DataFrame) -> str:
 SECTION = ("gradients", "Gradient decay")
 TABLE = (tables.decay_table, tables.TEXT)
 FIGURES = of_series({
-    "attenuation": curves.draw_attenuation, "hops": draw_hops, "spectrum": draw_spectrum, "timescales": draw_timescales,
-    "controls": curves.draw_controls, "training": draw_training, "precision": draw_precision,
-    "truncation": curves.draw_truncation, "layers": curves.draw_layers,
+    "decay-length": curves.draw_decay_lengths, "attenuation": curves.draw_attenuation, "hops": draw_hops,
+    "spectrum": draw_spectrum, "timescales": draw_timescales, "controls": curves.draw_controls, "training": draw_training,
+    "precision": draw_precision, "truncation": curves.draw_truncation, "layers": curves.draw_layers,
 })  # fmt: skip

@@ -135,9 +135,9 @@ def _caption_atlas(said: list[str], exhausted: list[str]) -> str:
     named = words.join_list(dict.fromkeys(exhausted))
     missing = f" Out of memory, so that no crossover is looked for there, and marked by a cross: {named}." if named else ""
     return (
-        "Equal parameters within 1 %, equal tokens a call (the batch shrinks as sequences grow; decode has one stream with T "
-        "tokens behind it). T*: the length from which the LSTM costs less than the Transformer; outside what was measured it "
-        f"is a bound. {text[:1].upper()}{text[1:]}.{missing}"
+        f"{text[:1].upper()}{text[1:]}. T*: the length from which the LSTM costs less than the Transformer; outside what was "
+        "measured it is a bound. Equal parameters within 1 %, equal tokens a call (the batch shrinks as sequences grow; decode "
+        f"has one stream with T tokens behind it).{missing}"
     )
 
 

@@ -41,8 +41,8 @@ def test_a_number_changed_by_hand_is_found(copied: Path, name: str):
 
 def test_a_figure_with_another_number_is_found(copied: Path):
     drawn = (copied / FIGURE).read_text()
-    assert ">5.20×</text>" in drawn
-    (copied / FIGURE).write_text(drawn.replace(">5.20×</text>", ">5.30×</text>", 1))
+    assert ">▲ 5.20×</text>" in drawn
+    (copied / FIGURE).write_text(drawn.replace(">▲ 5.20×</text>", ">▲ 5.30×</text>", 1))
     assert [said.split(" ")[0] for said in stale(copied)] == [str(FIGURE)]
     (copied / FIGURE).unlink()
     assert [said.split(" ")[0] for said in stale(copied)] == [str(FIGURE)]
