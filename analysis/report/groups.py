@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -66,6 +67,7 @@ class Group:
     missing: tuple[str, ...]
     table: Table | None = None
     table_text: str = ""
+    cards: tuple[Any, ...] = ()  # as `overview.Card`
     study: bool = False  # of a study that measures something else than the speed of backends
 
 
@@ -122,11 +124,13 @@ def _of_studies(sections: Sequence[Section], prefix: str) -> list[Group]:
 
 
 def _with_table(group: Group, series: pd.DataFrame) -> Group:
-    """With the table that a study's figures have beside them, if any."""
+    """With the table and the cards that a study's figures have beside them, if any."""
     for module in with_figures():
         if module.SECTION[0] == group.name and hasattr(module, "TABLE"):
             make, text = module.TABLE
-            return replace(group, table=made, table_text=text) if (made := make(series)).rows else group
+            group = replace(group, table=made, table_text=text) if (made := make(series)).rows else group
+        if module.SECTION[0] == group.name and hasattr(module, "CARDS"):
+            group = replace(group, cards=tuple(module.CARDS(series)))
     return group
 
 

@@ -3,7 +3,8 @@
 They are found by what a topic's modules define. `__init__.py`, its statistics: QUANTITIES, by name, each an
 `analysis.statistics.quantities.Quantity`, which claims may be judged by. `figures.py`: SECTION, the id and the title of the
 group that its figures join, and FIGURES, by name, each drawn of a section's series and records, or None where there is nothing
-to show; perhaps TABLE, a function of the series that makes a table, with a sentence about it.
+to show; perhaps TABLE, a function of the series that makes a table, with a sentence about it, and CARDS, one that
+makes cards.
 """
 
 from __future__ import annotations

@@ -180,8 +180,9 @@ def test_claims_of_the_report_link_to_their_figures(tmp_path):
     report = build([run_file(tmp_path, a=-0.6, b=-0.05)], tmp_path / "out")
     page, twin = report.html.read_text(), report.markdown.read_text()
     assert 'href="#figure-attenuation"' in page and 'id="figure-attenuation"' in page
-    assert "Mixed (1 of 2 settings). Supported for A; refuted for B." in page and "## Claims" in twin
-    assert page.index("Claims</h2>") < page.index('class="answers"')
+    card = page[page.index('<ul class="board">') : page.index("Show all claims")]
+    assert ">Mixed (1 of 2 settings)</p>" in card and "<p>Supported for A; refuted for B.</p>" in card
+    assert "Mixed (1 of 2 settings). Supported for A; refuted for B." in twin and "## Claims" in twin
 
 
 def test_the_initialisation_table_censors_what_never_decays(tmp_path):

@@ -1,0 +1,89 @@
+"""What each backend takes for the LSTMs of systems in use, in the unit of those who run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, over_replicates
+from analysis.studies.throughput.maps import margin
+from results.workloads import BY_NAME, Part, Published, Shape, System
+
+AUDIO = "s of audio"  # of which a rate is a multiple of real time
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds a call on one backend; without an interval where there is one replicate."""
+
+    backend: str
+    seconds: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a system's LSTM with what was measured of it, the fastest backend first."""
+
+    system: System
+    part: Part
+    shape: Shape
+    timings: tuple[Timing, ...]
+    lead: Ratio | None  # speedup of the fastest over the second; None where there is one backend
+
+    @property
+    def rate(self) -> float:
+        """Of the fastest, in the system's unit a second."""
+        return self.shape.amount / self.timings[0].seconds
+
+    @property
+    def budget_share(self) -> float | None:
+        """Of the time that a streaming call may take, by the fastest; None where there is no limit."""
+        return self.timings[0].seconds / self.system.budget[0] if self.system.budget and self.shape.batch == 1 else None
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """Speeds that others published: of this very call, else those of no certain call."""
+        own = (self.shape.batch, self.shape.phase)
+        same = [each for each in self.system.published if (each.batch, each.phase) == own and not self.shape.scaled]
+        return tuple(same or [each for each in self.system.published if each.seconds is None])
+
+
+def measured(series: pd.DataFrame) -> list[Call]:
+    """Every call that was timed, in the order of the table. series: rows of a section's `series`."""
+    if "workload" not in series:
+        return []
+    rows = series[(series["study"] == "workloads") & (series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
+    found = []
+    for name, own in rows.groupby("workload", sort=False):
+        system = BY_NAME.get(str(name))
+        for part in system.parts if system else ():
+            for shape in part.shapes:
+                timed = own[_is(own, part, shape)]
+                if system and len(timed):
+                    timings = _timings(timed)
+                    names = [each.backend for each in timings]
+                    lead = margin(timed, names[0], names[1], "median") if len(names) > 1 else None
+                    found.append(Call(system, part, shape, timings, lead))
+    places = {system: place for place, system in enumerate(BY_NAME)}
+    return sorted(found, key=lambda call: places[call.system.name])
+
+
+def _is(rows: pd.DataFrame, part: Part, shape: Shape) -> pd.Series:
+    """Which rows are of this call: sizes, phase, data type and device stand in every record."""
+    wanted = dict(zip(("input_size", "hidden_size", "num_layers"), part.sizes, strict=True))
+    wanted |= {"steps": shape.steps, "batch": shape.batch, "phase": shape.phase, "dtype": shape.dtype, "device": shape.device}
+    return pd.Series(np.logical_and.reduce([rows[name] == value for name, value in wanted.items()]), index=rows.index)
+
+
+def _timings(rows: pd.DataFrame) -> tuple[Timing, ...]:
+    found = []
+    for backend, own in rows.groupby("backend"):
+        medians = np.array([aggregate(samples, "median") for samples in own["samples"]])
+        time = over_replicates(np.log(medians), "median") if len(medians) > 1 else None
+        bounds = (time.value, time.low, time.high) if time else (float(medians[0]), None, None)
+        found.append(Timing(str(backend), *bounds))
+    return tuple(sorted(found, key=lambda each: each.seconds))

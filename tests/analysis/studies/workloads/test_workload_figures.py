@@ -1,0 +1,77 @@
+"""Cards and table of the workloads: who is fastest, in the system's unit, beside what was published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.report.load import series_frame
+from analysis.studies.workloads import measured
+from analysis.studies.workloads.figures import cards, draw, table
+from bench.studies.workloads import case_of
+from results.record import Header, Measurement, Record
+from results.store import Run
+from results.workloads import BY_NAME
+from tests.analysis.synthetic import ENVIRONMENT
+
+
+def record(name: str, backend: str, seconds: float, replicate: int, part: int = 0, shape: int = 0) -> Record:
+    layers = BY_NAME[name].parts[part]
+    case = case_of(name, layers, layers.shapes[shape])
+    samples = tuple(seconds * np.random.default_rng(replicate).normal(1, 0.001, 9))
+    return Record("workloads", case.key, backend, replicate, "ok", case.to_dict(), counts=case.counts(),
+                  measurements=(Measurement("time", "s", samples, blocks=(9,)),))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    records = [
+        record(name, backend, seconds, replicate, shape=shape)
+        for replicate in range(3)
+        for name, shape, times in (
+            ("vad", 0, {"torch": 1e-4, "onnxruntime": 2e-5}), ("basecall-hac", 0, {"cuda": 0.02, "cudnn": 0.03}),
+            ("basecall-hac", 2, {"torch": 0.01, "jax": 0.01}), ("keyboard", 0, {"torch": 0.1}),
+        )
+        for backend, seconds in times.items()
+    ]  # fmt: skip
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, {})
+    return series_frame([Run(tmp_path_factory.mktemp("x"), header, tuple(records), None)])
+
+
+def test_calls_come_in_the_order_of_the_table_fastest_first(series):
+    calls = measured(series)
+    assert [call.system.name for call in calls] == ["basecall-hac", "basecall-hac", "vad", "keyboard"]
+    assert [call.timings[0].backend for call in calls[::2]] == ["cuda", "onnxruntime"]
+    assert calls[2].budget_share == pytest.approx(2e-5 / 0.032, rel=0.01)
+
+
+def test_speed_is_in_the_unit_of_the_field(series):
+    rows = {row[0].text: [cell.text for cell in row] for row in table(series).rows}
+    vad = rows["Voice activity detector, Silero VAD"]
+    assert vad[3] == "onnxruntime" and vad[5].endswith("× real time") and vad[5].startswith("1")
+    gpu = next(row for row in table(series).rows if row[3].text == "cuda")
+    assert gpu[5].text.startswith("32.0 M samples/s") and gpu[5].sort == pytest.approx(64 * 10_000 / 0.02, rel=0.01)
+
+
+def test_the_published_speed_stands_beside_the_same_call_only(series):
+    own, scaled = [call for call in measured(series) if call.system.name == "basecall-hac"]
+    assert [each.seconds for each in own.published] == [pytest.approx(0.0521, rel=0.01)]
+    assert scaled.shape.scaled and scaled.published == ()
+
+
+def test_cards_say_whether_the_lead_is_decided(series):
+    by_name = {card.title: card for card in cards(series) if "smaller" not in card.detail}
+    hac = by_name["Nanopore basecaller, Dorado hac v4.3"]
+    assert hac.clear is True and "1.50× [" in hac.detail and "cudnn" in hac.detail and "52.1 ms" in hac.verdict
+    tied = next(card for card in cards(series) if "smaller than its own" in card.detail)
+    assert tied.clear is False
+    alone = by_name["Next-word prediction on phones, federated"]
+    assert alone.clear is None and "the only backend measured" in alone.detail
+
+
+def test_the_figure_counts_who_is_fastest(series):
+    drawing = draw(series)
+    assert (
+        drawing is not None and drawing.caption.startswith("Least time of 3 calls: ") and "onnxruntime in 1" in drawing.caption
+    )
+    assert draw(series.iloc[:0]) is None and measured(series.drop(columns="workload")) == []
