@@ -106,7 +106,7 @@ ALTERNATING = "directions alternate from layer to layer; a unidirectional stack 
 CHUNK, STRIDE = 10_000, 6  # samples of a basecaller's chunk, and those that become one step
 
 
-def _basecaller(name: str, model: str, hidden: int, place: str, batches: tuple[int, ...], scaled: Shape,
+def _basecaller(name: str, model: str, hidden: int, place: str, batches: tuple[int, ...], *, scaled: Shape,
                 published: tuple[Published, ...]) -> System:  # fmt: skip
     steps = CHUNK // STRIDE
     shapes = (*(_gpu(steps, batch, "forward", "float16", batch * CHUNK) for batch in batches), scaled)
@@ -124,12 +124,12 @@ def _h100(batch: int, milliseconds: float) -> Published:
 _DORADO = "nanoporetech/dorado@ba44a01 config.toml of the model:53-103; times: NVIDIA_H100_NVL_cuda12.cpp:17-30"
 
 SYSTEMS: tuple[System, ...] = (
-    _basecaller("basecall-fast", "Dorado fast", 96, _DORADO, (512,), _cpu(400, 8, "forward", 8 * 2400, scaled=True),
-                (_h100(512, 0.01158),)),
-    _basecaller("basecall-hac", "Dorado hac v4.3", 384, _DORADO, (64, 512), _cpu(100, 1, "forward", 600, scaled=True),
-                (_h100(64, 0.8137), _h100(512, 0.1093))),
-    _basecaller("basecall-sup", "Dorado sup v4.3", 1024, _DORADO, (256,), _cpu(24, 1, "forward", 144, scaled=True),
-                (_h100(256, 0.5428),)),
+    _basecaller("basecall-fast", "Dorado fast", 96, _DORADO, (512,), scaled=_cpu(400, 8, "forward", 8 * 2400, scaled=True),
+                published=(_h100(512, 0.01158),)),
+    _basecaller("basecall-hac", "Dorado hac v4.3", 384, _DORADO, (64, 512), scaled=_cpu(100, 1, "forward", 600, scaled=True),
+                published=(_h100(64, 0.8137), _h100(512, 0.1093))),
+    _basecaller("basecall-sup", "Dorado sup v4.3", 1024, _DORADO, (256,), scaled=_cpu(24, 1, "forward", 144, scaled=True),
+                published=(_h100(256, 0.5428),)),
     System(
         "basecall-train", "Training a basecaller, Bonito hac", "genomics",
         "nanoporetech/bonito@1eb0c1c cli/train.py:121",
