@@ -216,7 +216,7 @@ def compare(
         resume: finish the same comparison where it was interrupted.
         memory: compare peak memory too.
         statistic: of a side's samples in a pair (median, p25, min); the calibration's if None.
-        calibrations: folder of calibrations; `./results/calibrations` if None.
+        calibrations: folder of calibrations; `./results/certificates` if None.
         repository: git repository of the revisions; the current folder's if None.
         backends_path: in a repository of your own, the file or folder of backends that is taken from each revision.
         build_environments: install each revision with pip into an environment of its own.

@@ -52,9 +52,11 @@ PACES: dict[str, Pace] = {
     "smoke": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "every": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "many": Pace(10, 0.0, 0.02, BUSY_SECONDS),
+    "emulated": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "quick": Pace(40, 0.0, 0.05, BUSY_SECONDS),
     "cpu": Pace(60, 0.0, 0.2, BUSY_SECONDS),
     "gpu": Pace(40, 0.005, 0.25, BUSY_SECONDS),
+    "grid": Pace(40, 0.005, 0.05, BUSY_SECONDS),
 }
 
 

@@ -158,6 +158,8 @@ def compared(base: str, new: str, plan: Plan, repository: Repository, memory: bo
         f"{format_duration(most)} if all {STAGES[-1]} and {CONFIRMING} to confirm are needed; compiling not counted",
         f"calibration: {calibrated or 'none here, so that the minimum detectable effect is not known'}",
     ]
+    if not asked:
+        found["predicted"] = ["Nothing would be compared: of these cases none is timed on both sides."]
     sides = [name if kind == "backend" or name == comparing.HERE else f"{name} ({repository.short(repository.resolve(name))})"
              for name in (base, new)]  # fmt: skip
     return found | {"sides": sides, "pairs": [*STAGES, STAGES[-1] + CONFIRMING]}
