@@ -37,9 +37,14 @@ html_last_updated_fmt = None
 
 # The side bar, group by group; a page that is in none of them is a warning of Sphinx.
 NAVIGATION = {
-    "Tutorials": ["tutorials/*"],
+    "Tutorials": [
+        "tutorials/compare-two-backends-on-my-gpu",
+        "tutorials/add-my-kernel",
+        "tutorials/gate-a-pull-request",
+        "tutorials/read-the-gradient-study",
+    ],
     "Concepts": ["case", "run", "round", "replicate", "study", "backends", "comparison", "history"],
-    "Reference": ["commands", "api", "measurement", "architecture", "baselines"],
+    "Reference": ["commands", "own-repository", "api", "measurement", "architecture", "baselines"],
     "Results": ["measured", "comparison-accuracy", "claims", "studies/*"],
     "CUDA kernels": ["cuda", "kernel-log"],
     "Decisions": ["decisions/*"],
