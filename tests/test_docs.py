@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from analysis.statistics.decision import ALPHA
 from bench.harness.suites import SUITES
 from bench.regression.comparison import PACES
 
@@ -101,6 +102,13 @@ def test_the_index_leads_to_every_tutorial_and_concept():
 def test_pages_on_concepts_are_short():
     lengths = {page: len((DOCS / f"{page}.md").read_text().split()) for page in CONCEPTS}
     assert all(words <= 800 for words in lengths.values()), lengths
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/comparison.md", "docs/tutorials/compare-two-backends-on-my-gpu.md"])
+def test_pages_name_the_confidence_of_a_comparison(page: str):
+    text = " ".join((ROOT / page).read_text().split())
+    named = re.findall(r"(\d+) % (?:interval\b|a look)", text)
+    assert {int(percent) for percent in named} == {round(100 * (1 - 2 * ALPHA))}
 
 
 def test_compare_has_a_pace_for_every_suite():

@@ -102,7 +102,7 @@ def show(found: dict[str, Any]) -> None:
         for case in those[:SHOWN]:
             screen.print(Padding(escape(f"{case['study']} {case['case']}"), (0, 0, 0, 3), expand=False))
         if len(those) > SHOWN:
-            screen.print(f"   and {len(those) - SHOWN} more; all of them: lstm-bench list")
+            screen.print(f"   and {len(those) - SHOWN} more; their study's: lstm-bench list {those[0]['study']}")
     reasons: dict[tuple[str, int], list[str]] = {}
     for one in found["excluded"]:
         reasons.setdefault((one["reason"], one["cases"]), []).append(one["backend"])
