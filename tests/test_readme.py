@@ -37,7 +37,7 @@ def test_every_file_that_readme_links_to_is_there():
     assert len(links) > 15 and [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_the_question_of_a_kernel_engineer_is_asked_by_its_command():
+def test_the_question_on_a_kernel_is_asked_by_its_command():
     """Ours against cuDNN at H = 512, B = 32 in training: those backends, and no case of another size or phase."""
     (block,) = re.findall(r"^```\n(lstm-bench compare .*?)```", README, re.MULTILINE | re.DOTALL)
     words = shlex.split(block.replace("\\\n", " "))[1:]
