@@ -44,8 +44,8 @@ def at_smoke_size(words: list[str]) -> list[str]:
         return words if "--dry-run" in words else [*words, "--dry-run"]
     if words[0] == "calibrate":
         return [*words, "--suite", "smoke", *SMALL, "--pairs", "5"]
-    if "--suite" in words:
-        return [*words, "--suite", "smoke", *SMALL]
+    if "--suite" in words:  # by the minimum, which is exact of the backend below, however busy the machine is
+        return [*words, "--suite", "smoke", *SMALL, *(["--statistic", "min"] if words[0] == "compare" else [])]
     if words[:2] == ["run", "gradients"] and "--dry-run" not in words:
         return [*words[:2], "--scale", "smoke", "--backend", "numpy", "--where", "probe=controls"]
     return words
