@@ -1,6 +1,7 @@
 # make bench   set up what running needs, measure on this machine (about 3 minutes), write and name the report
 # make test    set up that and the tools of development, run every test
 # make check   formatting, lint, types, import directions
+# make docs    the documentation as a site in build/docs; any warning is an error
 #
 # make bench PYTHON=python3.12                  another interpreter
 # make bench TORCH_CPU_INDEX=https://mirror/cpu a mirror of PyTorch's index of CPU builds
@@ -13,7 +14,7 @@ DEV_READY := $(VENV)/.ready-dev
 
 export TORCH_CPU_INDEX
 
-.PHONY: bench test check clean
+.PHONY: bench test check docs clean
 
 bench: $(READY)
 	$(BIN)/lstm-bench run quick || test $$? -eq 1
@@ -31,6 +32,9 @@ check: $(DEV_READY)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.layout
 
+docs: $(DEV_READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet -d build/doctrees docs build/docs
+
 $(READY): pyproject.toml constraints.txt install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lstm-bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +46,4 @@ $(DEV_READY): $(READY)
 	touch $(DEV_READY)
 
 clean:
-	rm -rf $(VENV) .asv .pytest_cache .ruff_cache report
+	rm -rf $(VENV) .asv .pytest_cache .ruff_cache report build/docs build/doctrees

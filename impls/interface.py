@@ -136,19 +136,19 @@ class SupportsGraph(Loaded, Protocol):
 class Backend(Protocol):
     """A module `impls/backends/<name>.py`; the file's name is the backend's.
 
-    RUNS          what may run under this name; anything else is a fall-back and is never timed.
+    All but RUNS are optional; each is a literal that is read without importing the file (`impls.facts`).
 
-    Optional, each a literal that is read without importing the file (`impls.facts`):
-
-    DEVICES       the devices it can ever run on.
-    CELLS         the cells it can ever run.
-    DTYPES        the data types it can ever compute in.
-    PHASES        the phases it can ever run.
-    LAUNCHES      how its kernels can be launched; only "eager" if it names none. With "graph" in it, what `load` returns
-                  `SupportsGraph`, and what runs is one of `RUNS` after "graph of ".
-    FRAMEWORK     one name: the framework that holds the device's memory, where several backends share it.
-    PACKAGE       the package that it imports beside its framework.
-    DISTRIBUTION  what pip installs for that package, where it has another name.
+    Attributes:
+        RUNS: what may run under this name; anything else is a fall-back and is never timed.
+        DEVICES: the devices it can ever run on.
+        CELLS: the cells it can ever run.
+        DTYPES: the data types it can ever compute in.
+        PHASES: the phases it can ever run.
+        LAUNCHES: how its kernels can be launched; only "eager" if it names none. With "graph" in it, what `load` returns
+            `SupportsGraph`, and what runs is one of `RUNS` after "graph of ".
+        FRAMEWORK: one name: the framework that holds the device's memory, where several backends share it.
+        PACKAGE: the package that it imports beside its framework.
+        DISTRIBUTION: what pip installs for that package, where it has another name.
     """
 
     RUNS: tuple[str, ...]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lstm_bench import import_paths
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.harness.plan import Plan
     from bench.harness.run import Listener
     from lstm_bench.commands.compare import Outcome
     from results.record import Footer, Record
@@ -117,23 +118,34 @@ def measured_run(
         The run as it is on disk, and its last line.
     """
     from bench.harness import forecast, plan, session
-    from bench.studies.quality.sources import corpus_name
     from results import store
 
     root = out or store.ROOT
     if resume:
         path, footer = session.resume(root, listener, corpus)
         return store.read(path), footer
-    chosen = plan.make(
+    chosen = planned(
         what, backends, where,
-        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed,
-        corpus=corpus_name(corpus) if corpus else "",
+        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed, corpus=corpus,
     )  # fmt: skip
     plan.require_device(chosen)
     for line in forecast.statement(chosen):
         say(line)
     path, footer = session.start(chosen, root, listener, corpus=corpus)
     return store.read(path), footer
+
+
+def planned(
+    what: str, backends: Sequence[str] = (), where: Sequence[str] = (), *, corpus: Path | None = None, **options: Any
+) -> Plan:
+    """The plan that `measured_run` carries out; options: those of `bench.harness.plan.make`."""
+    from bench.harness import plan, session
+    from bench.studies.quality.sources import corpus_name
+
+    chosen = plan.make(what, backends, where, corpus=corpus_name(corpus) if corpus else "", **options)
+    if corpus is not None:
+        session.require_corpus(chosen, corpus)
+    return chosen
 
 
 @overload
@@ -204,7 +216,7 @@ def compare(
         resume: finish the same comparison where it was interrupted.
         memory: compare peak memory too.
         statistic: of a side's samples in a pair (median, p25, min); the calibration's if None.
-        calibrations: folder of calibrations; `./results/calibrations` if None.
+        calibrations: folder of calibrations; `./results/certificates` if None.
         repository: git repository of the revisions; the current folder's if None.
         backends_path: in a repository of your own, the file or folder of backends that is taken from each revision.
         build_environments: install each revision with pip into an environment of its own.

@@ -1,4 +1,4 @@
-"""What the commands say about the machine before they measure: who holds it, and that it is noisy."""
+"""What the commands say about the machine before they measure, who holds it and that it is noisy; and the options for that."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bench.machine.noise import Reading
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait where another run is measuring here, instead of refusing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print cases, backends and predicted time; measure nothing, and need no GPU.")
+]
 
 
 @contextmanager

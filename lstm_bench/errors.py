@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """How a command ended. `meaning` is what `--help` and docs/history.md say of it.
+    """How a command ended. `meaning` is what `--help` and docs/commands.md say of it.
 
     From 10 on the surroundings are at fault and not the question, so that a script can react: complete a shallow clone on 12,
     wait on 23.

@@ -1,8 +1,12 @@
-"""README is short, and the numbers of a CPU in it are those of the run that it names."""
+"""README is short, its numbers of a CPU are those of the run that it names, and its question is one command."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 from analysis.report import words
@@ -31,3 +35,15 @@ def test_the_speeds_of_backends_are_those_of_the_run():
 def test_every_file_that_readme_links_to_is_there():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert len(links) > 15 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_question_on_a_kernel_is_asked_by_its_command():
+    """Ours against cuDNN at H = 512, B = 32 in training: those backends, and no case of another size or phase."""
+    (block,) = re.findall(r"^```\n(lstm-bench compare .*?)```", README, re.MULTILINE | re.DOTALL)
+    words = shlex.split(block.replace("\\\n", " "))[1:]
+    command = [sys.executable, "-m", "lstm_bench", *words, "--dry-run", "--json"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert found["sides"] == ["backend:cudnn", "backend:cuda"] and found["device"] == "cuda"
+    keys = [case["case"] for case in found["cases"]]
+    assert keys and all(re.match(r"lstm-I512-H512-T\d+-B32-forward_backward-", key) for key in keys)
+    assert all(sorted(case["backends"]) == ["cuda", "cudnn"] for case in found["cases"])

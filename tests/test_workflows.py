@@ -119,7 +119,9 @@ def test_all_steps_run_in_the_workflows_order(checkout: Path):
     assert [calls[0] for _, calls in each] == ["make check", "make .venv/.ready-dev", "make .venv/.ready-dev", "make test"]
 
 
-@pytest.mark.parametrize("failing", ["make check", "asv machine --yes", "lstm-bench run every --out TMP/runs", "make test"])
+@pytest.mark.parametrize(
+    "failing", ["make check", "make docs", "asv machine --yes", "lstm-bench run every --out TMP/runs", "make test"]
+)
 def test_a_step_that_fails_is_the_last_one(checkout: Path, failing: str):
     code, calls = ran(checkout, FAILING=" ".join(failing.split()[:3]))
     assert code == 7 and calls[-1] == failing

@@ -66,7 +66,7 @@ def spread_limit(degrees: float, alpha: float = SPREAD_ALPHA) -> float:
 # Is the new one slower? The rule that turns pairs of replicates into a verdict, in stages; nothing is measured here.
 #
 # The unit is the pair: ln(new time / base time) of two fresh processes that took turns. Pooling calls instead of pairs calls
-# 10 to 31 % of identical builds different. Design and simulations: docs/history.md.
+# 10 to 31 % of identical builds different. Design and simulations: docs/comparison.md.
 
 Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED", "UNCOMPARABLE"]
 

@@ -39,13 +39,13 @@ def _of_study(plan: Plan, its: Study) -> float | None:
         own = its.forecast(case) if its.forecast else None
         if own is None:
             return None
-        asked = _asked(plan, its, case)
+        backends = asked(plan, its, case)
         if its.is_standalone(case):
-            standalone += [own] * (len(asked) * its.repetitions_of(case))
+            standalone += [own] * (len(backends) * its.repetitions_of(case))
         else:
-            in_rounds += own * len(asked)
-            compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in asked if plan.device == "cuda")
-            started |= set(asked)
+            in_rounds += own * len(backends)
+            compiling += sum(COMPILING_SECONDS.get(backend, 0.0) for backend in backends if plan.device == "cuda")
+            started |= set(backends)
     side_by_side = plan.device == "cpu"
     starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
     # Standalone cases go side by side on a CPU, a processor each (see `bench.harness.run`), and take the time of
@@ -54,10 +54,25 @@ def _of_study(plan: Plan, its: Study) -> float | None:
     return plan.replicates * (in_rounds + starts) + compiling + together
 
 
-def _asked(plan: Plan, its: Study, case: Case) -> list[str]:
+def asked(plan: Plan, its: Study, case: Case) -> list[str]:
     """The backends that a case will be put to."""
-    backends = plan.measured_on(its, case)
-    return [each for each in backends if each == REFERENCE or not prepare.static_unsupported_reason(case, each)]
+    return [
+        each for each in plan.measured_on(its, case) if each == REFERENCE or not prepare.static_unsupported_reason(case, each)
+    ]
+
+
+def excluded(plan: Plan, its: Study, case: Case) -> dict[str, str]:
+    """The backends that a case will not be put to, each with the reason that its file gives; none of them is imported."""
+    backends = [each for each in plan.measured_on(its, case) if each != REFERENCE]
+    reasons = {each: prepare.static_unsupported_reason(case, each) for each in backends}
+    return {each: reason for each, reason in reasons.items() if reason}
+
+
+def sampling_seconds(plan: Plan) -> float:
+    """Of warm-up and rounds alone, at the plan's pace: a lower bound for cases in rounds that nobody forecasts."""
+    pace, timed = plan.pace, [(its, case) for its in plan.studies for case in plan.cases(its) if not its.is_standalone(case)]
+    a_case = pace.warm_seconds + pace.rounds * pace.turn_seconds
+    return plan.replicates * a_case * sum(len(asked(plan, its, case)) for its, case in timed)
 
 
 def statement(plan: Plan) -> list[str]:
@@ -80,7 +95,7 @@ def _shares(plan: Plan) -> str:
         for case in plan.cases(its):
             own = its.forecast(case) if its.forecast else None
             times = its.repetitions_of(case) if its.is_standalone(case) else plan.replicates
-            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(_asked(plan, its, case))
+            seconds[case.phase] = seconds.get(case.phase, 0.0) + (own or 0.0) * times * len(asked(plan, its, case))
     total = sum(seconds.values())
     if len(seconds) < 2 or not total:
         return ""

@@ -17,6 +17,7 @@ import impls
 from bench import costs
 from bench.harness import standalone, suites
 from bench.harness.case import Case
+from bench.harness.forecast import START_SECONDS
 from bench.harness.plan import Plan
 from bench.harness.run import Interrupted, Listener
 from bench.harness.study import Study
@@ -42,6 +43,7 @@ Side = Literal["base", "new"]
 SIDES: tuple[Side, ...] = get_args(Side)
 
 TRIES = 3  # at a pair that the machine disturbs
+MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
 
 # One sample a turn; the most turns by scale. Sampling ends earlier once both medians are known to 0.5 %, or after 2 s for both
 # together: more pairs say more than longer ones, since processes differ more than turns do.
@@ -50,9 +52,11 @@ PACES: dict[str, Pace] = {
     "smoke": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "every": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "many": Pace(10, 0.0, 0.02, BUSY_SECONDS),
+    "emulated": Pace(10, 0.0, 0.02, BUSY_SECONDS),
     "quick": Pace(40, 0.0, 0.05, BUSY_SECONDS),
     "cpu": Pace(60, 0.0, 0.2, BUSY_SECONDS),
     "gpu": Pace(40, 0.005, 0.25, BUSY_SECONDS),
+    "grid": Pace(40, 0.005, 0.05, BUSY_SECONDS),
 }
 
 
@@ -244,7 +248,12 @@ class Comparison:
 
 
 def questions(plan: Plan, sides: Mapping[Side, ComparisonSide], memory: bool) -> list[PairedCase]:
-    """Every timed case with the backends it is compared for, and with `memory` those that each backend measures by itself.
+    """Every timed case with the backends it is compared for, and with `memory` those that each backend measures by itself."""
+    return paired_cases(plan, sides["base"].backend, sides["new"].backend, memory)
+
+
+def paired_cases(plan: Plan, base: str | None, new: str | None, memory: bool) -> list[PairedCase]:
+    """As `questions`, of sides that stand for these backends, or for all that the plan has where there are none.
 
     What a study measures on backends of its own choice (a reference's gradients, trainings) says nothing of their speed.
     """
@@ -254,10 +263,21 @@ def questions(plan: Plan, sides: Mapping[Side, ComparisonSide], memory: bool) ->
         for case in plan.cases(its)
         if not its.is_standalone(case) or (memory and its.select_backends is None)
     ]
-    base, new = sides["base"].backend, sides["new"].backend
     if base and new:
         return [PairedCase(its, case, base, new) for its, case, on in chosen if base in on and new in on]
     return [PairedCase(its, case, backend, backend) for backend in plan.compared() for its, case, on in chosen if backend in on]
+
+
+def predicted_seconds(plan: Plan, asked: Sequence[PairedCase], pairs: int) -> float:
+    """Of so many pairs of every timed case and the peaks of memory, with samples as long as they may take and a start a pair.
+
+    Compiling is not in it.
+    """
+    start, pace = START_SECONDS[plan.device], PACES[plan.suite]
+    timed = [question for question in asked if not question.study.is_standalone(question.case)]
+    groups = len({(question.base, question.new) for question in timed})
+    in_pairs = start * groups + len(timed) * (BUSY_SECONDS + len(SIDES) * pace.warm_seconds)
+    return pairs * in_pairs + (len(asked) - len(timed)) * MEMORY_PAIRS * len(SIDES) * start
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lstm_bench import errors, terminal
 from lstm_bench.commands import gpu_check, regression_commands
 from lstm_bench.commands.command_groups import Commands, placed
-from lstm_bench.device_policy import Wait
+from lstm_bench.device_policy import DryRun, Wait
 from lstm_bench.errors import ExitCode
 
 app = typer.Typer(
@@ -102,23 +102,30 @@ def run(
     corpus: Annotated[
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
     ] = None,
+    dry_run: DryRun = False,
     wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
     from bench.machine import system
     from lstm_bench import api, device_policy
+    from lstm_bench.views import dry_run as dry_runs
     from lstm_bench.views import progress, run_summary
 
-    system.require_measuring()
     budget = run_summary.seconds(time_budget) if time_budget else None
+    options: dict[str, Any] = {
+        "threads": threads, "replicates": replicates, "time_budget": budget, "scale": scale, "seed": seed, "corpus": corpus,
+    }  # fmt: skip
+    if dry_run:
+        if resume:
+            raise errors.UserError("--dry-run plans a new run, and --resume goes on with one; leave one of them out")
+        return dry_runs.show(dry_runs.values(api.planned(what, backend or (), where or (), **options)))
+    system.require_measuring()
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
             ended, footer = api.measured_run(
-                display, terminal.say, what,
-                backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
-                replicates=replicates, scale=scale, seed=seed, corpus=corpus,
-            )  # fmt: skip
+                display, terminal.say, what, backends=backend or (), where=where or (), out=out, resume=resume, **options
+            )
     except session.Interrupted as stop:
         print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)

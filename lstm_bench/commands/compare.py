@@ -31,7 +31,6 @@ from results import store
 
 BACKEND = "backend:"
 HERE = user_repository.WORKING_TREE  # the checkout as it is, with whatever is not committed
-MEMORY_PAIRS = 2  # peaks repeat: two say whether they do
 
 
 class UnclearSides(UserError, ValueError):
@@ -107,13 +106,8 @@ def compare(
     base: str, new: str, plan: Callable[[], Plan], root: Path, listener: Listener, options: Options, *, resume: bool = False
 ) -> Outcome:
     """Compare two runs on disk, or measure two revisions or two backends against each other below `root`."""
-    kinds = {kind(base), kind(new)}
-    if kinds == {"run"}:
+    if kind_of_both(base, new) == "run":
         return _runs(base, new, options)
-    if len(kinds) > 1:
-        raise UnclearSides(
-            f"cannot compare {base} with {new}: name two revisions, two runs on disk or two backends (as backend:torch)"
-        )
     chosen = plan()
     with comparison_sides({"base": base, "new": new}, chosen.threads, options) as sides:
         return measured(sides, chosen, root, listener, options, resume)
@@ -182,7 +176,7 @@ def measure_until_decided(pairs: Pairs, questions: Sequence[PairedCase], now: Ca
 
 def _next(question: PairedCase, pairs: Pairs, sides: Sides) -> tuple[int, ...]:
     if question.study.is_standalone(question.case):
-        return tuple(number for number in range(MEMORY_PAIRS) if pairs.open(question, number))
+        return tuple(number for number in range(comparison.MEMORY_PAIRS) if pairs.open(question, number))
     key = row_key(question)
     measured = key in sides.base and key in sides.new
     return sides.time(key).next if measured else decide({}, sides.rule(key)).next
@@ -238,6 +232,15 @@ def _runs(base: str, new: str, options: Options) -> Outcome:
 def _given_backends_path(runs: Sequence[store.Run]) -> list[str]:
     paths = {run.header.environment.get("backends_path") for run in runs} - {None}
     return [user_repository.OPTION, str(paths.pop())] if len(paths) == 1 else []
+
+
+def kind_of_both(base: str, new: str) -> str:
+    """What both sides are: backend, run or revision. Raises `UnclearSides` where they differ."""
+    if kind(base) != kind(new):
+        raise UnclearSides(
+            f"cannot compare {base} with {new}: name two revisions, two runs on disk or two backends (as backend:torch)"
+        )
+    return kind(base)
 
 
 def kind(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_bench.device_policy import Wait
+from lstm_bench.device_policy import DryRun, Wait
 
 if TYPE_CHECKING:
     from bench.harness.plan import Plan
@@ -29,34 +29,56 @@ def gpu_check(
     dtype: Annotated[str, typer.Option("--dtype", help="bfloat16, float16 or tensorfloat32, to autotune for.")] = "bfloat16",
     directions: Annotated[int, typer.Option("--directions", min=1, max=2, help="To autotune for.")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Limit of autotuning.")] = 60.0,
+    dry_run: DryRun = False,
     wait: Wait = False,
 ) -> None:
     """Check our CUDA kernels on a GPU: outputs and gradients, time against cuDNN by size, assumptions on the hardware.
 
     Ends within eight minutes with a table to paste. Exit code 1 where anything failed.
     """
+    from bench.gpu_check.groups import register_emulated_backend
     from bench.harness import gpu_check as gpu_check_plan
     from bench.harness import session
     from bench.machine import environment, system
     from impls import Unavailable
     from lstm_bench import device_policy
     from lstm_bench.errors import ExitCode, UserError
+    from lstm_bench.views import dry_run as dry_runs
     from lstm_bench.views import gpu_check as views_gpu_check
     from lstm_bench.views import progress, run_summary
     from results import store
     from results.output import format_duration
 
-    system.require_measuring()
-    if not (emulate or resume) and environment.gpu_list() == []:
-        raise Unavailable(
-            "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "
-            "--emulate, which measures nothing of a GPU"
-        )
+    gpu_missing = (
+        "gpu-check found no NVIDIA GPU (NVML lists none); run it on a machine with one, or prove the command itself with "
+        "--emulate, which measures nothing of a GPU"
+        if not (emulate or resume) and environment.gpu_list() == []
+        else None
+    )
+    if not dry_run:
+        system.require_measuring()
+        if gpu_missing:
+            raise Unavailable(gpu_missing)
+    elif resume:
+        raise UserError("--dry-run plans a new check, and --resume goes on with one; leave one of them out")
     if autotune:
-        tune([(size, number) for size in hidden or () for number in batch or ()], dtype, directions, seconds, emulate=emulate)
+        tune(
+            [(size, number) for size in hidden or () for number in batch or ()],
+            dtype,
+            directions,
+            seconds,
+            emulate=emulate,
+            dry_run=dry_run,
+        )
         return
     if hidden or batch:
         raise UserError("--hidden and --batch belong to --autotune, which is not given; add it, or leave them out")
+    if dry_run:
+        plan = gpu_check_plan.make(check or (), emulate)
+        if emulate:
+            register_emulated_backend()
+        announce(plan)
+        return dry_runs.show(dry_runs.values(plan) | {"predicted": [], "obstacle": gpu_missing})
     root = out or store.ROOT
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
@@ -80,7 +102,9 @@ def gpu_check(
         sys.exit(1)
 
 
-def tune(sizes: list[tuple[int, int]], dtype: str, directions: int, seconds: float, *, emulate: bool) -> None:
+def tune(
+    sizes: list[tuple[int, int]], dtype: str, directions: int, seconds: float, *, emulate: bool, dry_run: bool = False
+) -> None:
     """Autotune for every hidden size with every batch, and write the table that the selector reads."""
     from lstm_bench.errors import UserError
 
@@ -88,6 +112,12 @@ def tune(sizes: list[tuple[int, int]], dtype: str, directions: int, seconds: flo
         raise UserError("--autotune needs at least one --hidden and one --batch, for example: --hidden 512 --batch 32")
     if dtype not in ("bfloat16", "float16", "tensorfloat32"):
         raise UserError(f"no data type {dtype!r} to autotune for; choose from bfloat16, float16, tensorfloat32")
+    if dry_run:
+        from lstm_bench.views.dry_run import NOTHING_MEASURED
+
+        named = ", ".join(f"H={hidden} B={batch}" for hidden, batch in sizes)
+        print(f"would time every configuration of our kernels that can run {named} in {dtype}, within {seconds:.0f} s")
+        return print(NOTHING_MEASURED)
     from bench.gpu_check import tune as tuning
     from bench.gpu_check.device import open_context
     from bench.machine.lock import device_lock

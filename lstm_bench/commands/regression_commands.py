@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lstm_bench import terminal
-from lstm_bench.device_policy import Wait
+from lstm_bench.device_policy import DryRun, Wait
 from lstm_bench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def compare(
     repository: RepositoryFolder = None,
     backends_path: BackendsPath = None,
     build_environments: Build = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
@@ -77,6 +78,11 @@ def compare(
     from lstm_bench.views import progress, tables
     from results import output, store
 
+    if dry_run:
+        return _compare_dry(
+            base, new, suite=suite, backend=backend, where=where, memory=memory, calibrations=calibrations,
+            repository=repository, backends_path=backends_path, as_json=as_json, threads=threads, scale=scale, seed=seed,
+        )  # fmt: skip
     if markdown:
         store.check_writable(markdown)
     with progress.for_terminal() as display, device_policy.announced(wait):
@@ -98,6 +104,26 @@ def compare(
         summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
         print(terminal.wrapped(summary, sys.stdout))
     sys.exit(outcome.exit_code)
+
+
+def _compare_dry(
+    base: str, new: str, *, suite: str, backend: list[str] | None, where: list[str] | None, memory: bool,
+    calibrations: Path | None, repository: Path | None, backends_path: str | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """What `compare --dry-run` shows; the options are those of the command."""
+    from bench.regression.user_repository import known_backends
+    from lstm_bench.commands import compare as comparing
+    from lstm_bench.views import dry_run, tables
+
+    meant = comparing.repository_of(base, new, repository, backends_path)
+    if comparing.kind_of_both(base, new) == "run":
+        found = dry_run.stored(base, new)
+    else:
+        calibration = _calibration(calibrations, options["threads"], suite, options["scale"], base)
+        with known_backends(meant, comparing.trees(new, base)) as own:
+            chosen = _plan(suite, backend or _named(base, new) or own, where, measuring=False, **options)
+            found = dry_run.compared(base, new, chosen, meant, memory, calibration.sentence if calibration else None)
+    tables.print_json(found) if as_json else dry_run.show(found)
 
 
 def compared(
@@ -220,17 +246,19 @@ def _measuring(
             yield chosen, display
 
 
-def _plan(what: str, backends: list[str], where: list[str] | None, **options: Any) -> Plan:
+def _plan(what: str, backends: list[str], where: list[str] | None, *, measuring: bool = True, **options: Any) -> Plan:
     """The plan for what will be measured here.
 
-    Raises `UnsupportedSystem` on Windows, `Unavailable` where it needs a GPU and there is none.
+    Raises, if `measuring`: `UnsupportedSystem` on Windows, `Unavailable` where it needs a GPU and there is none.
     """
     from bench.harness import plan
     from bench.machine import system
 
-    system.require_measuring()
+    if measuring:
+        system.require_measuring()
     chosen = plan.make(what, backends, where or [], **options)
-    plan.require_device(chosen)
+    if measuring:
+        plan.require_device(chosen)
     return chosen
 
 
@@ -283,6 +311,7 @@ def track(
     repository: RepositoryFolder = None,
     backends_path: BackendsPath = None,
     build_environments: Build = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -292,14 +321,22 @@ def track(
     be installed.
     """
     from bench.machine import system
-    from bench.regression.user_repository import find
+    from bench.regression.user_repository import find, known_backends
     from lstm_bench import device_policy
     from lstm_bench.commands import tracking
+    from lstm_bench.views import dry_run as dry_runs
+    from lstm_bench.views import tables
     from results import store
 
-    system.require_measuring()
+    if not dry_run:
+        system.require_measuring()
     meant = find(repository, backends_path, revisions=True)
     newest_first = list(reversed(meant.between(revisions))) if meant.backends else []
+    if dry_run:
+        with known_backends(meant, newest_first) as own:
+            chosen = _plan(suite, backend or own, where, measuring=False, threads=threads, scale=scale)
+            found = dry_runs.tracked(chosen, meant, meant.between(revisions), out or store.HISTORY)
+        return tables.print_json(found) if as_json else dry_runs.show_commits(found)
     with _measuring(
         meant, newest_first, suite, backends=backend, where=where, threads=threads, scale=scale, wait=wait,
     ) as (chosen, display):  # fmt: skip

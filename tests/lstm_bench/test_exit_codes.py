@@ -53,7 +53,7 @@ def test_errors_end_with_the_code_of_their_class():
 
 
 def test_the_page_and_the_help_list_every_code(tmp_path: Path):
-    page = (ROOT / "docs" / "history.md").read_text()
+    page = (ROOT / "docs" / "commands.md").read_text()
     for code in list(ExitCode)[2:]:
         assert f"| {code} | {code.meaning} |" in page
     for command in ("compare", "track", "bisect"):

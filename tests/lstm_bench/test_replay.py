@@ -19,7 +19,7 @@ from results import store
 from results.record import Footer, Header, Measurement, Record
 from tests.bench.conftest import Collector
 
-SLOW_DOWN = Path(__file__).parents[2] / "results/comparisons/slow-down"  # made by the commands in docs/history.md
+SLOW_DOWN = Path(__file__).parents[2] / "results/comparisons/slow-down"  # made by the commands in docs/comparison-accuracy.md
 CASE = "lstm-I64-H64-T32-B32-forward-float32-cpu"
 BACKENDS = ("numpy", "a_little_more")
 ENVIRONMENT = {"cpu": {"threads": 1}, "git": {"commit": None, "dirty": False}, "packages": {}}
@@ -105,7 +105,7 @@ def kept(folder: str) -> dict[str, Path]:
     """Both runs of a stored comparison by side."""
     runs = {store.read(path).header.plan["side"]: path for path in sorted((SLOW_DOWN / folder).rglob("*.jsonl"))}
     if not runs:
-        pytest.skip(f"no runs below {SLOW_DOWN / folder}: not measured; docs/history.md says how")
+        pytest.skip(f"no runs below {SLOW_DOWN / folder}: not measured; docs/comparison-accuracy.md says how")
     return runs
 
 

@@ -39,7 +39,7 @@ def test_gradients_and_memory_have_cases_on_a_gpu(name: str):
     (its,) = chosen.studies
     on_gpu = [case for case in chosen.cases(its) if case.spec.device == "cuda"]
     assert chosen.device == "cuda" and len(on_gpu) >= 4
-    assert {"cuda", "cudnn", "torch", "jax"} <= {each for case in on_gpu for each in forecast._asked(chosen, its, case)}
+    assert {"cuda", "cudnn", "torch", "jax"} <= {each for case in on_gpu for each in forecast.asked(chosen, its, case)}
 
 
 # Of runs 182516, 182611, 173700, 182414 and 182710 on an H100 (2026-11-26): backend, case, seconds of the record, and whether

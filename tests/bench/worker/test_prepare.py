@@ -72,7 +72,7 @@ def test_a_refusal_says_what_to_ask_for(case: Case):
 
 
 def test_the_backend_that_does_a_little_more_counts_what_it_does(misbehaving: None):
-    """What a real slow-down of about 3 % is measured with; see docs/history.md."""
+    """What a real slow-down of about 3 % is measured with; see docs/comparison-accuracy.md."""
     case = Case(LSTMSpec(64, 64), 32, 32)
     loaded = impls.get("a_little_more").load(case.spec, *case.data())
     for _ in range(3):
