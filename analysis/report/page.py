@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.report import claims, summary, tables, words
 from analysis.report import drawing as report_drawing
 from analysis.report.data import embedded, section_data
-from analysis.report.drawing import Drawing, colour
+from analysis.report.drawing import Drawing
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.overview import Overview, overview
+from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_assets, has_history, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED, Modes, Statistic
@@ -28,7 +28,6 @@ from analysis.studies.gradients import tables as gradients_tables
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
 from results import output
-from results.output import in_markdown, without_html
 from results.store import ROOT, StoreError
 
 # The figures of a section in the report's order; what has nothing to show says so instead.
@@ -258,12 +257,6 @@ def build(
     sections = load(paths, root)
     views = [_view(index, section, sections, baseline, statistic) for index, section in enumerate(sections)]
     tested = claims.tested(sections)
-    templates = Environment(
-        loader=PackageLoader("analysis.report"), autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    plain = templates.overlay(finalize=lambda value: without_html(value) if isinstance(value, str) else value)
-    plain.filters = templates.filters | {"cell": in_markdown}
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machines = list(dict.fromkeys(section.title for section in sections))
     title = f"LSTM backends, measured on {words.join_list(machines)}"
@@ -271,23 +264,22 @@ def build(
     shared = {
         "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
         "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
-        "location": words.STATISTICS[statistic], "colour": colour,
+        "location": words.STATISTICS[statistic],
+        "history": HISTORY_PAGE if has_history(out, [section.machine for section in sections]) else "",
     }  # fmt: skip
-    report = Report(out / "report.html", out / "report.md")
+    report = Report(out / REPORT_PAGE, out / "report.md")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        page = templates.get_template("report.html.j2").render(
-            shared,
-            style=_text("report.css"),
-            script=_text("report.js"),
-            explore=_text("explore.js"),
-            plot=_text("../vendor/plot.js"),
+        page = (
+            templates()
+            .get_template("report.html.j2")
+            .render(shared, **base_assets(), explore=asset("explore.js"), plot=asset("../vendor/plot.js"))
         )
         output.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
                 output.write_text(out / picture.file, picture.alone)
-        output.write_text(report.markdown, plain.get_template("report.md.j2").render(shared))
+        output.write_text(report.markdown, markdown_templates().get_template("report.md.j2").render(shared))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report
@@ -357,8 +349,3 @@ def notes(found: Findings) -> list[str]:
         for note, number in sorted(counted.items())
     ]
     return said
-
-
-def _text(name: str) -> Markup:
-    """A file of ours, put into the page as it is."""
-    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))

@@ -162,16 +162,14 @@ def report(
     out: OutFolder = None,
 ) -> None:
     """Write a self-contained HTML page and its Markdown version."""
-    import webbrowser
-
     from analysis.report import page as reports
     from analysis.statistics import ratios
     from results import store
 
     page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html
     print(page)
-    if show and not webbrowser.open(page.resolve().as_uri()):
-        print(f"no web browser could be opened; open {page} yourself", file=sys.stderr)
+    if show:
+        terminal.open_page(page.resolve().as_uri(), str(page))
 
 
 @app.command(**placed("export"))

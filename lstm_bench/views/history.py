@@ -12,11 +12,12 @@ from typing import Any
 from analysis import AnalysisError
 from analysis.regression import history
 from analysis.regression.comparison import change
-from analysis.regression.history import Series, StatisticOf
+from analysis.regression.history import Judged, Series, StatisticOf
 from analysis.report.words import format_count, format_si
 from bench.machine import git
 from bench.processes import scratch
 from bench.regression.revisions import Repository
+from lstm_bench.commands import tracking
 from lstm_bench.commands.tracking import Finding
 from lstm_bench.views import tables
 
@@ -59,6 +60,25 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")
     return html / "index.html"
+
+
+def write_page(
+    series: Sequence[Series],
+    judged: Sequence[Judged],
+    repository: Repository,
+    to: Path,
+    not_searched: str | None,
+    left_out: Sequence[str],
+) -> Path:
+    """history.html in the folder `to`; says where the report beside it has no link to it yet."""
+    from analysis.regression import history_page
+    from analysis.report import rendering
+
+    page = history_page.build(series, judged, tracking.commits_of(repository), to, not_searched, left_out)
+    report = to / rendering.REPORT_PAGE
+    if report.exists() and f'href="{rendering.HISTORY_PAGE}"' not in report.read_text(encoding="utf-8"):
+        print(f"{report} has no link to this page yet; write it again with: lstm-bench report", file=sys.stderr)
+    return page
 
 
 def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str]]:
