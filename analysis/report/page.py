@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -255,26 +256,13 @@ def build(
         UnknownLocation: there is no such statistic.
     """
     sections = load(paths, root)
-    views = [_view(index, section, sections, baseline, statistic) for index, section in enumerate(sections)]
-    tested = claims.tested(sections)
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    machines = list(dict.fromkeys(section.title for section in sections))
-    title = f"LSTM backends, measured on {words.join_list(machines)}"
-    links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
-    shared = {
-        "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
-        "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
-        "location": words.STATISTICS[statistic],
-        "history": HISTORY_PAGE if has_history(out, [section.machine for section in sections]) else "",
-    }  # fmt: skip
+    shared = _shared(sections, baseline, statistic)
+    views, machines = shared["views"], [section.machine for section in sections]
+    shared["history"] = HISTORY_PAGE if has_history(out, machines) else ""
     report = Report(out / REPORT_PAGE, out / "report.md")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        page = (
-            templates()
-            .get_template("report.html.j2")
-            .render(shared, **base_assets(), explore=asset("explore.js"), plot=asset("../vendor/plot.js"))
-        )
+        page = templates().get_template("report.html.j2").render(shared, **_scripts())
         output.write_text(report.html, page)
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
@@ -283,6 +271,37 @@ def build(
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report
+
+
+def live(path: Path, state: Mapping[str, Any]) -> str:
+    """The page of a run that is still going: what is on disk so far, without figures, which take long to draw.
+
+    Args:
+        path: the run's file.
+        state: version, state, count, latest, done and total, as the page shows them.
+    """
+    shared = _shared(load([path]), None, "median", figures=False)
+    page = templates().get_template("live.html.j2")
+    return page.render(shared, **_scripts(), history="", state=state, live=asset("live.js"))
+
+
+def _scripts() -> dict[str, Markup]:
+    return base_assets() | {"explore": asset("explore.js"), "plot": asset("../vendor/plot.js")}
+
+
+def _shared(sections: Sequence[Section], baseline: str | None, statistic: Statistic, figures: bool = True) -> dict[str, Any]:
+    """What both versions of the report are made of."""
+    views = [_view(index, section, sections, baseline, statistic, figures) for index, section in enumerate(sections)]
+    tested = claims.tested(sections)
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    machines = list(dict.fromkeys(section.title for section in sections))
+    title = f"LSTM backends, measured on {words.join_list(machines)}"
+    links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
+    return {
+        "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
+        "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
+        "location": words.STATISTICS[statistic],
+    }  # fmt: skip
 
 
 def _audits(sections: Sequence[Section]) -> list[tuple[str, Table]]:
@@ -299,10 +318,12 @@ def _title(section: Section, sections: Sequence[Section]) -> str:
     return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
 
 
-def _view(index: int, section: Section, sections: Sequence[Section], baseline: str | None, statistic: Statistic) -> View:
+def _view(
+    index: int, section: Section, sections: Sequence[Section], baseline: str | None, statistic: Statistic, figures: bool
+) -> View:
     found, name = find_out(section, baseline, statistic), f"s{index}"
-    cases, figures = tables.cases(found), groups(found, name)
-    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in figures)]
+    cases, drawn = tables.cases(found), groups(found, name) if figures else []
+    contents = [("backends-title", "Backends"), *((group.name, group.title) for group in drawn)]
     contents += [("cases-title", "All cases")] if found.asks_for_speed else []
     contents += [("refusals-title", "Skipped and failed"), ("environment-title", "Environment")]
     return View(
@@ -317,7 +338,7 @@ def _view(index: int, section: Section, sections: Sequence[Section], baseline: s
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
-        groups=figures,
+        groups=drawn,
         ceilings=tables.ceilings(section),
         cases=cases,
         cases_text=summary.about_cases(found),

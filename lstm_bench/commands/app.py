@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -102,6 +103,9 @@ def run(
     corpus: Annotated[
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
     ] = None,
+    show: Annotated[
+        bool, typer.Option("--open", help="Show the page in the web browser while it fills; the report is written to ./report.")
+    ] = False,
     wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
@@ -112,19 +116,33 @@ def run(
 
     system.require_measuring()
     budget = run_summary.seconds(time_budget) if time_budget else None
-    try:
-        with progress.for_terminal() as display, device_policy.announced(wait):
-            ended, footer = api.measured_run(
-                display, terminal.say, what,
-                backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
-                replicates=replicates, scale=scale, seed=seed, corpus=corpus,
-            )  # fmt: skip
-    except session.Interrupted as stop:
-        print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
-    print(f"{ended.path}")
-    for line in run_summary.lines(ended, footer):
-        terminal.say(line)
+    with contextlib.ExitStack() as stack:
+        page = None
+        if show:
+            from lstm_bench.views import live
+
+            page = stack.enter_context(live.LivePage())
+            live.watched(page)
+        try:
+            with progress.for_terminal() as display, device_policy.announced(wait):
+                ended, footer = api.measured_run(
+                    page.beside(display) if page else display, terminal.say, what,
+                    backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
+                    replicates=replicates, scale=scale, seed=seed, corpus=corpus,
+                    on_file=page.begin if page else lambda path: None,
+                )  # fmt: skip
+        except session.Interrupted as stop:
+            print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+            sys.exit(ExitCode.INTERRUPTED)
+        print(f"{ended.path}")
+        for line in run_summary.lines(ended, footer):
+            terminal.say(line)
+        if page:
+            from analysis.report import page as reports
+
+            written = reports.build([ended.path]).html
+            print(written)
+            page.finish(written)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 
