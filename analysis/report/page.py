@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.report import claims, summary, tables, words
+from analysis.report import claims, markdown, summary, tables, words
 from analysis.report import drawing as report_drawing
 from analysis.report.data import embedded, section_data
 from analysis.report.drawing import Drawing
@@ -267,10 +267,20 @@ def build(
         for view in views:
             for picture in (picture for group in view.groups for picture in group.pictures):
                 output.write_text(out / picture.file, picture.alone)
-        output.write_text(report.markdown, markdown_templates().get_template("report.md.j2").render(shared))
+        output.write_text(report.markdown, _markdown(shared, out / "report.png"))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return report
+
+
+def _markdown(shared: dict[str, Any], image: Path) -> str:
+    """The version for pull requests, whose chart is written to `image`."""
+    template = markdown_templates().get_template("report.md.j2")
+    folded = [(f"Claims: {shared['tally']}", template.render(shared, part="claims"))] if shared["tested"] else []
+    folded += [(f"All results: {view.title}", template.render(shared, part="view", view=view)) for view in shared["views"]]
+    drawn = markdown.chart(shared["founds"], image)
+    overviews = [view.overview for view in shared["views"]]
+    return markdown.render(shared["founds"], overviews, folded, shared["made"], image.name if drawn else "")
 
 
 def live(path: Path, state: Mapping[str, Any]) -> str:
@@ -291,16 +301,17 @@ def _scripts() -> dict[str, Markup]:
 
 def _shared(sections: Sequence[Section], baseline: str | None, statistic: Statistic, figures: bool = True) -> dict[str, Any]:
     """What both versions of the report are made of."""
-    views = [_view(index, section, sections, baseline, statistic, figures) for index, section in enumerate(sections)]
+    founds = [find_out(section, baseline, statistic) for section in sections]
+    views = [_view(index, found, sections, figures) for index, found in enumerate(founds)]
     tested = claims.tested(sections)
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     machines = list(dict.fromkeys(section.title for section in sections))
     title = f"LSTM backends, measured on {words.join_list(machines)}"
     links = [{picture.name: picture.anchor for group in view.groups for picture in group.pictures} for view in views]
     return {
-        "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
+        "founds": founds, "views": views, "title": title, "machines": machines, "board": claims.board(tested, links),
         "tally": claims.tally(tested), "audits": _audits(sections), "made": made,
-        "location": words.STATISTICS[statistic],
+        "location": words.STATISTICS[statistic], "tested": bool(tested),
     }  # fmt: skip
 
 
@@ -318,10 +329,8 @@ def _title(section: Section, sections: Sequence[Section]) -> str:
     return f"{section.title}: {words.join_list(summary.studies(section) or [run.header.run for run in section.runs])}"
 
 
-def _view(
-    index: int, section: Section, sections: Sequence[Section], baseline: str | None, statistic: Statistic, figures: bool
-) -> View:
-    found, name = find_out(section, baseline, statistic), f"s{index}"
+def _view(index: int, found: Findings, sections: Sequence[Section], figures: bool) -> View:
+    section, name = found.section, f"s{index}"
     cases, drawn = tables.cases(found), groups(found, name) if figures else []
     contents = [("backends-title", "Backends"), *((group.name, group.title) for group in drawn)]
     contents += [("cases-title", "All cases")] if found.asks_for_speed else []

@@ -57,7 +57,9 @@ def compare(
     where: Where = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: ./results/comparisons).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the same comparison where it was interrupted.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Also write Markdown for a pull request to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write Markdown for a pull request to this file, and its chart beside it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     memory: Annotated[bool, typer.Option(help="Compare peak memory too.")] = True,
     statistic: Statistic = None,
@@ -90,7 +92,11 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        output.write_text(markdown, comparison.markdown(*said))
+        from analysis.regression import comparison_markdown
+
+        image = markdown.with_suffix(".png")
+        drawn = comparison_markdown.chart(outcome.rows, image)
+        output.write_text(markdown, comparison_markdown.markdown(*said, image.name if drawn else ""))
     if as_json:
         print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:

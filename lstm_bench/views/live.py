@@ -69,7 +69,7 @@ class _Server(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
     timeout = LONGEST_REQUEST
 
     def do_GET(self) -> None:
