@@ -22,7 +22,9 @@ def markdown(
     """For a pull request: the verdict and what changed in sight, everything else folded away. image: file of `chart`."""
     found = texts(rows)
     loud = [text for text in found if text["verdict"] not in ("SAME", "UNDECIDED", "UNCOMPARABLE")]
-    mark = next((mark for name, mark in MARKS.items() if any(row.decision.verdict == name for row in rows)), "")
+    mark = next(
+        (mark for name, mark in MARKS.items() if any(row.metric == "time" and row.decision.verdict == name for row in rows)), ""
+    )
     facts = [f"Geometric mean of the time: {interval(overall)}."] if overall is not None and timed_rows(rows) > 1 else []
     facts += [f"{len(loud) - MOST_LOUD} more below."] if len(loud) > MOST_LOUD else []
     seen, every = (("case", "backend", "metric", "change", "verdict"), ("case", "backend", "metric", "base", "new", "change",
@@ -30,10 +32,15 @@ def markdown(
     folded = [(f"{format_count(len(found), 'row')} in full", "\n".join(_table(found, every)))] if found else []
     folded += [("How it was compared", "\n".join(f"- {remark}" for remark in remarks))] if remarks else []
     return document(
-        f"{mark} {counted_verdicts(rows)}: `{new}` against `{base}`".strip(), facts,
-        ("Change of the time, new over base, with 95 % intervals", image) if image else None,
+        f"{mark} {counted_verdicts(rows)}: `{_short(new)}` against `{_short(base)}`".strip(), facts,
+        ("Change of the time, new over base, with its interval", image) if image else None,
         _table(loud[:MOST_LOUD], seen) if loud else (), folded,
     )  # fmt: skip
+
+
+def _short(side: str) -> str:
+    """A run on disk by its name, whatever its folder."""
+    return Path(side).stem if side.endswith(".jsonl") else side
 
 
 def _table(found: Sequence[dict[str, str]], columns: Sequence[str]) -> list[str]:

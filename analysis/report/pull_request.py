@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results import output
 from results.output import in_markdown, without_html
@@ -89,7 +89,7 @@ def chart(panels: Sequence[Panel], label: str, at_one: str, path: Path, tick: Ca
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 10.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "text.color": INK,
         "axes.labelcolor": INK, "xtick.color": SOFT, "ytick.color": INK, "xtick.labelcolor": INK, "axes.edgecolor": GRID,
         "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
