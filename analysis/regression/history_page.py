@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.regression.changes import Change
+from analysis.regression.changes import LEAST_POINTS, Change
 from analysis.regression.comparison import change as format_change
 from analysis.regression.comparison import interval
 from analysis.regression.history import UNKNOWN, Commit, Judged, Point, Series
@@ -48,8 +48,10 @@ def build(
     judged: Sequence[Judged],
     commits: Sequence[Commit],
     out: Path,
+    *,
     not_searched: str | None = None,
     remarks: Sequence[str] = (),
+    suspected: Sequence[Judged] = (),
 ) -> Path:
     """Write the history page, history.html.
 
@@ -60,6 +62,7 @@ def build(
         out: folder to write to; it is made where it is not there.
         not_searched: why change points were not searched, where they were not.
         remarks: what is stored and is not in the series.
+        suspected: newest points beyond the usual, which no detector can tell yet.
 
     Raises:
         StoreError: nowhere to write.
@@ -72,9 +75,9 @@ def build(
         **base_assets(),
         plot=asset("../vendor/plot.js"), history=asset("history.js"), title=title_of(judged, shown, not_searched),
         machines=machines, eyebrow=_eyebrow(shown, known), figure=_figure(shown, judged), captions=_caption(shown, judged),
-        changes=changes_table(judged, known), series=series_table(shown), not_searched=not_searched, remarks=remarks,
-        commands=list(dict.fromkeys(one.confirm for one in judged if one.outcome == "not compared" and one.confirm
-                                    and one.change.mark != "grey")),
+        changes=changes_table("changes", judged, known), suspected=changes_table("suspected", suspected, known),
+        few=_few(shown), series=series_table(shown), not_searched=not_searched, remarks=remarks,
+        commands=_to_confirm([*judged, *suspected]),
         data=embedded(page_data(shown, judged, known)), report=REPORT_PAGE if report.exists() else "",
     )  # fmt: skip
     try:
@@ -118,7 +121,7 @@ def page_data(series: Sequence[Series], judged: Sequence[Judged], known: Mapping
     }  # fmt: skip
 
 
-def changes_table(judged: Sequence[Judged], known: Mapping[str, Commit]) -> Table:
+def changes_table(name: str, judged: Sequence[Judged], known: Mapping[str, Commit]) -> Table:
     """A row a change: what was found, at which commit and by whom, and what a paired comparison said."""
     columns = (
         Column("Case"), Column("Backend"), Column("Change", True, "of the time"), Column("Found", False, "by the detectors"),
@@ -141,7 +144,7 @@ def changes_table(judged: Sequence[Judged], known: Mapping[str, Commit]) -> Tabl
                 Cell(commit.subject),
             )
         )
-    return Table("changes", columns, tuple(rows))
+    return Table(name, columns, tuple(rows))
 
 
 def series_table(series: Sequence[Series]) -> Table:
@@ -196,10 +199,24 @@ def title_of(judged: Sequence[Judged], series: Sequence[Series], not_searched: s
         if each.change.mark != "grey"
     )
     if not counts:
-        return f"No lasting change in {words.format_count(len(series), 'series', 'series')}"
+        searched = [one for one in series if len(one.points) >= LEAST_POINTS]
+        if not searched:
+            return "Times over commits; too few of them to search for changes"
+        return f"No lasting change in {words.format_count(len(searched), 'series', 'series')}"
     order = ("slow-down confirmed", "speed-up confirmed", "change refuted", "change undecided", "change not compared")
     said = [(counts[name], *name.split(" ", 1)) for name in order if counts[name]]
     return words.join_list(f"{words.format_count(number, noun)} {outcome}" for number, noun, outcome in said)
+
+
+def _to_confirm(judged: Sequence[Judged]) -> list[str]:
+    lasting = [each for each in judged if each.change.mark != "grey" and each.outcome == "not compared"]
+    return list(dict.fromkeys(each.confirm for each in lasting if each.confirm))
+
+
+def _few(series: Sequence[Series]) -> str:
+    """How many series are too short for the detectors."""
+    short = sum(len(one.points) < LEAST_POINTS for one in series)
+    return f"Not searched: {short} of {len(series)} series, of fewer than {LEAST_POINTS} commits." if short else ""
 
 
 def _eyebrow(series: Sequence[Series], known: Mapping[str, Commit]) -> str:

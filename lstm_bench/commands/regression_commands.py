@@ -388,9 +388,9 @@ def history(
         print(site or "", end="\n" * bool(site), file=sys.stderr)
     page = None
     if to or show:
-        searched = found if not_searched is None else []
-        judged = tracking.judged(searched, comparisons or store.COMPARISONS, calibrations or store.CERTIFICATES, source.order())
-        page = views_history.write_page(series, judged, source, to or REPORT, not_searched, read.left_out)
+        folders = comparisons or store.COMPARISONS, calibrations or store.CERTIFICATES, source.order()
+        judged, beyond = (tracking.judged(some, *folders) for some in (found, suspected))
+        page = views_history.write_page(series, judged, beyond, source, to or REPORT, [not_searched, *read.left_out])
     if as_json:
         print(json.dumps(views_history.values(series, found, suspected, read.left_out, not_searched), indent=2))
     else:

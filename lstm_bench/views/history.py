@@ -65,16 +65,24 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
 def write_page(
     series: Sequence[Series],
     judged: Sequence[Judged],
+    suspected: Sequence[Judged],
     repository: Repository,
     to: Path,
-    not_searched: str | None,
-    left_out: Sequence[str],
+    said: Sequence[str | None],
 ) -> Path:
-    """history.html in the folder `to`; says where the report beside it has no link to it yet."""
+    """history.html in the folder `to`; says where the report beside it has no link to it yet.
+
+    Args:
+        said: why changes were not searched, None where they were; then what is stored and is not in the series.
+    """
     from analysis.regression import history_page
     from analysis.report import rendering
 
-    page = history_page.build(series, judged, tracking.commits_of(repository), to, not_searched, left_out)
+    not_searched, *left_out = said
+    page = history_page.build(
+        series, judged, tracking.commits_of(repository), to,
+        not_searched=not_searched, remarks=[each for each in left_out if each], suspected=suspected,
+    )  # fmt: skip
     report = to / rendering.REPORT_PAGE
     if report.exists() and f'href="{rendering.HISTORY_PAGE}"' not in report.read_text(encoding="utf-8"):
         print(f"{report} has no link to this page yet; write it again with: lstm-bench report", file=sys.stderr)

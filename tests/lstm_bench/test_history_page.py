@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,19 @@ def test_a_commit_that_git_does_not_have_is_unknown(place: tuple[Path, Repositor
     }  # fmt: skip
     text = history_page.build(series, [], [], tmp_path, not_searched="no detector").read_text()
     assert "dates unknown" in text and "changes not searched" in text and "<p>Not searched.</p>" in text
+
+
+def test_short_series_and_points_beyond_the_usual_say_so(place: tuple[Path, Repository], tmp_path: Path) -> None:
+    folder, repository = place
+    read = tracking.read(folder / "history", repository).series
+    step = next(one for one in read if one.key.case == "step-10")
+    short = [replace(step, points=step.points[:3])]
+    text = history_page.build(short, [], tracking.commits_of(repository), tmp_path).read_text()
+    assert "too few of them to search for changes" in text and "1 of 1 series, of fewer than 8 commits" in text
+    newest = [replace(step, points=step.points[60:81])]  # the last of these is the first of a new level
+    suspected = tracking.judged(tracking.suspicions(newest), folder / "comparisons", folder, repository.order())
+    text = history_page.build(newest, [], tracking.commits_of(repository), tmp_path, suspected=suspected).read_text()
+    assert "Newest points beyond the usual" in text and "commit 80" in text and "No lasting change in 1 series" in text
 
 
 def test_report_and_history_of_a_machine_link_to_each_other(written: Path, tmp_path: Path) -> None:
