@@ -18,7 +18,7 @@ from analysis.regression.comparison import interval
 from analysis.regression.history import UNKNOWN, Commit, Judged, Point, Series
 from analysis.report import drawing, words
 from analysis.report.data import SYMBOLS, embedded
-from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_assets, templates
+from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_assets, covers, templates
 from analysis.report.tables import Cell, Column, Table
 from analysis.statistics.decision import quantile
 from results import output
@@ -70,7 +70,6 @@ def build(
     known = {commit.commit: commit for commit in commits}
     shown = [one for one in series if one.points]
     machines = list(dict.fromkeys(one.machine for one in shown))
-    report = out / REPORT_PAGE
     page = templates().get_template("history.html.j2").render(
         **base_assets(),
         plot=asset("../vendor/plot.js"), history=asset("history.js"), title=title_of(judged, shown, not_searched),
@@ -78,7 +77,7 @@ def build(
         changes=changes_table("changes", judged, known), suspected=changes_table("suspected", suspected, known),
         few=_few(shown), series=series_table(shown), not_searched=not_searched, remarks=remarks,
         commands=_to_confirm([*judged, *suspected]),
-        data=embedded(page_data(shown, judged, known)), report=REPORT_PAGE if report.exists() else "",
+        data=embedded(page_data(shown, judged, known)), report=REPORT_PAGE if covers(out / REPORT_PAGE, machines) else "",
     )  # fmt: skip
     try:
         out.mkdir(parents=True, exist_ok=True)

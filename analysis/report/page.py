@@ -19,7 +19,7 @@ from analysis.report.drawing import Drawing
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.load import Section, load, rows_of
 from analysis.report.overview import Overview, overview
-from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_assets, has_history, markdown_templates, templates
+from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Table
 from analysis.statistics.ratios import NOT_COMPARED, Modes, Statistic
@@ -258,7 +258,7 @@ def build(
     sections = load(paths, root)
     shared = _shared(sections, baseline, statistic)
     views, machines = shared["views"], [section.machine for section in sections]
-    shared["history"] = HISTORY_PAGE if has_history(out, machines) else ""
+    shared["history"] = HISTORY_PAGE if covers(out / HISTORY_PAGE, machines) else ""
     report = Report(out / REPORT_PAGE, out / "report.md")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -17,10 +17,10 @@ HISTORY_PAGE = "history.html"
 _MACHINES = '<meta name="machines" content="'
 
 
-def has_history(folder: Path, machines: Iterable[str]) -> bool:
-    """Whether a history page lies in the folder that has series of one of these machines."""
+def covers(page: Path, machines: Iterable[str]) -> bool:
+    """Whether a page of ours lies there that is of one of these machines."""
     try:
-        with (folder / HISTORY_PAGE).open(encoding="utf-8") as file:
+        with page.open(encoding="utf-8") as file:
             _, found, rest = file.read(2000).partition(_MACHINES)
     except OSError:  # there is none that can be read, so nothing to link to
         return False

@@ -84,7 +84,8 @@ def write_page(
         not_searched=not_searched, remarks=[each for each in left_out if each], suspected=suspected,
     )  # fmt: skip
     report = to / rendering.REPORT_PAGE
-    if report.exists() and f'href="{rendering.HISTORY_PAGE}"' not in report.read_text(encoding="utf-8"):
+    covered = rendering.covers(report, [one.machine for one in series])
+    if covered and f'href="{rendering.HISTORY_PAGE}"' not in report.read_text(encoding="utf-8"):
         print(f"{report} has no link to this page yet; write it again with: lstm-bench report", file=sys.stderr)
     return page
 

@@ -16,10 +16,11 @@ from scipy import stats
 
 from analysis.regression import history_page
 from analysis.report import page as reports
-from analysis.report.rendering import has_history
+from analysis.report.rendering import covers
 from bench.processes.code import ROOT
 from bench.regression.revisions import Repository
 from lstm_bench.commands import tracking
+from lstm_bench.views import history
 from tests.analysis import history_synthetic
 from tests.analysis.report.test_browser import BROWSER, FLAGS, WATCH
 from tests.analysis.report.test_report import Page
@@ -116,23 +117,29 @@ def test_short_series_and_points_beyond_the_usual_say_so(place: tuple[Path, Repo
     assert "Newest points beyond the usual" in text and "commit 80" in text and "No lasting change in 1 series" in text
 
 
-def test_report_and_history_of_a_machine_link_to_each_other(written: Path, tmp_path: Path) -> None:
-    (tmp_path / "history.html").write_bytes(written.read_bytes())
-    small = {"phases": ("forward",), "hiddens": (64,), "batches": (1,), "lengths": (64,), "backends": ("torch", "jax")}
-    links = {}
-    for machine in ("old-machine", "elsewhere"):
-        run = write(Synthetic(machine=machine, run=machine, **small), tmp_path)
-        links[machine] = 'href="history.html"' in reports.build([run], tmp_path).html.read_text()
-    assert links == {"old-machine": True, "elsewhere": False}
-    assert not has_history(tmp_path / "nowhere", ["old-machine"])
-
-
-def test_the_history_links_back_to_a_report_beside_it(place: tuple[Path, Repository], tmp_path: Path) -> None:
+def test_report_and_history_of_a_machine_link_to_each_other(
+    place: tuple[Path, Repository], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, repository = place
-    (tmp_path / "report.html").write_text("an old report")
+    series = tracking.read(folder / "history", repository).series
+    small = {"phases": ("forward",), "hiddens": (64,), "batches": (1,), "lengths": (64,), "backends": ("torch", "jax")}
+    linked = {}
+    for machine in ("old-machine", "elsewhere"):
+        run, pages = write(Synthetic(machine=machine, run=machine, **small), tmp_path), tmp_path / f"pages-{machine}"
+        report = reports.build([run], pages).html
+        page = history.write_page(series, [], [], repository, pages, [None])
+        told = "has no link to this page yet" in capsys.readouterr().err
+        before = 'href="history.html"' in report.read_text()
+        reports.build([run], pages)
+        linked[machine] = (before, 'href="history.html"' in report.read_text(), 'href="report.html"' in page.read_text(), told)
+    assert linked == {"old-machine": (False, True, True, True), "elsewhere": (False, False, False, False)}
+    assert not covers(tmp_path / "nowhere.html", ["old-machine"])
+
+
+def test_json_goes_alone_to_standard_output(place: tuple[Path, Repository], tmp_path: Path) -> None:
+    folder, repository = place
     run = command(folder, repository, "--to", str(tmp_path), "--json")
-    assert "has no link to this page yet" in run.stderr and json.loads(run.stdout)["series"]
-    assert '<a href="report.html">' in (tmp_path / "history.html").read_text()
+    assert json.loads(run.stdout)["series"] and run.stderr.splitlines()[-1] == str(tmp_path / "history.html")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
