@@ -129,7 +129,7 @@ def run(
                     page.beside(display) if page else display, terminal.say, what,
                     backends=backend or (), where=where or (), out=out, resume=resume, time_budget=budget, threads=threads,
                     replicates=replicates, scale=scale, seed=seed, corpus=corpus,
-                    on_file=page.begin if page else lambda path: None,
+                    **({"on_file": page.begin} if page else {}),
                 )  # fmt: skip
         except session.Interrupted as stop:
             print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
