@@ -107,12 +107,14 @@ def measured_run(
     scale: str | None = None,
     seed: int = 0,
     corpus: Path | None = None,
+    on_file: Callable[[Path], object] = lambda path: None,
 ) -> tuple[Run, Footer]:
     """Measure, or finish the newest interrupted run if `resume`; the other arguments are those of `lstm_bench.run`.
 
     Args:
         listener: hears how far the run is.
         say: is told, before anything is measured, what the run is predicted to take.
+        on_file: is told the run's file once it is there.
 
     Returns:
         The run as it is on disk, and its last line.
@@ -122,7 +124,7 @@ def measured_run(
 
     root = out or store.ROOT
     if resume:
-        path, footer = session.resume(root, listener, corpus)
+        path, footer = session.resume(root, listener, corpus, on_file)
         return store.read(path), footer
     chosen = planned(
         what, backends, where,
@@ -131,7 +133,7 @@ def measured_run(
     plan.require_device(chosen)
     for line in forecast.statement(chosen):
         say(line)
-    path, footer = session.start(chosen, root, listener, corpus=corpus)
+    path, footer = session.start(chosen, root, listener, corpus=corpus, on_file=on_file)
     return store.read(path), footer
 
 

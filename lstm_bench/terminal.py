@@ -95,6 +95,30 @@ def say(sentence: str) -> None:
     print(wrapped(sentence, sys.stderr), file=sys.stderr, flush=True)
 
 
+def open_page(address: str, shown: str, foreground: bool = True) -> bool:
+    """Open a page in the web browser, or say on standard error what to open by hand.
+
+    Args:
+        address: of the page.
+        shown: how to name it to a person.
+        foreground: whether a browser that takes this terminal, as w3m does, may be opened.
+
+    Returns:
+        Whether a browser was started.
+    """
+    import webbrowser
+
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:  # there is none
+        browser = None
+    takes_terminal = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
+    opened = browser is not None and (foreground or not takes_terminal) and browser.open(address)
+    if not opened:
+        say(f"no web browser could be opened; open {shown} yourself")
+    return opened
+
+
 def discard_unwritten() -> None:
     """Send what standard output and error still hold and cannot write to the null device, lest Python fail on it at exit."""
     for stream in _outputs():

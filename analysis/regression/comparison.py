@@ -16,7 +16,6 @@ from analysis.report.words import format_si, format_significant
 from analysis.statistics.decision import Decision, Rule, decide, mean_rule, over_cases, unpaired
 from analysis.statistics.ratios import NOT_COMPARED, Statistic, aggregate
 from lstm_bench.errors import ExitCode
-from results.output import in_markdown
 from results.record import Measurement, Record
 from results.store import Run
 
@@ -362,35 +361,19 @@ def _value(value: float, unit: str) -> str:
 
 def headline(rows: Sequence[Row], overall: Decision | None) -> str:
     """One sentence: how many of each verdict on time, and the geometric mean."""
+    mean = f" Geometric mean of the time: {interval(overall)}." if overall is not None and timed_rows(rows) > 1 else ""
+    return f"{counted_verdicts(rows)}.{mean}"
+
+
+def counted_verdicts(rows: Sequence[Row]) -> str:
+    """How many of each verdict on time."""
     counted = Counter(row.decision.verdict for row in rows if row.metric == "time")
-    parts = [f"{count} {name}" for name in MARKS if (count := counted.get(name))] or ["nothing was compared"]
-    mean = f" Geometric mean of the time: {interval(overall)}." if overall is not None and sum(counted.values()) > 1 else ""
-    return ", ".join(parts) + "." + mean
+    return ", ".join(f"{count} {name}" for name in MARKS if (count := counted.get(name))) or "nothing was compared"
 
 
-def markdown(base: str, new: str, rows: Sequence[Row], overall: Decision | None, remarks: Sequence[str]) -> str:
-    """For a pull request: the sentence and what changed in sight, everything else folded away."""
-    lines = [f"### lstm-bench: `{new}` against `{base}`", "", headline(rows, overall), ""]
-    found = texts(rows)
-    loud = [text for text in found if text["verdict"] not in ("SAME", "UNDECIDED", "UNCOMPARABLE")]
-    quiet = [text for text in found if text not in loud]
-    if loud:
-        lines += [*_table(loud), ""]
-    if quiet:
-        summary = f"{len(quiet)} more: the same, undecided or not comparable"
-        lines += [f"<details><summary>{summary}</summary>", "", *_table(quiet), "", "</details>", ""]
-    return "\n".join([*lines, *(f"- {remark}" for remark in remarks)]).rstrip() + "\n"
-
-
-def _table(found: Sequence[dict[str, str]]) -> list[str]:
-    columns = ("case", "backend", "metric", "base", "new", "change", "pairs", "verdict", "note")
-    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return head + ["| " + " | ".join(_cell(text, column) for column in columns) + " |" for text in found]
-
-
-def _cell(text: dict[str, str], column: str) -> str:
-    value = in_markdown(text[column])
-    return f"{MARKS[value]} {value}" if column == "verdict" and value in MARKS else value
+def timed_rows(rows: Sequence[Row]) -> int:
+    """How many rows are about time."""
+    return sum(row.metric == "time" for row in rows)
 
 
 def values(base: str, new: str, rows: Sequence[Row], overall: Decision | None, remarks: Sequence[str]) -> dict[str, Any]:

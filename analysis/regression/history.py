@@ -19,6 +19,7 @@ from analysis import AnalysisError
 from analysis.regression.changes import INSTALL_ASV, Change, beyond_the_usual, find
 from analysis.regression.comparison import Key
 from analysis.report.load import comparable
+from analysis.statistics.decision import Decision
 from analysis.statistics.ratios import NOT_COMPARED, Statistic, aggregate
 from results import store
 from results.record import Record
@@ -74,6 +75,59 @@ class Series:
     def blamed(self, change: Change) -> tuple[str, str]:
         """The last commit of the old level and the first of the new one."""
         return self.points[change.index - 1].commit, self.points[change.index].commit
+
+
+UNKNOWN = "unknown"
+Outcome = Literal["confirmed", "refuted", "undecided", "not compared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """As git has it; `unknown` where the repository does not."""
+
+    commit: str
+    short: str
+    author: str = UNKNOWN
+    date: str = UNKNOWN
+    subject: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison of two commits on one case: the time's decision, new over base, and when it was made."""
+
+    base: str
+    new: str
+    decision: Decision
+    made: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A change of a series, and the paired comparison across it, where there is one.
+
+    confirm: the command that would make one, None where there is none.
+    """
+
+    series: Series
+    change: Change
+    comparison: Comparison | None
+    confirm: str | None
+
+    @property
+    def first(self) -> str:
+        """The first commit of the new level."""
+        return self.series.points[self.change.index].commit
+
+    @property
+    def outcome(self) -> Outcome:
+        """Confirmed where the comparison found a change of the same direction, refuted where it found none or the other."""
+        if self.comparison is None:
+            return "not compared"
+        verdict = self.comparison.decision.verdict
+        if verdict in ("UNDECIDED", "UNCOMPARABLE"):
+            return "undecided"
+        return "confirmed" if verdict == ("SLOWER" if self.change.slower else "FASTER") else "refuted"
 
 
 def fingerprint(run: Run) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.report import charts, tables, words
 from analysis.report import drawing as report_drawing
-from analysis.report.data import embedded
+from analysis.report import tables, words
+from analysis.report.data import chart, embedded
 from analysis.report.drawing import Drawing
 from analysis.report.findings import Findings, timings
 from analysis.report.load import Section, commit_of
@@ -229,7 +229,7 @@ def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], pr
                 Markup(inline),
                 report_drawing.alone(inline),
                 *widths,
-                embedded(charts.chart(drawing.figure)),
+                embedded(chart(drawing.figure)),
                 source,
             )
         )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.report import claims, summary, tables, words
+from analysis.report import claims, markdown, summary, tables, words
 from analysis.report.data import embedded, section_data
-from analysis.report.drawing import DARK, colour
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.groups import Group, groups
 from analysis.report.load import Section, load, rows_of, run_name, weight
 from analysis.report.overview import Overview, machine_name, overview
+from analysis.report.rendering import HISTORY_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Cell, Column, Table
 from analysis.statistics.quantities import Word
@@ -26,18 +26,18 @@ from analysis.statistics.ratios import Modes, Statistic
 from analysis.studies import gradients as gradients_statistics
 from analysis.studies.gradients import tables as gradients_tables
 from results import output
-from results.output import in_markdown, without_html
 from results.store import ROOT, StoreError
 
 FOLDER = Path("report")
 MOST_MODES = 8  # told one by one
-SCRIPTS = ("report.js", "../vendor/plot.js", "charts.js", "explore.js")
+SCRIPTS = ("../vendor/plot.js", "charts.js", "explore.js")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The page of one machine as the templates need it: its newest run, with figures of studies that older runs have."""
 
+    found: Findings
     title: str  # as records name the machine
     machine: str
     file: str
@@ -103,27 +103,53 @@ def build(
     """
     machines = _machines(load(paths, root))
     files = _files([sections[0].title for sections in machines])
-    views = [_view(sections, file, baseline, statistic) for sections, file in zip(machines, files, strict=True)]
-    templates = Environment(
-        loader=PackageLoader("analysis.report"), autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    plain = templates.overlay(finalize=lambda value: without_html(value) if isinstance(value, str) else value)
-    plain.filters = templates.filters | {"cell": in_markdown}
-    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shared = {"made": made, "location": words.STATISTICS[statistic], "colour": colour, "dark": Markup(DARK)}
-    page = {"style": _text("report.css"), "scripts": [_text(name) for name in SCRIPTS]}
+    founds = [find_out(sections[0], baseline, statistic) for sections in machines]
+    views = [_view(found, own[1:], file) for found, own, file in zip(founds, machines, files, strict=True)]
+    history = HISTORY_PAGE if covers(out / HISTORY_PAGE, [view.title for view in views]) else ""
+    page = templates().get_template("report.html.j2")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for view in views:
-            own = shared | {"view": view, "others": [other for other in views if other is not view]}
-            output.write_text(out / f"{view.file}.html", templates.get_template("report.html.j2").render(own, **page))
+            others = [other for other in views if other is not view]
+            context = _context(view) | {"others": others, "history": history}
+            output.write_text(out / f"{view.file}.html", page.render(context))
             for picture in (picture for group in view.groups for picture in group.pictures):
                 output.write_text(out / picture.file, picture.alone)
-            output.write_text(out / f"{view.file}.md", plain.get_template("report.md.j2").render(own))
+            output.write_text(out / f"{view.file}.md", _markdown(view, context, out / f"{view.file}.png"))
     except OSError as error:
         raise StoreError(f"cannot write the report to {out}: {error.strerror}; choose another folder with --out") from error
     return Report(out / "report.html", out / "report.md", tuple(out / f"{view.file}.html" for view in views[1:]))
+
+
+def live(path: Path, state: Mapping[str, Any]) -> str:
+    """The page of a run that is still going: what is on disk so far, without figures, which take long to draw.
+
+    Args:
+        path: the run's file.
+        state: version, state, count, latest, done and total, as the page shows them.
+    """
+    view = _view(find_out(load([path])[0]), (), "report", figures=False)
+    page = templates().get_template("live.html.j2")
+    return page.render(_context(view) | {"others": [], "history": "", "state": state, "live": asset("live.js")})
+
+
+def _context(view: View) -> dict[str, Any]:
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    location = words.STATISTICS[view.found.statistic]
+    scripts = [asset(name) for name in SCRIPTS]
+    title = view.overview.headline or f"LSTM backends, measured on {view.machine}"
+    return base_assets() | {
+        "view": view, "title": title, "machines": [view.title], "made": made, "location": location, "scripts": scripts,
+    }  # fmt: skip
+
+
+def _markdown(view: View, context: Mapping[str, Any], image: Path) -> str:
+    """The version for pull requests, whose chart is written to `image`."""
+    template = markdown_templates().get_template("report.md.j2")
+    folded = [(f"Claims: {view.tally}", template.render(context, part="claims"))] if view.claims else []
+    folded.append((f"All results: {view.title}", template.render(context, part="view")))
+    drawn = markdown.chart([view.found], image)
+    return markdown.render([view.found], [view.overview], folded, str(context["made"]), image.name if drawn else "")
 
 
 def _machines(sections: Sequence[Section]) -> list[list[Section]]:
@@ -156,20 +182,20 @@ def _files(titles: Sequence[str]) -> list[str]:
     return names
 
 
-def _view(sections: Sequence[Section], file: str, baseline: str | None, statistic: Statistic) -> View:
-    section, *older = sections
-    found = find_out(section, baseline, statistic)
-    figures = groups(found, older, "" if file == "report" else f"{file.removeprefix('report-')}-")
+def _view(found: Findings, older: Sequence[Section], file: str, figures: bool = True) -> View:
+    section, sections = found.section, [found.section, *older]
+    drawn = groups(found, older, "" if file == "report" else f"{file.removeprefix('report-')}-") if figures else []
     tested = claims.tested(sorted(sections, key=lambda each: each.runs[-1].header.started))
     cases, audit = tables.cases(found), gradients_tables.of_machine(sections)
     data = section_data(found, older) if found.compares and not found.cases.empty else None
-    contents = [(group.name, group.title) for group in figures if not group.study]
+    contents = [(group.name, group.title) for group in drawn if not group.study]
     contents[1:1] = [("explore", "Explore")] if data else []
-    contents += [("studies", "Studies")] if any(group.study for group in figures) else []
+    contents += [("studies", "Studies")] if any(group.study for group in drawn) else []
     contents += [("claims", "Claims")] if tested else []
     contents += [("results", "All results")] if found.asks_for_speed else []
     contents += [("environment", "Environment")]
     return View(
+        found=found,
         title=section.title,
         machine=machine_name(section),
         file=file,
@@ -182,9 +208,9 @@ def _view(sections: Sequence[Section], file: str, baseline: str | None, statisti
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
-        groups=figures,
+        groups=drawn,
         audit=audit,
-        claims=claims.cards(tested, {picture.name: picture.anchor for group in figures for picture in group.pictures}),
+        claims=claims.cards(tested, {picture.name: picture.anchor for group in drawn for picture in group.pictures}),
         board=claims.board(tested),
         tally=claims.tally(tested),
         counted=claims.counted(tested),
@@ -230,8 +256,3 @@ def notes(found: Findings) -> list[str]:
         for note, number in sorted(counted.items())
     ]
     return said
-
-
-def _text(name: str) -> Markup:
-    """A file of ours, put into the page as it is."""
-    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ def start(
     *,
     corpus: Path | None = None,
     after: Iterable[Header] = (),
+    on_file: Callable[[Path], object] = lambda path: None,
 ) -> tuple[Path, Footer]:
     """Carry out a plan from the beginning.
 
@@ -55,6 +56,7 @@ def start(
         source: what that code says of itself and of the machine; asked of this process if None.
         corpus: the file whose hash the plan has, if it has one.
         after: the runs that this one joins.
+        on_file: told the run's file once it is there, before anything is measured.
 
     Returns: the run's file and its last line.
 
@@ -81,6 +83,7 @@ def start(
         )
         writer = store.create(root, header)
         try:
+            on_file(writer.path)
             return writer.path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
         except KeyboardInterrupt as stop:
             raise Interrupted(writer.path) from stop
@@ -109,13 +112,16 @@ def require_corpus(plan: Plan, corpus: Path) -> None:
     of_file(corpus, max(windows))
 
 
-def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[Path, Footer]:
+def resume(
+    root: Path, listener: Listener, corpus: Path | None = None, on_file: Callable[[Path], object] = lambda path: None
+) -> tuple[Path, Footer]:
     """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
 
     Args:
         root: folder of runs.
         listener: told what happens.
         corpus: the user's corpus, where the run reads one.
+        on_file: told the run's file before anything is measured.
 
     Returns: the run's file and its last line.
 
@@ -137,6 +143,7 @@ def resume(root: Path, listener: Listener, corpus: Path | None = None) -> tuple[
     if given != plan.corpus:
         named = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
         raise StoreError(f"{run.path} was begun with {named[0]}, this is {named[1]}; name the same file with --corpus, or none")
+    on_file(run.path)
     return run.path, finish(run.path, plan, listener, corpus=corpus)
 
 

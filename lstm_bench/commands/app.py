@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,6 +104,9 @@ def run(
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
     ] = None,
     dry_run: DryRun = False,
+    show: Annotated[
+        bool, typer.Option("--open", help="Show the page in the web browser while it fills; the report is written to ./report.")
+    ] = False,
     wait: Wait = False,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
@@ -121,17 +125,32 @@ def run(
             raise errors.UserError("--dry-run plans a new run, and --resume goes on with one; leave one of them out")
         return dry_runs.show(dry_runs.values(api.planned(what, backend or (), where or (), **options)))
     system.require_measuring()
-    try:
-        with progress.for_terminal() as display, device_policy.announced(wait):
-            ended, footer = api.measured_run(
-                display, terminal.say, what, backends=backend or (), where=where or (), out=out, resume=resume, **options
-            )
-    except session.Interrupted as stop:
-        print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
-    print(f"{ended.path}")
-    for line in run_summary.lines(ended, footer):
-        terminal.say(line)
+    with contextlib.ExitStack() as stack:
+        page = None
+        if show:
+            from lstm_bench.views import live
+
+            page = stack.enter_context(live.LivePage())
+            live.watched(page)
+            options["on_file"] = page.begin
+        try:
+            with progress.for_terminal() as display, device_policy.announced(wait):
+                ended, footer = api.measured_run(
+                    page.beside(display) if page else display, terminal.say, what, backends=backend or (), where=where or (),
+                    out=out, resume=resume, **options,
+                )  # fmt: skip
+        except session.Interrupted as stop:
+            print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+            sys.exit(ExitCode.INTERRUPTED)
+        print(f"{ended.path}")
+        for line in run_summary.lines(ended, footer):
+            terminal.say(line)
+        if page:
+            from analysis.report import page as reports
+
+            written = reports.build([ended.path]).html
+            print(written)
+            page.finish(written)
     if any(record.status == "failed" for record in ended.records):
         sys.exit(1)
 
@@ -169,16 +188,14 @@ def report(
     out: OutFolder = None,
 ) -> None:
     """Write a self-contained HTML page and its Markdown version."""
-    import webbrowser
-
     from analysis.report import page as reports
     from analysis.statistics import ratios
     from results import store
 
     page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html
     print(page)
-    if show and not webbrowser.open(page.resolve().as_uri()):
-        print(f"no web browser could be opened; open {page} yourself", file=sys.stderr)
+    if show:
+        terminal.open_page(page.resolve().as_uri(), str(page))
 
 
 @app.command(**placed("export"))

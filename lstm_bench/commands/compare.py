@@ -107,7 +107,7 @@ def compare(
 ) -> Outcome:
     """Compare two runs on disk, or measure two revisions or two backends against each other below `root`."""
     if kind_of_both(base, new) == "run":
-        return _runs(base, new, options)
+        return stored(base, new, options)
     chosen = plan()
     with comparison_sides({"base": base, "new": new}, chosen.threads, options) as sides:
         return measured(sides, chosen, root, listener, options, resume)
@@ -137,7 +137,7 @@ def measured_once(
     earlier = comparison.earlier(plan, sides, root, asked)
     if earlier is None or not all(run.finished for run in earlier.values()):
         return measured(sides, plan, root, listener, options, resume=earlier is not None)
-    return _runs(str(earlier["base"].path), str(earlier["new"].path), options)
+    return stored(str(earlier["base"].path), str(earlier["new"].path), options)
 
 
 def same_protocol(sides: Mapping[Side, ComparisonSide]) -> None:
@@ -194,7 +194,8 @@ def current_results(pairs: Pairs, sides: Mapping[Side, ComparisonSide], options:
     return options.judged(Sides(base, new, True, options.statistic))
 
 
-def _runs(base: str, new: str, options: Options) -> Outcome:
+def stored(base: str, new: str, options: Options) -> Outcome:
+    """What two runs on disk say of each other; a calibration that is not of their machine and protocol is left aside."""
     paths = [store.only(Path(base)), store.only(Path(new))]
     runs = [store.read(path) for path in paths]
     if options.calibration and not options.calibration.holds_for(runs[0].header):

@@ -57,7 +57,9 @@ def compare(
     where: Where = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of comparisons (default: ./results/comparisons).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Finish the same comparison where it was interrupted.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Also write Markdown for a pull request to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write Markdown for a pull request to this file, and its chart beside it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
     memory: Annotated[bool, typer.Option(help="Compare peak memory too.")] = True,
     statistic: Statistic = None,
@@ -96,7 +98,11 @@ def compare(
         device_policy.say_noise_of(outcome.paths)
     said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        output.write_text(markdown, comparison.markdown(*said))
+        from analysis.regression import comparison_markdown
+
+        image = markdown.with_suffix(".png")
+        drawn = comparison_markdown.chart(outcome.rows, image)
+        output.write_text(markdown, comparison_markdown.markdown(*said, image.name if drawn else ""))
     if as_json:
         print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
     else:
@@ -294,6 +300,7 @@ def _named(*names: str) -> list[str]:
     return [name.removeprefix(BACKEND) for name in names if name.startswith(BACKEND)]
 
 
+REPORT = Path("report")  # as of `report`
 HistoryFolder = Annotated[Path | None, typer.Option("--out", help="Folder of the history (default: ./results/history).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
@@ -380,11 +387,18 @@ def history(
     as_json: AsJson = False,
     to_asv: Annotated[Path | None, typer.Option("--to-asv", help="Also write asv's result files to this folder.")] = None,
     html: Annotated[Path | None, typer.Option(help="Have asv publish draw its site in this folder.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write history.html to, the page of the series.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Write the page (to ./report) and open it in the web browser.")] = False,
+    comparisons: Annotated[
+        Path | None, typer.Option(help="Folder of the comparisons that judge changes (default: ./results/comparisons).")
+    ] = None,
     statistic: Statistic = None,
     calibrations: Calibrations = None,
     repository: RepositoryFolder = None,
 ) -> None:
     """Show series over commits with their changes, the author of each, and the comparison that would confirm it.
+
+    With --to also as a page, where each change has the paired comparison that confirmed or refuted it.
 
     Without Apache Otava and asv the series are shown and changes are not searched. Exit code 0, also where something has
     changed; 2: usage, 20: a file is corrupt.
@@ -409,9 +423,18 @@ def history(
     if to_asv or html:
         site = views_history.export_and_publish(root, source, to_asv, html, aggregate)
         print(site or "", end="\n" * bool(site), file=sys.stderr)
+    page = None
+    if to or show:
+        folders = comparisons or store.COMPARISONS, calibrations or store.CERTIFICATES, source.order()
+        judged, beyond = (tracking.judged(some, *folders) for some in (found, suspected))
+        page = views_history.write_page(series, judged, beyond, source, to or REPORT, [not_searched, *read.left_out])
     if as_json:
         print(json.dumps(views_history.values(series, found, suspected, read.left_out, not_searched), indent=2))
     else:
         views_history.show(series, found, suspected, source, not_searched)
+    if page:
+        print(page, file=sys.stderr if as_json else sys.stdout)
+        if show:
+            terminal.open_page(page.resolve().as_uri(), str(page))
     if read.corrupt:
         sys.exit(ExitCode.CORRUPT)

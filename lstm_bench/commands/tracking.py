@@ -13,13 +13,16 @@ from typing import Literal, NamedTuple
 import impls
 from analysis.regression import calibration, history
 from analysis.regression.changes import Change
-from analysis.regression.history import Series, StatisticOf
+from analysis.regression.comparison import Key
+from analysis.regression.history import Commit, Comparison, Judged, Series, StatisticOf
+from analysis.statistics.decision import Decision
 from analysis.statistics.ratios import Statistic, statistic_named
 from bench.harness import session
 from bench.harness.plan import Plan
 from bench.harness.run import Listener
 from bench.processes.code import Code, CodeFails, RevisionBackends, SourceInfo
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
+from lstm_bench.commands import compare as comparing
 from lstm_bench.errors import ExitCode
 from results import pytest_benchmark, store
 from results.record import Header
@@ -270,6 +273,75 @@ def suspicions(series: Sequence[Series], repository: Path | None = None) -> list
             suspected = Change(len(one.points) - 1, change, "amber", "step")
             found.append(Finding(one, suspected, *one.blamed(suspected), repository))
     return found
+
+
+def judged(found: Sequence[Finding], comparisons: Path, calibrations: Path, order: Sequence[str]) -> list[Judged]:
+    """Each change with the paired comparison across it that is stored below `comparisons`, if there is one.
+
+    Across it is a comparison on the series' machine whose base lies on the old level and whose new side lies on the new one:
+    the closest such pair of commits, of several the newest.
+    """
+    stored = _paired_runs(comparisons) if found else []
+    place = {commit: position for position, commit in enumerate(order)}
+    known: dict[Path, dict[Key, Decision]] = {}
+    result = []
+    for finding in found:
+        low, high = _levels(finding, found, place)
+        before, first = place[finding.before], place[finding.first]
+        across = [
+            (place[new] - place[base], started, paths, (base, new))
+            for machine, base, new, started, paths in stored
+            if machine == finding.series.machine and base in place and new in place
+            and low <= place[base] <= before and first <= place[new] < high
+        ]  # fmt: skip
+        across.sort(key=lambda each: each[1], reverse=True)
+        comparison = None
+        for _, started, paths, (base, new) in sorted(across, key=lambda each: each[0]):
+            if paths[0] not in known:
+                known[paths[0]] = _decisions(paths, calibrations)
+            if decision := known[paths[0]].get(finding.series.key):
+                comparison = Comparison(base, new, decision, started)
+                break
+        result.append(Judged(finding.series, finding.change, comparison, finding.confirm))
+    return result
+
+
+def _levels(finding: Finding, found: Sequence[Finding], place: Mapping[str, int]) -> tuple[int, int]:
+    """The places of the first commit of the old level and of the first one after the new level."""
+    edges = sorted(place[other.first] for other in found if other.series is finding.series)
+    here = edges.index(place[finding.first])
+    low = edges[here - 1] if here else 0
+    return low, edges[here + 1] if here + 1 < len(edges) else len(place)
+
+
+def _paired_runs(root: Path) -> list[tuple[str, str, str, str, tuple[Path, Path]]]:
+    """Machine, base, new, start and both files of each comparison of two commits; what is not committed is none."""
+    sides: dict[str, dict[str, tuple[Path, Header]]] = {}
+    for path in store.find(root) if root.is_dir() else ():
+        header = store.header_of(path)
+        if "comparison" in header.plan and header.environment.get("git", {}).get("dirty") is False:
+            sides.setdefault(f"{header.machine} {header.plan['comparison']}", {})[header.plan["side"]] = path, header
+    found = []
+    for both in sides.values():
+        if len(both) == 2:
+            (base, header), (new, other) = both["base"], both["new"]
+            commits = [each.environment["git"]["commit"] for each in (header, other)]
+            if commits[0] != commits[1]:
+                found.append((header.machine, *commits, header.started, (base, new)))
+    return found
+
+
+def _decisions(paths: tuple[Path, Path], calibrations: Path) -> dict[Key, Decision]:
+    """What `compare` says of two stored runs, by row of the time."""
+    options = comparing.Options(calibration=calibration.newest_for(calibrations, store.header_of(paths[0])))
+    rows = comparing.stored(str(paths[0]), str(paths[1]), options).rows
+    return {row.key: row.decision for row in rows if row.metric == "time"}
+
+
+def commits_of(repository: Repository) -> list[Commit]:
+    """Every commit that HEAD descends from along first parents, oldest first, with its author, date and subject."""
+    text = repository.git("log", "--reverse", "--first-parent", "--format=%H%x1f%h%x1f%an%x1f%cI%x1f%s", "HEAD")
+    return [Commit(*line.split("\x1f", 4)) for line in text.splitlines()]
 
 
 class Taken(NamedTuple):

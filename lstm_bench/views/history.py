@@ -12,11 +12,12 @@ from typing import Any
 from analysis import AnalysisError
 from analysis.regression import history
 from analysis.regression.comparison import change
-from analysis.regression.history import Series, StatisticOf
+from analysis.regression.history import Judged, Series, StatisticOf
 from analysis.report.words import format_count, format_si
 from bench.machine import git
 from bench.processes import scratch
 from bench.regression.revisions import Repository
+from lstm_bench.commands import tracking
 from lstm_bench.commands.tracking import Finding
 from lstm_bench.views import tables
 
@@ -59,6 +60,34 @@ def publish(results: Path, repository: Repository, html: Path) -> Path:
         last = (run.stderr or run.stdout).strip().splitlines()[-1:] or ["it gave no reason"]
         raise AnalysisError(f"asv publish failed: {last[0]}")
     return html / "index.html"
+
+
+def write_page(
+    series: Sequence[Series],
+    judged: Sequence[Judged],
+    suspected: Sequence[Judged],
+    repository: Repository,
+    to: Path,
+    said: Sequence[str | None],
+) -> Path:
+    """history.html in the folder `to`; says where the report beside it has no link to it yet.
+
+    Args:
+        said: why changes were not searched, None where they were; then what is stored and is not in the series.
+    """
+    from analysis.regression import history_page
+    from analysis.report import rendering
+
+    not_searched, *left_out = said
+    page = history_page.build(
+        series, judged, tracking.commits_of(repository), to,
+        not_searched=not_searched, remarks=[each for each in left_out if each], suspected=suspected,
+    )  # fmt: skip
+    report = to / rendering.REPORT_PAGE
+    covered = rendering.covers(report, [one.machine for one in series])
+    if covered and f'href="{rendering.HISTORY_PAGE}"' not in report.read_text(encoding="utf-8"):
+        print(f"{report} has no link to this page yet; write it again with: lstm-bench report", file=sys.stderr)
+    return page
 
 
 def rows(found: Sequence[Finding], repository: Repository) -> list[dict[str, str]]:

@@ -52,3 +52,23 @@ def _record(case: str, number: int, replicate: int, moved: bool, noise: float, r
     seconds = level(case, number) * (1.4 if moved else 1) * float(np.exp(random.normal(0, noise)))
     measured = Measurement("time", "s", (seconds,))
     return Record("throughput", case, "torch", replicate, "ok", {"steps": 8}, measurements=(measured,))
+
+
+def write_comparison(root: Path, base: str, new: str, case: str, factor: float, machine: str = "old-machine") -> None:
+    """A finished paired comparison of two commits in which the new side takes `factor` times as long."""
+    random, name = np.random.default_rng(0), f"{case}-{base[:7]}-{new[:7]}"
+    for side, commit, slower in (("base", base, 1.0), ("new", new, factor)):
+        header = Header(
+            run=f"{name}-{side}", started="2026-02-01T00:00:00+00:00", protocol=1, machine=machine,
+            plan={"suite": "quick", "studies": ["throughput"], "comparison": name, "side": side,
+                  "sides_backends": [None, None]},
+            environment={"git": {"commit": commit, "dirty": False}, "python": "3.12", "cpu": {"model": "Imaginary"}},
+        )  # fmt: skip
+        seconds = {pair: 0.01 * slower * float(np.exp(random.normal(0, 0.002))) for pair in (*range(20), *range(1000, 1010))}
+        records = [
+            Record("throughput", case, "torch", pair, "ok", {"steps": 8}, measurements=(Measurement("time", "s", (value,)),))
+            for pair, value in seconds.items()
+        ]
+        writer = Writer(new_path(root, header))
+        writer.append(header, *records, Footer(header.started, True, 1.0, 1.0))
+        writer.close()

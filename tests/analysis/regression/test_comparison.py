@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.regression import comparison
+from analysis.regression import comparison, comparison_markdown
 from analysis.regression.comparison import Key, NotComparable, Sides, accuracy, by_key, exit_code, from_runs, memory
 from analysis.statistics.decision import Decision, Rule
 from results import store
 from results.record import Measurement, Record
+from tests.analysis.report.test_pull_request import shown_lines
 from tests.analysis.synthetic import Synthetic, write
 
 MIB = 2**20
@@ -151,14 +152,29 @@ def test_runs_that_share_nothing_are_not_compared(tmp_path: Path):
             from_runs(runs["base"], runs[name])
 
 
-def test_markdown_shows_what_changed_and_folds_the_rest():
+def test_markdown_shows_what_changed_and_folds_the_rest(tmp_path: Path):
     slow, same = sides(*pairs(0.05)).rows(), sides(*pairs(0.0)).rows()
     same = [replace(row, key=row.key._replace(case="other|case")) for row in same]
-    text = comparison.markdown("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
-    assert text.startswith("### lstm-bench: `abc123` against `main`\n\n1 SLOWER, 1 SAME. Geometric mean of the time: +2.0 %")
-    before, folded = text.split("<details>")
-    assert "🔴 SLOWER" in before and "small" in before and "other" not in before
-    assert "other\\|case" in folded and "- A remark." in folded
+    said = ("main", "abc123", [*slow, *same], Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."])
+    text = comparison_markdown.markdown(*said, "found.png")
+    assert text.startswith("### 🔴 1 SLOWER, 1 SAME: `abc123` against `main`\n\n- Geometric mean of the time: +2.0 %")
+    before, folded = text.split("<details>", 1)
+    assert "🔴 SLOWER" in before and "small" in before and "other" not in before and "(found.png)" in before
+    assert "other\\|case" in folded and "small" in folded and "- A remark." in folded
+    assert text.count("<details>") == text.count("</details>") == 2
+
+
+def test_markdown_of_many_changes_is_one_screen(tmp_path: Path):
+    rows = [
+        replace(row, key=row.key._replace(case=f"lstm-I512-H512-T32-B{number}-forward_backward-float32-cpu"))
+        for number in range(200) for row in sides(*pairs(0.05)).rows()
+    ]  # fmt: skip
+    text = comparison_markdown.markdown(
+        "main", "abc123", rows, Decision("SLOWER", 1.02, 1.01, 1.03, 5), ["A remark."] * 9, "a.png"
+    )
+    assert len(shown_lines(text)) <= 40 and "192 more below." in text and text.count("B199-") == 1
+    assert comparison_markdown.chart(rows, tmp_path / "a.png") and (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert not comparison_markdown.chart([], tmp_path / "b.png") and not (tmp_path / "b.png").exists()
 
 
 def test_values_are_plain_json():

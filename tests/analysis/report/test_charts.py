@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from analysis.report.charts import MOST_POINTS, chart
+from analysis.report.data import MOST_POINTS, chart
 from analysis.report.drawing import DASHES, INK, PAPER, legend, log_units, look, panels, style
 
 

@@ -93,7 +93,8 @@ def test_the_twin_has_the_same_numbers(report: Report, text: str) -> None:
     theirs = Counter(cell for cell in (re.sub(r" \(.*", "", c) if "geometric" in c else c for c in twin) if number.search(cell))
     assert ours == theirs
     for figure in re.findall(r"!\[[^]]*]\(([^)]+)\)", markdown):
-        assert (report.markdown.parent / figure).read_text().startswith("<svg")
+        starts = (report.markdown.parent / figure).read_bytes()[:4]
+        assert starts == (b"\x89PNG" if figure.endswith(".png") else b"<svg")
 
 
 def test_the_first_answers_are_the_truth_of_the_synthetic_run(report: Report) -> None:
