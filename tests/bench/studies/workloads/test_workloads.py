@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,3 +88,11 @@ def test_every_case_is_one_of_the_study():
     assert len({case.key for case in every}) == len(every)
     assert all(study.forecast and study.forecast(case) for case in study.cases["gpu"])
     assert max(case.counts()["flops"] for case in study.cases["cpu"]) < 15e9, "none takes minutes on a CPU"
+
+
+def test_the_page_names_every_system_with_its_source():
+    page = (Path(__file__).parents[4] / "docs" / "studies" / "workloads.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("| `") for row in rows] == [system.name for system in SYSTEMS for _ in system.parts]
+    assert {row[-1].partition("](")[2].rstrip(") |") for row in rows} == {system.url for system in SYSTEMS}
+    assert f"{len(SYSTEMS)} systems" in page
