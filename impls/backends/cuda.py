@@ -19,7 +19,7 @@ from impls.interface import Phase
 from impls.params import Params, check_params
 from impls.specs.recurrent import LSTMStackSpec, Spec, require_recurrent
 
-RUNS = ("cluster", "grid", "tensor_step", "step", "stream")
+RUNS = ("cluster", "grid", "gemm_step", "tensor_step", "step", "stream")
 FRAMEWORK = ("torch",)
 DEVICES = ("cuda",)
 CELLS = ("lstm", "lstm_stack")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from impls.cuda.runtime import Kernel, Refused, Storage
-from impls.cuda.select.model import Estimate, data_scale, estimate, least
+from impls.cuda.select.model import Estimate, data_scale, estimate, least, side_by_side
 
 # W_hh in the order of a kernel that cannot read it where the framework keeps it: pack.cu, one launch for both directions.
 
@@ -139,6 +139,44 @@ class TensorSteps:
             )  # fmt: skip
             return Packing(self.storage, axes, (_step(units=word), _step(inputs=8), _step(units=1)))
         return packed_rows(self.storage, hidden, self.pitch(hidden))
+
+
+POINTWISE_THREADS = 128
+PART_ROWS = 64  # of a part at least: what a GEMM of fewer rows takes hardly depends on how many they are
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSteps:
+    """A GEMM a step and gemm_step_forward.cu or gemm_step_backward.cu. parts: of the batch, that run side by side."""
+
+    design: ClassVar = "gemm_step"
+    storage: Storage
+    parts: int = 1
+
+    def words(self) -> str:
+        """As in the plan's provenance."""
+        return f"gemm_step, batch in {self.parts} parts" if self.parts > 1 else "gemm_step"
+
+    def estimate(self, hidden: int, batch: int, directions: int, backward: bool) -> Estimate:
+        """Of a step, with what a layer does beside its recurrence: as long as cuDNN's, which does the same."""
+        family = "gemm_step_backward" if backward else "gemm_step_forward"
+        sizes = {"hidden": hidden, "batch": -(-batch // self.parts)}
+        chains = directions * min(self.parts, max(batch, 1))
+        return side_by_side(family, chains, scale=data_scale(self.storage), **sizes)
+
+    def width(self, hidden: int) -> int:
+        """Units that a thread takes of a row: 16 bytes of each gate, or one where H is no multiple of them."""
+        values = 4 * self.storage.per_word
+        return 1 if hidden % values else values
+
+    def kernel(self, hidden: int, backward: bool) -> Kernel:
+        phase = "backward" if backward else "forward"
+        defines = (("STORAGE", self.storage.name), ("WIDTH", str(self.width(hidden))))
+        return Kernel(f"gemm_step_{phase}.cu", f"lstm_gemm_step_{phase}", defines, POINTWISE_THREADS, 0)
+
+    def grid(self, hidden: int, rows: int) -> tuple[int, int, int]:
+        """Of a launch for so many rows of the batch."""
+        return -(-rows * hidden // self.width(hidden) // POINTWISE_THREADS), 1, 1
 
 
 def padded(size: int, multiple: int) -> int:

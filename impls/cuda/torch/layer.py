@@ -14,7 +14,8 @@ from torch import Tensor
 
 from impls.cuda.runtime import Launcher
 from impls.cuda.select import Plan
-from impls.cuda.torch import recurrence
+from impls.cuda.select.steps import GemmSteps
+from impls.cuda.torch import gemm_step, recurrence
 from impls.cuda.torch.recurrence import Parameters, States
 
 # Layers with `proj_size` on kernels that know none: the projection is folded into the recurrent weight.
@@ -144,6 +145,12 @@ def forward(
     plan: Plan, launcher: Launcher, weights: Weights, x: Tensor, states: States, *, lengths: Tensor | None, training: bool
 ) -> recurrence.Result:  # fmt: skip
     """x [T, B, I], h0 [D, B, H] and c0, the same in the wide type, or None. Saves what the plan's memory says."""
+    if isinstance(plan.forward, GemmSteps):
+        inputs = gemm_step.Inputs(x, weights.weight_ih, weights.bias)
+        return gemm_step.forward(
+            plan, launcher, weights.recurrent, inputs, states, steps=len(x), lengths=lengths,
+            save_gates=training and plan.memory == "saved", save_cells=training,
+        )  # fmt: skip
     return recurrence.forward(
         plan, launcher, weights.recurrent, project(weights.weight_ih, weights.bias, x), states, steps=len(x),
         lengths=lengths, save_gates=training and plan.memory == "saved", save_cells=training,
@@ -160,7 +167,8 @@ def backward(
     (steps, batch, inputs), directions, rows = x.shape, len(weight_hh), len(weight_hh[0])
     saved = result.gates
     gates = recompute_preactivations(parameters, x, h0, lengths, result.y) if saved is None else saved.unbind()
-    grad_gates, grad_h0, grad_c0 = recurrence.backward(
+    through = gemm_step.backward if isinstance(plan.backward, GemmSteps) else recurrence.backward
+    grad_gates, grad_h0, grad_c0 = through(
         plan, launcher, recurrence.pack(plan, launcher, weight_hh, backward=True), gates, result.cells, c0,
         lengths=lengths, grads=grads, recompute=saved is None,
     )  # fmt: skip

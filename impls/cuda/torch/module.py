@@ -39,7 +39,7 @@ class LSTM(torch.nn.RNNBase):
     Args:
         args, kwargs: those of `torch.nn.LSTM`, whose `state_dict` it also has: input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, proj_size, device, dtype.
-        design: the kernels that its layers run on (`auto`, `cluster`, `grid`, `tensor_step`, `step`).
+        design: the kernels that its layers run on (`auto`, `cluster`, `grid`, `gemm_step`, `tensor_step`, `step`).
             May be set any time; see `impls.cuda.select`.
         memory: what is kept for the backward pass: `saved` keeps the gates, `rebuilt` computes them again. Likewise.
 
