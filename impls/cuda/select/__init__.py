@@ -30,6 +30,7 @@ Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
 NO_GRID_BACKWARD = (12, 0)  # there NVRTC 13 spills registers of every cut of grid_backward.cu
 LEAST_GRID_HIDDEN = 512  # smaller layers would use few multiprocessors; nothing of that kind was measured
+LEAST_GEMM = 256, 32  # hidden size and batch: its times rest on none below, where two launches a step are what it takes
 TENSOR_STEP_TILES = (1, 4)
 # Used only where no GPU can be asked: clusters of each size that are resident at once on 132 SMs. Fewer than 132 / C, since a
 # cluster must fit in one GPC; those of 8 and 16 as an H100 answered for the largest kernels, of 4 as it holds two of 8.
@@ -176,7 +177,9 @@ def _of_phase(asked: _Asked, phase: Phase, design: Design, tuned: Table) -> tupl
             raise Refused(f"the design grid cannot run this: {grids}; ask for auto, tensor_step or step")
         elif design == "grid":
             obstacle = f"{phase} step by step: {grids}"
-    if design in ("auto", "gemm_step"):
+    sizes = zip((asked.hidden, asked.batch), LEAST_GEMM, strict=True)
+    likely = all(size >= least for size, least in sizes) or any(name.startswith(GemmSteps.design) for name in known)
+    if design == "gemm_step" or (design == "auto" and likely):
         found += _gemms(asked, phase)
     if design in ("auto", "tensor_step") or not found:
         found += _per_step(asked, phase)

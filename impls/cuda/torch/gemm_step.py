@@ -204,7 +204,7 @@ class _Forward:
             # Beside y, whose row is zero beyond a sequence's length, h is needed in the end, or where such rows keep it.
             h_next = h_n if last or lengths is not None else None
             of.gates, of.y, of.cells, of.c = (address(each) for each in (preactivations, ys[t], cells[t], c))
-            of.h, of.h_next = address(h), address(h_next)
+            of.h, of.h_next = address(None if lengths is None else h), address(h_next)
             with streams.on(chain.lane):
                 if h is not None:
                     preactivations.addmm_(h, weight)

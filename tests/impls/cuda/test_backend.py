@@ -24,7 +24,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what ha
 
 def test_it_is_found_and_its_parts_are_no_backends():
     assert "cuda" in impls.names()
-    assert impls.get("cuda").RUNS == ("cluster", "grid", "tensor_step", "step", "stream")
+    assert impls.get("cuda").RUNS == ("cluster", "grid", "gemm_step", "tensor_step", "step", "stream")
 
 
 @pytest.mark.parametrize(

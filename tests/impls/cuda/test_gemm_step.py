@@ -1,0 +1,246 @@
+"""A GEMM and a pointwise kernel a step: against float64, and that its streams order every access that needs an order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.worker import agreement
+from impls.cuda.emulator import Emulation
+from impls.cuda.runtime import BFLOAT16, streams
+from impls.cuda.select import choose, model
+from impls.cuda.select.steps import GemmSteps
+from impls.cuda.torch import gemm_step, layer, recurrence
+from impls.cuda.torch.layer import Weights
+from tests.impls.cuda.emulated import STORAGES, Remembering, Rewritten, case, check, gemm_step_plan, with_headers
+from tests.impls.cuda.races import Race, Recorder, Watch
+
+HOPPER = (9, 0)
+
+
+@pytest.mark.parametrize("dtype", STORAGES)
+@pytest.mark.parametrize("memory", ["saved", "rebuilt"])
+@pytest.mark.parametrize("hidden, steps, batch, parts", [(1, 1, 1, 1), (19, 2, 35, 2), (40, 33, 3, 2), (24, 7, 5, 1)])
+def test_any_size_in_both_directions(dtype, memory, hidden, steps, batch, parts, monkeypatch):
+    """Chunks of the input product of a step or two, but for one; TF32 products are exact on a CPU."""
+    monkeypatch.setattr(gemm_step, "CHUNK_ROWS", 1024 if hidden == 24 else 2 * batch)
+    check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), gemm_step_plan(dtype, memory, parts))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_long_memory(dtype):
+    check(case(32, 1024, 2, dtype, of=Remembering), gemm_step_plan(dtype))
+
+
+@pytest.mark.parametrize("hidden", [16, 19])
+def test_inference_streaming_and_no_bias(hidden, monkeypatch):
+    monkeypatch.setattr(gemm_step, "CHUNK_ROWS", 8)
+    check(case(hidden, 9, 4, phase="forward", bias=False), gemm_step_plan("bfloat16", parts=2))
+    check(case(hidden, 5, 3, phase="step", num_layers=2), gemm_step_plan("bfloat16"))
+    check(case(hidden, 4, 3, proj_size=3), gemm_step_plan("bfloat16"))
+
+
+def operands(directions: int, batch: int, steps: int, hidden: int, ragged: bool) -> tuple:
+    """Parameters, x, states, lengths."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*sizes: int) -> torch.Tensor:
+        return (0.3 * torch.randn(*sizes, generator=generator)).bfloat16()
+
+    weights = tuple([draw(4 * hidden, size) for _ in range(directions)] for size in (5, hidden))
+    bias = [draw(4 * hidden) for _ in range(directions)]
+    states = draw(directions, batch, hidden), draw(directions, batch, hidden).float()
+    lengths = torch.arange(batch, dtype=torch.int32) if ragged else None
+    return (*weights, bias), draw(steps, batch, 5), states, lengths
+
+
+def called(launcher, plan, sizes: tuple, training: bool, states: bool = True) -> list[torch.Tensor]:
+    """Everything that a layer gives, forward or forward and backward."""
+    parameters, x, given, lengths = operands(*sizes)
+    given = given if states else (None, None)
+    packed = Weights(parameters[0], parameters[2], recurrence.pack(plan, launcher, parameters[1]))
+    found = layer.forward(plan, launcher, packed, x, given, lengths=lengths, training=training)
+    if not training:
+        return [found.y, found.h_n, found.c_n]
+    gradients = layer.backward(
+        plan, launcher, parameters, x, given, lengths=lengths, result=found,
+        grads=(torch.ones_like(found.y), None, torch.ones_like(found.c_n)),
+    )  # fmt: skip
+    parts = gradients.weight_ih, gradients.weight_hh, gradients.bias
+    return [found.y, found.h_n, found.c_n, gradients.x, gradients.h0, gradients.c0, *(each for part in parts for each in part)]
+
+
+def test_without_lengths_or_states_as_with_full_and_zero_ones(monkeypatch):
+    """Then h is read from y, and nothing is passed on beside it."""
+    monkeypatch.setattr(gemm_step, "CHUNK_ROWS", 8)
+    plan, sizes = gemm_step_plan("bfloat16", parts=2), (2, 4, 5, 16, False)
+    parameters, x, states, _ = operands(*sizes)
+    zeros = torch.zeros_like(states[0]), torch.zeros_like(states[1])
+    packed = Weights(parameters[0], parameters[2], parameters[1])
+    full = torch.full((4,), 5, dtype=torch.int32)
+    for first, second in ((states, states), ((None, None), zeros)):
+        one = layer.forward(plan, Emulation(), packed, x, first, lengths=None, training=True)
+        other = layer.forward(plan, Emulation(), packed, x, second, lengths=full, training=True)
+        for name in ("y", "h_n", "c_n", "gates", "cells"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=0)
+
+
+def test_the_input_product_of_inference_takes_two_chunks(monkeypatch):
+    monkeypatch.setattr(gemm_step, "CHUNK_ROWS", 8)
+    made: list[int] = []
+    room = gemm_step._room
+    monkeypatch.setattr(gemm_step, "_room", lambda *given: made.append(len(room(*given)[0].buffers[0])) or room(*given))
+    for training in (False, True):
+        called(Emulation(), gemm_step_plan("bfloat16"), (1, 4, 9, 16, False), training)
+    assert made == [4, 9]
+
+
+# Streams. No GPU orders anything here: a recorder of every access does, with the waits that the code makes.
+
+RUNS = [
+    (directions, parts, ragged, training, memory)
+    for directions in (1, 2) for parts in (1, 2) for ragged in (False, True)
+    for training, memory in ((False, "saved"), (True, "saved"), (True, "rebuilt"))
+]  # fmt: skip
+
+
+def recorded(monkeypatch, without: str = "", rows: int = 8, run=(2, 2, True, True, "rebuilt")) -> Recorder:
+    """A call whose every access is checked, at last on the stream of the caller."""
+    directions, parts, ragged, training, memory = run
+    recorder = Recorder(without=without)
+    monkeypatch.setattr(gemm_step, "lanes", recorder.lanes)
+    monkeypatch.setattr(gemm_step, "CHUNK_ROWS", rows)
+    plan = gemm_step_plan("bfloat16", memory, parts)
+    with Watch(recorder):
+        found = called(recorder, plan, (directions, 4, 7, 8, ragged), training)
+        for tensor in found:
+            tensor.clone()
+    return recorder
+
+
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_streams_order_every_access(run, monkeypatch):
+    several = recorded(monkeypatch, rows=8, run=run)
+    assert len(several.lanes_used) == run[0] * run[1] + 1, "each chain on a stream of its own, beside the input product"
+    one = recorded(monkeypatch, rows=1024, run=run)
+    assert len(one.lanes_used) == run[0] * run[1]
+
+
+@pytest.mark.parametrize("without", ["fork", "join", "wait", "wait 0", "wait 1", "wait 4"])
+def test_without_any_one_of_the_waits_streams_race(without, monkeypatch):
+    """Lane 0 waits before it makes a chunk over one that was read, the others for theirs."""
+    with pytest.raises(Race):
+        recorded(monkeypatch, without)
+
+
+@pytest.mark.parametrize("without", ["fork", "join"])
+def test_the_same_of_the_backward_pass_alone(without, monkeypatch):
+    recorder, plan = Recorder(without=without), gemm_step_plan("bfloat16", parts=2)
+    monkeypatch.setattr(gemm_step, "lanes", recorder.lanes)
+    parameters, _, states, _ = operands(1, 4, 3, 8, False)
+    with pytest.raises(Race), Watch(recorder):
+        gates, cells = torch.ones(1, 3, 4, 4, 8, dtype=torch.bfloat16), torch.ones(1, 3, 4, 8)
+        grads = torch.ones(3, 4, 8, dtype=torch.bfloat16), None, None
+        found = gemm_step.backward(plan, recorder, parameters[1], gates.unbind(), cells, states[1], lengths=None, grads=grads)
+        found[0].clone()
+
+
+def test_lanes_of_a_gpu_fork_and_join_by_events(monkeypatch):
+    """What CUDA is asked for, in order: a side stream waits for the current one at first, the current one for it at last."""
+    said: list[tuple] = []
+
+    class Stream:
+        def __init__(self, device=None, priority=0, name="side") -> None:
+            self.name, self.cuda_stream = name, 7
+
+        def wait_stream(self, other) -> None:
+            said.append((self.name, "waits for", other.name))
+
+        def wait_event(self, event) -> None:
+            said.append((self.name, "waits for", event))
+
+    class Event:
+        def record(self, stream) -> None:
+            said.append((stream.name, "records", self))
+
+    current, inside = Stream(name="current"), SimpleNamespace(name=None)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside)
+    streams._side.cache_clear()
+    with streams.lanes(torch.device("cuda", 0), 2) as both:
+        assert both.on(1) is inside and both.on(0) is not inside
+        mark = both.mark(1)
+        both.wait(0, mark)
+    streams._side.cache_clear()
+    assert said == [
+        ("side", "waits for", "current"), ("side", "records", mark), ("current", "waits for", mark),
+        ("current", "waits for", "side"),
+    ]  # fmt: skip
+
+
+WRONG = [
+    ("gemm_step_forward.cu", "gate.f * c_before", "gate.i * c_before"),
+    ("gemm_step_forward.cu", "launch.step < global_read", "launch.step <= global_read"),
+    ("gemm_step_forward.cu", "if (launch.save) R::write(at, i)", "if (false) R::write(at, i)"),
+    ("gemm_step_forward.cu", "if (d.cells) R::write_float", "if (d.cells && unit) R::write_float"),
+    ("gemm_step_forward.cu", "h[u] = live ? after.h : 0.0f", "h[u] = after.h"),
+    ("gemm_step_forward.cu", "if (!live) R::read(d.h ?", "if (false) R::read(d.h ?"),
+    ("gemm_step_backward.cu", "into_h[u] += carried[u]", "into_h[u] += 0.0f"),
+    ("gemm_step_backward.cu", "live ? sent.c_before : into_c[u]", "sent.c_before"),
+    ("gemm_step_backward.cu", "live ? 0.0f : into_h[u]", "0.0f"),
+    ("gemm_step_backward.cu", "o[u] = live ? sent.preactivations.o : 0.0f", "o[u] = sent.preactivations.o"),
+]
+
+
+@pytest.mark.parametrize("source, right, wrong", WRONG)
+def test_a_wrong_kernel_disagrees(source, right, wrong):
+    def rewrite(text):
+        whole = with_headers(text)
+        assert whole.count(right) == 1
+        return whole.replace(right, wrong)
+
+    with pytest.raises(agreement.Disagreement):
+        check(case(16, 5, 3, bidirectional=True), gemm_step_plan("bfloat16"), Rewritten(source, rewrite))
+
+
+# Its time.
+
+
+def test_no_time_of_it_counts_as_measured():
+    """Those that it is modelled on are of cuDNN."""
+    known = model.estimate("gemm_step_forward", hidden=1024, batch=128)
+    own = GemmSteps(BFLOAT16).estimate(1024, 128, 1, backward=False)
+    assert (known.origin, own.origin) == ("measured", "modelled") and own.microseconds == known.microseconds
+    assert GemmSteps(BFLOAT16).estimate(1024, 512, 1, backward=False).origin == "extrapolated"
+
+
+def test_chains_side_by_side_take_one_of_them_or_their_work():
+    constants = model.stored()["gemm_step_forward"]["constants"]
+    half, two = (GemmSteps(BFLOAT16, parts).estimate(1024, rows, 1, False) for parts, rows in ((1, 64), (2, 128)))
+    assert two.microseconds == half.microseconds and two.origin == "extrapolated"  # each waits for most of its time
+    half, two = (GemmSteps(BFLOAT16, parts).estimate(1024, rows, 1, False) for parts, rows in ((1, 1664), (2, 3328)))
+    assert two.microseconds == pytest.approx(2 * (half.microseconds - constants[0]))
+    assert two.microseconds < GemmSteps(BFLOAT16).estimate(1024, 3328, 1, False).microseconds
+    both = GemmSteps(BFLOAT16).estimate(1024, 1664, 2, False)
+    assert both == two
+
+
+@pytest.mark.parametrize("hidden, batch, parts", [(2048, 128, 1), (2048, 256, 1), (1024, 512, 2), (1024, 3328, 2)])
+def test_large_batches_of_large_layers_take_it(hidden, batch, parts):
+    plan = choose(hidden, batch, 1, torch.float16, HOPPER)
+    assert isinstance(plan.forward, GemmSteps) and plan.forward.parts == parts
+    assert isinstance(plan.backward, GemmSteps) and ("modelled" in plan.reason or "extrapolated" in plan.reason)
+    assert "measured" not in plan.reason
+
+
+@pytest.mark.parametrize("hidden, batch, dtype", [(1, 1, torch.float16), (3001, 7, torch.float32), (65, 3000, torch.bfloat16)])
+@pytest.mark.parametrize("capability", [(8, 0), HOPPER, (12, 0)])
+def test_asked_for_it_refuses_nothing(hidden, batch, dtype, capability):
+    plan = choose(hidden, batch, 2, dtype, capability, tf32=True, design="gemm_step")
+    assert isinstance(plan.forward, GemmSteps) and isinstance(plan.backward, GemmSteps)
+    assert plan.words().startswith("gemm_step, saved") and replace(plan, memory="rebuilt").words() != plan.words()
