@@ -22,7 +22,7 @@ from impls.cuda.runtime import BFLOAT16
 from impls.cuda.runtime.driver import resident_clusters
 from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Backward, Forward, Memory, Plan
 from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
-from impls.cuda.select.steps import ExactSteps, TensorSteps
+from impls.cuda.select.steps import ExactSteps, GemmSteps, TensorSteps
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
@@ -36,7 +36,7 @@ STEPS, BATCH = 5, 3
 EMULATED = (
     "step-float32-saved", "tensor_step-bfloat16-N8-rebuilt", "cluster-bfloat16-H64-C1-N8,8-saved",
     "cluster-tensorfloat32-H64-C1-N8,8-saved", "cluster-bfloat16-H128-C2-N8,8-rebuilt", "tensor_step-bfloat16-both-saved",
-    "stream-bfloat16-C8-N4",
+    "gemm_step-bfloat16-P2-saved",     "stream-bfloat16-C8-N4",
 )  # fmt: skip
 DTYPES = {"Bfloat16": "bfloat16", "Float16": "float16", "Tensorfloat32": "tensorfloat32"}
 
@@ -52,7 +52,15 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
             for tiles in TENSOR_STEP_TILES:
                 plan = _plan(dtype, memory, TensorSteps(storage, tiles))
                 yield f"tensor_step-{dtype}-N{8 * tiles}-{memory}", _network(72, dtype, device), plan
-        for steps, dtype in ((ExactSteps(torch.float32), "float32"), (TensorSteps(BFLOAT16, 1), "bfloat16")):
+            for parts in (1, 2):  # the input product by chunks of two steps
+                plan = _plan(dtype, memory, GemmSteps(storage, parts, 2 * BATCH))
+                yield f"gemm_step-{dtype}-P{parts}-{memory}", _network(72, dtype, device), plan
+        pairs = (
+            (ExactSteps(torch.float32), "float32"),
+            (TensorSteps(BFLOAT16, 1), "bfloat16"),
+            (GemmSteps(BFLOAT16), "bfloat16"),
+        )
+        for steps, dtype in pairs:
             key = f"{steps.design}-{dtype}-both-{memory}"
             yield key, _network(72, dtype, device, both=True), _plan(dtype, memory, steps)
         yield from _grids(device, memory)
@@ -116,7 +124,7 @@ def _plan(dtype: str, memory: Memory, forward: Forward, backward: Backward | Non
     """Without a backward configuration, per-step kernels both ways."""
     stored = "float32" if dtype == "tensorfloat32" else dtype
     if backward is None:
-        assert isinstance(forward, ExactSteps | TensorSteps)
+        assert isinstance(forward, ExactSteps | TensorSteps | GemmSteps)
         backward = forward
     return Plan(forward, backward, getattr(torch, stored), memory, "asked for")
 

@@ -22,7 +22,6 @@ from impls.cuda.select import Plan
 from impls.cuda.select.steps import GemmSteps
 from impls.cuda.torch.recurrence import Outputs, Result, States, address, aligned, present, wide
 
-CHUNK_ROWS = 1024  # of the input product at once [assumed]: few enough that its blocks do not hold all multiprocessors for long
 SLOTS = 2  # chunks that there is room for: one is read while the next is made
 
 
@@ -117,7 +116,7 @@ def forward(
     h_n = like.new_empty(directions, batch, hidden)
     c_n = like.new_empty(directions, batch, hidden, dtype=wide(like.dtype))
     cells = c_n.new_empty(directions, steps, batch, hidden) if save_cells else None
-    z, gates = _room(given, like, (directions, steps, batch, hidden), save_gates)
+    z, gates = _room(design, given, like, (directions, steps, batch, hidden), save_gates)
     ahead = z.chunks > 1
     chains = chains_of(design, directions, batch, int(ahead))
     h0, c0 = (None if state is None else aligned(state) for state in (h0, c0))
@@ -139,7 +138,7 @@ def forward(
 
 
 def _room(
-    given: Inputs | Sequence[Tensor], like: Tensor, sizes: tuple[int, int, int, int], save_gates: bool
+    design: GemmSteps, given: Inputs | Sequence[Tensor], like: Tensor, sizes: tuple[int, int, int, int], save_gates: bool
 ) -> tuple[Preactivations, Tensor | None]:
     """Where preactivations lie, and the gates [D, T, B, 4, H] where they are saved, in the same place."""
     directions, steps, batch, hidden = sizes
@@ -148,7 +147,7 @@ def _room(
         found = torch.stack(buffers) if save_gates and directions > 1 else buffers[0][None]
         buffers = list(found) if save_gates else buffers
         return Preactivations(buffers, steps, steps, None), found.view(*sizes[:3], 4, hidden) if save_gates else None
-    chunk = min(steps, max(1, CHUNK_ROWS // batch))
+    chunk = min(steps, max(1, design.rows // batch))
     kept = steps if save_gates else min(steps, SLOTS * chunk)
     found = like.new_empty(directions, kept, batch, 4 * hidden)
     z = Preactivations(found.unbind(), steps, chunk, given)

@@ -94,8 +94,8 @@ def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Pl
     return Plan(steps, steps, STORAGES[dtype].dtype, memory, "for a test")
 
 
-def gemm_step_plan(dtype: str, memory: Memory = "saved", parts: int = 1) -> Plan:
-    steps = GemmSteps(STORAGES[dtype], parts)
+def gemm_step_plan(dtype: str, memory: Memory = "saved", parts: int = 1, rows: int = 1024) -> Plan:
+    steps = GemmSteps(STORAGES[dtype], parts, rows)
     return Plan(steps, steps, STORAGES[dtype].dtype, memory, "for a test")
 
 
