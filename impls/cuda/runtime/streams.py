@@ -20,8 +20,8 @@ class Lanes:
     the CPU, everything runs at once and in order.
     """
 
-    def __init__(self, device: torch.device, count: int) -> None:
-        self.device, self.count = device, count
+    def __init__(self, device: torch.device, count: int, purpose: str) -> None:
+        self.device, self.count, self.purpose = device, count, purpose
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +46,7 @@ class CudaLanes(Lanes):
 
     def __enter__(self) -> Self:
         current = torch.cuda.current_stream(self.device)
-        sides = [_side(self.device, current.cuda_stream, number) for number in range(1, self.count)]
+        sides = [_side(self.device, current.cuda_stream, number, self.purpose) for number in range(1, self.count)]
         self.streams = [current, *sides]
         for side in sides:
             side.wait_stream(current)
@@ -70,11 +70,11 @@ class CudaLanes(Lanes):
 
 
 @cache
-def _side(device: torch.device, of: int, number: int) -> torch.cuda.Stream:
-    """Kept for the process, one for each stream that forks: a stream's workspace of cuBLAS is made when it is first used."""
+def _side(device: torch.device, of: int, number: int, purpose: str) -> torch.cuda.Stream:
+    """Kept for the process, for each stream that forks, since a stream's workspace of cuBLAS is made when it is first used."""
     return torch.cuda.Stream(device, priority=PRIORITY)
 
 
-def lanes(device: torch.device, count: int) -> Lanes:
-    """`count` of them. One alone is the current stream."""
-    return (CudaLanes if device.type == "cuda" else Lanes)(device, count)
+def lanes(device: torch.device, count: int, purpose: str) -> Lanes:
+    """`count` of them; one alone is the current stream. purpose: forks inside of others share no stream where theirs differ."""
+    return (CudaLanes if device.type == "cuda" else Lanes)(device, count, purpose)

@@ -121,7 +121,7 @@ def forward(
     chains = chains_of(design, directions, batch, int(ahead))
     h0, c0 = (None if state is None else aligned(state) for state in (h0, c0))
     whole = _Forward(design, launcher, weight_hh, z, steps, lengths, save_gates, (h0, c0), Result(y, h_n, c_n, gates, cells))
-    with lanes(like.device, len(chains) + ahead) as streams:
+    with lanes(like.device, len(chains) + ahead, "chains") as streams:
         runs = [whole.chain(chain, streams) for chain in chains]
         done: list[list[Any]] = []  # of each chunk a mark of each chain
         ready = _ahead(z, streams, 0, done)
@@ -232,7 +232,7 @@ def backward(
     found = grad_gates, grad_h0, grad_c0
     whole = _Backward(design, launcher, weight_hh, saved, lengths, grads, recompute, product, found)
     chains = chains_of(design, directions, batch, 0)
-    with lanes(cells.device, len(chains)) as streams:
+    with lanes(cells.device, len(chains), "chains") as streams:
         runs = [whole.chain(chain, streams) for chain in chains]
         for _ in range(steps + 1):
             for run in runs:

@@ -18,8 +18,8 @@ Clock = dict[int, int]  # of each lane how much of it has been waited for
 UNIT = 2  # bytes, the least item
 # What each kernel touches of a row through its pointers: (bytes a unit; None: of the layer's dtype), gates of it, or y's pitch.
 READS = {
-    "lstm_gemm_step_forward": ("gates", "c", "h"),
-    "lstm_gemm_step_backward": ("gates", "cells", "c_before", "grad_y", "product", "grad_h", "grad_c"),
+    "lstm_gemm_step_forward": ("gates", "c", "h", "lengths"),
+    "lstm_gemm_step_backward": ("gates", "cells", "c_before", "grad_y", "product", "grad_h", "grad_c", "lengths"),
 }
 WRITES = {
     "lstm_gemm_step_forward": ("c_next", "h_next", "y", "cells"),
@@ -37,12 +37,16 @@ class Recorder:
     """A launcher that computes nothing, and what the lanes are given, in the order of a vector clock a lane.
 
     without: what the lanes leave out, of `fork`, `join` and `wait`; with a number, the waits of that lane alone.
+    may_allocate: lanes beside that of the caller may, since their memory is kept until they were joined.
     """
 
     item: int = 2
     without: str = ""
+    may_allocate: bool = False
     lane: int = 0
-    clocks: list[Clock] = field(default_factory=lambda: [{0: 0}])
+    clocks: dict[int, Clock] = field(default_factory=lambda: {0: {0: 0}})
+    sides: dict[tuple[int, int, str], int] = field(default_factory=dict)  # lanes by what `streams._side` keeps them by
+    kept: list[Tensor] = field(default_factory=list)  # all, so that no address stands for two of them
     written: dict[int, tuple[int, int]] = field(default_factory=dict)
     read: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     lanes_used: set[int] = field(default_factory=set)
@@ -59,6 +63,7 @@ class Recorder:
                     continue
                 item = 4 if each in FLOATS else self.item
                 width = hidden * (4 if each in ("gates", "grad_gates") else 1) * item
+                width = 4 if each == "lengths" else width
                 pitch = arguments.y_stride * item if each in ("y", "grad_y") else width
                 for row in range(rows):
                     yield from range(start + row * pitch, start + row * pitch + width, UNIT)
@@ -88,37 +93,39 @@ class Recorder:
         if access is not None and self.clocks[self.lane].get(access[0], 0) < access[1]:
             raise Race(f"lane {self.lane} {what} lane {access[0]} touches, and waits for it nowhere")
 
-    def lanes(self, device: torch.device, count: int) -> Lanes:
+    def lanes(self, device: torch.device, count: int, purpose: str) -> Lanes:
         """In the place of `streams.lanes`."""
-        return _Recorded(self, count)
+        return _Recorded(self, count, purpose)
 
 
 class _Recorded(Lanes):
-    def __init__(self, recorder: Recorder, count: int) -> None:
-        super().__init__(torch.device("cpu"), count)
+    def __init__(self, recorder: Recorder, count: int, purpose: str) -> None:
+        super().__init__(torch.device("cpu"), count, purpose)
         self.recorder = recorder
 
     def __enter__(self):
-        clocks = self.recorder.clocks
-        clocks[1:] = [{} if self.recorder.without == "fork" else dict(clocks[0]) for _ in range(self.count - 1)]
+        of, sides, clocks = self.recorder.lane, self.recorder.sides, self.recorder.clocks
+        self.ids = [of, *(sides.setdefault((of, number, self.purpose), len(sides) + 1) for number in range(1, self.count))]
+        for side in self.ids[1:]:
+            _merge(clocks.setdefault(side, {}), {} if self.recorder.without == "fork" else clocks[of])
         return self
 
     def __exit__(self, *error: object) -> None:
-        for side in self.recorder.clocks[1:] if self.recorder.without != "join" else ():
-            _merge(self.recorder.clocks[0], side)
+        for side in self.ids[1:] if self.recorder.without != "join" else ():
+            _merge(self.recorder.clocks[self.ids[0]], self.recorder.clocks[side])
 
     @contextmanager
     def on(self, lane: int) -> Iterator[None]:
-        before, self.recorder.lane = self.recorder.lane, lane
+        before, self.recorder.lane = self.recorder.lane, self.ids[lane]
         yield
         self.recorder.lane = before
 
     def mark(self, lane: int) -> Clock:
-        return dict(self.recorder.clocks[lane])
+        return dict(self.recorder.clocks[self.ids[lane]])
 
     def wait(self, lane: int, mark: Clock) -> None:
         if self.recorder.without not in ("wait", f"wait {lane}"):
-            _merge(self.recorder.clocks[lane], mark)
+            _merge(self.recorder.clocks[self.ids[lane]], mark)
 
 
 def _merge(clock: Clock, other: Clock) -> None:
@@ -149,7 +156,8 @@ class Watch(TorchDispatchMode):
                 (recorder.writes if is_written else recorder.reads)(place)
         inside = {value.untyped_storage().data_ptr() for _, value in tensors}
         if isinstance(returned, Tensor) and returned.untyped_storage().data_ptr() not in inside:
-            if recorder.lane:
+            recorder.kept.append(returned)
+            if recorder.lane and not recorder.may_allocate:
                 raise Race(f"lane {recorder.lane} allocates by {func}")
             for place in places_of(returned):
                 recorder.writes(place)

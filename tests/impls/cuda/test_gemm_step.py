@@ -5,17 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from bench.worker import agreement
 from impls.cuda.emulator import Emulation
-from impls.cuda.runtime import BFLOAT16, streams
+from impls.cuda.runtime import BFLOAT16, Refused, streams
 from impls.cuda.select import choose, model
 from impls.cuda.select.steps import GemmSteps
 from impls.cuda.torch import gemm_step, layer, recurrence
 from impls.cuda.torch.layer import Weights
-from tests.impls.cuda.emulated import STORAGES, Remembering, Rewritten, case, check, gemm_step_plan, with_headers
+from impls.cuda.torch.network import Network
+from tests.impls.cuda.emulated import (
+    STORAGES,
+    Remembering,
+    Rewritten,
+    case,
+    check,
+    cluster_plan,
+    gemm_step_plan,
+    tensor_step_plan,
+    with_headers,
+)
 from tests.impls.cuda.races import Race, Recorder, Watch
 
 HOPPER = (9, 0)
@@ -168,7 +180,7 @@ def test_lanes_of_a_gpu_fork_and_join_by_events(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: inside)
     streams._side.cache_clear()
-    with streams.lanes(torch.device("cuda", 0), 2) as both:
+    with streams.lanes(torch.device("cuda", 0), 2, "test") as both:
         assert both.on(1) is inside and both.on(0) is not inside
         mark = both.mark(1)
         both.wait(0, mark)
@@ -177,6 +189,99 @@ def test_lanes_of_a_gpu_fork_and_join_by_events(monkeypatch):
         ("side", "waits for", "current"), ("side", "records", mark), ("current", "waits for", mark),
         ("current", "waits for", "side"),
     ]  # fmt: skip
+
+
+# Stacked layers as a wavefront.
+
+
+def answers(asked, plan, chunks) -> list[agreement.Answer]:
+    """Of the network by wavefronts of so many steps; each within tolerance."""
+    found = []
+    for chunk in chunks:
+        network = Network(asked.spec, *asked.data(), plan, Emulation(), torch.device("cpu"), wavefront=chunk)
+        found.append(agreement.answer(network, asked))
+        agreement.check_against(found[-1], asked)
+    return found
+
+
+PLANS = {
+    "cluster": lambda dtype: cluster_plan(dtype, 16, 1), "tensor_step": tensor_step_plan,
+    "gemm_step": lambda dtype: gemm_step_plan(dtype, parts=2, rows=6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "tensorfloat32"])
+@pytest.mark.parametrize("design", PLANS)
+def test_a_wavefront_gives_the_same_bits(dtype, design, monkeypatch):
+    """Where the input product does not depend on how many rows it has at once."""
+
+    def exact(weight_ih, bias, x):
+        return [
+            (x.flatten(0, 1).double() @ weight.double().t() + (0.0 if each is None else each.double())).to(x.dtype)
+            for weight, each in zip(weight_ih, bias, strict=True)
+        ]
+
+    monkeypatch.setattr(layer, "project", exact)
+    if design == "gemm_step":
+        monkeypatch.setattr(gemm_step.Preactivations, "make", made_exactly)
+    asked = case(16, 7, 3, dtype, phase="forward", num_layers=3)
+    first, *others = answers(asked, PLANS[design](dtype), (0, 1, 3, 6))
+    for other in others:
+        for name, value in first.items():
+            np.testing.assert_array_equal(value, other[name])
+
+
+def made_exactly(z: gemm_step.Preactivations, number: int, direction: int) -> None:
+    assert z.inputs is not None
+    first, last = z.range_of(number, direction)
+    start, bias = z.place(number, direction, first), z.inputs.bias[direction]
+    product = z.inputs.x[first:last].double() @ z.inputs.weight_ih[direction].double().t()
+    z.buffers[direction][start : start + last - first] = product if bias is None else product + bias.double()
+
+
+def test_a_wavefront_without_states_and_lengths():
+    plan = gemm_step_plan("bfloat16")
+    parameters, x, _, _ = operands(1, 4, 7, 5, False)
+    stack = [Weights(parameters[0], parameters[2], parameters[1])] * 2
+    y, h_n, c_n = layer.wavefront(plan, Emulation(), stack, x, (None, None), lengths=None, chunk=3)
+    first = layer.forward(plan, Emulation(), stack[0], x, (None, None), lengths=None, training=False)
+    second = layer.forward(plan, Emulation(), stack[0], first.y, (None, None), lengths=None, training=False)
+    torch.testing.assert_close(y, second.y)
+    torch.testing.assert_close(h_n, torch.cat([first.h_n, second.h_n]))
+    torch.testing.assert_close(c_n, torch.cat([first.c_n, second.c_n]))
+
+
+def stacked(monkeypatch, without: str) -> None:
+    recorder = Recorder(without=without, may_allocate=True)
+    for module in (gemm_step, layer):
+        monkeypatch.setattr(module, "lanes", recorder.lanes)
+    parameters, x, (h0, c0), lengths = operands(1, 4, 7, 5, True)
+    states = h0.repeat(3, 1, 1), c0.repeat(3, 1, 1)
+    with Watch(recorder):
+        stack = [Weights(parameters[0], parameters[2], parameters[1])] * 3
+        plan = gemm_step_plan("bfloat16", parts=2, rows=4)
+        for tensor in layer.wavefront(plan, recorder, stack, x, states, lengths=lengths, chunk=3):
+            tensor.clone()
+    assert len(recorder.lanes_used) == 3 + 3 * 2, "a lane a layer, and two parts of the batch in each"
+
+
+def test_a_wavefront_orders_every_access(monkeypatch):
+    stacked(monkeypatch, "")
+
+
+@pytest.mark.parametrize("without", ["join", "wait", "wait 1", "wait 2"])  # a layer's first wait is as good as the fork
+def test_without_any_one_of_its_waits_it_races(without, monkeypatch):
+    with pytest.raises(Race):
+        stacked(monkeypatch, without)
+
+
+def test_a_wavefront_is_refused_where_it_cannot_be(monkeypatch):
+    plan = choose(512, 3, 1, torch.bfloat16, HOPPER, design="grid")
+    with pytest.raises(Refused, match="need all multiprocessors"):
+        layer.wavefront(plan, Emulation(), [], torch.zeros(4, 3, 5), (None, None), lengths=None, chunk=2)
+    asked = case(8, 4, 2, phase="forward", num_layers=2, bidirectional=True)
+    with pytest.raises(Refused, match="of one direction"):
+        Network(asked.spec, *asked.data(), plan, Emulation(), torch.device("cpu"), wavefront=2)
 
 
 WRONG = [
