@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from bench.worker import agreement
 from impls.cuda.emulator import Emulation
@@ -16,7 +17,9 @@ from impls.cuda.select import choose, model
 from impls.cuda.select.steps import GemmSteps
 from impls.cuda.torch import gemm_step, layer, recurrence
 from impls.cuda.torch.layer import Weights
+from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
+from impls.cuda.torch.ops import lstm_wavefront
 from tests.impls.cuda.emulated import (
     STORAGES,
     Remembering,
@@ -282,6 +285,50 @@ def test_a_wavefront_is_refused_where_it_cannot_be(monkeypatch):
     asked = case(8, 4, 2, phase="forward", num_layers=2, bidirectional=True)
     with pytest.raises(Refused, match="of one direction"):
         Network(asked.spec, *asked.data(), plan, Emulation(), torch.device("cpu"), wavefront=2)
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    monkeypatch.setenv("LSTM_BENCH_EMULATE", "1")
+
+
+@pytest.mark.parametrize("changes", [{}, {"bias": False}, {"batch_first": True}, {"dtype": torch.bfloat16}], ids=str)
+def test_the_module_runs_a_wavefront_at_inference(changes, emulated):
+    torch.manual_seed(0)
+    module = LSTM(5, 8, 3, **changes).requires_grad_(False)
+    x = torch.randn(7, 7, 5, dtype=changes.get("dtype"))
+    states = torch.randn(3, 7, 8, dtype=x.dtype), torch.randn(3, 7, 8, dtype=x.dtype)
+    packed = pack_padded_sequence(x, torch.arange(1, 8), changes.get("batch_first", False), enforce_sorted=False)
+    for given in ((x,), (x, states), (packed, states)):
+        module.wavefront = 0
+        expected = module(*given)
+        module.wavefront = 2
+        with torch.profiler.profile() as profiler:
+            found = module(*given)
+        torch.testing.assert_close(found, expected)
+        assert "lstm_bench::lstm_wavefront" in {event.key for event in profiler.key_averages()}
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, states), module(x, states))
+
+
+def test_the_module_trains_layer_after_layer(emulated):
+    module = LSTM(5, 8, 2, wavefront=2, dropout=0.5)
+    x = torch.randn(5, 3, 5)
+    module(x)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    with torch.no_grad():
+        assert not torch.equal(module(x)[0], module(x)[0]), "dropout in training mode"
+        assert torch.equal(module.eval()(x)[0], module(x)[0])
+    with pytest.raises(ValueError, match="one direction"):
+        LSTM(5, 8, 2, wavefront=2, bidirectional=True)(x)
+    with pytest.raises(RuntimeError, match=r"at most two biases of each layer.*chunk=0"):
+        lstm_wavefront(x, [torch.zeros(32, 5), torch.zeros(32, 8)], 1, None, None, None, 0, "auto", None)
+
+
+def test_opcheck_of_the_wavefront(emulated):
+    generator = torch.Generator().manual_seed(0)
+    weights = [0.3 * torch.randn(32, size, generator=generator) for size in (5, 8, 8, 8)]
+    torch.library.opcheck(lstm_wavefront, (torch.ones(5, 3, 5), weights, 2, None, None, None, 2, "auto", None))
 
 
 WRONG = [
