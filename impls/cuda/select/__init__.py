@@ -61,7 +61,7 @@ class Plan:
     def words(self) -> str:
         """The plan in one line, for the provenance."""
         if isinstance(self.forward, Steps) and self.forward == self.backward:
-            cut = self.forward.words().removeprefix(self.design).removeprefix(",").strip()
+            cut = self.forward.words().removeprefix(self.design).strip()
             return f"{self.design}, {self.memory}" + (f": {cut}" if cut else "")
         other = f"{self.backward.design} " if self.backward.design != self.design else ""
         backward = self.backward.words().removeprefix(other)

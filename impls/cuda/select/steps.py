@@ -160,8 +160,8 @@ class GemmSteps:
     rows: int = 1024
 
     def words(self) -> str:
-        """As in the plan's provenance."""
-        return f"gemm_step, batch in {self.parts} parts" if self.parts > 1 else "gemm_step"
+        """As in the plan's provenance: parts of the batch."""
+        return f"gemm_step P{self.parts}"
 
     def estimate(self, hidden: int, batch: int, directions: int, backward: bool) -> Estimate:
         """Of a step, with what a layer does beside its recurrence: as long as cuDNN's, which does the same.

@@ -14,7 +14,7 @@ from bench.worker import agreement
 from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, Refused, streams
 from impls.cuda.select import choose, model
-from impls.cuda.select.steps import GemmSteps
+from impls.cuda.select.steps import GemmSteps, TensorSteps
 from impls.cuda.torch import gemm_step, layer, recurrence
 from impls.cuda.torch.layer import Weights
 from impls.cuda.torch.module import LSTM
@@ -393,4 +393,6 @@ def test_large_batches_of_large_layers_take_it(hidden, batch, parts):
 def test_asked_for_it_refuses_nothing(hidden, batch, dtype, capability):
     plan = choose(hidden, batch, 2, dtype, capability, tf32=True, design="gemm_step")
     assert isinstance(plan.forward, GemmSteps) and isinstance(plan.backward, GemmSteps)
-    assert plan.words().startswith("gemm_step, saved") and replace(plan, memory="rebuilt").words() != plan.words()
+    assert plan.words() == f"gemm_step, saved: P{plan.forward.parts}" and plan.forward == plan.backward
+    mixed = replace(plan, forward=TensorSteps(plan.forward.storage, 1))
+    assert mixed.words() == f"tensor_step, saved: forward N8, backward gemm_step P{plan.backward.parts}"
