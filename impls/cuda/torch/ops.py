@@ -379,7 +379,7 @@ def lstm_wavefront(
     weights: of the first layer weight_ih, weight_hh and its biases (none, one or two), then of the next. The rest as
     `lstm_layer` takes it, states of all layers. Raises a RuntimeError for tensors that do not fit together.
     """
-    stack = _checked_stack(x, weights, layers, h0, c0, lengths, chunk)
+    stack = _checked_stack(x, weights, layers, (h0, c0), lengths, chunk)
     launcher = launcher_for(x.device)
     if not x.shape[1]:
         return _wavefront_shapes(x, weights, layers, h0, c0, lengths, chunk, design, tf32)
@@ -394,12 +394,12 @@ def lstm_wavefront(
 
 @lstm_wavefront.register_fake
 def _wavefront_shapes(x, weights, layers, h0, c0, lengths, chunk, design, tf32):
-    hidden = _checked_stack(x, weights, layers, h0, c0, lengths, chunk)[0][1][0].shape[1]
+    hidden = _checked_stack(x, weights, layers, (h0, c0), lengths, chunk)[0][1][0].shape[1]
     states = (layers, x.shape[1], hidden)
     return x.new_empty(*x.shape[:2], hidden), x.new_empty(states), x.new_empty(states)
 
 
-def _checked_stack(x, weights, layers, h0, c0, lengths, chunk) -> list[Parameters]:
+def _checked_stack(x, weights, layers, states, lengths, chunk) -> list[Parameters]:
     """The weights of each layer."""
     each, left = divmod(len(weights), max(layers, 1))
     if layers < 1 or chunk < 1 or left or not 2 <= each <= 4:
@@ -410,7 +410,7 @@ def _checked_stack(x, weights, layers, h0, c0, lengths, chunk) -> list[Parameter
     stack, below = [], x
     for depth in range(layers):
         weight_ih, weight_hh, *bias = weights[depth * each : (depth + 1) * each]
-        own = [None if state is None else state[depth : depth + 1] for state in (h0, c0)]
+        own = [None if state is None else state[depth : depth + 1] for state in states]
         stack.append(([weight_ih], [weight_hh], bias))
         check_layer(below, stack[-1], *own, lengths=lengths, operator="lstm_wavefront")
         below = x.new_empty(1).expand(*x.shape[:2], weight_hh.shape[1])

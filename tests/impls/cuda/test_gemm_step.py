@@ -395,4 +395,4 @@ def test_asked_for_it_refuses_nothing(hidden, batch, dtype, capability):
     assert isinstance(plan.forward, GemmSteps) and isinstance(plan.backward, GemmSteps)
     assert plan.words() == f"gemm_step, saved: P{plan.forward.parts}" and plan.forward == plan.backward
     mixed = replace(plan, forward=TensorSteps(plan.forward.storage, 1))
-    assert mixed.words() == f"tensor_step, saved: forward N8, backward gemm_step P{plan.backward.parts}"
+    assert mixed.words() == f"tensor_step, saved: forward tensor_step N8, backward gemm_step P{plan.backward.parts}"
