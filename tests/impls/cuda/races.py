@@ -28,8 +28,11 @@ WRITES = {
 FLOATS = {"c", "c_next", "cells", "c_before", "grad_h", "grad_c", "grad_h_next", "grad_c_next"}
 
 
+WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select", "aten::equal")
+
+
 class Race(AssertionError):
-    """Two accesses of different lanes that nothing orders, or memory that a side lane allocates."""
+    """Two accesses of different lanes that nothing orders, memory that a side lane allocates, or a wait on the host."""
 
 
 @dataclass
@@ -142,6 +145,8 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.name() in WAITING:
+            raise Race(f"{func} waits on the host, which no capture allows")
         given = list(zip(func._schema.arguments, args, strict=False))
         given += [(each, kwargs[each.name]) for each in func._schema.arguments if each.name in kwargs]
         tensors = [(each, value) for each, value in given if isinstance(value, Tensor)]
