@@ -42,12 +42,11 @@ HOPPER = (9, 0)
 def test_any_size_in_both_directions(dtype, memory, hidden, steps, batch, parts):
     """Chunks of the input product of a step or two, but for one; TF32 products are exact on a CPU."""
     plan = gemm_step_plan(dtype, memory, parts, 1024 if hidden == 24 else 2 * batch)
-    check(case(hidden, steps, batch, dtype, num_layers=2, bidirectional=True), plan)
+    check(case(hidden, steps, batch, dtype, num_layers=1 + (steps < 9), bidirectional=True), plan)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_long_memory(dtype):
-    check(case(32, 1024, 2, dtype, of=Remembering), gemm_step_plan(dtype))
+def test_a_long_memory():
+    check(case(32, 512, 2, "bfloat16", of=Remembering), gemm_step_plan("bfloat16"))
 
 
 @pytest.mark.parametrize("hidden", [16, 19])
@@ -114,9 +113,9 @@ def test_the_input_product_of_inference_takes_two_chunks(monkeypatch):
 
 RUNS = [
     (directions, parts, ragged, training, memory)
-    for directions in (1, 2) for parts in (1, 2) for ragged in (False, True)
+    for directions, parts in ((1, 2), (2, 1)) for ragged in (False, True)
     for training, memory in ((False, "saved"), (True, "saved"), (True, "rebuilt"))
-]  # fmt: skip
+] + [(1, 1, True, True, "saved"), (2, 2, True, True, "rebuilt")]  # fmt: skip
 
 
 def recorded(monkeypatch, without: str = "", rows: int = 8, run=(2, 2, True, True, "rebuilt")) -> Recorder:
@@ -332,7 +331,6 @@ def test_opcheck_of_the_wavefront(emulated):
 
 
 WRONG = [
-    ("gemm_step_forward.cu", "gate.f * c_before", "gate.i * c_before"),
     ("gemm_step_forward.cu", "launch.step < global_read", "launch.step <= global_read"),
     ("gemm_step_forward.cu", "if (launch.save) R::write(at, i)", "if (false) R::write(at, i)"),
     ("gemm_step_forward.cu", "if (d.cells) R::write_float", "if (d.cells && unit) R::write_float"),
@@ -341,7 +339,6 @@ WRONG = [
     ("gemm_step_backward.cu", "into_h[u] += carried[u]", "into_h[u] += 0.0f"),
     ("gemm_step_backward.cu", "live ? sent.c_before : into_c[u]", "sent.c_before"),
     ("gemm_step_backward.cu", "live ? 0.0f : into_h[u]", "0.0f"),
-    ("gemm_step_backward.cu", "o[u] = live ? sent.preactivations.o : 0.0f", "o[u] = sent.preactivations.o"),
 ]
 
 
