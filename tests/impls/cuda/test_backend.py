@@ -14,8 +14,8 @@ from bench.worker import agreement, prepare
 from impls import GRUSpec, LSTMSpec, LSTMStackSpec, Unavailable
 from impls.backends import cuda
 from impls.cuda import emulator
-from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime import Refused, driver
+from impls.cuda.runtime import compile as compiler
 from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
