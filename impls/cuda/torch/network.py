@@ -40,15 +40,20 @@ class Answer:
 
 
 class Network:
-    """`stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
+    """wavefront: steps of a chunk of time that the layers hand on at inference (`layer.wavefront`); 0 for layer after layer.
+
+    `stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
 
     What a forward kernel needs of the weights (biases added, another order) is made once when loaded and again by every
     `forward_backward`, where in training they would have changed."""
 
     def __init__(
         self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device, *,
-        stream: Stream | None = None,
+        stream: Stream | None = None, wavefront: int = 0,
     ) -> None:  # fmt: skip
+        if wavefront and (spec.bidirectional or getattr(spec, "proj_size", 0)):
+            raise Refused("a wavefront is of layers of one direction without projection; ask for wavefront=0")
+        self.wavefront = wavefront if spec.num_layers > 1 else 0
         self.spec, self.plan, self.launcher, self.device = spec, plan, launcher, device
         self.cuda_stream_timed = device.type == "cuda"
         full = filled(spec, batch)
@@ -176,8 +181,10 @@ class Network:
         return {name: _on_host(value) for name, value in self.latest.gradients.items()}
 
     def provenance(self) -> dict[str, str]:
+        waves = f"; inference as a wavefront of {self.wavefront} steps" if self.wavefront else ""
         found = {
-            "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
+            "ran": self.plan.design, "plan": self.plan.words() + waves, "chosen_because": self.plan.reason,
+            "torch": torch.__version__,
         } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
         phase = self.graphs.phase_of(self.last_call)
         return found if phase is None else found | {"ran": graph.ran(self._names_run(phase), found["ran"])}
@@ -193,6 +200,10 @@ class Network:
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
         """All layers; c0 wide. The recurrences' results, and each layer's output."""
+        if self.wavefront and not training and len(x) > self.wavefront:
+            states = {"lengths": lengths, "chunk": self.wavefront}
+            y, h_n, c_n = layer.wavefront(self.plan, self.launcher, weights, x, (h0, c0), **states)
+            return Answer(y, (h_n, c_n), {}), [], [y]
         given = self.plan, self.launcher, weights, x, h0, c0
         found = run(*given, lengths=lengths, projections=self.projections, training=training)
         return Answer(found.outputs[-1], (found.h_n, found.c_n), {}), found.results, found.outputs

@@ -18,7 +18,7 @@ from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, 
 from impls.cuda.torch.network import Network
 from impls.cuda.torch.streaming import Stream
 from tests.impls.cuda.compiled import compiled
-from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
+from tests.impls.cuda.emulated import case, check, cluster_plan, gemm_step_plan, step_plan, tensor_step_plan
 from tests.impls.cuda.fake_driver import Devices, install
 from tests.impls.cuda.test_compile import cluster_kernels, step_kernels, stream_kernels
 
@@ -75,6 +75,7 @@ RUNS: dict[str, tuple[Callable[[Both], object], set[str]]] = {
         trained(tensor_step_plan("bfloat16")),
         {"lstm_tensor_step_forward", "lstm_tensor_step_backward", "lstm_pack"},
     ),
+    "GEMM step": (trained(gemm_step_plan("bfloat16")), {"lstm_gemm_step_forward", "lstm_gemm_step_backward"}),
     "step": (trained(step_plan("bfloat16")), {"lstm_step_forward", "lstm_step_backward"}),
     "stream of one block": (streamed(1), {"lstm_stream"}),
     "stream of a cluster": (streamed(8), {"lstm_stream"}),
