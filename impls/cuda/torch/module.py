@@ -148,7 +148,7 @@ class LSTM(torch.nn.RNNBase):
                 (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
                 projection = weight_hr[0] if weight_hr else None
                 layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], projection))
-            return Streaming(layers, batch, tf32_for(layers[0][0]))
+            return Streaming(layers, batch, tf32_for(layers[0][0]), self.design)
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
         """Pads and packs with one gather each; the indices come from `batch_sizes`, which lies on the host anyway."""

@@ -15,7 +15,7 @@ from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
 from impls.cuda.select.cluster import BackwardShape, ForwardShape
 from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, TensorSteps
-from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
