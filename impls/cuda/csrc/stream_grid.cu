@@ -184,29 +184,27 @@ KERNEL(lstm_stream_grid, Arguments) {
             const int token = step - layer, groups = count(layer);
             Sums sum;
             UNROLL for (int i = 0; i < CHAINS * ROW_TILES * 4; ++i) (&sum[0][0][0])[i] = layer == 0 ? (&of_x[0][0][0])[i] : 0.0f;
-            Words v[2];
-            issue(v[0], layer, token, 0);
-            for (int twice = 0; twice < groups; twice += 2 * AT_ONCE)
-                UNROLL for (int half = 0; half < 2; ++half) {
-                    const int first = twice + half * AT_ONCE;
-                    if (first >= groups) continue;
-                    issue(v[half ^ 1], layer, token, first + AT_ONCE);
-                    settle(v[half], layer, token, first);
-                    UNROLL for (int k = 0; k < AT_ONCE; ++k) {
-                        if (first + k >= groups) continue;
-                        const int piece = before(layer, x_count, h_count) + first + k;
-                        const bool passes = piece >= kept;
-                        copy_wait_but(passes ? loaded - 1 - used : kept + loaded - 1 - piece);
-                        const unsigned at = slot_at(passes ? use_slot : piece);
-                        UNROLL for (int m = 0; m < ROW_TILES; ++m)
-                            multiply_group_of_words<S>(sum[2 * k % CHAINS][m], sum[(2 * k + 1) % CHAINS][m],
-                                                       shared_read<uint4>(at + m * 1024), shared_read<uint4>(at + m * 1024 + 512), v[half][k]);
-                        if (!passes) continue;
-                        ++used;
-                        if (++use_slot == slots) use_slot = kept;
-                        load_ahead();
-                    }
+            Words v, upcoming = {};
+            for (int first = -AT_ONCE; first < groups; first += AT_ONCE) {
+                UNROLL for (int k = 0; k < AT_ONCE; ++k) v[k] = upcoming[k];
+                issue(upcoming, layer, token, first + AT_ONCE);
+                if (first < 0) continue;
+                settle(v, layer, token, first);
+                UNROLL for (int k = 0; k < AT_ONCE; ++k) {
+                    if (first + k >= groups) continue;
+                    const int piece = before(layer, x_count, h_count) + first + k;
+                    const bool passes = piece >= kept;
+                    copy_wait_but(passes ? loaded - 1 - used : kept + loaded - 1 - piece);
+                    const unsigned at = slot_at(passes ? use_slot : piece);
+                    UNROLL for (int m = 0; m < ROW_TILES; ++m)
+                        multiply_group_of_words<S>(sum[2 * k % CHAINS][m], sum[(2 * k + 1) % CHAINS][m],
+                                                   shared_read<uint4>(at + m * 1024), shared_read<uint4>(at + m * 1024 + 512), v[k]);
+                    if (!passes) continue;
+                    ++used;
+                    if (++use_slot == slots) use_slot = kept;
+                    load_ahead();
                 }
+            }
             if (layer < 0) {
                 UNROLL for (int i = 0; i < CHAINS * ROW_TILES * 4; ++i) (&of_x[0][0][0])[i] = (&sum[0][0][0])[i];
                 continue;
