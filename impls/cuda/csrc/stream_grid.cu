@@ -12,6 +12,7 @@ constexpr int ROW_TILES = UNITS / 4;  // 16 rows are 4 gates of 4 units
 constexpr int AT_ONCE = 4;            // groups of k that a warp reads at once
 constexpr int CHAINS = ROW_TILES == 1 ? 4 : ROW_TILES == 2 ? 2 : 1;  // of dependent products, so that four are under way
 constexpr int COLUMNS = 8;
+constexpr int WATCHER = THREADS - 32;  // a thread that computes no gates where there are more warps than row tiles
 constexpr int PIECE = ROW_TILES * 64;  // of 16 bytes: what a warp multiplies a group by
 constexpr unsigned SUMS = 16;          // after the word that says whether the block gave up
 constexpr unsigned STATE = SUMS + 2 * WARPS * ROW_TILES * 512;
@@ -220,7 +221,7 @@ KERNEL(lstm_stream_grid, Arguments) {
             }
             block_barrier();
             // The last layer is the last to read what its h was before.
-            if (thread == 0 && token == 0 && layer == layers - 1) counter_release(launch.arrived, 1);
+            if (thread == WATCHER && token == 0 && layer == layers - 1) counter_release(launch.arrived, 1);
             for (int item = warp; item < ROW_TILES; item += WARPS) {
                 const int local = item * 4 + (lane >> 3), unit = first_unit + local;
                 Gates4 z{};
@@ -246,7 +247,7 @@ KERNEL(lstm_stream_grid, Arguments) {
             buffer ^= 1;
         }
 
-    if (thread == 0) {
+    if (thread == WATCHER) {
         const int launched = global_read(launch.launches + block);
         for (int spins = 0; int(counter_acquire(launch.arrived) - unsigned(launched + 1) * launch.blocks) < 0; ++spins)
             if (spins == SPIN_LIMIT) {

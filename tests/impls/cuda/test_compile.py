@@ -48,7 +48,7 @@ BACKWARD_REGISTERS = {
     (TENSORFLOAT32, 128, 8, 8): 128, (TENSORFLOAT32, 256, 8, 8): 248, (TENSORFLOAT32, 256, 8, 16): 248,
     (TENSORFLOAT32, 256, 16, 8): 168, (TENSORFLOAT32, 384, 8, 4): 255, (TENSORFLOAT32, 512, 16, 8): 255,
 }  # fmt: skip
-WITHOUT_LOCAL_MEMORY = {"lstm_cluster_forward", "lstm_cluster_backward"}
+WITHOUT_LOCAL_MEMORY = {"lstm_cluster_forward", "lstm_cluster_backward", "lstm_stream"}
 SHARED_OF_A_BLOCK, BLOCKS_OF_A_CLUSTER = {"sm_120": 99 << 10}, {"sm_120": 8}  # where they are less than on sm_90
 
 
