@@ -111,7 +111,7 @@ def streams(context: DeviceContext) -> Iterator[tuple[str, Stream | GridStream]]
         for units in GRID_UNITS:
             cut = GridStream(dtype, 8, 64, 2, units, tf32=dtype == torch.float32)
             yield f"stream-{DTYPES[storage.name]}-U{units}", cut
-        narrow = replace(cut, hidden=511, units=GRID_UNITS[1], shared_limit=64 << 10)
+        narrow = GridStream(dtype, 8, 511, 2, GRID_UNITS[1], shared_limit=64 << 10, tf32=dtype == torch.float32)
         yield f"stream-{DTYPES[storage.name]}-U{narrow.units}-ring", narrow
 
 
@@ -167,6 +167,8 @@ def _streamed(context: DeviceContext, key: str) -> tuple[float, str]:
     """All tokens in one launch."""
     cut = next(cut for name, cut in streams(context) if name == key)
     dtype, device = _dtype_of(cut), context.device_name
+    if isinstance(cut, GridStream) and not context.emulated and (room := resident_clusters(cut.kernel())) < cut.blocks:
+        raise NotMeasured(f"{cut.words()}: all blocks have to be resident at once, and this GPU holds {room}")
     case = Case(_network(cut.hidden, dtype, device, layers=cut.layers), STEPS, BATCH, "step", initial_state=True)
     params, batch = case.data()
 

@@ -63,7 +63,8 @@ class LSTM(torch.nn.RNNBase):
 
     def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        self.design, self.memory = design, memory
+        self.design: Design = design
+        self.memory: Memory = memory
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
         """As `torch.nn.LSTM.forward`, with its kinds of errors."""
@@ -135,8 +136,9 @@ class LSTM(torch.nn.RNNBase):
     def stream(self, batch: int) -> Streaming:
         """These layers, with the weights as they are now, for input that arrives bit by bit: see streaming.py.
 
-        Time comes first, whatever `batch_first` says. Raises a RuntimeError for a bidirectional network, whose first output
-        needs the last input, and for one that would drop out.
+        Time comes first, whatever `batch_first` says. `design` is heeded: `cluster` or `grid` for one launch of all layers so,
+        `tensor_step` or `step` layer by layer. Raises a RuntimeError for a bidirectional network, whose first output needs the
+        last input, and for one that would drop out.
         """
         if self.bidirectional:
             raise RuntimeError("LSTM.stream: a bidirectional network needs the whole sequence at once; call it instead")
