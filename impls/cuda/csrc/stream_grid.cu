@@ -176,6 +176,7 @@ KERNEL(lstm_stream_grid, Arguments) {
         }
     };
 
+    Words v, upcoming = {};
     using Sums = float[CHAINS][ROW_TILES][4];
     Sums of_x = {};
     int buffer = 0;
@@ -185,10 +186,14 @@ KERNEL(lstm_stream_grid, Arguments) {
             const int token = step - layer, groups = count(layer);
             Sums sum;
             UNROLL for (int i = 0; i < CHAINS * ROW_TILES * 4; ++i) (&sum[0][0][0])[i] = layer == 0 ? (&of_x[0][0][0])[i] : 0.0f;
-            Words v, upcoming = {};
-            for (int first = -AT_ONCE; first < groups; first += AT_ONCE) {
+            const bool same_step = layer > lowest(step);
+            const int next_step = same_step ? step : step + 1, next_layer = same_step ? layer - 1 : highest(next_step);
+            const int next_first = next_step <= last_step ? 0 : 2 * h_count;  // that is none
+            for (int first = step < 0 ? -AT_ONCE : 0; first <= 0 || first < groups; first += AT_ONCE) {
                 UNROLL for (int k = 0; k < AT_ONCE; ++k) v[k] = upcoming[k];
-                issue(upcoming, layer, token, first + AT_ONCE);
+                // What is multiplied next may have come while this is computed; x has.
+                const bool goes_on = first < 0 || first + AT_ONCE < groups;
+                issue(upcoming, goes_on ? layer : next_layer, goes_on ? token : next_step - next_layer, goes_on ? first + AT_ONCE : next_first);
                 if (first < 0) continue;
                 settle(v, layer, token, first);
                 UNROLL for (int k = 0; k < AT_ONCE; ++k) {

@@ -49,9 +49,9 @@ PASSING = [  # hidden, layers, units, warps, bytes of shared memory: weights tha
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("hidden, layers, units, warps, limit", PASSING, ids=str)
-@pytest.mark.parametrize("dtype", ["bfloat16", "tensorfloat32"])
-def test_weights_that_pass_are_those_that_stay(dtype, hidden, layers, units, warps, limit):
+@pytest.mark.parametrize("dtype, sizes", [*(("bfloat16", sizes) for sizes in PASSING), ("tensorfloat32", PASSING[0])], ids=str)
+def test_weights_that_pass_are_those_that_stay(dtype, sizes):
+    hidden, layers, units, warps, limit = sizes
     whole = case(hidden, 7, 3, dtype, phase="step", num_layers=layers)
     stay = cut(dtype, hidden, layers, units, warps)
     passes = replace(stay, shared_limit=limit)
@@ -63,7 +63,7 @@ def test_weights_that_pass_are_those_that_stay(dtype, hidden, layers, units, war
         np.testing.assert_array_equal(kept[name], pieces[name])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_order_of_threads_and_any_staleness_gives_the_same(seed):
     whole, shape = case(33, 7, 3, phase="step", num_layers=2), cut("bfloat16", 33, 2, 4)
     expected = run(whole, shape, Emulation(99), 7)
@@ -171,7 +171,7 @@ WRONG = [
 
 
 def streamed(shape: GridStream) -> Case:
-    return case(shape.hidden, 6 if shape == STAYS else 3, 2, phase="step", num_layers=shape.layers)
+    return case(shape.hidden, 6 if shape == STAYS else 2, 2, phase="step", num_layers=shape.layers)
 
 
 @cache
@@ -325,7 +325,7 @@ def test_a_module_whose_design_is_a_launch_a_layer_streams_so():
 
 # Compiled without a GPU.
 
-REGISTERS = {4: 152, 8: 152, 12: 144, 16: 160, 24: 184}  # a thread, on sm_90a, in steps of 8 as they are given out
+REGISTERS = {4: 152, 8: 144, 12: 144, 16: 160, 24: 184}  # a thread, on sm_90a, in steps of 8 as they are given out
 
 
 @pytest.mark.parametrize("target, limit", [("sm_80", 163), ("sm_90a", 227), ("sm_100", 227), ("sm_120", 99)])
