@@ -1,6 +1,6 @@
-// Streaming over all multiprocessors: `tokens` steps of a whole stack of layers in one launch, for at most 8 columns. A block owns
-// UNITS units of every layer. Its weights lie in shared memory, or pass through it as fast as they can be read; h is exchanged
-// through L2. Contract, order of the layers and derivation: docs/cuda.md.
+// Streaming over all multiprocessors: `tokens` steps of a whole stack of layers in one launch, for at most 8 columns. A block
+// owns UNITS units of every layer. Its weights lie in shared memory, or pass through it as fast as they can be read; h is
+// exchanged through L2. Contract, order of the layers and derivation: docs/cuda.md.
 //
 // Compile-time: STORAGE, UNITS, WARPS (share k), THREADS, SHARED_BYTES (at least what the sizes need).
 #include "grid.cuh"
@@ -57,7 +57,7 @@ KERNEL(lstm_stream_grid, Arguments) {
     const auto of_warp = [&](int groups) { return (groups - warp + WARPS - 1) / WARPS; };
     const int x_count = of_warp(x_depth), h_count = of_warp(depth);
 
-    // Layer l is at token step − l. Layer −1 is the product of layer 0 with x, which waits for nobody: it is made a step ahead.
+    // Layer l is at token step − l. Layer −1 is the product of layer 0 with x, which waits for nobody: made a step ahead.
     const int last_step = tokens + layers - 2;
     const auto highest = [&](int step) { return step < layers - 1 ? step : layers - 1; };
     const auto lowest = [&](int step) { return step - tokens + 1 > -1 ? step - tokens + 1 : -1; };
@@ -104,7 +104,8 @@ KERNEL(lstm_stream_grid, Arguments) {
         return launch.exchange + turn * area_words + (layer * 2 + (token & 1)) * buffer_words;
     };
     uint4* const other_area = reinterpret_cast<uint4*>(launch.exchange + (turn ^ 1) * area_words);
-    for (long long i = block * THREADS + thread; i < area_words / 4; i += launch.blocks * THREADS) global_write(other_area + i, uint4{});
+    for (long long i = block * THREADS + thread; i < area_words / 4; i += launch.blocks * THREADS)
+        global_write(other_area + i, uint4{});
     const auto place = [&](int layer, int token, int group) {
         return reinterpret_cast<const uint4*>(exchange(layer, token) + (group * COLUMNS + row) * GROUP_WORDS + pair * 4);
     };
@@ -147,10 +148,10 @@ KERNEL(lstm_stream_grid, Arguments) {
             if (from.is_awaited) v[k] = relaxed_read(place(from.layer, from.token, from.group));
             else if (first + k < count(layer) && row < batch && (layer < 0 || from.token < 0)) {
                 // x, and what h was before the launch, which has any size and no tag.
-                const int width = layer < 0 ? launch.inputs : hidden;
+                const int width = layer < 0 ? launch.inputs : hidden, start = from.group * GROUP_WORDS + pair * 4;
                 const Value* const rows = layer < 0 ? launch.x + (long long)token * batch * width
                                                     : launch.h + (long long)from.layer * batch * width;
-                v[k] = read_operands<S>(rows + (long long)row * width, (from.group * GROUP_WORDS + pair * 4) * S::PER_WORD, width);
+                v[k] = read_operands<S>(rows + (long long)row * width, start * S::PER_WORD, width);
             }
         }
     };
@@ -193,7 +194,8 @@ KERNEL(lstm_stream_grid, Arguments) {
                 UNROLL for (int k = 0; k < AT_ONCE; ++k) v[k] = upcoming[k];
                 // What is multiplied next may have come while this is computed; x has.
                 const bool goes_on = first < 0 || first + AT_ONCE < groups;
-                issue(upcoming, goes_on ? layer : next_layer, goes_on ? token : next_step - next_layer, goes_on ? first + AT_ONCE : next_first);
+                issue(upcoming, goes_on ? layer : next_layer, goes_on ? token : next_step - next_layer,
+                      goes_on ? first + AT_ONCE : next_first);
                 if (first < 0) continue;
                 settle(v, layer, token, first);
                 UNROLL for (int k = 0; k < AT_ONCE; ++k) {
@@ -202,9 +204,10 @@ KERNEL(lstm_stream_grid, Arguments) {
                     const bool passes = piece >= kept;
                     copy_wait_but(passes ? loaded - 1 - used : kept + loaded - 1 - piece);
                     const unsigned at = slot_at(passes ? use_slot : piece);
-                    UNROLL for (int m = 0; m < ROW_TILES; ++m)
-                        multiply_group_of_words<S>(sum[2 * k % CHAINS][m], sum[(2 * k + 1) % CHAINS][m],
-                                                   shared_read<uint4>(at + m * 1024), shared_read<uint4>(at + m * 1024 + 512), v[k]);
+                    UNROLL for (int m = 0; m < ROW_TILES; ++m) {
+                        const uint4 upper = shared_read<uint4>(at + m * 1024), lower = shared_read<uint4>(at + m * 1024 + 512);
+                        multiply_group_of_words<S>(sum[2 * k % CHAINS][m], sum[(2 * k + 1) % CHAINS][m], upper, lower, v[k]);
+                    }
                     if (!passes) continue;
                     ++used;
                     if (++use_slot == slots) use_slot = kept;
@@ -241,7 +244,8 @@ KERNEL(lstm_stream_grid, Arguments) {
                 const Value stored = S::narrow(after.h);
                 if (token + 1 < tokens || layer + 1 < layers) {
                     const int word = unit / S::PER_WORD;
-                    Word* const at = exchange(layer, token) + (word / GROUP_WORDS * COLUMNS + column) * GROUP_WORDS + word % GROUP_WORDS;
+                    const int place_of_word = (word / GROUP_WORDS * COLUMNS + column) * GROUP_WORDS + word % GROUP_WORDS;
+                    Word* const at = exchange(layer, token) + place_of_word;
                     publish_h<S>(at, unit, S::wide(stored), tag_of(token), column < batch && word < depth * GROUP_WORDS);
                 }
                 // After the exchange: nobody waits for these.
