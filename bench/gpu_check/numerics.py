@@ -25,7 +25,7 @@ from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
 from impls.cuda.select.steps import ExactSteps, GemmSteps, TensorSteps
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, GRID_STORAGE, GRID_UNITS, GridStream, Stream
 from impls.specs.recurrent import require_recurrent
 from results.record import Measurement
 
@@ -37,7 +37,7 @@ GEMMS = GemmSteps(BFLOAT16, 2, 2 * BATCH)  # in two parts, the input product by 
 EMULATED = (
     "step-float32-saved", "tensor_step-bfloat16-N8-rebuilt", "cluster-bfloat16-H64-C1-N8,8-saved",
     "cluster-tensorfloat32-H64-C1-N8,8-saved", "cluster-bfloat16-H128-C2-N8,8-rebuilt", "tensor_step-bfloat16-both-saved",
-    "gemm_step-bfloat16-P2-saved", "wavefront-gemm_step-bfloat16", "stream-bfloat16-C8-N4",
+    "gemm_step-bfloat16-P2-saved", "wavefront-gemm_step-bfloat16", "stream-bfloat16-C8-N4", "stream-bfloat16-U4",
 )  # fmt: skip
 DTYPES = {"Bfloat16": "bfloat16", "Float16": "float16", "Tensorfloat32": "tensorfloat32"}
 
@@ -109,12 +109,23 @@ def _lacking(plan: Plan, hidden: int) -> str | None:
     return None
 
 
-def streams(context: DeviceContext) -> Iterator[tuple[str, Stream]]:
-    """The name and the cut of every shipped way to stream a stack of two layers."""
+def streams(context: DeviceContext) -> Iterator[tuple[str, Stream | GridStream]]:
+    """The name and the cut of every shipped way to stream a stack of two layers; over all multiprocessors also one whose
+    weights pass through little shared memory."""
     for dtype in ("float32", "bfloat16", "float16"):
         for cluster in CLUSTERS if context.has_clusters else (1,):
             for columns in COLUMNS:
                 yield f"stream-{dtype}-C{cluster}-N{columns}", Stream(getattr(torch, dtype), 8, 64, 2, cluster, columns)
+    for dtype, storage in GRID_STORAGE.items():
+        for units in GRID_UNITS:
+            cut = GridStream(dtype, 8, 64, 2, units, tf32=dtype == torch.float32)
+            yield f"stream-{DTYPES[storage.name]}-U{units}", cut
+        narrow = GridStream(dtype, 8, 511, 2, GRID_UNITS[1], shared_limit=64 << 10, tf32=dtype == torch.float32)
+        yield f"stream-{DTYPES[storage.name]}-U{narrow.units}-ring", narrow
+
+
+def _dtype_of(cut: Stream | GridStream) -> str:
+    return DTYPES[cut.storage.name] if isinstance(cut, GridStream) else str(cut.dtype).removeprefix("torch.")
 
 
 def waves(device: str) -> Iterator[tuple[str, LSTMSpec, Plan]]:
@@ -151,8 +162,9 @@ def kernel_checks(context: DeviceContext) -> Iterator[Check]:
             yield Check(key, {"dtype": spec.dtype, "hidden_size": spec.hidden_size, "design": plan.design})
     for key, cut in streams(context):
         if not context.emulated or key in EMULATED:
-            sizes = {"dtype": str(cut.dtype).removeprefix("torch."), "hidden_size": cut.hidden, "design": "stream"}
-            yield Check(key, sizes | {"cluster": cut.cluster, "columns": cut.columns})
+            sizes = {"dtype": _dtype_of(cut), "hidden_size": cut.hidden, "design": "stream"}
+            own = {"units": cut.units} if isinstance(cut, GridStream) else {"cluster": cut.cluster, "columns": cut.columns}
+            yield Check(key, sizes | own)
 
 
 def measure_kernel(context: DeviceContext, key: str) -> CheckResult:
@@ -183,8 +195,9 @@ def _waved(context: DeviceContext, key: str) -> tuple[float, str]:
 def _streamed(context: DeviceContext, key: str) -> tuple[float, str]:
     """All tokens in one launch."""
     cut = next(cut for name, cut in streams(context) if name == key)
-    dtype = str(cut.dtype).removeprefix("torch.")
-    device = context.device_name
+    dtype, device = _dtype_of(cut), context.device_name
+    if isinstance(cut, GridStream) and not context.emulated and (room := resident_clusters(cut.kernel())) < cut.blocks:
+        raise NotMeasured(f"{cut.words()}: all blocks have to be resident at once, and this GPU holds {room}")
     case = Case(_network(cut.hidden, dtype, device, layers=cut.layers), STEPS, BATCH, "step", initial_state=True)
     params, batch = case.data()
 
@@ -196,7 +209,7 @@ def _streamed(context: DeviceContext, key: str) -> tuple[float, str]:
     ]
     weights = cut.pack([(put(of["weight_ih"]), put(of["weight_hh"]), put(of["bias_ih"] + of["bias_hh"])) for of in named])
     h, c = put(batch.h0), put(batch.c0).float()
-    y = cut.advance(context.bench.launcher, *weights, put(batch.x), h, c)
+    y = cut.advance(context.bench.launcher, weights, put(batch.x), h, c)
     found = {"outputs": y, "h_n": h, "c_n": c}
     answer = {name: value.double().cpu().numpy() for name, value in found.items()}
     return agreement.check_against(answer, case), cut.words()

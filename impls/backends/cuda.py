@@ -12,7 +12,7 @@ from impls.cuda.select.steps import SHARED_LIMIT
 from impls.cuda.select.tuned import read
 from impls.cuda.torch import network as torch_network
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.streaming import Stream, choose_stream
+from impls.cuda.torch.stream import GridStream, Stream, choose_stream
 from impls.frameworks.torch import network
 from impls.frameworks.torch.network import multiply_in
 from impls.interface import Phase
@@ -66,7 +66,7 @@ def load(
 
 def stream_of(
     spec: Spec, batch: int, capability: tuple[int, int], resident: Resident | None = None, shared_limit: int = SHARED_LIMIT
-) -> Stream | None:
+) -> Stream | GridStream | None:
     """The cut with which one launch does a step, or None where there is none: then a step runs layer by layer, as planned."""
     if spec.bidirectional or getattr(spec, "proj_size", 0):
         return None
@@ -81,6 +81,7 @@ def stream_of(
             capability,
             resident=resident,
             shared_limit=shared_limit,
+            tf32=spec.dtype == "tensorfloat32",
         )
     except Refused:
         return None

@@ -66,7 +66,9 @@ class LSTM(torch.nn.RNNBase):
 
     def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", wavefront: int = 0, **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        self.design, self.memory, self.wavefront = design, memory, wavefront
+        self.design: Design = design
+        self.memory: Memory = memory
+        self.wavefront = wavefront
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
         """As `torch.nn.LSTM.forward`, with its kinds of errors."""
@@ -138,8 +140,9 @@ class LSTM(torch.nn.RNNBase):
     def stream(self, batch: int) -> Streaming:
         """These layers, with the weights as they are now, for input that arrives bit by bit: see streaming.py.
 
-        Time comes first, whatever `batch_first` says. Raises a RuntimeError for a bidirectional network, whose first output
-        needs the last input, and for one that would drop out.
+        Time comes first, whatever `batch_first` says. `design` is heeded: `cluster` or `grid` for one launch of all layers so,
+        `tensor_step` or `step` layer by layer. Raises a RuntimeError for a bidirectional network, whose first output needs the
+        last input, and for one that would drop out.
         """
         if self.bidirectional:
             raise RuntimeError("LSTM.stream: a bidirectional network needs the whole sequence at once; call it instead")
@@ -151,7 +154,7 @@ class LSTM(torch.nn.RNNBase):
                 (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
                 projection = weight_hr[0] if weight_hr else None
                 layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], projection))
-            return Streaming(layers, batch, tf32_for(layers[0][0]))
+            return Streaming(layers, batch, tf32_for(layers[0][0]), self.design)
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
         """Pads and packs with one gather each; the indices come from `batch_sizes`, which lies on the host anyway."""

@@ -15,7 +15,7 @@ from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
 from impls.cuda.select.cluster import BackwardShape, ForwardShape
 from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, GemmSteps, TensorSteps
-from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
@@ -49,7 +49,7 @@ BACKWARD_REGISTERS = {
     (TENSORFLOAT32, 256, 16, 8): 168, (TENSORFLOAT32, 384, 8, 4): 255, (TENSORFLOAT32, 512, 16, 8): 255,
 }  # fmt: skip
 WITHOUT_LOCAL_MEMORY = {
-    "lstm_cluster_forward", "lstm_cluster_backward", "lstm_gemm_step_forward", "lstm_gemm_step_backward",
+    "lstm_cluster_forward", "lstm_cluster_backward", "lstm_gemm_step_forward", "lstm_gemm_step_backward", "lstm_stream",
 }  # fmt: skip
 # Registers a thread of the pointwise kernels may take on any architecture, in steps of 8, by values of 16 bytes, units of a
 # thread and whether it is the backward pass.
