@@ -18,6 +18,7 @@ from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.runtime import FOLDER, LaunchFailed, Refused, raise_if_failed, status_of
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.stream import GRID_STORAGE, GRID_UNITS, GridStream, Stream, choose_stream
+from impls.frameworks.numpy import arithmetic
 from tests.impls.cuda.compiled import compiled
 from tests.impls.cuda.emulated import Rewritten, case, with_headers
 from tests.impls.cuda.test_module import close, pair
@@ -85,15 +86,24 @@ def steps(launcher, dtype: str, x: torch.Tensor, h: torch.Tensor, c: torch.Tenso
     return y, state, (weights, reference)
 
 
+def as_multiplied(values: torch.Tensor, dtype: str) -> torch.Tensor:
+    """In float64, as tensor cores read them."""
+    plain = values.detach().numpy().astype(np.float32) if dtype == "tensorfloat32" else values.double().numpy()
+    return torch.from_numpy((arithmetic.rounded(plain) if dtype == "tensorfloat32" else plain).astype(np.float64))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_states_of_any_size_start(dtype):
-    x, h, c = torch.randn(3, 2, 5), 1000 * torch.randn(2, 2, 21), torch.randn(2, 2, 21)
+    draw = torch.Generator().manual_seed(0)
+    x, h, c = (torch.randn(*sizes, generator=draw) for sizes in ((3, 2, 5), (2, 2, 21), (2, 2, 21)))
+    h *= 1000  # so that operands rounded otherwise would be far off
     y, (h_n, c_n), (weights, reference) = steps(Emulation(), dtype, x, h, c)
     theirs = torch.nn.LSTM(5, 21, 2, bias=False, dtype=torch.float64)
     for layer, (weight_ih, weight_hh, _) in enumerate(weights):
-        theirs.get_parameter(f"weight_ih_l{layer}").data.copy_(weight_ih)
-        theirs.get_parameter(f"weight_hh_l{layer}").data.copy_(weight_hh)
-    expected, state = theirs(reference, (h.to(DTYPES[dtype]).double(), c.double()))
+        theirs.get_parameter(f"weight_ih_l{layer}").data.copy_(as_multiplied(weight_ih, dtype))
+        theirs.get_parameter(f"weight_hh_l{layer}").data.copy_(as_multiplied(weight_hh, dtype))
+    first = as_multiplied(h.to(DTYPES[dtype]), dtype)
+    expected, state = theirs(as_multiplied(reference, dtype), (first, c.double()))
     for found, right in zip((y, h_n, c_n), (expected, *state), strict=True):
         torch.testing.assert_close(found.double(), right, rtol=0.02, atol=0.02)
 
