@@ -22,21 +22,22 @@ from impls.cuda.runtime import BFLOAT16
 from impls.cuda.runtime.driver import resident_clusters
 from impls.cuda.select import BACKWARD, FORWARD, MEMORIES, TENSOR_STEP_TILES, Backward, Forward, Memory, Plan
 from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
-from impls.cuda.select.steps import ExactSteps, TensorSteps
+from impls.cuda.select.steps import ExactSteps, GemmSteps, TensorSteps
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, GRID_STORAGE, GRID_UNITS, GridStream, Stream
 from impls.specs.recurrent import require_recurrent
 from results.record import Measurement
 
 # Every shipped configuration on this GPU against the float64 reference: ragged lengths, initial states, every gradient,
-# both directions at once; and every cut of the streaming step, several tokens a launch.
+# both directions at once; stacked layers as wavefronts; and every cut of the streaming step, several tokens a launch.
 
 STEPS, BATCH = 5, 3
+GEMMS = GemmSteps(BFLOAT16, 2, 2 * BATCH)  # in two parts, the input product by chunks of two steps
 EMULATED = (
     "step-float32-saved", "tensor_step-bfloat16-N8-rebuilt", "cluster-bfloat16-H64-C1-N8,8-saved",
     "cluster-tensorfloat32-H64-C1-N8,8-saved", "cluster-bfloat16-H128-C2-N8,8-rebuilt", "tensor_step-bfloat16-both-saved",
-    "stream-bfloat16-C8-N4",
+    "gemm_step-bfloat16-P2-saved", "wavefront-gemm_step-bfloat16", "stream-bfloat16-C8-N4", "stream-bfloat16-U4",
 )  # fmt: skip
 DTYPES = {"Bfloat16": "bfloat16", "Float16": "float16", "Tensorfloat32": "tensorfloat32"}
 
@@ -52,7 +53,15 @@ def configurations(context: DeviceContext) -> Iterator[tuple[str, LSTMSpec, Plan
             for tiles in TENSOR_STEP_TILES:
                 plan = _plan(dtype, memory, TensorSteps(storage, tiles))
                 yield f"tensor_step-{dtype}-N{8 * tiles}-{memory}", _network(72, dtype, device), plan
-        for steps, dtype in ((ExactSteps(torch.float32), "float32"), (TensorSteps(BFLOAT16, 1), "bfloat16")):
+            for parts in (1, 2):  # the input product by chunks of two steps
+                plan = _plan(dtype, memory, GemmSteps(storage, parts, 2 * BATCH))
+                yield f"gemm_step-{dtype}-P{parts}-{memory}", _network(72, dtype, device), plan
+        pairs = (
+            (ExactSteps(torch.float32), "float32"),
+            (TensorSteps(BFLOAT16, 1), "bfloat16"),
+            (GemmSteps(BFLOAT16), "bfloat16"),
+        )
+        for steps, dtype in pairs:
             key = f"{steps.design}-{dtype}-both-{memory}"
             yield key, _network(72, dtype, device, both=True), _plan(dtype, memory, steps)
         yield from _grids(device, memory)
@@ -100,12 +109,33 @@ def _lacking(plan: Plan, hidden: int) -> str | None:
     return None
 
 
-def streams(context: DeviceContext) -> Iterator[tuple[str, Stream]]:
-    """The name and the cut of every shipped way to stream a stack of two layers."""
+def streams(context: DeviceContext) -> Iterator[tuple[str, Stream | GridStream]]:
+    """The name and the cut of every shipped way to stream a stack of two layers; over all multiprocessors also one whose
+    weights pass through little shared memory."""
     for dtype in ("float32", "bfloat16", "float16"):
         for cluster in CLUSTERS if context.has_clusters else (1,):
             for columns in COLUMNS:
                 yield f"stream-{dtype}-C{cluster}-N{columns}", Stream(getattr(torch, dtype), 8, 64, 2, cluster, columns)
+    for dtype, storage in GRID_STORAGE.items():
+        for units in GRID_UNITS:
+            cut = GridStream(dtype, 8, 64, 2, units, tf32=dtype == torch.float32)
+            yield f"stream-{DTYPES[storage.name]}-U{units}", cut
+        narrow = GridStream(dtype, 8, 511, 2, GRID_UNITS[1], shared_limit=64 << 10, tf32=dtype == torch.float32)
+        yield f"stream-{DTYPES[storage.name]}-U{narrow.units}-ring", narrow
+
+
+def _dtype_of(cut: Stream | GridStream) -> str:
+    return DTYPES[cut.storage.name] if isinstance(cut, GridStream) else str(cut.dtype).removeprefix("torch.")
+
+
+def waves(device: str) -> Iterator[tuple[str, LSTMSpec, Plan]]:
+    """Stacked layers as wavefronts of two steps: the name, the network and its plan."""
+    steps, gemms = (Plan(shape, shape, torch.bfloat16, "saved", "asked for") for shape in (TensorSteps(BFLOAT16, 1), GEMMS))
+    yield "wavefront-tensor_step-bfloat16", _network(72, "bfloat16", device, layers=3), steps
+    yield "wavefront-gemm_step-bfloat16", _network(72, "bfloat16", device, layers=3), gemms
+    forward, backward = FORWARD[BFLOAT16][0], BACKWARD[BFLOAT16][0]
+    clusters = Plan(forward, backward, torch.bfloat16, "saved", "asked for")
+    yield "wavefront-cluster-bfloat16", _network(forward.hidden, "bfloat16", device, layers=3), clusters
 
 
 def _network(hidden: int, dtype: str, device: str, both: bool = False, layers: int = 1) -> LSTMSpec:
@@ -116,7 +146,7 @@ def _plan(dtype: str, memory: Memory, forward: Forward, backward: Backward | Non
     """Without a backward configuration, per-step kernels both ways."""
     stored = "float32" if dtype == "tensorfloat32" else dtype
     if backward is None:
-        assert isinstance(forward, ExactSteps | TensorSteps)
+        assert isinstance(forward, ExactSteps | TensorSteps | GemmSteps)
         backward = forward
     return Plan(forward, backward, getattr(torch, stored), memory, "asked for")
 
@@ -127,16 +157,20 @@ def kernel_checks(context: DeviceContext) -> Iterator[Check]:
             yield Check(
                 key, {"dtype": spec.dtype, "hidden_size": spec.hidden_size, "design": plan.design, "memory": plan.memory}
             )
+    for key, spec, plan in waves(context.device_name):
+        if (context.has_clusters or plan.design != "cluster") and (not context.emulated or key in EMULATED):
+            yield Check(key, {"dtype": spec.dtype, "hidden_size": spec.hidden_size, "design": plan.design})
     for key, cut in streams(context):
         if not context.emulated or key in EMULATED:
-            sizes = {"dtype": str(cut.dtype).removeprefix("torch."), "hidden_size": cut.hidden, "design": "stream"}
-            yield Check(key, sizes | {"cluster": cut.cluster, "columns": cut.columns})
+            sizes = {"dtype": _dtype_of(cut), "hidden_size": cut.hidden, "design": "stream"}
+            own = {"units": cut.units} if isinstance(cut, GridStream) else {"cluster": cut.cluster, "columns": cut.columns}
+            yield Check(key, sizes | own)
 
 
 def measure_kernel(context: DeviceContext, key: str) -> CheckResult:
     """The largest error of any array, as a share of what is allowed. Raises `Disagreement` where it is more than all."""
-    is_stream = any(name == key for name, _ in streams(context))
-    share, words = _streamed(context, key) if is_stream else _trained(context, key)
+    of = {"stream": _streamed, "wavefront": _waved}.get(key.partition("-")[0], _trained)
+    share, words = of(context, key)
     return CheckResult((Measurement("error_share", "of what is allowed", (share,)),), context.provenance() | {"plan": words})
 
 
@@ -151,11 +185,19 @@ def _trained(context: DeviceContext, key: str) -> tuple[float, str]:
     return agreement.check_against(agreement.answer(network, case), case), plan.words()
 
 
+def _waved(context: DeviceContext, key: str) -> tuple[float, str]:
+    spec, plan = next((spec, plan) for name, spec, plan in waves(context.device_name) if name == key)
+    case = Case(spec, STEPS, BATCH, "forward", ragged=True, initial_state=True)
+    network = Network(spec, *case.data(), plan, context.bench.launcher, context.bench.device, wavefront=2)
+    return agreement.check_against(agreement.answer(network, case), case), network.provenance()["plan"]
+
+
 def _streamed(context: DeviceContext, key: str) -> tuple[float, str]:
     """All tokens in one launch."""
     cut = next(cut for name, cut in streams(context) if name == key)
-    dtype = str(cut.dtype).removeprefix("torch.")
-    device = context.device_name
+    dtype, device = _dtype_of(cut), context.device_name
+    if isinstance(cut, GridStream) and not context.emulated and (room := resident_clusters(cut.kernel())) < cut.blocks:
+        raise NotMeasured(f"{cut.words()}: all blocks have to be resident at once, and this GPU holds {room}")
     case = Case(_network(cut.hidden, dtype, device, layers=cut.layers), STEPS, BATCH, "step", initial_state=True)
     params, batch = case.data()
 
@@ -167,7 +209,7 @@ def _streamed(context: DeviceContext, key: str) -> tuple[float, str]:
     ]
     weights = cut.pack([(put(of["weight_ih"]), put(of["weight_hh"]), put(of["bias_ih"] + of["bias_hh"])) for of in named])
     h, c = put(batch.h0), put(batch.c0).float()
-    y = cut.advance(context.bench.launcher, *weights, put(batch.x), h, c)
+    y = cut.advance(context.bench.launcher, weights, put(batch.x), h, c)
     found = {"outputs": y, "h_n": h, "c_n": c}
     answer = {name: value.double().cpu().numpy() for name, value in found.items()}
     return agreement.check_against(answer, case), cut.words()

@@ -23,7 +23,7 @@ from impls.cuda.select.steps import SHARED_LIMIT, ExactSteps, TensorSteps
 from impls.cuda.torch import recurrence
 from impls.cuda.torch.module import LSTM
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.streaming import choose_stream
+from impls.cuda.torch.stream import choose_stream
 from results.record import Measurement
 
 # Clusters resident at once, for every shipped persistent-cluster kernel, and with all shared memory taken.

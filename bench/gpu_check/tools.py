@@ -57,7 +57,7 @@ TOOL = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck")
 SMALL = ("step-float32-saved", "tensor_step-bfloat16-N8-saved", "cluster-bfloat16-H64-C1-N8,8-saved",
          "cluster-bfloat16-H128-C2-N8,8-saved", "cluster-float16-H128-C4-N8,8-rebuilt", "stream-bfloat16-C8-N4",
-         "tensor_step-bfloat16-both-saved")  # fmt: skip
+         "tensor_step-bfloat16-both-saved", "gemm_step-bfloat16-P2-saved")  # fmt: skip
 FOUND = 9  # the exit code that the tool is asked for where it has found something
 SECONDS = 35.0
 

@@ -16,8 +16,10 @@ from bench.gpu_check.device import DeviceContext
 from bench.gpu_check.timings import sample_calls
 from impls.cuda.runtime import BFLOAT16, FLOAT16, TENSORFLOAT32, Storage, driver
 from impls.cuda.select import PHASES, Backward, Forward, Phase, Plan, candidates, choose
+from impls.cuda.select.steps import GemmSteps
 from impls.cuda.select.tuned import Time, describe
-from impls.cuda.torch import recurrence
+from impls.cuda.torch import gemm_step, recurrence
+from impls.cuda.torch.ops import products
 
 STORAGES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "tensorfloat32": TENSORFLOAT32}
 STEPS, EMULATED_STEPS = 128, 3
@@ -141,7 +143,9 @@ def _call(
     states = inputs.h0, inputs.c0
     if phase == "forward":
         save = {"save_gates": True, "save_cells": True}
-        call = partial(recurrence.forward, plan, launcher, weights, inputs.projected, states, steps=steps, lengths=None, **save)
+        # A GEMM a step adds to the input product in place, so a replay to what the last one left: other values, as much work.
+        through = gemm_step.forward if isinstance(shape, GemmSteps) else recurrence.forward
+        call = partial(through, plan, launcher, weights, inputs.projected, states, steps=steps, lengths=None, **save)
     else:
         size = layer.directions, steps, layer.batch
         gates = [each.view(steps, layer.batch, 4, layer.hidden).sigmoid() for each in inputs.projected]
@@ -150,13 +154,15 @@ def _call(
             torch.stack([each[:, : layer.hidden] for each in inputs.projected], 1).view(steps, layer.batch, -1).contiguous()
         )
         grads = grad_y, None, None
-        call = partial(recurrence.backward, plan, launcher, weights, gates, cells, inputs.c0, lengths=None, grads=grads)
-    call()
-    if context.emulated:
-        return call
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+        through = gemm_step.backward if isinstance(shape, GemmSteps) else recurrence.backward
+        call = partial(through, plan, launcher, weights, gates, cells, inputs.c0, lengths=None, grads=grads)
+    with products(layer.dtype == "tensorfloat32"):
         call()
+        if context.emulated:
+            return call
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
     return graph.replay
 
 

@@ -15,7 +15,7 @@ constexpr int TURNS = (ITEMS + WARPS - 1) / WARPS;
 constexpr int CHUNKS = DEPTH / AT_ONCE, AHEAD = CHUNKS == 1 ? 1 : 2;
 constexpr int CHAINS = ITEMS == 1 ? 4 : ITEMS == 2 ? 2 : 1;  // of dependent products, so that four are under way
 constexpr int COLUMNS = 8 * TILES;
-constexpr Word TAG = S::PER_WORD == 2 ? 0x40000000u : 1u;  // |h| < 2 has no use for it; a tf32 value ends with 13 zeros
+constexpr Word TAG = TAG_OF_H<S>;
 
 constexpr unsigned REDUCTION = WARPS * (DEPTH - RESIDENT) * ROW_TILES * 1024;
 constexpr unsigned STATE = REDUCTION + BUFFERS * WARPS * ITEMS * 512;
@@ -118,7 +118,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                 UNROLL for (int tile = 0; tile < TILES; ++tile) {
                     uint4& word = v[k * TILES + tile];
                     const int g = chunk * AT_ONCE + k;
-                    if (((word.x ^ tag) | (word.y ^ tag) | (word.z ^ tag) | (word.w ^ tag)) & TAG) {
+                    if (is_late<S>(word, tag)) {
                         late = true;
                         word = relaxed_read(reinterpret_cast<const uint4*>(place(buffer, g, tile)));
                     }
@@ -136,7 +136,7 @@ KERNEL(lstm_grid_forward, Arguments) {
             const bool starts = valid && step == (d.reverse && d.lengths ? steps - global_read(d.lengths + n) : 0);
             UNROLL for (int k = 0; k < AT_ONCE; ++k) {
                 uint4& word = v[k * TILES + tile];
-                word = {word.x & ~TAG, word.y & ~TAG, word.z & ~TAG, word.w & ~TAG};
+                word = without_tags<S>(word);
                 const int first = (first_word + (chunk * AT_ONCE + k) * GROUP_WORDS) * S::PER_WORD;
                 if (starts) word = d.h0 ? read_operands<S>(d.h0 + (long long)n * hidden, first, hidden) : uint4{};
                 if (gave_up) word = {NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER, NOT_A_NUMBER};
@@ -232,14 +232,7 @@ KERNEL(lstm_grid_forward, Arguments) {
                         Word* const to = exchange(round, step + 1, phase);
                         const int word = unit / S::PER_WORD;
                         Word* const at = to + (word / GROUP_WORDS * COLUMNS + local) * GROUP_WORDS + word % GROUP_WORDS;
-                        if constexpr (S::PER_WORD == 2) {
-                            // A NaN of the odd unit would lose its exponent to the tag: the even one says it for both.
-                            const float odd = shuffle_xor(h, 8), even = odd != odd ? odd : h;
-                            if (is_there && !(unit & 1)) {
-                                relaxed_write(at, (S::operand(even, odd) & ~TAG) | tag);
-                                if (UNITS % 8 && unit + 4 >= blocks * UNITS && unit + 4 < exchanged_units) relaxed_write(at + 2, tag);
-                            }
-                        } else if (is_there) relaxed_write(at, (S::operand(h, 0.0f) & ~TAG) | tag);
+                        publish_h<S>(at, unit, h, tag, is_there, UNITS % 8 && unit + 4 >= blocks * UNITS && unit + 4 < exchanged_units);
                     }
                     // After the exchange: nobody waits for these.
                     shared_write(state_of(phase, item), State{c, state.length});

@@ -109,3 +109,53 @@ template <class S> struct Stored : S {
         else return 1.0f / (1.0f + expf(-x));
     }
 };
+
+// N values side by side of one row, computed in float32: one, or the 16 bytes that a thread reads and writes at once.
+template <class S, int N> struct Row {
+    using Value = typename S::Value;
+    using Wide = float[N];
+    static_assert(N == 1 || N == 4 * S::PER_WORD);
+    DEVICE static void read(const Value* from, Wide& to) {  // null: zeros
+        if (!from) {
+            UNROLL for (int u = 0; u < N; ++u) to[u] = 0.0f;
+        } else if constexpr (N == 1) {
+            to[0] = S::wide(global_read(from));
+        } else {
+            const uint4 v = global_read(reinterpret_cast<const uint4*>(from));
+            const Word words[4] = {v.x, v.y, v.z, v.w};
+            UNROLL for (int u = 0; u < N; ++u) to[u] = S::element(words[u / S::PER_WORD], u % S::PER_WORD);
+        }
+    }
+    DEVICE static void write(Value* to, const Wide& from) {
+        if constexpr (N == 1) {
+            global_write(to, S::narrow(from[0]));
+        } else {
+            Word words[4];
+            UNROLL for (int w = 0; w < 4; ++w) {
+                if constexpr (S::PER_WORD == 2) words[w] = S::pack(from[2 * w], from[2 * w + 1]);
+                else words[w] = float_to_bits(from[w]);
+            }
+            global_write(reinterpret_cast<uint4*>(to), uint4{words[0], words[1], words[2], words[3]});
+        }
+    }
+    DEVICE static void read_float(const float* from, Wide& to) {  // null: zeros
+        if (!from) {
+            UNROLL for (int u = 0; u < N; ++u) to[u] = 0.0f;
+        } else if constexpr (N == 1) {
+            to[0] = global_read(from);
+        } else {
+            UNROLL for (int u = 0; u < N; u += 4) {
+                const float4 v = global_read(reinterpret_cast<const float4*>(from + u));
+                to[u] = v.x, to[u + 1] = v.y, to[u + 2] = v.z, to[u + 3] = v.w;
+            }
+        }
+    }
+    DEVICE static void write_float(float* to, const Wide& from) {
+        if constexpr (N == 1) {
+            global_write(to, from[0]);
+        } else {
+            UNROLL for (int u = 0; u < N; u += 4)
+                global_write(reinterpret_cast<float4*>(to + u), float4{from[u], from[u + 1], from[u + 2], from[u + 3]});
+        }
+    }
+};

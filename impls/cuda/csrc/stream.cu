@@ -29,6 +29,18 @@ struct Arguments {
 
 DEVICE int chunks(int values) { return (values + PER - 1) / PER; }
 
+// Every exchange halves how many sums a lane holds: the upper lanes keep the upper half of them. Sizes are constants of the
+// compiler, which would else keep the sums in local memory.
+template <int MASK, int COUNT> DEVICE void add_lanes(float (&sum)[SUMS], int lane) {
+    const bool upper = lane & MASK;
+    if constexpr (COUNT == 1) sum[0] += shuffle_xor(sum[0], MASK);
+    UNROLL for (int i = 0; i < COUNT / 2; ++i) {
+        const float given = upper ? sum[i] : sum[i + COUNT / 2], kept = upper ? sum[i + COUNT / 2] : sum[i];
+        sum[i] = kept + shuffle_xor(given, MASK);
+    }
+    if constexpr (MASK > 1) add_lanes<MASK / 2, (COUNT > 1 ? COUNT / 2 : 1)>(sum, lane);
+}
+
 KERNEL(lstm_stream, Arguments) {
     const int thread = thread_index(), lane = thread & 31, warp = thread >> 5;
     const int batch = launch.batch, hidden = launch.hidden, inputs = launch.inputs, layers = launch.layers, quads = launch.quads;
@@ -106,15 +118,7 @@ KERNEL(lstm_stream, Arguments) {
                     }
                 }
 
-                // Every exchange halves how many sums a lane holds: the upper lanes keep the upper half of them.
-                UNROLL for (int mask = 16, count = SUMS; mask > 0; mask >>= 1, count = count > 1 ? count / 2 : 1) {
-                    const bool upper = lane & mask;
-                    if (count == 1) sum[0] += shuffle_xor(sum[0], mask);
-                    UNROLL for (int i = 0; i < count / 2; ++i) {
-                        const float given = upper ? sum[i] : sum[i + count / 2], kept = upper ? sum[i + count / 2] : sum[i];
-                        sum[i] = kept + shuffle_xor(given, mask);
-                    }
-                }
+                add_lanes<16, SUMS>(sum, lane);
                 float z[4];
                 UNROLL for (int gate = 0; gate < 4; ++gate) {
                     const int at = cell * 4 + gate;

@@ -180,6 +180,14 @@ LAYOUTS = {
         "TensorStepForward", "weights projected h h_next c c_next lengths y gates cells",
         "steps batch hidden y_stride pitch step",
     ),
+    "gemm_step_forward": _structures(
+        "GemmStepForward", "gates c c_next h h_next lengths y cells", "rows hidden y_stride step save"
+    ),
+    "gemm_step_backward": _structures(
+        "GemmStepBackward",
+        "gates cells c_before grad_y product lengths grad_gates grad_h grad_c grad_h_next grad_c_next",
+        "rows hidden y_stride step recompute",
+    ),
     "step_backward": _structures(
         "StepBackward",
         "weights gates cells c0 grad_y lengths grad_gates grad_h grad_c grad_h_next grad_c_next",

@@ -13,16 +13,16 @@ from impls.cuda.select import model
 from impls.cuda.select.cluster import BACKWARD, FORWARD, BackwardShape, ForwardShape
 from impls.cuda.select.grid import GRID, GRID_BACKWARD, GridShape
 from impls.cuda.select.model import Estimate
-from impls.cuda.select.steps import SHARED_LIMIT, ExactSteps, TensorSteps
+from impls.cuda.select.steps import PART_ROWS, SHARED_LIMIT, ExactSteps, GemmSteps, TensorSteps
 from impls.cuda.select.tuned import Table, describe
 
 Phase = Literal["forward", "backward"]
 PHASES: tuple[Phase, ...] = ("forward", "backward")
-Design = Literal["auto", "cluster", "grid", "tensor_step", "step"]
+Design = Literal["auto", "cluster", "grid", "gemm_step", "tensor_step", "step"]
 Memory = Literal["saved", "rebuilt"]
-DESIGNS: tuple[Design, ...] = ("auto", "cluster", "grid", "tensor_step", "step")
+DESIGNS: tuple[Design, ...] = ("auto", "cluster", "grid", "gemm_step", "tensor_step", "step")
 MEMORIES: tuple[Memory, ...] = ("saved", "rebuilt")
-Steps = ExactSteps | TensorSteps
+Steps = ExactSteps | TensorSteps | GemmSteps
 Forward = ForwardShape | GridShape | Steps
 Backward = BackwardShape | GridShape | Steps
 
@@ -30,6 +30,7 @@ Resident = Callable[[Kernel], int]
 CLUSTER_CAPABILITY = (9, 0)
 NO_GRID_BACKWARD = (12, 0)  # there NVRTC 13 spills registers of every cut of grid_backward.cu
 LEAST_GRID_HIDDEN = 512  # smaller layers would use few multiprocessors; nothing of that kind was measured
+LEAST_GEMM = 256, 32  # hidden size and batch: its times rest on none below, where two launches a step are what it takes
 TENSOR_STEP_TILES = (1, 4)
 # Used only where no GPU can be asked: clusters of each size that are resident at once on 132 SMs. Fewer than 132 / C, since a
 # cluster must fit in one GPC; those of 8 and 16 as an H100 answered for the largest kernels, of 4 as it holds two of 8.
@@ -60,8 +61,8 @@ class Plan:
     def words(self) -> str:
         """The plan in one line, for the provenance."""
         if isinstance(self.forward, Steps) and self.forward == self.backward:
-            columns = f": N{8 * self.forward.tiles}" if isinstance(self.forward, TensorSteps) else ""
-            return f"{self.design}, {self.memory}{columns}"
+            cut = self.forward.words().removeprefix(self.design).strip()
+            return f"{self.design}, {self.memory}" + (f": {cut}" if cut else "")
         other = f"{self.backward.design} " if self.backward.design != self.design else ""
         backward = self.backward.words().removeprefix(other)
         apart = ", directions one after the other" if self.apart else ""
@@ -89,7 +90,7 @@ class _Asked:
 class _Choice:
     """A configuration with its time a step, input product and the like included."""
 
-    shape: ForwardShape | BackwardShape | GridShape | TensorSteps
+    shape: ForwardShape | BackwardShape | GridShape | TensorSteps | GemmSteps
     time: Estimate
     apart: bool = False
 
@@ -176,6 +177,10 @@ def _of_phase(asked: _Asked, phase: Phase, design: Design, tuned: Table) -> tupl
             raise Refused(f"the design grid cannot run this: {grids}; ask for auto, tensor_step or step")
         elif design == "grid":
             obstacle = f"{phase} step by step: {grids}"
+    sizes = zip((asked.hidden, asked.batch), LEAST_GEMM, strict=True)
+    likely = all(size >= least for size, least in sizes) or any(name.startswith(GemmSteps.design) for name in known)
+    if design == "gemm_step" or (design == "auto" and likely):
+        found += _gemms(asked, phase)
     if design in ("auto", "tensor_step") or not found:
         found += _per_step(asked, phase)
     measured = [
@@ -192,15 +197,22 @@ def _per_step(asked: _Asked, phase: Phase) -> list[_Choice]:
     return [_Choice(steps, steps.estimate(asked.hidden, asked.batch * asked.directions, phase == "backward"))]
 
 
+def _gemms(asked: _Asked, phase: Phase) -> list[_Choice]:
+    """The batch as a whole, and in two parts where each is large enough."""
+    shapes = [GemmSteps(asked.storage, parts) for parts in (1, 2) if parts == 1 or asked.batch >= parts * PART_ROWS]
+    sizes = asked.hidden, asked.batch, asked.directions, phase == "backward"
+    return [_Choice(shape, shape.estimate(*sizes)) for shape in shapes]
+
+
 def candidates(
     phase: Phase, hidden: int, batch: int, directions: int, storage: Storage, capability: tuple[int, int], *,
     resident: Resident | None = None, shared_limit: int = SHARED_LIMIT,
-) -> list[tuple[ForwardShape | BackwardShape | GridShape | TensorSteps, bool]]:  # fmt: skip
+) -> list[tuple[ForwardShape | BackwardShape | GridShape | TensorSteps | GemmSteps, bool]]:  # fmt: skip
     """Every configuration that can run a phase of the layer, by modelled time, and whether its directions run apart."""
     asked = _Asked(hidden, batch, directions, storage, capability, resident, shared_limit)
     clusters, grids = _clusters(asked, phase), _grids(asked, phase, None)
     found = [*(() if isinstance(clusters, str) else clusters), *(() if isinstance(grids, str) else grids)]
-    found += _per_step(asked, phase)
+    found += [*_gemms(asked, phase), *_per_step(asked, phase)]
     return [(choice.shape, choice.apart) for choice in sorted(found, key=lambda choice: choice.time.ranked)]
 
 

@@ -1,8 +1,9 @@
 """Time of a kernel configuration on an H100: as measured, and between what was measured by a model fitted to it.
 
-The measurements are those of `measured_h100.json` beside this file, in microseconds of a time step of the recurrence alone in
-bfloat16. They are of experimental kernels that the project's follow, or (`tensor_step_…`) of whole layers; no time in them is
-of the present source. A family's model is linear in a few features (what a step multiplies, exchanges and reads); `fit.py`
+The measurements are those of `measured_h100.json` beside this file, in microseconds of a time step in bfloat16. They are of the
+recurrence alone with experimental kernels that the project's follow, or of whole layers: with an earlier `tensor_step`, and
+(`gemm_step_…`) with cuDNN, which takes a GEMM and a pointwise kernel a step as that design does. No time in them is of the
+present source. A family's model is linear in a few features (what a step multiplies, exchanges and reads); `fit.py`
 fits its constants.
 """
 
@@ -12,7 +13,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -112,6 +113,17 @@ def _tensor_step_backward(hidden: int, batch: int) -> Features:
     return size, size * (batch > 8), size**2 * batch / 32
 
 
+def _gemm_step_forward(hidden: int, batch: int) -> Features:
+    """Launches, W_hh read, pointwise traffic, products: what does not depend on the size comes first (`side_by_side`)."""
+    size = hidden / 1024
+    return 1, size**2, size * batch / 32, size**2 * batch / 32
+
+
+def _gemm_step_backward(hidden: int, batch: int) -> Features:
+    size = hidden / 1024
+    return 1, size, size * batch / 32, size**2 * batch / 32
+
+
 FAMILIES = {
     "cluster_forward": Family(("hidden", "cluster", "columns", "tail_bytes"), _cluster_forward),
     "cluster_backward": Family(("hidden", "cluster", "columns", "tail_bytes"), _cluster_backward),
@@ -119,6 +131,8 @@ FAMILIES = {
     "grid_backward": Family(("hidden", "units", "tiles", "cluster", "columns", "phases"), _grid_backward),
     "tensor_step_forward": Family(("hidden", "batch"), _tensor_step_forward),
     "tensor_step_backward": Family(("hidden", "batch"), _tensor_step_backward),
+    "gemm_step_forward": Family(("hidden", "batch"), _gemm_step_forward),
+    "gemm_step_backward": Family(("hidden", "batch"), _gemm_step_backward),
 }
 
 
@@ -153,6 +167,21 @@ def estimate(family: str, *, scale: float = 1.0, **inputs: int) -> Estimate:
     within = scale == 1 and all(low <= value <= high for value, (low, high) in zip(values, _ranges(family), strict=True))
     origin: Origin = "measured" if known is not None else "modelled" if within else "extrapolated"
     return Estimate(expected, expected * known_family["bound"], origin)
+
+
+def side_by_side(family: str, chains: int, *, scale: float = 1.0, **inputs: int) -> Estimate:
+    """Of a family whose measurements are another library's that does the same, so that none counts as measured.
+
+    Several `chains` of such steps at once take as long as one, or as the work of all: everything but the first feature, which
+    is what a step waits for whatever its size. No such run was measured, so that is extrapolated.
+    """
+    one = estimate(family, scale=scale, **inputs)
+    if chains == 1:
+        return replace(one, origin="modelled") if one.origin == "measured" else one
+    its = FAMILIES[family]
+    waiting = stored()[family]["constants"][0] * its.features(*(inputs[name] for name in its.inputs))[0]
+    expected = max(one.microseconds, chains * (one.microseconds - scale * waiting))
+    return Estimate(expected, expected * stored()[family]["bound"], "extrapolated")
 
 
 @functools.cache

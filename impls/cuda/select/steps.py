@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from impls.cuda.runtime import Kernel, Refused, Storage
-from impls.cuda.select.model import Estimate, data_scale, estimate, least
+from impls.cuda.select.model import Estimate, data_scale, estimate, least, side_by_side
 
 # W_hh in the order of a kernel that cannot read it where the framework keeps it: pack.cu, one launch for both directions.
 
@@ -139,6 +139,55 @@ class TensorSteps:
             )  # fmt: skip
             return Packing(self.storage, axes, (_step(units=word), _step(inputs=8), _step(units=1)))
         return packed_rows(self.storage, hidden, self.pitch(hidden))
+
+
+POINTWISE_THREADS = 128
+PART_ROWS = 64  # of a part at least: what a GEMM of fewer rows takes hardly depends on how many they are
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSteps:
+    """A GEMM a step and gemm_step_forward.cu or gemm_step_backward.cu.
+
+    parts   of the batch, that run side by side
+    rows    of the input product (steps · B) that are made at once [assumed]: few enough that no such GEMM holds all
+            multiprocessors for long, while steps that wait for nothing could run
+    """
+
+    design: ClassVar = "gemm_step"
+    storage: Storage
+    parts: int = 1
+    rows: int = 1024
+
+    def words(self) -> str:
+        """As in the plan's provenance: parts of the batch."""
+        return f"gemm_step P{self.parts}"
+
+    def estimate(self, hidden: int, batch: int, directions: int, backward: bool) -> Estimate:
+        """Of a step, with what a layer does beside its recurrence: as long as cuDNN's, which does the same.
+
+        In parts it is ranked as if half of the gain came of it: nothing that was measured says how well they run side by side.
+        """
+        family, scale = "gemm_step_backward" if backward else "gemm_step_forward", data_scale(self.storage)
+        whole = side_by_side(family, directions, scale=scale, hidden=hidden, batch=batch)
+        if self.parts == 1:
+            return whole
+        found = side_by_side(family, directions * self.parts, scale=scale, hidden=hidden, batch=-(-batch // self.parts))
+        return replace(found, upper=(found.upper + whole.upper) / 2)
+
+    def width(self, hidden: int) -> int:
+        """Units that a thread takes of a row: 16 bytes of each gate, or one where H is no multiple of them."""
+        values = 4 * self.storage.per_word
+        return 1 if hidden % values else values
+
+    def kernel(self, hidden: int, backward: bool) -> Kernel:
+        phase = "backward" if backward else "forward"
+        defines = (("STORAGE", self.storage.name), ("WIDTH", str(self.width(hidden))))
+        return Kernel(f"gemm_step_{phase}.cu", f"lstm_gemm_step_{phase}", defines, POINTWISE_THREADS, 0)
+
+    def grid(self, hidden: int, rows: int) -> tuple[int, int, int]:
+        """Of a launch for so many rows of the batch."""
+        return -(-rows * hidden // self.width(hidden) // POINTWISE_THREADS), 1, 1
 
 
 def padded(size: int, multiple: int) -> int:

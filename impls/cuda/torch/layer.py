@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from impls.cuda.runtime import Launcher
+from impls.cuda.runtime import Launcher, Refused
+from impls.cuda.runtime.streams import lanes
 from impls.cuda.select import Plan
-from impls.cuda.torch import recurrence
+from impls.cuda.select.grid import GridShape
+from impls.cuda.select.steps import GemmSteps
+from impls.cuda.torch import gemm_step, recurrence
 from impls.cuda.torch.recurrence import Parameters, States
 
 # Layers with `proj_size` on kernels that know none: the projection is folded into the recurrent weight.
@@ -144,6 +148,12 @@ def forward(
     plan: Plan, launcher: Launcher, weights: Weights, x: Tensor, states: States, *, lengths: Tensor | None, training: bool
 ) -> recurrence.Result:  # fmt: skip
     """x [T, B, I], h0 [D, B, H] and c0, the same in the wide type, or None. Saves what the plan's memory says."""
+    if isinstance(plan.forward, GemmSteps):
+        inputs = gemm_step.Inputs(x, weights.weight_ih, weights.bias)
+        return gemm_step.forward(
+            plan, launcher, weights.recurrent, inputs, states, steps=len(x), lengths=lengths,
+            save_gates=training and plan.memory == "saved", save_cells=training,
+        )  # fmt: skip
     return recurrence.forward(
         plan, launcher, weights.recurrent, project(weights.weight_ih, weights.bias, x), states, steps=len(x),
         lengths=lengths, save_gates=training and plan.memory == "saved", save_cells=training,
@@ -160,7 +170,8 @@ def backward(
     (steps, batch, inputs), directions, rows = x.shape, len(weight_hh), len(weight_hh[0])
     saved = result.gates
     gates = recompute_preactivations(parameters, x, h0, lengths, result.y) if saved is None else saved.unbind()
-    grad_gates, grad_h0, grad_c0 = recurrence.backward(
+    through = gemm_step.backward if isinstance(plan.backward, GemmSteps) else recurrence.backward
+    grad_gates, grad_h0, grad_c0 = through(
         plan, launcher, recurrence.pack(plan, launcher, weight_hh, backward=True), gates, result.cells, c0,
         lengths=lengths, grads=grads, recompute=saved is None,
     )  # fmt: skip
@@ -274,3 +285,52 @@ def run(
         outputs.append(x)
         last_h.append(h_n)
     return Run(results, outputs, torch.cat(last_h), torch.cat([result.c_n for result in results]))
+
+
+def wavefront(
+    plan: Plan, launcher: Launcher, weights: Sequence[Weights], x: Tensor, states: States, *, lengths: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Inference of stacked layers of one direction by chunks of time, each layer on a stream of its own.
+
+    A layer starts with a chunk when the layer below is done with it, from the states that its own chunk before ended with.
+    Every step computes what it computes layer after layer; only the input product is of fewer rows, for which a library may
+    add in another order.
+
+    Args:
+        weights: packed, of each layer.
+        x, states: [T, B, I], and h0 [L, B, H] and c0, the same in the wide type, or None.
+        chunk: steps; the last one may have fewer.
+
+    Returns:
+        y [T, B, H], h_n [L, B, H], c_n in the wide type.
+
+    Raises:
+        Refused: a plan of persistent-grid kernels.
+    """
+    if isinstance(plan.forward, GridShape):
+        raise Refused(
+            "a wavefront of layers was asked for, and this plan's persistent-grid kernels need all multiprocessors, one after "
+            "the other; ask for no wavefront, or for the design cluster, gemm_step, tensor_step or step"
+        )
+    starts, layers = range(0, len(x), chunk), len(weights)
+    inputs = list(x.split(chunk))
+    left = [None if lengths is None else lengths - start for start in starts]  # a length below 0 counts as 0
+    found: list[list[recurrence.Result]] = [[] for _ in weights]
+    done: list[list[Any]] = [[] for _ in weights]
+    with lanes(x.device, layers, "layers") as streams:
+        for number in range(len(starts) + layers - 1):
+            for depth in range(max(0, number - len(starts) + 1), min(layers, number + 1)):
+                place = number - depth
+                if depth:
+                    streams.wait(depth, done[depth - 1][place])
+                given = inputs[place] if not depth else found[depth - 1][place].y
+                start = tuple(None if each is None else each[depth : depth + 1] for each in states)
+                before = (found[depth][-1].h_n, found[depth][-1].c_n) if place else (start[0], start[1])
+                with streams.on(depth):
+                    found[depth].append(
+                        forward(plan, launcher, weights[depth], given, before, lengths=left[place], training=False)
+                    )
+                done[depth].append(streams.mark(depth))
+    # What the streams allocated is freed after they were joined, so that their next fork is ordered after what reads it here.
+    y = torch.cat([result.y for result in found[-1]])
+    return y, torch.cat([each[-1].h_n for each in found]), torch.cat([each[-1].c_n for each in found])

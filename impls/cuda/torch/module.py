@@ -39,9 +39,11 @@ class LSTM(torch.nn.RNNBase):
     Args:
         args, kwargs: those of `torch.nn.LSTM`, whose `state_dict` it also has: input_size, hidden_size, num_layers, bias,
             batch_first, dropout, bidirectional, proj_size, device, dtype.
-        design: the kernels that its layers run on (`auto`, `cluster`, `grid`, `tensor_step`, `step`).
+        design: the kernels that its layers run on (`auto`, `cluster`, `grid`, `gemm_step`, `tensor_step`, `step`).
             May be set any time; see `impls.cuda.select`.
         memory: what is kept for the backward pass: `saved` keeps the gates, `rebuilt` computes them again. Likewise.
+        wavefront: steps of a chunk of time that stacked layers of one direction hand on at inference, each layer on a stream of
+            its own; 0, the default, for layer after layer, as is training, dropout and a sequence of one chunk. Likewise.
 
     Returns:
         Called as `torch.nn.LSTM` is, with x [T, B, I] ([B, T, I] if batch_first, [T, I] without a batch) and (h0 [L·D, B, R],
@@ -49,7 +51,8 @@ class LSTM(torch.nn.RNNBase):
 
     Raises:
         RuntimeError: the tensors are not on a CUDA device, which is told when it is called; shapes that do not fit.
-        ValueError: arguments that `torch.nn.LSTM` refuses.
+        ValueError: arguments that `torch.nn.LSTM` refuses; a wavefront of two directions, of `proj_size`, or with
+            persistent-grid kernels, which is told when it is called.
 
     Example:
         >>> layer = LSTM(256, 512, device="cuda", dtype=torch.bfloat16)  # doctest: +SKIP
@@ -61,9 +64,11 @@ class LSTM(torch.nn.RNNBase):
 
     _frozen: _Frozen | None = None
 
-    def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", **kwargs) -> None:
+    def __init__(self, *args, design: Design = "auto", memory: Memory = "saved", wavefront: int = 0, **kwargs) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        self.design, self.memory = design, memory
+        self.design: Design = design
+        self.memory: Memory = memory
+        self.wavefront = wavefront
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None):
         """As `torch.nn.LSTM.forward`, with its kinds of errors."""
@@ -135,8 +140,9 @@ class LSTM(torch.nn.RNNBase):
     def stream(self, batch: int) -> Streaming:
         """These layers, with the weights as they are now, for input that arrives bit by bit: see streaming.py.
 
-        Time comes first, whatever `batch_first` says. Raises a RuntimeError for a bidirectional network, whose first output
-        needs the last input, and for one that would drop out.
+        Time comes first, whatever `batch_first` says. `design` is heeded: `cluster` or `grid` for one launch of all layers so,
+        `tensor_step` or `step` layer by layer. Raises a RuntimeError for a bidirectional network, whose first output needs the
+        last input, and for one that would drop out.
         """
         if self.bidirectional:
             raise RuntimeError("LSTM.stream: a bidirectional network needs the whole sequence at once; call it instead")
@@ -148,7 +154,7 @@ class LSTM(torch.nn.RNNBase):
                 (weight_ih, weight_hh, bias), weight_hr = self._weights(depth)
                 projection = weight_hr[0] if weight_hr else None
                 layers.append((weight_ih[0], weight_hh[0], sum_biases(bias, 1)[0], projection))
-            return Streaming(layers, batch, tf32_for(layers[0][0]))
+            return Streaming(layers, batch, tf32_for(layers[0][0]), self.design)
 
     def _forward_packed(self, packed: PackedSequence, hx: State | None):
         """Pads and packs with one gather each; the indices come from `batch_sizes`, which lies on the host anyway."""
@@ -173,6 +179,8 @@ class LSTM(torch.nn.RNNBase):
                 self.check_hidden_size(state, size, f"LSTM: expected hx[{index}] of size {{}}, got {{}}")
         if self._frozen is not None:
             self._check_frozen(self._frozen)
+        if self.wavefront and (found := self._waves(x, hx, lengths)) is not None:
+            return found
         last_h, last_c = [], []
         layers = len(self._all_weights) // directions  # a constant to torch.compile
         for depth in range(layers):
@@ -189,6 +197,28 @@ class LSTM(torch.nn.RNNBase):
         if layers == 1:
             return x, (last_h[0], last_c[0])
         return x, (torch.cat(last_h), torch.cat(last_c))
+
+    def _waves(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State] | None:
+        """As `_layers`, as a wavefront; None where that is not what the layers are run as."""
+        if self.bidirectional or self.proj_size:
+            raise ValueError("LSTM: a wavefront is of layers of one direction without proj_size; set wavefront=0")
+        layers = len(self._all_weights)
+        drops = self.dropout and self.training
+        if layers == 1 or len(x) <= self.wavefront or drops:
+            return None
+        weights = [self._weights(depth)[0] for depth in range(layers)]
+        flat = [each for ih, hh, bias in weights for each in (*ih, *hh, *bias)]
+        h0, c0 = (None, None) if hx is None else hx
+        given = (x, *flat, h0, c0)
+        needs = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in given)
+        if needs or ops.is_transformed(*given):
+            return None
+        dtype = _autocast_dtype(x)
+        if dtype is not None:
+            x, flat = _cast(x, dtype), [_cast(each, dtype) for each in flat]
+            h0, c0 = (None if state is None else _cast(state, dtype) for state in (h0, c0))
+        y, h_n, c_n = ops.lstm_wavefront(x, flat, layers, h0, c0, lengths, self.wavefront, self.design, None)
+        return y, (h_n, c_n)
 
     @staticmethod
     def _layer(x, weights, h0, c0, *, weight_hr, lengths, choice) -> tuple[Tensor, Tensor, Tensor]:

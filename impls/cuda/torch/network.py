@@ -20,7 +20,8 @@ from impls.cuda.torch.layer import Layer, fold, fold_weights, run
 from impls.cuda.torch.module import LSTM, State
 from impls.cuda.torch.ops import tf32_for
 from impls.cuda.torch.recurrence import Parameters
-from impls.cuda.torch.streaming import Stream, stream_for
+from impls.cuda.torch.stream import GridStream, Stream
+from impls.cuda.torch.streaming import stream_for
 from impls.frameworks.torch import graph, models, residual
 from impls.frameworks.torch import network as torch_network
 from impls.frameworks.torch.network import placed
@@ -40,15 +41,20 @@ class Answer:
 
 
 class Network:
-    """`stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
+    """wavefront: steps of a chunk of time that the layers hand on at inference (`layer.wavefront`); 0 for layer after layer.
+
+    `stream` runs `step` in one launch for all layers; without it a step takes a launch and a GEMM a layer.
 
     What a forward kernel needs of the weights (biases added, another order) is made once when loaded and again by every
     `forward_backward`, where in training they would have changed."""
 
     def __init__(
         self, spec: Recurrent, params: Params, batch: Batch, plan: Plan, launcher: Launcher, device: torch.device, *,
-        stream: Stream | None = None,
+        stream: Stream | GridStream | None = None, wavefront: int = 0,
     ) -> None:  # fmt: skip
+        if wavefront and (spec.bidirectional or getattr(spec, "proj_size", 0)):
+            raise Refused("a wavefront is of layers of one direction without projection; ask for wavefront=0")
+        self.wavefront = wavefront if spec.num_layers > 1 else 0
         self.spec, self.plan, self.launcher, self.device = spec, plan, launcher, device
         self.cuda_stream_timed = device.type == "cuda"
         full = filled(spec, batch)
@@ -149,7 +155,7 @@ class Network:
         if self.stream_weights is None:
             layers = [(ih[0], hh[0], layer.sum_biases(bias, 1)[0]) for ih, hh, bias in self.parameters]
             self.stream_weights = self.stream.pack(layers)
-        return Answer(self.stream.advance(self.launcher, *self.stream_weights, x, *state), state, {})
+        return Answer(self.stream.advance(self.launcher, self.stream_weights, x, *state), state, {})
 
     def advance(self, tokens: int) -> None:
         """As so many calls of `step`, by the kernels for whole sequences. Raises `ValueError` unless `tokens` divides T."""
@@ -176,8 +182,10 @@ class Network:
         return {name: _on_host(value) for name, value in self.latest.gradients.items()}
 
     def provenance(self) -> dict[str, str]:
+        waves = f"; inference as a wavefront of {self.wavefront} steps" if self.wavefront else ""
         found = {
-            "ran": self.plan.design, "plan": self.plan.words(), "chosen_because": self.plan.reason, "torch": torch.__version__,
+            "ran": self.plan.design, "plan": self.plan.words() + waves, "chosen_because": self.plan.reason,
+            "torch": torch.__version__,
         } | ({} if self.stream is None or not self.position else {"ran": "stream", "plan": self.stream.words()})  # fmt: skip
         phase = self.graphs.phase_of(self.last_call)
         return found if phase is None else found | {"ran": graph.ran(self._names_run(phase), found["ran"])}
@@ -193,6 +201,10 @@ class Network:
 
     def _run(self, weights, x, h0, c0, lengths, training: bool) -> tuple[Answer, list[recurrence.Result], list[Tensor]]:
         """All layers; c0 wide. The recurrences' results, and each layer's output."""
+        if self.wavefront and not training and len(x) > self.wavefront:
+            states = {"lengths": lengths, "chunk": self.wavefront}
+            y, h_n, c_n = layer.wavefront(self.plan, self.launcher, weights, x, (h0, c0), **states)
+            return Answer(y, (h_n, c_n), {}), [], [y]
         given = self.plan, self.launcher, weights, x, h0, c0
         found = run(*given, lengths=lengths, projections=self.projections, training=training)
         return Answer(found.outputs[-1], (found.h_n, found.c_n), {}), found.results, found.outputs
@@ -288,7 +300,7 @@ class SteppedLSTM(LSTM):
     def __init__(self, inputs: int, hidden: int, design: Design = "auto", memory: Memory = "saved") -> None:
         super().__init__(inputs, hidden, design=design, memory=memory)
         self.ran: dict[str, str] = {}
-        self._kept: tuple[Stream, Tensor, Tensor] | None = None
+        self._kept: tuple[Stream | GridStream, tuple[Tensor, ...]] | None = None
 
     def keep(self, batch: int) -> None:
         """Pack the weights as they are now for steps of so many sequences: changes are not noticed until it is called again."""
@@ -298,8 +310,8 @@ class SteppedLSTM(LSTM):
         (weight_ih, weight_hh, bias), _ = self._weights(0)
         with torch.no_grad():
             try:
-                stream = stream_for(weight_ih[0], self.hidden_size, 1, batch)
-                self._kept = stream, *stream.pack([(weight_ih[0], weight_hh[0], layer.sum_biases(bias, 1)[0])])
+                stream = stream_for(weight_ih[0], self.hidden_size, 1, batch, tf32=tf32_for(weight_ih[0]))
+                self._kept = stream, stream.pack([(weight_ih[0], weight_hh[0], layer.sum_biases(bias, 1)[0])])
             except Refused:  # `ran` then names the kernels that do the step
                 return
 
@@ -320,12 +332,12 @@ class SteppedLSTM(LSTM):
         return super().forward(input, hx)
 
     def _step(
-        self, x: Tensor, h: Tensor, c: Tensor, stream: Stream, weights: Tensor, biases: Tensor
+        self, x: Tensor, h: Tensor, c: Tensor, stream: Stream | GridStream, packed: tuple[Tensor, ...]
     ) -> tuple[Tensor, State]:  # fmt: skip
         self.ran = {"ran": "stream", "plan": stream.words(), "chosen_because": "one launch can do the layer"}
         # The kernel changes its states in place; those it is given belong to the caller.
         h, c = h.clone(), c.to(torch.float32, copy=True)
-        y = stream.advance(ops.launcher_for(x.device), weights, biases, x.contiguous(), h, c)
+        y = stream.advance(ops.launcher_for(x.device), packed, x.contiguous(), h, c)
         return y, (h, c.to(x.dtype))
 
 

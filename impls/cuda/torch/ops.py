@@ -364,3 +364,54 @@ def _plain_backward(given, grads) -> list[Tensor | None]:
 
 
 lstm_layer.register_autograd(_send_back, setup_context=_keep)
+
+
+# Stacked layers as a wavefront, for inference: no gradient goes through it.
+
+
+@torch.library.custom_op("lstm_bench::lstm_wavefront", mutates_args=())
+def lstm_wavefront(
+    x: Tensor, weights: Sequence[Tensor], layers: int, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None, chunk: int,
+    design: str, tf32: bool | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """y [T, B, H], h_n and c_n [L, B, H] of layers of one direction, each a chunk of `chunk` steps behind the one below.
+
+    weights: of the first layer weight_ih, weight_hh and its biases (none, one or two), then of the next. The rest as
+    `lstm_layer` takes it, states of all layers. Raises a RuntimeError for tensors that do not fit together.
+    """
+    stack = _checked_stack(x, weights, layers, (h0, c0), lengths, chunk)
+    launcher = launcher_for(x.device)
+    if not x.shape[1]:
+        return _wavefront_shapes(x, weights, layers, h0, c0, lengths, chunk, design, tf32)
+    plan = plan_for(x, stack[0][1], design, "saved", tf32)  # type: ignore[arg-type]
+    states = _contiguous(h0), _contiguous(c0, recurrence.wide(x.dtype))
+    with as_planned(plan, x):
+        packed = [layer.pack(plan, launcher, each) for each in stack]
+        given = {"lengths": _contiguous(lengths), "chunk": chunk}
+        y, h_n, c_n = layer.wavefront(plan, launcher, packed, x.contiguous(), states, **given)
+    return y, h_n, _narrow(c_n, x)
+
+
+@lstm_wavefront.register_fake
+def _wavefront_shapes(x, weights, layers, h0, c0, lengths, chunk, design, tf32):
+    hidden = _checked_stack(x, weights, layers, (h0, c0), lengths, chunk)[0][1][0].shape[1]
+    states = (layers, x.shape[1], hidden)
+    return x.new_empty(*x.shape[:2], hidden), x.new_empty(states), x.new_empty(states)
+
+
+def _checked_stack(x, weights, layers, states, lengths, chunk) -> list[Parameters]:
+    """The weights of each layer."""
+    each, left = divmod(len(weights), max(layers, 1))
+    if layers < 1 or chunk < 1 or left or not 2 <= each <= 4:
+        raise RuntimeError(
+            "lstm_wavefront: expected weight_ih, weight_hh and at most two biases of each layer, and chunks of a step or more; "
+            f"got {len(weights)} weights of {layers} layers, and chunk={chunk}"
+        )
+    stack, below = [], x
+    for depth in range(layers):
+        weight_ih, weight_hh, *bias = weights[depth * each : (depth + 1) * each]
+        own = [None if state is None else state[depth : depth + 1] for state in states]
+        stack.append(([weight_ih], [weight_hh], bias))
+        check_layer(below, stack[-1], *own, lengths=lengths, operator="lstm_wavefront")
+        below = x.new_empty(1).expand(*x.shape[:2], weight_hh.shape[1])
+    return stack

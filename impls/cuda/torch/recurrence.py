@@ -14,9 +14,9 @@ from impls.cuda.runtime import Kernel, Launch, Launcher, arguments, raise_if_fai
 from impls.cuda.select import Plan
 from impls.cuda.select.cluster import BackwardShape, ForwardShape
 from impls.cuda.select.grid import GridShape
-from impls.cuda.select.steps import PACKING_AXES, PACKING_THREADS, ExactSteps, Packing, TensorSteps
+from impls.cuda.select.steps import PACKING_AXES, PACKING_THREADS, ExactSteps, GemmSteps, Packing, TensorSteps
 
-# One layer's recurrence, one or two directions side by side, through either design. Tensors in, tensors out.
+# One layer's recurrence, one or two directions side by side, through any design but `gemm_step`. Tensors in, tensors out.
 #
 # Everywhere here: W_hh [4H, H] and projected [T·B, 4H] a direction; gates and grad_gates [D, T, B, 4, H], gate by gate (i, f,
 # g, o) as weights are; states [D, B, H], None for zeros; cells and gradients of states in the wide type (float32, or float64
@@ -24,6 +24,7 @@ from impls.cuda.select.steps import PACKING_AXES, PACKING_THREADS, ExactSteps, P
 
 Outputs = tuple[Tensor, Tensor | None, Tensor | None]  # gradients of y, h_n and c_n
 States = tuple[Tensor | None, Tensor | None]  # h0, and c0 in the wide type
+OTHER = "gemm_step.py runs this design"
 READ_BYTES = 16  # at once, of rows of W_hh and columns of h
 
 
@@ -93,8 +94,8 @@ def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: 
     weights = [weight.contiguous() for weight in weight_hh]
     if packer is not None:
         return packer.run(launcher, weights)
-    anywhere = isinstance(plan.backward if backward else plan.forward, ExactSteps | GridShape)
-    return weights if anywhere else [_aligned(weight) for weight in weights]
+    anywhere = isinstance(plan.backward if backward else plan.forward, ExactSteps | GridShape | GemmSteps)
+    return weights if anywhere else [aligned(weight) for weight in weights]
 
 
 # What a call would compute anew from its plan.
@@ -103,7 +104,7 @@ def pack(plan: Plan, launcher: Launcher, weight_hh: Sequence[Tensor], backward: 
 @lru_cache(maxsize=1024)
 def _packer(plan: Plan, hidden: int, backward: bool) -> Packer | None:
     shape = plan.backward if backward else plan.forward
-    if isinstance(shape, GridShape):
+    if isinstance(shape, GridShape | GemmSteps):
         return None
     packing = shape.packing(hidden, backward) if isinstance(shape, ExactSteps | TensorSteps) else shape.packing(hidden)
     return None if packing is None else Packer.of(packing, hidden)
@@ -112,10 +113,11 @@ def _packer(plan: Plan, hidden: int, backward: bool) -> Packer | None:
 @lru_cache(maxsize=1024)
 def _kernel(plan: Plan, backward: bool) -> Kernel:
     shape = plan.backward if backward else plan.forward
+    assert not isinstance(shape, GemmSteps), OTHER
     return shape.kernel(backward) if isinstance(shape, ExactSteps | TensorSteps) else shape.kernel()
 
 
-def _aligned(tensor: Tensor) -> Tensor:
+def aligned(tensor: Tensor) -> Tensor:
     """The tensor, or a copy that begins where 16 bytes can be read at once; views may begin anywhere."""
     return tensor if tensor.data_ptr() % READ_BYTES == 0 else tensor.clone()
 
@@ -135,8 +137,8 @@ def forward(
     numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden}
     # What both designs take of a direction, and of the whole layer.
     common = {"weights": weights, "projected": projected, "gates": gates, "cells": cells}
-    whole = [{"lengths": _address(lengths), "y": y.data_ptr() + d * hidden * y.element_size()} for d in range(directions)]
-    reads, writes = _present(*weights, *projected, h0, c0, lengths), _present(y, gates, cells, h_n, c_n)
+    whole = [{"lengths": address(lengths), "y": y.data_ptr() + d * hidden * y.element_size()} for d in range(directions)]
+    reads, writes = present(*weights, *projected, h0, c0, lengths), present(y, gates, cells, h_n, c_n)
     design = plan.forward
     if isinstance(design, ForwardShape):
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
@@ -148,6 +150,7 @@ def forward(
         arrays = _of(common | {"h0": h0, "c0": c0, "h_n": h_n, "c_n": c_n}, whole)
         _on_grid(plan, False, launcher, (arrays, numbers), (reads, writes))
         return Result(y, h_n, c_n, gates, cells)
+    assert not isinstance(design, GemmSteps), OTHER
     pitch = design.pitch(hidden)
     start, ends = _working_copies(h0, h_n, steps, pitch)
     layout = "step_forward"
@@ -156,13 +159,13 @@ def forward(
     arrays = _of(common | {"h": None, "h_next": None, "c": None, "c_next": c_n}, whole)
     filled = arguments(layout, arrays, **numbers)
     grid = design.grid(hidden, batch, directions, backward=False)
-    launch = Launch(_kernel(plan, backward=False), grid, filled, _present(*reads, start), [*writes, *ends])
+    launch = Launch(_kernel(plan, backward=False), grid, filled, present(*reads, start), [*writes, *ends])
     h, c = start, c0
     for step in range(steps):
         filled.step, h_next = step, ends[(steps - 1 - step) % 2]
         for d in range(directions):
             of_direction = filled.directions[d]
-            of_direction.h, of_direction.h_next, of_direction.c = _address(h, d), _address(h_next, d), _address(c, d)
+            of_direction.h, of_direction.h_next, of_direction.c = address(h, d), address(h_next, d), address(c, d)
         launcher(launch)
         h, c = h_next, c_n
     if pitch != hidden:
@@ -174,7 +177,7 @@ def _working_copies(h0: Tensor | None, h_n: Tensor, steps: int, pitch: int) -> t
     """What the first step reads of h, and the arrays that steps write in turn, the last step the first of them."""
     directions, batch, hidden = h_n.shape
     if pitch == hidden:
-        return None if h0 is None else _aligned(h0), [h_n, torch.empty_like(h_n)] if steps > 1 else [h_n]
+        return None if h0 is None else aligned(h0), [h_n, torch.empty_like(h_n)] if steps > 1 else [h_n]
     ends = [h_n.new_zeros(directions, batch, pitch) for _ in range(min(steps, 2))]
     return None if h0 is None else torch.nn.functional.pad(h0, (0, pitch - hidden)), ends
 
@@ -194,8 +197,8 @@ def backward(
     numbers = {"steps": steps, "batch": batch, "hidden": hidden, "y_stride": directions * hidden, "recompute": int(recompute)}
     common = {"weights": weights, "gates": gates, "cells": cells, "c0": c0, "grad_gates": grad_gates}
     item = grad_y.element_size()
-    whole = [{"lengths": _address(lengths), "grad_y": grad_y.data_ptr() + d * hidden * item} for d in range(directions)]
-    reads = _present(*weights, *gates, cells, c0, lengths, grad_y, grad_h_n, grad_c_n)
+    whole = [{"lengths": address(lengths), "grad_y": grad_y.data_ptr() + d * hidden * item} for d in range(directions)]
+    reads = present(*weights, *gates, cells, c0, lengths, grad_y, grad_h_n, grad_c_n)
     writes = [grad_gates, grad_h0, grad_c0]
     design = plan.backward
     if isinstance(design, BackwardShape):
@@ -209,6 +212,7 @@ def backward(
         states = {"grad_h_n": grad_h_n, "grad_c_n": grad_c_n, "grad_h0": grad_h0, "grad_c0": grad_c0}
         _on_grid(plan, True, launcher, (_of(common | states, whole), numbers), (reads, writes))
         return grad_gates, grad_h0, grad_c0
+    assert not isinstance(design, GemmSteps), OTHER
     states = {"grad_h": grad_h_n, "grad_c": grad_c_n, "grad_h_next": grad_h0, "grad_c_next": grad_c0}
     filled = arguments("step_backward", _of(common | states, whole), **numbers)
     grid = design.grid(hidden, batch, directions, backward=True)
@@ -219,7 +223,7 @@ def backward(
         if not step:
             for d in range(directions):
                 of_direction = filled.directions[d]
-                of_direction.grad_h, of_direction.grad_c = _address(grad_h0, d), _address(grad_c0, d)
+                of_direction.grad_h, of_direction.grad_c = address(grad_h0, d), address(grad_c0, d)
     return grad_gates, grad_h0, grad_c0
 
 
@@ -239,7 +243,7 @@ def _on_grid(
     spread = shape.spread(numbers["hidden"], numbers["batch"])
     # Zeros each time: a word says by its own bit that it has come, and the first to come sets it.
     exchange = torch.zeros(len(arrays), *spread.exchanged, dtype=torch.int32, device=device)
-    own = [{"exchange": _address(exchange, d), "status": status.data_ptr()} for d in range(len(arrays))]
+    own = [{"exchange": address(exchange, d), "status": status.data_ptr()} for d in range(len(arrays))]
     arrays = [of_direction | own[d] for d, of_direction in enumerate(arrays)]
     geometry = {"groups": shape.copies, "rounds": spread.rounds, "columns": spread.columns}
     filled = arguments("grid_backward" if backward else "grid_forward", arrays, **numbers, **geometry)
@@ -251,7 +255,7 @@ def _on_grid(
         raise_if_failed(device)
 
 
-def _address(of: Tensor | Sequence[Tensor] | None, direction: int = 0) -> int | None:
+def address(of: Tensor | Sequence[Tensor] | None, direction: int = 0) -> int | None:
     """Where a direction's array begins: one of several, or a part of one."""
     if of is None:
         return None
@@ -263,10 +267,10 @@ def _address(of: Tensor | Sequence[Tensor] | None, direction: int = 0) -> int | 
 def _of(
     arrays: Mapping[str, Tensor | Sequence[Tensor] | None], whole: Sequence[Mapping[str, int | None]]
 ) -> list[dict[str, int | None]]:
-    return [{name: _address(of, d) for name, of in arrays.items()} | dict(each) for d, each in enumerate(whole)]
+    return [{name: address(of, d) for name, of in arrays.items()} | dict(each) for d, each in enumerate(whole)]
 
 
-def _present(*tensors: Tensor | None) -> list[Tensor]:
+def present(*tensors: Tensor | None) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor is not None]
 
 

@@ -17,7 +17,7 @@ from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, FLOAT16, FOLDER, TENSORFLOAT32, Launch, Launcher
 from impls.cuda.select import Memory, Plan
 from impls.cuda.select.cluster import BackwardShape, ForwardShape
-from impls.cuda.select.steps import ExactSteps, TensorSteps
+from impls.cuda.select.steps import ExactSteps, GemmSteps, TensorSteps
 from impls.cuda.torch.network import Network
 
 INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
@@ -91,6 +91,11 @@ def backward_shape(dtype: str, hidden: int, cluster: int, **cut) -> BackwardShap
 
 def tensor_step_plan(dtype: str, memory: Memory = "saved", tiles: int = 1) -> Plan:
     steps = TensorSteps(STORAGES[dtype], tiles)
+    return Plan(steps, steps, STORAGES[dtype].dtype, memory, "for a test")
+
+
+def gemm_step_plan(dtype: str, memory: Memory = "saved", parts: int = 1, rows: int = 1024) -> Plan:
+    steps = GemmSteps(STORAGES[dtype], parts, rows)
     return Plan(steps, steps, STORAGES[dtype].dtype, memory, "for a test")
 
 

@@ -11,11 +11,11 @@ import torch
 import impls
 from bench.harness.case import Case
 from bench.worker import agreement, prepare
-from impls import GRUSpec, LSTMSpec, Unavailable
+from impls import GRUSpec, LSTMSpec, LSTMStackSpec, Unavailable
 from impls.backends import cuda
 from impls.cuda import emulator
+from impls.cuda.runtime import Refused, driver
 from impls.cuda.runtime import compile as compiler
-from impls.cuda.runtime import driver
 from impls.cuda.torch.network import Network
 from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
 
@@ -24,7 +24,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what ha
 
 def test_it_is_found_and_its_parts_are_no_backends():
     assert "cuda" in impls.names()
-    assert impls.get("cuda").RUNS == ("cluster", "grid", "tensor_step", "step", "stream")
+    assert impls.get("cuda").RUNS == ("cluster", "grid", "gemm_step", "tensor_step", "step", "stream")
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,15 @@ def test_a_backend_of_ones_own_may_choose_the_design(monkeypatch):
     monkeypatch.setattr(cuda.driver, "room", lambda: {"resident": lambda kernel: 1, "shared_limit": 99 << 10})
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an imagined GPU")
-    monkeypatch.setattr(cuda, "Network", lambda *arguments, stream: asked.update(plan=arguments[3], stream=stream))
+    monkeypatch.setattr(cuda, "Network", lambda *arguments, **named: asked.update(plan=arguments[3], **named))
     case = Case(LSTMSpec(4, 32, dtype="bfloat16", device="cuda"), 2, 1)
-    cuda.load(case.spec, *case.data(), design="step", memory="rebuilt")
-    assert (asked["plan"].words(), asked["stream"]) == ("step, rebuilt", None)
+    cuda.load(case.spec, *case.data(), design="step", memory="rebuilt", wavefront=2)
+    assert (asked["plan"].words(), asked["stream"], asked["wavefront"]) == ("step, rebuilt", None, 2)
     cuda.load(case.spec, *case.data())
-    assert asked["plan"].design == "tensor_step" and asked["stream"].cluster == 1
+    assert asked["plan"].design == "tensor_step" and asked["stream"].cluster == 1 and not asked["wavefront"]
+    stack = Case(LSTMStackSpec(4, 32, dtype="bfloat16", device="cuda"), 2, 1)
+    with pytest.raises(Refused, match="nothing between them"):
+        cuda.load(stack.spec, *stack.data(), wavefront=2)
 
 
 def test_a_step_streams_all_layers_in_one_launch_and_says_so():

@@ -14,8 +14,8 @@ from impls.cuda.runtime import compile as compiler
 from impls.cuda.runtime.compile import CompilationFailed, architecture, compile_kernel, cubin
 from impls.cuda.select import BACKWARD, FORWARD, TENSOR_STEP_TILES
 from impls.cuda.select.cluster import BackwardShape, ForwardShape
-from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, TensorSteps
-from impls.cuda.torch.streaming import CLUSTERS, COLUMNS, Stream
+from impls.cuda.select.steps import EXACT_STORAGE, ExactSteps, GemmSteps, TensorSteps
+from impls.cuda.torch.stream import CLUSTERS, COLUMNS, Stream
 from tests.impls.cuda.compiled import compiled
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: pip install cuda-bindings nvidia-cuda-nvrtc")
@@ -25,7 +25,7 @@ REGISTERS_OF_AN_SM = 65536
 BLOCKS_OF_AN_SM = {
     "lstm_cluster_forward": 1, "lstm_cluster_backward": 1, "lstm_stream": 1,
     "lstm_tensor_step_forward": 2, "lstm_tensor_step_backward": 4, "lstm_step_forward": 4, "lstm_step_backward": 3,
-    "lstm_pack": 6,
+    "lstm_pack": 6, "lstm_gemm_step_forward": 6, "lstm_gemm_step_backward": 5,
 }  # fmt: skip
 # Registers a thread of the forward kernels may take on sm_90a, by storage, H and blocks of a cluster, in steps of 8 as they
 # are given out.
@@ -48,7 +48,13 @@ BACKWARD_REGISTERS = {
     (TENSORFLOAT32, 128, 8, 8): 128, (TENSORFLOAT32, 256, 8, 8): 248, (TENSORFLOAT32, 256, 8, 16): 248,
     (TENSORFLOAT32, 256, 16, 8): 168, (TENSORFLOAT32, 384, 8, 4): 255, (TENSORFLOAT32, 512, 16, 8): 255,
 }  # fmt: skip
-WITHOUT_LOCAL_MEMORY = {"lstm_cluster_forward", "lstm_cluster_backward"}
+WITHOUT_LOCAL_MEMORY = {
+    "lstm_cluster_forward", "lstm_cluster_backward", "lstm_gemm_step_forward", "lstm_gemm_step_backward", "lstm_stream",
+}  # fmt: skip
+# Registers a thread of the pointwise kernels may take on any architecture, in steps of 8, by values of 16 bytes, units of a
+# thread and whether it is the backward pass.
+POINTWISE_REGISTERS = {(8, 8, False): 80, (8, 8, True): 96, (4, 4, False): 56, (4, 4, True): 56, (8, 1, False): 32,
+                       (8, 1, True): 32, (4, 1, False): 32, (4, 1, True): 32}  # fmt: skip
 SHARED_OF_A_BLOCK, BLOCKS_OF_A_CLUSTER = {"sm_120": 99 << 10}, {"sm_120": 8}  # where they are less than on sm_90
 
 
@@ -68,6 +74,13 @@ def step_kernels() -> list[Kernel]:
     return [design.kernel(backward) for design in designs for backward in (False, True)]
 
 
+def gemm_kernels() -> list[Kernel]:
+    """The pointwise kernels beside a GEMM: by 16 bytes, and for an odd H."""
+    return [
+        GemmSteps(storage).kernel(hidden, backward) for storage in FORWARD for hidden in (8, 7) for backward in (False, True)
+    ]
+
+
 def pack_kernels() -> list[Kernel]:
     return [TensorSteps(storage, 1).packing(1, backward=True).kernel() for storage in FORWARD]
 
@@ -81,10 +94,10 @@ def stream_kernels(largest: int) -> list[Kernel]:
 @pytest.mark.parametrize(
     "target, kernels",
     [
-        ("sm_80", [*step_kernels(), *pack_kernels(), *stream_kernels(1)]),
-        ("sm_90a", [*step_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
-        ("sm_100", [*step_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
-        ("sm_120", cluster_kernels_for("sm_120")),
+        ("sm_80", [*step_kernels(), *gemm_kernels(), *pack_kernels(), *stream_kernels(1)]),
+        ("sm_90a", [*step_kernels(), *gemm_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_100", [*step_kernels(), *gemm_kernels(), *pack_kernels(), *cluster_kernels(), *stream_kernels(16)]),
+        ("sm_120", [*gemm_kernels(), *cluster_kernels_for("sm_120")]),
     ],
     ids=["sm_80", "sm_90a", "sm_100", "sm_120"],
 )
@@ -114,6 +127,16 @@ def test_backward_kernels_of_clusters_take_no_more_registers():
     for shape in shapes:
         allowed = BACKWARD_REGISTERS[shape.storage, shape.hidden, shape.cluster, shape.room]
         assert compiled(shape.kernel(), "sm_90a").registers <= allowed, shape
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_100", "sm_120"])
+def test_pointwise_kernels_take_no_more_registers(target):
+    for storage in FORWARD:
+        for hidden in (8, 7):
+            for backward in (False, True):
+                shape = GemmSteps(storage)
+                allowed = POINTWISE_REGISTERS[4 * storage.per_word, shape.width(hidden), backward]
+                assert compiled(shape.kernel(hidden, backward), target).registers <= allowed, (shape, hidden, backward)
 
 
 def test_a_configuration_that_spills_is_seen():

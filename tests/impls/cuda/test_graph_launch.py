@@ -21,10 +21,10 @@ from impls.cuda.torch import ops
 from impls.cuda.torch.network import Network
 from impls.frameworks.torch import graph as torch_graph
 from impls.interface import allowed_runs
-from tests.impls.cuda.emulated import cluster_plan, step_plan, tensor_step_plan
+from tests.impls.cuda.emulated import cluster_plan, gemm_step_plan, step_plan, tensor_step_plan
 from tests.impls.recorded_graph import Graph, Recorded
 
-PLANS = [cluster_plan("bfloat16", 20, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16")]
+PLANS = [cluster_plan("bfloat16", 20, 2), tensor_step_plan("bfloat16"), step_plan("bfloat16"), gemm_step_plan("bfloat16")]
 STREAMED = LSTMSpec(4, 20, num_layers=2, dtype="bfloat16")
 
 

@@ -232,7 +232,7 @@ def test_a_wrong_tag_buffer_or_state_is_noticed(source, right, other, plan):
 
 
 def test_a_nan_of_an_odd_unit_that_is_not_passed_on_is_noticed():
-    launcher = Rewritten("grid_forward.cu", lambda text: text.replace("odd != odd ? odd : h", "h"))
+    launcher = Rewritten("grid_forward.cu", lambda text: with_headers(text).replace("odd != odd ? odd : h", "h"))
     (y, *_), (expected, *_) = run(SMALL, launcher=launcher, where=21)
     assert not torch.equal(y.isnan(), expected.isnan())
 
@@ -240,7 +240,7 @@ def test_a_nan_of_an_odd_unit_that_is_not_passed_on_is_noticed():
 @pytest.mark.parametrize("source, right", [("grid_forward.cu", "(is_there && !(unit & 1)"), ("grid_backward.cu", PUBLISHES)])
 def test_a_lost_publication_ends_with_a_sentence(source, right):
     """The launch ends, and the sentence is said once; what comes after is as if nothing had been."""
-    launcher = Rewritten(source, lambda text: text.replace(right, right.replace("(", "(unit != 6 && ", 1)))
+    launcher = Rewritten(source, lambda text: with_headers(text).replace(right, right.replace("(", "(unit != 6 && ", 1)))
     with pytest.raises(LaunchFailed, match=r"block \d+ waited too long"):
         check(case(60, 6, 5), SMALL, launcher)
     raise_if_failed(torch.device("cpu"))
@@ -250,7 +250,9 @@ def test_a_lost_publication_ends_with_a_sentence(source, right):
 def test_what_follows_a_lost_publication_is_nan(monkeypatch):
     monkeypatch.setattr(recurrence, "raise_if_failed", lambda device: None)
     right = "(is_there && !(unit & 1)"
-    (y, *_), _ = run(SMALL, launcher=Rewritten("grid_forward.cu", lambda text: text.replace(right, right + " && unit != 6")))
+    (y, *_), _ = run(
+        SMALL, launcher=Rewritten("grid_forward.cu", lambda text: with_headers(text).replace(right, right + " && unit != 6"))
+    )
     assert y[:1, 0, :60].isfinite().all() and y[1:, 0, :60].isnan().all()
     with pytest.raises(LaunchFailed):
         raise_if_failed(torch.device("cpu"))

@@ -16,9 +16,9 @@ from impls.cuda.emulator import Emulation
 from impls.cuda.runtime import BFLOAT16, Kernel, Launch, driver
 from impls.cuda.runtime.compile import CLUSTER_INSTRUCTIONS, CompilationFailed, compile_kernel
 from impls.cuda.torch.network import Network
-from impls.cuda.torch.streaming import Stream
+from impls.cuda.torch.stream import GridStream, Stream
 from tests.impls.cuda.compiled import compiled
-from tests.impls.cuda.emulated import case, check, cluster_plan, step_plan, tensor_step_plan
+from tests.impls.cuda.emulated import case, check, cluster_plan, gemm_step_plan, step_plan, tensor_step_plan
 from tests.impls.cuda.fake_driver import Devices, install
 from tests.impls.cuda.test_compile import cluster_kernels, step_kernels, stream_kernels
 
@@ -49,7 +49,7 @@ def trained(plan) -> Callable[[Both], object]:
 def streamed(cluster: int) -> Callable[[Both], object]:
     def run(launcher: Both) -> None:
         asked = case(64, 2, 1, phase="step")
-        stream = Stream(torch.bfloat16, 5, 64, 1, cluster, 1)
+        stream = Stream(torch.bfloat16, 5, 64, 1, cluster, 1) if cluster else GridStream(torch.bfloat16, 5, 64, 1, 8)
         network = Network(
             asked.spec, *asked.data(), step_plan("bfloat16"), launcher, torch.device("cpu"), stream=stream
         )  # fmt: skip
@@ -75,9 +75,11 @@ RUNS: dict[str, tuple[Callable[[Both], object], set[str]]] = {
         trained(tensor_step_plan("bfloat16")),
         {"lstm_tensor_step_forward", "lstm_tensor_step_backward", "lstm_pack"},
     ),
+    "GEMM step": (trained(gemm_step_plan("bfloat16")), {"lstm_gemm_step_forward", "lstm_gemm_step_backward"}),
     "step": (trained(step_plan("bfloat16")), {"lstm_step_forward", "lstm_step_backward"}),
     "stream of one block": (streamed(1), {"lstm_stream"}),
     "stream of a cluster": (streamed(8), {"lstm_stream"}),
+    "stream over the grid": (streamed(0), {"lstm_stream_grid"}),
     "latency": (probe(lambda bench: microbenchmarks.latency(bench, 4, 3)), {"probe_latency"}),
     "ingress": (
         probe(lambda bench: microbenchmarks.ingress(bench, 2, 3, 4, check=True, clusters=2, threads=64)),

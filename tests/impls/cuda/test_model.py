@@ -15,7 +15,7 @@ from impls.cuda.runtime import BFLOAT16, TENSORFLOAT32
 from impls.cuda.select import RESIDENT_CLUSTERS, choose, fit, model
 from impls.cuda.select.cluster import BACKWARD, FORWARD
 from impls.cuda.select.grid import GRID
-from impls.cuda.select.steps import TensorSteps
+from impls.cuda.select.steps import GemmSteps, TensorSteps
 
 TABLES = Path(__file__).parents[3] / "results/reference/2026-11-26-h100/tables"
 HOPPER = (9, 0)
@@ -49,6 +49,10 @@ def expected(family: str) -> list[list[float]]:
         return [
             [r["B"], r["H"], r["H"] * r["groups"] // 128, r["tiles"], r["cluster"], cut(r), r["phases"], r["us"]] for r in rows
         ]
+    if family.startswith("gemm_step"):  # cuDNN's, which takes a GEMM and a pointwise kernel a step in bfloat16
+        rows = [r for r in table("layer-grid") if r["dtype"] == "torch.bfloat16" and r["B"] >= 32 and r["H"] >= 256]
+        taken = {"gemm_step_forward": lambda r: r["cudnn_f"], "gemm_step_backward": lambda r: r["cudnn_fb"] - r["cudnn_f"]}
+        return [[row["B"], row["H"], row["B"], round(taken[family](row) / row["T"], 4)] for row in rows]
     rows = [row for row in table("layer-grid") if row["plan"].startswith("tensor_step")]
     own = {"tensor_step_forward": lambda r: r["ours_f"], "tensor_step_backward": lambda r: r["ours_fb"] - r["ours_f"]}[family]
     return [[row["B"], row["H"], row["B"], round(own(row) / row["T"], 4)] for row in rows]
@@ -117,7 +121,7 @@ def test_no_measured_layer_took_longer_than_its_bound():
 @pytest.mark.parametrize("batch", [1, 8, 32, 64, 128, 256])
 def test_the_fastest_of_all_configurations_is_chosen(hidden: int, batch: int):
     plan = choose(hidden, batch, 1, torch.bfloat16, HOPPER)
-    for design in ("cluster", "grid", "tensor_step"):
+    for design in ("cluster", "grid", "gemm_step", "tensor_step"):
         if design == "cluster" and hidden > 768:
             continue
         other = choose(hidden, batch, 1, torch.bfloat16, HOPPER, design=design)
@@ -132,6 +136,8 @@ def time(shape, hidden: int, batch: int, backward: bool) -> float:
     """By which it is ranked, computed here from the model: the recurrence and what is beside it."""
     if isinstance(shape, TensorSteps):
         return shape.estimate(hidden, batch, backward).ranked  # of whole layers
+    if isinstance(shape, GemmSteps):
+        return shape.estimate(hidden, batch, 1, backward).ranked  # likewise
     forward, both = (model.rest(phase, hidden, hidden, batch) for phase in ("forward", "training"))
     beside = replace(both, microseconds=both.microseconds - forward.microseconds, upper=both.upper - forward.upper)
     clusters = None if shape.design == "grid" else -(-batch // shape.columns)

@@ -56,6 +56,7 @@ def with_leaves(given: Given, tensors: Sequence[Tensor]) -> Given:
         {"states": False, "ragged": False}, {"states": False, "ragged": False, "training": False, "grad": False},
         {"dtype": torch.bfloat16, "design": "cluster"}, {"dtype": torch.float16, "memory": "rebuilt", "design": "cluster"},
         {"design": "cluster", "tf32": True}, {"design": "tensor_step", "tf32": True},
+        {"dtype": torch.bfloat16, "design": "gemm_step"},
     ],
     ids=str,
 )  # fmt: skip
@@ -250,7 +251,7 @@ def test_one_tensor_may_be_two_arguments():
 
 
 def test_an_unknown_or_impossible_design_is_refused():
-    with pytest.raises(Refused, match="choose from auto, cluster, grid, tensor_step, step"):
+    with pytest.raises(Refused, match="choose from auto, cluster, grid, gemm_step, tensor_step, step"):
         lstm_layer(*arguments(design="fast").values())
     with pytest.raises(Refused, match="exact float32"):
         lstm_layer(*arguments(design="cluster").values())

@@ -91,7 +91,10 @@ def test_a_switch_that_was_inherited_still_inherits():
     assert BACKENDS.cuda.matmul.fp32_precision == "tf32"
 
 
-@pytest.mark.parametrize("design, tf32, mode", [("auto", False, "ieee"), ("tensor_step", True, "tf32"), ("step", True, "ieee")])
+@pytest.mark.parametrize(
+    "design, tf32, mode",
+    [("auto", False, "ieee"), ("tensor_step", True, "tf32"), ("gemm_step", True, "tf32"), ("step", True, "ieee")],
+)
 def test_the_operators_multiply_all_in_one_mode(design, tf32, mode, monkeypatch):
     """That of their kernels: the design step multiplies exactly also where TF32 is allowed."""
     seen = []

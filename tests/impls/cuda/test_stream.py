@@ -9,7 +9,7 @@ import torch
 from bench.worker import agreement
 from impls.cuda.emulator import Emulation, RuleBroken
 from impls.cuda.runtime import FOLDER, Launcher, Refused
-from impls.cuda.torch.streaming import Stream, choose_stream
+from impls.cuda.torch.stream import Stream, choose_stream
 from tests.impls.cuda.emulated import Rewritten, case
 from tests.impls.cuda.test_mutations import ORDERING
 
@@ -30,7 +30,7 @@ def run(of, cut: Stream, launcher: Launcher, tokens_a_launch: int) -> dict[str, 
     ]  # fmt: skip
     h, c = put(batch.h0), put(batch.c0).float()
     weights = cut.pack(layers)
-    y = [cut.advance(launcher, *weights, part, h, c) for part in put(batch.x).split(tokens_a_launch)]
+    y = [cut.advance(launcher, weights, part, h, c) for part in put(batch.x).split(tokens_a_launch)]
     return {"outputs": torch.cat(y).float().numpy(), "h_n": h.float().numpy(), "c_n": c.numpy()}
 
 
@@ -82,7 +82,10 @@ def test_a_wrong_phase_or_copy_breaks_a_rule(right, wrong):
 
 
 def test_the_cut_follows_the_sizes_and_refuses_what_it_cannot():
-    chosen = [choose_stream(torch.bfloat16, 64, hidden, 2, batch, (9, 0)) for hidden, batch in ((8, 1), (32, 4), (512, 8))]
+    chosen = [
+        choose_stream(torch.bfloat16, 64, *size, batch, (9, 0), design="cluster")
+        for *size, batch in ((8, 2, 1), (32, 2, 4), (512, 2, 8))
+    ]
     assert [(cut.cluster, cut.columns) for cut in chosen] == [(1, 1), (8, 1), (16, 4)]
     assert choose_stream(torch.float32, 64, 64, 1, 1, (8, 0)).cluster == 1
     tight = choose_stream(torch.float32, 64, 64, 1, 1, (9, 0), resident=lambda kernel: int(kernel.cluster < 16))

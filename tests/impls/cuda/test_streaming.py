@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from impls.cuda.torch.streaming import Stream
+from impls.cuda.torch.stream import Stream
 from tests.impls.cuda.test_module import close, pair, states
 
 # PyTorch says so of its own LSTM.
@@ -96,4 +96,4 @@ def test_the_launch_itself_checks_what_it_is_given(position, change, complaint):
     given = [*packed, torch.zeros(2, 3, 5), torch.zeros(1, 3, 8), torch.zeros(1, 3, 8)]
     given[position] = change(given[position])
     with pytest.raises(RuntimeError, match=complaint):
-        cut.advance(lambda launch: pytest.fail("launched"), *given)
+        cut.advance(lambda launch: pytest.fail("launched"), given[:2], *given[2:])
