@@ -55,7 +55,8 @@ def section_data(found: Findings, older: Sequence[Section] = ()) -> dict[str, An
     Returns:
         schema, baseline, baselines; backends: name, colour, symbol, in the order of all legends; cases: id, phase, sizes, and
         by backend seconds with its interval, quantiles of the samples, tokens and FLOP a second, notes, and the speedup over
-        each baseline as [value, low, high]. older: run, label, and by case and backend the seconds with their interval.
+        each baseline as [value, low, high]. ranks: of each phase on a device the geometric means over `baseline`. older: run,
+        label, and by case and backend the seconds with their interval.
     """
     names = ordered(found.cases["backend"])
     baselines = _baselines(found)
@@ -83,9 +84,13 @@ def section_data(found: Findings, older: Sequence[Section] = ()) -> dict[str, An
     listed = sorted(cases.values(), key=_place)
     names = {case["id"] for case in listed}
     runs = [told for section in older if (told := _older(section, names, found)) is not None]
+    ranks = [
+        {"of": words.capitalised(found.named(*at)), "speedup": {name: _bounds(each) for name, each in ranking.ratios.items()}}
+        for at, ranking in found.rankings.items()
+    ]
     return {
         "schema": SCHEMA, "run": run_name(found.section.runs[-1].header), "baseline": found.baseline, "baselines": baselines,
-        "backends": looks, "cases": listed, "older": runs,
+        "backends": looks, "cases": listed, "ranks": ranks, "older": runs,
     }  # fmt: skip
 
 

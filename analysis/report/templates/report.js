@@ -85,17 +85,18 @@
     open();
   }
 
-  // On a phone each row is a list of its cells with the names of their columns; the menu of sections is closed.
+  // On a phone each row is a list of its cells with the names of their columns; menus are closed where they would push the page down.
   const phone = matchMedia("(max-width: 40rem)");
   for (const table of document.querySelectorAll("table")) {
     const labels = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector("button") || cell.firstChild).textContent);
     for (const row of table.tBodies[0].rows) if (row.cells.length === labels.length) [...row.cells].forEach((cell, place) => { cell.dataset.label = labels[place]; });
     table.classList.add("stacked");
   }
-  const menus = document.querySelectorAll("#sections, .settings");
-  const fold = () => { for (const menu of menus) menu.open = !phone.matches; };
-  phone.addEventListener("change", fold);
-  fold();
+  for (const [menu, narrow] of [["#sections", matchMedia("(max-width: 64rem)")], [".settings", phone]]) {
+    const box = document.querySelector(menu), fold = () => { if (box) box.open = !narrow.matches; };
+    narrow.addEventListener("change", fold);
+    fold();
+  }
 
   const download = document.getElementById("download");
   if (download) {

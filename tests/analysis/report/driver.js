@@ -97,11 +97,18 @@ const drive = () => {
   seen.faint = [...new Set(faint())];
   document.getElementById("theme").click();
   seen.faint.push(...new Set(faint()));
-  // Each number of the cards is one of the data.
+  // The numbers that are seen are those of the data: of the cards, and of every row of the table.
   const data = JSON.parse(document.getElementById("data").textContent);
-  const cards = [...document.querySelectorAll(".cards .value")].map((card) => card.textContent);
-  seen.cards = cards.length === 3 && cards.every((text) => /^[\d.]+×$/.test(text));
-  seen.rows = data.cases.flatMap((case_) => Object.keys(case_.of)).length === table.tBodies[0].rows.length;
+  const rounded = (value) => Number(value.toPrecision(3));
+  const cards = [...document.querySelectorAll("h1 ~ .cards > li")];
+  seen.cards = [cards.length, cards.filter((card) => {
+    const rank = data.ranks.find((each) => card.querySelector("h3").textContent.startsWith(`${each.of} ·`));
+    const leader = card.querySelector(".leader").textContent.split(" or ")[0], shown = parseFloat(card.querySelector(".value").textContent);
+    return shown !== rounded(rank.speedup[leader][0]) && leader !== data.baseline;
+  }).length];
+  const known = data.cases.flatMap((case_) => Object.values(case_.of).map((own) => own.time[0])).sort((a, b) => a - b);
+  const listed = values().sort((a, b) => a - b);
+  seen.rows = listed.length === known.length && listed.every((value, place) => Math.abs(value / known[place] - 1) < 1e-3);
   // What is downloaded has a row for each row of the table.
   let csv = "";
   URL.createObjectURL = (blob) => { csv = blob; return "blob:none"; };

@@ -62,15 +62,18 @@ def test_the_page_works(report: Report, tmp_path: Path, width: int) -> None:
         "focusable": True, "filtered": True, "status": "14 of 120", "theme": True,
         "panels": [24, "24 of 34 cases"], "matching": True, "hidden": True, "address": True, "deeplink": True, "unknown": True,
         "detail": True, "keyboard": True, "escape": True, "overlaps": 0, "outside": 0, "requests": 0, "eval": "EvalError",
-        "first": True, "redrawn": True, "figure": True, "static": True, "clipped": [], "faint": [], "cards": True, "rows": True,
-        "csv": True,
+        "first": True, "redrawn": True, "figure": True, "static": True, "clipped": [], "faint": [], "cards": [3, 0],
+        "rows": True, "csv": True,
     }  # fmt: skip
 
 
 def test_what_the_driver_looks_for_it_finds(report: Report, tmp_path: Path) -> None:
     wrong = """<style>main p { color: #aaa } .live svg text { transform: translateX(-300px) } main { width: 2000px }
       .static { display: block !important }</style><script>missing()</script>"""
-    seen = drive(report.html.read_text(encoding="utf-8").replace("</main>", wrong + "</main>"), tmp_path, 1400)
+    text = report.html.read_text(encoding="utf-8").replace("</main>", wrong + "</main>")
+    text = re.sub(r'(<p class="value">)[\d.]+', r"\g<1>9.99", text).replace('data-sort="0.0', 'data-sort="0.9')
+    seen = drive(text, tmp_path, 1400)
+    assert seen["cards"][1] > 0 and not seen["rows"]
     assert seen["faint"] and seen["clipped"] and seen["overflow"] > 0 and not seen["static"] and seen["errors"]
 
 
