@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -18,8 +20,15 @@ TASKS = {"parity": "Parity", "s5": "Permutations (S5)", "recall": "Associative r
 CHANCE = {"parity": 1 / 2, "s5": 1 / 120, "recall": 1 / 16, "selective_copy": 1 / 8}
 
 
+def within_unit(found: Estimate) -> Estimate:
+    """Of a share: its t-interval cut at 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
 def accuracy(rows: pd.DataFrame) -> Estimate:
-    return seeds.first(rows, "accuracy")
+    return within_unit(seeds.first(rows, "accuracy"))
 
 
 def by_step(rows: pd.DataFrame) -> np.ndarray:
@@ -33,13 +42,13 @@ def beyond_training(rows: pd.DataFrame) -> Estimate:
     if not found.size:
         return NOT_MEASURED
     after = found[:, int(rows["size"].iloc[0]) :]
-    return seeds.mean(after.mean(1)) if after.size else missing("not tested beyond the sequences trained on")
+    return within_unit(seeds.mean(after.mean(1))) if after.size else missing("not tested beyond the sequences trained on")
 
 
 def at_trained_length(rows: pd.DataFrame) -> Estimate:
     """At the last step of the longest sequence that was trained on."""
     found = by_step(rows)
-    return seeds.mean(found[:, int(rows["size"].iloc[0]) - 1]) if found.size else NOT_MEASURED
+    return within_unit(seeds.mean(found[:, int(rows["size"].iloc[0]) - 1])) if found.size else NOT_MEASURED
 
 
 def by_state(rows: pd.DataFrame) -> list[tuple[str, int, float, Estimate]]:

@@ -62,8 +62,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     best = int(np.argmin([each.loss for each in tried]))
     found = [tried[best], *(train(case, task, seed, rates[best]) for seed in range(1, int(case.factor("seeds"))))]
     within = [each.by_step[:size] if task.name in GROWING else each.by_step for each in found]
-    yield cells.measurement("accuracy", "1", [np.array([own.mean()]) for own in within])
-    yield cells.measurement("accuracy_by_step", "1", [each.by_step for each in found])
+    yield cells.measurement("accuracy", "of answers", [np.array([own.mean()]) for own in within])
+    yield cells.measurement("accuracy_by_step", "of answers", [each.by_step for each in found])
     yield cells.measurement("training_loss", "nat", [np.array([each.loss]) for each in found])
     yield Measurement("learning_rate", "1", tuple(rates))
     yield cells.measurement("trial_loss", "nat", [np.array([each.loss for each in tried])])
