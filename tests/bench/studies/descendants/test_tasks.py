@@ -130,7 +130,7 @@ def test_measured_blocks_are_seeds() -> None:
         assert 0 <= min(found["accuracy_by_step"].samples) and max(found["accuracy_by_step"].samples) <= 1
 
 
-def test_an_lstm_learns_parity_beyond_training_and_minlstm_does_not() -> None:
+def test_an_lstm_learns_parity_and_a_minlstm_does_not() -> None:
     for network, right in (("lstm", True), ("minlstm", False)):
         case = next(case for case in CASES["cpu"] if dict(case.factors)["network"] == network)
         trained = learning.train(case, tasks.get("parity"), 0, 0.01)
