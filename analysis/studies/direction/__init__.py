@@ -52,18 +52,18 @@ def below(rows: pd.DataFrame, loss: str, optimum: str) -> Estimate:
 
 
 def next_token_below_optimum(rows: pd.DataFrame) -> Estimate:
-    return below(rows[rows["kind"] == "both"], "next_token_loss", "next_token_optimum")
+    return below(rows[rows["direction"] == "both"], "next_token_loss", "next_token_optimum")
 
 
 def prefix_excess(rows: pd.DataFrame) -> Estimate:
     """The loss given the past alone, of both directions less that of one."""
-    both, one = (of_first(rows[rows["kind"] == kind], "prefix_loss") for kind in ("both", "one"))
+    both, one = (of_first(rows[rows["direction"] == kind], "prefix_loss") for kind in ("both", "one"))
     return less(both, one)
 
 
 def direction_gain(rows: pd.DataFrame) -> Estimate:
     """The tagging loss of one direction less that of both."""
-    one, both = (of_first(rows[rows["kind"] == kind], "tagging_loss") for kind in ("one", "both"))
+    one, both = (of_first(rows[rows["direction"] == kind], "tagging_loss") for kind in ("one", "both"))
     return less(one, both)
 
 
@@ -99,7 +99,7 @@ def _tagging(series: pd.DataFrame) -> str:
     depths = (1, 2, 3)
     rows = []
     for kind, label in KIND_NAMES.items():
-        selected = [f"study=direction,probe=tagging,kind={kind},num_layers={depth}" for depth in depths]
+        selected = [f"study=direction,probe=tagging,direction={kind},num_layers={depth}" for depth in depths]
         cells = [estimated("tagging_loss", of) for of in selected]
         rows.append((label, [cell if cell(series).measured else None for cell in cells]))
     own = series[series["study"] == "direction"]

@@ -40,7 +40,7 @@ def forecast(case: Case) -> float:
     spec, seeds = case.spec, int(case.factor("seeds"))
     if case.factor("probe") in ("leakage", "identity"):
         return 0.2 + seeds * case.steps * spec.output_size * JACOBIAN_SECONDS / 10
-    directions = 1 if case.factor("kind") == "one" else 2
+    directions = 1 if case.factor("direction") == "one" else 2
     a_step = STEP_SECONDS[spec.device] * spec.num_layers * directions
     return 0.5 + seeds * int(case.factor("updates")) * (UPDATE_SECONDS[spec.device] + case.steps * a_step)
 
@@ -51,7 +51,7 @@ def select_backends(case: Case, backends: Sequence[str]) -> tuple[str, ...]:
 
 
 def _leakage(spec: Spec, kind: str, read: str, seeds: int, steps: int = 12) -> Case:
-    return Case(spec, steps, 1, factors=(("probe", "leakage"), ("kind", kind), ("read", read), ("seeds", seeds)))
+    return Case(spec, steps, 1, factors=(("probe", "leakage"), ("direction", kind), ("read", read), ("seeds", seeds)))
 
 
 def _leakages(seeds: int) -> Iterator[Case]:
@@ -84,7 +84,7 @@ def _trained(
     spec = LSTMSpec(like.input_size, like.hidden_size, layers, bidirectional=kind == "both", device=like.device)
     found = match(spec, "parameters", lambda of: parameters(kind, of), like.parameter_count(), MISMATCH)
     factors = (
-        ("probe", probe), ("kind", kind), ("dwell", dwell), ("seeds", seeds), ("updates", updates), ("rate", rate),
+        ("probe", probe), ("direction", kind), ("dwell", dwell), ("seeds", seeds), ("updates", updates), ("rate", rate),
         *found.factors,
     )  # fmt: skip
     return Case(found.spec, steps, batch, "forward_backward", factors=factors)
@@ -112,7 +112,7 @@ CASES: dict[Scale, tuple[Case, ...]] = {
     "cpu": (
         *_leakages(5), _identity("one_layer", 1, 5), _identity("two_stacks", 2, 5), *_trainings(46, 32, 6, 300, 32),
     ),
-    "gpu": tuple(_trainings(512, 256, 20, 800, 128, "cuda")),
+    "gpu": tuple(_trainings(512, 256, 20, 600, 128, "cuda")),
 }  # fmt: skip
 
 
@@ -121,19 +121,20 @@ def _at(label: str, probe: str, more: str) -> tuple[str, str]:
 
 
 def _reads(label: str, kind: str, read: str, layers: int) -> tuple[str, str]:
-    return _at(label, "leakage", f"cell=lstm,kind={kind},read={read},num_layers={layers}")
+    return _at(label, "leakage", f"cell=lstm,direction={kind},read={read},num_layers={layers}")
 
 
 CAUSAL = (
     _reads("LSTM, two layers", "one", "all", 2), _reads("ELMo's forward stack, two layers", "two_stacks", "forward", 2),
     _reads("forward half of nn.LSTM(bidirectional), one layer", "both", "forward", 1),
     _at("residual LSTM stack", "leakage", "cell=lstm_stack"), _at("minLSTM", "leakage", "cell=minlstm"),
-    _at("selective state space", "leakage", "cell=ssm"), _at("Transformer, causal", "leakage", "cell=transformer,kind=one"),
+    _at("selective state space", "leakage", "cell=ssm"),
+    _at("Transformer, causal", "leakage", "cell=transformer,direction=one"),
 )  # fmt: skip
 NOT_CAUSAL = (
     _reads("forward half of nn.LSTM(bidirectional), two layers", "both", "forward", 2),
     _reads("nn.LSTM(bidirectional), one layer", "both", "all", 1),
-    _at("Transformer, bidirectional", "leakage", "cell=transformer,kind=both"),
+    _at("Transformer, bidirectional", "leakage", "cell=transformer,direction=both"),
 )
 GRAVES = "Graves, Mohamed & Hinton 2013, table 1 (TIMIT, single runs)"
 CLAIMS = (
@@ -178,7 +179,7 @@ CLAIMS = (
         "g-direction",
         "At equal parameters an LSTM in both directions tags with a lower loss than one in one direction.",
         (Test("direction_gain", low=0.0),),
-        tuple(_at(f"depth {depth}", "tagging", f"num_layers={depth},kind=one|both") for depth in DEPTHS),
+        tuple(_at(f"depth {depth}", "tagging", f"num_layers={depth},direction=one|both") for depth in DEPTHS),
         "18.6 % of phones wrong (three layers, both directions), 19.6 % (one)",
         GRAVES,
         "tagging",
@@ -188,9 +189,9 @@ CLAIMS = (
         "Reading both ways tags better than anything that reads one way can: below the loss of the exact causal posterior.",
         (Test("below_causal_optimum", low=0.0),),
         (
-            _at("both directions, one layer", "tagging", "kind=both,num_layers=1"),
-            _at("both directions, two layers", "tagging", "kind=both,num_layers=2"),
-            _at("two stacks (ELMo)", "tagging", "kind=two_stacks"),
+            _at("both directions, one layer", "tagging", "direction=both,num_layers=1"),
+            _at("both directions, two layers", "tagging", "direction=both,num_layers=2"),
+            _at("two stacks (ELMo)", "tagging", "direction=two_stacks"),
         ),
         figure="tagging",
     ),
@@ -198,7 +199,7 @@ CLAIMS = (
         "g-depth",
         "At equal parameters two layers tag with a lower loss than one.",
         (Test("depth_gain", low=0.0),),
-        tuple(_at(KIND_NAMES[kind], "tagging", f"kind={kind},num_layers<=2") for kind in ("one", "both")),
+        tuple(_at(KIND_NAMES[kind], "tagging", f"direction={kind},num_layers<=2") for kind in ("one", "both")),
         "23.9 % of phones wrong with one layer, 18.4 % with five",
         GRAVES,
         "tagging",

@@ -79,7 +79,7 @@ def networks_read(case: Case, seed: int) -> Network:
     """The network of a leakage case, in float64. Its factor `read`: `all` outputs; or of an LSTM in both directions, or of two
     stacks, `forward`: the forward half, which ELMo takes for a causal language model."""
     torch.manual_seed(seed)
-    kind, spec = str(case.factor("kind")), case.spec
+    kind, spec = str(case.factor("direction")), case.spec
     if isinstance(spec, ModelSpec):
         params = random_params(spec, seed)
         model = models.build(spec, params)  # pyright: ignore[reportArgumentType]

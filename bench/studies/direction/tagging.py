@@ -107,7 +107,7 @@ def train(case: Case, source: HiddenMarkov, seed: int, of_tags: bool) -> NextTok
     """A model from fresh weights, by Adam: of each token's hidden state, or of the next token."""
     updates, rate, own = int(case.factor("updates")), float(case.factor("rate")), case.seed * 1000 + seed
     assert isinstance(case.spec, LSTMSpec)
-    model = NextToken(str(case.factor("kind")), case.spec, VOCABULARY_HMM, own)
+    model = NextToken(str(case.factor("direction")), case.spec, VOCABULARY_HMM, own)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     random = np.random.default_rng([own, 11])
     for update in range(updates):

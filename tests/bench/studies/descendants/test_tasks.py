@@ -26,15 +26,16 @@ def parity_lstm() -> nn.LSTM:
     """Two cells that hold x ∧ ¬p and ¬x ∧ p, of the parity p so far and the next bit x: their sum is the next parity."""
     lstm = nn.LSTM(1, 2, dtype=torch.float64)
     with torch.no_grad():
-        for value in lstm.parameters():
+        own = dict(lstm.named_parameters())
+        for value in own.values():
             value.zero_()
         # h is 0 or tanh(1) a cell, never both: p = (h_0 + h_1) / tanh(1). Gates i, f, g, o; f = 0, g = o = 1.
         unit = float(np.tanh(1.0))
-        lstm.bias_ih_l0[0:2] = torch.tensor([-0.5, -0.5]) * LARGE
-        lstm.weight_ih_l0[0:2, 0] = torch.tensor([1.0, -1.0]) * LARGE
-        lstm.weight_hh_l0[0:2] = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]) * LARGE / unit
-        lstm.bias_ih_l0[2:4] = -LARGE
-        lstm.bias_ih_l0[4:8] = LARGE
+        own["bias_ih_l0"][0:2] = torch.tensor([-0.5, -0.5]) * LARGE
+        own["weight_ih_l0"][0:2, 0] = torch.tensor([1.0, -1.0]) * LARGE
+        own["weight_hh_l0"][0:2] = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]) * LARGE / unit
+        own["bias_ih_l0"][2:4] = -LARGE
+        own["bias_ih_l0"][4:8] = LARGE
     return lstm
 
 
@@ -48,8 +49,9 @@ def test_an_lstm_set_by_hand_solves_parity_to_the_bit() -> None:
 
 def test_a_state_with_a_positive_factor_cannot_alternate() -> None:
     """Grazzi et al. 2025, theorem 1: on ones alone every state of a minLSTM moves one way, while parity alternates."""
-    gates = torch.randn(3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(50, 1, 1).unbind(1)
-    states = models.states(*gates, torch.zeros(40, dtype=torch.float64))
+    gates = torch.randn(3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(50, 1, 1)
+    forget, write, candidate = gates.unbind(1)
+    states = models.states(forget, write, candidate, torch.zeros(40, dtype=torch.float64))
     steps = states.diff(dim=0)
     assert ((steps > -1e-12).all(0) | (steps < 1e-12).all(0)).all() and (steps[0].abs() > 1e-9).all()  # but for rounding
     ones = torch.ones(50, 1, 1, dtype=torch.int64).cumsum(0) % 2
