@@ -92,6 +92,8 @@ def _matrix(axes: Axes, of: np.ndarray, label: str) -> None:
     colours = ListedColormap([PALETTE[2], PALETTE[0]])
     axes.pcolormesh(np.arange(1, steps + 1), np.arange(1, steps + 1), kinds, cmap=colours, vmin=0, vmax=1, shading="nearest")
     axes.set_aspect("equal")
+    axes.set_xticks(range(2, steps + 1, 2))
+    axes.set_yticks(range(2, steps + 1, 2))
     axes.set_ylim(steps + 0.5, 0.5)
     axes.grid(False)
     axes.set_title(label)
