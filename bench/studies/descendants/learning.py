@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bench.harness.case import Case, InvalidCase
 from bench.studies.descendants import tasks
-from bench.studies.descendants.networks import TokenModel, state_values
+from bench.studies.descendants.networks import OF_SPECS, TokenModel, state_values
 from bench.studies.descendants.tasks import NOT_ASKED, Task
 from bench.studies.gradients import cells
 from results.record import Measurement
@@ -62,7 +62,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     best = int(np.argmin([each.loss for each in tried]))
     found = [tried[best], *(train(case, task, seed, rates[best]) for seed in range(1, int(case.factor("seeds"))))]
     within = [each.by_step[:size] if task.name in GROWING else each.by_step for each in found]
-    yield cells.measurement("accuracy", "of answers", [np.array([own.mean()]) for own in within])
+    accuracy = cells.measurement("accuracy", "of answers", [np.array([own.mean()]) for own in within])
+    yield replace(accuracy, notes=(*accuracy.notes, *_counted_otherwise(network(case))))
     yield cells.measurement("accuracy_by_step", "of answers", [each.by_step for each in found])
     yield cells.measurement("training_loss", "nat", [np.array([each.loss]) for each in found])
     yield Measurement("learning_rate", "1", tuple(rates))
@@ -70,6 +71,13 @@ def measure(case: Case) -> Iterator[Measurement]:
     context = len(tried[0].asked)
     yield Measurement("network_parameters", "1", (float(tried[0].model.parameter_count()),))
     yield Measurement("network_state_bytes", "byte", (float(ITEM_BYTES * state_values(network(case), case.spec, context)),))
+
+
+def _counted_otherwise(name: str) -> tuple[str, ...]:
+    """What a record says where its counts, which are of its spec, are not those of the network."""
+    if name in OF_SPECS:
+        return ()
+    return (f"counts of this record are of its spec: those of {name} are network_parameters and network_state_bytes",)
 
 
 def network(case: Case) -> str:

@@ -232,6 +232,7 @@ def _stack(block: Callable[[Residual], nn.Module]) -> Callable[[Residual, int], 
     return lambda spec, seed: Stack(spec, block)
 
 
+OF_SPECS = ("lstm", "minlstm", "transformer")  # what a case's spec describes in full
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lstm": OfSpec, "minlstm": OfSpec, "transformer": OfSpec,
     "s4d": _stack(S4D), "mamba": _stack(Mamba), "slstm": _stack(SLSTM), "mlstm": _stack(MLSTM),
@@ -241,7 +242,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 def state_values(network: str, spec: Spec, context: int) -> int:
     """Numbers that a network carries from one step to the next after `context` tokens of one sequence."""
     width, layers = spec.hidden_size, spec.num_layers
-    if network in ("lstm", "minlstm", "transformer"):
+    if network in OF_SPECS:
         return spec.state_bytes(1, context) // 4  # of float32
     if network == "slstm":
         return layers * 4 * width  # h, c, n and m

@@ -127,6 +127,9 @@ def test_measured_blocks_are_seeds() -> None:
     for case in CASES["smoke"]:
         found = {item.metric: item for item in learning.measure(case)}
         assert next(iter(found)) == "accuracy" and found["accuracy"].blocks == (1, 1, 1)
+        counted = case.factor("network") == "lstm"
+        assert counted == (not found["accuracy"].notes)
+        assert counted == (found["network_parameters"].samples == (case.spec.parameter_count(),))
         asked = case.steps if case.factor("task") == "parity" else int(case.factor("size"))
         assert found["accuracy_by_step"].blocks == (asked,) * 3
         assert 0 <= min(found["accuracy_by_step"].samples) and max(found["accuracy_by_step"].samples) <= 1
