@@ -21,6 +21,11 @@ from results.claims import COMPARISONS, read_condition
 PHASES: tuple[Phase, ...] = ("forward", "forward_backward", "step")
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 OWN_FIELDS = ("steps", "batch", "phase", "launch", "ragged", "initial_state", "seed")
+# What a record says of itself: a factor of that name would be hidden by it wherever records are read as a table.
+RECORD_FIELDS = (
+    "run", "machine", "protocol", "study", "case", "backend", "replicate", "run_key", "replicate_key", "status", "kind",
+    "reason", "metric", "unit", "samples", "blocks", "notes",
+)  # fmt: skip
 Factor = str | int | float
 
 
@@ -61,6 +66,10 @@ class Case:
         taken = {*OWN_FIELDS, *spec_to_dict(self.spec)}
         if clash := [name for name, _ in self.factors if name in taken]:
             raise InvalidCase(f"a factor may not be called {clash[0]!r}: every case has a parameter of that name")
+        if hidden := [name for name, _ in self.factors if name in RECORD_FIELDS]:
+            raise InvalidCase(
+                f"a factor may not be called {hidden[0]!r}: every record has a field of that name; name it otherwise"
+            )
 
     def factor(self, name: str) -> Factor:
         """The value of a factor. Raises `UnknownName` with those this case has."""

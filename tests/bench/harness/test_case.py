@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.report.load import series_frame
 from bench.harness import case as harness_case
 from bench.harness import study
-from bench.harness.case import Case, InvalidCase
+from bench.harness.case import RECORD_FIELDS, Case, InvalidCase
 from impls import GRUSpec, LSTMSpec
 
 BASE = Case(LSTMSpec(4, 5), 6, 2)
@@ -103,3 +104,15 @@ def test_counts_agree_with_closed_forms():
     assert counts["state_bytes"] == 2 * 3 * 20 * 8
     assert counts["tokens"] == 21
     assert Case(spec, 7, 3, "step").counts()["tokens"] == 3
+
+
+@pytest.mark.parametrize("name", RECORD_FIELDS)
+def test_a_factor_is_not_hidden_by_a_field_of_records(name: str) -> None:
+    with pytest.raises(InvalidCase, match=f"may not be called '{name}': every record has"):
+        Case(GRUSpec(4, 5), 6, 2, factors=((name, "chrono"),))
+
+
+def test_every_column_of_a_record_alone_is_no_factors_name() -> None:
+    case = set(Case(GRUSpec(4, 5), 6, 2).to_dict())
+    frame = set(series_frame([])) - case
+    assert frame <= set(RECORD_FIELDS), "a field of records that a factor could still be named by"

@@ -13,7 +13,9 @@ from bench.studies import context
 from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
-FORETOLD = ("context", "cost", "decode", "gradients", "horizon", "memory", "quality", "scaling", "stream")
+FORETOLD = (
+    "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "quality", "scaling", "stream",
+)  # fmt: skip
 UNTOLD = {"throughput"}  # makes no forecast
 TEXT = (("probe", "context"), ("source", "text"))
 

@@ -75,6 +75,8 @@ def test_every_match_at_gpu_scale_is_aligned_within_2_percent() -> None:
 def test_the_list_has_every_architecture_matched_for_a_gpu() -> None:
     listed = {spec for _, spec, _ in pairs()}
     for name in study.names():
+        if name == "descendants":  # networks of one width, matched by nothing
+            continue
         for case in study.get(name).cases.get("gpu", ()):
             if isinstance(case.spec, TransformerSpec | MinLSTMSpec | SSMSpec) and case.spec.device == "cuda":
                 assert case.spec in listed, f"{name}: {case.key}"
