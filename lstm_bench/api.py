@@ -12,6 +12,7 @@ from lstm_bench import import_paths
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.harness.case import Case
     from bench.harness.plan import Plan
     from bench.harness.run import Listener
     from lstm_bench.commands.compare import Outcome
@@ -107,6 +108,7 @@ def measured_run(
     scale: str | None = None,
     seed: int = 0,
     corpus: Path | None = None,
+    like: Sequence[Case] = (),
     on_file: Callable[[Path], object] = lambda path: None,
 ) -> tuple[Run, Footer]:
     """Measure, or finish the newest interrupted run if `resume`; the other arguments are those of `lstm_bench.run`.
@@ -114,6 +116,7 @@ def measured_run(
     Args:
         listener: hears how far the run is.
         say: is told, before anything is measured, what the run is predicted to take.
+        like: cases of a user's model, in place of those of the suite.
         on_file: is told the run's file once it is there.
 
     Returns:
@@ -128,7 +131,7 @@ def measured_run(
         return store.read(path), footer
     chosen = planned(
         what, backends, where,
-        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed, corpus=corpus,
+        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed, corpus=corpus, like=like,
     )  # fmt: skip
     plan.require_device(chosen)
     for line in forecast.statement(chosen):
