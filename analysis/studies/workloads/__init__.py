@@ -11,6 +11,7 @@ from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, over_repl
 from analysis.studies.throughput.maps import margin
 from results.workloads import BY_NAME, Part, Published, Shape, System
 
+LIKE = "like-"  # begins the name of a workload that a user's model is
 AUDIO = "s of audio"  # of which a rate is a multiple of real time
 
 
@@ -62,14 +63,36 @@ def measured(series: pd.DataFrame) -> list[Call]:
         system = BY_NAME.get(str(name))
         for part in system.parts if system else ():
             for shape in part.shapes:
-                timed = own[_is(own, part, shape)]
-                if system and len(timed):
-                    timings = _timings(timed)
-                    names = [each.backend for each in timings]
-                    lead = margin(timed, names[0], names[1], "median") if len(names) > 1 else None
-                    found.append(Call(system, part, shape, timings, lead))
-    places = {system: place for place, system in enumerate(BY_NAME)}
-    return sorted(found, key=lambda call: places[call.system.name])
+                found += _calls(system, part, shape, own[_is(own, part, shape)]) if system else []
+        if str(name).startswith(LIKE):
+            found += _of_user(str(name), own)
+    places = {name: place for place, name in enumerate(BY_NAME)}
+    return sorted(found, key=lambda call: places.get(call.system.name, -1))
+
+
+def _calls(system: System, part: Part, shape: Shape, timed: pd.DataFrame) -> list[Call]:
+    """The call, where it was timed."""
+    if timed.empty:
+        return []
+    timings = _timings(timed)
+    names = [each.backend for each in timings]
+    return [Call(system, part, shape, timings, margin(timed, names[0], names[1], "median") if len(names) > 1 else None)]
+
+
+def _of_user(name: str, rows: pd.DataFrame) -> list[Call]:
+    """Of a user's model, whose shapes are known by its records alone."""
+    title = f"Your model, {name.removeprefix(LIKE)}"
+    system = System(name, title, "yours", "named with --like", "tokens", ())
+    found = []
+    for _, own in rows.groupby("case", sort=False):
+        first = own.iloc[0]
+        sizes = int(first["input_size"]), int(first["hidden_size"]), int(first["num_layers"])
+        others = f" and {first['copies'] - 1:.0f} of its sizes" if first["copies"] > 1 else ""
+        label = f"{first['module']}{others}{', as a CUDA graph' * (first['launch'] == 'graph')}"
+        amount = first["batch"] * (1 if first["phase"] == "step" else first["steps"])
+        shape = Shape(*map(int, (first["steps"], first["batch"])), first["phase"], first["dtype"], first["device"], int(amount))
+        found += _calls(system, Part(sizes, (shape,), label, int(first["proj_size"]), bool(first["bidirectional"])), shape, own)
+    return found
 
 
 def _is(rows: pd.DataFrame, part: Part, shape: Shape) -> pd.Series:
