@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lstm_bench import errors, terminal
-from lstm_bench.commands import gpu_check, regression_commands
+from lstm_bench.commands import advise, gpu_check, regression_commands
 from lstm_bench.commands import like as likes
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import DryRun, Wait
@@ -228,6 +228,7 @@ def export(
     print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
+app.command(**placed("advise"))(advise.advise)
 app.command(**placed("gpu-check"))(gpu_check.gpu_check)
 for command in (
     regression_commands.compare, regression_commands.calibrate, regression_commands.bisect, regression_commands.track,
