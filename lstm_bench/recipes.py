@@ -12,6 +12,7 @@ from typing import Any
 from analysis.studies.workloads.advice import Way
 
 TORCH_DTYPES = {"tensorfloat32": "float32"}  # how PyTorch stores it, where its name is another
+IMPORTS = ("import ", "from ")
 Call = Mapping[str, Any]
 
 
@@ -29,7 +30,12 @@ def code(way: Way, call: Call, threads: int) -> str:
         body = _module(way, call)
     else:
         body = _interface(way, call)
-    return "\n".join([*_given(call, threads), "", *body]) + "\n"
+    imports = sorted(
+        {"import torch", *(line for line in body if line.startswith(IMPORTS))},
+        key=lambda line: (line.startswith("from "), line),
+    )
+    rest = [line for line in body if line and not line.startswith(IMPORTS)]
+    return "\n".join([*imports, "", *_given(call, threads), *rest]) + "\n"
 
 
 def _sizes(call: Call) -> str:
@@ -46,11 +52,9 @@ def _torch_dtype(dtype: str) -> str:
 def _given(call: Call, threads: int) -> list[str]:
     dtype = "" if call["dtype"] == "float32" else f", dtype={_torch_dtype(call['dtype'])}"
     return [
-        "import torch",
-        "",
         *[f"torch.set_num_threads({threads})"] * (call["device"] == "cpu"),
         f"layer = torch.nn.LSTM({_sizes(call)}{dtype})  # yours, with its weights",
-        f"x = torch.randn({call['steps']:.0f}, {call['batch']:.0f}, {call['input_size']:.0f}{dtype})  # [step, sequence, feature]",
+        f"x = torch.randn({call['steps']:.0f}, {call['batch']:.0f}, {call['input_size']:.0f}{dtype})  # [step, batch, feature]",
     ]
 
 

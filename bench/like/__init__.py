@@ -124,13 +124,9 @@ def sentences(model: Model, steps: int | None, batch: int | None, phases: Sequen
         others = f", and {one.copies - 1} more of its sizes" * (one.copies > 1)
         yield f"  {one.name}: {described(one.spec)}{others}"
     yield from (f"  {note}" for note in model.notes)
-    given = {"steps": steps, "batch": batch}
-    assumed = [
-        f"{name} {default} (--{name})"
-        for name, default in (("steps", STEPS), ("batch", BATCH))
-        if given[name] is None
-        and any(getattr(one, name) is None and (name, one.phase, *phases) != ("steps", "step") for one in model.found)
-    ]
+    whole = [one for one in model.found if set(phases or (one.phase,)) != {"step"}]  # of a step there is one
+    assumed = [f"steps {STEPS} (--steps)"] * (steps is None and any(one.steps is None for one in whole))
+    assumed += [f"batch {BATCH} (--batch)"] * (batch is None and any(one.batch is None for one in model.found))
     if assumed:
         yield f"  assumed, since the model does not say: {', '.join(assumed)}"
 
@@ -189,8 +185,8 @@ def _state_dict(path: Path) -> Tensors:
         saved = torch.load(path, map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnreadableModel(
-            f"{path} holds more than weights, as a module that was pickled whole, and loading that would run code; where you "
-            f"trust it, save its weights alone with: {SAVE}, or name its class as package.module:Class"
+            f"{path} is no file of weights alone: a module that was pickled whole, which would run code when it is loaded, or "
+            f"a torn file; where you trust it, save its weights alone with: {SAVE}, or name its class as package.module:Class"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise UnreadableModel(f"{path} is no file of torch.save; write one with: {SAVE}") from error

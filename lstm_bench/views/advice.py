@@ -71,12 +71,12 @@ def _sentences(each: Advice) -> Iterator[str]:
     if dtype == "float32" and each.call["device"] == "cuda":
         yield "that is without TF32, which PyTorch lets cuDNN use for float32 unless it is told otherwise"
     if each.best is None:
-        why = (
-            "no other way was measured"
-            if not each.compared
-            else f"none of {words.format_count(each.compared, 'other way')} is surely faster"
+        ways = (
+            f"{words.format_count(each.compared, 'other way')} in all data types" if each.compared else "no other was measured"
         )
-        yield f"advice: keep it; in {dtype}, {why}" if not each.changing else f"in {dtype}: keep it; {why} there"
+        yield f"advice: keep it; in {dtype} nothing measured is surely faster ({ways})"
+        if each.nearest:
+            yield f"nearest to it: {_way(each.nearest)}: {_gain(each.nearest)}; more --replicates or an idle machine would tell"
     else:
         yield f"advice: {_way(each.best)}: {_gain(each.best)}; its numbers are within the tolerance of {dtype}"
         if each.tied:
@@ -122,7 +122,7 @@ def _plain(each: Shown) -> dict[str, Any]:
 
     its = each.advice
     return {
-        "call": its.call, "own": way(its.own), "best": way(its.best), "tied": [way(one) for one in its.tied],
-        "changing": [way(one) for one in its.changing], "compared": its.compared, "failed": dict(its.failed),
-        "sentences": each.sentences, "code": dict(each.programs),
+        "call": its.call, "own": way(its.own), "best": way(its.best), "nearest": way(its.nearest),
+        "tied": [way(one) for one in its.tied], "changing": [way(one) for one in its.changing],
+        "compared": its.compared, "failed": dict(its.failed), "sentences": each.sentences, "code": dict(each.programs),
     }  # fmt: skip

@@ -90,7 +90,7 @@ def _of_user(name: str, rows: pd.DataFrame) -> list[Call]:
         others = f" and {first['copies'] - 1:.0f} of its sizes" if first["copies"] > 1 else ""
         label = f"{first['module']}{others}{', as a CUDA graph' * (first['launch'] == 'graph')}"
         amount = first["batch"] * (1 if first["phase"] == "step" else first["steps"])
-        shape = Shape(*map(int, (first["steps"], first["batch"])), first["phase"], first["dtype"], first["device"], int(amount))
+        shape = Shape(int(first["steps"]), int(first["batch"]), first["phase"], first["dtype"], first["device"], int(amount))
         found += _calls(system, Part(sizes, (shape,), label, int(first["proj_size"]), bool(first["bidirectional"])), shape, own)
     return found
 

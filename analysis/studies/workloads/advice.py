@@ -22,6 +22,7 @@ OWN = {"cpu": "torch", "cuda": "cudnn"}
 OWN_DTYPE = "own_dtype"  # the factor of a case that is in another data type than its model
 # Of ways that are equally fast the one that changes least of a program is advised.
 EFFORT = ("torch", "cudnn", "cuda", "onnxruntime")
+COLUMNS = ("replicate_key", "samples", "blocks")
 SIZES = ("cell", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size", "device", "steps", "batch",
          "phase", "ragged", "initial_state", "workload", "module")  # fmt: skip
 
@@ -52,6 +53,7 @@ class Advice:
         call: its parameters, in the model's own data type.
         own: PyTorch's own module; None where it was not measured, and then nothing is advised.
         best: the way to take that computes in the model's own data type; None where nothing measured is surely faster.
+        nearest: where there is no best, the way of the largest gain above 1, which no interval proves; else None.
         tied: ways that no interval tells from the best.
         changing: of each other data type the fastest way, where it is surely faster than what is advised else: it changes
             the numbers.
@@ -62,6 +64,7 @@ class Advice:
     call: dict[str, Any]
     own: Way | None
     best: Way | None
+    nearest: Way | None
     tied: tuple[Way, ...]
     changing: tuple[Way, ...]
     compared: int
@@ -100,7 +103,7 @@ def _of_call(call: dict[str, Any], rows: pd.DataFrame, series: pd.DataFrame, fai
     own_rows = groups.get(own_key)
     compared = len(groups) - (own_rows is not None)
     if own_rows is None:
-        return Advice(call, None, None, (), (), compared, failed)
+        return Advice(call, None, None, None, (), (), compared, failed)
     level = 1 - (1 - CONFIDENCE) / max(1, compared)
     ways = {key: _way(part, series, None if key == own_key else gain(own_rows, part, level)) for key, part in groups.items()}
     faster = sorted((way for way in ways.values() if way.gain and way.gain.verdict == "faster"), key=lambda way: way.seconds)
@@ -111,7 +114,10 @@ def _of_call(call: dict[str, Any], rows: pd.DataFrame, series: pd.DataFrame, fai
     others = [way for way in faster if way.dtype != call["dtype"] and _verdict(groups, first, way, level) == "faster"]
     changing = [next(of_one) for _, of_one in groupby(sorted(others, key=lambda way: way.dtype), key=lambda way: way.dtype)]
     changing.sort(key=lambda way: way.seconds)
-    return Advice(call, ways[own_key], best, tuple(way for way in alike if way is not best), tuple(changing), compared, failed)
+    gains = {way.gain.value: way for way in ways.values() if way.gain and way.dtype == call["dtype"] and way.gain.value > 1}
+    nearest = gains[max(gains)] if gains and not best else None
+    tied = tuple(way for way in alike if way is not best)
+    return Advice(call, ways[own_key], best, nearest, tied, tuple(changing), compared, failed)
 
 
 def _effort(way: Way) -> tuple[int, bool, float]:
@@ -128,10 +134,14 @@ def _verdict(groups: dict[Any, pd.DataFrame], first: Way, way: Way, level: float
 
 def gain(own: pd.DataFrame, other: pd.DataFrame, confidence: float) -> Ratio | None:
     """Speed of the other over `own`, in the replicates that have both; None where none has."""
-    pairs = own.merge(other, on="replicate_key", suffixes=("_own", "_other"))
+    baseline, ours = (
+        {key: (samples, blocks) for key, samples, blocks in zip(*(rows[name] for name in COLUMNS), strict=True)}
+        for rows in (own, other)
+    )
     logs = [
-        log_ratio(row["samples_own"], row["samples_other"], row["blocks_own"], row["blocks_other"], "median")
-        for row in pairs.to_dict("records")
+        log_ratio(baseline[key][0], samples, baseline[key][1], blocks, "median")
+        for key, (samples, blocks) in ours.items()
+        if key in baseline
     ]
     return over_replicates(logs, "median", confidence=confidence) if logs else None
 
