@@ -8,7 +8,9 @@ import pytest
 from analysis.report.load import series_frame
 from analysis.studies.workloads import measured
 from analysis.studies.workloads.figures import cards, draw, table
+from bench.harness.case import Case
 from bench.studies.workloads import case_of
+from impls import LSTMSpec
 from results.record import Header, Measurement, Record
 from results.store import Run
 from results.workloads import BY_NAME
@@ -75,3 +77,27 @@ def test_the_figure_counts_who_is_fastest(series):
         drawing is not None and drawing.caption.startswith("Least time of 3 calls: ") and "onnxruntime in 1" in drawing.caption
     )
     assert draw(series.iloc[:0]) is None and measured(series.drop(columns="workload")) == []
+
+
+def test_a_model_of_the_users_has_its_cards(tmp_path):
+    """Each of its LSTMs in each phase, by the sizes that its records have."""
+    factors = (("workload", "like-mine"), ("module", "enc.rnn"), ("copies", 3))
+    spec = LSTMSpec(6, 8, 2, bidirectional=True)
+    cases = [Case(spec, 10, 4, phase, factors=factors) for phase in ("forward", "forward_backward")]
+    one = (*factors[:1], ("module", "dec"), ("copies", 1))
+    cases.append(Case(LSTMSpec(8, 8, device="cuda"), 1, 4, "step", factors=one, launch="graph"))
+    records = [
+        Record("workloads", case.key, backend, replicate, "ok", case.to_dict(),
+               measurements=(Measurement("time", "s", (seconds,) * 4),))
+        for case in cases for backend, seconds in (("torch", 2e-3), ("jax", 1e-3)) for replicate in range(2)
+    ]  # fmt: skip
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, {})
+    series = series_frame([Run(tmp_path, header, tuple(records), None)])
+    calls = measured(series)
+    assert [(call.part.label, call.part.bidirectional, call.shape.phase) for call in calls] == [
+        ("enc.rnn and 2 of its sizes", True, "forward"), ("enc.rnn and 2 of its sizes", True, "forward_backward"),
+        ("dec, as a CUDA graph", False, "step"),
+    ]  # fmt: skip
+    assert [call.shape.amount for call in calls] == [40, 40, 4] and calls[0].rate == pytest.approx(40 / 1e-3)
+    made = cards(series)
+    assert made[0].title == "Your model, mine, enc.rnn and 2 of its sizes" and "k tokens/s" in made[0].detail
