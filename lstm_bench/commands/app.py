@@ -201,6 +201,9 @@ def report(
         typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
     ] = None,
     statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
+    price: Annotated[
+        float | None, typer.Option(help="Price of the machine an hour, in any currency: adds what a million tokens cost.")
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the web browser.")] = False,
     out: OutFolder = None,
 ) -> None:
@@ -209,7 +212,7 @@ def report(
     from analysis.statistics import ratios
     from results import store
 
-    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html
+    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=price).html
     print(page)
     if show:
         terminal.open_page(page.resolve().as_uri(), str(page))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from analysis.report.load import PRICE
 from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, over_replicates
 from analysis.studies.throughput.maps import margin
 from results.workloads import BY_NAME, Part, Published, Shape, System
@@ -34,11 +35,21 @@ class Call:
     shape: Shape
     timings: tuple[Timing, ...]
     lead: Ratio | None  # speedup of the fastest over the second; None where there is one backend
+    case: str  # its key
+    first_call: float | None = None  # seconds of the fastest's first call, cold; None where it was not measured
+    price: float | None = None  # of an hour of the machine, in the user's currency
 
     @property
     def rate(self) -> float:
         """Of the fastest, in the system's unit a second."""
         return self.shape.amount / self.timings[0].seconds
+
+    @property
+    def cost(self) -> float | None:
+        """Of a million of the system's units by the fastest, or of an hour of audio; None without a price."""
+        if self.price is None:
+            return None
+        return self.price / self.rate * (1.0 if self.system.unit == AUDIO else 1e6 / 3600)
 
     @property
     def budget_share(self) -> float | None:
@@ -57,8 +68,9 @@ def measured(series: pd.DataFrame) -> list[Call]:
     """Every call that was timed, in the order of the table. series: rows of a section's `series`."""
     if "workload" not in series:
         return []
-    rows = series[(series["study"] == "workloads") & (series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
-    found = []
+    of_study = series[(series["study"] == "workloads") & ~series["backend"].isin(NOT_COMPARED)]
+    rows = of_study[of_study["metric"] == "time"]
+    found: list[Call] = []
     for name, own in rows.groupby("workload", sort=False):
         system = BY_NAME.get(str(name))
         for part in system.parts if system else ():
@@ -67,7 +79,8 @@ def measured(series: pd.DataFrame) -> list[Call]:
         if str(name).startswith(LIKE):
             found += _of_user(str(name), own)
     places = {name: place for place, name in enumerate(BY_NAME)}
-    return sorted(found, key=lambda call: places.get(call.system.name, -1))
+    found.sort(key=lambda call: places.get(call.system.name, -1))
+    return [_with_first_call(call, of_study) for call in found]
 
 
 def _calls(system: System, part: Part, shape: Shape, timed: pd.DataFrame) -> list[Call]:
@@ -76,7 +89,15 @@ def _calls(system: System, part: Part, shape: Shape, timed: pd.DataFrame) -> lis
         return []
     timings = _timings(timed)
     names = [each.backend for each in timings]
-    return [Call(system, part, shape, timings, margin(timed, names[0], names[1], "median") if len(names) > 1 else None)]
+    lead = margin(timed, names[0], names[1], "median") if len(names) > 1 else None
+    price = float(timed[PRICE].iloc[0]) if PRICE in timed else None
+    return [Call(system, part, shape, timings, lead, str(timed["case"].iloc[0]), price=price)]
+
+
+def _with_first_call(call: Call, rows: pd.DataFrame) -> Call:
+    first = (rows["metric"] == "first_call") & (rows["case"] == call.case) & (rows["backend"] == call.timings[0].backend)
+    samples = list(rows.loc[first, "samples"])
+    return replace(call, first_call=float(np.median(np.concatenate(samples)))) if samples else call
 
 
 def _of_user(name: str, rows: pd.DataFrame) -> list[Call]:
