@@ -201,6 +201,7 @@ def report(
         typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
     ] = None,
     statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
+    *,
     price: Annotated[
         float | None, typer.Option(help="Price of the machine an hour, in any currency: adds what a million tokens cost.")
     ] = None,
