@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -35,6 +35,8 @@ def run(
     time_budget: float | None = None,
     seed: int = 0,
     corpus: Path | str | None = None,
+    like: Path | str = "",
+    like_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     show: bool = True,
 ) -> Run:
@@ -52,6 +54,8 @@ def run(
         time_budget: total seconds, spent where the intervals are widest.
         seed: of the order in which cases run.
         corpus: file of text or any bytes to train on, instead of Python's own source.
+        like: a model of yours, whose LSTMs are measured in place of the suite's cases: a file, or `package.module:Class`.
+        like_options: of that model: `steps`, `batch`, lists `phase`, `dtype` and `like_arg`, as of the command.
         wait: wait where another run is measuring here, instead of raising `DeviceBusy`.
         show: tell on standard error how far it is, and what it has measured.
 
@@ -62,6 +66,7 @@ def run(
         impls.UnknownName: no such suite, study, backend or parameter.
         bench.harness.case.InvalidFilter: a filter that cannot be read, or that no case passes.
         bench.harness.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
+        bench.like.UnreadableModel: the LSTMs of the model cannot be read.
         bench.studies.quality.sources.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.
         bench.machine.system.UnsupportedSystem: on Windows.
@@ -78,12 +83,15 @@ def run(
     import_paths.require_own()
     from bench.machine import system
     from lstm_bench import terminal
+    from lstm_bench.commands import like as likes
     from lstm_bench.views import run_summary
 
     system.require_measuring()
+    say = terminal.say if show else lambda _: None
+    of_model = likes.cases(what, str(like), say=say, **(like_options or {}))
     with _listening(show, wait) as listener:
         measured, footer = measured_run(
-            listener, terminal.say if show else lambda _: None, what,
+            listener, say, what, **({"like": of_model} if of_model else {}),
             backends=_several(backends), where=_several(where), out=_path(out), resume=resume, time_budget=time_budget,
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip

@@ -59,32 +59,52 @@ def _given(call: Call, threads: int) -> list[str]:
 
 
 def _onnxruntime(call: Call, threads: int) -> list[str]:
-    state = f"{call['num_layers'] * (1 + bool(call['bidirectional'])):.0f}, {call['batch']:.0f}, {call['hidden_size']:.0f}"
+    """Inputs and outputs are bound, as measured; of a stream the state is written where the next step reads it."""
+    directions = 1 + bool(call["bidirectional"])
+    state = f"({call['num_layers'] * directions:.0f}, {call['batch']:.0f}, {call['hidden_size']:.0f})"
     head = [
         "import numpy as np",
         "import onnxruntime",
         "from impls import LSTMSpec",
         "from impls.backends.onnxruntime import onnx_model",
-        "",
         "weights = {name: value.detach().numpy() for name, value in layer.state_dict().items()}",
         f"model = onnx_model(LSTMSpec({_sizes(call)}), weights, ragged=False)",
         "options = onnxruntime.SessionOptions()",
         f"options.intra_op_num_threads = {threads}",
         'session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])',
-        f"h, c = np.zeros(({state}), np.float32), np.zeros(({state}), np.float32)",
     ]
-    run = [
-        "binding = session.io_binding()",
-        'for name, value in (("x", tokens), ("h0", h), ("c0", c)):',
-        "    binding.bind_cpu_input(name, value)",
-        'for name in ("y", "h_n", "c_n"):',
-        "    binding.bind_output(name)",
-        "session.run_with_iobinding(binding)",
-        "y, h, c = (value.numpy() for value in binding.get_outputs())",
+    if call["phase"] != "step":
+        return [
+            *head,
+            "binding = session.io_binding()",
+            'binding.bind_cpu_input("x", x.numpy())',
+            'for name in ("h0", "c0"):',
+            f"    binding.bind_cpu_input(name, np.zeros({state}, np.float32))",
+            'for name in ("y", "h_n", "c_n"):',
+            "    binding.bind_output(name)",
+            "session.run_with_iobinding(binding)",
+            "y, h, c = (value.numpy() for value in binding.get_outputs())",
+        ]
+    return [
+        *head,
+        f'shapes = {{"y": (1, {call["batch"]:.0f}, {call["hidden_size"]:.0f}), "h_n": {state}, "c_n": {state}}}',
+        "tensor = onnxruntime.OrtValue.ortvalue_from_numpy",
+        "def zeros():",
+        "    return {name: tensor(np.zeros(shape, np.float32)) for name, shape in shapes.items()}",
+        "ping, pong, turns = zeros(), zeros(), []  # a step reads the state from one and writes it to the other",
+        "for before, after in ((pong, ping), (ping, pong)):",
+        "    binding = session.io_binding()",
+        '    binding.bind_ortvalue_input("h0", before["h_n"])',
+        '    binding.bind_ortvalue_input("c0", before["c_n"])',
+        "    for name, value in after.items():",
+        "        binding.bind_ortvalue_output(name, value)",
+        "    turns.append((binding, after))",
+        "for number, token in enumerate(np.split(x.numpy(), len(x))):  # as they arrive",
+        "    binding, after = turns[number % 2]",
+        '    binding.bind_ortvalue_input("x", tensor(token))',
+        "    session.run_with_iobinding(binding)",
+        '    y = after["y"].numpy()',
     ]
-    if call["phase"] == "step":
-        return [*head, "for tokens in np.split(x.numpy(), len(x)):  # as they arrive", *(f"    {line}" for line in run)]
-    return [*head, "tokens = x.numpy()", *run]
 
 
 def _module(way: Way, call: Call) -> list[str]:

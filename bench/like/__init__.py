@@ -122,7 +122,8 @@ def sentences(model: Model, steps: int | None, batch: int | None, phases: Sequen
     yield f"{model.name}: {model.origin}"
     for one in model.found:
         others = f", and {one.copies - 1} more of its sizes" * (one.copies > 1)
-        yield f"  {one.name}: {described(one.spec)}{others}"
+        cell = "; a cell, measured as one layer of torch.nn.LSTM step by step" * (one.phase == "step")
+        yield f"  {one.name}: {described(one.spec)}{others}{cell}"
     yield from (f"  {note}" for note in model.notes)
     whole = [one for one in model.found if set(phases or (one.phase,)) != {"step"}]  # of a step there is one
     assumed = [f"steps {STEPS} (--steps)"] * (steps is None and any(one.steps is None for one in whole))

@@ -63,7 +63,7 @@ def advise(
     found = list(views.found(path))
     if not found:
         raise NothingToAdvise(f"{path} holds no time of an LSTM; measure one with: lstm-bench advise --workload vad")
-    views.show(found, as_json)
+    views.show(found, views.noise(path), as_json)
 
 
 def _of_table(workload: str, suite: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
@@ -57,8 +58,14 @@ def cases(
     batch: int | None = None,
     phase: list[str] | None = None,
     dtype: list[str] | None = None,
+    say: Callable[[str], None] = terminal.say,
 ) -> tuple[Case, ...]:
-    """The cases of the user's model on the device of the suite `what`, said on standard error; none where no model is named.
+    """The cases of the user's model on the device of the suite `what`; none where no model is named.
+
+    Args:
+        what: the suite.
+        like, like_arg, steps, batch, phase, dtype: the options of those names.
+        say: is told what was found in the model, and what was assumed.
 
     Raises:
         NoModel: an option of a model was given, and no model.
@@ -88,5 +95,5 @@ def cases(
         model, cast(Any, SUITES[what].device), steps=steps, batch=batch, phases=phases, dtypes=cast(Any, dtype or ()),
     )  # fmt: skip
     for line in models.sentences(model, steps, batch, phases):
-        terminal.say(line)
+        say(line)
     return chosen

@@ -35,6 +35,14 @@ def found(path: Path) -> Iterator[Shown]:
             yield shown(each, threads)
 
 
+def noise(path: Path) -> str | None:
+    """A sentence where the machine was noisy while the run was measured."""
+    from bench.machine import noise as machine_noise
+    from results import store
+
+    return machine_noise.sentence_after(store.read(store.only(path)).records)
+
+
 def shown(each: Advice, threads: int) -> Shown:
     programs = [(f"{_way(way)}:", recipes.code(way, each.call, threads)) for way in (each.best, *each.changing)
                 if way and not each.call.get("ragged")]  # fmt: skip
@@ -97,10 +105,10 @@ def _error(way: Way, own: Way) -> str:
     return f"its outputs are off by {way.error:.1g} of the largest{exact}"
 
 
-def show(found: Sequence[Shown], as_json: bool) -> None:
-    """Print it, the code as it is, so that it can be copied."""
+def show(found: Sequence[Shown], noisy: str | None, as_json: bool) -> None:
+    """Print it, the code as it is, so that it can be copied; at the end what makes all of it uncertain."""
     if as_json:
-        return tables.print_json([_plain(each) for each in found])
+        return tables.print_json({"noise": noisy, "calls": [_plain(each) for each in found]})
     screen = tables.console()
     for each in found:
         screen.print(f"[bold]{escape(each.title)}[/]")
@@ -110,6 +118,8 @@ def show(found: Sequence[Shown], as_json: bool) -> None:
             screen.print(escape(f"\n  {title}\n"))
             print(program)
         screen.print()
+    if noisy:
+        screen.print(escape(noisy))
 
 
 def _plain(each: Shown) -> dict[str, Any]:

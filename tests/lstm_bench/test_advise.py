@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+import lstm_bench
 from bench.harness.case import Case
 from impls import LSTMSpec, UnknownName
 from lstm_bench.commands import advise, like
@@ -84,7 +85,7 @@ def test_names_of_phases_and_data_types_are_checked(model: Path):
 def test_advise_measures_a_model_in_other_data_types_too(model: Path, tmp_path: Path):
     asked = ["--suite", "smoke", "--replicates", "2", "--backend", "torch", "--backend", "numpy", "--steps", "3", "--json"]
     found = CliRunner().invoke(app, ["advise", "--like", str(model), "--out", str(tmp_path), *asked])
-    (one,) = json.loads(found.stdout)
+    (one,) = json.loads(found.stdout)["calls"]
     assert one["own"]["backend"] == "torch" and one["call"]["dtype"] == "float32" and one["compared"] == 3
     run = store.newest(tmp_path)
     dtypes = {(record.parameters["dtype"], record.parameters.get("own_dtype")) for record in store.read(run).records
@@ -95,8 +96,17 @@ def test_advise_measures_a_model_in_other_data_types_too(model: Path, tmp_path: 
     assert "now: torch.nn.LSTM (torch in float32)" in again
 
 
-def stored(folder: Path, times: dict[tuple[str, str, str], float], case: Case) -> Path:
-    """A run with these seconds of each backend, data type and launch mode."""
+def test_the_python_api_measures_a_model_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    asked = {"steps": 2, "phase": ["step", "forward"]}
+    run = lstm_bench.run("smoke", backends="numpy", out=tmp_path, like=model, like_options=asked, show=False)
+    phases = [record.parameters["phase"] for record in run.records if record.study == "workloads"]
+    assert sorted(phases) == ["forward", "step"] and capsys.readouterr() == ("", "")
+    with pytest.raises(like.NoModel):
+        lstm_bench.run("smoke", like_options=asked)
+
+
+def stored(folder: Path, times: dict[tuple[str, str, str], float], case: Case, others: float = 0.0) -> Path:
+    """A run with these seconds of each backend, data type and launch mode; others: their share of the processors."""
     header = Header("120000-like-mine", "2026-11-20T12:00:00+00:00", 3, "imaginary", ENVIRONMENT,
                     {"suite": "quick", "studies": ["workloads"], "threads": 2})  # fmt: skip
     writer = store.create(folder, header)
@@ -106,7 +116,8 @@ def stored(folder: Path, times: dict[tuple[str, str, str], float], case: Case) -
             same = Case.from_dict(same.to_dict() | {"launch": launch})
             samples = tuple(seconds * (1 + 0.001 * (replicate + place)) for place in range(4))
             measured = (Measurement("time", "s", samples), Measurement("error", "1", (3e-3 if dtype == "bfloat16" else 1e-7,)))
-            writer.append(Record("workloads", same.key, backend, replicate, "ok", same.to_dict(), measurements=measured))
+            writer.append(Record("workloads", same.key, backend, replicate, "ok", same.to_dict(), measurements=measured,
+                                 conditions={"others_share": others}, seconds=1.0))  # fmt: skip
     writer.close()
     return writer.path
 
@@ -135,6 +146,8 @@ def test_what_was_not_measured_is_not_advised(tmp_path: Path):
     )):  # fmt: skip
         text = said("advise", stored(tmp_path / str(number), times, case))
         assert sentence in text and "import torch" not in text
+    assert "noisy while measuring: other processes used 80 %" in said("advise", stored(tmp_path / "noisy", times, case, 0.8))
+    assert "noisy" not in text
     with pytest.raises(advise.NothingToAdvise, match="holds no time of an LSTM"):
         said("advise", Path("results/reference/2026-11-26-h100/182447-gpu-check.jsonl"))
 
