@@ -88,10 +88,11 @@ def run(
 
     system.require_measuring()
     say = terminal.say if show else lambda _: None
-    of_model = likes.cases(what, str(like), say=say, **(like_options or {}))
+    cases = likes.cases(what, str(like), say=say, **(like_options or {}))
+    of_model: dict[str, Any] = {"like": cases} if cases else {}
     with _listening(show, wait) as listener:
         measured, footer = measured_run(
-            listener, say, what, **({"like": of_model} if of_model else {}),
+            listener, say, what, **of_model,
             backends=_several(backends), where=_several(where), out=_path(out), resume=resume, time_budget=time_budget,
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip

@@ -149,7 +149,7 @@ def _file(path: Path, reading: Reading) -> None:
             onnx_nodes.read(path, reading)
         elif kind == ".safetensors":
             tensors(_safetensors(path), reading)
-        elif kind in STATE_DICTS:
+        elif kind in (*STATE_DICTS, ".jit", ".torchscript"):  # which are told what to save instead
             tensors(_state_dict(path), reading)
         else:
             raise UnreadableModel(f"cannot tell what {path} is by its name; give {WAYS}")

@@ -18,9 +18,14 @@ from lstm_bench.errors import ExitCode, UserError
 REPLICATES = 5  # with fewer an interval over replicates that holds for all ways together is too wide to decide much
 # Other data types that are tried for a model in one of these, by device; what they change is told.
 ALTERNATIVES = {
-    "cpu": {"float32": ("bfloat16",)},
-    "cuda": {"float32": ("tensorfloat32", "float16", "bfloat16"), "bfloat16": ("float16",), "float16": ("bfloat16",)},
-}
+    "cpu": {
+        "float32": ("bfloat16",), "float64": ("float32",), "float16": ("float32", "bfloat16"), "bfloat16": ("float32",),
+    },
+    "cuda": {
+        "float32": ("tensorfloat32", "float16", "bfloat16"), "float64": ("float32",), "float16": ("bfloat16",),
+        "bfloat16": ("float16",),
+    },
+}  # fmt: skip
 
 
 class NothingToAdvise(UserError, ValueError):

@@ -94,6 +94,8 @@ def _sentences(each: Advice) -> Iterator[str]:
         yield f"if the numbers may change: {_way(way)}: {_gain(way)}; {_error(way, own)}"
     if each.best or each.changing:
         yield (f"the intervals hold for all {words.format_count(each.compared, 'way')} together, at 95 %")
+    if each.call.get("ragged") and (each.best or each.changing):
+        yield "no code is given for sequences of different lengths"
     for name, reason in each.failed:
         yield f"not advised: {name}: {reason}"
 

@@ -12,6 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import lstm_bench
+from bench.harness import plan
 from bench.harness.case import Case
 from impls import LSTMSpec, UnknownName
 from lstm_bench.commands import advise, like
@@ -135,6 +136,24 @@ def test_the_advice_of_a_run_is_printed_with_its_program(tmp_path: Path):
     (program,) = re.findall(r"onnxruntime in float32:\n\n(.*?)\n\n", text.replace("\n\ntorch.set", "\ntorch.set"), re.DOTALL)
     exec(program, names)  # as a reader copies it
     assert "session" in names and getattr(names["y"], "shape", None) == (6, 2, 4)
+
+
+def test_no_code_is_given_for_sequences_of_different_lengths(tmp_path: Path):
+    case = Case(LSTMSpec(3, 4), 6, 2, ragged=True)
+    text = said("advise", stored(tmp_path, {("torch", "float32", "eager"): 1e-3, ("jax", "float32", "eager"): 4e-4}, case))
+    assert "advice: jax in float32" in text and "no code is given for sequences of different lengths" in text
+    assert "import torch" not in text
+
+
+def test_a_system_is_tried_in_every_way_of_its_device():
+    on_gpu = list(advise.with_alternatives(advise._of_table("diarize", "gpu")))
+    ways = {(case.spec.dtype, case.launch) for case in on_gpu}
+    assert ways == {
+        (dtype, launch) for dtype in ("float32", "tensorfloat32", "float16", "bfloat16") for launch in ("eager", "graph")
+    }
+    assert plan.make("gpu", like=on_gpu).name == "diarize" and len({case.key for case in on_gpu}) == len(on_gpu) == 8
+    half = [case for case in advise.with_alternatives(advise._of_table("diarize", "quick")) if case.spec.dtype == "bfloat16"]
+    assert [case.factor("own_dtype") for case in half] == ["float32"]
 
 
 def test_what_was_not_measured_is_not_advised(tmp_path: Path):

@@ -187,13 +187,15 @@ def test_state_dicts_of_checkpoints_are_read(tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_cannot_be_read_says_how_to_give_it(tmp_path: Path):
-    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "script.pt")
+    for name in ("script.pt", "script.jit"):
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / name)
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
     files = {"torn.pt": b"no zip", "torn.safetensors": b"\xff" * 9, "text.safetensors": b"\1" + bytes(7) + b"x"}
     for name, content in (files | {"torn.onnx": b"\xff\xff\xff", "model.h5": b""}).items():
         (tmp_path / name).write_bytes(content)
     for name, said in {
-        "script.pt": "TorchScript archive, which holds code", "linear.pt": "no LSTM was found", "torn.pt": "or a torn file",
+        "script.pt": "TorchScript archive, which holds code", "script.jit": "TorchScript archive, which holds code",
+        "linear.pt": "no LSTM was found", "torn.pt": "or a torn file",
         "torn.safetensors": "longer than the file", "text.safetensors": "header cannot be read", "torn.onnx": "no ONNX model",
         "model.h5": "cannot tell what", "nowhere.onnx": "cannot read .*No such file", "nowhere": "names no class",
     }.items():  # fmt: skip
