@@ -17,7 +17,7 @@ from lstm_bench.errors import ExitCode
 GO_ON = {"run": "--resume", "gpu-check": "--resume", "compare": "--resume", "calibrate": "--resume", "track": "", "bisect": ""}
 
 
-MEASURING = ("run", "compare", "track", "bisect", "calibrate", "gpu-check")
+MEASURING = ("run", "advise", "compare", "track", "bisect", "calibrate", "gpu-check")
 
 # What pyproject.toml makes every installation bring, by the name to import, for a checkout that runs without an installation.
 REQUIRED = {

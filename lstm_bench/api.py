@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,6 +12,7 @@ from lstm_bench import import_paths
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.harness.case import Case
     from bench.harness.plan import Plan
     from bench.harness.run import Listener
     from lstm_bench.commands.compare import Outcome
@@ -34,6 +35,8 @@ def run(
     time_budget: float | None = None,
     seed: int = 0,
     corpus: Path | str | None = None,
+    like: Path | str = "",
+    like_options: Mapping[str, Any] | None = None,
     wait: bool = False,
     show: bool = True,
 ) -> Run:
@@ -51,6 +54,8 @@ def run(
         time_budget: total seconds, spent where the intervals are widest.
         seed: of the order in which cases run.
         corpus: file of text or any bytes to train on, instead of Python's own source.
+        like: a model of yours, whose LSTMs are measured in place of the suite's cases: a file, or `package.module:Class`.
+        like_options: of that model: `steps`, `batch`, lists `phase`, `dtype` and `like_arg`, as of the command.
         wait: wait where another run is measuring here, instead of raising `DeviceBusy`.
         show: tell on standard error how far it is, and what it has measured.
 
@@ -61,6 +66,7 @@ def run(
         impls.UnknownName: no such suite, study, backend or parameter.
         bench.harness.case.InvalidFilter: a filter that cannot be read, or that no case passes.
         bench.harness.plan.InvalidPlan: a number of threads, replicates or seconds that cannot be.
+        bench.like.UnreadableModel: the LSTMs of the model cannot be read.
         bench.studies.quality.sources.InvalidCorpus: the corpus is too short, or nothing reads it.
         impls.Unavailable: it needs a GPU, and there is none.
         bench.machine.system.UnsupportedSystem: on Windows.
@@ -77,12 +83,16 @@ def run(
     import_paths.require_own()
     from bench.machine import system
     from lstm_bench import terminal
+    from lstm_bench.commands import like as likes
     from lstm_bench.views import run_summary
 
     system.require_measuring()
+    say = terminal.say if show else lambda _: None
+    cases = likes.cases(what, str(like), say=say, **(like_options or {}))
+    of_model: dict[str, Any] = {"like": cases} if cases else {}
     with _listening(show, wait) as listener:
         measured, footer = measured_run(
-            listener, terminal.say if show else lambda _: None, what,
+            listener, say, what, **of_model,
             backends=_several(backends), where=_several(where), out=_path(out), resume=resume, time_budget=time_budget,
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip
@@ -107,6 +117,7 @@ def measured_run(
     scale: str | None = None,
     seed: int = 0,
     corpus: Path | None = None,
+    like: Sequence[Case] = (),
     on_file: Callable[[Path], object] = lambda path: None,
 ) -> tuple[Run, Footer]:
     """Measure, or finish the newest interrupted run if `resume`; the other arguments are those of `lstm_bench.run`.
@@ -114,6 +125,7 @@ def measured_run(
     Args:
         listener: hears how far the run is.
         say: is told, before anything is measured, what the run is predicted to take.
+        like: cases of a user's model, in place of those of the suite.
         on_file: is told the run's file once it is there.
 
     Returns:
@@ -128,7 +140,7 @@ def measured_run(
         return store.read(path), footer
     chosen = planned(
         what, backends, where,
-        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed, corpus=corpus,
+        threads=threads, replicates=replicates, time_budget=time_budget, scale=scale, seed=seed, corpus=corpus, like=like,
     )  # fmt: skip
     plan.require_device(chosen)
     for line in forecast.statement(chosen):

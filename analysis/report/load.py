@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis import AnalysisError
 from analysis.report import words
 from results.exclusions import Reason
 from results.record import Header, Record
@@ -27,6 +28,10 @@ LEFT_OUT: dict[Reason, tuple[str, str]] = {
     "invalid_context": ("outcome", " of an invalid CUDA context"),
     "allowed_today": ("rejection", " that today's tolerance reverses"),
 }
+
+
+class InvalidPrice(AnalysisError):
+    """A price that nothing can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,22 @@ def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
         records = records_frame(group)
         sections.append(Section(machine, protocol, tuple(group), records, series_frame(group), tuple(remarks)))
     return sections
+
+
+PRICE = "price_an_hour"  # the column of a price that the user gave
+
+
+def priced(section: Section, price: float | None) -> Section:
+    """The section with a price of an hour of its machine, in the user's currency, or as it is without one.
+
+    Raises:
+        InvalidPrice: it is not above zero.
+    """
+    if price is None:
+        return section
+    if not 0 < price < float("inf"):
+        raise InvalidPrice(f"a price of an hour must be a number above 0; got {price:g}")
+    return replace(section, series=section.series.assign(**{PRICE: price}))
 
 
 def comparable(run: Run) -> dict[str, str]:

@@ -16,7 +16,7 @@ from analysis.report import claims, markdown, summary, tables, words
 from analysis.report.data import embedded, section_data
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.groups import Group, groups
-from analysis.report.load import Section, load, rows_of, run_name, weight
+from analysis.report.load import Section, load, priced, rows_of, run_name, weight
 from analysis.report.overview import Overview, machine_name, overview
 from analysis.report.rendering import HISTORY_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
@@ -83,6 +83,8 @@ def build(
     baseline: str | None = None,
     statistic: Statistic = "median",
     root: Path = ROOT,
+    *,
+    price: float | None = None,
 ) -> Report:
     """Write the report, report.html and report.md with its figures; of further machines report-MACHINE.html and so on.
 
@@ -92,6 +94,7 @@ def build(
         baseline: backend that speedups are over; without one, that which shares most cases with others.
         statistic: statistic of a call's samples: median, lower_quartile or minimum.
         root: folder of results.
+        price: of an hour of the machine, in the user's currency, for what a million tokens cost.
 
     Returns:
         Where the pages and their Markdown versions lie.
@@ -99,9 +102,10 @@ def build(
     Raises:
         StoreError: nothing to read, or nowhere to write.
         UnknownBaseline: the baseline was not timed.
+        InvalidPrice: the price is not above zero.
         UnknownLocation: there is no such statistic.
     """
-    machines = _machines(load(paths, root))
+    machines = _machines([priced(section, price) for section in load(paths, root)])
     files = _files([sections[0].title for sections in machines])
     founds = [find_out(sections[0], baseline, statistic) for sections in machines]
     views = [_view(found, own[1:], file) for found, own, file in zip(founds, machines, files, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -320,7 +321,13 @@ def title(row: dict[str, Any]) -> str:
     launch = words.LAUNCHES.get(str(row["launch"]), "") if row.get("launch") == "graph" else ""
     where = " on ".join(filter(None, [str(row.get("dtype") or ""), device]))
     factors = str(row["case"]).partition(f"-{device}-")[2] if device else str(row["case"])
-    parts = [words.PHASES.get(phase, phase), network, where, launch, *(part for part in factors.split("-") if "=" in part)]
+    parts = [
+        words.PHASES.get(phase, phase),
+        network,
+        where,
+        launch,
+        *(part for part in re.split(r"-(?=\w+=)", factors) if "=" in part),
+    ]
     return f"{row['study']}: " + (", ".join(filter(None, parts)) or str(row["case"]))
 
 

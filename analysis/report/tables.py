@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
-from analysis.report.load import Section, rows_of
+from analysis.report.load import PRICE, Section, rows_of
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
 
 
@@ -106,7 +106,8 @@ def cases(found: Findings) -> Table:
     columns += [Column("H", True, "hidden"), *([Column("Network")] * various), Column("Backend"), Column("Time a call", True)]
     columns += [Column("± %", True), *([Column("Host time a call", True)] * hosts)]
     columns += [Column("Speedup", True, f"over {found.baseline}"), Column("Tokens/s", True)]
-    columns += [Column("FLOP/s", True), Column("First call", True), Column("Notes")]
+    columns += [Column("FLOP/s", True), Column("First call", True, "cold")]
+    columns += [Column("Cost", True, "of 1 M tokens")] * (PRICE in table) + [Column("Notes")]
     order = {phase: index for index, phase in enumerate(PHASES)}
     names = {name: index for index, name in enumerate(found.backends)}
     listed = table.assign(order=table["phase"].map(order), place=table["backend"].map(names))
@@ -141,8 +142,18 @@ def _case_row(row: dict[str, object], extra: list[str], various: bool, hosts: bo
         _scaled(row.get("tokens_per_second"), ""),
         _scaled(row.get("flops_per_second"), ""),
         _scaled(row.get("first_call"), "s"),
+        *([_cost(row)] if PRICE in row else []),
         Cell(", ".join(notes)),
     )
+
+
+def _cost(row: dict[str, object]) -> Cell:
+    """Of a million tokens, at the price of an hour."""
+    price, rate = _number(row[PRICE]), _number(row.get("tokens_per_second"))
+    if price is None or not rate:
+        return Cell("–")
+    cost = price / 3600 / rate * 1e6
+    return Cell(words.format_number(cost), cost)
 
 
 def _network(row: dict[str, object]) -> str:

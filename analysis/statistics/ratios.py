@@ -170,29 +170,32 @@ def log_ratio(
     )
 
 
-def over_replicates(log_ratios: Sequence[float] | np.ndarray, statistic: Statistic, cases: int = 1) -> Ratio:
-    """Geometric mean of ratios with Student's 95 % t-interval.
+def over_replicates(
+    log_ratios: Sequence[float] | np.ndarray, statistic: Statistic, cases: int = 1, *, confidence: float = CONFIDENCE
+) -> Ratio:
+    """Geometric mean of ratios with Student's t-interval, of 95 % unless another confidence is asked for.
 
     Args:
         log_ratios: one logarithm a replicate.
         statistic: statistic that they were taken with.
         cases: over how many cases each is a mean.
+        confidence: of the interval.
 
     Returns:
         The ratio; without an interval where there is one replicate.
     """
     values = np.asarray(log_ratios, dtype=float)
-    mean, low, high = t_interval(values)
+    mean, low, high = t_interval(values, confidence)
     bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
     return Ratio(float(np.exp(mean)), *bounds, len(values), statistic, cases)
 
 
-def t_interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
+def t_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float | None, float | None]:
     """Mean with its t-interval; no interval from a single value."""
     mean = float(values.mean())
     if len(values) < 2:
         return mean, None, None
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
     return mean, mean - half, mean + half
 
 

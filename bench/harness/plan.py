@@ -21,6 +21,7 @@ from impls import Unavailable, UnknownName
 from lstm_bench.errors import UserError
 
 TEXT = ("source", "text")  # the factor of cases on real text
+WORKLOADS, WORKLOAD = "workloads", "workload"  # the study of models in use, and the factor that names one
 MACHINE = "machine"  # stands in the place of a backend where the machine itself is measured
 
 
@@ -45,6 +46,7 @@ class Plan:
     items: of `bench.gpu_check.groups`, measured before the cases; with them the budget is a limit, and no time is filled up.
     emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
     corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
+    like: cases of a user's model (see `bench.like`), in place of those that the studies have.
     """
 
     suite: str
@@ -58,17 +60,21 @@ class Plan:
     items: tuple[str, ...] = ()
     emulated: bool = False
     corpus: str = ""
+    like: tuple[Case, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the run's header keeps them."""
+        """Plain values, as the run's header keeps them; `like` only where there are some, since older versions know no such
+        field."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return values | {"studies": self.study_names}
+        values |= {"studies": self.study_names, "like": [case.to_dict() for case in self.like]}
+        return values if self.like else {name: value for name, value in values.items() if name != "like"}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
         """The inverse of `to_dict`; fields that an older run lacks have their defaults. Raises `UnknownName` for a study."""
         lists: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("backends", "filters", "items")}
         lists["studies"] = tuple(map(study.get, values.get("studies", ())))
+        lists["like"] = tuple(map(Case.from_dict, values.get("like", ())))
         return Plan(**(values | lists))
 
     @property
@@ -81,6 +87,8 @@ class Plan:
         """The suite, or the study where only one was asked for."""
         if self.items:
             return "gpu-check-emulated" if self.emulated else "gpu-check"
+        if self.like:
+            return str(self.like[0].factor(WORKLOAD))
         return self.suite if self.study_names == studies_of(self.suite) else "-".join(self.study_names)
 
     @property
@@ -101,6 +109,8 @@ class Plan:
 
     def cases(self, asked: Study) -> tuple[Case, ...]:
         """The study's cases at this scale that pass the filters. Raises `InvalidFilter` or `UnknownName` for a filter."""
+        if self.like:
+            return harness_case.choose(self.like, self.filters)
         cases = _all_cases(asked, self.scale, self.corpus)
         if not self.filters:
             return cases
@@ -182,6 +192,7 @@ def make(
     scale: str | None = None,
     seed: int = 0,
     corpus: str = "",
+    like: Sequence[Case] = (),
 ) -> Plan:
     """The plan for a suite or a study.
 
@@ -195,6 +206,7 @@ def make(
         scale: of a study, by a suite's name; `quick`, or `cpu` where that has no case, if None.
         seed: of the order of cases and backends.
         corpus: the beginning of the hash of the user's corpus.
+        like: cases of a user's model, measured as those of the study `workloads` at the pace of the suite `what`.
 
     Raises:
         UnknownName: there is no such suite, study, backend or parameter.
@@ -210,8 +222,11 @@ def make(
         if name not in impls.names():
             raise UnknownName("backend", name, impls.names())
     suite = suite_of(what, scale)
-    names = studies_of(what) if what in SUITES else (what,)
-    studies, headline = tuple(map(study.get, names)), names == studies_of(suite)
+    if like and (what not in SUITES or SUITES[what].device != like[0].spec.device):
+        raise InvalidPlan(f"the cases of a model are measured as a suite of its device does; got {what!r}; choose from "
+                          f"{', '.join(name for name in offered() if SUITES[name].device == like[0].spec.device)}")  # fmt: skip
+    names = (WORKLOADS,) if like else studies_of(what) if what in SUITES else (what,)
+    studies, headline = tuple(map(study.get, names)), bool(like) or names == studies_of(suite)
     usable, own = len(system.usable()), _own_repeats(studies, suite)
     plan = Plan(
         suite=suite,
@@ -223,6 +238,7 @@ def make(
         time_budget=time_budget,
         seed=seed,
         corpus=corpus,
+        like=tuple(like),
     )
     if not any(map(plan.cases, studies)):
         whole = [case for its in studies for case in dataclasses.replace(plan, filters=()).cases(its)]

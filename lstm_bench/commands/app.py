@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from lstm_bench import errors, terminal
-from lstm_bench.commands import gpu_check, regression_commands
+from lstm_bench.commands import advise, gpu_check, regression_commands
+from lstm_bench.commands import like as likes
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import DryRun, Wait
 from lstm_bench.errors import ExitCode
@@ -73,12 +74,20 @@ def list_(
     what: Annotated[str, typer.Argument(help="A suite or study whose cases to list; default: all names.")] = "",
     where: Annotated[list[str] | None, typer.Option("--where", help="Only cases like hidden_size=256 or batch<=8.")] = None,
     as_json: AsJson = False,
+    *,
+    like: likes.Like = "",
+    like_arg: likes.LikeArg = None,
+    steps: likes.Steps = None,
+    batch: likes.BatchSize = None,
+    phase: likes.Phases = None,
+    dtype: likes.DTypes = None,
 ) -> None:
-    """List suites, studies and backends, or the cases of one suite or study."""
+    """List suites, studies and backends, or the cases of one suite, study or model of yours."""
     from lstm_bench.views import tables
 
-    if what:
-        tables.cases(what, where or [], as_json)
+    of_model = likes.cases(what or "quick", like, like_arg, steps=steps, batch=batch, phase=phase, dtype=dtype)
+    if what or of_model:
+        tables.cases(what or "quick", where or [], as_json, of_model)
     else:
         tables.names(as_json)
 
@@ -108,6 +117,12 @@ def run(
         bool, typer.Option("--open", help="Show the page in the web browser while it fills; the report is written to ./report.")
     ] = False,
     wait: Wait = False,
+    like: likes.Like = "",
+    like_arg: likes.LikeArg = None,
+    steps: likes.Steps = None,
+    batch: likes.BatchSize = None,
+    phase: likes.Phases = None,
+    dtype: likes.DTypes = None,
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
@@ -120,6 +135,8 @@ def run(
     options: dict[str, Any] = {
         "threads": threads, "replicates": replicates, "time_budget": budget, "scale": scale, "seed": seed, "corpus": corpus,
     }  # fmt: skip
+    if of_model := likes.cases(what, like, like_arg, steps=steps, batch=batch, phase=phase, dtype=dtype):
+        options["like"] = of_model
     if dry_run:
         if resume:
             raise errors.UserError("--dry-run plans a new run, and --resume goes on with one; leave one of them out")
@@ -184,6 +201,10 @@ def report(
         typer.Option(help="Backend that the others are compared with (default: torch, or cudnn where torch has no peer)."),
     ] = None,
     statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
+    *,
+    price: Annotated[
+        float | None, typer.Option(help="Price of the machine an hour, in any currency: adds what a million tokens cost.")
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the web browser.")] = False,
     out: OutFolder = None,
 ) -> None:
@@ -192,7 +213,7 @@ def report(
     from analysis.statistics import ratios
     from results import store
 
-    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT).html
+    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=price).html
     print(page)
     if show:
         terminal.open_page(page.resolve().as_uri(), str(page))
@@ -211,6 +232,7 @@ def export(
     print(exports.export(runs or (), to, root=out or store.ROOT))
 
 
+app.command(**placed("advise"))(advise.advise)
 app.command(**placed("gpu-check"))(gpu_check.gpu_check)
 for command in (
     regression_commands.compare, regression_commands.calibrate, regression_commands.bisect, regression_commands.track,

@@ -17,6 +17,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("Is one backend, revision or run slower than another?", "lstm-bench compare backend:torch backend:jax"),
     },
     "Look": {
+        "advise": ("How to run my LSTM here, with the code.", "lstm-bench advise --workload vad"),
         "show": ("Show a run's results in the terminal.", "lstm-bench show"),
         "list": ("List suites, studies and backends, or cases.", "lstm-bench list quick"),
         "doctor": ("Say what runs here, what does not and why.", "lstm-bench doctor"),

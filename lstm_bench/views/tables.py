@@ -20,6 +20,7 @@ from results.output import format_duration
 
 if TYPE_CHECKING:
     from analysis.regression.calibration import Calibration
+    from bench.harness.case import Case
 
 FASTEST = "*"
 WIDE = 100  # columns from which a table of one case has room for every column
@@ -46,10 +47,10 @@ def names(as_json: bool) -> None:
     console().print("The cases of one of them: lstm-bench list quick")
 
 
-def cases(what: str, where: Sequence[str], as_json: bool) -> None:
+def cases(what: str, where: Sequence[str], as_json: bool, like: Sequence[Case] = ()) -> None:
     from bench.harness import plan
 
-    chosen = plan.make(what, where=where)
+    chosen = plan.make(what, where=where, like=like)
     found = [(its.name, case) for its in chosen.studies for case in chosen.cases(its)]
     if as_json:
         return print_json([{"study": name, "case": case.key} | case.to_dict() for name, case in found])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from analysis.report.load import PRICE
 from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, over_replicates
 from analysis.studies.throughput.maps import margin
 from results.workloads import BY_NAME, Part, Published, Shape, System
 
+LIKE = "like-"  # begins the name of a workload that a user's model is
 AUDIO = "s of audio"  # of which a rate is a multiple of real time
 
 
@@ -33,11 +35,21 @@ class Call:
     shape: Shape
     timings: tuple[Timing, ...]
     lead: Ratio | None  # speedup of the fastest over the second; None where there is one backend
+    case: str  # its key
+    first_call: float | None = None  # seconds of the fastest's first call, cold; None where it was not measured
+    price: float | None = None  # of an hour of the machine, in the user's currency
 
     @property
     def rate(self) -> float:
         """Of the fastest, in the system's unit a second."""
         return self.shape.amount / self.timings[0].seconds
+
+    @property
+    def cost(self) -> float | None:
+        """Of a million of the system's units by the fastest, or of an hour of audio; None without a price."""
+        if self.price is None:
+            return None
+        return self.price / self.rate * (1.0 if self.system.unit == AUDIO else 1e6 / 3600)
 
     @property
     def budget_share(self) -> float | None:
@@ -56,20 +68,52 @@ def measured(series: pd.DataFrame) -> list[Call]:
     """Every call that was timed, in the order of the table. series: rows of a section's `series`."""
     if "workload" not in series:
         return []
-    rows = series[(series["study"] == "workloads") & (series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
-    found = []
+    of_study = series[(series["study"] == "workloads") & ~series["backend"].isin(NOT_COMPARED)]
+    rows = of_study[of_study["metric"] == "time"]
+    found: list[Call] = []
     for name, own in rows.groupby("workload", sort=False):
         system = BY_NAME.get(str(name))
         for part in system.parts if system else ():
             for shape in part.shapes:
-                timed = own[_is(own, part, shape)]
-                if system and len(timed):
-                    timings = _timings(timed)
-                    names = [each.backend for each in timings]
-                    lead = margin(timed, names[0], names[1], "median") if len(names) > 1 else None
-                    found.append(Call(system, part, shape, timings, lead))
-    places = {system: place for place, system in enumerate(BY_NAME)}
-    return sorted(found, key=lambda call: places[call.system.name])
+                found += _calls(system, part, shape, own[_is(own, part, shape)]) if system else []
+        if str(name).startswith(LIKE):
+            found += _of_user(str(name), own)
+    places = {name: place for place, name in enumerate(BY_NAME)}
+    found.sort(key=lambda call: places.get(call.system.name, -1))
+    return [_with_first_call(call, of_study) for call in found]
+
+
+def _calls(system: System, part: Part, shape: Shape, timed: pd.DataFrame) -> list[Call]:
+    """The call, where it was timed."""
+    if timed.empty:
+        return []
+    timings = _timings(timed)
+    names = [each.backend for each in timings]
+    lead = margin(timed, names[0], names[1], "median") if len(names) > 1 else None
+    price = float(timed[PRICE].iloc[0]) if PRICE in timed else None
+    return [Call(system, part, shape, timings, lead, str(timed["case"].iloc[0]), price=price)]
+
+
+def _with_first_call(call: Call, rows: pd.DataFrame) -> Call:
+    first = (rows["metric"] == "first_call") & (rows["case"] == call.case) & (rows["backend"] == call.timings[0].backend)
+    samples = list(rows.loc[first, "samples"])
+    return replace(call, first_call=float(np.median(np.concatenate(samples)))) if samples else call
+
+
+def _of_user(name: str, rows: pd.DataFrame) -> list[Call]:
+    """Of a user's model, whose shapes are known by its records alone."""
+    title = f"Your model, {name.removeprefix(LIKE)}"
+    system = System(name, title, "yours", "named with --like", "tokens", ())
+    found = []
+    for _, own in rows.groupby("case", sort=False):
+        first = own.iloc[0]
+        sizes = int(first["input_size"]), int(first["hidden_size"]), int(first["num_layers"])
+        others = f" and {first['copies'] - 1:.0f} of its sizes" if first["copies"] > 1 else ""
+        label = f"{first['module']}{others}{', as a CUDA graph' * (first['launch'] == 'graph')}"
+        amount = first["batch"] * (1 if first["phase"] == "step" else first["steps"])
+        shape = Shape(int(first["steps"]), int(first["batch"]), first["phase"], first["dtype"], first["device"], int(amount))
+        found += _calls(system, Part(sizes, (shape,), label, int(first["proj_size"]), bool(first["bidirectional"])), shape, own)
+    return found
 
 
 def _is(rows: pd.DataFrame, part: Part, shape: Shape) -> pd.Series:

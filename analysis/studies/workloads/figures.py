@@ -27,6 +27,14 @@ def shape(call: Call) -> str:
     return text + (", smaller than its own" if own.scaled else "")
 
 
+def cost(call: Call) -> str:
+    """`0.0123 for a million tokens, at 2.5 an hour`; of audio for an hour of it. Nothing without a price."""
+    if call.cost is None or call.price is None:
+        return ""
+    what = "an hour of audio" if call.system.unit == AUDIO else f"a million {call.system.unit}"
+    return f"{words.format_number(call.cost)} for {what}, at {words.format_number(call.price)} an hour"
+
+
 def _name(call: Call) -> str:
     return call.system.title + (f", {call.part.label}" if call.part.label else "")
 
@@ -47,6 +55,7 @@ def cards(series: pd.DataFrame) -> list[Card]:
         seconds = words.format_si(call.timings[0].seconds, "s")
         budget, share = call.system.budget, call.budget_share
         notes = [f"{words.format_percent(share)} of {budget[1]}"] if share and budget else []
+        notes += [cost(call)] * (call.cost is not None)
         notes += [f"Published: {each.text}" for each in call.published]
         detail = f"{speed(call)}: {seconds} a call ({shape(call)}), {lead}"
         made.append(Card(_name(call), call.timings[0].backend, "", detail, clear, "; ".join(notes)))
@@ -55,17 +64,22 @@ def cards(series: pd.DataFrame) -> list[Card]:
 
 def table(series: pd.DataFrame) -> Table:
     """One row a call."""
+    calls = measured(series)
+    priced = any(call.price is not None for call in calls)
     columns = (
         Column("System"), Column("Domain"), Column("Call"), Column("Fastest"), Column("Time a call", True),
-        Column("Speed", True), Column("Budget", True, "share a call takes"), Column("Published", hint="mostly of whole models"),
-        Column("Source"), Column("Note"),
+        Column("First call", True, "cold"), Column("Speed", True), *([Column("Cost", True)] * priced),
+        Column("Budget", True, "share a call takes"), Column("Published", hint="mostly of whole models"), Column("Source"),
+        Column("Note"),
     )  # fmt: skip
     rows = []
-    for call in measured(series):
+    for call in calls:
         first, share = call.timings[0], call.budget_share
         rows.append((
             Cell(_name(call)), Cell(call.system.domain), Cell(shape(call)), Cell(first.backend, backend=first.backend),
-            Cell(words.format_si(first.seconds, "s"), first.seconds), Cell(speed(call), call.rate),
+            Cell(words.format_si(first.seconds, "s"), first.seconds),
+            Cell("–") if call.first_call is None else Cell(words.format_si(call.first_call, "s"), call.first_call),
+            Cell(speed(call), call.rate), *([Cell(cost(call), call.cost)] * priced),
             Cell("–") if share is None else Cell(words.format_percent(share), share),
             Cell("; ".join(each.text for each in call.published) or "none known"), Cell(call.system.source),
             Cell(call.system.note),

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from analysis import AnalysisError
+from analysis.report.findings import find_out
+from analysis.report.load import InvalidPrice, load, priced
 from analysis.report.page import Report, build
+from analysis.report.tables import cases
 from results.store import StoreError
 from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
 
@@ -182,3 +185,20 @@ def test_mistakes_say_what_to_do(small_run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="choose another folder"):
         build([small_run], tmp_path / "file")
+
+
+def test_a_price_adds_the_cost_of_a_million_tokens(tmp_path: Path):
+    """At 7.2 an hour a second costs 0.002; without a price there is no such column."""
+    path = write(Synthetic(replicates=2, batches=(8,), hiddens=(64,), lengths=(16,)), tmp_path / "runs")
+    section = priced(load([path])[0], 7.2)
+    found = find_out(section)
+    table = cases(found)
+    place = [column.label for column in table.columns].index("Cost")
+    rates = found.cases["tokens_per_second"]
+    assert sorted(row[place].sort or 0 for row in table.rows) == pytest.approx(sorted(2000 / rates))
+    assert "Cost" not in [column.label for column in cases(find_out(load([path])[0])).columns]
+    assert "of 1 M tokens" in build([path], tmp_path / "priced", price=7.2).html.read_text()
+    for price in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidPrice, match="must be a number above 0"):
+            build([path], tmp_path / "none", price=price)
+    assert not (tmp_path / "none").exists()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.report.load import series_frame
+from analysis.report.load import PRICE, series_frame
 from analysis.studies.workloads import measured
 from analysis.studies.workloads.figures import cards, draw, table
+from bench.harness.case import Case
 from bench.studies.workloads import case_of
+from impls import LSTMSpec
 from results.record import Header, Measurement, Record
 from results.store import Run
 from results.workloads import BY_NAME
@@ -48,9 +51,9 @@ def test_calls_come_in_the_order_of_the_table_fastest_first(series):
 def test_speed_is_in_the_unit_of_the_field(series):
     rows = {row[0].text: [cell.text for cell in row] for row in table(series).rows}
     vad = rows["Voice activity detector, Silero VAD"]
-    assert vad[3] == "onnxruntime" and vad[5].endswith("× real time") and vad[5].startswith("1")
+    assert vad[3] == "onnxruntime" and vad[6].endswith("× real time") and vad[6].startswith("1")
     gpu = next(row for row in table(series).rows if row[3].text == "cuda")
-    assert gpu[5].text.startswith("32.0 M samples/s") and gpu[5].sort == pytest.approx(64 * 10_000 / 0.02, rel=0.01)
+    assert gpu[6].text.startswith("32.0 M samples/s") and gpu[6].sort == pytest.approx(64 * 10_000 / 0.02, rel=0.01)
 
 
 def test_the_published_speed_stands_beside_the_same_call_only(series):
@@ -75,3 +78,48 @@ def test_the_figure_counts_who_is_fastest(series):
         drawing is not None and drawing.caption.startswith("Least time of 3 calls: ") and "onnxruntime in 1" in drawing.caption
     )
     assert draw(series.iloc[:0]) is None and measured(series.drop(columns="workload")) == []
+
+
+def test_a_model_of_the_users_has_its_cards(tmp_path):
+    """Each of its LSTMs in each phase, by the sizes that its records have."""
+    factors = (("workload", "like-mine"), ("module", "enc.rnn"), ("copies", 3))
+    spec = LSTMSpec(6, 8, 2, bidirectional=True)
+    cases = [Case(spec, 10, 4, phase, factors=factors) for phase in ("forward", "forward_backward")]
+    one = (*factors[:1], ("module", "dec"), ("copies", 1))
+    cases.append(Case(LSTMSpec(8, 8, device="cuda"), 1, 4, "step", factors=one, launch="graph"))
+    records = [
+        Record("workloads", case.key, backend, replicate, "ok", case.to_dict(),
+               measurements=(Measurement("time", "s", (seconds,) * 4),))
+        for case in cases for backend, seconds in (("torch", 2e-3), ("jax", 1e-3)) for replicate in range(2)
+    ]  # fmt: skip
+    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, {})
+    series = series_frame([Run(tmp_path, header, tuple(records), None)])
+    calls = measured(series)
+    assert [(call.part.label, call.part.bidirectional, call.shape.phase) for call in calls] == [
+        ("enc.rnn and 2 of its sizes", True, "forward"), ("enc.rnn and 2 of its sizes", True, "forward_backward"),
+        ("dec, as a CUDA graph", False, "step"),
+    ]  # fmt: skip
+    assert [call.shape.amount for call in calls] == [40, 40, 4] and calls[0].rate == pytest.approx(40 / 1e-3)
+    made = cards(series)
+    assert made[0].title == "Your model, mine, enc.rnn and 2 of its sizes" and "k tokens/s" in made[0].detail
+
+
+def test_a_price_gives_the_cost_in_the_systems_unit(series):
+    """At 3.6 an hour a second costs 0.001: 64 chunks of 10 000 samples take 0.02 s, a step of 32 ms of audio 20 µs."""
+    calls = {(call.system.name, call.shape.device): call for call in measured(series.assign(**{PRICE: 3.6}))}
+    assert calls["basecall-hac", "cuda"].cost == pytest.approx(0.001 * 0.02 / (64 * 10_000) * 1e6, rel=0.01)
+    assert calls["vad", "cpu"].cost == pytest.approx(0.001 * 3600 * 2e-5 / 0.032, rel=0.01)
+    by_name = {card.title: card.verdict for card in cards(series.assign(**{PRICE: 3.6}))}
+    assert "for an hour of audio, at 3.6" in by_name["Voice activity detector, Silero VAD"]
+    assert "for a million tokens, at 3.6" in by_name["Next-word prediction on phones, federated"]
+    assert not any(" an hour" in card.verdict.replace("an hour of audio for the", "") for card in cards(series))
+    columns = [[column.label for column in table(rows).columns] for rows in (series, series.assign(**{PRICE: 3.6}))]
+    assert "Cost" not in columns[0] and "Cost" in columns[1]
+
+
+def test_the_first_call_stands_beside_the_warm_ones(series):
+    case = case_of("vad", BY_NAME["vad"].parts[0], BY_NAME["vad"].parts[0].shapes[0])
+    own = series[series["case"] == case.key]
+    cold = own[own["backend"] == "onnxruntime"].iloc[:1].assign(metric="first_call", samples=[np.array([0.25])])
+    (row,) = table(pd.concat([own, cold])).rows
+    assert row[5].text == "250 ms" and table(own).rows[0][5].text == "–", "of the fastest, or nothing where it was not measured"
