@@ -1,9 +1,10 @@
-"""Who measures what in a fleet. Knows neither Ray nor a clock nor a disk: a driver tells it what happened and asks what is next.
+"""Who measures what in a fleet. Knows neither Ray nor a clock nor a disk: a driver tells it what happened.
 
-Machines of one fingerprint form a series, which measures every case once over in each replicate; a series of another fingerprint
+Machines of one fingerprint form a series, which measures every case once in each replicate; a series of another fingerprint
 measures them all again. The unit of work is one case in one replicate with all of its backends, which is never split. The
-replicates of a case go to different hosts where there are several, so that the interval over replicates, which every comparison
-has, holds the variance between machines. A few short cases are measured on every host, to compare the machines themselves.
+replicates of a case go to different hosts where there are several, so that the interval over replicates, which every
+comparison has, holds the variance between machines. A few short cases are measured on every host, to compare the machines
+themselves.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class Series:
         return self._common_in(self.open_calibrations.pop()) if self.open_calibrations else None
 
     def _fill(self, host: str) -> Share | None:
-        """Cases of one replicate, longest first, up to a part of what waits that shrinks as it does (guided self-scheduling)."""
+        """Cases of one replicate, longest first, up to a part of what waits (guided self-scheduling: shares shrink with it)."""
         hosts = len({machine.host for machine in self.machines.values()})
         limit = max(SHARE_SECONDS, self.waiting_seconds / (2 * len(self.machines)))
         for replicate in sorted(self.waiting, key=lambda number: (-len(self.waiting[number]), number)):

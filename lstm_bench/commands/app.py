@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lstm_bench import errors, terminal
-from lstm_bench.commands import gpu_check, regression_commands
+from lstm_bench.commands import fleet, gpu_check, regression_commands
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import Wait
 from lstm_bench.errors import ExitCode
@@ -103,6 +103,7 @@ def run(
         Path | None, typer.Option(help="File of text or any bytes to train on, instead of Python's own source.")
     ] = None,
     wait: Wait = False,
+    on_fleet: Annotated[str, typer.Option("--fleet", help=fleet.HELP)] = "",
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
@@ -110,6 +111,12 @@ def run(
     from lstm_bench import api, device_policy
     from lstm_bench.views import progress, run_summary
 
+    if on_fleet:
+        fleet.command(
+            on_fleet, what, out, time_budget, wait=wait, resume=resume, corpus=corpus, backends=backend or (), where=where or (),
+            threads=threads, replicates=replicates, scale=scale, seed=seed,
+        )  # fmt: skip
+        return
     system.require_measuring()
     budget = run_summary.seconds(time_budget) if time_budget else None
     try:
