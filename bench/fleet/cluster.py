@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ def connected(address: str) -> Iterator[bool]:
             ray.init(address=address, log_to_driver=False, logging_level="error", namespace="lstm-bench")
         except (ConnectionError, ValueError, RayError) as error:
             raise FleetError(
-                f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one as docs/fleet.md says, run this "
-                "on one of its nodes, or try it on this machine with: --fleet local:2"
+                f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one as docs/fleet.md says, run "
+                "this on one of its nodes, or try it on this machine with: --fleet local:2"
             ) from error
         for number, handler in handlers.items():  # Ray ends the process on SIGTERM: what there is would not be kept
             signal.signal(number, handler)
@@ -122,13 +123,14 @@ class Fleet:
         self.members: dict[str, Member] = {}
         self.starts: dict[str, int] = {}  # by node
         self.refused: dict[str, str] = {}  # node: why
+        self.shared: set[str] = set()  # hosts of several nodes
         self.looked = float("-inf")
         self.began = time.monotonic()
 
     def run(self) -> None:
         """Until everything is measured or given up. Raises `FleetError` where no machine can measure."""
         try:
-            while not (self.head.done and not self._awaited()):
+            while not self.head.done or self._awaited():
                 self._look()
                 self._ask_idle()
                 self._hear()
@@ -140,8 +142,9 @@ class Fleet:
                     ray.kill(member.actor)
 
     def _awaited(self) -> bool:
-        """Whether machines that may be others than those that have measured are starting."""
-        return not self.head.local and any(member.state == "starting" for member in self.members.values())
+        """Whether a machine is ending its share, or one that may be of another fingerprint is starting."""
+        states = {member.state for member in self.members.values()}
+        return "busy" in states or ("starting" in states and not self.head.local)
 
     def _look(self) -> None:
         """Make machines of the nodes that joined."""
@@ -151,6 +154,9 @@ class Fleet:
         self.looked = now
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get(SLOT, 0) >= 1}
         taken = {member.node for member in self.members.values()}
+        here = Counter(node["NodeManagerAddress"] for node in nodes.values())
+        self.shared |= {host for host, count in here.items() if count > 1}
+        self.head.local = self.head.local or bool(self.shared)
         for key, node in nodes.items():
             if key in taken or key in self.refused:
                 continue
@@ -164,7 +170,7 @@ class Fleet:
                 resources={SLOT: 1},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False),
                 max_restarts=0,
-            ).remote(takes_turns=self.head.local)  # fmt: skip
+            ).remote(takes_turns=node["NodeManagerAddress"] in self.shared)  # fmt: skip
             name = f"{_name_of(node)}-{key[:6]}" + (f"-{self.starts[key]}" if self.starts[key] > 1 else "")
             waits = actor.introduce.remote(**self.introduce)  # pyright: ignore[reportAttributeAccessIssue]
             self.members[name] = Member(key, actor, waits, now, heard=now)

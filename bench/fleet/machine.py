@@ -57,6 +57,7 @@ class Machine:
 
         Returns: `threads`, `environment`, `machine`, `host`, `fingerprint` and `software`.
         """
+        scratch.sweep()  # what a machine that was killed here has left
         usable = len(system.usable())
         threads = min(threads or usable, usable)
         asked = replace(Plan.from_dict(values), threads=threads)

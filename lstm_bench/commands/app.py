@@ -113,8 +113,8 @@ def run(
 
     if on_fleet:
         fleet.command(
-            on_fleet, what, out, time_budget, wait=wait, resume=resume, corpus=corpus, backends=backend or (), where=where or (),
-            threads=threads, replicates=replicates, scale=scale, seed=seed,
+            on_fleet, what, out, time_budget, wait=wait, resume=resume, corpus=corpus, backends=backend or (),
+            where=where or (), threads=threads, replicates=replicates, scale=scale, seed=seed,
         )  # fmt: skip
         return
     system.require_measuring()

@@ -108,9 +108,21 @@ def require_ray() -> None:
 
 
 def command(
-    address: str, what: str, out: Path | None, budget: str,
-    *, wait: bool, resume: bool, corpus: Path | None, backends: Sequence[str], where: Sequence[str], threads: int | None, replicates: int | None, scale: str | None, seed: int,
-) -> None:  # fmt: skip
+    address: str,
+    what: str,
+    out: Path | None,
+    budget: str,
+    *,
+    backends: Sequence[str],
+    where: Sequence[str],
+    resume: bool,
+    threads: int | None,
+    replicates: int | None,
+    scale: str | None,
+    seed: int,
+    corpus: Path | None,
+    wait: bool,
+) -> None:
     """Carry out `run --fleet`, and end the process as `run` does."""
     from bench.harness.run import Interrupted
     from lstm_bench import terminal
