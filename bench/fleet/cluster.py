@@ -7,6 +7,7 @@ of the node's processors and GPUs as Ray counts them, so that Ray starts nothing
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -66,7 +67,7 @@ def connected(address: str) -> Iterator[bool]:
             address = stack.enter_context(_local(address))
         stack.callback(ray.shutdown)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", namespace="lstm-bench")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="lstm-bench")
         except (ConnectionError, ValueError, RayError) as error:
             raise FleetError(
                 f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one as docs/fleet.md says, run "
@@ -94,7 +95,7 @@ def _local(address: str) -> Iterator[str]:
         cluster.add_node(**common, include_dashboard=False, temp_dir=folder)
         for _ in range(int(count)):
             cluster.add_node(**common, resources={SLOT: 1})
-        yield cluster.address
+        yield str(cluster.address)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -238,7 +239,7 @@ class Fleet:
         with contextlib.suppress(RayError):
             ray.kill(member.actor)
         if member.state != "starting":
-            self.head.lost(name, reason)
+            self.head.lost(name)
             self.say(f"{name} is lost: {reason}")
         elif again:
             self.say(f"{name} did not start: {reason}")
@@ -261,7 +262,7 @@ class Fleet:
         self.head.give_up_after(GRACE_SECONDS)
 
     def _require_any(self) -> None:
-        if self.members or self.head.runs:
+        if self.members or self.head.joined:
             return
         if self.refused:
             raise FleetError("no machine of the fleet can measure: " + "; ".join(self.refused.values()))

@@ -107,7 +107,7 @@ class Head:
         self.of: dict[str, SeriesRun] = {}  # by machine
         self.host: dict[str, str] = {}
         self.arriving: dict[str, dict[int, dict[tuple[str, int], Record]]] = {}  # machine, case: outcomes so far
-        self.told: list[str] = []  # what went wrong, for the end of the run
+        self.joined = 0  # machines, ever
 
     # Machines.
 
@@ -127,6 +127,7 @@ class Head:
         run.empty_since = None
         self.of[name], self.host[name], self.arriving[name] = run, host, {}
         self.scheduler.join(name, introduced["fingerprint"], host)
+        self.joined += 1
 
     def next(self, name: str) -> Order | None:
         """What an idle machine is to measure; None where there is nothing for it now."""
@@ -170,17 +171,21 @@ class Head:
         """What a machine's warm-up and samples of a share took."""
         self.of[name].busy += seconds
 
-    def lost(self, name: str, reason: str) -> None:
+    def lost(self, name: str) -> None:
         """A machine is gone; what it has not finished waits for another one of its fingerprint."""
         run = self.of.pop(name)
         del self.host[name], self.arriving[name]
-        self.told.append(f"{name} was lost: {reason}")
         self._not_measured(run, self.scheduler.lose(name), "its machines were lost one after the other while they measured it")
         if run not in self.of.values():
             run.empty_since = self.clock()
 
     def give_up_after(self, seconds: float) -> None:
-        """Record as not measured what belongs to a fingerprint that has had no machine for so long."""
+        """Record as not measured what belongs to a fingerprint that has had no machine for so long.
+
+        Not where no machine has joined at all: then it is the fleet that is wrong, and the run stays to be finished.
+        """
+        if not self.joined:
+            return
         for fingerprint_, run in self.runs.items():
             if run.empty_since is not None and self.clock() - run.empty_since >= seconds:
                 left = self.scheduler.series[fingerprint_].give_up()
@@ -284,6 +289,10 @@ class Head:
                 f"{run.path} was begun with another plan; ask for the same suite, backends and cases, or start anew"
             )
         there = software(run.header.environment, run.header.protocol)
+        if unlike := difference(there, software(environment.describe(1)), builds=False):
+            raise FleetError(
+                f"{run.path} was begun with other software, this has {unlike}: their numbers do not compare; start anew"
+            )
         reopened = SeriesRun(run.header, plan, store.Writer(run.path), there, {record.task for record in run.records})
         reopened.empty_since = self.clock()
         calibrated, beyond = set[str](), set[Work]()
