@@ -104,6 +104,7 @@ def run(
     ] = None,
     wait: Wait = False,
     on_fleet: Annotated[str, typer.Option("--fleet", help=fleet.HELP)] = "",
+    copy_to: Annotated[str, typer.Option(help="Also copy the run to this address when it ends, as s3://bucket/runs.")] = "",
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
@@ -113,11 +114,12 @@ def run(
 
     if on_fleet:
         fleet.command(
-            on_fleet, what, out, time_budget, wait=wait, resume=resume, corpus=corpus, backends=backend or (),
+            on_fleet, what, out, time_budget, copy_to, wait=wait, resume=resume, corpus=corpus, backends=backend or (),
             where=where or (), threads=threads, replicates=replicates, scale=scale, seed=seed,
         )  # fmt: skip
         return
     system.require_measuring()
+    fleet.require_copy(copy_to)
     budget = run_summary.seconds(time_budget) if time_budget else None
     try:
         with progress.for_terminal() as display, device_policy.announced(wait):
@@ -128,8 +130,10 @@ def run(
             )  # fmt: skip
     except session.Interrupted as stop:
         print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+        fleet.copy([stop.path], out, copy_to)
         sys.exit(ExitCode.INTERRUPTED)
     print(f"{ended.path}")
+    fleet.copy([ended.path], out, copy_to)
     for line in run_summary.lines(ended, footer):
         terminal.say(line)
     if any(record.status == "failed" for record in ended.records):

@@ -23,6 +23,14 @@ class NoRay(UserError, RuntimeError):
     """Ray is not installed."""
 
 
+class StoppedFleet(KeyboardInterrupt):
+    """Ctrl-C while a fleet measured; what it had measured is kept in these files, one a fingerprint."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(f"interrupted: {' '.join(map(str, paths))}")
+        self.paths = paths
+
+
 class NotOnAFleet(UserError, ValueError):
     """An option that a fleet does not have."""
 
@@ -59,7 +67,7 @@ def run(
     Raises:
         NoRay: Ray is not installed.
         bench.fleet.head.FleetError: no machine can measure, or there is nothing to go on with.
-        bench.harness.run.Interrupted: Ctrl-C; what was measured is kept.
+        StoppedFleet: Ctrl-C; what was measured is kept.
         And what `bench.harness.plan.make` raises.
     """
     require_ray()
@@ -67,7 +75,6 @@ def run(
     from bench.fleet.head import Head
     from bench.fleet.machine import Machine
     from bench.harness import plan
-    from bench.harness.run import Interrupted
     from bench.harness.session import require_corpus
     from bench.studies.quality.sources import corpus_name
     from results import store
@@ -95,7 +102,7 @@ def run(
         ended = head.close(note)
         if not ended:
             raise
-        raise Interrupted(ended[0][0]) from stop
+        raise StoppedFleet([path for path, _ in ended]) from stop
     finally:
         ended = ended or head.close(note)
     return ended
@@ -112,6 +119,7 @@ def command(
     what: str,
     out: Path | None,
     budget: str,
+    copy_to: str,
     *,
     backends: Sequence[str],
     where: Sequence[str],
@@ -124,22 +132,24 @@ def command(
     wait: bool,
 ) -> None:
     """Carry out `run --fleet`, and end the process as `run` does."""
-    from bench.harness.run import Interrupted
     from lstm_bench import terminal
     from lstm_bench.views import progress, run_summary
     from results import store
 
     if budget:
         raise NotOnAFleet("--time-budget is of one machine; on a fleet choose --replicates, or fewer cases with --where")
+    require_copy(copy_to)
     try:
         with progress.for_terminal() as display:
             ended = run(
                 address, what, display, terminal.say, backends=backends, where=where, out=out, resume=resume, threads=threads,
                 replicates=replicates, scale=scale, seed=seed, corpus=corpus, wait=wait,
             )  # fmt: skip
-    except Interrupted as stop:
+    except StoppedFleet as stop:
+        copy(stop.paths, out, copy_to)
         words = [word for word in sys.argv[1:] if word != "--resume"]
-        print(f"interrupted; {run_summary.kept(stop.path)}", file=sys.stderr)
+        for path in stop.paths:
+            print(f"interrupted; {run_summary.kept(path)}", file=sys.stderr)
         print(f"finish it with: {shlex.join(['lstm-bench', *words, '--resume'])}", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     failed = False
@@ -149,5 +159,24 @@ def command(
         for line in run_summary.lines(measured, footer):
             terminal.say(line)
         failed = failed or any(record.status == "failed" for record in measured.records)
+    copy([path for path, _ in ended], out, copy_to)
     if failed:
         sys.exit(1)
+
+
+def require_copy(url: str) -> None:
+    """Raise `results.store.StoreError` where an address is given and nothing can be copied to it."""
+    if url:
+        from results import object_storage
+
+        object_storage.require(url)
+
+
+def copy(paths: Sequence[Path], out: Path | None, url: str) -> None:
+    """Copy runs to an address, where one is given, and say where they are."""
+    if url:
+        from lstm_bench import terminal
+        from results import object_storage, store
+
+        for address in object_storage.send(paths, out or store.ROOT, url):
+            terminal.say(f"copied to {address}")
