@@ -91,6 +91,7 @@ class Head:
         self, plan: Plan, root: Path, listener: Listener, *, local: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.plan, self.root, self.listener, self.local, self.clock = plan, root, listener, local, clock
+        self.software = software(environment.describe(plan.threads))
         self.id = uuid.uuid4().hex[:8]
         self.started, self.began = datetime.now(UTC), clock()
         self.asked = [Asked(its, case) for its in plan.studies for case in plan.cases(its)]
@@ -115,7 +116,7 @@ class Head:
         """A machine has introduced itself (see `Machine.introduce`). Raises `Refused`."""
         described, host = introduced["environment"], introduced["host"]
         there = introduced["software"]
-        if unlike := difference(software(environment.describe(1)), there, builds=False):
+        if unlike := difference(self.software, there, builds=False):
             raise Refused(f"{name} has {unlike}: measure with the same code and packages everywhere")
         run = self.runs.get(introduced["fingerprint"])
         if run is not None and (unlike := difference(run.software, there, builds=True)):
@@ -289,7 +290,7 @@ class Head:
                 f"{run.path} was begun with another plan; ask for the same suite, backends and cases, or start anew"
             )
         there = software(run.header.environment, run.header.protocol)
-        if unlike := difference(there, software(environment.describe(1)), builds=False):
+        if unlike := difference(there, self.software, builds=False):
             raise FleetError(
                 f"{run.path} was begun with other software, this has {unlike}: their numbers do not compare; start anew"
             )
