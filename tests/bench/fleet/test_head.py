@@ -290,8 +290,8 @@ def test_a_share_is_measured_as_a_run_by_hand_does(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_head_of_many_cases_takes_little_memory(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch):
-    """100 000 cases on 1000 machines with LSTM_BENCH_FAULTS=full, else a tenth of both."""
-    cases, machines = (100_000, 1000) if is_full() else (10_000, 100)
+    """100 000 cases on 1000 machines with LSTM_BENCH_FAULTS=full, else a twenty-fifth of both."""
+    cases, machines = (100_000, 1000) if is_full() else (4_000, 40)
     many = replace(STUDY, cases={"smoke": tuple(Case(LSTMSpec(4, 4), steps, 1) for steps in range(1, cases + 1))})
     plan = Plan("smoke", (many,), ("numpy",))
     monkeypatch.setattr("bench.harness.study.get", lambda name: many)
