@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from bench.machine import environment
 SLOT = "lstm_bench"
 LOCAL = "local:"
 WAIT_SECONDS = 0.5  # for what happens next
+ANSWER_SECONDS = 10.0  # for the cluster's port
 LOOK_SECONDS = 2.0  # how often nodes that joined are looked for
 HANG_SECONDS = 60.0  # a machine that says nothing for so long is lost; it speaks every second
 START_SECONDS = 180.0  # in which a node starts the actor and introduces itself; a busy one cannot
@@ -67,8 +69,9 @@ def connected(address: str) -> Iterator[bool]:
             address = stack.enter_context(_local(address))
         stack.callback(ray.shutdown)
         try:
+            _require_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="lstm-bench")
-        except (ConnectionError, ValueError, RayError) as error:
+        except (OSError, ValueError, RayError) as error:
             raise FleetError(
                 f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one as docs/fleet.md says, run "
                 "this on one of its nodes, or try it on this machine with: --fleet local:2"
@@ -76,6 +79,13 @@ def connected(address: str) -> Iterator[bool]:
         for number, handler in handlers.items():  # Ray ends the process on SIGTERM: what there is would not be kept
             signal.signal(number, handler)
         yield local
+
+
+def _require_answer(address: str) -> None:
+    """Raise `OSError` where nobody listens at HOST:PORT; Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
 @contextmanager
@@ -165,13 +175,14 @@ class Fleet:
             if self.starts[key] > 1 + RESTARTS:
                 self._refuse(key, f"{_name_of(node)} was lost {RESTARTS + 1} times")
                 continue
+            cpus = node["Resources"].get("CPU", 0)
             actor = ray.remote(self.machine).options(
-                num_cpus=node["Resources"].get("CPU", 0),
+                num_cpus=cpus,
                 num_gpus=node["Resources"].get("GPU", 0),
                 resources={SLOT: 1},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False),
                 max_restarts=0,
-            ).remote(takes_turns=node["NodeManagerAddress"] in self.shared)  # fmt: skip
+            ).remote(takes_turns=node["NodeManagerAddress"] in self.shared, cpus=cpus)  # fmt: skip
             name = f"{_name_of(node)}-{key[:6]}" + (f"-{self.starts[key]}" if self.starts[key] > 1 else "")
             waits = actor.introduce.remote(**self.introduce)  # pyright: ignore[reportAttributeAccessIssue]
             self.members[name] = Member(key, actor, waits, now, heard=now)

@@ -34,14 +34,15 @@ class Machine:
 
     Args:
         takes_turns: several nodes are on this host, so that each holds the lock for a share at a time and not all the time.
+        cpus: that Ray counts as this actor's.
     """
 
-    def __init__(self, takes_turns: bool = False) -> None:
+    def __init__(self, takes_turns: bool = False, cpus: float = 0) -> None:
         system.require_measuring()
         self.takes_turns = takes_turns
         self.holding = ExitStack()
         # Ray sets these for what it starts, where its user has not; our workers get numbers of threads of their own.
-        if os.environ.get("OMP_NUM_THREADS") == "1":
+        if os.environ.get("OMP_NUM_THREADS") == str(max(1, int(cpus))):
             del os.environ["OMP_NUM_THREADS"]
         if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
             del os.environ["CUDA_VISIBLE_DEVICES"]

@@ -74,6 +74,7 @@ def test_without_ray_the_command_says_what_to_install(tmp_path: Path):
     ("arguments", "said"),
     [
         (("smoke", "--fleet", "local:no"), "local:no names no fleet on this machine: write local:3"),
+        (("smoke", "--fleet", "127.0.0.1:9"), "no Ray cluster answers at 127.0.0.1:9"),
         (("smoke", "--fleet", "local:2", "--time-budget", "1m"), "--time-budget is of one machine"),
         (("smoke", "--fleet", "local:2", "--resume"), "no unfinished run of a fleet below"),
         (("smoke", "--fleet", "local:2", "--copy-to", "nowhere://x"), "cannot write to nowhere://x"),
