@@ -7,7 +7,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from lstm_bench.errors import ExitCode, UserError
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 HELP = "Measure on the machines of a Ray cluster: its address, auto, or local:3 for three nodes on this machine (a test)."
 INSTALL = "pip install 'lstm-bench[fleet]'"
+
+
+ELSEWHERE = Annotated[str, typer.Option("--fleet", hidden=True)]  # of a command that has no fleet, and says so
 
 
 class NoRay(UserError, RuntimeError):
@@ -106,6 +111,15 @@ def run(
     finally:
         ended = ended or head.close(note)
     return ended
+
+
+def refuse(address: str, name: str) -> None:
+    """Raise `NotOnAFleet` where a command that measures on one machine is asked for on a fleet."""
+    if address:
+        raise NotOnAFleet(
+            f"{name} --fleet is not built: a comparison belongs on one machine, both sides of it. Run lstm-bench {name} on the "
+            "machine itself; `run --fleet` measures a suite on several"
+        )
 
 
 def require_ray() -> None:

@@ -69,6 +69,13 @@ def test_without_ray_the_command_says_what_to_install(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["compare", "track"])
+def test_a_comparison_on_a_fleet_is_said_not_to_be_built(name: str, tmp_path: Path):
+    command = [sys.executable, "-m", "lstm_bench", name, "HEAD", "--fleet", "local:2", "--out", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert ended.returncode == 2 and f"error: {name} --fleet is not built" in ended.stderr and not list(tmp_path.iterdir())
+
+
 @needs_ray
 @pytest.mark.parametrize(
     ("arguments", "said"),

@@ -185,7 +185,7 @@ def test_another_build_on_another_kind_of_machine_is_not_refused(fleet: Fleet):
     assert len(fleet.head.runs) == 2
 
 
-def test_a_case_begun_on_a_lost_machine_is_measured_whole_elsewhere(fleet: Fleet, tmp_path: Path):
+def test_a_case_begun_on_a_lost_machine_is_measured_anew(fleet: Fleet, tmp_path: Path):
     fleet.join("m0", "host0")
     fleet.join("m1", "host1")
     fleet.measure("m0")
