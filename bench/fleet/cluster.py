@@ -203,6 +203,8 @@ class Fleet:
             time.sleep(WAIT_SECONDS)
             return
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=WAIT_SECONDS)
+        if ready and len(waiting) > 1:  # all of those, lest one that is always ready keeps the others waiting
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         for its in ready:
             name = waiting[its]
             try:

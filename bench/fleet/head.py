@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from bench.fleet.scheduler import Scheduler, Work
-from bench.fleet.share import HOST, difference, expected, seconds_of, software
+from bench.fleet.share import HOST, difference, expected, own_backends, seconds_of, software
 from bench.harness.case import Case
 from bench.harness.plan import Plan
 from bench.harness.study import Study
@@ -91,7 +91,7 @@ class Head:
         self, plan: Plan, root: Path, listener: Listener, *, local: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.plan, self.root, self.listener, self.local, self.clock = plan, root, listener, local, clock
-        self.software = software(environment.describe(plan.threads))
+        self.software = software(environment.describe(plan.threads), own_backends())
         self.id = uuid.uuid4().hex[:8]
         self.started, self.began = datetime.now(UTC), clock()
         self.asked = [Asked(its, case) for its in plan.studies for case in plan.cases(its)]
@@ -204,7 +204,7 @@ class Head:
         self, key: str, machine: str, described: dict[str, Any], there: dict[str, Any], threads: int
     ) -> SeriesRun:  # fmt: skip
         plan = replace(self.plan, threads=threads)
-        fleet = {"id": self.id, "fingerprint": key} | ({"remark": LOCAL} if self.local else {})
+        fleet = {"id": self.id, "fingerprint": key, "backends": there["backends"]} | ({"remark": LOCAL} if self.local else {})
         header = Header(
             run=f"{self.started:%H%M%S}-{plan.name}-fleet",
             started=self.started.isoformat(timespec="seconds"),
@@ -289,7 +289,7 @@ class Head:
             raise FleetError(
                 f"{run.path} was begun with another plan; ask for the same suite, backends and cases, or start anew"
             )
-        there = software(run.header.environment, run.header.protocol)
+        there = software(run.header.environment, _fleet_of(run.header).get("backends", {}), run.header.protocol)
         if unlike := difference(there, self.software, builds=False):
             raise FleetError(
                 f"{run.path} was begun with other software, this has {unlike}: their numbers do not compare; start anew"

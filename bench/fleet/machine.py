@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.fleet.share import HOST, SharePlan, fingerprint, software
+from bench.fleet.share import HOST, SharePlan, fingerprint, own_backends, software
 from bench.harness import plan as harness_plan
 from bench.harness.plan import Plan
 from bench.harness.run import Run
@@ -24,6 +25,7 @@ from bench.studies.quality.sources import corpus_name
 from results.record import Record, decode, encode
 from results.store import Writer
 
+STATUS_SECONDS = 1.0  # at least, between two sentences on what runs
 ALIVE_SECONDS = 1.0  # how often a machine that measures says so
 
 Event = tuple[str, Any]  # ("records", lines of JSON), ("status", a sentence), ("measured", seconds), ("alive", None)
@@ -73,7 +75,7 @@ class Machine:
         host = described["host"] or f"pid-{os.getpid()}"  # nothing identifies it: it is its own
         return {
             "threads": threads, "environment": described, "machine": name, "host": host,
-            "fingerprint": fingerprint(name, described, environment.PROTOCOL), "software": software(described),
+            "fingerprint": fingerprint(name, described, environment.PROTOCOL), "software": software(described, own_backends()),
         }  # fmt: skip
 
     def measure(
@@ -134,13 +136,16 @@ class _Sender:
 
     def __init__(self, events: queue.SimpleQueue[Event]) -> None:
         self.events = events
+        self.said = float("-inf")
         self.host = environment.host() or f"pid-{os.getpid()}"
 
     def on_planned(self, study: str, records: int) -> None:
         """The head counts the whole."""
 
     def on_status(self, text: str) -> None:
-        self.events.put(("status", text))
+        if time.monotonic() - self.said >= STATUS_SECONDS:  # a thousand machines speak to one head
+            self.said = time.monotonic()
+            self.events.put(("status", text))
 
     def on_records(self, records: Sequence[Record]) -> None:
         marked = [replace(record, conditions={**record.conditions, HOST: self.host}) for record in records]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+import impls
 from bench.harness.case import Case
 from bench.harness.plan import Plan, Task
 from bench.harness.study import REFERENCE, Study
@@ -94,6 +97,10 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any], builds: bool) 
     for name in ("protocol", "code", "python"):
         if here[name] != there[name]:
             found.append(f"{name} {there[name]} and not {here[name]}")
+    for name in sorted(here["backends"].keys() | there["backends"].keys()):
+        ours, theirs = here["backends"].get(name, "none"), there["backends"].get(name, "none")
+        if ours != theirs:
+            found.append(f"backend {name} {theirs} and not {ours}")
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         ours, theirs = here["packages"].get(name, "none"), there["packages"].get(name, "none")
         if ours != theirs and (builds or ours.partition("+")[0] != theirs.partition("+")[0]):
@@ -101,6 +108,17 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any], builds: bool) 
     return ", ".join(found)
 
 
-def software(described: Mapping[str, Any], protocol: int = environment.PROTOCOL) -> dict[str, Any]:
-    """What `difference` compares, of an environment."""
-    return {"protocol": protocol} | {name: described[name] for name in ("code", "python", "packages")}
+def software(described: Mapping[str, Any], backends: Mapping[str, str], protocol: int = environment.PROTOCOL) -> dict[str, Any]:
+    """What `difference` compares, of an environment and the user's own backends."""
+    of_environment = {name: described[name] for name in ("code", "python", "packages")}
+    return {"protocol": protocol, "backends": dict(backends)} | of_environment
+
+
+def own_backends() -> dict[str, str]:
+    """The hash of each backend that is the user's, by name; those of this project are among the code."""
+    found = {}
+    for name in sorted(set(impls.names()) - set(impls.built_in())):
+        its = importlib.util.find_spec(f"impls.backends.{name}")
+        if its is not None and its.origin is not None:
+            found[name] = hashlib.sha256(Path(its.origin).read_bytes()).hexdigest()[:16]
+    return found

@@ -13,7 +13,7 @@ import pytest
 
 from bench.fleet.head import FleetError, Head, Order, Refused
 from bench.fleet.scheduler import LOSSES_ALONE, LOSSES_IN_COMPANY
-from bench.fleet.share import HOST, SharePlan, expected, fingerprint, software
+from bench.fleet.share import HOST, SharePlan, expected, fingerprint, own_backends, software
 from bench.harness import plan as harness_plan
 from bench.harness.case import Case
 from bench.harness.plan import Plan
@@ -36,12 +36,14 @@ def findable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("bench.harness.study.get", lambda name: STUDY)
 
 
-def introduced(host: str, governor: str = "performance", **changes: Any) -> dict[str, Any]:
+def introduced(
+    host: str, governor: str = "performance", backends: dict[str, str] | None = None, **changes: Any
+) -> dict[str, Any]:
     described = DESCRIBED | {"cpu": DESCRIBED["cpu"] | {"governor": governor}, "host": host}
     described |= {name: DESCRIBED[name] | value if name == "packages" else value for name, value in changes.items()}
     name = environment.machine_name(described)
     return {
-        "threads": 1, "environment": described, "machine": name, "host": host, "software": software(described),
+        "threads": 1, "environment": described, "machine": name, "host": host, "software": software(described, backends or {}),
         "fingerprint": fingerprint(name, described, environment.PROTOCOL),
     }  # fmt: skip
 
@@ -167,6 +169,7 @@ def test_other_fingerprints_measure_the_whole_suite_each(fleet: Fleet, tmp_path:
     ("changes", "named"),
     [
         ({"code": "0123"}, "code 0123 and not"),
+        ({"backends": {"mine": "0123"}}, "backend mine 0123 and not none"),
         ({"python": "2.7.18"}, "python 2.7.18 and not"),
         ({"packages": {"numpy": "1.0"}}, "numpy 1.0 and not"),
         ({"packages": {"numpy": DESCRIBED["packages"]["numpy"] + "+mkl"}}, "the same build on all"),
@@ -177,6 +180,11 @@ def test_other_software_is_refused_with_the_difference(fleet: Fleet, changes: di
     with pytest.raises(Refused, match=named):
         fleet.join("m1", "host1", **changes)
     assert list(fleet.head.of) == ["m0"]
+
+
+def test_backends_of_the_users_own_are_compared_by_content(misbehaving: None):
+    found = own_backends()
+    assert found and not found.keys() & {"numpy", "torch"} and all(len(its) == 16 for its in found.values())
 
 
 def test_another_build_on_another_kind_of_machine_is_not_refused(fleet: Fleet):
