@@ -273,7 +273,8 @@ def _of_fleet(run: Run) -> Iterator[tuple[str, str, str]]:
     fleet = run.header.environment.get("fleet")
     if not isinstance(fleet, Mapping):
         return
-    count, spread = hosts.count(run.records), hosts.spread(run.records)
+    studies = run.header.plan.get("studies", ())
+    count, spread = hosts.count(run.records), hosts.spread(record for record in run.records if record.study in studies)
     measured = f"measured by a fleet of {words.format_count(count, 'host')}"
     yield "was", "were", measured + (f" ({fleet['remark']})" if fleet.get("remark") else "")
     if spread is not None:

@@ -145,7 +145,7 @@ class _Sender:
     def on_status(self, text: str) -> None:
         if time.monotonic() - self.said >= STATUS_SECONDS:  # a thousand machines speak to one head
             self.said = time.monotonic()
-            self.events.put(("status", text))
+            self.events.put(("status", text.removeprefix("replicate 1  ")))  # of the share: it has one
 
     def on_records(self, records: Sequence[Record]) -> None:
         marked = [replace(record, conditions={**record.conditions, HOST: self.host}) for record in records]
