@@ -81,7 +81,7 @@ def _alone(package: str) -> list[str]:
 
 def tools() -> list[list[str]]:
     """The arguments of each call of `pip install` that adds the tools of development, and what tests compile kernels with."""
-    everything = ["--editable", f".[{','.join((*EXTRAS, 'cuda', 'dev'))}]"]
+    everything = ["--editable", f".[{','.join((*EXTRAS, 'cuda', 'fleet', 'dev'))}]"]
     return [everything, _alone(OTAVA), *([_alone(NVRTC)] if sys.platform == "linux" else [])]
 
 

@@ -44,7 +44,7 @@ NAVIGATION = {
         "tutorials/read-the-gradient-study",
     ],
     "Concepts": ["case", "run", "round", "replicate", "study", "backends", "comparison", "history"],
-    "Reference": ["commands", "your-model", "own-repository", "api", "measurement", "architecture", "baselines"],
+    "Reference": ["commands", "your-model", "own-repository", "fleet", "api", "measurement", "architecture", "baselines"],
     "Results": ["measured", "comparison-accuracy", "claims", "studies/*"],
     "CUDA kernels": ["cuda", "kernel-log"],
     "Decisions": ["decisions/*"],

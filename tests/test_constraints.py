@@ -30,7 +30,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 WINDOWS = "x86_64-pc-windows-msvc"  # where stored runs are read
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin")
 RUNNING = (*install.EXTRAS, "cuda")  # what `make bench` installs, the last where there is a driver
-EVERYTHING = (*RUNNING, "dev")
+EVERYTHING = (*RUNNING, "fleet", "dev")
 # Each extra alone on one platform for the oldest and the newest Python: with exact pins, part of what resolves resolves.
 ALONE = [(), *((extra,) for extra in PROJECT["optional-dependencies"])]
 SECONDS = 60.0

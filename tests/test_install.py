@@ -111,7 +111,7 @@ def test_the_tools_of_development_come_on_top(checkout: Path, index: str):
     last = [
         f"install --quiet --no-deps {package}" for package in (install.OTAVA, install.NVRTC)[: 1 + (sys.platform == "linux")]
     ]
-    assert calls[-1 - len(last) :] == [f"{FROM} --editable .[torch,jax,baselines,cuda,dev]", *last]
+    assert calls[-1 - len(last) :] == [f"{FROM} --editable .[torch,jax,baselines,cuda,fleet,dev]", *last]
     assert (checkout / ".venv/.ready").exists() and (checkout / ".venv/.ready-dev").exists()
 
 

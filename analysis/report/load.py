@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis import AnalysisError
 from analysis.report import words
+from analysis.statistics import hosts
 from results.exclusions import Reason
 from results.record import Header, Record
 from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
@@ -278,6 +279,7 @@ def _said_of(run: Run) -> Iterator[tuple[str, str, str]]:
         yield "has", "have", "no last line: interrupted, or still going"
     elif not run.footer.complete:
         yield "ended", "ended", "before everything asked was measured" + (f" ({run.footer.note})" if run.footer.note else "")
+    yield from _of_fleet(run)
     git = run.header.environment.get("git")
     if isinstance(git, Mapping) and (git.get("commit") is None or "reason" in git):
         yield "is", "are", "not known to be the code of a commit" + (f": {git['reason']}" if git.get("reason") else "")
@@ -285,6 +287,20 @@ def _said_of(run: Run) -> Iterator[tuple[str, str, str]]:
         yield "is", "are", "not known to be measured without uncommitted changes"
     elif isinstance(git, Mapping) and git["dirty"]:
         yield "was", "were", "measured with uncommitted changes in the working tree"
+
+
+def _of_fleet(run: Run) -> Iterator[tuple[str, str, str]]:
+    """What a run over several machines is, and how far its hosts lie apart where they measured the same."""
+    fleet = run.header.environment.get("fleet")
+    if not isinstance(fleet, Mapping):
+        return
+    studies = run.header.plan.get("studies", ())
+    count, spread = hosts.count(run.records), hosts.spread(record for record in run.records if record.study in studies)
+    measured = f"measured by a fleet of {words.format_count(count, 'host')}"
+    yield "was", "were", measured + (f" ({fleet['remark']})" if fleet.get("remark") else "")
+    if spread is not None:
+        rest = f"hosts whose times of the same case differ by {words.format_percent(spread.relative)} (standard deviation"
+        yield "has", "have", f"{rest}, {words.format_count(spread.cases, 'case and backend', 'cases and backends')})"
 
 
 def left_out(runs: Iterable[Run]) -> list[str]:

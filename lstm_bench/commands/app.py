@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lstm_bench import errors, terminal
-from lstm_bench.commands import advise, gpu_check, regression_commands
+from lstm_bench.commands import advise, fleet, gpu_check, regression_commands
 from lstm_bench.commands import like as likes
 from lstm_bench.commands.command_groups import Commands, placed
 from lstm_bench.device_policy import DryRun, Wait
@@ -123,6 +123,8 @@ def run(
     batch: likes.BatchSize = None,
     phase: likes.Phases = None,
     dtype: likes.DTypes = None,
+    on_fleet: Annotated[str, typer.Option("--fleet", help=fleet.HELP)] = "",
+    copy_to: Annotated[str, typer.Option(help="Also copy the run to this address when it ends, as s3://bucket/runs.")] = "",
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
     from bench.harness import session
@@ -141,7 +143,15 @@ def run(
         if resume:
             raise errors.UserError("--dry-run plans a new run, and --resume goes on with one; leave one of them out")
         return dry_runs.show(dry_runs.values(api.planned(what, backend or (), where or (), **options)))
+    if on_fleet:
+        if of_model or show:
+            raise errors.UserError("--like and --open are of runs on this machine; leave out --fleet, or them")
+        return fleet.command(
+            on_fleet, what, out, time_budget, copy_to, wait=wait, resume=resume, corpus=corpus, backends=backend or (),
+            where=where or (), threads=threads, replicates=replicates, scale=scale, seed=seed,
+        )  # fmt: skip
     system.require_measuring()
+    fleet.require_copy(copy_to)
     with contextlib.ExitStack() as stack:
         page = None
         if show:
@@ -158,8 +168,10 @@ def run(
                 )  # fmt: skip
         except session.Interrupted as stop:
             print(run_summary.interrupted(stop.path, "run", out=out, corpus=corpus), file=sys.stderr)
+            fleet.copy([stop.path], out, copy_to)
             sys.exit(ExitCode.INTERRUPTED)
         print(f"{ended.path}")
+        fleet.copy([ended.path], out, copy_to)
         for line in run_summary.lines(ended, footer):
             terminal.say(line)
         if page:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lstm_bench import terminal
+from lstm_bench.commands import fleet
 from lstm_bench.device_policy import DryRun, Wait
 from lstm_bench.errors import ExitCode
 
@@ -72,8 +73,10 @@ def compare(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
+    on_fleet: fleet.ELSEWHERE = "",
 ) -> None:
     """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
+    fleet.refuse(on_fleet, "compare")
     from analysis.regression import comparison
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
@@ -320,6 +323,7 @@ def track(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
+    on_fleet: fleet.ELSEWHERE = "",
     as_json: AsJson = False,
 ) -> None:
     """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished.
@@ -327,6 +331,7 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
+    fleet.refuse(on_fleet, "track")
     from bench.machine import system
     from bench.regression.user_repository import find, known_backends
     from lstm_bench import device_policy

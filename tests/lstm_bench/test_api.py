@@ -138,7 +138,9 @@ def test_compare_and_its_command_take_the_same_options(monkeypatch):
     """Whatever the command can be told, the function can; but for what it prints."""
     spelled = {"backend": "backends"}
     command = {spelled.get(name, name) for name in inspect.signature(regression_commands.compare).parameters}
-    assert command - {"markdown", "as_json", "dry_run"} == inspect.signature(api.compare).parameters.keys() - {"show"}
+    assert command - {"markdown", "as_json", "dry_run", "on_fleet"} == inspect.signature(api.compare).parameters.keys() - {
+        "show"
+    }
     heard = []
     monkeypatch.setattr(regression_commands, "compared", lambda *sides, **options: heard.append((sides[:2], options)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):

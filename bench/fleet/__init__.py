@@ -1,0 +1,1 @@
+"""One run over several machines: who measures what (`scheduler`), what is kept (`head`), and Ray, which carries it out."""

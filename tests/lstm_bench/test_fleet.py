@@ -1,0 +1,139 @@
+"""`run --fleet` on two Ray nodes of this machine, and what it says where it cannot measure."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.processes.code import ROOT
+from results import store
+from tests.layout import PACKAGES
+from tests.lstm_bench.test_required import without
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'lstm-bench[fleet]'")
+SMOKE = ("smoke", "--backend", "numpy", "--backend", "null")
+MANY = ("many", "--backend", "numpy", "--where", "hidden_size<=16", "--where", "phase=forward")
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lstm_bench", "run", *map(str, arguments)]
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    running = start(*arguments)
+    said, told = running.communicate(timeout=150)
+    return running.returncode, said, told
+
+
+def importers_of(package: str, root: Path) -> set[str]:
+    """Files of the packages below `root` that import a package, or anything of it."""
+    found = set()
+    for path in (path for name in PACKAGES for path in (root / name).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            if any(name.partition(".")[0] == package for name in names):
+                found.add(path.relative_to(root).as_posix())
+    return found
+
+
+def test_one_module_imports_ray():
+    assert importers_of("ray", ROOT) == {"bench/fleet/cluster.py"}
+    assert importers_of("bench.fleet.cluster".partition(".")[0], ROOT), "the search finds imports"
+
+
+def test_another_import_of_ray_would_be_found(tmp_path: Path):
+    (tmp_path / "bench").mkdir()
+    for number, line in enumerate(("import ray", "from ray.util import state", "def f():\n    import ray.exceptions as e")):
+        (tmp_path / "bench" / f"{number}.py").write_text(line + "\n")
+    (tmp_path / "bench" / "other.py").write_text("import array\nfrom . import ray\n")
+    assert importers_of("ray", tmp_path) == {"bench/0.py", "bench/1.py", "bench/2.py"}
+
+
+def test_without_ray_the_command_says_what_to_install(tmp_path: Path):
+    ended = without({"ray"}, "run", "smoke", "--fleet", "local:2", "--out", str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"error: --fleet needs Ray, .*: pip install 'lstm-bench\[fleet\]'\n", ended.stderr), ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["compare", "track"])
+def test_a_comparison_on_a_fleet_is_said_not_to_be_built(name: str, tmp_path: Path):
+    command = [sys.executable, "-m", "lstm_bench", name, "HEAD", "--fleet", "local:2", "--out", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert ended.returncode == 2 and f"error: {name} --fleet is not built" in ended.stderr and not list(tmp_path.iterdir())
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("smoke", "--fleet", "local:no"), "local:no names no fleet on this machine: write local:3"),
+        (("smoke", "--fleet", "127.0.0.1:9"), "no Ray cluster answers at 127.0.0.1:9"),
+        (("smoke", "--fleet", "local:2", "--time-budget", "1m"), "--time-budget is of one machine"),
+        (("smoke", "--fleet", "local:2", "--resume"), "no unfinished run of a fleet below"),
+        (("smoke", "--fleet", "local:2", "--copy-to", "nowhere://x"), "cannot write to nowhere://x"),
+        (("nothing", "--fleet", "local:2"), "suite or study"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_fleet_is_said_at_once(tmp_path: Path, arguments: tuple[str, ...], said: str):
+    code, _, told = run(*arguments, "--out", tmp_path)
+    assert code == 2 and said in told and "Traceback" not in told
+    assert not store.find(tmp_path)
+
+
+@needs_ray
+def test_a_fleet_gives_the_report_of_a_run_by_hand(tmp_path: Path):
+    code, said, told = run(*SMOKE, "--fleet", "local:2", "--out", tmp_path / "fleet", "--copy-to", f"file://{tmp_path}/copy")
+    assert code == 0, told
+    (path,) = store.find(tmp_path / "fleet")
+    assert said == f"{path}\n"
+    assert run(*SMOKE, "--out", tmp_path / "hand")[0] == 0
+    (by_hand,) = store.find(tmp_path / "hand")
+    fleet, hand = store.read(path), store.read(by_hand)
+    assert {its.task: its.status for its in fleet.records} == {its.task: its.status for its in hand.records}
+    assert fleet.finished and not fleet.damaged and fleet.header.machine == hand.header.machine
+    assert {its.conditions["host"] for its in fleet.records} == {hand.header.environment["host"]}
+    assert fleet.header.environment["host"] != hand.header.environment["host"], "never read together with runs by hand"
+    (copy,) = store.find(tmp_path / "copy")
+    assert copy.read_bytes() == path.read_bytes() and f"copied to file://{copy}\n" in told
+    from analysis.report import page
+
+    built = page.build([path], tmp_path / "report")
+    text = built.html.with_suffix(".md").read_text(encoding="utf-8")
+    assert "was measured by a fleet of 1 host (one machine, several nodes: they share its one measuring slot" in text
+
+
+@needs_ray
+def test_ctrl_c_keeps_what_there_is_and_names_how_to_go_on(tmp_path: Path):
+    running = start(*MANY, "--fleet", "local:2", "--out", tmp_path / "with a space")
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "throughput" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in told, told
+    (path,) = store.find(tmp_path)
+    kept = store.read(path)
+    assert kept.records and not kept.finished and kept.footer is not None and kept.footer.note == "interrupted"
+    assert f"interrupted; {len(kept.records)} outcomes kept in {path}\n" in told
+    named = re.search(r"^finish it with: lstm-bench run (.* --resume)$", told, re.MULTILINE)
+    assert named is not None
+    code, _, told = run(*shlex.split(named[1]))
+    assert code == 0, told
+    done = store.read(path)
+    assert done.finished and not done.damaged and done.records[: len(kept.records)] == kept.records
+    assert len({its.case for its in done.records}) == 1 + 18
