@@ -75,8 +75,8 @@ def draw_leakage(series: pd.DataFrame) -> Drawing | None:
     return Drawing(
         figure,
         "Which outputs depend on which inputs",
-        "Squares: ∂y(t)/∂x(s) is not zero; blank: it is exactly zero; untrained, in float64. The largest derivative by a later input: "
-        f"{'; '.join(said)}.",
+        "Squares: ∂y(t)/∂x(s) is not zero; blank: it is exactly zero; untrained, in float64. The largest derivative by a later "
+        f"input: {'; '.join(said)}.",
     )
 
 
