@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 
-from analysis.report.drawing import FAINT, INK, PALETTE, Drawing, blank, look, panels
+from analysis.report.drawing import INK, PALETTE, Drawing, blank, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.studies import direction, of_series
 
@@ -25,6 +24,7 @@ NETWORKS = (
     ("Transformer, bidirectional", {"cell": "transformer", "direction": "both"}),
 )
 COLUMNS = 3
+SQUARE = 100.0  # points: a side of the matrix, less gaps
 MEASURES_TAGS, MEASURES_LEAKAGE = "tagging_loss", "leakage_matrix"
 
 
@@ -69,15 +69,14 @@ def draw_leakage(series: pd.DataFrame) -> Drawing | None:
         handles = [
             Line2D([], [], marker="s", linestyle="", color=PALETTE[0], label="depends on a later input"),
             Line2D([], [], marker="s", linestyle="", color=PALETTE[2], label="depends on it"),
-            Line2D([], [], marker="s", linestyle="", markerfacecolor="none", color=FAINT, label="exactly zero"),
         ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=3)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
     said = [f"{label}: {_future(of):.2g}" for label, of in shown]
     return Drawing(
         figure,
         "Which outputs depend on which inputs",
-        "Whether ∂y(t)/∂x(s) is exactly zero, untrained, in float64. The largest derivative by a later input: "
-        f"{'; '.join(said)}.",
+        "Squares: ∂y(t)/∂x(s) is not zero; blank: it is exactly zero; untrained, in float64. The largest derivative by a later "
+        f"input: {'; '.join(said)}.",
     )
 
 
@@ -88,9 +87,10 @@ def _future(of: np.ndarray) -> float:
 def _matrix(axes: Axes, of: np.ndarray, label: str) -> None:
     steps = len(of)
     later = np.triu(np.ones_like(of, dtype=bool), 1)
-    kinds = np.where(of == 0, np.nan, np.where(later, 1.0, 0.0))
-    colours = ListedColormap([PALETTE[2], PALETTE[0]])
-    axes.pcolormesh(np.arange(1, steps + 1), np.arange(1, steps + 1), kinds, cmap=colours, vmin=0, vmax=1, shading="nearest")
+    for where, colour in (((of != 0) & ~later, PALETTE[2]), ((of != 0) & later, PALETTE[0])):
+        outputs, inputs = np.nonzero(where)
+        axes.plot(inputs + 1, outputs + 1, color=colour, marker="s", markersize=SQUARE / steps, linestyle="")
+    axes.set_xlim(0.5, steps + 0.5)
     axes.set_aspect("equal")
     axes.set_xticks(range(2, steps + 1, 2))
     axes.set_yticks(range(2, steps + 1, 2))
@@ -109,7 +109,7 @@ def draw_tagging(series: pd.DataFrame) -> Drawing | None:
         return None
     with look():
         figure, ((axes,),) = panels(1, height=3.1)
-        said = []
+        said, handles = [], []
         for kind, (colour, marker) in LOOKS.items():
             points = []
             for depth, part in rows[rows["direction"] == kind].groupby("num_layers"):
@@ -121,31 +121,24 @@ def draw_tagging(series: pd.DataFrame) -> Drawing | None:
                     )
             if points:
                 depths, values, halves = zip(*points, strict=True)
-                axes.errorbar(
-                    depths,
-                    values,
-                    halves,
-                    color=colour,
-                    marker=marker,
-                    capsize=2.5,
-                    elinewidth=1,
-                    label=direction.KIND_NAMES[kind],
-                )
+                axes.errorbar(depths, values, halves, color=colour, marker=marker, capsize=2.5, elinewidth=1)
+                handles.append(Line2D([], [], color=colour, marker=marker, label=direction.KIND_NAMES[kind]))
         for name, label, dash in (
             ("filter_optimum", "best from the past", (0, (4, 2))),
             ("smoother_optimum", "best from the window", (0, (1.2, 1.2))),
         ):
             best = direction.of_first(rows, name)
             if len(best):
-                axes.axhline(float(best[0]), color=INK, lw=1.1, linestyle=dash, label=label)
+                axes.axhline(float(best[0]), color=INK, lw=1.1, linestyle=dash)
+                handles.append(Line2D([], [], color=INK, lw=1.1, linestyle=dash, label=label))
         axes.set_xticks(sorted(rows["num_layers"].unique()))
         axes.set_xlabel("layers, at equal parameters")
         axes.set_ylabel("loss, nat a tag")
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
     return Drawing(
         figure,
         "Tagging loss vs depth and direction",
-        f"Hidden states of a Markov source from its tokens; mean over seeds, 95 % t-interval. {'; '.join(said)}.",
+        f"Hidden states of a Markov source from its tokens; mean over seeds, 95 % t-interval. Loss: {'; '.join(said)}.",
     )
 
 
