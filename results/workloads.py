@@ -128,8 +128,8 @@ SYSTEMS: tuple[System, ...] = (
                 published=(_h100(512, 0.01158),)),
     _basecaller("basecall-hac", "Dorado hac v4.3", 384, _DORADO, (64, 512), scaled=_cpu(100, 1, "forward", 600, scaled=True),
                 published=(_h100(64, 0.8137), _h100(512, 0.1093))),
-    _basecaller("basecall-sup", "Dorado sup v4.3", 1024, _DORADO, (256,), scaled=_cpu(24, 1, "forward", 144, scaled=True),
-                published=(_h100(256, 0.5428),)),
+    _basecaller("basecall-sup", "Dorado sup v4.3", 1024, _DORADO, (64,), scaled=_cpu(24, 1, "forward", 144, scaled=True),
+                published=(_h100(64, 2.131),)),
     System(
         "basecall-train", "Training a basecaller, Bonito hac", "genomics",
         "nanoporetech/bonito@1eb0c1c cli/train.py:121",

@@ -15,7 +15,7 @@ from matplotlib import colors
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection, PolyQuadMesh
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -157,14 +157,18 @@ ANCHORS = {"left": "start", "center": "middle", "right": "end"}
 Points = list[list[float | None]]
 
 
-def chart(figure: Figure) -> dict[str, Any]:
+def chart(figure: Figure) -> dict[str, Any] | None:
     """The panels of a figure that was drawn once.
 
     Returns:
-        keys: the legend, as name, colour, and dashes, symbol or area. panels: title; height in CSS pixels; x
-        and y, each with label, type, domain, ticks as [value, text] and the format of values; areas, lines and texts in the
-        coordinates of the axes, colours as the page's CSS has them; lines have the names of the legend; keys of their own.
+        keys: the legend, as name, colour, and dashes, symbol or area. panels: title; height in CSS pixels; x and y, each with
+        label, type, domain, ticks as [value, text] and the format of values; areas, lines and texts in the coordinates of the
+        axes, colours as the page's CSS has them; lines have the names of the legend; keys of their own. None where a figure
+        has marks of another kind: then the page shows it as it is.
     """
+    drawn = [each for axes in figure.axes for each in (*axes.collections, *axes.images)]
+    if not all(isinstance(each, LineCollection | PolyCollection) and not isinstance(each, PolyQuadMesh) for each in drawn):
+        return None
     shared = [key for legend in figure.legends for key in _keys(legend)]
     with look():  # ticks are made when they are asked for
         return {"keys": shared, "panels": [_panel(figure, axes, shared) for axes in figure.axes if axes.axison]}

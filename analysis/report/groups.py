@@ -229,7 +229,7 @@ def _group(name: str, title: str, drawn: Iterable[tuple[str, Drawing | str]], pr
                 Markup(inline),
                 report_drawing.alone(inline),
                 *widths,
-                embedded(chart(drawing.figure)),
+                embedded(data) if (data := chart(drawing.figure)) else Markup(""),
                 source,
             )
         )

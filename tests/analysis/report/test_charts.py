@@ -65,3 +65,11 @@ def test_long_lines_are_thinned_and_keep_their_ends(drawn):
     (line,) = drawn["panels"][1]["lines"]
     assert len(line["points"]) == MOST_POINTS and line["points"][0] == [0, 0] and line["points"][-1] == [999, 999]
     assert line["dash"] == "2.4 2.4" and line["name"] == "", "the legend has no line that looks so"
+
+
+@pytest.mark.parametrize("draw", ["scatter", "pcolormesh"])
+def test_a_figure_with_other_marks_is_shown_as_it_is(draw):
+    figure, grid = panels(1)
+    getattr(grid[0][0], draw)(*{"scatter": ([1], [1]), "pcolormesh": ([[1, 2], [3, 4]],)}[draw])
+    figure.savefig(io.StringIO(), format="svg")
+    assert chart(figure) is None

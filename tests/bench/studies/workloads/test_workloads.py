@@ -84,7 +84,7 @@ def test_sources_and_amounts_can_be_read(system):
 def test_every_case_is_one_of_the_study():
     study = get("workloads")
     every = [case_of(system.name, part, shape) for system in SYSTEMS for part in system.parts for shape in part.shapes]
-    assert {case.key for case in every} == {case.key for scale in ("cpu", "gpu") for case in study.cases[scale]}
+    assert {case.key for case in every} == {case.key for scale in ("cpu", "gpu", "grid") for case in study.cases[scale]}
     assert len({case.key for case in every}) == len(every)
     assert all(study.forecast and study.forecast(case) for case in study.cases["gpu"])
     assert max(case.counts()["flops"] for case in study.cases["cpu"]) < 15e9, "none takes minutes on a CPU"
