@@ -297,6 +297,7 @@ def test_a_share_is_measured_as_a_run_by_hand_does(monkeypatch: pytest.MonkeyPat
                 )
 
 
+@pytest.mark.timeout(1800 if is_full() else 300)
 def test_the_head_of_many_cases_takes_little_memory(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch):
     """100 000 cases on 1000 machines with LSTM_BENCH_FAULTS=full, else a twenty-fifth of both."""
     cases, machines = (100_000, 1000) if is_full() else (4_000, 40)
