@@ -269,10 +269,20 @@ def inline(figure: Figure, name: str, title: str) -> str:
     svg = re.sub(r"font: (?:(\w+) )?([\d.]+px) [^;\"]*", lambda found: _font(found[1], found[2]), svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda found: _DECIMALS.sub(_shortened, found[0]), svg)
+    svg = re.sub(r"\n\s+", "\n", re.sub(r' transform="rotate\(-0 [^"]*"', "", svg))
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(title)}" viewBox="{_view_box(svg)}">'
     return re.sub(r"<svg[^>]*>", head, svg, count=1)
+
+
+_DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+
+
+def _shortened(found: re.Match[str]) -> str:
+    """To a hundredth of a point, which nobody sees."""
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def alone(svg: str) -> str:

@@ -16,7 +16,7 @@ from analysis.report.findings import find_out
 from analysis.report.load import InvalidPrice, load, priced
 from analysis.report.page import Report, build
 from analysis.report.tables import cases
-from results.store import StoreError
+from results.store import REFERENCE, ROOT, StoreError
 from tests.analysis.synthetic import ENVIRONMENT, Synthetic, write
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -175,6 +175,12 @@ def test_older_runs_are_compared_with_and_no_further_sections(tmp_path: Path) ->
     times = data["older"][0]["cases"][case["id"]]
     assert times.keys() == {"torch", "jax"} and times["torch"] != case["of"]["torch"]["time"]
     assert text.count("<h1>") == 1 and "d6ad839" in text[text.index("<h1>") - 200 : text.index("<h1>")]
+
+
+def test_the_page_of_all_stored_runs_is_below_3_megabytes(tmp_path: Path) -> None:
+    report = build([ROOT, REFERENCE], tmp_path)
+    sizes = {path.name: path.stat().st_size for path in (report.html, *report.others)}
+    assert len(sizes) == 3 and max(sizes.values()) < 3e6, sizes
 
 
 def test_mistakes_say_what_to_do(small_run: Path, tmp_path: Path) -> None:
