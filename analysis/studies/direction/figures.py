@@ -112,10 +112,11 @@ def draw_tagging(series: pd.DataFrame) -> Drawing | None:
         said, handles = [], []
         for kind, (colour, marker) in LOOKS.items():
             points = []
-            for depth, part in rows[rows["direction"] == kind].groupby("num_layers"):
+            for layers, part in rows[rows["direction"] == kind].groupby("num_layers"):
+                depth = int(float(str(layers)))  # a float beside networks that have no layers to count
                 found = direction.tagging_loss(part)
                 if found.value is not None:
-                    points.append((int(str(depth)), found.value, found.value - (found.low or found.value)))
+                    points.append((depth, found.value, found.value - (found.low or found.value)))
                     said.append(
                         f"{direction.KIND_NAMES[kind]}, depth {depth}: {quantities.named('tagging_loss').format(found)}"
                     )

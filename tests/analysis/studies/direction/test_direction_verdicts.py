@@ -93,6 +93,8 @@ def test_figures_and_tables_say_what_was_measured() -> None:
     made += record("leakage", {"leakage_matrix": mixed.ravel()}, direction="both", read="forward", num_layers=2)
     series = pd.DataFrame([row | ({"blocks": ()} if row["metric"] == "leakage_matrix" else {}) for row in made])
     leakage, tagging = figures.draw_leakage(series), figures.draw_tagging(series)
+    beside = figures.draw_tagging(series.assign(num_layers=series["num_layers"].astype(float)))  # networks without layers
+    assert tagging is not None and beside is not None and beside.caption == tagging.caption
     assert leakage is not None and "LSTM, 2 layers: 0;" in leakage.caption and "forward half: 0.25" in leakage.caption
     assert tagging is not None and "one direction, depth 1: 1.05 nat" in tagging.caption
     table = direction.TABLES["tagging"](series)
