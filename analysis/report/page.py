@@ -109,12 +109,12 @@ def build(
     files = _files([sections[0].title for sections in machines])
     founds = [find_out(sections[0], baseline, statistic) for sections in machines]
     views = [_view(found, own[1:], file) for found, own, file in zip(founds, machines, files, strict=True)]
-    history = HISTORY_PAGE if covers(out / HISTORY_PAGE, [view.title for view in views]) else ""
     page = templates().get_template("report.html.j2")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for view in views:
             others = [other for other in views if other is not view]
+            history = HISTORY_PAGE if covers(out / HISTORY_PAGE, [view.title]) else ""
             context = _context(view) | {"others": others, "history": history}
             output.write_text(out / f"{view.file}.html", page.render(context))
             for picture in (picture for group in view.groups for picture in group.pictures):

@@ -225,10 +225,10 @@ def report(
     from analysis.statistics import ratios
     from results import store
 
-    page = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=price).html
-    print(page)
+    made = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=price)
+    print(made.html, *made.others, sep="\n")
     if show:
-        terminal.open_page(page.resolve().as_uri(), str(page))
+        terminal.open_page(made.html.resolve().as_uri(), str(made.html))
 
 
 @app.command(**placed("export"))
