@@ -306,6 +306,7 @@ def test_the_module_runs_a_wavefront_at_inference(changes, emulated):
             found = module(*given)
         torch.testing.assert_close(found, expected)
         assert "lstm_bench::lstm_wavefront" in {event.key for event in profiler.key_averages()}
+    torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, states), module(x, states))
 
