@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -288,7 +287,3 @@ class Fleet:
 
 def _name_of(node: dict[str, Any]) -> str:
     return node.get("NodeManagerHostname") or node["NodeManagerAddress"]
-
-
-if sys.platform == "win32":
-    raise ImportError("fleets measure on Linux and macOS")
