@@ -16,7 +16,7 @@ NAMES = {
     "transformer": "Transformer",
 }  # fmt: skip
 RECURRENT_WEIGHTS = ("lstm", "slstm")  # the others compute their states from inputs alone, all steps at once
-STATES = 8  # N of S4D and Mamba; 16 in print
+STATES = 8  # N of S4D and Mamba; 16 in their papers
 
 
 def measure(backend: str, case: Case) -> Iterator[Measurement]:

@@ -15,9 +15,9 @@ from bench.studies.descendants import tasks
 from bench.studies.descendants.networks import OF_SPECS, TokenModel, state_values
 from bench.studies.descendants.tasks import NOT_ASKED, Task
 from bench.studies.gradients import cells
+from bench.studies.quality.losses import rates as read_rates
 from results.record import Measurement
 
-SEPARATOR = "/"  # between the learning rates of a case
 WARM_UP, LOWEST = 0.1, 0.1  # share of the updates; share of the rate that the cosine ends at
 LARGEST_NORM = 1.0  # of the gradient
 GROWS_UNTIL = 0.5  # of the updates: until then sequences of the growing tasks become longer, up to the case's size
@@ -82,18 +82,6 @@ def _counted_otherwise(name: str) -> tuple[str, ...]:
 
 def network(case: Case) -> str:
     return str(case.factor("network"))
-
-
-def read_rates(case: Case) -> list[float]:
-    """Learning rates to try. Raises `InvalidCase`."""
-    text = str(case.factor("rates"))
-    try:
-        found = [float(each) for each in text.split(SEPARATOR)]
-    except ValueError:
-        found = []
-    if not found or min(found) <= 0:
-        raise InvalidCase(f"rates must be positive numbers joined by {SEPARATOR}, as 0.003/0.01; got {text!r}")
-    return found
 
 
 def train(case: Case, task: Task, seed: int, rate: float) -> Trained:
