@@ -30,13 +30,28 @@ def read_condition(text: str) -> tuple[str, str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """The 95 % interval of `quantity` (a name of `analysis.statistics.quantities`) must lie within [low, high]."""
+    """The 95 % interval of `quantity` (a name of `analysis.statistics.quantities`) must lie within [low, high].
+
+    effect, spread: the true value that the number of seeds is planned for, and the standard deviation over seeds (or
+    replicates) in an earlier run or a pilot, in the quantity's unit; a spread of 0 says that it is found and not estimated.
+    None where no run has told the spread, and in rules of earlier versions.
+    basis: where the effect comes from: `published`, `as claimed`, `an earlier run`, `a pilot`.
+    """
 
     __test__ = False  # no test of pytest's
 
     quantity: str
     low: float = -INFINITE
     high: float = INFINITE
+    effect: float | None = None
+    spread: float | None = None
+    basis: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.effect is None) != (self.spread is None):
+            raise ValueError(f"the rule on {self.quantity} needs effect and spread together, or neither")
+        if self.spread is not None and self.spread < 0:
+            raise ValueError(f"the rule on {self.quantity} has a spread of {self.spread}; a standard deviation is 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,8 @@ class Claim:
 
 def claim_from_dict(values: dict[str, Any]) -> Claim:
     """The inverse of `dataclasses.asdict`. Fields a newer schema added are ignored."""
-    tests = tuple(Test(**test) for test in values["tests"])
+    parts = {name.name for name in dataclasses.fields(Test)}
+    tests = tuple(Test(**{name: value for name, value in test.items() if name in parts}) for test in values["tests"])
     settings = tuple((str(label), str(selection)) for label, selection in values["settings"])
     known = {name.name for name in dataclasses.fields(Claim)}
     values = {name: value for name, value in values.items() if name in known}

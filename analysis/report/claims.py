@@ -11,6 +11,7 @@ from typing import get_args
 from analysis.report import words
 from analysis.report.load import Section, load, newest_of_each_study, run_name, studies_with_claims, weight
 from analysis.report.tables import Cell, Column, Table
+from analysis.statistics import power
 from analysis.statistics.quantities import Outcome, Verdict, Word, judge, named
 from results.claims import Claim
 from results.record import Header
@@ -103,6 +104,22 @@ def published(claim: Claim) -> str:
     return f"{claim.published} ({claim.source})" if claim.source else claim.published
 
 
+def planned(claim: Claim) -> str:
+    """What its rules need for 80 % power: `15 seeds if loss gap is 0.05 nat (published)`; "" where none states an effect."""
+    parts = []
+    for test in claim.tests:
+        if test.effect is None or test.spread is None:
+            continue
+        quantity, needed = named(test.quantity), power.seeds_needed(test)
+        if test.spread == 0:
+            parts.append(f"{quantity.label}: found, not estimated")
+            continue
+        count = f"more than {power.MOST} seeds" if needed is None else words.format_count(needed, "seed")
+        unit = "" if quantity.unit in ("", "×") else f" {quantity.unit}"
+        parts.append(f"{count} if {quantity.label} is {words.format_number(test.effect)}{unit} ({test.basis})")
+    return "; ".join(parts)
+
+
 def verdict_text(verdict: Verdict) -> str:
     """`supported`, or `mixed (2 of 5 settings)`."""
     if verdict.word != "mixed":
@@ -137,6 +154,7 @@ class Card:
     measured: list[str]
     published: str
     source: str
+    planned: str
     by: str
     figure: str
 
@@ -154,6 +172,7 @@ def cards(found: Sequence[Tested], anchors: Mapping[str, str]) -> list[Card]:
             measured=measurements(each.verdict),
             published=each.verdict.claim.published or "no value known",
             source=each.verdict.claim.source,
+            planned=planned(each.verdict.claim),
             by=each.by,
             figure=anchors.get(each.verdict.claim.figure, ""),
         )
@@ -198,7 +217,8 @@ def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
         root: folder of results.
 
     Returns:
-        One row a claim: study, machine, run, claim, statement, verdict (one of `Word`), conditions, measured, published.
+        One row a claim: study, machine, run, claim, statement, verdict (one of `Word`), conditions, measured, published,
+        planned (seeds for 80 % power).
 
     Raises:
         StoreError: nothing to read.
@@ -214,6 +234,7 @@ def rows(paths: Sequence[Path] = (), root: Path = ROOT) -> list[dict[str, str]]:
             "conditions": explanation(each.verdict),
             "measured": "; ".join(measurements(each.verdict)),
             "published": published(each.verdict.claim),
+            "planned": planned(each.verdict.claim),
         }
         for each in tested(load(paths or newest_of_each_study(root), root))
     ]

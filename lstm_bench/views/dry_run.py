@@ -27,7 +27,7 @@ def values(plan: Plan) -> dict[str, Any]:
 
     Returns: `cases` with the backends that each is put to; `excluded`: backends that their files say cannot run some, with the
     reason and how many; `not_installed`: what to install for others; `obstacle`: why this machine cannot measure it, or None;
-    `predicted`: sentences on time and memory.
+    `predicted`: sentences on time and memory; `power`: by claim, how many seeds decide it.
     """
     from bench.harness import forecast
 
@@ -39,8 +39,16 @@ def values(plan: Plan) -> dict[str, Any]:
         "time_budget": plan.time_budget, "cases": cases,
         "excluded": [{"backend": name, "reason": reason, "cases": count} for (name, reason), count in excluded.items()],
         "not_installed": _not_installed({name for case in cases for name in case["backends"]}),
-        "obstacle": _obstacle(plan), "predicted": predicted(plan),
+        "obstacle": _obstacle(plan), "predicted": predicted(plan), "power": _planned_seeds(plan),
     }  # fmt: skip
+
+
+def _planned_seeds(plan: Plan) -> dict[str, str]:
+    """Of each claim that the plan tests: how many seeds or replicates its rule needs for 80 % power."""
+    from analysis.report import claims
+
+    tested = [claim for its in plan.studies if plan.cases(its) for claim in its.claims]
+    return {claim.name: claims.planned(claim) or "not known: no run has told the spread" for claim in tested}
 
 
 def predicted(plan: Plan) -> list[str]:
@@ -113,6 +121,10 @@ def show(found: dict[str, Any]) -> None:
         screen.print(escape(f"not installed here: {one['package']}, which {one['backend']} needs: {one['install']}"))
     if cases:
         screen.print("A backend may refuse more once it is imported; that is then recorded as skipped, with its reason.")
+    if found.get("power"):
+        screen.print("\nNeeded for 80 % power, a claim:")
+        for claim, text in found["power"].items():
+            screen.print(Padding(f"[bold]{escape(claim)}[/]  {escape(text)}", (0, 0, 0, 3), expand=False))
     finish(found)
 
 

@@ -195,7 +195,10 @@ def claims(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         console().print(escape(f"  {row['verdict']}. {row['conditions']}".rstrip()))
         for number in row["measured"].split("; "):
             console().print(f"    {number}", markup=False)  # [above 104] is an interval, not a style
-        console().print(escape(f"  published: {row['published']}\n"))
+        console().print(escape(f"  published: {row['published']}"))
+        if row["planned"]:
+            console().print(escape(f"  needed for 80 % power: {row['planned']}"))
+        console().print()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -75,7 +75,10 @@ CLAIMS = (
     Claim(
         "d-size",
         "At equal width an LSTM has four times the parameters and four times the FLOPs of a vanilla RNN.",
-        (Test("parameters_over_rnn", low=3.99, high=4.01), Test("flops_over_rnn", low=3.99, high=4.01)),
+        (
+            Test("parameters_over_rnn", low=3.99, high=4.01, effect=4.0, spread=0),
+            Test("flops_over_rnn", low=3.99, high=4.01, effect=4.0, spread=0),
+        ),
         _settings(SAME_WIDTH, ("torch",), (256,)),  # a size of every scale
         "4.00×",
         "Hochreiter & Schmidhuber 1997, with forget gates as in Gers et al. 2000",
@@ -84,7 +87,7 @@ CLAIMS = (
     Claim(
         "d-time",
         "On a CPU at equal width a token costs several times, at least twice, the time in an LSTM that it does in an RNN.",
-        (Test("time_over_rnn", low=2.0),),
+        (Test("time_over_rnn", low=2.0, effect=2.45, spread=0.57, basis="published"),),
         _settings(SAME_WIDTH + ",device=cpu", CPU),
         *DEEPBENCH,
         "cost",
@@ -92,7 +95,7 @@ CLAIMS = (
     Claim(
         "d-equal-parameters",
         "On a CPU at equal parameters an LSTM takes the time of a vanilla RNN, within a quarter.",
-        (Test("time_over_rnn", low=0.8, high=1.25),),
+        (Test("time_over_rnn", low=0.8, high=1.25, effect=1.0, spread=0.014, basis="as claimed"),),
         _settings(SAME_PARAMETERS + ",device=cpu", CPU),
         figure="cost",
     ),

@@ -142,7 +142,7 @@ CLAIMS = (
     Claim(
         "g-causal",
         "No output of a causal network depends on an input that comes later: every such derivative is exactly zero.",
-        (Test("future_leakage", low=0.0, high=0.0),),
+        (Test("future_leakage", low=0.0, high=0.0, effect=0.0, spread=0),),
         CAUSAL,
         figure="leakage",
     ),
@@ -150,7 +150,7 @@ CLAIMS = (
         "g-mixed",
         "An LSTM in both directions reads the future, from its second layer on in its forward half too: derivatives above "
         "10⁻⁶.",
-        (Test("least_future_leakage", low=1e-6),),
+        (Test("least_future_leakage", low=1e-6, effect=0.0115, spread=0),),
         NOT_CAUSAL,
         "two stacks trained apart",
         "Peters et al. 2018, section 3.1",
@@ -160,7 +160,10 @@ CLAIMS = (
         "g-elmo",
         "nn.LSTM(bidirectional) of one layer is two plain LSTMs, and of two layers is ELMo's two stacks once its directions "
         "are cut apart (less than a millionth); not cut apart it is not (over a hundredth).",
-        (Test("identity_error", low=0.0, high=1e-6), Test("identity_contrast", low=1e-2)),
+        (
+            Test("identity_error", low=0.0, high=1e-6, effect=4.5e-08, spread=0),
+            Test("identity_contrast", low=1e-2, effect=0.104, spread=0),
+        ),
         (
             _at("two layers", "identity", "identity=two_stacks"),
             _at("one layer", "identity", "identity=one_layer"),
@@ -172,14 +175,17 @@ CLAIMS = (
         "g-generation",
         "A network in both directions cannot generate: with the next token in view its loss falls below the least possible "
         "without, and with the past alone its loss is above that of a network in one direction.",
-        (Test("next_token_below_optimum", low=0.0), Test("prefix_excess", low=0.0)),
+        (
+            Test("next_token_below_optimum", low=0.0, effect=2.72, spread=0.0015, basis="an earlier run"),
+            Test("prefix_excess", low=0.0, effect=0.061, spread=0.0094, basis="an earlier run"),
+        ),
         (("hidden Markov tokens", "study=direction,probe=generation"),),
         figure="tagging",
     ),
     Claim(
         "g-direction",
         "At equal parameters an LSTM in both directions tags with a lower loss than one in one direction.",
-        (Test("direction_gain", low=0.0),),
+        (Test("direction_gain", low=0.0, effect=0.148, spread=0.0022, basis="an earlier run"),),
         tuple(_at(f"depth {depth}", "tagging", f"num_layers={depth},direction=one|both") for depth in DEPTHS),
         "18.6 % of TIMIT's phones wrong with three layers in both directions",
         "Graves, Mohamed & Hinton 2013, a single run",
@@ -188,7 +194,7 @@ CLAIMS = (
     Claim(
         "g-beyond-causal",
         "Reading both ways tags better than anything that reads one way can: below the loss of the exact causal posterior.",
-        (Test("below_causal_optimum", low=0.0),),
+        (Test("below_causal_optimum", low=0.0, effect=0.139, spread=0.0015, basis="an earlier run"),),
         (
             _at("both directions, one layer", "tagging", "direction=both,num_layers=1"),
             _at("both directions, two layers", "tagging", "direction=both,num_layers=2"),
@@ -199,7 +205,7 @@ CLAIMS = (
     Claim(
         "g-depth",
         "At equal parameters two layers tag with a lower loss than one.",
-        (Test("depth_gain", low=0.0),),
+        (Test("depth_gain", low=0.0, effect=-0.031, spread=0.056, basis="an earlier run"),),
         tuple(_at(KIND_NAMES[kind], "tagging", f"direction={kind},num_layers<=2") for kind in ("one", "both")),
         figure="tagging",
     ),

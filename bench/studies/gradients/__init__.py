@@ -170,7 +170,10 @@ LSTM_SETTINGS = (
     _at("LSTM as PyTorch", "lstm", "pytorch"), _at("LSTM forget bias 1", "lstm", "forget:1"),
     _at("LSTM forget bias 3", "lstm", "forget:3"), _at("LSTM chrono", "lstm", "chrono:784"),
 )  # fmt: skip
-AGREE = (Test("input_disagreement", low=0.0, high=1e-3), Test("state_disagreement", low=0.0, high=1e-3))
+AGREE = (
+    Test("input_disagreement", low=0.0, high=1e-3, effect=1e-5, spread=0),
+    Test("state_disagreement", low=0.0, high=1e-3, effect=1e-5, spread=0),
+)
 
 
 def _through(backends: Sequence[str], device: str) -> tuple[tuple[str, str], ...]:
@@ -184,7 +187,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "a-exponential",
         "A vanilla RNN's gradient decays or grows exponentially with lag, rather than as a power of it.",
-        (Test("bic_for_exponential", low=10.0),),
+        (Test("bic_for_exponential", low=10.0, effect=658, spread=25, basis="an earlier run"),),
         EXPONENTIAL_SETTINGS,
         "|∂ϑ(t−q)/∂ϑ(t)| ≤ n (f'max ‖W‖)^q",
         "Hochreiter & Schmidhuber 1997, section 3",
@@ -193,7 +196,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "a-ten-steps",
         "A vanilla RNN's gradient has faded to a thousandth after about ten steps (between 5 and 20).",
-        (Test("horizon", low=5.0, high=20.0),),
+        (Test("horizon", low=5.0, high=20.0, effect=10, spread=0.7, basis="published"),),
         RNN_SETTINGS,
         "5–10 steps",
         "Gers, Schmidhuber & Cummins 2000",
@@ -202,7 +205,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "b-identity",
         "With h held, the gradient passes from c_t to c_{t−1} multiplied by f_t and by nothing else.",
-        (Test("identity_error", low=0.0, high=1e-12),),
+        (Test("identity_error", low=0.0, high=1e-12, effect=2.2e-16, spread=0),),
         CAROUSEL_SETTINGS,
         "∂c_t/∂c_{t−1} = diag f_t",
         "Gers, Schmidhuber & Cummins 2000",
@@ -211,7 +214,17 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "b-unchanged",
         "The cell passes a gradient unchanged over 100 steps: its size within a factor of two, its direction that of ∏f.",
-        (Test("passed_over_100", low=0.5, high=2.0), Test("cell_cosine_at_100", low=0.9)),
+        (
+            Test(
+                "passed_over_100",
+                low=0.5,
+                high=2.0,
+                effect=1.0,
+                spread=0.025,
+                basis="published",
+            ),
+            Test("cell_cosine_at_100", low=0.9, effect=1.0, spread=0.002, basis="published"),
+        ),
         LSTM_SETTINGS,
         "constant error flow",
         "Hochreiter & Schmidhuber 1997, section 4",
@@ -220,7 +233,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "b-carousel",
         "Most of the gradient at lag 10 never left the cell path.",
-        (Test("hop_share_at_10", low=0.5, high=1.5),),
+        (Test("hop_share_at_10", low=0.5, high=1.5, effect=0.7, spread=0.077, basis="an earlier run"),),
         CAROUSEL_SETTINGS,
         figure="hops",
     ),
@@ -242,7 +255,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "b-hundreds",
         "An LSTM's gradient reaches beyond 100 steps before it has faded to a thousandth.",
-        (Test("horizon", low=100.0),),
+        (Test("horizon", low=100.0, effect=1000, spread=70, basis="published"),),
         LSTM_SETTINGS,
         "lag 1000 bridged",
         "Hochreiter & Schmidhuber 1997, table 3",
@@ -258,7 +271,7 @@ CLAIMS += (
     Claim(
         "b-residual",
         "A residual connection is the same trick in depth: it passes a gradient over 100 layers within a factor of two.",
-        (Test("passed_over_100", low=0.5, high=2.0),),
+        (Test("passed_over_100", low=0.5, high=2.0, effect=1.23, spread=0.084, basis="an earlier run"),),
         tuple(
             (label, f"probe=controls,network={network}")
             for label, network in RESIDUALS
@@ -271,7 +284,7 @@ CLAIMS += (
         "b-residual-rate",
         "A shortcut scaled by s passes the gradient at the rate ln s a layer, as a forget gate of s would; within a factor of "
         "two over 100 layers.",
-        (Test("rate_over_shortcut", low=-PER_LAYER, high=PER_LAYER),),
+        (Test("rate_over_shortcut", low=-PER_LAYER, high=PER_LAYER, effect=0.0024, spread=0.00025, basis="an earlier run"),),
         tuple((label, f"probe=controls,network={network}") for label, network in RESIDUALS[:-1]),
         "0.5: fails to learn or 12.35 % error; 1: 6.61 %",
         "He et al. 2016, table 1",
@@ -280,7 +293,7 @@ CLAIMS += (
     Claim(
         "control-transformer",
         "A Transformer's gradient does not fade with lag: from 1 to 100 steps back it stays within a factor of two.",
-        (Test("input_passed_over_100", low=0.5, high=2.0),),
+        (Test("input_passed_over_100", low=0.5, high=2.0, effect=0.99, spread=0.15, basis="an earlier run"),),
         (("two blocks before training", "probe=controls,network=transformer"),),
         "paths of length O(1)",
         "Vaswani et al. 2017, table 1",
@@ -289,7 +302,7 @@ CLAIMS += (
     Claim(
         "precision",
         "Kept in half precision, a gradient is exactly zero within 50 steps.",
-        (Test("zero_lag", high=50.0),),
+        (Test("zero_lag", high=50.0, effect=26, spread=1.2, basis="an earlier run"),),
         tuple(
             (f"{cell.upper()} {label}", f"probe=precision,dtype=float16,cell={cell},init={init}")
             for cell, init, label in (

@@ -46,7 +46,10 @@ CLAIMS = tuple(
     Claim(
         f"j-{name.replace('_', '-')}",
         f"{what} is an LSTM {how}: their states differ by less than a millionth; otherwise by over a hundredth.",
-        (Test("identity_error", low=0.0, high=1e-6), Test("identity_contrast", low=1e-2)),
+        (
+            Test("identity_error", low=0.0, high=1e-6, effect=1e-15, spread=0),
+            Test("identity_contrast", low=1e-2, effect=0.26, spread=0),
+        ),
         (("float64, five seeds", f"study=identities,identity={name}"),),
         "an identity",
         source,

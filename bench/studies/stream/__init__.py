@@ -140,7 +140,10 @@ CLAIMS = (
     Claim(
         "f-no-drift",
         "An LSTM streams without end: its rounding errors do not pile up, and its memory does not grow by a mebibyte.",
-        (Test("stream_drift", low=0.0, high=2.0), Test("stream_growth", high=float(2**20))),
+        (
+            Test("stream_drift", low=0.0, high=2.0, effect=1.0, spread=0),
+            Test("stream_growth", high=float(2**20), effect=0.0, spread=0),
+        ),
         tuple(
             (f"{name}, {how}", f"study=stream,cell={cell},piece{pieces}")
             for name, cell in (("LSTM", "lstm"), ("residual LSTM stack", "lstm_stack"))
