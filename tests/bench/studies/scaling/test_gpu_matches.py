@@ -57,6 +57,13 @@ def line(name: str, spec: Spec, like: Spec) -> str:
     return f"{name:28} {spec.cell:12} width {spec.hidden_size:5} {heads:42} {spec.parameter_count():>10} {mismatch:+.2%}"
 
 
+def test_context_is_judged_with_ten_million_parameters() -> None:
+    """And the memory span by lags in the hundreds, as the claim is made of."""
+    cases = context.CASES["gpu"]
+    assert all(9e6 < case.spec.parameter_count() < 11e6 for case in cases)
+    assert max(case.steps for case in cases if case.factor("probe") == "recall") > 256
+
+
 def test_every_match_at_gpu_scale_is_aligned_within_2_percent() -> None:
     listed = pairs()
     print(*(line(*pair) for pair in listed), sep="\n")
