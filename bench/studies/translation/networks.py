@@ -68,12 +68,11 @@ class TransformerTranslator(nn.Module):
         super().__init__()
         width, layers = spec.hidden_size, spec.num_layers
         layer = (width, spec.num_heads, spec.inner_size, 0.0)
-        first = {"norm_first": True}
         self.of_source, self.of_target = nn.Embedding(task.source_words, width), nn.Embedding(task.target_words, width)
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(*layer, **first), layers, nn.LayerNorm(width), enable_nested_tensor=False
+            nn.TransformerEncoderLayer(*layer, norm_first=True), layers, nn.LayerNorm(width), enable_nested_tensor=False
         )
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(*layer, **first), layers, nn.LayerNorm(width))
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(*layer, norm_first=True), layers, nn.LayerNorm(width))
         self.readout = nn.Linear(width, task.target_words)
 
     def encode(self, source: Tensor) -> Any:
