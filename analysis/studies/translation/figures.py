@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.report.drawing import FAINT, PALETTE, Drawing, blank, look, panels
+from analysis.report.drawing import FAINT, PALETTE, Drawing, blank, log_values, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.studies import of_series, translation
 
@@ -16,6 +16,7 @@ LOOKS = {
     ("attention", "forwards"): (PALETTE[4], "v", "-"), ("transformer", "forwards"): (PALETTE[1], "s", "-"),
 }  # fmt: skip
 COLUMNS = 2
+LOSSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # ticks
 
 
 def _of(series: pd.DataFrame, probe: str) -> pd.DataFrame:
@@ -105,7 +106,8 @@ def draw_depth(series: pd.DataFrame) -> Drawing | None:
         colour, marker, _ = LOOKS["lstm", "backwards"]
         axes.errorbar([depth for depth, _ in points], values, halves, color=colour, marker=marker, capsize=2.5, elinewidth=1)
         axes.set_xticks([depth for depth, _ in points])
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("log")
+        log_values(axes.yaxis, LOSSES)
         axes.set_xlabel("layers of encoder and decoder, of one width")
         axes.set_ylabel("loss, nat a word")
     texts = [f"{depth} {quantities.named('translation_loss').format(found)}" for depth, found in points]
@@ -118,4 +120,4 @@ def draw_depth(series: pd.DataFrame) -> Drawing | None:
 
 
 SECTION = ("translation", "Sequence to sequence")
-FIGURES = of_series({"by_length": draw_by_length, "translation_depth": draw_depth})
+FIGURES = of_series({"translation_length": draw_by_length, "translation_depth": draw_depth})
