@@ -110,7 +110,7 @@ def draw_depth(series: pd.DataFrame) -> Drawing | None:
         log_values(axes.yaxis, LOSSES)
         axes.set_xlabel("layers of encoder and decoder, of one width")
         axes.set_ylabel("loss, nat a word")
-    texts = [f"{depth} {quantities.named('translation_loss').format(found)}" for depth, found in points]
+    texts = [f"{depth}: {quantities.named('translation_loss').format(found)}" for depth, found in points]
     return Drawing(
         figure,
         "Translation loss vs depth",

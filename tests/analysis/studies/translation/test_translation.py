@@ -131,7 +131,7 @@ def test_figures_and_tables_say_what_was_measured() -> None:
     lengths, depth = figures.draw_by_length(series), figures.draw_depth(series)
     beside = figures.draw_depth(series.assign(num_layers=series["num_layers"].astype(float)))  # networks without layers
     assert lengths is not None and "LSTM, source from its end 0.9" in lengths.caption and "Copy: Transformer" in lengths.caption
-    assert depth is not None and beside is not None and beside.caption == depth.caption and "1 0.5" in depth.caption
+    assert depth is not None and beside is not None and beside.caption == depth.caption and "1: 0.5" in depth.caption
     assert "| LSTM, source forwards | 0.250" in translation.TABLES["loss"](series)
     assert "| Transformer |  |  | 0.900" in translation.TABLES["exact"](series)
     assert "| loss, nat a word | 0.500" in translation.TABLES["depth"](series)
