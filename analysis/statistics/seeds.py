@@ -41,6 +41,7 @@ class Estimate:
 
 
 NOT_MEASURED = Estimate(None, measured=False)
+UNPAIRED = Estimate(None, why="not measured for both", measured=False)
 
 
 def missing(why: str) -> Estimate:
@@ -51,6 +52,13 @@ def missing(why: str) -> Estimate:
 def too_few(count: int, noun: str, purpose: str) -> Estimate:
     """No number, because there are too few of something: `2 seeds: too few for an interval`."""
     return missing(f"{count} {noun}{'' if count == 1 else 's'}: too few {purpose}")
+
+
+def within_unit(found: Estimate) -> Estimate:
+    """Of a share: its t-interval cut at 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def exact(value: float, seeds: int = 1) -> Estimate:
@@ -110,6 +118,18 @@ def first(rows: pd.DataFrame, name: str) -> Estimate:
     """Of each seed's first value of a metric."""
     found = metric(rows, name)
     return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else NOT_MEASURED
+
+
+def of_first(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """Each seed's first value of a metric, [S]."""
+    found = together(metric(rows, name))
+    return found[:, 0] if found.size else np.empty(0)
+
+
+def less(one: np.ndarray, other: np.ndarray) -> Estimate:
+    """The mean of one less the other, the k-th seeds of the two a pair."""
+    count = min(len(one), len(other))
+    return mean(one[:count] - other[:count]) if count else UNPAIRED
 
 
 def together(seeds: list[np.ndarray]) -> np.ndarray:

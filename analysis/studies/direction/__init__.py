@@ -9,11 +9,10 @@ import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, less, missing, of_first
 from analysis.studies.pages import estimated, markdown_table
 
 KIND_NAMES = {"one": "one direction", "both": "both directions", "two_stacks": "two stacks (ELMo)"}
-UNPAIRED = Estimate(None, why="not measured for both", measured=False)
 
 
 def _leakage(of: Callable[[np.ndarray], float]) -> Callable[[pd.DataFrame], Estimate]:
@@ -26,21 +25,9 @@ def _leakage(of: Callable[[np.ndarray], float]) -> Callable[[pd.DataFrame], Esti
     return quantity
 
 
-def of_first(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Each seed's first value, [S]."""
-    found = seeds.together(seeds.metric(rows, name))
-    return found[:, 0] if found.size else np.empty(0)
-
-
 def _known(rows: pd.DataFrame, name: str) -> float | None:
     found = of_first(rows, name)
     return float(found[0]) if len(found) else None
-
-
-def less(one: np.ndarray, other: np.ndarray) -> Estimate:
-    """The mean of one less the other, the k-th seeds of the two a pair."""
-    count = min(len(one), len(other))
-    return seeds.mean(one[:count] - other[:count]) if count else UNPAIRED
 
 
 def below(rows: pd.DataFrame, loss: str, optimum: str) -> Estimate:

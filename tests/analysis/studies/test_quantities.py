@@ -64,3 +64,9 @@ def test_two_topics_cannot_declare_one_name(toy):
 def test_an_unknown_quantity_is_named_with_the_choices():
     with pytest.raises(quantities.UnknownQuantity, match=r"no quantity 'toy_gain'; choose from .*half_life"):
         quantities.named("toy_gain")
+
+
+def test_no_two_topics_have_a_figure_of_one_name():
+    """A claim's card finds its figure by the name alone."""
+    names = [name for module in studies.with_figures() for name in module.FIGURES]
+    assert len(names) == len(set(names)) > 20
