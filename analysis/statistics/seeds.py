@@ -112,6 +112,27 @@ def first(rows: pd.DataFrame, name: str) -> Estimate:
     return mean(np.array([own[0] if len(own) else np.nan for own in found])) if found else NOT_MEASURED
 
 
+def of_first(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """Each seed's first value of a metric, [S]."""
+    found = together(metric(rows, name))
+    return found[:, 0] if found.size else np.empty(0)
+
+
+def within_unit(found: Estimate) -> Estimate:
+    """Of a share: its t-interval cut at 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def share(hits: np.ndarray) -> Estimate:
+    """The share of seeds for which something is true, with Wilson's interval (1927)."""
+    if len(hits) < FEWEST_SEEDS:
+        return too_few(len(hits), "seed", "for an interval")
+    found = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "wilson")
+    return Estimate(float(hits.mean()), float(found.low), float(found.high), len(hits))
+
+
 def together(seeds: list[np.ndarray]) -> np.ndarray:
     """[S, K] with the K that all seeds have: none where one has no value, for a seed left out would not be missed."""
     shortest = min((len(values) for values in seeds), default=0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, missing, spearman, too_few
+from analysis.statistics.seeds import FEWEST_PAIRS, NOT_MEASURED, Estimate, missing, spearman, too_few, within_unit
 from analysis.studies.pages import estimated, markdown_table
 
 NAMES = {
@@ -18,13 +16,6 @@ NAMES = {
 }  # fmt: skip
 TASKS = {"parity": "Parity", "s5": "Permutations (S5)", "recall": "Associative recall", "selective_copy": "Selective copy"}
 CHANCE = {"parity": 1 / 2, "s5": 1 / 120, "recall": 1 / 16, "selective_copy": 1 / 8}
-
-
-def within_unit(found: Estimate) -> Estimate:
-    """Of a share: its t-interval cut at 0 and 1."""
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def accuracy(rows: pd.DataFrame) -> Estimate:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.statistics import seeds
 from analysis.statistics.quantities import Quantity
-from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing
+from analysis.statistics.seeds import NOT_MEASURED, Estimate, exact, missing, of_first
 from analysis.studies.pages import estimated, markdown_table
 
 KIND_NAMES = {"one": "one direction", "both": "both directions", "two_stacks": "two stacks (ELMo)"}
@@ -24,12 +24,6 @@ def _leakage(of: Callable[[np.ndarray], float]) -> Callable[[pd.DataFrame], Esti
         return exact(of(values), len(values)) if len(values) else NOT_MEASURED
 
     return quantity
-
-
-def of_first(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Each seed's first value, [S]."""
-    found = seeds.together(seeds.metric(rows, name))
-    return found[:, 0] if found.size else np.empty(0)
 
 
 def _known(rows: pd.DataFrame, name: str) -> float | None:

@@ -128,7 +128,7 @@ def draw_tagging(series: pd.DataFrame) -> Drawing | None:
             ("filter_optimum", "best from the past", (0, (4, 2))),
             ("smoother_optimum", "best from the window", (0, (1.2, 1.2))),
         ):
-            best = direction.of_first(rows, name)
+            best = seeds.of_first(rows, name)
             if len(best):
                 axes.axhline(float(best[0]), color=INK, lw=1.1, linestyle=dash)
                 handles.append(Line2D([], [], color=INK, lw=1.1, linestyle=dash, label=label))
