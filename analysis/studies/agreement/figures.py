@@ -36,30 +36,32 @@ def _estimates(rows: pd.DataFrame, *names: str) -> list[str]:
     return [quantities.named(name).format(quantities.named(name).estimate(rows)) for name in names]
 
 
-# Accuracy by distance, a line for each number of attractors, all of the other feature.
+# Accuracy by distance, a line for each number of attractors, all of the other feature; while it is learnt and at the end.
+
+STAGES = (("accuracy_by_distance_halfway", "halfway"), ("accuracy_by_distance", "at the end"))
+ASKED = {"next_token": "language model", "form": "verb's form"}  # short enough for a title
 
 
 def draw_agreement(series: pd.DataFrame) -> Drawing | None:
-    """series: rows of a section's `series`; a panel a setting."""
+    """series: rows of a section's `series`; a line of panels a setting."""
     shown = list(_settings(series, "accuracy_by_distance"))
     if not shown:
         return None
     with look():
-        figure, grid = panels(COLUMNS, -(-len(shown) // COLUMNS))
-        spots = [axes for line in grid for axes in line]
+        figure, grid = panels(len(STAGES), len(shown), height=2.2)
         said, counts = [], set[int]()
-        for axes, (label, _, rows) in zip(spots, shown, strict=False):
-            found = agreement.by_attractors(rows)
-            for count, (distances, values) in found.items():
-                _distances(axes, distances, values, count)
-            counts |= found.keys()
-            axes.set_title(label)
-            axes.set_xlabel("words from subject to verb")
+        for line, (label, (language, objective), rows) in zip(grid, shown, strict=True):
+            for axes, (metric, stage) in zip(line, STAGES, strict=True):
+                found = agreement.by_attractors(rows, metric)
+                for count, (distances, values) in found.items():
+                    _distances(axes, distances, values, count)
+                counts |= found.keys()
+                axes.set_title(f"{language}, {ASKED[objective]}: {stage}")
+            line[0].set_ylabel("share of right forms")
             accuracy, best = _estimates(rows, "agreement_accuracy", "agreement_best")
             said.append(f"{label}: {accuracy} of sentences of the language, at best {best}")
-        for line in grid:
-            line[0].set_ylabel("share of right forms")
-        blank(spots[len(shown) :])
+        for axes in grid[-1]:
+            axes.set_xlabel("words from subject to verb")
         handles = [
             Line2D([], [], color=LOOKS[count][0], marker=LOOKS[count][1], label=f"{count} attractors")
             for count in sorted(counts)
@@ -69,7 +71,7 @@ def draw_agreement(series: pd.DataFrame) -> Drawing | None:
         figure,
         "Agreement vs distance and attractors",
         "Attractors all have the other feature; mean over seeds with its 95 % t-interval; 1 can be had in every case, dotted: "
-        f"chance. {'; '.join(said)}.",
+        f"chance. At the end: {'; '.join(said)}.",
     )
 
 
