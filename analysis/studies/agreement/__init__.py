@@ -113,6 +113,14 @@ def gate_contrast(rows: pd.DataFrame) -> np.ndarray:
     return of_first(rows, "write_at_subject") - of_first(rows, "write_at_attractor")
 
 
+MUCH = 0.25  # half of what separates knowing from guessing
+
+
+def costly_units(rows: pd.DataFrame) -> np.ndarray:
+    """How many units cost much over a long distance without attractors, each by itself, [S]."""
+    return (losses(rows, "far_alone") > MUCH).sum(1) if len(of_first(rows, "unit_loss_far_alone")) else np.empty(0)
+
+
 QUANTITIES = {
     "agreement_accuracy": Quantity(accuracy, "accuracy"),
     "agreement_best": Quantity(best_accuracy, "best possible accuracy"),
@@ -131,6 +139,7 @@ QUANTITIES = {
         _mean(lambda rows: beyond_null(rows, "far_alone")), "lost without the storing unit beyond the null"
     ),
     "networks_with_store": Quantity(_share("far_alone"), "share of networks with a unit that stores"),
+    "costly_units": Quantity(_mean(costly_units), "units that cost more than 0.25"),
     "input_gate_contrast": Quantity(_of_stores(gate_contrast), "input gate at the subject less at attractors"),
     "forget_gate_between": Quantity(_of_stores(lambda rows: of_first(rows, "kept_between")), "forget gate between"),
 }
@@ -171,6 +180,7 @@ TABLES = {
         {
             "store_loss": "lost far, no attractors",
             "networks_with_store": "networks with such a unit",
+            "costly_units": "units of 32 that cost over 0.25",
             "input_gate_contrast": "input gate, subject less attractors",
             "forget_gate_between": "forget gate between",
         }

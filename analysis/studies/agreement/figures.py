@@ -109,7 +109,7 @@ def draw_units(series: pd.DataFrame) -> Drawing | None:
         handles = [
             Line2D([], [], color=PALETTE[0], marker="o", linestyle="", label="chosen unit, far, three attractors"),
             Line2D([], [], color=PALETTE[1], marker="s", linestyle="", label="the same unit, near"),
-            Line2D([], [], color=FAINT, marker=".", linestyle="", label="any other unit, far"),
+            Line2D([], [], color=FAINT, marker="D", linestyle="", label="largest of the others, far"),
             Line2D([], [], color=INK, marker="_", linestyle="", label="null, 5 %"),
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2)
@@ -122,9 +122,10 @@ def draw_units(series: pd.DataFrame) -> Drawing | None:
 
 
 def _units(axes: Axes, rows: pd.DataFrame) -> None:
-    every = agreement.losses(rows, "far")
-    places = np.arange(1, len(every) + 1)
-    axes.plot(np.repeat(places, every.shape[1]), every.ravel(), color=FAINT, marker=".", markersize=4, linestyle="")
+    others = agreement.losses(rows, "far").copy()
+    np.put_along_axis(others, agreement.losses(rows, "choosing").argmax(1)[:, None], -np.inf, 1)
+    places = np.arange(1, len(others) + 1)
+    axes.plot(places, others.max(1), color=FAINT, marker="D", markersize=4, linestyle="")
     null, far, near = seeds.of_first(rows, "null_loss_far"), *(agreement.of_chosen(rows, name) for name in ("far", "near"))
     axes.plot(places, null, color=INK, marker="_", markersize=11, linestyle="")
     axes.plot(places, near, color=PALETTE[1], marker="s", markersize=4, linestyle="")
@@ -156,7 +157,7 @@ def draw_gates(series: pd.DataFrame) -> Drawing | None:
             axes.set_title(name)
             if place < len(GATES) - 1:
                 axes.set_ylim(-0.03, 1.04)
-        for axes in grid[-1]:
+            axes.set_xticks(range(5, len(words) + 1, 5))
             axes.set_xlabel("word of the sentence")
         handles = [
             Line2D([], [], color=colour, marker=marker, label=f"{feature} subject")

@@ -109,6 +109,7 @@ def test_gates_are_of_networks_with_a_unit_that_stores() -> None:
     kept[4:] = 0.0
     assert quantities.named("forget_gate_between").estimate(made).value == pytest.approx(0.99, abs=0.002)
     assert quantities.named("networks_with_store").estimate(made).value == pytest.approx(0.4)
+    assert quantities.named("costly_units").estimate(made).value == pytest.approx(0.4)
 
 
 def test_shares_have_wilsons_interval() -> None:
