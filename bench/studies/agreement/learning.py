@@ -27,6 +27,7 @@ DISTANCES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40)
 NEAR = 2  # the largest distance that counts as short; long ones are those from three quarters of the longest on
 LEAST_STEPS = 11  # three attractors fit into every long distance
 PERMUTATIONS, LEVEL = 499, 0.05  # of the null of random units
+AT_ONCE = 512  # sentences read: the gates of all steps are kept
 TRACED = 64  # sentences that a trace is the mean of
 
 
@@ -63,7 +64,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         by_distance.append(right.reshape(seeds, len(grid), -1).mean(-1))
     assert networks is not None
     drawn = languages.sample(language, random, case.steps, TESTED)
-    answers, states = read(networks, drawn.tokens, objective)
+    answers, means = read(networks, drawn.tokens, objective)
     likely = language.posterior(drawn.shown, drawn.balance)
     yield _by_seed("accuracy", np.where(answers, likely, 1 - likely).mean(1)[:, None])
     yield Measurement("best_accuracy", "1", (float(np.maximum(likely, 1 - likely).mean()),))
@@ -71,7 +72,7 @@ def measure(case: Case) -> Iterator[Measurement]:
         yield _by_seed(name, values)
     for name, values in zip(("tested_distance", "tested_attractors"), zip(*grid, strict=True), strict=True):
         yield Measurement(name, "1", tuple(map(float, values)))
-    ablated = ablate(networks, objective, states.mean((1, 2)), random, case.steps)
+    ablated = ablate(networks, objective, means, random, case.steps)
     yield from ablated.measurements()
     yield from traces(networks, ablated, random, case.steps)
 
@@ -145,10 +146,14 @@ class Reader:
 
 
 def read(networks: Networks, tokens: np.ndarray, objective: str) -> tuple[np.ndarray, Tensor]:
-    """The forms that the networks expect, bool [S, N], and their hidden states, [S, T, N, H]."""
-    reader = Reader(networks, tokens)
-    states = [h for *_, h in reader.run()]
-    return reader.answers(states[-1], objective), torch.stack(states, 1)
+    """The forms that the networks expect, bool [S, N], and the mean of each unit's h over words and sentences, [S, H]."""
+    answers, total = [], torch.tensor(0.0)
+    for first in range(0, tokens.shape[1], AT_ONCE):
+        reader = Reader(networks, tokens[:, first : first + AT_ONCE])
+        states = torch.stack([h for *_, h in reader.run()])
+        answers.append(reader.answers(states[-1], objective))
+        total = total.to(states) + states.sum((0, 2))
+    return np.concatenate(answers, 1), total / tokens.size
 
 
 # One unit after the other is held at its mean: what is lost, and what interchangeable units would lose.

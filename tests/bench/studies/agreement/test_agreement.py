@@ -113,7 +113,8 @@ def networks(hidden: int, seeds: int = 1) -> Networks:
 def test_sentences_are_read_as_by_pytorchs_lstm() -> None:
     own = networks(6, seeds=2)
     tokens = languages.sample(LANGUAGES["gender"], np.random.default_rng(3), STEPS, 5).tokens
-    _, states = learning.read(own, tokens, "form")
+    states = torch.stack([h for *_, h in learning.Reader(own, tokens).run()], 1)
+    torch.testing.assert_close(learning.read(own, tokens, "form")[1], states.mean((1, 2)), rtol=1e-5, atol=1e-6)
     for seed in range(2):
         lstm = torch.nn.LSTM(languages.VOCABULARY, 6)
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -159,10 +160,10 @@ def set_by_hand() -> Networks:
 
 def test_ablation_finds_the_units_of_a_network_set_by_hand() -> None:
     own, random = set_by_hand(), np.random.default_rng(5)
-    drawn = languages.sample(LANGUAGES["number"], random, STEPS, 300)
-    answers, states = learning.read(own, drawn.tokens, "form")
+    drawn = languages.sample(LANGUAGES["number"], random, STEPS, learning.AT_ONCE + 88)
+    answers, means = learning.read(own, drawn.tokens, "form")
     assert (answers == drawn.form).all()  # the best accuracy of the language, 1, is an LSTM's too
-    found = learning.ablate(own, "form", states.mean((1, 2)), random, STEPS)
+    found = learning.ablate(own, "form", means, random, STEPS)
     # Without the shield every attractor is stored on top of the subject, and three outvote it; without the store all is lost.
     assert found.chosen("far") == [SHIELD] and found.of_chosen("far") == [1.0] and found.of_chosen("near") == [0.0]
     assert found.chosen("far_alone") == [STORE] and found.of_chosen("far_alone") == pytest.approx([0.5])
