@@ -190,12 +190,18 @@ def _untested(selections: Sequence[str], records: pd.DataFrame) -> dict[str, tup
 
 
 def outcome(test: Test, found: Estimate) -> Outcome:
-    """Supported where all of the interval lies within the bounds, refuted where none of it does; else inconclusive."""
+    """Supported where all of the interval lies within the bounds, refuted where none of it does; else inconclusive.
+
+    A single value on the only bound, as a gain of exactly 0 in every seed where more than 0 is asked for, decides nothing.
+    """
     if not found.measured:
         return "not measured"
     if found.bounds is None:
         return "inconclusive"
     low, high = found.bounds
+    only_bound = test.low if test.high >= INFINITE else test.high if test.low <= -INFINITE else None
+    if low == high == only_bound:
+        return "inconclusive"
     if low >= test.low and high <= (float("inf") if test.high >= INFINITE else test.high):
         return "supported"
     if low > test.high or high < test.low:

@@ -132,6 +132,14 @@ def less(one: np.ndarray, other: np.ndarray) -> Estimate:
     return mean(one[:count] - other[:count]) if count else UNPAIRED
 
 
+def share(hits: np.ndarray) -> Estimate:
+    """The share of seeds for which something is true, with Wilson's interval (1927)."""
+    if len(hits) < FEWEST_SEEDS:
+        return too_few(len(hits), "seed", "for an interval")
+    found = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, "wilson")
+    return Estimate(float(hits.mean()), float(found.low), float(found.high), len(hits))
+
+
 def together(seeds: list[np.ndarray]) -> np.ndarray:
     """[S, K] with the K that all seeds have: none where one has no value, for a seed left out would not be missed."""
     shortest = min((len(values) for values in seeds), default=0)

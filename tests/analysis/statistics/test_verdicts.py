@@ -100,6 +100,15 @@ def test_every_test_of_a_setting_must_hold():
     assert quantities.outcome(Test("horizon", high=20.0), Estimate(None, 150.0, None, beyond=199.0)) == "refuted"
 
 
+def test_a_gain_of_exactly_nothing_decides_nothing():
+    none = seeds.mean(np.zeros(5))
+    assert (none.low, none.high) == (0.0, 0.0)
+    assert quantities.outcome(Test("gain", low=0.0), none) == "inconclusive"
+    assert quantities.outcome(Test("loss", high=0.0), none) == "inconclusive"
+    assert quantities.outcome(Test("leakage", low=0.0, high=0.0), none) == "supported", "two bounds ask for the value itself"
+    assert quantities.outcome(Test("gain", low=0.0), seeds.exact(1e-9)) == "supported"
+
+
 @pytest.mark.parametrize("rate", [-0.6, -0.2, -0.05])
 def test_rate_horizon_and_half_life_of_a_known_decay(rate):
     of = curve(rate, noise=0.01)
