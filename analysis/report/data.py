@@ -145,7 +145,7 @@ def _bounds(ratio: Ratio) -> list[float | None]:
 # Of a figure: the script draws it again at the width of the reader's window.
 
 PIXELS_PER_INCH = 88
-MOST_POINTS = 120  # of a line; a longer one loses points at equal distances
+MOST_POINTS = 120  # of a line or an outline; a longer one loses points at equal distances, points without a line never do
 # Of matplotlib's markers those that Observable Plot draws too, else a circle; the name of a mark says what it is.
 SYMBOLS = {
     "o": "circle", "s": "square", "D": "diamond", "^": "triangle", "v": "triangle2", "P": "plus", "X": "times", "x": "times",
@@ -237,8 +237,9 @@ def _format(texts: list[str]) -> str:
 
 
 def _line(axes: Axes, line: Line2D, keys: list[dict[str, Any]]) -> dict[str, Any] | None:
-    look, points = _look(line), _points(axes, line, np.column_stack(line.get_data(orig=False)))
-    drawn = line.get_linestyle() not in ("None", "none", "", " ") and len(points) > 1
+    is_line = line.get_linestyle() not in ("None", "none", "", " ")
+    look, points = _look(line), _points(axes, line, np.column_stack(line.get_data(orig=False)), thinned=is_line)
+    drawn = is_line and len(points) > 1
     if not points or not (drawn or look["symbol"]):
         return None
     return look | {
@@ -299,14 +300,14 @@ def _text(axes: Axes, text: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _points(axes: Axes, drawn: Artist, vertices: ArrayLike) -> Points:
-    """Vertices in the coordinates of the axes, whatever the artist was placed by."""
+def _points(axes: Axes, drawn: Artist, vertices: ArrayLike, thinned: bool = True) -> Points:
+    """Vertices in the coordinates of the axes, whatever the artist was placed by; at most `MOST_POINTS` where thinned."""
     placed = drawn.get_data_transform() if isinstance(drawn, Patch) else drawn.get_transform()
     found = np.asarray(vertices, dtype=float).reshape(-1, 2)
     if placed is not axes.transData:
         found = axes.transData.inverted().transform(placed.transform(found))
     found = found[np.isfinite(found).all(axis=1)]
-    if len(found) > MOST_POINTS:
+    if thinned and len(found) > MOST_POINTS:
         found = found[np.unique(np.linspace(0, len(found) - 1, MOST_POINTS).round().astype(int))]
     return [[rounded(float(x)), rounded(float(y))] for x, y in found]
 

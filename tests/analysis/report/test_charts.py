@@ -67,6 +67,14 @@ def test_long_lines_are_thinned_and_keep_their_ends(drawn):
     assert line["dash"] == "2.4 2.4" and line["name"] == "", "the legend has no line that looks so"
 
 
+def test_points_without_a_line_are_all_shown():
+    figure, ((axes,),) = panels(1)
+    axes.plot(range(300), range(300), "o", linestyle="none")
+    found = chart(figure)
+    assert found is not None
+    assert len(found["panels"][0]["lines"][0]["points"]) == 300 > MOST_POINTS
+
+
 @pytest.mark.parametrize("draw", ["scatter", "pcolormesh"])
 def test_a_figure_with_other_marks_is_shown_as_it_is(draw):
     figure, grid = panels(1)
