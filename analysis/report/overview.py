@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from analysis.report import words
-from analysis.report.findings import PHASES, Findings, timings
+from analysis.report.findings import PHASES, Findings
 from analysis.report.load import Section, commit_of
-from analysis.statistics.ratios import Ranking, Ratio, log_ratios, ranking
+from analysis.statistics.rankings import Ranking
+from analysis.statistics.ratios import Ratio
 
 LONGEST_HEADLINE = 70  # characters
 # Half widths of the 95 % intervals of half of the speedups, as factors: up to the first precision is high, then medium.
@@ -59,7 +60,7 @@ class _Lead:
 
 def overview(found: Findings) -> Overview:
     """Of one section."""
-    leads = {at: _lead(found, at, each) for at, each in found.rankings.items()}
+    leads = {at: _lead(each) for at, each in found.rankings.items()}
     level, precision, remedy = _precision(found)
     return Overview(
         eyebrow=_eyebrow(found.section),
@@ -76,19 +77,12 @@ def _in_order(leads: dict[tuple[str, str, str], _Lead]) -> list[tuple[str, str, 
     return sorted(leads, key=lambda at: (devices.index(at[0]), PHASES.index(at[1]) if at[1] in PHASES else len(PHASES), at[2]))
 
 
-def _lead(found: Findings, at: tuple[str, str, str], ranked: Ranking) -> _Lead:
-    """With the runner-up as the baseline, so that the drift that the two share cancels."""
+def _lead(ranked: Ranking) -> _Lead:
     names = list(ranked.ratios)
     if len(names) < 2:
         return _Lead(ranked, names[0], None, None)
     leader, second = names[:2]
-    if second == found.baseline:
-        return _Lead(ranked, leader, second, ranked.ratios[leader])
-    times = timings(found.section)
-    for column, value in zip(("device", "phase", "launch"), at, strict=True):
-        times = times[times[column] == value]
-    logs = log_ratios(times[times["backend"].isin(names)], second, found.statistic)
-    return _Lead(ranked, leader, second, ranking(logs, second, found.statistic).ratios.get(leader))
+    return _Lead(ranked, leader, second, ranked.pair(leader, second).speedup)
 
 
 def machine_name(section: Section) -> str:

@@ -17,7 +17,8 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, find_out, timings
 from analysis.report.load import Section, choose, identity, left_out, load, rows_of
-from analysis.statistics.ratios import NOT_COMPARED, Ranking, Ratio, Statistic, aggregate
+from analysis.statistics.rankings import Ranking
+from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
 from analysis.studies import gradients as gradients_statistics
 from results.store import ROOT, read
 

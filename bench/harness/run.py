@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,12 @@ PEAKS_SECONDS = 120.0
 PEAKS = "ceilings"  # the study's name in the records of the machine's peaks
 OVERHEAD = Study("what does the harness itself add to a call?", "", {}, name="overhead")
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
+
+
+Part = tuple[str, str, str]  # of a replicate: study, case, backend
+# From a run's file and the seconds left: what each further replicate is to measure, and the seconds that it should take.
+ChooseMore = Callable[[Path, float], Sequence[tuple[Collection[Part], float]]]
+MOST_FURTHER = 0.4  # of the seconds of the fixed replicates, for further ones: a short run stays short
 
 
 class Interrupted(KeyboardInterrupt):
@@ -68,6 +75,7 @@ class Run:
         excluded: (study, case, backend) not to be asked again, since it failed or was refused.
         preparing: seconds that each backend's last case took to load and to call once.
         started: monotonic time.
+        choose_more: asked once, where the plan adds replicates where a ranking is open; none are added without it.
     """
 
     plan: Plan
@@ -82,6 +90,7 @@ class Run:
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
+    choose_more: ChooseMore | None = None
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -164,6 +173,7 @@ class Run:
                 begin = []
             if number == 0 and not self._measure_standalone(cache):
                 return spent
+        self._measure_open_rankings(cache)
         while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
@@ -178,6 +188,30 @@ class Run:
             if not tasks or not self._measure_replicate(tasks, cache):
                 return "time budget spent"
         return ""
+
+    def _measure_open_rankings(self, cache: Path) -> None:
+        """Further replicates of the cases and backends whose ranking is open, chosen once, for the intervals allow one look. A
+        resumed run that had chosen before does not choose again."""
+        if self.choose_more is None or self.plan.ranking_seconds is None:
+            return
+        if any(record.replicate >= self.plan.replicates for record in self._of_studies() if not _is_standalone(record)):
+            return
+        self.listener.on_status("which rankings are open")
+        elapsed = time.monotonic() - self.started
+        ends = self.started + min(self.plan.ranking_seconds, (1 + MOST_FURTHER) * elapsed)
+        for number, (parts, seconds) in enumerate(
+            self.choose_more(self.writer.path, ends - time.monotonic()), self.plan.replicates
+        ):
+            if time.monotonic() + seconds > ends:
+                return
+            tasks = [
+                dataclasses.replace(task, backends=asked)
+                for task in self.plan.replicate(number)
+                if (asked := tuple(name for name in task.backends if (task.study.name, task.case.key, name) in parts))
+            ]
+            for task in tasks:
+                self.listener.on_planned(task.study.name, len(self._pending_backends(task)))
+            self._measure_replicate(tasks, cache)
 
     def _measure_replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
         """One replicate in fresh workers, which are asked first what it begins with. Workers of a group live side by side and

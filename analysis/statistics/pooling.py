@@ -1,0 +1,103 @@
+"""Intervals of means over few replicates whose variances are pooled by a model, and what is done where it does not fit.
+
+A unit is one mean, e.g. that of the logarithms of a pair's ratios over a phase's cases, with one value a replicate. The cases
+of a unit are fixed and share a replicate's processes, so that they are averaged first: whatever correlates them is in the
+variance of the values. Three values say little of a variance, but all units of a run were measured by the same machine in the
+same minutes. The model: variances, each times the cases that were averaged, scatter about a common one as scaled inverse
+chi-square does (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3, article 3). A unit's variance is
+shrunk towards the common one as far as the variances resemble each other; its interval has the degrees of freedom of both.
+Where they do not resemble each other nothing is gained and Student's interval comes out. The check: a unit that scatters more
+than the model allows at `OUTLYING` keeps its own variance (Phipson et al. 2016, Ann. Appl. Statist. 10, 946), and where
+more than `MOST_OUTLYING` of the units do, all keep theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from scipy import optimize, special, stats
+
+OUTLYING = 0.01  # probability, by the model, of a variance so far above the common one
+MOST_OUTLYING = 0.1  # share of the units
+LEAST_DEVIATION = 1e-4  # of logarithms, below which nothing is resolved: keeps equal values from a variance of zero
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """values: [replicates], of a mean over `cases` cases each."""
+
+    values: np.ndarray
+    cases: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled(Generic[K]):
+    """Variances of the mean of each unit by its key, with degrees of freedom.
+
+    deviation: the common one of a single case in a replicate; None where nothing is pooled. freedom: how many degrees of
+    freedom the pool adds to each unit. own: the units that keep their own variance. reason: why all do, else empty.
+    """
+
+    variances: Mapping[K, float]
+    freedoms: Mapping[K, float]
+    deviation: float | None
+    freedom: float
+    own: tuple[K, ...]
+    reason: str = ""
+
+    def half_width(self, key: K, confidence: float) -> float:
+        """Of the interval of a unit's mean."""
+        return float(stats.t.ppf(0.5 + confidence / 2, self.freedoms[key])) * math.sqrt(self.variances[key])
+
+
+def pool(units: Mapping[K, Unit], most_freedom: float = math.inf) -> Pooled[K]:
+    """Pool the variances of units that have at least two values; others are left out.
+
+    Args:
+        units: by key, from the same replicates.
+        most_freedom: what the pool can add at most: differences of the same backends know less than their number.
+    """
+    usable = {key: unit for key, unit in units.items() if len(unit.values) >= 2}
+    keys = list(usable)
+    squares = np.array([max(float(np.var(usable[key].values, ddof=1)), LEAST_DEVIATION**2) for key in keys])
+    counts = np.array([len(usable[key].values) for key in keys], dtype=float)
+    cases = np.array([usable[key].cases for key in keys], dtype=float)
+    freedom, common, reason = 0.0, None, ""
+    outlying = np.ones(len(keys), bool)
+    if len(keys) > 2:
+        freedom, common = _prior(squares * cases, counts - 1)
+        freedom = min(freedom, most_freedom)
+        limits = stats.f.ppf(1 - OUTLYING, counts - 1, freedom) if freedom > 0 else np.full(len(keys), -1.0)
+        outlying = squares * cases / common > limits
+        if outlying.mean() > MOST_OUTLYING:
+            reason = f"{int(outlying.sum())} of {len(keys)} scatter more than the model allows"
+            outlying[:] = True
+    else:
+        reason = "too few pairs to pool"
+    shrunk = np.where(outlying, squares, ((counts - 1) * squares + freedom * (common or 0.0) / cases) / (counts - 1 + freedom))
+    freedoms = np.where(outlying, counts - 1, counts - 1 + freedom)
+    return Pooled(
+        dict(zip(keys, map(float, shrunk / counts), strict=True)), dict(zip(keys, map(float, freedoms), strict=True)),
+        None if reason or common is None else math.sqrt(common), 0.0 if reason else float(freedom),
+        tuple(key for key, own in zip(keys, outlying, strict=True) if own), reason,
+    )  # fmt: skip
+
+
+def _prior(squares: np.ndarray, freedoms: np.ndarray) -> tuple[float, float]:
+    """Degrees of freedom and scale of the scaled F distribution of variances, by moments of their logarithms (Smyth 2004)."""
+    logs = np.log(squares) - special.digamma(freedoms / 2) + np.log(freedoms / 2)
+    mean = float(logs.mean())
+    excess = float(logs.var(ddof=1) - special.polygamma(1, freedoms / 2).mean())
+    if excess <= 0:
+        return math.inf, math.exp(mean)
+    prior = 2 * _trigamma_inverse(excess)
+    return prior, math.exp(mean + float(special.digamma(prior / 2)) - math.log(prior / 2))
+
+
+def _trigamma_inverse(value: float) -> float:
+    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-6, 1e7))

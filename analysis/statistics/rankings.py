@@ -1,0 +1,226 @@
+"""Which backend is faster: decisions on pairs of backends by the geometric mean over a phase's cases, and where more time goes.
+
+The unit is the replicate. Each gives a backend's mean over the cases of the logarithm of its time: the lower quartile of all
+samples of its process on a CPU, where contention only ever adds time, the median on a GPU. The cases are fixed, not drawn. A
+pair's interval is that of the mean of the differences over replicates, with variances pooled over the pairs of the phase
+(`analysis.statistics.pooling`).
+
+A run that adapts looks twice: after its fixed replicates, and after those that it adds where a ranking was open. A pair that
+had only the first has an interval of 1 − `SPENT[0]`, one with more of 1 − `SPENT[1]`. The two errors add up to 5 %, so that at
+most 5 % of the intervals miss whatever decides who gets more replicates (the union bound; Bonferroni's form of alpha spending,
+Lan & DeMets 1983, Biometrika 70, 659).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.statistics import CONFIDENCE
+from analysis.statistics.pooling import Pooled, Unit, pool
+from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
+
+SPENT = (0.02, 0.03)
+WITHIN = math.log(1.05)  # two backends that differ by less are alike
+START_SECONDS = 1.0  # to start and to end the process of a backend; 0.6 measured, see docs/measurement.md
+MOST_WANTED = 200  # replicates, beyond which none is a promise
+Verdict = Literal["faster", "slower", "within", "open"]
+At = tuple[str, str, str]  # device, phase, launch
+_OPPOSITE: dict[Verdict, Verdict] = {"faster": "slower", "slower": "faster", "within": "within", "open": "open"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """speedup: of the first backend over the second. verdict: of the first. wanted: replicates in all that would decide an open
+    pair, as far as its scatter tells; None where it is decided, or where more than `MOST_WANTED` would not."""
+
+    speedup: Ratio
+    verdict: Verdict
+    wanted: int | None = None
+
+    @property
+    def inverse(self) -> Pair:
+        """With the two backends exchanged."""
+        return Pair(self.speedup.inverse, _OPPOSITE[self.verdict], self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Geometric means over the cases that all backends of `ratios` share.
+
+    Attributes:
+        ratios: speedups over the baseline, fastest first.
+        pairs: each two of them in this order.
+        shared: cases that were averaged, of `total` that the baseline ran.
+        left_out: backends that cover less than half of these, which would shrink what is shared, with their count.
+        replicates: of each backend.
+        pooled: the variances.
+    """
+
+    ratios: dict[str, Ratio]
+    pairs: Mapping[tuple[str, str], Pair]
+    shared: int
+    total: int
+    left_out: dict[str, int]
+    replicates: Mapping[str, int]
+    pooled: Pooled[tuple[str, str]]
+
+    def pair(self, first: str, second: str) -> Pair:
+        """The decision on two backends in any order."""
+        return self.pairs[first, second] if (first, second) in self.pairs else self.pairs[second, first].inverse
+
+    @property
+    def open(self) -> list[tuple[str, str]]:
+        """The pairs that are not decided."""
+        return [names for names, pair in self.pairs.items() if pair.verdict == "open"]
+
+
+def statistic_of(device: str, statistic: Statistic) -> Statistic:
+    """What stands for a process's samples in a ranking: of the median, which is the usual one, the lower quartile on a CPU."""
+    return "lower_quartile" if statistic == "median" and device == "cpu" else statistic
+
+
+def confidence(replicates: int, fixed: int | None) -> float:
+    """Of the interval of a pair with so many replicates, in a run that looks after `fixed` of them; 95 % where none looks."""
+    return CONFIDENCE if fixed is None else 1 - SPENT[replicates > fixed]
+
+
+def rank(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | None = None) -> Ranking:
+    """Rank backends of one device, phase and launch mode.
+
+    Args:
+        times: a row for each case, backend and replicate: `study`, `case`, `backend`, `replicate_key`, `samples` in seconds.
+        baseline: the backend whose cases count.
+        statistic: of a process's samples.
+        fixed: replicates after which the run looked for the first time; None where it had a fixed number of them.
+
+    Returns:
+        The ranking; without intervals where no two replicates have every case.
+    """
+    positive = np.array([bool((samples > 0).all()) for samples in times["samples"]], dtype=bool)
+    rows = times[~times["backend"].isin(NOT_COMPARED) & positive]
+    logs = np.array([math.log(aggregate(samples, statistic)) for samples in rows["samples"]], dtype=float)
+    rows = rows.assign(cell=rows["study"] + "\n" + rows["case"], log=logs)
+    cells = rows.groupby("backend", sort=False)["cell"].agg(set).to_dict()
+    total = len(cells.get(baseline, set()))
+    own = {name: its & cells.get(baseline, set()) for name, its in cells.items()}
+    kept = [name for name, its in own.items() if name == baseline or 2 * len(its) >= total]
+    shared = sorted(set.intersection(*(cells[name] for name in kept))) if kept else []
+    table = rows[rows["cell"].isin(shared)].pivot_table(
+        index="replicate_key", columns=["backend", "cell"], values="log", sort=False
+    )
+    grids = {name: table[name].reindex(columns=shared) for name in kept} if shared else {}
+    middles = {name: float(grid.mean(axis=0).mean()) for name, grid in grids.items()}
+    order = sorted(grids, key=lambda name: middles[name])
+    units = {
+        (first, second): Unit((grids[second] - grids[first]).dropna().mean(axis=1).to_numpy(), len(shared))
+        for first, second in itertools.combinations(order, 2)
+    }
+    # Differences of the same backends: what their variances have in common is known from fewer than there are pairs.
+    pooled = pool(units, most_freedom=(len(order) - 1) / 2)
+    apart = {names: middles[names[1]] - middles[names[0]] for names in units}
+    pairs = {names: _pair(names, unit, apart[names], pooled, statistic, fixed) for names, unit in units.items()}
+    alone = {name: int(grid.dropna().shape[0]) for name, grid in grids.items()}
+    itself = {baseline: Ratio(1.0, 1.0, 1.0, alone[baseline], statistic, len(shared))} if baseline in grids else {}
+    made = Ranking(
+        {}, pairs, len(shared), total, {name: len(its) for name, its in own.items() if name not in kept}, alone, pooled
+    )
+    for name in order if itself else ():
+        made.ratios[name] = itself[name] if name == baseline else made.pair(name, baseline).speedup
+    return made
+
+
+def _pair(
+    names: tuple[str, str], unit: Unit, apart: float, pooled: Pooled[tuple[str, str]], statistic: Statistic, fixed: int | None
+) -> Pair:
+    """apart: the difference of the two backends where no two replicates have every case."""
+    count = len(unit.values)
+    if count < 2:
+        return Pair(Ratio(math.exp(apart), None, None, count, statistic, unit.cases), "open")
+    mean, half = float(unit.values.mean()), pooled.half_width(names, confidence(count, fixed))
+    low, high = mean - half, mean + half
+    ratio = Ratio(math.exp(mean), math.exp(low), math.exp(high), count, statistic, unit.cases)
+    verdict = decide(low, high)
+    wanted = _wanted(mean, count, pooled.variances[names] * count, pooled.freedoms[names]) if verdict == "open" else None
+    return Pair(ratio, verdict, wanted)
+
+
+def decide(low: float, high: float) -> Verdict:
+    """What an interval of the logarithm of a speedup says: within 5 %, else faster or slower, else nothing."""
+    if -WITHIN < low and high < WITHIN:
+        return "within"
+    return "faster" if low > 0 else "slower" if high < 0 else "open"
+
+
+def _wanted(mean: float, count: int, variance: float, freedom: float) -> int | None:
+    """Replicates in all after which an interval about the same mean with the same scatter decides."""
+    reach = max(abs(mean), WITHIN - abs(mean))
+    for number in range(count + 1, MOST_WANTED + 1):
+        quantile = float(stats.t.ppf(1 - SPENT[1] / 2, freedom + number - count))
+        if quantile * math.sqrt(variance / number) < reach:
+            return number
+    return None
+
+
+# Where the time that is left goes: to the pairs that it decides.
+
+Key = tuple[str, str]  # study, case
+Part = tuple[str, str, str]  # of a replicate: study, case, backend
+
+
+def further_replicates(
+    rankings: Mapping[At, Ranking],
+    cases: Mapping[At, Collection[Key]],
+    seconds_of: Mapping[Part, float],
+    seconds: float,
+) -> list[tuple[set[Part], float]]:
+    """What further replicates measure, so that as many open pairs as possible are decided in the time that is left.
+
+    Args:
+        rankings, cases: of each phase.
+        seconds_of: what a case takes on a backend in one replicate.
+        seconds: that are left.
+
+    Returns:
+        Of each replicate its cases and backends, and the seconds that it should take; none where no open pair can be decided in
+        time. The pairs that need fewest come first; a replicate has all cases of the phases of the pairs that still want it.
+    """
+    needs = [
+        (pair.wanted - pair.speedup.replicates, at, names)
+        for at, ranking in rankings.items()
+        for names, pair in ranking.pairs.items()
+        if pair.wanted is not None
+    ]
+    chosen: list[tuple[set[Part], float]] = []
+    for most in sorted({need for need, *_ in needs}):
+        tried: list[set[Part]] = [set() for _ in range(most)]
+        for need, at, names in needs:
+            for parts in tried[: need if need <= most else 0]:
+                parts |= {(*key, name) for key in cases[at] for name in names}
+        taken = [
+            sum(seconds_of.get(part, 0.0) for part in parts) + START_SECONDS * len({name for *_, name in parts})
+            for parts in tried
+        ]
+        if sum(taken) > seconds:
+            break
+        chosen = list(zip(tried, taken, strict=True))
+    return chosen
+
+
+def by_phase(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | None = None) -> dict[At, Ranking]:
+    """The rankings of each device, phase and launch mode in which the baseline was timed."""
+    found: dict[At, Ranking] = {}
+    for at, part in times.groupby(["device", "phase", "launch"], sort=False):
+        device, phase, launch = map(str, at)
+        if (part["backend"] == baseline).any():
+            ranked = rank(part, baseline, statistic_of(device, statistic), fixed)
+            if ranked.ratios:
+                found[device, phase, launch] = ranked
+    return found
