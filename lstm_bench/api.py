@@ -97,7 +97,7 @@ def run(
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip
     if show:
-        for line in run_summary.lines(measured, footer):
+        for line in (*run_summary.lines(measured, footer), *run_summary.rankings(measured)):
             terminal.say(line)
     return measured
 

@@ -208,10 +208,10 @@ def about_cases(found: Findings) -> str:
 
 def commands(section: Section) -> list[str]:
     """How to repeat each run, rebuilt from its plan."""
-    return list(dict.fromkeys(_command(run.header.plan) for run in section.runs))
+    return list(dict.fromkeys(command(run.header.plan) for run in section.runs))
 
 
-def _command(plan: dict[str, object]) -> str:
+def command(plan: dict[str, object]) -> str:
     suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
     parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
     for option, name in (("--backend", "backends"), ("--where", "filters")):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from analysis.report import words
+from analysis.report import overview, words
 from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import PRICE, Section, rows_of
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
@@ -77,6 +77,31 @@ def backends(found: Findings) -> Table:
         row += [Cell(str(tally.get(status, 0)), float(tally.get(status, 0))) for status in ("skipped", "failed")]
         rows.append(tuple(row))
     return Table("backends", tuple(columns), tuple(rows))
+
+
+def rankings(found: Findings) -> Table:
+    """One row per phase and backend: its place, its speed relative to the fastest, and the decision beside the one before."""
+    columns = (
+        Column("Phase"), Column("Place", True), Column("Backend"), Column("Speed", True, "relative to the fastest"),
+        Column("Beside the one before"), Column("Replicates", True),
+    )  # fmt: skip
+    rows = []
+    for at in overview.in_order(found.rankings):
+        for row in overview.standings(found.rankings[at]):
+            speed = Cell(words.format_ratio(row.speed), row.speed.value)
+            name = Cell(row.backend, backend=row.backend)
+            phase, count = words.capitalised(found.named(*at)), row.speed.replicates
+            rows.append(
+                (
+                    Cell(phase),
+                    Cell(str(row.place), row.place),
+                    name,
+                    speed,
+                    Cell(row.beside or "fastest"),
+                    Cell(str(count), count),
+                )
+            )
+    return Table("rankings", columns, tuple(rows) if len(found.backends) > 1 else ())
 
 
 def _ranked(found: Findings, key: tuple[str, str, str], name: str) -> Cell:

@@ -13,6 +13,7 @@ Lan & DeMets 1983, Biometrika 70, 659).
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Collection, Mapping
@@ -109,31 +110,42 @@ def rank(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | 
     logs = np.array([math.log(aggregate(samples, statistic)) for samples in rows["samples"]], dtype=float)
     rows = rows.assign(cell=rows["study"] + "\n" + rows["case"], log=logs)
     cells = rows.groupby("backend", sort=False)["cell"].agg(set).to_dict()
+    own = {str(name): its & cells.get(baseline, set()) for name, its in cells.items()}
     total = len(cells.get(baseline, set()))
-    own = {name: its & cells.get(baseline, set()) for name, its in cells.items()}
     kept = [name for name, its in own.items() if name == baseline or 2 * len(its) >= total]
-    shared = sorted(set.intersection(*(cells[name] for name in kept))) if kept else []
+    shared = sorted(set.intersection(*(own[name] for name in kept))) if kept else []
     table = rows[rows["cell"].isin(shared)].pivot_table(
         index="replicate_key", columns=["backend", "cell"], values="log", sort=False
     )
-    grids = {name: table[name].reindex(columns=shared) for name in kept} if shared else {}
-    middles = {name: float(grid.mean(axis=0).mean()) for name, grid in grids.items()}
+    grids = {name: table[name].reindex(columns=shared).to_numpy() for name in kept} if shared else {}
+    made = rank_grids(grids, baseline, statistic, fixed)
+    return dataclasses.replace(made, total=total, left_out={name: len(its) for name, its in own.items() if name not in kept})
+
+
+def rank_grids(
+    grids: Mapping[str, np.ndarray], baseline: str, statistic: Statistic = "lower_quartile", fixed: int | None = None
+) -> Ranking:
+    """Rank backends by the logarithms of their times.
+
+    Args:
+        grids: of each backend [replicates, cases], the same for all; NaN where nothing was measured.
+        baseline, statistic, fixed: as for `rank`.
+    """
+    cases = next(iter(grids.values())).shape[1] if grids else 0
+    middles = {name: float(np.nanmean(grid, axis=0).mean()) for name, grid in grids.items()}
     order = sorted(grids, key=lambda name: middles[name])
-    units = {
-        (first, second): Unit((grids[second] - grids[first]).dropna().mean(axis=1).to_numpy(), len(shared))
-        for first, second in itertools.combinations(order, 2)
-    }
+    means = {name: grids[name].mean(axis=1) for name in order}  # NaN where a replicate lacks a case
+    differences = {names: means[names[1]] - means[names[0]] for names in itertools.combinations(order, 2)}
+    units = {names: Unit(values[np.isfinite(values)], cases) for names, values in differences.items()}
     # Differences of the same backends: what their variances have in common is known from fewer than there are pairs.
     pooled = pool(units, most_freedom=(len(order) - 1) / 2)
     apart = {names: middles[names[1]] - middles[names[0]] for names in units}
     pairs = {names: _pair(names, unit, apart[names], pooled, statistic, fixed) for names, unit in units.items()}
-    alone = {name: int(grid.dropna().shape[0]) for name, grid in grids.items()}
-    itself = {baseline: Ratio(1.0, 1.0, 1.0, alone[baseline], statistic, len(shared))} if baseline in grids else {}
-    made = Ranking(
-        {}, pairs, len(shared), total, {name: len(its) for name, its in own.items() if name not in kept}, alone, pooled
-    )
-    for name in order if itself else ():
-        made.ratios[name] = itself[name] if name == baseline else made.pair(name, baseline).speedup
+    replicates = {name: int(np.isfinite(means[name]).sum()) for name in order}
+    made = Ranking({}, pairs, cases, cases, {}, replicates, pooled)
+    for name in order if baseline in grids else ():
+        itself = Ratio(1.0, 1.0, 1.0, replicates[name], statistic, cases)
+        made.ratios[name] = itself if name == baseline else made.pair(name, baseline).speedup
     return made
 
 

@@ -172,7 +172,7 @@ def run(
             sys.exit(ExitCode.INTERRUPTED)
         print(f"{ended.path}")
         fleet.copy([ended.path], out, copy_to)
-        for line in run_summary.lines(ended, footer):
+        for line in (*run_summary.lines(ended, footer), *run_summary.rankings(ended)):
             terminal.say(line)
         if page:
             from analysis.report import page as reports
