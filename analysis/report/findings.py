@@ -15,7 +15,7 @@ from analysis.report.drawing import ordered
 from analysis.report.load import Section, load, rows_of
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
-from analysis.statistics.rankings import Part, Ranking, by_phase
+from analysis.statistics.rankings import At, Part, Ranking, by_phase
 from analysis.statistics.rankings import further_replicates as ranked_by_need
 from analysis.statistics.ratios import (
     NOT_COMPARED,
@@ -52,7 +52,14 @@ class Findings:
     baseline: str | None
     statistic: Statistic
     cases: pd.DataFrame
-    rankings: dict[tuple[str, str, str], Ranking]
+    rankings: dict[At, Ranking]
+
+    @property
+    def ordered_rankings(self) -> list[At]:
+        """Device by device, the phases in their usual order."""
+        devices = list(dict.fromkeys(device for device, _, _ in self.rankings))
+        place = {phase: number for number, phase in enumerate(PHASES)}
+        return sorted(self.rankings, key=lambda at: (devices.index(at[0]), place.get(at[1], len(place)), at[2]))
 
     @property
     def launches(self) -> list[str]:
@@ -140,7 +147,7 @@ def find_out(section: Section, baseline: str | None = None, statistic: Statistic
     """Compute everything the report says of one section."""
     times, chosen = timings(section), choose_baseline(section, baseline)
     ratios: dict[tuple[str, str, str], Ratio] = {}
-    rankings: dict[tuple[str, str, str], Ranking] = {}
+    rankings: dict[At, Ranking] = {}
     if chosen is not None:
         logs = log_ratios(times, chosen, statistic)
         ratios = case_ratios(logs, statistic)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from analysis.report import summary, words
-from analysis.report.findings import PHASES, Findings
-from analysis.report.load import Section, commit_of
-from analysis.statistics.rankings import MOST_WANTED, At, Pair, Ranking, Verdict
+from analysis.report import words
+from analysis.report.findings import Findings
+from analysis.report.load import Section, command, commit_of
+from analysis.statistics.rankings import MOST_WANTED, At, Pair, Ranking, standings
 from analysis.statistics.ratios import Ratio
 
 LONGEST_HEADLINE = 70  # characters
@@ -74,14 +73,8 @@ def overview(found: Findings) -> Overview:
         level=level,
         precision=precision,
         remedy=remedy,
-        cards=tuple(_card(found, at, leads[at]) for at in in_order(leads)),
+        cards=tuple(_card(found, at, leads[at]) for at in found.ordered_rankings),
     )
-
-
-def in_order(leads: Collection[At]) -> list[At]:
-    """Device by device, the phases in their usual order."""
-    devices = list(dict.fromkeys(device for device, _, _ in leads))
-    return sorted(leads, key=lambda at: (devices.index(at[0]), PHASES.index(at[1]) if at[1] in PHASES else len(PHASES), at[2]))
 
 
 def _lead(ranked: Ranking) -> _Lead:
@@ -115,7 +108,7 @@ def _eyebrow(section: Section) -> str:
 def _headline(found: Findings, leads: dict[tuple[str, str, str], _Lead]) -> str:
     """Phase by phase as long as it stays short; a winner only where its interval against the runner-up excludes 1."""
     said = ""
-    for at in in_order(leads):
+    for at in found.ordered_rankings:
         lead = leads[at]
         if lead.runner_up is None:
             continue
@@ -180,32 +173,6 @@ def _precision(found: Findings) -> tuple[Level, str, str]:
 
 # Rankings: the order of the backends of a phase, how far each is from the fastest, and which neighbours are not separated.
 
-BESIDE_FASTER: dict[Verdict, str] = {"faster": "slower", "within": "within 5 %", "open": "not separated", "slower": "faster"}
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """speed: relative to the fastest. beside: the decision on it and the backend before it; empty for the fastest."""
-
-    place: int
-    backend: str
-    speed: Ratio
-    beside: str
-
-
-def standings(ranking: Ranking) -> list[Standing]:
-    """Of all ranked backends, the fastest first."""
-    names = list(ranking.ratios)
-    rows = []
-    for place, name in enumerate(names):
-        if place:
-            beside = BESIDE_FASTER[ranking.pair(names[place - 1], name).verdict]
-            rows.append(Standing(place + 1, name, ranking.pair(name, names[0]).speedup, beside))
-        else:
-            alone = Ratio(1.0, None, None, ranking.replicates[name], ranking.ratios[name].statistic, ranking.shared)
-            rows.append(Standing(1, name, alone, ""))
-    return rows
-
 
 def open_pairs(found: Findings, at: At) -> list[str]:
     """Sentences on the pairs of a ranking that are not decided, and what deciding them would take."""
@@ -225,7 +192,7 @@ def open_pairs(found: Findings, at: At) -> list[str]:
         plan |= {"backends": backends, "replicates": max(counts), "threads": None, "time_budget": None, "seed": None}
         plan["filters"] = [*plan.get("filters", ()), f"phase={at[1]}"]
         sentences.append(f"About {max(counts)} replicates would tell them apart, or that they are within 5 %:")
-        sentences.append(summary.command(plan))
+        sentences.append(command(plan))
     return sentences
 
 
@@ -233,7 +200,7 @@ def ranking_lines(found: Findings, width: int = 80) -> list[str]:
     """The rankings for a terminal, wrapped at `width` columns; none where no two backends were timed repeatedly."""
     lines: list[str] = []
     pairs, undecided = 0, 0
-    for at in in_order(found.rankings):
+    for at in found.ordered_rankings:
         ranking = found.rankings[at]
         if not any(pair.speedup.low is not None for pair in ranking.pairs.values()):
             continue
@@ -246,8 +213,8 @@ def ranking_lines(found: Findings, width: int = 80) -> list[str]:
             f"{words.capitalised(found.named(*at))}: {words.format_count(ranking.shared, 'case')}, {replicates} replicates"
         )
         for row in rows:
-            speed = words.format_ratio(row.speed) if row.beside else "1×"
-            lines.append(f"{row.place:>3}  {row.backend:<{longest}}  {speed:<22}  {row.beside}".rstrip())
+            speed, beside = words.format_ratio(row.speed), words.BESIDE_FASTER[row.beside] if row.beside else ""
+            lines.append(f"{row.place:>3}  {row.backend:<{longest}}  {speed:<22}  {beside}".rstrip())
         for sentence in open_pairs(found, at):
             lines += textwrap.wrap(sentence, width, initial_indent="     ", subsequent_indent="     ", break_long_words=False)
         lines.append("")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from analysis.report import overview, words
+from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import PRICE, Section, rows_of
+from analysis.statistics.rankings import standings
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
 
 
@@ -86,8 +87,8 @@ def rankings(found: Findings) -> Table:
         Column("Beside the one before"), Column("Replicates", True),
     )  # fmt: skip
     rows = []
-    for at in overview.in_order(found.rankings):
-        for row in overview.standings(found.rankings[at]):
+    for at in found.ordered_rankings:
+        for row in standings(found.rankings[at]):
             speed = Cell(words.format_ratio(row.speed), row.speed.value)
             name = Cell(row.backend, backend=row.backend)
             phase, count = words.capitalised(found.named(*at)), row.speed.replicates
@@ -97,7 +98,7 @@ def rankings(found: Findings) -> Table:
                     Cell(str(row.place), row.place),
                     name,
                     speed,
-                    Cell(row.beside or "fastest"),
+                    Cell(words.BESIDE_FASTER[row.beside] if row.beside else "fastest"),
                     Cell(str(count), count),
                 )
             )

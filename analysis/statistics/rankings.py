@@ -83,6 +83,27 @@ class Ranking:
         return [names for names, pair in self.pairs.items() if pair.verdict == "open"]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """speed: relative to the fastest. beside: the decision on the backend before and it; None for the fastest."""
+
+    place: int
+    backend: str
+    speed: Ratio
+    beside: Verdict | None
+
+
+def standings(ranking: Ranking) -> list[Standing]:
+    """Of all ranked backends, the fastest first."""
+    names = list(ranking.ratios)
+    alone = Ratio(1.0, None, None, ranking.replicates[names[0]], ranking.ratios[names[0]].statistic, ranking.shared)
+    rest = [
+        Standing(place, name, ranking.pair(name, names[0]).speedup, ranking.pair(before, name).verdict)
+        for place, (before, name) in enumerate(itertools.pairwise(names), 2)
+    ]
+    return [Standing(1, names[0], alone, None), *rest]
+
+
 def statistic_of(device: str, statistic: Statistic) -> Statistic:
     """What stands for a process's samples in a ranking: of the median, which is the usual one, the lower quartile on a CPU."""
     return "lower_quartile" if statistic == "median" and device == "cpu" else statistic
@@ -201,29 +222,38 @@ def further_replicates(
         seconds: that are left.
 
     Returns:
-        Of each replicate its cases and backends, and the seconds that it should take; none where no open pair can be decided in
-        time. The pairs that need fewest come first; a replicate has all cases of the phases of the pairs that still want it.
+        Of each replicate its cases and backends, and the seconds that it should take. The pairs that cost least come first,
+        with as many replicates as they want; what time is left goes to the others, a replicate each in turn. A pair gets all
+        cases of its phase.
     """
-    needs = [
-        (pair.wanted - pair.speedup.replicates, at, names)
+
+    def seconds_taken(parts: set[Part]) -> float:
+        return sum(seconds_of.get(part, 0.0) for part in parts) + START_SECONDS * len({name for *_, name in parts})
+
+    wanted = [
+        ({(*key, name) for key in cases[at] for name in names}, pair.wanted - pair.speedup.replicates)
         for at, ranking in rankings.items()
         for names, pair in ranking.pairs.items()
         if pair.wanted is not None
     ]
-    chosen: list[tuple[set[Part], float]] = []
-    for most in sorted({need for need, *_ in needs}):
-        tried: list[set[Part]] = [set() for _ in range(most)]
-        for need, at, names in needs:
-            for parts in tried[: need if need <= most else 0]:
-                parts |= {(*key, name) for key in cases[at] for name in names}
-        taken = [
-            sum(seconds_of.get(part, 0.0) for part in parts) + START_SECONDS * len({name for *_, name in parts})
-            for parts in tried
-        ]
-        if sum(taken) > seconds:
+    wanted.sort(key=lambda pair: pair[1] * seconds_taken(pair[0]))
+    chosen: list[set[Part]] = []
+
+    def add(own: set[Part], numbers: Collection[int]) -> bool:
+        """Add what a pair wants to these replicates, if it fits."""
+        nonlocal chosen
+        several = max(len(chosen), max(numbers) + 1)
+        tried = [(chosen[number] if number < len(chosen) else set()) | (own if number in numbers else set())
+                 for number in range(several)]  # fmt: skip
+        fits = sum(map(seconds_taken, tried)) <= seconds
+        chosen = tried if fits else chosen
+        return fits
+
+    rest = [(own, count) for own, count in wanted if not add(own, range(count))]
+    for number in range(max((count for _, count in rest), default=0)):
+        if not any([add(own, [number]) for own, count in rest if number < count]):
             break
-        chosen = list(zip(tried, taken, strict=True))
-    return chosen
+    return [(parts, seconds_taken(parts)) for parts in chosen]
 
 
 def by_phase(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | None = None) -> dict[At, Ranking]:
