@@ -149,11 +149,11 @@ def measured_run(
     return store.read(path), footer
 
 
-def further_replicates(path: Path, seconds: float) -> list[tuple[set[tuple[str, str, str]], float]]:
+def further_replicates(path: Path, seconds: float, longer: float) -> list[tuple[set[tuple[str, str, str]], float]]:
     """What further replicates of a run measure where a ranking is open; see `findings.further_replicates`."""
     from analysis.report import findings  # pandas, which no run needs before
 
-    return findings.further_replicates(path, seconds)
+    return findings.further_replicates(path, seconds, longer)
 
 
 def planned(

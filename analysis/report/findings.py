@@ -114,12 +114,13 @@ def fixed_replicates(section: Section) -> int | None:
     return sum(plan["replicates"] for plan in plans) if any(plan.get("ranking_seconds") for plan in plans) else None
 
 
-def further_replicates(path: Path, seconds: float) -> list[tuple[set[Part], float]]:
+def further_replicates(path: Path, seconds: float, longer: float) -> list[tuple[set[Part], float]]:
     """What further replicates of a run that goes on should measure; see `rankings.further_replicates`.
 
     Args:
         path: the run's file.
         seconds: that are left.
+        longer: how many times as long as before a further replicate samples.
     """
     (section,) = load([path])
     times, baseline = timings(section), choose_baseline(section)
@@ -132,9 +133,9 @@ def further_replicates(path: Path, seconds: float) -> list[tuple[set[Part], floa
     }
     spent: dict[Part, list[float]] = defaultdict(list)
     for record in section.runs[0].records:
-        if record.status == "ok" and record.replicate:  # the first compiles
+        if record.status == "ok" and record.replicate:  # the first compiles; that of a process that starts is longer
             spent[record.study, record.case, record.backend].append(record.seconds)
-    return ranked_by_need(rankings, cases, {part: max(each) for part, each in spent.items()}, seconds)
+    return ranked_by_need(rankings, cases, {part: longer * min(each) for part, each in spent.items()}, seconds)
 
 
 def timings(section: Section) -> pd.DataFrame:

@@ -7,8 +7,9 @@ same minutes. The model: variances, each times the cases that were averaged, sca
 chi-square does (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3, article 3). A unit's variance is
 shrunk towards the common one as far as the variances resemble each other; its interval has the degrees of freedom of both.
 Where they do not resemble each other nothing is gained and Student's interval comes out. The check: a unit that scatters more
-than the model allows at `OUTLYING` keeps its own variance (Phipson et al. 2016, Ann. Appl. Statist. 10, 946), and where
-more than `MOST_OUTLYING` of the units do, all keep theirs.
+than the model allows at `OUTLYING` keeps its own variance (Phipson et al. 2016, Ann. Appl. Statist. 10, 946), and all keep
+theirs where more than `MOST_OUTLYING` of the units do, or where they resemble each other so little that the pool would add less
+than `LEAST_FREEDOM`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
-OUTLYING = 0.01  # probability, by the model, of a variance so far above the common one
+OUTLYING = 0.05  # probability, by the model, that any of the variances lies so far above the common one
 MOST_OUTLYING = 0.1  # share of the units
+FEWEST_UNITS = 3
+LEAST_FREEDOM = 1.0  # degrees of freedom, less than which the pool is not worth its model
 LEAST_DEVIATION = 1e-4  # of logarithms, below which nothing is resolved: keeps equal values from a variance of zero
 K = TypeVar("K")
 
@@ -52,7 +55,7 @@ class Pooled(Generic[K]):
 
     def half_width(self, key: K, confidence: float) -> float:
         """Of the interval of a unit's mean."""
-        return float(stats.t.ppf(0.5 + confidence / 2, self.freedoms[key])) * math.sqrt(self.variances[key])
+        return float(special.stdtrit(self.freedoms[key], 0.5 + confidence / 2)) * math.sqrt(self.variances[key])
 
 
 def pool(units: Mapping[K, Unit], most_freedom: float = math.inf) -> Pooled[K]:
@@ -65,27 +68,44 @@ def pool(units: Mapping[K, Unit], most_freedom: float = math.inf) -> Pooled[K]:
     usable = {key: unit for key, unit in units.items() if len(unit.values) >= 2}
     keys = list(usable)
     squares = np.array([max(float(np.var(usable[key].values, ddof=1)), LEAST_DEVIATION**2) for key in keys])
-    counts = np.array([len(usable[key].values) for key in keys], dtype=float)
+    freedoms = np.array([len(usable[key].values) - 1 for key in keys], dtype=float)
     cases = np.array([usable[key].cases for key in keys], dtype=float)
-    freedom, common, reason = 0.0, None, ""
-    outlying = np.ones(len(keys), bool)
-    if len(keys) > 2:
-        freedom, common = _prior(squares * cases, counts - 1)
-        freedom = min(freedom, most_freedom)
-        limits = stats.f.ppf(1 - OUTLYING, counts - 1, freedom) if freedom > 0 else np.full(len(keys), -1.0)
-        outlying = squares * cases / common > limits
-        if outlying.mean() > MOST_OUTLYING:
-            reason = f"{int(outlying.sum())} of {len(keys)} scatter more than the model allows"
-            outlying[:] = True
+    fitting = _fitting(squares * cases, freedoms, most_freedom)
+    freedom, common, reason = 0.0, 1.0, ""
+    if len(keys) < FEWEST_UNITS:
+        reason = "too few pairs"
+    elif np.mean(~fitting) > MOST_OUTLYING:
+        reason = f"{int((~fitting).sum())} of {len(keys)} pairs scatter more than the model allows"
     else:
-        reason = "too few pairs to pool"
-    shrunk = np.where(outlying, squares, ((counts - 1) * squares + freedom * (common or 0.0) / cases) / (counts - 1 + freedom))
-    freedoms = np.where(outlying, counts - 1, counts - 1 + freedom)
+        freedom, common = _prior(squares[fitting] * cases[fitting], freedoms[fitting])
+        reason = "the pairs scatter too differently" if freedom < LEAST_FREEDOM else ""
+    fitting &= not reason
+    added = np.where(fitting, 0.0 if reason else min(freedom, most_freedom), 0.0)
+    shrunk = (freedoms * squares + added * common / cases) / (freedoms + added)
     return Pooled(
-        dict(zip(keys, map(float, shrunk / counts), strict=True)), dict(zip(keys, map(float, freedoms), strict=True)),
-        None if reason or common is None else math.sqrt(common), 0.0 if reason else float(freedom),
-        tuple(key for key, own in zip(keys, outlying, strict=True) if own), reason,
-    )  # fmt: skip
+        dict(zip(keys, map(float, shrunk / (freedoms + 1)), strict=True)),
+        dict(zip(keys, map(float, freedoms + added), strict=True)),
+        None if reason else math.sqrt(common),
+        float(added.max(initial=0.0)),
+        tuple(key for key, fits in zip(keys, fitting, strict=True) if not fits),
+        reason,
+    )
+
+
+def _fitting(squares: np.ndarray, freedoms: np.ndarray, most_freedom: float) -> np.ndarray:
+    """Which of the variances fit, judged from the largest downwards by the model of the others."""
+    fitting = np.ones(len(squares), bool)
+    for _ in range(int(MOST_OUTLYING * len(squares)) + 1):
+        worst = int(np.argmax(np.where(fitting, squares, -1.0))) if fitting.sum() > FEWEST_UNITS else -1
+        rest = fitting & (np.arange(len(squares)) != worst)
+        if worst < 0:
+            break
+        freedom, common = _prior(squares[rest], freedoms[rest])
+        limit = special.fdtri(freedoms[worst], min(freedom, most_freedom), 1 - OUTLYING / len(squares))
+        if not squares[worst] > common * limit:
+            break
+        fitting = rest
+    return fitting
 
 
 def _prior(squares: np.ndarray, freedoms: np.ndarray) -> tuple[float, float]:

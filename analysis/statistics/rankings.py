@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.statistics import CONFIDENCE
 from analysis.statistics.pooling import Pooled, Unit, pool
@@ -30,7 +30,8 @@ from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
 
 SPENT = (0.02, 0.03)
 WITHIN = math.log(1.05)  # two backends that differ by less are alike
-START_SECONDS = 1.0  # to start and to end the process of a backend; 0.6 measured, see docs/measurement.md
+# To start and to end the processes of a further replicate, and of each backend in it: two cores of an AMD EPYC, 2026-11-27.
+START_SECONDS, START_SECONDS_EACH = 3.0, 0.3
 MOST_WANTED = 200  # replicates, beyond which none is a promise
 Verdict = Literal["faster", "slower", "within", "open"]
 At = tuple[str, str, str]  # device, phase, launch
@@ -195,11 +196,10 @@ def decide(low: float, high: float) -> Verdict:
 def _wanted(mean: float, count: int, variance: float, freedom: float) -> int | None:
     """Replicates in all after which an interval about the same mean with the same scatter decides."""
     reach = max(abs(mean), WITHIN - abs(mean))
-    for number in range(count + 1, MOST_WANTED + 1):
-        quantile = float(stats.t.ppf(1 - SPENT[1] / 2, freedom + number - count))
-        if quantile * math.sqrt(variance / number) < reach:
-            return number
-    return None
+    numbers = np.arange(count + 1, MOST_WANTED + 1)
+    quantiles = special.stdtrit(freedom + numbers - count, 1 - SPENT[1] / 2)
+    enough = numbers[quantiles * np.sqrt(variance / numbers) < reach]
+    return int(enough[0]) if len(enough) else None
 
 
 # Where the time that is left goes: to the pairs that it decides.
@@ -218,7 +218,7 @@ def further_replicates(
 
     Args:
         rankings, cases: of each phase.
-        seconds_of: what a case takes on a backend in one replicate.
+        seconds_of: what a case takes on a backend in a further replicate.
         seconds: that are left.
 
     Returns:
@@ -228,7 +228,11 @@ def further_replicates(
     """
 
     def seconds_taken(parts: set[Part]) -> float:
-        return sum(seconds_of.get(part, 0.0) for part in parts) + START_SECONDS * len({name for *_, name in parts})
+        return (
+            sum(seconds_of.get(part, 0.0) for part in parts)
+            + START_SECONDS_EACH * len({name for *_, name in parts})
+            + START_SECONDS * bool(parts)
+        )
 
     wanted = [
         ({(*key, name) for key in cases[at] for name in names}, pair.wanted - pair.speedup.replicates)

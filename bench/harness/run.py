@@ -19,6 +19,7 @@ from bench.harness import gpu_check, standalone, study
 from bench.harness.case import Case
 from bench.harness.plan import MACHINE, Plan, Task
 from bench.harness.study import RunPaths, Study
+from bench.harness.suites import Pace
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
@@ -40,8 +41,10 @@ OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same not
 
 
 Part = tuple[str, str, str]  # of a replicate: study, case, backend
-# From a run's file and the seconds left: what each further replicate is to measure, and the seconds that it should take.
-ChooseMore = Callable[[Path, float], Sequence[tuple[Collection[Part], float]]]
+# From a run's file, the seconds left, and how many times as long as before it samples: what each further replicate is to
+# measure, and the seconds that it should take.
+ChooseMore = Callable[[Path, float, float], Sequence[tuple[Collection[Part], float]]]
+FURTHER_ROUNDS = 4  # times those of the pace, since starting the processes takes 3 to 4 s whatever they sample
 MOST_FURTHER = 0.4  # of the seconds of the fixed replicates, for further ones: a short run stays short
 
 
@@ -200,7 +203,7 @@ class Run:
         elapsed = time.monotonic() - self.started
         ends = self.started + min(self.plan.ranking_seconds, (1 + MOST_FURTHER) * elapsed)
         for number, (parts, seconds) in enumerate(
-            self.choose_more(self.writer.path, ends - time.monotonic()), self.plan.replicates
+            self.choose_more(self.writer.path, ends - time.monotonic(), FURTHER_ROUNDS), self.plan.replicates
         ):
             if time.monotonic() + seconds > ends:
                 return
@@ -259,10 +262,17 @@ class Run:
         limit = min(rounds.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
         slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
         return rounds.measure(
-            ready, task.case.to_dict(), self.plan.pace, first,
+            ready, task.case.to_dict(), self._pace(task), first,
             lambda text: self.listener.on_status(f"replicate {task.replicate + 1}  {task.case.key}  {text}"),
             at_once=rounds.PREPARED_AT_ONCE if first else 1, slowest=slowest, prepare_seconds=limit,
         )  # fmt: skip
+
+    def _pace(self, task: Task) -> Pace:
+        """Of the plan, with more rounds in a replicate that was added where a ranking is open."""
+        own = self.plan.pace
+        if self.plan.ranking_seconds is None or task.replicate < self.plan.replicates:
+            return own
+        return dataclasses.replace(own, rounds=FURTHER_ROUNDS * own.rounds)
 
     def _ask(self, task: Task, pending: Sequence[str], workers: Workers, ask: rounds.Ask) -> None:
         """Have the task measured by the backends that do not refuse it unasked, and record what became of all."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from analysis.report.findings import find_out
 from analysis.report.load import load
@@ -32,7 +33,7 @@ TRUE_RATIOS = (1.0, 1.03, 1.05, 1.2)
 LEAST_COVERAGE = 0.93
 BACKENDS = 7
 CASES = {"forward": 4, "forward_backward": 1, "step": 1}  # as in quick
-SECONDS_A_CASE, SECONDS_LEFT = 0.6, 45.0  # on a backend in a replicate, and for further replicates, as in quick
+SECONDS_A_CASE, SECONDS_LEFT = 2.4, 40.0  # on a backend in a further replicate, and for all of these, as in quick
 LEAST_REPLICATES = 5  # of a run that suites are drawn from
 SOURCES = ("results/certificates", "results/runs/2026-11-24", "results/runs/2026-11-22")
 
@@ -59,14 +60,22 @@ def processes(sources: Sequence[str] = SOURCES) -> list[np.ndarray]:
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Pairs at a true ratio, in all phases of all suites: how many, and of how many the interval held it, the ranking was
-    decided, the wrong one was called faster (at a ratio of 1: any), and two that differ by more were called within 5 %."""
+    decided, the wrong one was called faster (at a ratio of 1: any), two that differ by more were called within 5 %, and the
+    right one was called faster."""
 
     pairs: int
     covered: int
     decided: int
     flipped: int
     alike: int
+    right: int
     further: float
+
+    @property
+    def flips(self) -> float:
+        """Share of pairs that two such runs would rank in opposite ways; at a ratio of 1 one way is as likely as the other."""
+        ways = (self.right, self.flipped) if self.right else (self.flipped / 2, self.flipped / 2)
+        return 2 * ways[0] * ways[1] / self.pairs**2
 
     @property
     def coverage(self) -> float:
@@ -101,7 +110,7 @@ def simulate(sources: Sequence[np.ndarray], ratio: float, suites: int, seed: int
     random = np.random.default_rng(seed)
     fixed = SUITES["quick"].replicates
     truth = np.log(ratio) * (np.arange(BACKENDS) % 2)
-    counts, further = np.zeros(5, int), 0
+    counts, further = np.zeros(6, int), 0
     for number in range(suites):
         source = sources[number % len(sources)]
         replicates = random.permutation(source.shape[1])
@@ -126,7 +135,7 @@ def _counted(pair: Pair, difference: float) -> np.ndarray:
     said = {"faster": 1, "slower": -1}.get(pair.verdict, 0)
     flipped = said != 0 and said != np.sign(difference)
     alike = pair.verdict == "within" and abs(difference) > math.log(1.05) + 1e-9
-    return np.array([1, covered, pair.verdict != "open", flipped, alike])
+    return np.array([1, covered, pair.verdict != "open", flipped, alike, said != 0 and not flipped])
 
 
 # Repeated runs.
@@ -164,6 +173,11 @@ def repeated(runs: Sequence[Mapping[tuple[At, str, str], Pair]]) -> Repeated:
     return Repeated(decided, len(common), flips, compared, covered, intervals)
 
 
+def sound_share(runs: int) -> float:
+    """How many 95 % intervals of one run hold the mean of the others, which has an error of its own, if all are sound."""
+    return float(2 * stats.norm.cdf(stats.norm.ppf(0.975) / math.sqrt(1 + 1 / (runs - 1))) - 1)
+
+
 def pairs_of(path: Path) -> dict[tuple[At, str, str], Pair]:
     """Every pair of a run, its backends in alphabetical order."""
     rankings = find_out(load([path])[0]).rankings
@@ -191,18 +205,18 @@ def compare_runs(paths: Sequence[Path]) -> Iterator[str]:
         share = format_percent(found.flips / found.compared)
         yield f"rankings that flip between two runs: {found.flips} of {found.compared} ({share})"
     if found.intervals:
-        share = format_percent(found.covered / found.intervals, 3)
-        yield f"intervals that hold the mean of the other runs: {found.covered} of {found.intervals} ({share})"
+        share, sound = format_percent(found.covered / found.intervals, 3), format_percent(sound_share(len(runs)), 3)
+        yield f"intervals that hold the mean of the other runs: {found.covered} of {found.intervals} ({share}; sound: {sound})"
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["simulate"]:
         suites, sources, least = int(arguments[1]) if len(arguments) > 1 else 200, processes(), 1.0
-        print("| true ratio | pairs | coverage | ranked or within 5 % | wrong way | wrongly within 5 % | further replicates |")
-        print("|---|---|---|---|---|---|---|")
+        print("| true ratio | pairs | coverage | ranked or within 5 % | wrong way | flips | wrongly within 5 % | further |")
+        print("|---|---|---|---|---|---|---|---|")
         for ratio in TRUE_RATIOS:
             drawn = simulate(sources, ratio, suites)
-            shares = [drawn.decided / drawn.pairs, drawn.flipped / drawn.pairs, drawn.alike / drawn.pairs]
+            shares = [drawn.decided / drawn.pairs, drawn.flipped / drawn.pairs, drawn.flips, drawn.alike / drawn.pairs]
             told = " | ".join([format_percent(drawn.coverage, 3), *map(format_percent, shares)])
             print(f"| {ratio:g} | {drawn.pairs} | {told} | {drawn.further:.1f} |", flush=True)
             least = min(least, drawn.coverage)

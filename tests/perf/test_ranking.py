@@ -15,7 +15,7 @@ from tests.perf import ranking
 from tests.perf.ranking import LEAST_COVERAGE, adaptive, processes, repeated, simulate
 
 AT = ("cpu", "forward", "eager")
-SUITES = 40
+SUITES = 25
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def sources() -> list[np.ndarray]:
 @pytest.mark.parametrize("ratio", [1.0, 1.05])
 def test_intervals_of_the_adaptive_procedure_hold_the_truth(sources: list[np.ndarray], ratio: float):
     drawn = simulate(sources, ratio, SUITES)
-    assert drawn.coverage >= LEAST_COVERAGE and drawn.flipped <= 0.02 * drawn.pairs
+    assert drawn.coverage >= LEAST_COVERAGE and drawn.flips <= 0.02
     assert drawn.further > 0  # it did adapt
 
 
@@ -40,11 +40,11 @@ def test_looking_after_each_replicate_at_95_percent_is_found_out():
     """Stopping as soon as an interval of 95 % excludes 1, which is what the spent error guards against."""
     random = np.random.default_rng(0)
     missed = 0
-    for _ in range(400):
-        values = random.normal(0, 0.02, (2, 12, 1))
+    for _ in range(200):
+        values = random.normal(0, 0.3, (2, 12, 1))
         looks = (rankings.rank_grids({"a": values[0, :n], "b": values[1, :n]}, "a").pairs for n in range(3, 13))
         missed += any(pair.verdict in ("faster", "slower") for look in looks for pair in look.values())
-    assert missed / 400 > 0.07
+    assert missed / 200 > 0.07
 
 
 def test_what_is_decided_gets_no_further_replicate():
