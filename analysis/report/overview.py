@@ -190,7 +190,7 @@ def open_pairs(found: Findings, at: At) -> list[str]:
         backends = [name for name in ranking.ratios if any(name in names for names, number in wanted.items() if number)]
         plan = dict(found.section.runs[-1].header.plan)
         plan |= {"backends": backends, "replicates": max(counts), "threads": None, "time_budget": None, "seed": None}
-        plan["filters"] = [*plan.get("filters", ()), f"phase={at[1]}"]
+        plan["filters"] = list(dict.fromkeys((*plan.get("filters", ()), f"phase={at[1]}")))
         sentences.append(f"About {max(counts)} replicates would tell them apart, or that they are within 5 %:")
         sentences.append(command(plan))
     return sentences
@@ -239,6 +239,8 @@ def about_rankings(found: Findings) -> str:
         for first, second in each.pooled.own
         if each.pooled.deviation
     ]
-    whole = [words.capitalised(found.named(*at)) for at, each in found.rankings.items() if each.pooled.reason]
+    whole = [
+        f"{found.named(*at)} ({each.pooled.reason})" for at, each in found.rankings.items() if each.pooled.reason and each.pairs
+    ]
     text += f" Scatter more than the pooled variance allows, and keep their own: {words.join_list(own)}." if own else ""
-    return text + (f" Variances are not pooled: {words.join_list(whole)}." if whole else "")
+    return text + (f" Variances are not pooled, so that intervals are wide: {words.join_list(whole)}." if whole else "")

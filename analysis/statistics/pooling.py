@@ -120,4 +120,4 @@ def _prior(squares: np.ndarray, freedoms: np.ndarray) -> tuple[float, float]:
 
 
 def _trigamma_inverse(value: float) -> float:
-    return float(optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-6, 1e7))
+    return float(optimize.root_scalar(lambda x: float(special.polygamma(1, x)) - value, bracket=(1e-6, 1e7)).root)

@@ -139,7 +139,7 @@ def rank(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | 
     table = rows[rows["cell"].isin(shared)].pivot_table(
         index="replicate_key", columns=["backend", "cell"], values="log", sort=False
     )
-    grids = {name: table[name].reindex(columns=shared).to_numpy() for name in kept} if shared else {}
+    grids = {name: pd.DataFrame(table[name]).reindex(columns=shared).to_numpy() for name in kept} if shared else {}
     made = rank_grids(grids, baseline, statistic, fixed)
     return dataclasses.replace(made, total=total, left_out={name: len(its) for name, its in own.items() if name not in kept})
 

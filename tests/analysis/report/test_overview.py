@@ -61,7 +61,7 @@ def ranked(tmp_path: Path, **values) -> list[str]:
     return ranking_lines(find_out(load([write(what, tmp_path)])[0]))
 
 
-def test_the_terminal_names_what_is_open_and_the_command_that_decides_it(tmp_path: Path):
+def test_open_pairs_are_named_with_what_decides_them(tmp_path: Path):
     lines = ranked(tmp_path, backends=("torch", "cudnn", "onnxruntime"), phases=("forward",), between=0.15, seed=4)
     assert max(map(len, lines)) <= 80 and lines[0].startswith("Rankings: ")
     rows = [line.split() for line in lines if re.match(r" +\d  ", line)]
