@@ -127,10 +127,10 @@ def further_replicates(path: Path, seconds: float, longer: float) -> list[tuple[
     if baseline is None:
         return []
     rankings = by_phase(times, baseline, "median", fixed_replicates(section))
-    groups = times.groupby(["device", "phase", "launch"])
-    cases = {
-        at: {(str(study), str(case)) for study, case in zip(part["study"], part["case"], strict=True)} for at, part in groups
-    }
+    cases: dict[At, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows_of(times[["device", "phase", "launch", "study", "case"]].drop_duplicates()):
+        device, phase, launch, *key = map(str, row.values())
+        cases[device, phase, launch].add((key[0], key[1]))
     spent: dict[Part, list[float]] = defaultdict(list)
     for record in section.runs[0].records:
         if record.status == "ok" and record.replicate:  # the first compiles; that of a process that starts is longer

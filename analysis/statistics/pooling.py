@@ -27,6 +27,7 @@ MOST_OUTLYING = 0.1  # share of the units
 FEWEST_UNITS = 3
 LEAST_FREEDOM = 1.0  # degrees of freedom, less than which the pool is not worth its model
 LEAST_DEVIATION = 1e-4  # of logarithms, below which nothing is resolved: keeps equal values from a variance of zero
+LEAST_EXCESS = 1e-6  # of the variance of logarithms of variances, below which they are all alike
 K = TypeVar("K")
 
 
@@ -58,7 +59,7 @@ class Pooled(Generic[K]):
         return float(special.stdtrit(self.freedoms[key], 0.5 + confidence / 2)) * math.sqrt(self.variances[key])
 
 
-def pool(units: Mapping[K, Unit], most_freedom: float = math.inf) -> Pooled[K]:
+def pool(units: Mapping[K, Unit], most_freedom: float) -> Pooled[K]:
     """Pool the variances of units that have at least two values; others are left out.
 
     Args:
@@ -113,7 +114,7 @@ def _prior(squares: np.ndarray, freedoms: np.ndarray) -> tuple[float, float]:
     logs = np.log(squares) - special.digamma(freedoms / 2) + np.log(freedoms / 2)
     mean = float(logs.mean())
     excess = float(logs.var(ddof=1) - special.polygamma(1, freedoms / 2).mean())
-    if excess <= 0:
+    if excess <= LEAST_EXCESS:
         return math.inf, math.exp(mean)
     prior = 2 * _trigamma_inverse(excess)
     return prior, math.exp(mean + float(special.digamma(prior / 2)) - math.log(prior / 2))

@@ -83,11 +83,11 @@ def test_where_many_do_not_fit_nothing_is_pooled():
     pooled = pool(units, most_freedom=6)
     assert pooled.reason and pooled.freedom == 0 and set(pooled.own) == set(units)
     assert {freedom for freedom in pooled.freedoms.values()} == {2}
-    assert pool(dict(list(units.items())[:2])).reason  # two units say nothing of a common variance
+    assert pool(dict(list(units.items())[:2]), 6).reason  # two units say nothing of a common variance
 
 
 def test_equal_values_are_no_certainty():
-    assert pool({"a": Unit(np.zeros(3))}).variances["a"] == pytest.approx(LEAST_DEVIATION**2 / 3)
+    assert pool({"a": Unit(np.zeros(3))}, 6).variances["a"] == pytest.approx(LEAST_DEVIATION**2 / 3)
 
 
 def grids(spread: float = 0.01, replicates: int = 3, **means: float) -> dict[str, np.ndarray]:
