@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.harness import plan, session, study
+from bench.harness.run import FURTHER_ROUNDS
+from bench.processes import rounds
 from results import store
 from tests.bench.conftest import Collector
 
@@ -40,14 +42,16 @@ def parts() -> set[tuple[str, str, str]]:
 
 def test_what_is_chosen_is_measured_and_not_chosen_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("bench.harness.run.MOST_FURTHER", 100.0)
+    measure, asked = rounds.measure, list[int]()
+    monkeypatch.setattr(rounds, "measure", lambda *given, **named: (asked.append(given[2].rounds), measure(*given, **named))[1])
     choose = Chooser((parts(), 0.1), (set(), 0.1), (parts(), 0.1))
     path, footer = session.start(adaptive(), tmp_path, Collector(), choose_more=choose)
     run = store.read(path)
     assert [record.replicate for record in run.records if record.study == "throughput"] == [0, 1, 3] and footer.complete
     ((known, seconds),) = choose.asked
     assert known >= 1 and seconds > 0
-    rounds = {record.replicate: len(record.measurements[0].blocks) for record in run.records if record.study == "throughput"}
-    assert rounds[1] == rounds[3] > adaptive().pace.rounds >= rounds[0]
+    usual = adaptive().pace.rounds
+    assert asked[-3:] == [usual, FURTHER_ROUNDS * usual, FURTHER_ROUNDS * usual]
     assert plan.Plan.from_dict(run.header.plan).ranking_seconds == 600.0
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(line for line in lines[:-1] if '"replicate":3' not in line))  # as if it had been killed
