@@ -174,8 +174,8 @@ def _precision(found: Findings) -> tuple[Level, str, str]:
 # Rankings: the order of the backends of a phase, how far each is from the fastest, and which neighbours are not separated.
 
 
-def open_pairs(found: Findings, at: At) -> list[str]:
-    """Sentences on the pairs of a ranking that are not decided, and what deciding them would take."""
+def open_pairs(found: Findings, at: At, command_too: bool = True) -> list[str]:
+    """Sentences on the pairs of a ranking that are not decided, and what deciding them would take, the command last."""
     ranking = found.rankings[at]
     if not ranking.open:
         return []
@@ -191,8 +191,9 @@ def open_pairs(found: Findings, at: At) -> list[str]:
         plan = dict(found.section.runs[-1].header.plan)
         plan |= {"backends": backends, "replicates": max(counts), "threads": None, "time_budget": None, "seed": None}
         plan["filters"] = list(dict.fromkeys((*plan.get("filters", ()), f"phase={at[1]}")))
-        sentences.append(f"About {max(counts)} replicates would tell them apart, or that they are within 5 %:")
-        sentences.append(command(plan))
+        end = ":" if command_too else "."
+        sentences.append(f"About {max(counts)} replicates would tell them apart, or that they are within 5 %{end}")
+        sentences += [command(plan)] if command_too else []
     return sentences
 
 
@@ -223,6 +224,13 @@ def ranking_lines(found: Findings, width: int = 80) -> list[str]:
     decided = f"{pairs - undecided} of {words.format_count(pairs, 'pair')} of backends ranked or within 5 %"
     about = f"Rankings: {decided}. {about_rankings(found)}"
     return [*textwrap.wrap(about, width), "", *lines[:-1]]
+
+
+def rankings_text(found: Findings) -> str:
+    """What the page says above its table of rankings."""
+    undecided = [(found.named(*at), open_pairs(found, at, command_too=False)) for at in found.ordered_rankings]
+    said = [f"{words.capitalised(phase)}, {' '.join(sentences)}" for phase, sentences in undecided if sentences]
+    return " ".join([about_rankings(found), *said, *(["lstm-bench show prints the commands that would."] if said else [])])
 
 
 def about_rankings(found: Findings) -> str:

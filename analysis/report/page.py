@@ -17,7 +17,7 @@ from analysis.report.data import embedded, section_data
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.groups import Group, groups
 from analysis.report.load import Section, load, priced, rows_of, run_name, weight
-from analysis.report.overview import Overview, about_rankings, machine_name, overview
+from analysis.report.overview import Overview, machine_name, overview, rankings_text
 from analysis.report.rendering import HISTORY_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Cell, Column, Table
@@ -215,7 +215,7 @@ def _view(found: Findings, older: Sequence[Section], file: str, figures: bool = 
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
         rankings=tables.rankings(found),
-        rankings_text=about_rankings(found),
+        rankings_text=rankings_text(found),
         groups=drawn,
         audit=audit,
         claims=claims.cards(tested, {picture.name: picture.anchor for group in drawn for picture in group.pictures}),

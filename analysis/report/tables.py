@@ -84,24 +84,18 @@ def rankings(found: Findings) -> Table:
     """One row per phase and backend: its place, its speed relative to the fastest, and the decision beside the one before."""
     columns = (
         Column("Phase"), Column("Place", True), Column("Backend"), Column("Speed", True, "relative to the fastest"),
-        Column("Beside the one before"), Column("Replicates", True),
+        Column("Replicates", True), Column("Beside the one above"),
     )  # fmt: skip
     rows = []
     for at in found.ordered_rankings:
+        phase = words.capitalised(found.named(*at))
         for row in standings(found.rankings[at]):
-            speed = Cell(words.format_ratio(row.speed), row.speed.value)
-            name = Cell(row.backend, backend=row.backend)
-            phase, count = words.capitalised(found.named(*at)), row.speed.replicates
-            rows.append(
-                (
-                    Cell(phase),
-                    Cell(str(row.place), row.place),
-                    name,
-                    speed,
-                    Cell(words.BESIDE_FASTER[row.beside] if row.beside else "fastest"),
-                    Cell(str(count), count),
-                )
-            )
+            count = row.speed.replicates
+            rows.append((
+                Cell(phase), Cell(str(row.place), row.place), Cell(row.backend, backend=row.backend),
+                Cell(words.format_ratio(row.speed), row.speed.value), Cell(str(count), count),
+                Cell(words.BESIDE_FASTER[row.beside] if row.beside else "fastest"),
+            ))  # fmt: skip
     return Table("rankings", columns, tuple(rows) if len(found.backends) > 1 else ())
 
 
