@@ -49,7 +49,7 @@ def run(
         out: folder of results; `./results/runs` if None.
         resume: finish the newest interrupted run in `out` instead; of the others only `corpus` and `wait` count then.
         threads: processors that every backend may use; all if None.
-        replicates: fresh processes a case; the suite's number if None.
+        replicates: fresh processes a case; if None the suite's number, and in `quick` more where a ranking is open.
         scale: for a study, the suite at whose scale it is measured.
         time_budget: total seconds, spent where the intervals are widest.
         seed: of the order in which cases run.

@@ -104,7 +104,10 @@ def run(
         str, typer.Option("--time-budget", help="Total time, as 10m: spent where the intervals are widest.")
     ] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")] = None,
-    replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fresh processes per case (default: the suite's; quick adds some where a ranking is open)."),
+    ] = None,
     scale: Annotated[
         str | None, typer.Option(help="For a study: the suite at whose scale to measure it (default: quick).")
     ] = None,
