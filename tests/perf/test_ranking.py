@@ -23,11 +23,11 @@ def sources() -> list[np.ndarray]:
     return processes(ranking.SOURCES[1:])
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1.05])
-def test_intervals_of_the_adaptive_procedure_hold_the_truth(sources: list[np.ndarray], ratio: float):
-    drawn = simulate(sources, ratio, SUITES)
-    assert drawn.coverage >= LEAST_COVERAGE and drawn.flips <= 0.02
-    assert drawn.further > 0  # it did adapt
+def test_intervals_of_the_adaptive_procedure_hold_the_truth(sources: list[np.ndarray]):
+    for ratio in (1.0, 1.05):
+        drawn = simulate(sources, ratio, SUITES)
+        assert drawn.coverage >= LEAST_COVERAGE and drawn.flips <= 0.02
+        assert drawn.further > 0  # it did adapt
 
 
 def test_too_narrow_intervals_are_found_out(sources: list[np.ndarray], monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report import tables, words
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import load
 from analysis.report.overview import LONGEST_HEADLINE, Overview, overview, ranking_lines
@@ -98,6 +99,16 @@ def test_precision_is_that_of_half_of_the_speedups(between: float, level: str, t
                     if isinstance(ratio, Ratio) and ratio.low and ratio.high and ratio.low != ratio.high)  # fmt: skip
     middle = (halves[len(halves) // 2] + halves[(len(halves) - 1) // 2]) / 2
     assert {"high": middle <= 1.05, "medium": 1.05 < middle <= 1.21, "low": middle > 1.19}[level]
+
+
+def test_the_table_of_rankings_has_their_order_and_numbers(report: Report, found: Findings):
+    table = tables.rankings(found)
+    ranking = found.rankings["cpu", "forward", "eager"]
+    rows = [[cell.text for cell in row] for row in table.rows if row[0].text == "Inference"]
+    assert [row[2] for row in rows] == list(ranking.ratios) and rows[0][-1] == "fastest"
+    first, last = rows[0][2], rows[-1][2]
+    assert rows[-1][3] == words.format_ratio(ranking.pair(last, first).speedup)
+    assert rows[-1][3] in report.html.read_text(encoding="utf-8")
 
 
 def test_the_page_opens_with_it(report: Report, found: Findings):
