@@ -49,7 +49,7 @@ def run(
         out: folder of results; `./results/runs` if None.
         resume: finish the newest interrupted run in `out` instead; of the others only `corpus` and `wait` count then.
         threads: processors that every backend may use; all if None.
-        replicates: fresh processes a case; the suite's number if None.
+        replicates: fresh processes a case; if None the suite's number, and in `quick` more where a ranking is open.
         scale: for a study, the suite at whose scale it is measured.
         time_budget: total seconds, spent where the intervals are widest.
         seed: of the order in which cases run.
@@ -97,7 +97,7 @@ def run(
             threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus),
         )  # fmt: skip
     if show:
-        for line in run_summary.lines(measured, footer):
+        for line in (*run_summary.lines(measured, footer), *run_summary.rankings(measured)):
             terminal.say(line)
     return measured
 
@@ -136,7 +136,7 @@ def measured_run(
 
     root = out or store.ROOT
     if resume:
-        path, footer = session.resume(root, listener, corpus, on_file)
+        path, footer = session.resume(root, listener, corpus, on_file, further_replicates)
         return store.read(path), footer
     chosen = planned(
         what, backends, where,
@@ -145,8 +145,15 @@ def measured_run(
     plan.require_device(chosen)
     for line in forecast.statement(chosen):
         say(line)
-    path, footer = session.start(chosen, root, listener, corpus=corpus, on_file=on_file)
+    path, footer = session.start(chosen, root, listener, corpus=corpus, on_file=on_file, choose_more=further_replicates)
     return store.read(path), footer
+
+
+def further_replicates(path: Path, seconds: float, longer: float) -> list[tuple[set[tuple[str, str, str]], float]]:
+    """What further replicates of a run measure where a ranking is open; see `findings.further_replicates`."""
+    from analysis.report import findings  # pandas, which no run needs before
+
+    return findings.further_replicates(path, seconds, longer)
 
 
 def planned(
@@ -156,7 +163,7 @@ def planned(
     from bench.harness import plan, session
     from bench.studies.quality.sources import corpus_name
 
-    chosen = plan.make(what, backends, where, corpus=corpus_name(corpus) if corpus else "", **options)
+    chosen = plan.make(what, backends, where, corpus=corpus_name(corpus) if corpus else "", adapt=True, **options)
     if corpus is not None:
         session.require_corpus(chosen, corpus)
     return chosen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ import pandas as pd
 
 from analysis import AnalysisError
 from analysis.report.drawing import ordered
-from analysis.report.load import Section, rows_of
+from analysis.report.load import Section, load, rows_of
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
+from analysis.statistics.rankings import At, Part, Ranking, by_phase
+from analysis.statistics.rankings import further_replicates as ranked_by_need
 from analysis.statistics.ratios import (
     NOT_COMPARED,
-    Ranking,
     Ratio,
     Statistic,
     aggregate,
@@ -23,7 +26,6 @@ from analysis.statistics.ratios import (
     log_ratios,
     median_interval,
     over_replicates,
-    ranking,
     two_modes,
 )
 
@@ -50,7 +52,14 @@ class Findings:
     baseline: str | None
     statistic: Statistic
     cases: pd.DataFrame
-    rankings: dict[tuple[str, str, str], Ranking]
+    rankings: dict[At, Ranking]
+
+    @property
+    def ordered_rankings(self) -> list[At]:
+        """Device by device, the phases in their usual order."""
+        devices = list(dict.fromkeys(device for device, _, _ in self.rankings))
+        place = {phase: number for number, phase in enumerate(PHASES)}
+        return sorted(self.rankings, key=lambda at: (devices.index(at[0]), place.get(at[1], len(place)), at[2]))
 
     @property
     def launches(self) -> list[str]:
@@ -99,6 +108,36 @@ def choose_baseline(section: Section, asked: str | None = None) -> str | None:
     return preferred[0] if preferred else max(comparable, key=lambda name: beside.get(name, 0), default=None)
 
 
+def fixed_replicates(section: Section) -> int | None:
+    """Replicates that its runs had before they looked where a ranking was open; None where none of them did."""
+    plans = [run.header.plan for run in section.runs]
+    return sum(plan["replicates"] for plan in plans) if any(plan.get("ranking_seconds") for plan in plans) else None
+
+
+def further_replicates(path: Path, seconds: float, longer: float) -> list[tuple[set[Part], float]]:
+    """What further replicates of a run that goes on should measure; see `rankings.further_replicates`.
+
+    Args:
+        path: the run's file.
+        seconds: that are left.
+        longer: how many times as long as before a further replicate samples.
+    """
+    (section,) = load([path])
+    times, baseline = timings(section), choose_baseline(section)
+    if baseline is None:
+        return []
+    rankings = by_phase(times, baseline, "median", fixed_replicates(section))
+    cases: dict[At, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows_of(times[["device", "phase", "launch", "study", "case"]].drop_duplicates()):
+        device, phase, launch, *key = map(str, row.values())
+        cases[device, phase, launch].add((key[0], key[1]))
+    spent: dict[Part, list[float]] = defaultdict(list)
+    for record in section.runs[0].records:
+        if record.status == "ok" and record.replicate:  # the first compiles; that of a process that starts is longer
+            spent[record.study, record.case, record.backend].append(record.seconds)
+    return ranked_by_need(rankings, cases, {part: longer * min(each) for part, each in spent.items()}, seconds)
+
+
 def timings(section: Section) -> pd.DataFrame:
     """The rows of `series` that time a backend."""
     series = section.series
@@ -109,13 +148,11 @@ def find_out(section: Section, baseline: str | None = None, statistic: Statistic
     """Compute everything the report says of one section."""
     times, chosen = timings(section), choose_baseline(section, baseline)
     ratios: dict[tuple[str, str, str], Ratio] = {}
-    rankings: dict[tuple[str, str, str], Ranking] = {}
+    rankings: dict[At, Ranking] = {}
     if chosen is not None:
         logs = log_ratios(times, chosen, statistic)
         ratios = case_ratios(logs, statistic)
-        for (device, phase, launch), part in logs.groupby(["device", "phase", "launch"], sort=False):
-            if (part["backend"] == chosen).any():
-                rankings[str(device), str(phase), str(launch)] = ranking(part, chosen, statistic)
+        rankings = by_phase(times, chosen, statistic, fixed_replicates(section))
     return Findings(section, chosen, statistic, _cases(section, times, ratios, chosen, statistic), rankings)
 
 

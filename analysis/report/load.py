@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -227,6 +228,25 @@ def run_name(header: Header) -> str:
     git = header.environment.get("git")
     unknown = isinstance(git, Mapping) and git.get("commit") is None  # such a run is no point of a history of commits
     return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
+
+
+def command(plan: Mapping[str, object]) -> str:
+    """The command line of a plan."""
+    suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
+    parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
+    for option, name in (("--backend", "backends"), ("--where", "filters")):
+        parts += [part for value in _names(plan, name) for part in (option, value)]
+    for option, name in (("--threads", "threads"), ("--replicates", "replicates"), ("--seed", "seed")):
+        value = plan.get(name)
+        parts += [option, str(value)] if isinstance(value, int) and value else []
+    budget = plan.get("time_budget")
+    parts += ["--time-budget", f"{budget:g}s"] if isinstance(budget, int | float) else []
+    return shlex.join(parts)
+
+
+def _names(plan: Mapping[str, object], name: str) -> list[str]:
+    values = plan.get(name)
+    return [str(value) for value in values] if isinstance(values, list | tuple) else []
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

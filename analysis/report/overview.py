@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from analysis.report import words
-from analysis.report.findings import PHASES, Findings, timings
-from analysis.report.load import Section, commit_of
-from analysis.statistics.ratios import Ranking, Ratio, log_ratios, ranking
+from analysis.report.findings import Findings
+from analysis.report.load import Section, command, commit_of
+from analysis.statistics.rankings import MOST_WANTED, At, Pair, Ranking, standings
+from analysis.statistics.ratios import Ratio
 
 LONGEST_HEADLINE = 70  # characters
 # Half widths of the 95 % intervals of half of the speedups, as factors: up to the first precision is high, then medium.
@@ -50,16 +52,20 @@ class _Lead:
     ranking: Ranking
     leader: str
     runner_up: str | None
-    over_runner_up: Ratio | None
+    pair: Pair | None
+
+    @property
+    def over_runner_up(self) -> Ratio | None:
+        return self.pair.speedup if self.pair else None
 
     @property
     def clear(self) -> bool | None:
-        return None if self.runner_up is None else self.over_runner_up is not None and self.over_runner_up.verdict == "faster"
+        return None if self.pair is None else self.pair.verdict == "faster"
 
 
 def overview(found: Findings) -> Overview:
     """Of one section."""
-    leads = {at: _lead(found, at, each) for at, each in found.rankings.items()}
+    leads = {at: _lead(each) for at, each in found.rankings.items()}
     level, precision, remedy = _precision(found)
     return Overview(
         eyebrow=_eyebrow(found.section),
@@ -67,28 +73,16 @@ def overview(found: Findings) -> Overview:
         level=level,
         precision=precision,
         remedy=remedy,
-        cards=tuple(_card(found, at, leads[at]) for at in _in_order(leads)),
+        cards=tuple(_card(found, at, leads[at]) for at in found.ordered_rankings),
     )
 
 
-def _in_order(leads: dict[tuple[str, str, str], _Lead]) -> list[tuple[str, str, str]]:
-    devices = list(dict.fromkeys(device for device, _, _ in leads))
-    return sorted(leads, key=lambda at: (devices.index(at[0]), PHASES.index(at[1]) if at[1] in PHASES else len(PHASES), at[2]))
-
-
-def _lead(found: Findings, at: tuple[str, str, str], ranked: Ranking) -> _Lead:
-    """With the runner-up as the baseline, so that the drift that the two share cancels."""
+def _lead(ranked: Ranking) -> _Lead:
     names = list(ranked.ratios)
     if len(names) < 2:
         return _Lead(ranked, names[0], None, None)
     leader, second = names[:2]
-    if second == found.baseline:
-        return _Lead(ranked, leader, second, ranked.ratios[leader])
-    times = timings(found.section)
-    for column, value in zip(("device", "phase", "launch"), at, strict=True):
-        times = times[times[column] == value]
-    logs = log_ratios(times[times["backend"].isin(names)], second, found.statistic)
-    return _Lead(ranked, leader, second, ranking(logs, second, found.statistic).ratios.get(leader))
+    return _Lead(ranked, leader, second, ranked.pair(leader, second))
 
 
 def machine_name(section: Section) -> str:
@@ -114,7 +108,7 @@ def _eyebrow(section: Section) -> str:
 def _headline(found: Findings, leads: dict[tuple[str, str, str], _Lead]) -> str:
     """Phase by phase as long as it stays short; a winner only where its interval against the runner-up excludes 1."""
     said = ""
-    for at in _in_order(leads):
+    for at in found.ordered_rankings:
         lead = leads[at]
         if lead.runner_up is None:
             continue
@@ -143,7 +137,9 @@ def _card(found: Findings, at: tuple[str, str, str], lead: _Lead) -> Card:
     if lead.clear and over is not None:
         also = "" if other == lead.runner_up else f": {words.format_ratio(over)}"
         return Card(title, lead.leader, value, detail, True, f"Separated from {lead.runner_up}{also}")
-    verdict = f"Not separated from {lead.runner_up}" + (f": {words.format_ratio(over)}" if over else "")
+    alike = lead.pair is not None and lead.pair.verdict == "within"
+    verdict = f"{'Within 5 % of' if alike else 'Not separated from'} {lead.runner_up}"
+    verdict += f": {words.format_ratio(over)}" if over else ""
     return Card(title, f"{lead.leader} or {lead.runner_up}", value, detail, False, verdict)
 
 
@@ -173,3 +169,86 @@ def _precision(found: Findings) -> tuple[Level, str, str]:
     closer = words.format_significant(float(np.exp(2 * middle)), 2)
     more = f"an idle machine or --replicates {FEW_REPLICATES}" if replicates < FEW_REPLICATES else "an idle machine"
     return level, precision, f"To separate backends closer than {closer}×, use {more}."
+
+
+# Rankings: the order of the backends of a phase, how far each is from the fastest, and which neighbours are not separated.
+
+
+def open_pairs(found: Findings, at: At, command_too: bool = True) -> list[str]:
+    """Sentences on the pairs of a ranking that are not decided, and what deciding them would take, the command last."""
+    ranking = found.rankings[at]
+    if not ranking.open:
+        return []
+    named = [" – ".join(names) for names in ranking.open]
+    sentences = [f"not separated: {words.join_list(named)}."]
+    if any(pair.speedup.low is None for pair in ranking.pairs.values()):
+        return [*sentences, "Without two complete replicates there is no interval."]
+    wanted = {names: ranking.pairs[names].wanted for names in ranking.open}
+    if hopeless := [" and ".join(names) for names, number in wanted.items() if number is None]:
+        sentences.append(f"More than {MOST_WANTED} replicates would not decide {words.join_list(hopeless)} on this machine.")
+    if counts := [number for number in wanted.values() if number is not None]:
+        backends = [name for name in ranking.ratios if any(name in names for names, number in wanted.items() if number)]
+        plan = dict(found.section.runs[-1].header.plan)
+        plan |= {"backends": backends, "replicates": max(counts), "threads": None, "time_budget": None, "seed": None}
+        plan["filters"] = list(dict.fromkeys((*plan.get("filters", ()), f"phase={at[1]}")))
+        end = ":" if command_too else "."
+        sentences.append(f"About {max(counts)} replicates would tell them apart, or that they are within 5 %{end}")
+        sentences += [command(plan)] if command_too else []
+    return sentences
+
+
+def ranking_lines(found: Findings, width: int = 80) -> list[str]:
+    """The rankings for a terminal, wrapped at `width` columns; none where no two backends were timed repeatedly."""
+    lines: list[str] = []
+    pairs, undecided = 0, 0
+    for at in found.ordered_rankings:
+        ranking = found.rankings[at]
+        if not any(pair.speedup.low is not None for pair in ranking.pairs.values()):
+            continue
+        pairs, undecided = pairs + len(ranking.pairs), undecided + len(ranking.open)
+        rows = standings(ranking)
+        longest = max(len(row.backend) for row in rows)
+        counts = sorted({pair.speedup.replicates for pair in ranking.pairs.values()})
+        replicates = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        lines.append(
+            f"{words.capitalised(found.named(*at))}: {words.format_count(ranking.shared, 'case')}, {replicates} replicates"
+        )
+        for row in rows:
+            speed, beside = words.format_ratio(row.speed), words.BESIDE_FASTER[row.beside] if row.beside else ""
+            lines.append(f"{row.place:>3}  {row.backend:<{longest}}  {speed:<22}  {beside}".rstrip())
+        for sentence in open_pairs(found, at):
+            lines += textwrap.wrap(sentence, width, initial_indent="     ", subsequent_indent="     ", break_long_words=False)
+        lines.append("")
+    if not lines:
+        return []
+    decided = f"{pairs - undecided} of {words.format_count(pairs, 'pair')} of backends ranked or within 5 %"
+    about = f"Rankings: {decided}. {about_rankings(found)}"
+    return [*textwrap.wrap(about, width), "", *lines[:-1]]
+
+
+def rankings_text(found: Findings) -> str:
+    """What the page says above its table of rankings."""
+    undecided = [(found.named(*at), open_pairs(found, at, command_too=False)) for at in found.ordered_rankings]
+    said = [f"{words.capitalised(phase)}, {' '.join(sentences)}" for phase, sentences in undecided if sentences]
+    return " ".join([about_rankings(found), *said, *(["lstm-bench show prints the commands that would."] if said else [])])
+
+
+def about_rankings(found: Findings) -> str:
+    """What the numbers of a ranking are."""
+    statistics = dict.fromkeys(ratio.statistic for ranking in found.rankings.values() for ratio in ranking.ratios.values())
+    statistic = words.join_list([words.STATISTICS[each] for each in statistics])
+    text = (
+        "Speeds relative to the fastest: geometric means over the cases, 95 % intervals over replicates, by the "
+        f"{statistic} of each process; the last column is beside the backend above."
+    )
+    own = [
+        f"{first} and {second}"
+        for each in found.rankings.values()
+        for first, second in each.pooled.own
+        if each.pooled.deviation
+    ]
+    whole = [
+        f"{found.named(*at)} ({each.pooled.reason})" for at, each in found.rankings.items() if each.pooled.reason and each.pairs
+    ]
+    text += f" Scatter more than the pooled variance allows, and keep their own: {words.join_list(own)}." if own else ""
+    return text + (f" Variances are not pooled, so that intervals are wide: {words.join_list(whole)}." if whole else "")

@@ -17,7 +17,7 @@ from analysis.report.data import embedded, section_data
 from analysis.report.findings import Findings, find_out, timings
 from analysis.report.groups import Group, groups
 from analysis.report.load import Section, load, priced, rows_of, run_name, weight
-from analysis.report.overview import Overview, machine_name, overview
+from analysis.report.overview import Overview, machine_name, overview, rankings_text
 from analysis.report.rendering import HISTORY_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Cell, Column, Table
@@ -50,6 +50,8 @@ class View:
     contents: list[tuple[str, str]]
     backends: Table
     backends_text: str
+    rankings: Table
+    rankings_text: str
     groups: list[Group]
     audit: Table
     claims: list[claims.Card]
@@ -212,6 +214,8 @@ def _view(found: Findings, older: Sequence[Section], file: str, figures: bool = 
         contents=contents,
         backends=tables.backends(found),
         backends_text=summary.about_backends(found),
+        rankings=tables.rankings(found),
+        rankings_text=rankings_text(found),
         groups=drawn,
         audit=audit,
         claims=claims.cards(tested, {picture.name: picture.anchor for group in drawn for picture in group.pictures}),

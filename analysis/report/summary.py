@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import pandas as pd
 
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, find_out, timings
-from analysis.report.load import Section, choose, identity, left_out, load, rows_of
-from analysis.statistics.ratios import NOT_COMPARED, Ranking, Ratio, Statistic, aggregate
+from analysis.report.load import Section, choose, command, identity, left_out, load, rows_of
+from analysis.statistics.rankings import Ranking
+from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
 from analysis.studies import gradients as gradients_statistics
 from results.store import ROOT, read
 
@@ -207,25 +207,7 @@ def about_cases(found: Findings) -> str:
 
 def commands(section: Section) -> list[str]:
     """How to repeat each run, rebuilt from its plan."""
-    return list(dict.fromkeys(_command(run.header.plan) for run in section.runs))
-
-
-def _command(plan: dict[str, object]) -> str:
-    suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
-    parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
-    for option, name in (("--backend", "backends"), ("--where", "filters")):
-        parts += [part for value in _names(plan, name) for part in (option, value)]
-    for option, name in (("--threads", "threads"), ("--replicates", "replicates"), ("--seed", "seed")):
-        value = plan.get(name)
-        parts += [option, str(value)] if isinstance(value, int) and value else []
-    budget = plan.get("time_budget")
-    parts += ["--time-budget", f"{budget:g}s"] if isinstance(budget, int | float) else []
-    return shlex.join(parts)
-
-
-def _names(plan: dict[str, object], name: str) -> list[str]:
-    values = plan.get(name)
-    return [str(value) for value in values] if isinstance(values, list | tuple) else []
+    return list(dict.fromkeys(command(run.header.plan) for run in section.runs))
 
 
 # A run for a terminal: plain rows, all with the same columns; the command line draws them.

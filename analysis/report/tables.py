@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, timings
 from analysis.report.load import PRICE, Section, rows_of
+from analysis.statistics.rankings import standings
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
 
 
@@ -77,6 +78,25 @@ def backends(found: Findings) -> Table:
         row += [Cell(str(tally.get(status, 0)), float(tally.get(status, 0))) for status in ("skipped", "failed")]
         rows.append(tuple(row))
     return Table("backends", tuple(columns), tuple(rows))
+
+
+def rankings(found: Findings) -> Table:
+    """One row per phase and backend: its place, its speed relative to the fastest, and the decision beside the one before."""
+    columns = (
+        Column("Phase"), Column("Place", True), Column("Backend"), Column("Speed", True, "relative to the fastest"),
+        Column("Replicates", True), Column("Beside the one above"),
+    )  # fmt: skip
+    rows = []
+    for at in found.ordered_rankings:
+        phase = words.capitalised(found.named(*at))
+        for row in standings(found.rankings[at]):
+            count = row.speed.replicates
+            rows.append((
+                Cell(phase), Cell(str(row.place), row.place), Cell(row.backend, backend=row.backend),
+                Cell(words.format_ratio(row.speed), row.speed.value), Cell(str(count), count),
+                Cell(words.BESIDE_FASTER[row.beside] if row.beside else "fastest"),
+            ))  # fmt: skip
+    return Table("rankings", columns, tuple(rows) if len(found.backends) > 1 else ())
 
 
 def _ranked(found: Findings, key: tuple[str, str, str], name: str) -> Cell:

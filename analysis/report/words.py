@@ -21,6 +21,8 @@ PHASE_TITLES = {
 LAUNCHES = {"eager": "eager", "graph": "CUDA graph"}
 STATISTICS = {"median": "median", "lower_quartile": "lower quartile", "minimum": "minimum"}
 NOT_MEASURED = "not measured"
+# A decision on a backend and the next one, of the next one.
+BESIDE_FASTER = {"faster": "slower", "within": "within 5 %", "open": "not separated", "slower": "faster"}
 # Labels that records and findings carry, for a reader.
 NOTES = {
     "no_steady_state": "warm-up not converged", "unsteady_ratio": "unstable ratio", "host_bound": "host-bound",

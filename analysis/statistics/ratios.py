@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -229,39 +229,6 @@ def case_ratios(logs: pd.DataFrame, statistic: Statistic) -> dict[tuple[str, str
     """(study, case, backend) → its ratio, from the frame `log_ratios` returned."""
     groups = logs.groupby(["study", "case", "backend"], sort=False)["log_ratio"]
     return {(str(s), str(c), str(b)): over_replicates(values.to_numpy(), statistic) for (s, c, b), values in groups}
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Geometric means over the cases that all backends named in `ratios` share.
-
-    left_out: backends that cover less than half of the baseline's cases, which would shrink what is shared, with their count.
-    """
-
-    ratios: dict[str, Ratio]
-    shared: int
-    total: int
-    left_out: dict[str, int]
-
-
-def ranking(logs: pd.DataFrame, baseline: str, statistic: Statistic, backends: Iterable[str] | None = None) -> Ranking:
-    """Rank backends over shared cases, fastest first. The interval is of measurement noise: the cases are fixed, not drawn."""
-    if backends is not None:
-        logs = logs[logs["backend"].isin([*backends, baseline])]
-    table = logs.assign(cell=logs["study"] + "\n" + logs["case"])
-    cells = table.groupby("backend")["cell"].agg(set).to_dict()
-    total = len(cells.get(baseline, set()))
-    kept = {name: own for name, own in cells.items() if name == baseline or 2 * len(own) >= total}
-    shared = set.intersection(*kept.values()) if kept else set()
-    table = table[table["cell"].isin(shared)]
-    ratios = {}
-    for name in kept:
-        grid = table[table["backend"] == name].pivot(index="replicate_key", columns="cell", values="log_ratio")
-        if grid.size:
-            ratios[str(name)] = geometric_mean(grid, statistic)
-    order = sorted(ratios, key=lambda name: -ratios[name].value)
-    left_out = {str(name): len(own) for name, own in cells.items() if name not in kept}
-    return Ranking({name: ratios[name] for name in order}, len(shared), total, left_out)
 
 
 def geometric_mean(grid: pd.DataFrame, statistic: Statistic) -> Ratio:

@@ -47,6 +47,7 @@ class Plan:
     emulated: our kernels run on the CPU; nothing that is measured is a number of a GPU, and every record says so.
     corpus: the beginning of the hash of the user's corpus, which stands in for other real text; "" for none.
     like: cases of a user's model (see `bench.like`), in place of those that the studies have.
+    ranking_seconds: of the whole run, until which replicates are added where a ranking is open; None to add none.
     """
 
     suite: str
@@ -61,13 +62,14 @@ class Plan:
     emulated: bool = False
     corpus: str = ""
     like: tuple[Case, ...] = ()
+    ranking_seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the run's header keeps them; `like` only where there are some, since older versions know no such
-        field."""
+        """Plain values, as the run's header keeps them; `like` and `ranking_seconds` only where there are some, since older
+        versions know no such fields."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {"studies": self.study_names, "like": [case.to_dict() for case in self.like]}
-        return values if self.like else {name: value for name, value in values.items() if name != "like"}
+        return {name: value for name, value in values.items() if value or name not in ("like", "ranking_seconds")}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Plan:
@@ -193,6 +195,7 @@ def make(
     seed: int = 0,
     corpus: str = "",
     like: Sequence[Case] = (),
+    adapt: bool = False,
 ) -> Plan:
     """The plan for a suite or a study.
 
@@ -207,6 +210,7 @@ def make(
         seed: of the order of cases and backends.
         corpus: the beginning of the hash of the user's corpus.
         like: cases of a user's model, measured as those of the study `workloads` at the pace of the suite `what`.
+        adapt: add replicates where a ranking is open, if the suite does and neither their number nor the time is given.
 
     Raises:
         UnknownName: there is no such suite, study, backend or parameter.
@@ -239,6 +243,7 @@ def make(
         seed=seed,
         corpus=corpus,
         like=tuple(like),
+        ranking_seconds=SUITES[suite].ranking_seconds if adapt and not (replicates or time_budget or own) else None,
     )
     if not any(map(plan.cases, studies)):
         whole = [case for its in studies for case in dataclasses.replace(plan, filters=()).cases(its)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.harness import gpu_check, standalone, study
 from bench.harness.case import Case
 from bench.harness.plan import MACHINE, Plan, Task
 from bench.harness.study import RunPaths, Study
+from bench.harness.suites import Pace
 from bench.machine import system
 from bench.machine.conditions import Watch
 from bench.machine.lock import device_lock
@@ -36,6 +38,14 @@ PEAKS_SECONDS = 120.0
 PEAKS = "ceilings"  # the study's name in the records of the machine's peaks
 OVERHEAD = Study("what does the harness itself add to a call?", "", {}, name="overhead")
 OVERHEAD_CASE = Case(LSTMSpec(8, 8), 1, 1)  # the null backend does the same nothing at any size
+
+
+Part = tuple[str, str, str]  # of a replicate: study, case, backend
+# From a run's file, the seconds left, and how many times as long as before it samples: what each further replicate is to
+# measure, and the seconds that it should take.
+ChooseMore = Callable[[Path, float, float], Sequence[tuple[Collection[Part], float]]]
+FURTHER_ROUNDS = 4  # times those of the pace, since starting the processes takes 3 to 4 s whatever they sample
+MOST_FURTHER = 0.4  # of the seconds of the fixed replicates, for further ones: a short run stays short
 
 
 class Interrupted(KeyboardInterrupt):
@@ -68,6 +78,7 @@ class Run:
         excluded: (study, case, backend) not to be asked again, since it failed or was refused.
         preparing: seconds that each backend's last case took to load and to call once.
         started: monotonic time.
+        choose_more: asked once, where the plan adds replicates where a ranking is open; none are added without it.
     """
 
     plan: Plan
@@ -82,6 +93,7 @@ class Run:
     started: float = 0.0
     code: Code = HERE
     corpus: Path | None = None
+    choose_more: ChooseMore | None = None
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -164,6 +176,7 @@ class Run:
                 begin = []
             if number == 0 and not self._measure_standalone(cache):
                 return spent
+        self._measure_open_rankings(cache)
         while self.plan.time_budget is not None and not self.plan.items:
             number = 1 + max(record.replicate for record in self._of_studies())
             per_case = self._seconds_per_case()
@@ -178,6 +191,30 @@ class Run:
             if not tasks or not self._measure_replicate(tasks, cache):
                 return "time budget spent"
         return ""
+
+    def _measure_open_rankings(self, cache: Path) -> None:
+        """Further replicates of the cases and backends whose ranking is open, chosen once, for the intervals allow one look. A
+        resumed run that had chosen before does not choose again."""
+        if self.choose_more is None or self.plan.ranking_seconds is None:
+            return
+        if any(record.replicate >= self.plan.replicates for record in self._of_studies() if not _is_standalone(record)):
+            return
+        self.listener.on_status("which rankings are open")
+        elapsed = time.monotonic() - self.started
+        ends = self.started + min(self.plan.ranking_seconds, (1 + MOST_FURTHER) * elapsed)
+        for number, (parts, seconds) in enumerate(
+            self.choose_more(self.writer.path, ends - time.monotonic(), FURTHER_ROUNDS), self.plan.replicates
+        ):
+            if time.monotonic() + seconds > ends:
+                return
+            tasks = [
+                dataclasses.replace(task, backends=asked)
+                for task in self.plan.replicate(number)
+                if (asked := tuple(name for name in task.backends if (task.study.name, task.case.key, name) in parts))
+            ]
+            for task in tasks:
+                self.listener.on_planned(task.study.name, len(self._pending_backends(task)))
+            self._measure_replicate(tasks, cache)
 
     def _measure_replicate(self, tasks: Sequence[Task], cache: Path, begin: Sequence[Task] = ()) -> bool:
         """One replicate in fresh workers, which are asked first what it begins with. Workers of a group live side by side and
@@ -225,10 +262,17 @@ class Run:
         limit = min(rounds.PREPARE_SECONDS, max(1.0, self._seconds_left())) if self.plan.items else None
         slowest = sorted(ready.keys() & self.preparing.keys(), key=lambda name: -self.preparing[name])
         return rounds.measure(
-            ready, task.case.to_dict(), self.plan.pace, first,
+            ready, task.case.to_dict(), self._pace(task), first,
             lambda text: self.listener.on_status(f"replicate {task.replicate + 1}  {task.case.key}  {text}"),
             at_once=rounds.PREPARED_AT_ONCE if first else 1, slowest=slowest, prepare_seconds=limit,
         )  # fmt: skip
+
+    def _pace(self, task: Task) -> Pace:
+        """Of the plan, with more rounds in a replicate that was added where a ranking is open."""
+        own = self.plan.pace
+        if self.plan.ranking_seconds is None or task.replicate < self.plan.replicates:
+            return own
+        return dataclasses.replace(own, rounds=FURTHER_ROUNDS * own.rounds)
 
     def _ask(self, task: Task, pending: Sequence[str], workers: Workers, ask: rounds.Ask) -> None:
         """Have the task measured by the backends that do not refuse it unasked, and record what became of all."""

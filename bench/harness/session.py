@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.plan import TEXT, Plan
-from bench.harness.run import Interrupted, Listener, Run
+from bench.harness.run import ChooseMore, Interrupted, Listener, Run
 from bench.machine import environment
 from bench.machine.lock import device_lock
 from bench.processes.code import HERE, Code, SourceInfo
@@ -45,6 +45,7 @@ def start(
     corpus: Path | None = None,
     after: Iterable[Header] = (),
     on_file: Callable[[Path], object] = lambda path: None,
+    choose_more: ChooseMore | None = None,
 ) -> tuple[Path, Footer]:
     """Carry out a plan from the beginning.
 
@@ -57,6 +58,7 @@ def start(
         corpus: the file whose hash the plan has, if it has one.
         after: the runs that this one joins.
         on_file: told the run's file once it is there, before anything is measured.
+        choose_more: what further replicates measure, where the plan adds some.
 
     Returns: the run's file and its last line.
 
@@ -84,7 +86,7 @@ def start(
         writer = store.create(root, header)
         try:
             on_file(writer.path)
-            return writer.path, Run(plan, writer, listener, code=code, corpus=corpus).execute()
+            return writer.path, Run(plan, writer, listener, code=code, corpus=corpus, choose_more=choose_more).execute()
         except KeyboardInterrupt as stop:
             raise Interrupted(writer.path) from stop
         finally:
@@ -113,7 +115,11 @@ def require_corpus(plan: Plan, corpus: Path) -> None:
 
 
 def resume(
-    root: Path, listener: Listener, corpus: Path | None = None, on_file: Callable[[Path], object] = lambda path: None
+    root: Path,
+    listener: Listener,
+    corpus: Path | None = None,
+    on_file: Callable[[Path], object] = lambda path: None,
+    choose_more: ChooseMore | None = None,
 ) -> tuple[Path, Footer]:
     """Finish the newest unfinished run below `root`; what it has already measured stays as it is.
 
@@ -122,6 +128,7 @@ def resume(
         listener: told what happens.
         corpus: the user's corpus, where the run reads one.
         on_file: told the run's file before anything is measured.
+        choose_more: what further replicates measure, where the plan adds some and the run had not chosen yet.
 
     Returns: the run's file and its last line.
 
@@ -144,10 +151,18 @@ def resume(
         named = [f"the corpus {name}" if name else "no corpus" for name in (plan.corpus, given)]
         raise StoreError(f"{run.path} was begun with {named[0]}, this is {named[1]}; name the same file with --corpus, or none")
     on_file(run.path)
-    return run.path, finish(run.path, plan, listener, corpus=corpus)
+    return run.path, finish(run.path, plan, listener, corpus=corpus, choose_more=choose_more)
 
 
-def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus: Path | None = None) -> Footer:
+def finish(
+    path: Path,
+    plan: Plan,
+    listener: Listener,
+    code: Code = HERE,
+    corpus: Path | None = None,
+    *,
+    choose_more: ChooseMore | None = None,
+) -> Footer:
     """Measure what an interrupted run still lacks; nothing where another process has finished it meanwhile."""
     with device_lock(plan.device):  # a run that is still going holds it, and is not written to
         run = store.read(path)
@@ -155,7 +170,7 @@ def finish(path: Path, plan: Plan, listener: Listener, code: Code = HERE, corpus
             return run.footer
         writer = store.Writer(path)
         try:
-            return Run(plan, writer, listener, run.records, code=code, corpus=corpus).execute()
+            return Run(plan, writer, listener, run.records, code=code, corpus=corpus, choose_more=choose_more).execute()
         except KeyboardInterrupt as stop:
             raise Interrupted(path) from stop
         finally:

@@ -49,7 +49,8 @@ class Suite:
 
     studies: those it consists of; all that have cases at this scale if empty. backends: those compared where none is named; all
     if empty. internal: for the project's own checks, and shown in no list of choices.
-    peaks: whether the peaks of the machine are measured, which takes seconds.
+    peaks: whether the peaks of the machine are measured, which takes seconds. ranking_seconds: of a whole run, until which
+    further replicates are measured where the ranking of two backends is open; None for the fixed number of replicates.
     """
 
     scale: Scale
@@ -62,6 +63,7 @@ class Suite:
     backends: tuple[str, ...] = ()
     internal: bool = False
     peaks: bool = True
+    ranking_seconds: float | None = None
 
 
 _SMOKE_PACE = Pace(4, 0.01, 0.02)
@@ -76,7 +78,14 @@ SUITES: dict[str, Suite] = {
         studies=("throughput",),
         peaks=False,
     ),
-    "quick": Suite("quick", "cpu", 3, Pace(6, 0.06, 0.04), "a first answer on a CPU, within 3 minutes on 2 cores"),
+    "quick": Suite(
+        "quick",
+        "cpu",
+        3,
+        Pace(6, 0.06, 0.04),
+        "which backend is fastest on a CPU, within 3 minutes on 2 cores",
+        ranking_seconds=170.0,
+    ),
     "cpu": Suite("cpu", "cpu", 5, Pace(20, 0.05, 0.5), "the full comparison on a CPU"),
     "gpu": Suite(
         "gpu",

@@ -104,7 +104,10 @@ def run(
         str, typer.Option("--time-budget", help="Total time, as 10m: spent where the intervals are widest.")
     ] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Processors every backend may use (default: all).")] = None,
-    replicates: Annotated[int | None, typer.Option(min=1, help="Fresh processes per case (default: the suite's).")] = None,
+    replicates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fresh processes per case (default: the suite's; quick adds some where a ranking is open)."),
+    ] = None,
     scale: Annotated[
         str | None, typer.Option(help="For a study: the suite at whose scale to measure it (default: quick).")
     ] = None,
@@ -172,7 +175,7 @@ def run(
             sys.exit(ExitCode.INTERRUPTED)
         print(f"{ended.path}")
         fleet.copy([ended.path], out, copy_to)
-        for line in run_summary.lines(ended, footer):
+        for line in (*run_summary.lines(ended, footer), *run_summary.rankings(ended)):
             terminal.say(line)
         if page:
             from analysis.report import page as reports

@@ -62,6 +62,16 @@ def lines(run: Run, footer: Footer) -> Iterator[str]:
         yield f"no case was measured: {reason}{more}"
 
 
+def rankings(run: Run) -> Iterator[str]:
+    """Which backend is fastest, where several were timed in several replicates."""
+    again = [record for record in run.records if record.replicate and record.status == "ok"]
+    timed = {record.backend for record in again if any(one.metric == "time" for one in record.measurements)}
+    if len(timed) > 1:
+        from lstm_bench.views import tables  # pandas, which a run that ranks nothing need not wait for
+
+        yield from tables.rankings([run.path], run.path.parent)
+
+
 def interrupted(path: Path, command: str, **options: Path | None) -> str:
     """What an interrupted run has kept, and the command that finishes it. options: those it needs to find it again."""
     given = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)

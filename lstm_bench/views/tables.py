@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,19 @@ def show(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
         screen.print(Padding(escape(reason), (0, 0, 0, 3), expand=False))
     for sentence in summary.remarks(runs, root):
         screen.print(escape(sentence))
+    for line in rankings(runs, root):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def rankings(runs: Sequence[Path], root: Path) -> Iterator[str]:
+    """The lines on the rankings of each machine, after an empty one; none where no two backends were timed repeatedly."""
+    from analysis.report import overview
+    from analysis.report.findings import find_out
+    from analysis.report.load import load
+
+    for section in load(runs, root):
+        if (section.series["metric"] == "time").any() and (lines := overview.ranking_lines(find_out(section))):
+            yield from ("", *lines)
 
 
 def _show_case(screen: Console, rows: Sequence[dict[str, str]]) -> bool:

@@ -29,7 +29,8 @@ from analysis.report.drawing import (
     style,
 )
 from analysis.report.load import Sweep, rows_of, sweeps
-from analysis.statistics.ratios import Ranking, Ratio
+from analysis.statistics.rankings import Ranking
+from analysis.statistics.ratios import Ratio
 
 # Streaming: the time of one token, every sample's place shown, for tails matter there as much as the middle.
 

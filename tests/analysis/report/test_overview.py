@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report import tables, words
 from analysis.report.findings import Findings, find_out
 from analysis.report.load import load
-from analysis.report.overview import LONGEST_HEADLINE, Overview, overview
+from analysis.report.overview import LONGEST_HEADLINE, Overview, overview, ranking_lines
 from analysis.report.page import Report
 from analysis.statistics.ratios import Ratio
 from tests.analysis.synthetic import Synthetic, write
@@ -50,6 +51,33 @@ def test_backends_within_the_noise_have_no_winner(tmp_path: Path):
     assert made.headline == "Inference: no clear winner." and card.verdict.startswith("Not separated from ")
 
 
+def test_backends_within_5_percent_are_called_so(tmp_path: Path):
+    what = {"backends": ("torch", "cudnn"), "phases": ("forward",), "between": 0.0005, "noise": 0.001, "replicates": 5}
+    (card,) = shown(tmp_path, **what).cards
+    assert card.clear is False and re.match(r"Within 5 % of (torch|cudnn): ", card.verdict)
+
+
+def ranked(tmp_path: Path, **values) -> list[str]:
+    what = Synthetic(batches=(1, 8), hiddens=(64, 128), memory=False, ceilings=False, **values)
+    return ranking_lines(find_out(load([write(what, tmp_path)])[0]))
+
+
+def test_open_pairs_are_named_with_what_decides_them(tmp_path: Path):
+    lines = ranked(tmp_path, backends=("torch", "cudnn", "onnxruntime"), phases=("forward",), between=0.15, seed=4)
+    assert max(map(len, lines)) <= 80 and lines[0].startswith("Rankings: ")
+    rows = [line.split() for line in lines if re.match(r" +\d  ", line)]
+    assert [row[0] for row in rows] == ["1", "2", "3"] and any("not separated" in line for line in lines)
+    text = " ".join(" ".join(lines).split())
+    found = re.search(r"About (\d+) replicates would .*: (lstm-bench run .*--replicates (\d+))", text)
+    assert found and found[1] == found[3] and int(found[1]) > 3 and "--where phase=forward" in found[2]
+
+
+def test_what_is_decided_asks_for_no_more(tmp_path: Path):
+    lines = ranked(tmp_path, backends=("torch", "onnxruntime", "cuda"), phases=("forward",), between=0.001, noise=0.001)
+    assert "3 of 3 pairs of backends ranked or within 5 %" in lines[0] and not any("replicates would" in line for line in lines)
+    assert ranked(tmp_path / "one", replicates=1, phases=("forward",)) == []
+
+
 def test_one_replicate_separates_nothing_and_says_so(tmp_path: Path):
     made = shown(tmp_path, replicates=1, phases=("forward",))
     assert made.headline == "Inference: no clear winner." and made.level == "unknown"
@@ -71,6 +99,16 @@ def test_precision_is_that_of_half_of_the_speedups(between: float, level: str, t
                     if isinstance(ratio, Ratio) and ratio.low and ratio.high and ratio.low != ratio.high)  # fmt: skip
     middle = (halves[len(halves) // 2] + halves[(len(halves) - 1) // 2]) / 2
     assert {"high": middle <= 1.05, "medium": 1.05 < middle <= 1.21, "low": middle > 1.19}[level]
+
+
+def test_the_table_of_rankings_has_their_order_and_numbers(report: Report, found: Findings):
+    table = tables.rankings(found)
+    ranking = found.rankings["cpu", "forward", "eager"]
+    rows = [[cell.text for cell in row] for row in table.rows if row[0].text == "Inference"]
+    assert [row[2] for row in rows] == list(ranking.ratios) and rows[0][-1] == "fastest"
+    first, last = rows[0][2], rows[-1][2]
+    assert rows[-1][3] == words.format_ratio(ranking.pair(last, first).speedup)
+    assert rows[-1][3] in report.html.read_text(encoding="utf-8")
 
 
 def test_the_page_opens_with_it(report: Report, found: Findings):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import AnalysisError
+from analysis.statistics.rankings import rank
 from analysis.statistics.ratios import (
     STATISTICS,
     Statistic,
@@ -17,7 +18,6 @@ from analysis.statistics.ratios import (
     log_ratio,
     log_ratios,
     over_replicates,
-    ranking,
     t_interval,
 )
 
@@ -112,7 +112,7 @@ def test_only_equal_replicate_numbers_are_paired_and_never_null() -> None:
 
 
 def ranked(times: dict[tuple[str, str, int], list[float]]):
-    return ranking(log_ratios(frame(times), "torch", "median"), "torch", "median")
+    return rank(frame(times), "torch", "median")
 
 
 def test_ranking_takes_the_geometric_mean_over_shared_cases_only() -> None:
