@@ -123,7 +123,7 @@ def run(
     batch: likes.BatchSize = None,
     phase: likes.Phases = None,
     dtype: likes.DTypes = None,
-    on_fleet: Annotated[str, typer.Option("--fleet", help=fleet.HELP)] = "",
+    on_fleet: fleet.Address = "",
     copy_to: Annotated[str, typer.Option(help="Also copy the run to this address when it ends, as s3://bucket/runs.")] = "",
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""

@@ -73,14 +73,15 @@ def compare(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
-    on_fleet: fleet.ELSEWHERE = "",
+    on_fleet: fleet.Address = "",
 ) -> None:
-    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
-    fleet.refuse(on_fleet, "compare")
-    from analysis.regression import comparison
+    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided.
+
+    With --fleet BASE may be a range as v1..main: each of its commits is compared with the one before it.
+    """
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
-    from lstm_bench.views import progress, tables
+    from lstm_bench.views import progress
     from results import output, store
 
     if dry_run:
@@ -90,6 +91,12 @@ def compare(
         )  # fmt: skip
     if markdown:
         store.check_writable(markdown)
+    if on_fleet:
+        return _compare_on_fleet(
+            on_fleet, base, new, suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory,
+            statistic=statistic, calibrations=calibrations, threads=threads, scale=scale, seed=seed, repository=repository,
+            backends_path=backends_path, build=build_environments, wait=wait, as_json=as_json, markdown=markdown,
+        )  # fmt: skip
     with progress.for_terminal() as display, device_policy.announced(wait):
         outcome = compared(
             base, new, display,
@@ -99,20 +106,77 @@ def compare(
         )  # fmt: skip
     if comparing.kind(base) != "run":
         device_policy.say_noise_of(outcome.paths)
-    said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        from analysis.regression import comparison_markdown
-
-        image = markdown.with_suffix(".png")
-        drawn = comparison_markdown.chart(outcome.rows, image)
-        output.write_text(markdown, comparison_markdown.markdown(*said, image.name if drawn else ""))
+        output.write_text(markdown, _as_markdown(outcome, markdown.with_suffix(".png")))
     if as_json:
-        print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
+        print(json.dumps(_as_values(outcome), indent=2))
     else:
-        tables.comparison(comparison.texts(outcome.rows))
-        summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
-        print(terminal.wrapped(summary, sys.stdout))
+        _show(outcome)
     sys.exit(outcome.exit_code)
+
+
+def _said(outcome: Outcome) -> tuple[Any, ...]:
+    return outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks
+
+
+def _as_markdown(outcome: Outcome, image: Path) -> str:
+    """For a pull request, with its chart beside it."""
+    from analysis.regression import comparison_markdown
+
+    drawn = comparison_markdown.chart(outcome.rows, image)
+    return comparison_markdown.markdown(*_said(outcome), image.name if drawn else "")
+
+
+def _as_values(outcome: Outcome) -> dict[str, Any]:
+    from analysis.regression import comparison
+
+    return comparison.values(*_said(outcome)) | {"runs": [str(path) for path in outcome.paths]}
+
+
+def _show(outcome: Outcome) -> None:
+    from analysis.regression import comparison
+    from lstm_bench.views import tables
+
+    tables.comparison(comparison.texts(outcome.rows))
+    summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
+    print(terminal.wrapped(summary, sys.stdout))
+
+
+def _compare_on_fleet(
+    address: str, base: str, new: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None, resume: bool,
+    calibrations: Path | None, repository: Path | None, wait: bool, as_json: bool, markdown: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """`compare --fleet`: as `compare`, once for each kind of machine and, of a range, each of its commits."""
+    from lstm_bench.commands import fleet_tasks
+    from lstm_bench.views import progress
+    from results import output
+
+    asked = fleet_tasks.Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
+    with progress.for_terminal() as display:
+        done = fleet_tasks.compare(
+            address, base, new, display, asked, out=out, resume=resume, calibrations=calibrations, repository=repository,
+            wait=wait,
+        )  # fmt: skip
+    if markdown:
+        parts = []
+        for number, one in enumerate(done):
+            image = markdown.with_name(markdown.stem + (f"-{number + 1}" if number else "") + ".png")
+            text = _as_markdown(one.outcome, image) if one.outcome else one.failed and f"Not measured: {one.failed.reason}\n"
+            parts.append(f"{text or ''}\nMeasured on {one.machine}.\n")
+        output.write_text(markdown, "\n".join(parts))
+    if as_json:
+        said = [
+            {"pair": one.pair, "machine": one.machine}
+            | (_as_values(one.outcome) if one.outcome else {"reason": one.failed.reason if one.failed else ""})
+            for one in done
+        ]
+        print(json.dumps(said, indent=2))
+    else:
+        for one in done:
+            print(one.title + "\n")
+            _show(one.outcome) if one.outcome else print(f"not measured: {one.failed.reason if one.failed else ''}")
+            print()
+    sys.exit(fleet_tasks.exit_code(done))
 
 
 def _compare_dry(
@@ -323,7 +387,7 @@ def track(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
-    on_fleet: fleet.ELSEWHERE = "",
+    on_fleet: fleet.Address = "",
     as_json: AsJson = False,
 ) -> None:
     """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished.
@@ -331,7 +395,6 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    fleet.refuse(on_fleet, "track")
     from bench.machine import system
     from bench.regression.user_repository import find, known_backends
     from lstm_bench import device_policy
@@ -340,6 +403,11 @@ def track(
     from lstm_bench.views import tables
     from results import store
 
+    if on_fleet and not dry_run:
+        return _track_on_fleet(
+            on_fleet, revisions, backend=backend, where=where, out=out, repository=repository, wait=wait, as_json=as_json,
+            suite=suite, again=again, threads=threads, scale=scale, backends_path=backends_path, build=build_environments,
+        )  # fmt: skip
     if not dry_run:
         system.require_measuring()
     meant = find(repository, backends_path, revisions=True)
@@ -355,6 +423,24 @@ def track(
         done = tracking.track(
             revisions, chosen, out or store.HISTORY, display, meant, missing_only=not again, build=build_environments
         )
+    device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
+    if as_json:
+        print(json.dumps(tracking.values(done), indent=2))
+    sys.exit(tracking.exit_code(done))
+
+
+def _track_on_fleet(
+    address: str, revisions: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None,
+    repository: Path | None, wait: bool, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """`track --fleet`: as `track`, on each kind of machine."""
+    from lstm_bench import device_policy
+    from lstm_bench.commands import fleet_tasks, tracking
+    from lstm_bench.views import progress
+
+    asked = fleet_tasks.Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
+    with progress.for_terminal() as display:
+        done = fleet_tasks.track(address, revisions, display, asked, out=out, repository=repository, wait=wait)
     device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))
