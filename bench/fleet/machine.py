@@ -14,16 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.fleet import shipping
 from bench.fleet.share import HOST, SharePlan, fingerprint, own_backends, software
-from bench.fleet.shipping import CORPUS, NOTHING, Parcel
+from bench.fleet.shipping import CORPUS, NOTHING, Job, Parcel, Place
 from bench.harness import plan as harness_plan
 from bench.harness.plan import Plan
-from bench.harness.run import Listener, Run
+from bench.harness.run import Run
 from bench.machine import environment, lock, system
 from bench.processes import scratch
 from bench.processes.code import VARIABLE
@@ -38,23 +38,6 @@ ALIVE_SECONDS = 1.0  # how often a machine that measures says so
 # Of tasks ("lines", (task, place of the file below the folder of runs, lines)), ("planned", (study, outcomes)),
 # ("result", (task, result)), where the task is its number.
 Event = tuple[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a task is carried out.
-
-    runs: the folder that its runs are written to. folder: for what else it needs. parcel: the data of the fleet.
-    given: what the head says to machines of this fingerprint.
-    """
-
-    runs: Path
-    folder: Path
-    parcel: Parcel
-    given: Any
-
-
-Job = Callable[[Any, Place, Listener], Any]  # carries out a task and returns its result
 
 
 class Machine:

@@ -1,4 +1,4 @@
-"""What travels to the machines of a fleet: this code and the user's backends, as one folder, and data, as one parcel.
+"""What travels to the machines of a fleet: this code and the user's backends, as one folder, and data, as one parcel; tasks.
 
 Ray carries both, each once to a node; a folder goes by the hash of its content, and a parcel is checked by the hash of its own.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.machine import environment
 from bench.processes import scratch
@@ -73,3 +74,21 @@ class Parcel:
 
 
 NOTHING = Parcel({}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a task is carried out.
+
+    runs: the folder that its runs are written to. folder: for what else it needs. parcel: the data of the fleet.
+    given: what the head says to machines of this fingerprint.
+    """
+
+    runs: Path
+    folder: Path
+    parcel: Parcel
+    given: Any
+
+
+# Carries out a task, tells a `bench.harness.run.Listener` how far it is, and returns its result.
+Job = Callable[[Any, Place, Any], Any]

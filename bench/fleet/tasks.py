@@ -1,7 +1,7 @@
 """The head of a fleet that carries out whole tasks, each on one machine: comparisons of two commits, or commits to be tracked.
 
 Knows no Ray (see `bench.fleet.cluster`). What a machine writes while it carries out a task is written here line by line, so
-that a machine that is lost takes nothing finished with it. Each fingerprint carries out all tasks: their numbers are not bridged.
+that a machine that is lost takes nothing finished with it. Each fingerprint carries out all tasks: they are never bridged.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.fleet.head import LOCAL, Listener, require_alike
-from bench.fleet.machine import Job
 from bench.fleet.scheduler import Scheduler
 from bench.fleet.share import own_backends, software
+from bench.fleet.shipping import Job
 from bench.machine import environment
 from results import store
 from results.record import Footer, Header, Record, decode

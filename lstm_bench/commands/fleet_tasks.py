@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.fleet.machine import Place
 from bench.fleet.shipping import COMMITS, Parcel
 from bench.fleet.tasks import Done, Head, Kind, Tasks
 from bench.harness.plan import Plan
 from bench.harness.run import Interrupted, Listener
 from bench.machine import environment
-from bench.processes.code import CodeFails
 from bench.regression import user_repository
 from bench.regression.comparison import SIDES
-from bench.regression.revisions import Repository, RevisionError, packed, unpacked
+from bench.regression.revisions import Repository, packed
 from bench.regression.user_repository import known_backends
 from lstm_bench.commands import compare as comparing
 from lstm_bench.commands import tracking
-from lstm_bench.commands.compare import BACKEND, HERE, Outcome, UnclearSides
+from lstm_bench.commands.compare import BACKEND, HERE, UnclearSides
+from lstm_bench.commands.fleet_jobs import Asked, Compare, Failed, Track, named_by, options_of
 from lstm_bench.errors import ExitCode, UserError
 from lstm_bench.terminal import say
+from lstm_bench.views.comparisons import Compared
 from results import store
 
 if TYPE_CHECKING:
@@ -37,107 +39,6 @@ NOT_LEFT = "no machine of this kind was left in the fleet, or it ended every mac
 
 class NothingToResume(UserError, RuntimeError):
     """No comparison on a fleet that could be gone on with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a machine is told of all tasks: the options of the command.
-
-    revisions: those whose backends are known while a plan is made, in a repository that supplies backends.
-    """
-
-    suite: str
-    backends: tuple[str, ...] = ()
-    where: tuple[str, ...] = ()
-    threads: int | None = None
-    scale: str | None = None
-    seed: int = 0
-    backends_path: str | None = None
-    build: bool = False
-    memory: bool = True
-    statistic: str | None = None
-    again: bool = False
-    revisions: tuple[str, ...] = ()
-
-    def plan(self, own: Sequence[str], named: Sequence[str] = (), measuring: bool = True) -> Plan:
-        """The plan, for the backends that were asked for, those that the sides name, or those that the repository supplies."""
-        from bench.harness import plan
-
-        chosen = plan.make(
-            self.suite, self.backends or named or own, self.where, threads=self.threads, scale=self.scale, seed=self.seed
-        )
-        if measuring:
-            plan.require_device(chosen)
-        return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """What kept a task from being measured, whatever the machine."""
-
-    reason: str
-    exit_code: int
-
-
-# What a machine does. Ray sends these functions by name, and the machine has this code.
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """Carries out a comparison: a pair of commits, or of backends."""
-
-    asked: Asked
-
-    def __call__(self, task: tuple[str, str], place: Place, listener: Listener) -> Failed | None:
-        base, new = task
-        asked = self.asked
-        try:
-            meant = comparing.repository_of(base, new, _repository(place), asked.backends_path)
-            options = _options(meant, asked, place.given)
-            with known_backends(meant, comparing.trees(new, base)) as own:
-                plan = asked.plan(own, _named(task))
-                with comparing.comparison_sides({"base": base, "new": new}, plan.threads, options) as sides:
-                    comparing.measured_once(sides, plan, place.runs, listener, options)
-        except (RevisionError, CodeFails, comparing.OtherMachine) as error:
-            return Failed(str(error), int(error.exit_code))
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """Measures a commit into the history."""
-
-    asked: Asked
-
-    def __call__(self, commit: str, place: Place, listener: Listener) -> tracking.Tracked:
-        asked = self.asked
-        meant = user_repository.find(_repository(place), asked.backends_path, revisions=True)
-        with known_backends(meant, asked.revisions) as own:
-            (done,) = tracking.track(
-                commit, asked.plan(own), place.runs, listener, meant, missing_only=not asked.again, build=asked.build
-            )
-        return replace(done, path=done.path and done.path.relative_to(place.runs))
-
-
-def _repository(place: Place) -> Path | None:
-    """The commits that were sent; None where none were."""
-    if COMMITS not in place.parcel.contents:
-        return None
-    return unpacked(place.parcel.open(COMMITS), place.folder / "repository")
-
-
-def _options(meant: Repository, asked: Asked, calibration: Calibration | None) -> comparing.Options:
-    from analysis.statistics.ratios import statistic_named
-
-    requested = None if asked.statistic is None else statistic_named(asked.statistic)
-    return comparing.Options(meant, asked.build, asked.memory, requested_statistic=requested, calibration=calibration)
-
-
-def _named(task: tuple[str, str]) -> list[str]:
-    return [name.removeprefix(BACKEND) for name in task if name.startswith(BACKEND)]
-
-
-# What the head does.
 
 
 def _carry_out(
@@ -153,6 +54,9 @@ def _carry_out(
         with connected(address) as local:
             head.local = local
             Fleet(head, Machine, {"values": plan.to_dict(), "threads": threads, "wait": wait}, say, parcel).run()
+        if len(head.kinds) > 1:
+            kinds = ", ".join(f"{kind.machine} ({kind.fingerprint})" for kind in head.kinds.values())
+            say(f"{len(head.kinds)} kinds of machines, each measured everything and has series of its own: {kinds}")
     except KeyboardInterrupt:
         unfinished = head.close("interrupted")
         paths = [*unfinished, *(path for done in head.done_tasks for path in done.paths.values())]
@@ -172,21 +76,6 @@ def _known(meant: Repository, asked: Asked, revisions: Sequence[str], named: Seq
     """The plan as the head sees it: without this machine's device, which need not be there."""
     with known_backends(meant, revisions) as own:
         yield asked.plan(own, named, measuring=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A comparison on machines of one kind: what was found, or what kept it from being measured."""
-
-    pair: tuple[str, str]
-    machine: str
-    outcome: Outcome | None = None
-    failed: Failed | None = None
-
-    @property
-    def title(self) -> str:
-        """`a1b2c3d → d4e5f6a on MACHINE`."""
-        return f"{' → '.join(self.pair)} on {self.machine}"
 
 
 def compare(
@@ -239,20 +128,21 @@ def compare(
 
     def on_done(done: Done) -> None:
         pair = pairs[done.number]
-        shown = tuple(side if side.startswith(BACKEND) else meant.short(side) for side in pair)
+        shown = [side if side.startswith(BACKEND) else meant.short(side) for side in pair]
         failed = done.result if isinstance(done.result, Failed) else None
         outcome = None
         if len(done.paths) == len(SIDES) and failed is None:
-            paths = sorted(done.paths.values(), key=lambda path: store.header_of(path).plan["side"])
-            outcome = comparing.stored(*map(str, paths), _options(meant, asked, calibration(done.kind)))
-            names = store.header_of(paths[0]).plan["sides"]
-            outcome = replace(outcome, base=names[0], new=names[1])
+            old, young = sorted(done.paths.values(), key=lambda path: store.header_of(path).plan["side"])
+            outcome = comparing.stored(str(old), str(young), options_of(meant, asked, calibration(done.kind)))
+            names, fleet = store.header_of(old).plan["sides"], store.header_of(old).environment["fleet"]
+            remarks = [*outcome.remarks, *([f"Measured by {fleet['remark']}."] if "remark" in fleet else [])]
+            outcome = replace(outcome, base=names[0], new=names[1], remarks=remarks)
         elif failed is None:
             failed = Failed(NOT_LEFT, ExitCode.UNDECIDED)
-        outcomes.append(Compared(shown, done.kind.machine, outcome, failed))
+        outcomes.append(Compared((shown[0], shown[1]), done.kind.machine, outcome, failed))
         say(f"{outcomes[-1].title}: {failed.reason if failed else 'compared'}")
 
-    with _known(meant, asked, sides, _named(pairs[0])) as plan:
+    with _known(meant, asked, sides, named_by(pairs[0])) as plan:
         tasks = Tasks(Compare(asked), pairs, plan.device, root, asked=key, given=calibration, begun=begun, finished=finished)
         _carry_out(address, tasks, plan, _parcel(meant, commits), listener, on_done, threads=asked.threads, wait=wait, id=id)
     return outcomes
@@ -385,3 +275,46 @@ def track(
         tasks = Tasks(Track(asked), commits, plan.device, root, pooled=True, begun=begun)
         _carry_out(address, tasks, plan, _parcel(meant, commits), listener, on_done, threads=asked.threads, wait=wait)
     return done
+
+
+# The commands.
+
+
+def compare_command(
+    address: str, base: str, new: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None, resume: bool,
+    calibrations: Path | None, repository: Path | None, wait: bool, as_json: bool, markdown: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """`compare --fleet`: as `compare`, once for each kind of machine and, of a range, each of its commits."""
+    from lstm_bench.views import comparisons, progress
+    from results import output
+
+    asked = Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
+    with progress.for_terminal() as display:
+        done = compare(
+            address, base, new, display, asked, out=out, resume=resume, calibrations=calibrations, repository=repository,
+            wait=wait,
+        )  # fmt: skip
+    if markdown:
+        output.write_text(markdown, comparisons.all_as_markdown(done, markdown))
+    if as_json:
+        print(json.dumps(comparisons.values_of_all(done), indent=2))
+    else:
+        comparisons.show_all(done)
+    sys.exit(exit_code(done))
+
+
+def track_command(
+    address: str, revisions: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None,
+    repository: Path | None, wait: bool, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """`track --fleet`: as `track`, on each kind of machine."""
+    from lstm_bench import device_policy
+    from lstm_bench.views import progress
+
+    asked = Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
+    with progress.for_terminal() as display:
+        done = track(address, revisions, display, asked, out=out, repository=repository, wait=wait)
+    device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
+    if as_json:
+        print(json.dumps(tracking.values(done), indent=2))
+    sys.exit(tracking.exit_code(done))

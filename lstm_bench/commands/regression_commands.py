@@ -81,7 +81,7 @@ def compare(
     """
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
-    from lstm_bench.views import progress
+    from lstm_bench.views import comparisons, progress
     from results import output, store
 
     if dry_run:
@@ -92,7 +92,9 @@ def compare(
     if markdown:
         store.check_writable(markdown)
     if on_fleet:
-        return _compare_on_fleet(
+        from lstm_bench.commands import fleet_tasks
+
+        return fleet_tasks.compare_command(
             on_fleet, base, new, suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory,
             statistic=statistic, calibrations=calibrations, threads=threads, scale=scale, seed=seed, repository=repository,
             backends_path=backends_path, build=build_environments, wait=wait, as_json=as_json, markdown=markdown,
@@ -107,76 +109,12 @@ def compare(
     if comparing.kind(base) != "run":
         device_policy.say_noise_of(outcome.paths)
     if markdown:
-        output.write_text(markdown, _as_markdown(outcome, markdown.with_suffix(".png")))
+        output.write_text(markdown, comparisons.as_markdown(outcome, markdown.with_suffix(".png")))
     if as_json:
-        print(json.dumps(_as_values(outcome), indent=2))
+        print(json.dumps(comparisons.values(outcome), indent=2))
     else:
-        _show(outcome)
+        comparisons.show(outcome)
     sys.exit(outcome.exit_code)
-
-
-def _said(outcome: Outcome) -> tuple[Any, ...]:
-    return outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks
-
-
-def _as_markdown(outcome: Outcome, image: Path) -> str:
-    """For a pull request, with its chart beside it."""
-    from analysis.regression import comparison_markdown
-
-    drawn = comparison_markdown.chart(outcome.rows, image)
-    return comparison_markdown.markdown(*_said(outcome), image.name if drawn else "")
-
-
-def _as_values(outcome: Outcome) -> dict[str, Any]:
-    from analysis.regression import comparison
-
-    return comparison.values(*_said(outcome)) | {"runs": [str(path) for path in outcome.paths]}
-
-
-def _show(outcome: Outcome) -> None:
-    from analysis.regression import comparison
-    from lstm_bench.views import tables
-
-    tables.comparison(comparison.texts(outcome.rows))
-    summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
-    print(terminal.wrapped(summary, sys.stdout))
-
-
-def _compare_on_fleet(
-    address: str, base: str, new: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None, resume: bool,
-    calibrations: Path | None, repository: Path | None, wait: bool, as_json: bool, markdown: Path | None, **options: Any,
-) -> None:  # fmt: skip
-    """`compare --fleet`: as `compare`, once for each kind of machine and, of a range, each of its commits."""
-    from lstm_bench.commands import fleet_tasks
-    from lstm_bench.views import progress
-    from results import output
-
-    asked = fleet_tasks.Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
-    with progress.for_terminal() as display:
-        done = fleet_tasks.compare(
-            address, base, new, display, asked, out=out, resume=resume, calibrations=calibrations, repository=repository,
-            wait=wait,
-        )  # fmt: skip
-    if markdown:
-        parts = []
-        for number, one in enumerate(done):
-            image = markdown.with_name(markdown.stem + (f"-{number + 1}" if number else "") + ".png")
-            text = _as_markdown(one.outcome, image) if one.outcome else one.failed and f"Not measured: {one.failed.reason}\n"
-            parts.append(f"{text or ''}\nMeasured on {one.machine}.\n")
-        output.write_text(markdown, "\n".join(parts))
-    if as_json:
-        said = [
-            {"pair": one.pair, "machine": one.machine}
-            | (_as_values(one.outcome) if one.outcome else {"reason": one.failed.reason if one.failed else ""})
-            for one in done
-        ]
-        print(json.dumps(said, indent=2))
-    else:
-        for one in done:
-            print(one.title + "\n")
-            _show(one.outcome) if one.outcome else print(f"not measured: {one.failed.reason if one.failed else ''}")
-            print()
-    sys.exit(fleet_tasks.exit_code(done))
 
 
 def _compare_dry(
@@ -404,7 +342,9 @@ def track(
     from results import store
 
     if on_fleet and not dry_run:
-        return _track_on_fleet(
+        from lstm_bench.commands import fleet_tasks
+
+        return fleet_tasks.track_command(
             on_fleet, revisions, backend=backend, where=where, out=out, repository=repository, wait=wait, as_json=as_json,
             suite=suite, again=again, threads=threads, scale=scale, backends_path=backends_path, build=build_environments,
         )  # fmt: skip
@@ -423,24 +363,6 @@ def track(
         done = tracking.track(
             revisions, chosen, out or store.HISTORY, display, meant, missing_only=not again, build=build_environments
         )
-    device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
-    if as_json:
-        print(json.dumps(tracking.values(done), indent=2))
-    sys.exit(tracking.exit_code(done))
-
-
-def _track_on_fleet(
-    address: str, revisions: str, *, backend: list[str] | None, where: list[str] | None, out: Path | None,
-    repository: Path | None, wait: bool, as_json: bool, **options: Any,
-) -> None:  # fmt: skip
-    """`track --fleet`: as `track`, on each kind of machine."""
-    from lstm_bench import device_policy
-    from lstm_bench.commands import fleet_tasks, tracking
-    from lstm_bench.views import progress
-
-    asked = fleet_tasks.Asked(backends=tuple(backend or ()), where=tuple(where or ()), **options)
-    with progress.for_terminal() as display:
-        done = fleet_tasks.track(address, revisions, display, asked, out=out, repository=repository, wait=wait)
     device_policy.say_noise_of([one.path for one in done if one.path and one.result in ("measured", "resumed")])
     if as_json:
         print(json.dumps(tracking.values(done), indent=2))

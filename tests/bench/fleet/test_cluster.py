@@ -26,7 +26,7 @@ from tests.bench.fleet import test_head
 from tests.bench.fleet.test_head import PLAN, introduced, outcomes, wanted
 
 findable = test_head.findable
-INTRODUCE = {"values": PLAN.to_dict(), "threads": 1, "corpus": None, "wait": False}
+INTRODUCE = {"values": PLAN.to_dict(), "threads": 1, "wait": False}
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class Actor:
 
     @property
     def measure(self) -> Any:
-        return Method(lambda *order: Generator(self.pretends.events(self.node, Order(*order[:4]))))
+        return Method(lambda *order: Generator(self.pretends.events(self.node, Order(*order))))
 
 
 class Method:
@@ -142,6 +142,9 @@ class Pretended:
             raise reference.error
         return reference.value
 
+    def put(self, value: Any) -> Any:
+        return value
+
     def kill(self, actor: Actor) -> None:
         actor.alive = False
 
@@ -159,7 +162,7 @@ def drive(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch)
         said: list[str] = []
         head = Head(PLAN, tmp_path, collector)
         try:
-            cluster.Fleet(head, object, INTRODUCE, None, said.append).run()
+            cluster.Fleet(head, object, INTRODUCE, said.append).run()
         finally:
             head.close("ended by an error")
         assert not any(actor.alive for actor in pretended.actors)
