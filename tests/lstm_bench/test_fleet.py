@@ -120,7 +120,7 @@ def test_a_range_is_compared_each_within_one_machine(made: History, tmp_path: Pa
     found = {tuple(each["pair"]): each for each in json.loads(said)}
     short = [commit[:7] for commit in commits]
     assert list(found) == [(short[0], short[1]), (short[1], short[2])] and code == 1, told
-    slower = found[short[0], short[1]]["cases"]
+    slower = found[short[0], short[1]]["rows"]
     assert {each["verdict"] for each in slower if each["metric"] == "time"} == {"SLOWER"}
     for each in found.values():
         runs = [store.read(Path(path)) for path in each["runs"]]
