@@ -15,6 +15,7 @@ import pandas as pd
 from analysis import AnalysisError
 from analysis.report import words
 from analysis.statistics import hosts
+from analysis.statistics.hosts import HOST
 from results.exclusions import Reason
 from results.record import Header, Record
 from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
@@ -256,6 +257,7 @@ def row(header: Header, record: Record) -> dict[str, object]:
     }
     # Records from before there were launch modes are eager.
     parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
+    own |= {HOST: record.conditions[HOST]} if HOST in record.conditions else {}  # of a fleet
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
     return {**own, **parameters, **counts}
 
