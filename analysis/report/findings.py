@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
+from analysis.report import words
 from analysis.report.drawing import ordered
 from analysis.report.load import Section, rows_of
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
+from analysis.statistics import CONFIDENCE
 from analysis.statistics.hosts import HOST, Between
 from analysis.statistics.ratios import (
     NOT_COMPARED,
@@ -106,6 +108,16 @@ def timings(section: Section) -> pd.DataFrame:
     """The rows of `series` that time a backend."""
     series = section.series
     return series[(series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
+
+
+def machine_name(section: Section) -> str:
+    """The GPUs, or the processor with its cores and memory, as a reader knows them."""
+    environment = section.runs[-1].header.environment
+    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
+    cpu, memory = environment.get("cpu") or {}, environment.get("memory_bytes")
+    parts = [str(cpu.get("model") or section.title), f"{cpu['cores']} cores" if cpu.get("cores") else ""]
+    parts += [f"{memory / 1e9:.0f} GB" if memory else ""]
+    return words.join_list(gpus) or ", ".join(part for part in parts if part)
 
 
 def find_out(section: Section, baseline: str | None = None, statistic: Statistic = "median") -> Findings:
@@ -224,6 +236,6 @@ def _widened(value: float, low: float | None, high: float | None, apart: Between
     """The bounds of a single replicate, which lies on one of several hosts."""
     if low is None or high is None or low <= 0:
         return None, None
-    half = apart.half_width([1.0])
+    half = apart.half_width([1.0], CONFIDENCE)
     return (value * float(np.exp(-np.hypot(np.log(value / low), half))),
             value * float(np.exp(np.hypot(np.log(high / value), half))))  # fmt: skip

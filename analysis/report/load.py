@@ -126,17 +126,45 @@ def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
 PRICE = "price_an_hour"  # the column of a price that the user gave
 
 
-def priced(section: Section, price: float | None) -> Section:
-    """The section with a price of an hour of its machine, in the user's currency, or as it is without one.
+Prices = float | Mapping[str, float] | None  # of an hour of every machine, or of those named
+
+
+def priced(sections: Sequence[Section], price: Prices) -> list[Section]:
+    """The sections with a price of an hour of their machine, in the user's currency, or as they are without one.
+
+    Args:
+        sections: all that a page is made of.
+        price: of every machine; or of each by its name, or a part of it or of its processor or GPU, as `H100`. The name ""
+            stands for all that are not named.
 
     Raises:
-        InvalidPrice: it is not above zero.
+        InvalidPrice: it is not above zero, or a name is no machine's, or two names are the same machine's.
     """
-    if price is None:
-        return section
-    if not 0 < price < float("inf"):
-        raise InvalidPrice(f"a price of an hour must be a number above 0; got {price:g}")
-    return replace(section, series=section.series.assign(**{PRICE: price}))
+    by_name = price if isinstance(price, Mapping) else {} if price is None else {"": price}
+    for amount in by_name.values():
+        if not 0 < amount < float("inf"):
+            raise InvalidPrice(f"a price of an hour must be a number above 0; got {amount:g}")
+    known = [_names_of(section) for section in sections]
+    for name in filter(None, by_name):
+        if not any(name.lower() in names for names in known):
+            machines = words.join_list(dict.fromkeys(section.title for section in sections))
+            raise InvalidPrice(f"no machine named {name!r}, to have a price; name one of {machines}, or a part of its name")
+    found = []
+    for section, names in zip(sections, known, strict=True):
+        own = [name for name in by_name if name and name.lower() in names]
+        if len(own) > 1:
+            raise InvalidPrice(f"{section.title} has two prices, by the names {words.join_list(own)}; give it one")
+        amount = by_name[own[0]] if own else by_name.get("")
+        found.append(section if amount is None else replace(section, series=section.series.assign(**{PRICE: amount})))
+    return found
+
+
+def _names_of(section: Section) -> str:
+    """What a machine goes by, in lower case."""
+    environment = section.runs[-1].header.environment
+    gpus = [str(gpu.get("name", "")) for gpu in environment.get("gpus") or () if isinstance(gpu, Mapping)]
+    cpu = environment.get("cpu")
+    return "\n".join([section.title, *gpus, str(cpu.get("model", "")) if isinstance(cpu, Mapping) else ""]).lower()
 
 
 def comparable(run: Run) -> dict[str, str]:

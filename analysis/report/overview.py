@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.report import words
-from analysis.report.findings import PHASES, Findings, timings
+from analysis.report.findings import PHASES, Findings, machine_name, timings
 from analysis.report.load import Section, commit_of
 from analysis.statistics.ratios import Ranking, Ratio, log_ratios, ranking
 
@@ -89,16 +89,6 @@ def _lead(found: Findings, at: tuple[str, str, str], ranked: Ranking) -> _Lead:
         times = times[times[column] == value]
     logs = log_ratios(times[times["backend"].isin(names)], second, found.statistic)
     return _Lead(ranked, leader, second, ranking(logs, second, found.statistic).ratios.get(leader))
-
-
-def machine_name(section: Section) -> str:
-    """The GPUs, or the processor with its cores and memory, as a reader knows them."""
-    environment = section.runs[-1].header.environment
-    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
-    cpu, memory = environment.get("cpu") or {}, environment.get("memory_bytes")
-    parts = [str(cpu.get("model") or section.title), f"{cpu['cores']} cores" if cpu.get("cores") else ""]
-    parts += [f"{memory / 1e9:.0f} GB" if memory else ""]
-    return words.join_list(gpus) or ", ".join(part for part in parts if part)
 
 
 def _eyebrow(section: Section) -> str:

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,10 +207,11 @@ def about_cases(found: Findings) -> str:
 
 def commands(section: Section) -> list[str]:
     """How to repeat each run, rebuilt from its plan."""
-    return list(dict.fromkeys(_command(run.header.plan) for run in section.runs))
+    return list(dict.fromkeys(_command(run.header.plan, run.header.environment.get("fleet")) for run in section.runs))
 
 
-def _command(plan: dict[str, object]) -> str:
+def _command(plan: dict[str, object], fleet: object) -> str:
+    """fleet: what a run over several machines says of them. Records hold no address; `auto` is the cluster that runs there."""
     suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
     parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
     for option, name in (("--backend", "backends"), ("--where", "filters")):
@@ -220,6 +221,7 @@ def _command(plan: dict[str, object]) -> str:
         parts += [option, str(value)] if isinstance(value, int) and value else []
     budget = plan.get("time_budget")
     parts += ["--time-budget", f"{budget:g}s"] if isinstance(budget, int | float) else []
+    parts += ["--fleet", str(fleet.get("address") or "auto")] if isinstance(fleet, Mapping) else []
     return shlex.join(parts)
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import CONFIDENCE
 from results.record import Record
 
 HOST = "host"  # among the conditions of a record of a fleet
@@ -62,7 +61,7 @@ class Between(NamedTuple):
     deviation: float
     freedom: int
 
-    def half_width(self, weights: Iterable[float], confidence: float = CONFIDENCE) -> float:
+    def half_width(self, weights: Iterable[float], confidence: float) -> float:
         """Of the interval of a mean in which the hosts have these weights, as far as it is due to the hosts."""
         quantile = float(stats.t.ppf(0.5 + confidence / 2, self.freedom))
         return quantile * self.deviation * math.sqrt(sum(weight**2 for weight in weights))
@@ -90,7 +89,7 @@ def between(values: Sequence[float], groups: Sequence[object], hosts: Sequence[s
 
 
 def interval(
-    values: Sequence[float] | np.ndarray, hosts: Sequence[str], among: Between | None, confidence: float = CONFIDENCE
+    values: Sequence[float] | np.ndarray, hosts: Sequence[str], among: Between | None, confidence: float
 ) -> tuple[float, float, float] | None:
     """Mean of replicates of one case with its interval; None where the usual t-interval holds the variance between hosts.
 

@@ -299,7 +299,7 @@ def _over_hosts(mean: Ratio, rows: pd.DataFrame) -> Ratio:
     apart = None if whole else among(rows, "log_ratio")
     if mean.low is None or mean.high is None or apart is None:
         return mean
-    half = np.hypot(np.log(mean.high / mean.value), apart.half_width(counted / counted.sum()))
+    half = np.hypot(np.log(mean.high / mean.value), apart.half_width(counted / counted.sum(), CONFIDENCE))
     return replace(mean, low=mean.value * float(np.exp(-half)), high=mean.value * float(np.exp(half)))
 
 

@@ -104,6 +104,7 @@ class Head:
         self, plan: Plan, root: Path, listener: Listener, *, local: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.plan, self.root, self.listener, self.local, self.clock = plan, root, listener, local, clock
+        self.address = "auto"  # to measure again by: of a cluster no address is kept
         self.software = software(environment.describe(plan.threads), own_backends())
         self.id = uuid.uuid4().hex[:8]
         self.started, self.began = datetime.now(UTC), clock()
@@ -221,7 +222,8 @@ class Head:
         self, key: str, machine: str, described: dict[str, Any], there: dict[str, Any], threads: int
     ) -> SeriesRun:  # fmt: skip
         plan = replace(self.plan, threads=threads)
-        fleet = {"id": self.id, "fingerprint": key, "backends": there["backends"]} | ({"remark": LOCAL} if self.local else {})
+        fleet = {"id": self.id, "fingerprint": key, "address": self.address, "backends": there["backends"]}
+        fleet |= {"remark": LOCAL} if self.local else {}
         header = Header(
             run=f"{self.started:%H%M%S}-{plan.name}-fleet",
             started=self.started.isoformat(timespec="seconds"),

@@ -100,7 +100,7 @@ def run(
     ended: list[tuple[Path, Footer]] = []
     try:
         with connected(address) as local:
-            head.local = local
+            head.local, head.address = local, address if local else "auto"
             Fleet(head, Machine, introduce, say, parcel).run()
             note = ""
     except KeyboardInterrupt as stop:

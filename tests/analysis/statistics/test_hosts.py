@@ -74,7 +74,7 @@ def covered(hosts_: int, replicates: int, between: float, within: float, trials:
     for _ in range(trials):
         values, names, among = drawn(random, hosts_, replicates, between, within)
         mean, *alone = t_interval(values)
-        _, low, high = hosts.interval(values, names, among) or (mean, *alone)
+        _, low, high = hosts.interval(values, names, among, 0.95) or (mean, *alone)
         held += low <= 0 <= high
         naive += alone[0] <= 0 <= alone[1]
     return held / trials, naive / trials
@@ -101,19 +101,19 @@ def test_the_term_between_hosts_has_known_values():
     among = hosts.between([0.0, 0.2, 0.1, 0.3], ["a", "a", "b", "b"], ["x", "y", "x", "y"])
     assert among is not None and among.freedom == 1 and among.deviation == pytest.approx(0.2 / math.sqrt(2))
     t = 12.706204736
-    assert among.half_width([1.0]) == pytest.approx(t * 0.2 / math.sqrt(2), rel=1e-6)
+    assert among.half_width([1.0], 0.95) == pytest.approx(t * 0.2 / math.sqrt(2), rel=1e-6)
     values = [0.0, 0.0, 0.3, 0.3]
-    found = hosts.interval(values, ["x", "x", "y", "y"], among)
+    found = hosts.interval(values, ["x", "x", "y", "y"], among, 0.95)
     assert found is not None
     assert found == pytest.approx((0.15, 0.15 - t * 0.1, 0.15 + t * 0.1), rel=1e-6), "none on one host: only that of hosts"
-    found = hosts.interval(values, ["x", "x", "y", "y"], None)
+    found = hosts.interval(values, ["x", "x", "y", "y"], None, 0.95)
     assert found == pytest.approx((0.15, 0.15 - t * 0.15, 0.15 + t * 0.15), rel=1e-6), "of the means of two hosts"
 
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "a", "a"]])
 def test_an_interval_over_replicates_holds_it_already(names: list[str]):
     """Each on a host of its own; or all on the one host that there is."""
-    assert hosts.interval([1.0, 2.0, 3.0], names, None) is None
+    assert hosts.interval([1.0, 2.0, 3.0], names, None, 0.95) is None
     assert hosts.between([1.0, 2.0], ["case", "other"], ["a", "b"]) is None
 
 
@@ -142,7 +142,7 @@ def test_a_single_replicate_has_the_hosts_in_its_interval(tmp_path: Path):
     plain = find_out(section).cases.set_index(["case", "backend"])
     cases = find_out(on_hosts(section, 2, 1.1)).cases.set_index(["case", "backend"])
     first = min(plain.index.get_level_values("case"))
-    among = Between(math.log(1.1) / math.sqrt(2), 1).half_width([1.0])
+    among = Between(math.log(1.1) / math.sqrt(2), 1).half_width([1.0], 0.95)
     for key, row in cases.iterrows():
         assert plain.loc[key, "high"] / plain.loc[key, "seconds"] < 1.01
         if key[0] != first:  # type: ignore[index]
