@@ -184,7 +184,7 @@ def _machines(sections: Sequence[Section]) -> list[list[Section]]:
 
 
 def _of_the_same_fleet(sections: Sequence[Section]) -> list[Section]:
-    """Of the sections of one machine's page those that are of another fingerprint in the fleet of the first, as of its governor."""
+    """Of the sections of one machine's page those of another fingerprint, as of its governor, in the fleet of the first."""
     fleets = [each.runs[-1].header.environment.get("fleet") or {} for each in sections]
     return [
         each
