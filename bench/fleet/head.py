@@ -105,7 +105,8 @@ class Head:
     ) -> None:
         self.plan, self.root, self.listener, self.local, self.clock = plan, root, listener, local, clock
         self.address = "auto"  # to measure again by: of a cluster no address is kept
-        self.software = software(environment.describe(plan.threads), own_backends())
+        described = environment.describe(plan.threads)
+        self.software, self.git = software(described, own_backends()), described["git"]
         self.id = uuid.uuid4().hex[:8]
         self.started, self.began = datetime.now(UTC), clock()
         self.asked = [Asked(its, case) for its in plan.studies for case in plan.cases(its)]
@@ -229,7 +230,8 @@ class Head:
             started=self.started.isoformat(timespec="seconds"),
             protocol=there["protocol"],
             machine=machine,
-            environment=described | {"host": f"fleet-{self.id}", "fleet": fleet},
+            # The machine has the code alone, by the same hash; which commit that is is known here.
+            environment=described | {"host": f"fleet-{self.id}", "git": self.git, "fleet": fleet},
             plan=plan.to_dict(),
             claims=tuple(replace(claim, study=its.name) for its in plan.studies if plan.cases(its) for claim in its.claims),
         )

@@ -130,7 +130,8 @@ class Head:
     ) -> None:
         self.tasks, self.listener, self.on_done, self.local, self.clock = tasks, listener, on_done, local, clock
         self.id = id or uuid.uuid4().hex[:8]
-        self.software = software(environment.describe(1), own_backends())
+        described = environment.describe(1)
+        self.software, self.git = software(described, own_backends()), described["git"]
         number = len(tasks.tasks)
         self.scheduler = Scheduler([TASK_SECONDS] * number, [1] * number, common=())
         self.kinds: dict[str, Kind] = {}
@@ -194,7 +195,10 @@ class Head:
             if isinstance(line, Header):
                 fleet = {"id": self.id, "fingerprint": machine.kind.fingerprint, "asked": self.tasks.asked}
                 fleet |= {"remark": LOCAL} if self.local else {}
-                header = replace(line, environment=line.environment | {"fleet": fleet})
+                known = line.environment | {"fleet": fleet}
+                if known["git"]["commit"] is None and known["code"] == self.software["code"]:
+                    known["git"] = self.git  # the machine has this code alone; which commit that is is known here
+                header = replace(line, environment=known)
                 # The two runs of a comparison are found by the name that both have, so that no number may be added to it.
                 machine.writers[key] = store.create(self.tasks.root, header, numbered="comparison" not in header.plan)
             else:

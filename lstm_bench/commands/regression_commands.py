@@ -84,6 +84,8 @@ def compare(
     from lstm_bench.views import comparisons, progress
     from results import output, store
 
+    if dry_run and on_fleet:
+        raise fleet.NotOnAFleet("--dry-run of compare is of this machine; leave out --fleet, or it")
     if dry_run:
         return _compare_dry(
             base, new, suite=suite, backend=backend, where=where, memory=memory, calibrations=calibrations,

@@ -46,7 +46,7 @@ def column(table: Table, label: str) -> list[float | None]:
     return [row[place].sort for row in table.rows]
 
 
-def test_known_machines_stand_beside_each_other_with_known_values(folder: Path):
+def test_known_machines_stand_side_by_side_with_known_values(folder: Path):
     """At 3.6 an hour a second costs 0.001; at half the speed and a quarter of the price a token costs half."""
     first, second = sorted(priced(load([folder]), {"": 3.6, "Other 7000": 0.9}), key=lambda section: section.title)
     second = slower(replace(second, series=first.series.assign(price_an_hour=0.9)), 2.0)

@@ -217,6 +217,17 @@ def test_where_all_are_refused_the_reasons_are_the_error(drive: Any, tmp_path: P
     assert not store.find(tmp_path)
 
 
+def test_a_cluster_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def init(**given: Any) -> None:
+        assert Path(given["runtime_env"]["working_dir"], "bench", "fleet", "cluster.py").is_file()
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1")
+
+    monkeypatch.setattr("ray.init", init)
+    refused = pytest.raises(FleetError, match=r"(?s)cannot use the Ray cluster at auto: Version mismatch.*Python: 3\.12\.1")
+    with refused, cluster.connected("auto"):
+        raise AssertionError
+
+
 def test_a_cluster_without_the_slot_is_told_how_to_offer_it(drive: Any, tmp_path: Path):
     with pytest.raises(FleetError, match=r"ray start --address=HEAD:6379 --resources='\{\"lstm_bench\": 1\}'"):
         drive(Pretended({}))

@@ -148,6 +148,20 @@ def test_other_software_is_refused_by_the_head_of_tasks(fleet: Fleet):
     assert list(fleet.head.machines) == ["m0"]
 
 
+def test_which_commit_this_code_is_the_head_knows(fleet: Fleet, tmp_path: Path):
+    fleet.join("m0", "host0")
+    order = fleet.head.next("m0")
+    assert order is not None
+    (number, *_) = order.tasks[0]
+    for place, code in (("a", environment.code_hash()), ("b", "another")):
+        header = header_of("", "host0")
+        unknown = {"commit": None, "committed": None, "dirty": None, "reason": "no repository"}
+        header = replace(header, run=place, environment=header.environment | {"git": unknown, "code": code})
+        fleet.head.hear("m0", "lines", (number, f"{place}.jsonl", [encode(header)]))
+    found = {store.header_of(path).run: store.header_of(path).environment["git"] for path in store.find(tmp_path)}
+    assert found["a"] == DESCRIBED["git"] and found["b"]["commit"] is None
+
+
 def test_a_lost_machines_run_is_finished_by_another(fleet: Fleet, tmp_path: Path, collector: Collector):
     fleet.join("m0", "host0")
     order = fleet.carry_out("m0", cases=2)
