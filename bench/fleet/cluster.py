@@ -25,7 +25,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench.fleet.head import FleetError, Listener, Refused
-from bench.fleet.shipping import NOTHING, Parcel, code_folder
+from bench.fleet.shipping import HOOK, NOTHING, NOWHERE, Parcel, code_folder
 
 SLOT = "lstm_bench"
 LOCAL = "local:"
@@ -69,11 +69,14 @@ def connected(address: str) -> Iterator[bool]:
         if local:
             address = stack.enter_context(_local(address))
         stack.callback(ray.shutdown)
+        code = stack.enter_context(code_folder())
         try:
             _require_answer(address)
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="lstm-bench",
-                runtime_env={"working_dir": str(stack.enter_context(code_folder()))},
+                runtime_env={
+                    "py_modules": [str(code)], "worker_process_setup_hook": HOOK, "working_dir": str(code.parent / NOWHERE),
+                },
             )  # fmt: skip
         except RuntimeError as error:  # of another Ray or Python
             raise FleetError(f"cannot use the Ray cluster at {address}: {str(error).strip()}") from error

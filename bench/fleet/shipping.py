@@ -21,14 +21,36 @@ from bench.processes.code import VARIABLE
 PACKAGES = ("impls", "bench", "results", "analysis", "lstm_bench")
 SUPPLIED = "supplied_backends"  # beside the packages: the folders of the user's backends, numbered
 CORPUS, COMMITS = "corpus", "commits"  # names of what a parcel may hold
+# One module of Ray's holds all packages, since their code finds its parts by their common folder, and its hook has a machine
+# import them before any copy that is installed there. They are no working directory: Ray unpacks that anew for each node, so
+# that a second node of one host would take it from under the first. An empty one keeps Ray from putting the head's own folders
+# before all, and the hook leaves it.
+MODULE, HOOK, NOWHERE = "lstm_bench_code", "lstm_bench_code.import_from_here", "nowhere"
+_HOOK = """
+import os
+import sys
+from pathlib import Path
+
+
+def import_from_here():
+    sys.path.insert(0, str(Path(__file__).parent))
+    os.chdir(Path(__file__).parent)
+"""
 NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", ".git", ".venv", "venv")
 
 
 @contextmanager
 def code_folder() -> Iterator[Path]:
-    """This program's packages, without what it has measured, and the folders of `LSTM_BENCH_BACKENDS`, in one folder."""
+    """This program's packages, without what it has measured, and the folders of `LSTM_BENCH_BACKENDS`, as one module.
+
+    Beside it lies the working directory.
+    """
     with scratch.folder("code") as folder:
-        code = folder / "code"
+        code = folder / MODULE
+        (folder / NOWHERE).mkdir()
+        (folder / NOWHERE / "empty").touch()
+        code.mkdir()
+        (code / "__init__.py").write_text(_HOOK, encoding="utf-8")
         for package in PACKAGES:
             shutil.copytree(environment.ROOT / package, code / package, ignore=_ignored)
         for number, path in enumerate(filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))):

@@ -219,7 +219,10 @@ def test_where_all_are_refused_the_reasons_are_the_error(drive: Any, tmp_path: P
 
 def test_a_cluster_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch):
     def init(**given: Any) -> None:
-        assert Path(given["runtime_env"]["working_dir"], "bench", "fleet", "cluster.py").is_file()
+        (code,) = given["runtime_env"]["py_modules"]
+        assert Path(code, "bench", "fleet", "cluster.py").is_file()
+        left = Path(given["runtime_env"]["working_dir"])  # which Ray unpacks anew for each node, under those that measure
+        assert [path.name for path in left.iterdir()] == ["empty"]
         raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1")
 
     monkeypatch.setattr("ray.init", init)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -253,8 +255,14 @@ def test_the_code_that_travels_is_this_code(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(VARIABLE, str(tmp_path / "mine"))
     with shipping.code_folder() as folder:
         assert environment.code_hash(folder) == environment.code_hash()
-        assert {path.name for path in folder.iterdir()} == {*shipping.PACKAGES, shipping.SUPPLIED}
+        assert {path.name for path in folder.iterdir()} == {*shipping.PACKAGES, shipping.SUPPLIED, "__init__.py"}
         assert (folder / shipping.SUPPLIED / "0" / "own.py").is_file() and not list(folder.rglob("*.jsonl"))
+        monkeypatch.setattr("sys.path", [str(folder.parent), *sys.path])
+        monkeypatch.chdir(tmp_path)
+        module, hook = shipping.HOOK.split(".")
+        getattr(importlib.import_module(module), hook)()
+        assert sys.path[0] == str(folder) and Path.cwd() == folder
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(environment, "ROOT", folder)
         assert shipping.supplied() == [folder / shipping.SUPPLIED / "0"]
         (folder / "bench" / "costs.py").write_text("# another\n")
