@@ -145,7 +145,8 @@ def compare(
     with _known(meant, asked, sides, named_by(pairs[0])) as plan:
         tasks = Tasks(Compare(asked), pairs, plan.device, root, asked=key, given=calibration, begun=begun, finished=finished)
         _carry_out(address, tasks, plan, _parcel(meant, commits), listener, on_done, threads=asked.threads, wait=wait, id=id)
-    return outcomes
+    place = {(meant.short(old), meant.short(commit)): number for number, (old, commit) in enumerate(pairs) if commits}
+    return sorted(outcomes, key=lambda one: (place.get(one.pair, 0), one.machine))
 
 
 def _pairs(base: str, new: str, folder: Path | None, backends_path: str | None) -> tuple[Repository, list[tuple[str, str]]]:
@@ -274,7 +275,7 @@ def track(
     with _known(meant, asked, newest_first, ()) as plan:
         tasks = Tasks(Track(asked), commits, plan.device, root, pooled=True, begun=begun)
         _carry_out(address, tasks, plan, _parcel(meant, commits), listener, on_done, threads=asked.threads, wait=wait)
-    return done
+    return sorted(done, key=lambda one: commits.index(one.commit))
 
 
 # The commands.
