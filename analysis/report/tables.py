@@ -339,8 +339,10 @@ def beside(founds: Sequence[Findings]) -> Table:
         joules = {number: _joules(founds[number], phase) for number in best}
         known = [set(each) for each in joules.values() if each]
         same = sorted(set.intersection(*known)) if known else []
-        first = best[min(best)].loc[shared] if shared else None
-        for number, table in best.items() if first is not None else ():
+        if not shared:
+            continue
+        first = best[min(best)].loc[shared]
+        for number, table in best.items():
             found, own = founds[number], table.loc[shared]
             rate = float(np.exp(np.log(own["tokens_per_second"].to_numpy(float)).mean()))
             leaders = own["backend"].value_counts()

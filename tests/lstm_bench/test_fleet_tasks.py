@@ -27,7 +27,7 @@ ASKED = Asked("smoke", ("numpy",), ("phase=forward",), threads=1, memory=False)
 
 @pytest.fixture(autouse=True)
 def in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """In place of the cluster one machine, which gets everything pickled as Ray does it. Returns names of its host: the last."""
+    """In place of the cluster one machine, which gets everything pickled as Ray does it. Returns names of its host."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     hosts: list[str] = []
 
