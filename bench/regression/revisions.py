@@ -271,7 +271,7 @@ def packed(repository: Repository, commits: Sequence[str]) -> bytes:
         )  # fmt: skip
         copy.git("update-ref", "--no-deref", "HEAD", head)
         contents = io.BytesIO()
-        with tarfile.open(fileobj=contents, mode="w") as archive:
+        with tarfile.open(fileobj=contents, mode="w", encoding="utf-8") as archive:
             archive.add(copy.folder / ".git", ".git")
         return contents.getvalue()
 
@@ -279,7 +279,7 @@ def packed(repository: Repository, commits: Sequence[str]) -> bytes:
 def unpacked(contents: bytes, folder: Path) -> Path:
     """The repository that `packed` has packed, in `folder`."""
     folder.mkdir()
-    with tarfile.open(fileobj=io.BytesIO(contents)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(contents), encoding="utf-8") as archive:
         archive.extractall(folder, filter="data")
     return folder
 
