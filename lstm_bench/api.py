@@ -22,6 +22,43 @@ if TYPE_CHECKING:
 __all__ = ["compare", "load", "run"]
 
 
+@overload
+def run(
+    what: str = ...,
+    *,
+    backends: str | Sequence[str] = ...,
+    where: str | Sequence[str] = ...,
+    out: Path | str | None = ...,
+    resume: bool = ...,
+    threads: int | None = ...,
+    replicates: int | None = ...,
+    scale: str | None = ...,
+    time_budget: float | None = ...,
+    seed: int = ...,
+    corpus: Path | str | None = ...,
+    like: Path | str = ...,
+    like_options: Mapping[str, Any] | None = ...,
+    fleet: None = ...,
+    wait: bool = ...,
+    show: bool = ...,
+) -> Run: ...
+@overload
+def run(
+    what: str = ...,
+    *,
+    backends: str | Sequence[str] = ...,
+    where: str | Sequence[str] = ...,
+    out: Path | str | None = ...,
+    resume: bool = ...,
+    threads: int | None = ...,
+    replicates: int | None = ...,
+    scale: str | None = ...,
+    seed: int = ...,
+    corpus: Path | str | None = ...,
+    fleet: str,
+    wait: bool = ...,
+    show: bool = ...,
+) -> list[Run]: ...
 def run(
     what: str = "quick",
     *,
@@ -37,9 +74,10 @@ def run(
     corpus: Path | str | None = None,
     like: Path | str = "",
     like_options: Mapping[str, Any] | None = None,
+    fleet: str | None = None,
     wait: bool = False,
     show: bool = True,
-) -> Run:
+) -> Run | list[Run]:
     """Measure a suite or a study, as `lstm-bench run` does: in fresh processes, every outcome on disk as soon as it exists.
 
     Args:
@@ -56,11 +94,14 @@ def run(
         corpus: file of text or any bytes to train on, instead of Python's own source.
         like: a model of yours, whose LSTMs are measured in place of the suite's cases: a file, or `package.module:Class`.
         like_options: of that model: `steps`, `batch`, lists `phase`, `dtype` and `like_arg`, as of the command.
+        fleet: measure on the machines of the Ray cluster at this address, `auto`, or on `local:3` nodes of this machine (a
+            test), without `time_budget` and `like`; `resume` then goes on with the newest unfinished run of the same plan.
         wait: wait where another run is measuring here, instead of raising `DeviceBusy`.
         show: tell on standard error how far it is, and what it has measured.
 
     Returns:
-        The run: `records` with samples in seconds and bytes, `header` with plan and environment, `path`.
+        The run: `records` with samples in seconds and bytes, `header` with plan and environment, `path`. Of a fleet a list of
+        runs, one for each kind of machine.
 
     Raises:
         impls.UnknownName: no such suite, study, backend or parameter.
@@ -73,6 +114,9 @@ def run(
         bench.machine.lock.DeviceBusy: another run is measuring here.
         bench.harness.session.NothingToResume: there is no interrupted run.
         bench.harness.session.Interrupted: Ctrl-C, as a `KeyboardInterrupt`; its `path` is the run as far as it went.
+        lstm_bench.commands.fleet.StoppedFleet: the same on a fleet; its `paths` are the runs as far as they went.
+        lstm_bench.commands.fleet.NoRay, NotOnAFleet: Ray is not installed, or a fleet does not have what was asked.
+        bench.fleet.head.FleetError: no machine of the fleet can measure, or no unfinished run of it is there.
         results.store.StoreError: results cannot be written or read there.
         lstm_bench.import_paths.ForeignPackage: files of the current folder stand in for this project's packages.
 
@@ -83,11 +127,25 @@ def run(
     import_paths.require_own()
     from bench.machine import system
     from lstm_bench import terminal
+    from lstm_bench.commands import fleet as fleets
     from lstm_bench.commands import like as likes
     from lstm_bench.views import run_summary
+    from results import store
 
-    system.require_measuring()
     say = terminal.say if show else lambda _: None
+    if fleet is not None:
+        if like or like_options or time_budget is not None:
+            raise fleets.NotOnAFleet("time_budget and like are of runs on this machine; leave out fleet, or them")
+        with _listening(show, wait) as listener:
+            ended = fleets.run(
+                fleet, what, listener, say, backends=_several(backends), where=_several(where), out=_path(out), resume=resume,
+                threads=threads, replicates=replicates, scale=scale, seed=seed, corpus=_path(corpus), wait=wait,
+            )  # fmt: skip
+        runs = [store.read(path) for path, _ in ended]
+        for line in (line for one, (_, last) in zip(runs, ended, strict=True) for line in run_summary.lines(one, last)):
+            say(line)
+        return runs
+    system.require_measuring()
     cases = likes.cases(what, str(like), say=say, **(like_options or {}))
     of_model: dict[str, Any] = {"like": cases} if cases else {}
     with _listening(show, wait) as listener:

@@ -271,10 +271,31 @@ def inline(figure: Figure, name: str, title: str) -> str:
     svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda found: _DECIMALS.sub(_shortened, found[0]), svg)
     svg = re.sub(r"\n\s+", "\n", re.sub(r' transform="rotate\(-0 [^"]*"', "", svg))
+    svg = re.sub(r' d="[^"]*"', lambda found: re.sub(r"\s*([MLCQz])\s*", r"\1", found[0]), _without_idle_groups(svg))
+    svg = re.sub(r' style="[^"]*"', lambda found: re.sub(r"([;:,]) ", r"\1", found[0]), svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(title)}" viewBox="{_view_box(svg)}">'
     return re.sub(r"<svg[^>]*>", head, svg, count=1)
+
+
+def _without_idle_groups(svg: str) -> str:
+    """Without the names that nothing refers to, and the groups that then say nothing: a fourth of the text."""
+    used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    kept: list[str] = []
+    idle: list[bool] = []  # of the groups that are open
+    for token in re.split(r"(<g\b[^>]*>\n?|</g>\n?)", svg):
+        if token.startswith("</g>"):
+            said_nothing = idle.pop()
+        elif token.startswith("<g") and not token.rstrip().endswith("/>"):
+            idle.append(token.rstrip() == "<g>")
+            said_nothing = idle[-1]
+        else:
+            said_nothing = token.rstrip() == "<g/>"
+        if not said_nothing:
+            kept.append(token)
+    return "".join(kept)
 
 
 _DECIMALS = re.compile(r"-?\d+\.\d{3,}")

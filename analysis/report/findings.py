@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
+from analysis.report import words
 from analysis.report.drawing import ordered
 from analysis.report.load import Section, load, rows_of
 from analysis.report.words import LAUNCHES
 from analysis.report.words import PHASES as PHASE_WORDS
+from analysis.statistics import CONFIDENCE
+from analysis.statistics.hosts import HOST, Between
 from analysis.statistics.rankings import At, Part, Ranking, by_phase
 from analysis.statistics.rankings import further_replicates as ranked_by_need
 from analysis.statistics.ratios import (
@@ -22,9 +25,11 @@ from analysis.statistics.ratios import (
     Ratio,
     Statistic,
     aggregate,
+    among,
     case_ratios,
     log_ratios,
     median_interval,
+    on,
     over_replicates,
     two_modes,
 )
@@ -144,6 +149,16 @@ def timings(section: Section) -> pd.DataFrame:
     return series[(series["metric"] == "time") & ~series["backend"].isin(NOT_COMPARED)]
 
 
+def machine_name(section: Section) -> str:
+    """The GPUs, or the processor with its cores and memory, as a reader knows them."""
+    environment = section.runs[-1].header.environment
+    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
+    cpu, memory = environment.get("cpu") or {}, environment.get("memory_bytes")
+    parts = [str(cpu.get("model") or section.title), f"{cpu['cores']} cores" if cpu.get("cores") else ""]
+    parts += [f"{memory / 1e9:.0f} GB" if memory else ""]
+    return words.join_list(gpus) or ", ".join(part for part in parts if part)
+
+
 def find_out(section: Section, baseline: str | None = None, statistic: Statistic = "median") -> Findings:
     """Compute everything the report says of one section."""
     times, chosen = timings(section), choose_baseline(section, baseline)
@@ -181,10 +196,11 @@ def _cases(
     plain = rows_of(times.drop_duplicates(CASE).drop(columns=["samples", "blocks", "notes"]))
     own = {tuple(str(row[name]) for name in CASE): row for row in plain}
     rows: list[dict[str, Any]] = []
+    apart = {str(name): _among(part, statistic) for name, part in times.groupby("backend")}
     for (study, case, backend), part in times.groupby(CASE, sort=False):
         key = (str(study), str(case), str(backend))
         row = own[key]
-        row |= _time(part, statistic)
+        row |= _time(part, statistic, apart[key[2]])
         seconds = float(row["seconds"])
         row |= {
             "tokens_per_second": row.get("count_tokens", np.nan) / seconds,
@@ -213,13 +229,27 @@ def _note_unsteady_ratios(rows: list[dict[str, Any]], baseline: str | None) -> N
                 row["notes"] += ("unsteady_ratio",)
 
 
-def _time(part: pd.DataFrame, statistic: Statistic) -> dict[str, object]:
-    """Seconds a call: over replicates with a t-interval; from one replicate with that of the median of its own samples."""
+def _among(times: pd.DataFrame, statistic: Statistic) -> Between | None:
+    """What the hosts of a fleet differ by in the time of a case; None of other runs, and where no two measured the same."""
+    if HOST not in times or times[HOST].nunique() < 2:
+        return None
+    seconds = np.array([aggregate(samples, statistic) for samples in times["samples"]])
+    positive = times[seconds > 0]
+    return among(positive.assign(log_seconds=np.log(seconds[seconds > 0])), "log_seconds")
+
+
+def _time(part: pd.DataFrame, statistic: Statistic, apart: Between | None = None) -> dict[str, object]:
+    """Seconds a call: over replicates with a t-interval; from one replicate with that of the median of its own samples.
+
+    apart: what the hosts of a fleet differ by, which the interval then holds.
+    """
     medians = np.array([aggregate(samples, statistic) for samples in part["samples"]])
     samples = sum(len(samples) for samples in part["samples"])
     if len(part) == 1:
         _, low, high = median_interval(part["samples"].iloc[0])
         bounds = (low, high) if statistic == "median" else (None, None)
+        if apart is not None:
+            bounds = _widened(float(medians[0]), *bounds, apart)
         return {
             "seconds": float(medians[0]),
             "low": bounds[0],
@@ -235,5 +265,14 @@ def _time(part: pd.DataFrame, statistic: Statistic) -> dict[str, object]:
             "replicates": len(part),
             "sample_count": samples,
         }
-    time = over_replicates(np.log(medians), statistic)
+    time = over_replicates(np.log(medians), statistic, on=on(part), among=apart)
     return {"seconds": time.value, "low": time.low, "high": time.high, "replicates": len(part), "sample_count": samples}
+
+
+def _widened(value: float, low: float | None, high: float | None, apart: Between) -> tuple[float | None, float | None]:
+    """The bounds of a single replicate, which lies on one of several hosts."""
+    if low is None or high is None or low <= 0:
+        return None, None
+    half = apart.half_width([1.0], CONFIDENCE)
+    return (value * float(np.exp(-np.hypot(np.log(value / low), half))),
+            value * float(np.exp(np.hypot(np.log(high / value), half))))  # fmt: skip

@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import AnalysisError
 from analysis.report import words
 from analysis.statistics import hosts
+from analysis.statistics.hosts import HOST
 from results.exclusions import Reason
 from results.record import Header, Record
 from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
@@ -126,17 +127,45 @@ def load(paths: Sequence[Path] = (), root: Path = ROOT) -> list[Section]:
 PRICE = "price_an_hour"  # the column of a price that the user gave
 
 
-def priced(section: Section, price: float | None) -> Section:
-    """The section with a price of an hour of its machine, in the user's currency, or as it is without one.
+Prices = float | Mapping[str, float] | None  # of an hour of every machine, or of those named
+
+
+def priced(sections: Sequence[Section], price: Prices) -> list[Section]:
+    """The sections with a price of an hour of their machine, in the user's currency, or as they are without one.
+
+    Args:
+        sections: all that a page is made of.
+        price: of every machine; or of each by its name, or a part of it or of its processor or GPU, as `H100`. The name ""
+            stands for all that are not named.
 
     Raises:
-        InvalidPrice: it is not above zero.
+        InvalidPrice: it is not above zero, or a name is no machine's, or two names are the same machine's.
     """
-    if price is None:
-        return section
-    if not 0 < price < float("inf"):
-        raise InvalidPrice(f"a price of an hour must be a number above 0; got {price:g}")
-    return replace(section, series=section.series.assign(**{PRICE: price}))
+    by_name = price if isinstance(price, Mapping) else {} if price is None else {"": price}
+    for amount in by_name.values():
+        if not 0 < amount < float("inf"):
+            raise InvalidPrice(f"a price of an hour must be a number above 0; got {amount:g}")
+    known = [_names_of(section) for section in sections]
+    for name in filter(None, by_name):
+        if not any(name.lower() in names for names in known):
+            machines = words.join_list(dict.fromkeys(section.title for section in sections))
+            raise InvalidPrice(f"no machine named {name!r}, to have a price; name one of {machines}, or a part of its name")
+    found = []
+    for section, names in zip(sections, known, strict=True):
+        own = [name for name in by_name if name and name.lower() in names]
+        if len(own) > 1:
+            raise InvalidPrice(f"{section.title} has two prices, by the names {words.join_list(own)}; give it one")
+        amount = by_name[own[0]] if own else by_name.get("")
+        found.append(section if amount is None else replace(section, series=section.series.assign(**{PRICE: amount})))
+    return found
+
+
+def _names_of(section: Section) -> str:
+    """What a machine goes by, in lower case."""
+    environment = section.runs[-1].header.environment
+    gpus = [str(gpu.get("name", "")) for gpu in environment.get("gpus") or () if isinstance(gpu, Mapping)]
+    cpu = environment.get("cpu")
+    return "\n".join([section.title, *gpus, str(cpu.get("model", "")) if isinstance(cpu, Mapping) else ""]).lower()
 
 
 def comparable(run: Run) -> dict[str, str]:
@@ -230,8 +259,9 @@ def run_name(header: Header) -> str:
     return f"{header.started[:10]} {header.run}" + (" (commit unknown)" if unknown else "")
 
 
-def command(plan: Mapping[str, object]) -> str:
-    """The command line of a plan."""
+def command(plan: Mapping[str, object], fleet: object = None) -> str:
+    """The command line of a plan. fleet: what a run over several machines says of them; records hold no address, and `auto` is
+    the cluster that runs there."""
     suite, studies = str(plan.get("suite") or "quick"), _names(plan, "studies")
     parts = ["lstm-bench", "run", *((studies[0], "--scale", suite) if len(studies) == 1 else (suite,))]
     for option, name in (("--backend", "backends"), ("--where", "filters")):
@@ -241,6 +271,7 @@ def command(plan: Mapping[str, object]) -> str:
         parts += [option, str(value)] if isinstance(value, int) and value else []
     budget = plan.get("time_budget")
     parts += ["--time-budget", f"{budget:g}s"] if isinstance(budget, int | float) else []
+    parts += ["--fleet", str(fleet.get("address") or "auto")] if isinstance(fleet, Mapping) else []
     return shlex.join(parts)
 
 
@@ -276,6 +307,7 @@ def row(header: Header, record: Record) -> dict[str, object]:
     }
     # Records from before there were launch modes are eager.
     parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
+    own |= {HOST: record.conditions[HOST]} if HOST in record.conditions else {}  # of a fleet
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
     return {**own, **parameters, **counts}
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.report import words
-from analysis.report.findings import Findings
+from analysis.report.findings import Findings, machine_name
 from analysis.report.load import Section, command, commit_of
 from analysis.statistics.rankings import MOST_WANTED, At, Pair, Ranking, standings
 from analysis.statistics.ratios import Ratio
@@ -83,16 +83,6 @@ def _lead(ranked: Ranking) -> _Lead:
         return _Lead(ranked, names[0], None, None)
     leader, second = names[:2]
     return _Lead(ranked, leader, second, ranked.pair(leader, second))
-
-
-def machine_name(section: Section) -> str:
-    """The GPUs, or the processor with its cores and memory, as a reader knows them."""
-    environment = section.runs[-1].header.environment
-    gpus = [str(gpu.get("name", "GPU")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
-    cpu, memory = environment.get("cpu") or {}, environment.get("memory_bytes")
-    parts = [str(cpu.get("model") or section.title), f"{cpu['cores']} cores" if cpu.get("cores") else ""]
-    parts += [f"{memory / 1e9:.0f} GB" if memory else ""]
-    return words.join_list(gpus) or ", ".join(part for part in parts if part)
 
 
 def _eyebrow(section: Section) -> str:

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from analysis.report import claims, markdown, summary, tables, words
 from analysis.report.data import embedded, section_data
-from analysis.report.findings import Findings, find_out, timings
+from analysis.report.findings import Findings, find_out, machine_name, timings
 from analysis.report.groups import Group, groups
-from analysis.report.load import Section, load, priced, rows_of, run_name, weight
-from analysis.report.overview import Overview, machine_name, overview, rankings_text
+from analysis.report.load import Prices, Section, load, priced, rows_of, run_name, weight
+from analysis.report.overview import Overview, overview, rankings_text
 from analysis.report.rendering import HISTORY_PAGE, asset, base_assets, covers, markdown_templates, templates
 from analysis.report.summary import Answer
 from analysis.report.tables import Cell, Column, Table
@@ -30,6 +30,10 @@ from results.store import ROOT, StoreError
 
 FOLDER = Path("report")
 MOST_MODES = 8  # told one by one
+BESIDE = (
+    "The interval of a speedup takes the cases to be off together, since two machines were not measured in the same rounds. "
+    "Energy is of the cases of the studies decode and scaling that measure it, by NVML."
+)
 SCRIPTS = ("../vendor/plot.js", "charts.js", "explore.js")
 
 
@@ -86,7 +90,7 @@ def build(
     statistic: Statistic = "median",
     root: Path = ROOT,
     *,
-    price: float | None = None,
+    price: Prices = None,
 ) -> Report:
     """Write the report, report.html and report.md with its figures; of further machines report-MACHINE.html and so on.
 
@@ -96,7 +100,7 @@ def build(
         baseline: backend that speedups are over; without one, that which shares most cases with others.
         statistic: statistic of a call's samples: median, lower_quartile or minimum.
         root: folder of results.
-        price: of an hour of the machine, in the user's currency, for what a million tokens cost.
+        price: of an hour of a machine, in the user's currency, for what a million tokens cost; see `load.priced`.
 
     Returns:
         Where the pages and their Markdown versions lie.
@@ -104,20 +108,22 @@ def build(
     Raises:
         StoreError: nothing to read, or nowhere to write.
         UnknownBaseline: the baseline was not timed.
-        InvalidPrice: the price is not above zero.
+        InvalidPrice: a price is not above zero, or not of one machine.
         UnknownLocation: there is no such statistic.
     """
-    machines = _machines([priced(section, price) for section in load(paths, root)])
+    machines = _machines(priced(load(paths, root), price))
     files = _files([sections[0].title for sections in machines])
     founds = [find_out(sections[0], baseline, statistic) for sections in machines]
     views = [_view(found, own[1:], file) for found, own, file in zip(founds, machines, files, strict=True)]
+    further = [find_out(each, baseline, statistic) for own in machines for each in _of_the_same_fleet(own)]
+    side_by_side = tables.beside([*founds, *further])
     page = templates().get_template("report.html.j2")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for view in views:
             others = [other for other in views if other is not view]
             history = HISTORY_PAGE if covers(out / HISTORY_PAGE, [view.title]) else ""
-            context = _context(view) | {"others": others, "history": history}
+            context = _context(view) | {"others": others, "history": history, "beside": side_by_side}
             output.write_text(out / f"{view.file}.html", page.render(context))
             for picture in (picture for group in view.groups for picture in group.pictures):
                 output.write_text(out / picture.file, picture.alone)
@@ -136,7 +142,7 @@ def live(path: Path, state: Mapping[str, Any]) -> str:
     """
     view = _view(find_out(load([path])[0]), (), "report", figures=False)
     page = templates().get_template("live.html.j2")
-    return page.render(_context(view) | {"others": [], "history": "", "state": state, "live": asset("live.js")})
+    return page.render(_context(view) | {"others": [], "history": "", "beside": None, "state": state, "live": asset("live.js")})
 
 
 def _context(view: View) -> dict[str, Any]:
@@ -146,6 +152,7 @@ def _context(view: View) -> dict[str, Any]:
     title = view.overview.headline or f"LSTM backends, measured on {view.machine}"
     return base_assets() | {
         "view": view, "title": title, "machines": [view.title], "made": made, "location": location, "scripts": scripts,
+        "beside_text": BESIDE,
     }  # fmt: skip
 
 
@@ -176,6 +183,16 @@ def _machines(sections: Sequence[Section]) -> list[list[Section]]:
         first = max(own, key=rank)
         pages.append([first, *(section for section in own if section is not first)])
     return pages
+
+
+def _of_the_same_fleet(sections: Sequence[Section]) -> list[Section]:
+    """Of the sections of one machine's page those of another fingerprint, as of its governor, in the fleet of the first."""
+    fleets = [each.runs[-1].header.environment.get("fleet") or {} for each in sections]
+    return [
+        each
+        for each, fleet in zip(sections[1:], fleets[1:], strict=True)
+        if fleet.get("id") == fleets[0].get("id", "") and fleet.get("fingerprint") != fleets[0].get("fingerprint")
+    ]
 
 
 def _files(titles: Sequence[str]) -> list[str]:

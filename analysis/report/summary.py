@@ -207,7 +207,7 @@ def about_cases(found: Findings) -> str:
 
 def commands(section: Section) -> list[str]:
     """How to repeat each run, rebuilt from its plan."""
-    return list(dict.fromkeys(command(run.header.plan) for run in section.runs))
+    return list(dict.fromkeys(command(run.header.plan, run.header.environment.get("fleet")) for run in section.runs))
 
 
 # A run for a terminal: plain rows, all with the same columns; the command line draws them.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from analysis.report import words
-from analysis.report.findings import PHASES, Findings, timings
+from analysis.report.findings import PHASES, Findings, machine_name, timings
 from analysis.report.load import PRICE, Section, rows_of
 from analysis.statistics.rankings import standings
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
@@ -340,3 +340,99 @@ def _host(cases: pd.DataFrame) -> Cell:
 def _bound(cases: pd.DataFrame) -> Cell:
     bound = sum("host_bound" in notes for notes in cases["notes"])
     return Cell(f"{bound} of {len(cases)}", bound / max(1, len(cases)))
+
+
+# Machines beside each other: which of them for an LSTM, by speed, price and energy.
+
+
+def beside(founds: Sequence[Findings]) -> Table:
+    """Of each phase one row a machine, over the cases that all of them measured; no row where there is one machine.
+
+    On each case a machine stands with its fastest backend. Cost is there where a price is, energy where records hold it.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    priced = any(PRICE in found.cases for found in founds)
+    for phase in PHASES if len(founds) > 1 else ():
+        best = {number: _fastest(found, phase) for number, found in enumerate(founds)}
+        best = {number: table for number, table in best.items() if len(table)}
+        shared = sorted(set.intersection(*(set(table.index) for table in best.values()))) if len(best) > 1 else []
+        joules = {number: _joules(founds[number], phase) for number in best}
+        known = [set(each) for each in joules.values() if each]
+        same = sorted(set.intersection(*known)) if known else []
+        if not shared:
+            continue
+        first = best[min(best)].loc[shared]
+        for number, table in best.items():
+            found, own = founds[number], table.loc[shared]
+            rate = float(np.exp(np.log(own["tokens_per_second"].to_numpy(float)).mean()))
+            leaders = own["backend"].value_counts()
+            price = float(found.cases[PRICE].iloc[0]) if PRICE in found.cases else None
+            energy = [joules[number][key] for key in same if key in joules[number]]
+            rows.append((
+                Cell(words.capitalised(words.PHASES[phase])), Cell(machine_label(found, founds)),
+                Cell(f"{leaders.index[0]} ({leaders.iloc[0]} of {words.format_count(len(shared), 'case')})"),
+                Cell(words.format_si(rate, ""), rate),
+                Cell("1 (the first)", 1.0) if number == min(best) else ratio_cell(_over(first, own, found.statistic)),
+                *((_amount(price), _amount(None if price is None else price / 3600 / rate * 1e6)) if priced else ()),
+                Cell(words.NOT_MEASURED) if not energy else _joule_cell(energy),
+            ))  # fmt: skip
+    columns = [Column("Phase"), Column("Machine"), Column("Fastest backend", hint="of most cases")]
+    columns += [Column("Tokens/s", True, "geometric mean"), Column("Speedup", True, "over the first machine")]
+    columns += [Column("Price", True, "an hour"), Column("Cost", True, "of 1 M tokens")] * priced
+    return Table("machines", (*columns, Column("Energy", True, "of 1 M tokens")), tuple(rows))
+
+
+def machine_label(found: Findings, founds: Sequence[Findings]) -> str:
+    """As a reader knows the machine; with the name that records give it where two are known by the same."""
+    name = machine_name(found.section)
+    alike = [other.section for other in founds if machine_name(other.section) == name]
+    if len(alike) < 2:
+        return name
+    if sum(other.title == found.section.title for other in alike) < 2:
+        return f"{name} ({found.section.title})"
+    environment = found.section.runs[-1].header.environment
+    return f"{name} ({found.section.title}, {(environment.get('fleet') or {}).get('fingerprint', 'not of a fleet')})"
+
+
+def _fastest(found: Findings, phase: str) -> pd.DataFrame:
+    """The fastest backend of each case of a phase, by study and case."""
+    cases = found.cases[(found.cases["phase"] == phase) & (found.cases["tokens_per_second"] > 0)]
+    fastest = cases.sort_values("seconds").drop_duplicates(["study", "case"])
+    return fastest.assign(key=fastest["study"] + "\n" + fastest["case"]).set_index("key")
+
+
+def _over(first: pd.DataFrame, own: pd.DataFrame, statistic: Statistic) -> Ratio:
+    """Speedup of a machine over the first. Its interval takes what the cases are off by as common to all of them."""
+    value = float(np.exp(np.log(first["seconds"].to_numpy(float) / own["seconds"].to_numpy(float)).mean()))
+    halves = [
+        np.log(table["high"].to_numpy(float) / table["low"].to_numpy(float)) / 2 for table in (first, own)
+    ]  # NaN where there is no interval  # fmt: skip
+    half = float(np.hypot(*halves).mean())
+    if not np.isfinite(half):
+        return Ratio(value, None, None, 1, statistic, len(own))
+    return Ratio(value, value * float(np.exp(-half)), value * float(np.exp(half)), 0, statistic, len(own))
+
+
+def _joules(found: Findings, phase: str) -> dict[str, float]:
+    """Joules of a token by study and case, on the backend that took least."""
+    series = found.section.series
+    rows = series[(series["metric"] == "energy") & (series["phase"] == phase)]
+    least: dict[str, float] = {}
+    if "count_tokens" not in rows:
+        return least
+    for study, case, samples, tokens in zip(
+        *(rows[name] for name in ("study", "case", "samples", "count_tokens")), strict=True
+    ):
+        if tokens > 0:
+            key = f"{study}\n{case}"
+            least[key] = min(least.get(key, np.inf), float(np.median(samples)) / float(tokens))
+    return least
+
+
+def _joule_cell(of_a_token: Sequence[float]) -> Cell:
+    joules = 1e6 * float(np.exp(np.log(of_a_token).mean()))
+    return Cell(words.format_si(joules, "J"), joules)
+
+
+def _amount(value: float | None) -> Cell:
+    return Cell("not given") if value is None else Cell(words.format_number(value), value)

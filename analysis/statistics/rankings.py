@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ import pandas as pd
 from scipy import special
 
 from analysis.statistics import CONFIDENCE
+from analysis.statistics.hosts import HOST
+from analysis.statistics.hosts import between as between_hosts
 from analysis.statistics.pooling import Pooled, Unit, pool
 from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
 
@@ -140,18 +143,45 @@ def rank(times: pd.DataFrame, baseline: str, statistic: Statistic, fixed: int | 
         index="replicate_key", columns=["backend", "cell"], values="log", sort=False
     )
     grids = {name: pd.DataFrame(table[name]).reindex(columns=shared).to_numpy() for name in kept} if shared else {}
-    made = rank_grids(grids, baseline, statistic, fixed)
+    between = _between_hosts(rows[rows["cell"].isin(shared) & rows["backend"].isin(kept)], fixed)
+    made = rank_grids(grids, baseline, statistic, fixed, between)
     return dataclasses.replace(made, total=total, left_out={name: len(its) for name, its in own.items() if name not in kept})
 
 
+def _between_hosts(rows: pd.DataFrame, fixed: int | None) -> dict[frozenset[str], float]:
+    """By pair what the hosts of a run over several add to half of its interval.
+
+    Nothing where each replicate lies on one host: there the replicates' own scatter holds it. A replicate that lies on several
+    hosts is a mean over them, so that replicates differ by less than the hosts do.
+    """
+    if HOST not in rows or rows[HOST].nunique() < 2 or (rows.groupby("replicate_key")[HOST].nunique() == 1).all():
+        return {}
+    table = rows.pivot_table(index=["cell", "replicate_key", HOST], columns="backend", values="log", sort=False)
+    found = {}
+    for first, second in itertools.combinations(map(str, table.columns), 2):
+        apart = (table[second] - table[first]).dropna()
+        hosts, cells = (apart.index.get_level_values(name) for name in (HOST, "cell"))
+        among = between_hosts(apart.tolist(), cells.tolist(), hosts.tolist())
+        if among is not None:
+            shares = hosts.value_counts(normalize=True)
+            count = int(apart.index.get_level_values("replicate_key").nunique())
+            found[frozenset((first, second))] = among.half_width(shares, confidence(count, fixed))
+    return found
+
+
 def rank_grids(
-    grids: Mapping[str, np.ndarray], baseline: str, statistic: Statistic = "lower_quartile", fixed: int | None = None
+    grids: Mapping[str, np.ndarray],
+    baseline: str,
+    statistic: Statistic = "lower_quartile",
+    fixed: int | None = None,
+    between: Mapping[frozenset[str], float] = MappingProxyType({}),
 ) -> Ranking:
     """Rank backends by the logarithms of their times.
 
     Args:
         grids: of each backend [replicates, cases], the same for all; NaN where nothing was measured.
         baseline, statistic, fixed: as for `rank`.
+        between: by pair what is added in quadrature to half of its interval, of the logarithm.
     """
     cases = next(iter(grids.values())).shape[1] if grids else 0
     middles = {name: float(np.nanmean(grid, axis=0).mean()) for name, grid in grids.items()}
@@ -162,7 +192,12 @@ def rank_grids(
     # Differences of the same backends: what their variances have in common is known from fewer than there are pairs.
     pooled = pool(units, most_freedom=(len(order) - 1) / 2)
     apart = {names: middles[names[1]] - middles[names[0]] for names in units}
-    pairs = {names: _pair(names, unit, apart[names], pooled, statistic, fixed) for names, unit in units.items()}
+    pairs = {}
+    for names, unit in units.items():
+        count = len(unit.values)
+        half = pooled.half_width(names, confidence(count, fixed)) if count >= 2 else math.inf
+        half = math.hypot(half, between.get(frozenset(names), 0.0))
+        pairs[names] = _pair(names, unit, apart[names], pooled, statistic, half)
     replicates = {name: int(np.isfinite(means[name]).sum()) for name in order}
     made = Ranking({}, pairs, cases, cases, {}, replicates, pooled)
     for name in order if baseline in grids else ():
@@ -172,13 +207,13 @@ def rank_grids(
 
 
 def _pair(
-    names: tuple[str, str], unit: Unit, apart: float, pooled: Pooled[tuple[str, str]], statistic: Statistic, fixed: int | None
+    names: tuple[str, str], unit: Unit, apart: float, pooled: Pooled[tuple[str, str]], statistic: Statistic, half: float
 ) -> Pair:
-    """apart: the difference of the two backends where no two replicates have every case."""
+    """apart: the difference of the two backends where no two replicates have every case. half: of the interval."""
     count = len(unit.values)
     if count < 2:
         return Pair(Ratio(math.exp(apart), None, None, count, statistic, unit.cases), "open")
-    mean, half = float(unit.values.mean()), pooled.half_width(names, confidence(count, fixed))
+    mean = float(unit.values.mean())
     low, high = mean - half, mean + half
     ratio = Ratio(math.exp(mean), math.exp(low), math.exp(high), count, statistic, unit.cases)
     verdict = decide(low, high)

@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis import AnalysisError
-from analysis.statistics import CONFIDENCE
+from analysis.statistics import CONFIDENCE, hosts
+from analysis.statistics.hosts import HOST, Between
 
 # One series of samples: its median with an interval that assumes no distribution, and whether it has two modes.
 
@@ -171,7 +172,13 @@ def log_ratio(
 
 
 def over_replicates(
-    log_ratios: Sequence[float] | np.ndarray, statistic: Statistic, cases: int = 1, *, confidence: float = CONFIDENCE
+    log_ratios: Sequence[float] | np.ndarray,
+    statistic: Statistic,
+    cases: int = 1,
+    *,
+    confidence: float = CONFIDENCE,
+    on: Sequence[str] = (),
+    among: Between | None = None,
 ) -> Ratio:
     """Geometric mean of ratios with Student's t-interval, of 95 % unless another confidence is asked for.
 
@@ -180,12 +187,14 @@ def over_replicates(
         statistic: statistic that they were taken with.
         cases: over how many cases each is a mean.
         confidence: of the interval.
+        on: of a run over several hosts that of each replicate; among: what such hosts differ by.
 
     Returns:
         The ratio; without an interval where there is one replicate.
     """
     values = np.asarray(log_ratios, dtype=float)
-    mean, low, high = t_interval(values, confidence)
+    held = hosts.interval(values, on, among, confidence) if len(on) else None
+    mean, low, high = held or t_interval(values, confidence)
     bounds = (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
     return Ratio(float(np.exp(mean)), *bounds, len(values), statistic, cases)
 
@@ -227,8 +236,23 @@ def log_ratios(times: pd.DataFrame, baseline: str, statistic: Statistic) -> pd.D
 
 def case_ratios(logs: pd.DataFrame, statistic: Statistic) -> dict[tuple[str, str, str], Ratio]:
     """(study, case, backend) → its ratio, from the frame `log_ratios` returned."""
-    groups = logs.groupby(["study", "case", "backend"], sort=False)["log_ratio"]
-    return {(str(s), str(c), str(b)): over_replicates(values.to_numpy(), statistic) for (s, c, b), values in groups}
+    found = {}
+    apart = {str(name): among(part, "log_ratio") for name, part in logs.groupby("backend")} if HOST in logs else {}
+    for (study, case, backend), part in logs.groupby(["study", "case", "backend"], sort=False):
+        ratio = over_replicates(part["log_ratio"].to_numpy(), statistic, on=on(part), among=apart.get(str(backend)))
+        found[str(study), str(case), str(backend)] = ratio
+    return found
+
+
+def on(rows: pd.DataFrame) -> list[str]:
+    """The host of each row of a run over several; empty of other runs."""
+    return rows[HOST].fillna("").tolist() if HOST in rows else []
+
+
+def among(rows: pd.DataFrame, column: str) -> Between | None:
+    """What the hosts of a run differ by in a column of logarithms, over cases and backends that several of them measured."""
+    groups = (rows["study"] + "\n" + rows["case"] + "\n" + rows["backend"]).tolist()
+    return hosts.between(rows[column].tolist(), groups, on(rows)) if HOST in rows else None
 
 
 def geometric_mean(grid: pd.DataFrame, statistic: Statistic) -> Ratio:

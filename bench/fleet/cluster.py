@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bench.fleet.head import FleetError, Head, Refused
-from bench.machine import environment
+from bench.fleet.head import FleetError, Listener, Refused
+from bench.fleet.shipping import HOOK, NOTHING, NOWHERE, Parcel, code_folder
 
 SLOT = "lstm_bench"
 LOCAL = "local:"
@@ -37,8 +37,10 @@ START_SECONDS = 180.0  # in which a node starts the actor and introduces itself;
 GRACE_SECONDS = 120.0  # for which a fingerprint without a machine waits for one to come back
 RESTARTS = 3  # of the actor on one node
 OBJECT_STORE_BYTES = 80 << 20  # of a local node; the least that Ray takes
-# Of Ray: no reports to its makers, and CUDA_VISIBLE_DEVICES as the node's owner has set it.
-VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Of Ray: no reports to its makers, CUDA_VISIBLE_DEVICES as the node's owner has set it, and our code in place of a job's own.
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -67,9 +69,17 @@ def connected(address: str) -> Iterator[bool]:
         if local:
             address = stack.enter_context(_local(address))
         stack.callback(ray.shutdown)
+        code = stack.enter_context(code_folder())
         try:
             _require_answer(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="lstm-bench")
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="lstm-bench",
+                runtime_env={
+                    "py_modules": [str(code)], "worker_process_setup_hook": HOOK, "working_dir": str(code.parent / NOWHERE),
+                },
+            )  # fmt: skip
+        except RuntimeError as error:  # of another Ray or Python
+            raise FleetError(f"cannot use the Ray cluster at {address}: {str(error).strip()}") from error
         except (OSError, ValueError, RayError) as error:
             raise FleetError(
                 f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start one as docs/fleet.md says, run "
@@ -89,15 +99,13 @@ def _require_answer(address: str) -> None:
 
 @contextmanager
 def _local(address: str) -> Iterator[str]:
-    """A cluster on this machine, whose nodes find this code."""
+    """A cluster on this machine."""
     count = address.removeprefix(LOCAL)
     if not count.isdecimal() or not 1 <= int(count) <= 64:
         raise FleetError(f"{address} names no fleet on this machine: write local:3 for three nodes, at most 64")
     from ray.cluster_utils import Cluster
 
-    path = os.pathsep.join(filter(None, [str(environment.ROOT), os.environ.get("PYTHONPATH")]))
-    before, folder = os.environ.get("PYTHONPATH"), tempfile.mkdtemp(prefix="lb-ray-")  # short: paths of sockets are
-    os.environ["PYTHONPATH"] = path
+    folder = tempfile.mkdtemp(prefix="lb-ray-")  # short: paths of sockets are
     cluster = Cluster()
     try:
         common: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0, "object_store_memory": OBJECT_STORE_BYTES}
@@ -109,27 +117,49 @@ def _local(address: str) -> Iterator[str]:
         ray.shutdown()
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+
+
+class Order(Protocol):
+    """What a machine is told to do: the arguments of one of its methods."""
+
+    @property
+    def method(self) -> str: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Head(Protocol):
+    """Decides and stores: `bench.fleet.head.Head` of the cases of a run, `bench.fleet.tasks.Head` of whole tasks."""
+
+    local: bool
+    joined: int
+    listener: Listener
+
+    @property
+    def done(self) -> bool: ...
+    def join(self, name: str, introduced: dict[str, Any]) -> None: ...
+    def next(self, name: str) -> Order | None: ...
+    def hear(self, name: str, kind: str, value: Any) -> None: ...
+    def ended(self, name: str) -> None: ...
+    def lost(self, name: str) -> None: ...
+    def give_up_after(self, seconds: float) -> None: ...
 
 
 class Fleet:
-    """Has the head's plan measured by the machines of the cluster.
+    """Has what the head wants measured by the machines of the cluster.
 
     Args:
         head: decides and stores.
         machine: the class of which each node gets an actor, `bench.fleet.machine.Machine`.
-        introduce: arguments of its `introduce`.
-        corpus: path of the user's corpus.
+        introduce: arguments of its `introduce`, but for the parcel.
         say: is told of machines that are refused or lost, as they are.
+        parcel: data that each machine gets.
     """
 
     def __init__(
-        self, head: Head, machine: type, introduce: dict[str, Any], corpus: str | None, say: Callable[[str], None]
+        self, head: Head, machine: type, introduce: dict[str, Any], say: Callable[[str], None], parcel: Parcel = NOTHING
     ) -> None:
-        self.head, self.machine, self.introduce, self.corpus, self.say = head, machine, introduce, corpus, say
+        self.head, self.machine, self.introduce, self.say = head, machine, introduce, say
+        self.parcel = ray.put(parcel)
         self.members: dict[str, Member] = {}
         self.starts: dict[str, int] = {}  # by node
         self.refused: dict[str, str] = {}  # node: why
@@ -183,7 +213,7 @@ class Fleet:
                 max_restarts=0,
             ).remote(takes_turns=node["NodeManagerAddress"] in self.shared, cpus=cpus)  # fmt: skip
             name = f"{_name_of(node)}-{key[:6]}" + (f"-{self.starts[key]}" if self.starts[key] > 1 else "")
-            waits = actor.introduce.remote(**self.introduce)  # pyright: ignore[reportAttributeAccessIssue]
+            waits = actor.introduce.remote(**self.introduce, parcel=self.parcel)  # pyright: ignore[reportAttributeAccessIssue]
             self.members[name] = Member(key, actor, waits, now, heard=now)
 
     def _ask_idle(self) -> None:
@@ -192,7 +222,8 @@ class Fleet:
                 continue
             order = self.head.next(name)
             if order is not None:
-                member.waits = member.actor.measure.options(num_returns="streaming").remote(*order, self.corpus)
+                asked = getattr(member.actor, order.method)
+                member.waits = asked.options(num_returns="streaming").remote(*order)
                 member.state, member.heard = "busy", time.monotonic()
 
     def _hear(self) -> None:
@@ -236,11 +267,9 @@ class Fleet:
             member.state, member.status = "idle", ""
             return
         member.heard = time.monotonic()
-        if kind == "records":
-            self.head.records(name, value)
-        elif kind == "measured":
-            self.head.measured(name, value)
-        elif kind == "status":
+        if kind != "status":
+            self.head.hear(name, kind, value)
+        else:
             member.status = value
             busy = sum(each.state == "busy" for each in self.members.values())
             self.head.listener.on_status(f"{busy} of {len(self.members)} machines  {name}: {value}")

@@ -52,12 +52,25 @@ class Asked(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a machine is told to measure: the arguments of `Machine.measure`, but for the corpus."""
+    """What a machine is told to do: the arguments of `Machine.measure`."""
 
     plan: dict[str, Any]
     share: list[tuple[str, str]]
     number: int
     known: list[str]
+
+    @property
+    def method(self) -> str:
+        """Of the machine."""
+        return "measure"
+
+
+def require_alike(name: str, there: dict[str, Any], here: dict[str, Any], of_its_kind: dict[str, Any] | None) -> None:
+    """Raise `Refused` where a machine's software is not the head's, or not that of others of its fingerprint."""
+    if unlike := difference(here, there, builds=False):
+        raise Refused(f"{name} has {unlike}: measure with the same code and packages everywhere")
+    if of_its_kind is not None and (unlike := difference(of_its_kind, there, builds=True)):
+        raise Refused(f"{name} has {unlike}, as others of its fingerprint have: install the same build on all of them")
 
 
 @dataclass(slots=True)
@@ -91,7 +104,9 @@ class Head:
         self, plan: Plan, root: Path, listener: Listener, *, local: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.plan, self.root, self.listener, self.local, self.clock = plan, root, listener, local, clock
-        self.software = software(environment.describe(plan.threads), own_backends())
+        self.address = "auto"  # to measure again by: of a cluster no address is kept
+        described = environment.describe(plan.threads)
+        self.software, self.git = software(described, own_backends()), described["git"]
         self.id = uuid.uuid4().hex[:8]
         self.started, self.began = datetime.now(UTC), clock()
         self.asked = [Asked(its, case) for its in plan.studies for case in plan.cases(its)]
@@ -116,11 +131,8 @@ class Head:
         """A machine has introduced itself (see `Machine.introduce`). Raises `Refused`."""
         described, host = introduced["environment"], introduced["host"]
         there = introduced["software"]
-        if unlike := difference(self.software, there, builds=False):
-            raise Refused(f"{name} has {unlike}: measure with the same code and packages everywhere")
         run = self.runs.get(introduced["fingerprint"])
-        if run is not None and (unlike := difference(run.software, there, builds=True)):
-            raise Refused(f"{name} has {unlike}, as others of its fingerprint have: install the same build on all of them")
+        require_alike(name, there, self.software, None if run is None else run.software)
         if run is None:
             run = self._open(introduced["fingerprint"], introduced["machine"], described, there, introduced["threads"])
         if host not in run.hosts:
@@ -139,6 +151,13 @@ class Head:
         cases = [(self.asked[number].study.name, self.asked[number].case.key) for number in share.cases]
         known = [encode(replace(record, replicate=0)) for record in run.common.get(self.host[name], ())]
         return Order(run.plan.to_dict(), cases, share.replicate, known)
+
+    def hear(self, name: str, kind: str, value: Any) -> None:
+        """What a machine hands out (see `bench.fleet.machine.Event`)."""
+        if kind == "records":
+            self.records(name, value)
+        elif kind == "measured":
+            self.measured(name, value)
 
     def records(self, name: str, lines: Iterable[str]) -> None:
         """Outcomes that a machine has made, as lines of JSON."""
@@ -204,13 +223,15 @@ class Head:
         self, key: str, machine: str, described: dict[str, Any], there: dict[str, Any], threads: int
     ) -> SeriesRun:  # fmt: skip
         plan = replace(self.plan, threads=threads)
-        fleet = {"id": self.id, "fingerprint": key, "backends": there["backends"]} | ({"remark": LOCAL} if self.local else {})
+        fleet = {"id": self.id, "fingerprint": key, "address": self.address, "backends": there["backends"]}
+        fleet |= {"remark": LOCAL} if self.local else {}
         header = Header(
             run=f"{self.started:%H%M%S}-{plan.name}-fleet",
             started=self.started.isoformat(timespec="seconds"),
             protocol=there["protocol"],
             machine=machine,
-            environment=described | {"host": f"fleet-{self.id}", "fleet": fleet},
+            # The machine has the code alone, by the same hash; which commit that is is known here.
+            environment=described | {"host": f"fleet-{self.id}", "git": self.git, "fleet": fleet},
             plan=plan.to_dict(),
             claims=tuple(replace(claim, study=its.name) for its in plan.studies if plan.cases(its) for claim in its.claims),
         )

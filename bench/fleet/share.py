@@ -91,7 +91,7 @@ def fingerprint(machine: str, described: Mapping[str, Any], protocol: int) -> st
 def difference(here: Mapping[str, Any], there: Mapping[str, Any], builds: bool) -> str:
     """What of the software differs, as `numpy 2.3.5 and not 2.4.6`; empty where nothing does.
 
-    builds: whether the build of a package (`+cpu`) counts too, as it does among machines of one fingerprint.
+    builds: whether the build of a package (`+cpu`) and the BLAS count too, as they do among machines of one fingerprint.
     """
     found = []
     for name in ("protocol", "code", "python"):
@@ -105,13 +105,19 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any], builds: bool) 
         ours, theirs = here["packages"].get(name, "none"), there["packages"].get(name, "none")
         if ours != theirs and (builds or ours.partition("+")[0] != theirs.partition("+")[0]):
             found.append(f"{name} {theirs} and not {ours}")
+    if builds and here["blas"] != there["blas"]:
+        found.append(f"blas {there['blas']} and not {here['blas']}")
     return ", ".join(found)
 
 
 def software(described: Mapping[str, Any], backends: Mapping[str, str], protocol: int = environment.PROTOCOL) -> dict[str, Any]:
-    """What `difference` compares, of an environment and the user's own backends."""
-    of_environment = {name: described[name] for name in ("code", "python", "packages")}
-    return {"protocol": protocol, "backends": dict(backends)} | of_environment
+    """What `difference` compares, of an environment and the user's own backends.
+
+    Not lstm-bench's own version: its code is compared, and travels, whether or not it is installed there.
+    """
+    packages = {name: version for name, version in described["packages"].items() if name != "lstm-bench"}
+    of_environment = {name: described[name] for name in ("code", "python", "blas")}
+    return {"protocol": protocol, "backends": dict(backends), "packages": packages} | of_environment
 
 
 def own_backends() -> dict[str, str]:

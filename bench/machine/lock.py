@@ -49,10 +49,12 @@ class Policy:
     Args:
         on_busy: called once with a sentence on who holds the device, which is then waited for; `DeviceBusy` is raised if None.
         on_acquired: called each time the device has become this process's.
+        inner: be content if this process holds the device already, as a machine of a fleet does for all that it measures.
     """
 
     on_busy: Callable[[str], None] | None = None
     on_acquired: Callable[[], None] | None = None
+    inner: bool = False
 
 
 REFUSE = Policy()
@@ -87,7 +89,7 @@ def device_lock(device: str, folder: Path | None = None, inner: bool = False) ->
     if sys.platform == "win32":
         raise system.UnsupportedSystem
     path = (folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)) / f"lstm-bench-{device}.lock"
-    if inner and path in _held:
+    if (inner or _policy.get().inner) and path in _held:
         yield
         return
     handle = _open(path)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,6 +251,37 @@ def working_tree(repository: Repository) -> Iterator[Code]:
     """The backends of the working tree as it is, with whatever is not committed, and the installed harness."""
     with scratch.folder("harness") as folder:
         yield Code(backends=RevisionBackends(repository.top(), repository.backends, link_harness(ROOT, folder)))
+
+
+# Commits that travel to another machine, without the history that led to them.
+
+ANY_COMMIT = "git -c uploadpack.allowAnySHA1InWant=true upload-pack"  # also what no branch points to
+
+
+def packed(repository: Repository, commits: Sequence[str]) -> bytes:
+    """HEAD and these commits with all of their files, as a tar archive that `unpacked` reads."""
+    with scratch.folder("commits") as folder:
+        copy = Repository(folder / "commits")
+        copy.folder.mkdir()
+        head = repository.resolve("HEAD")
+        copy.git("init", "--quiet", "--template=", ".")
+        copy.git(
+            "fetch", "--quiet", "--depth=1", "--no-tags", f"--upload-pack={ANY_COMMIT}", str(repository.top()),
+            *dict.fromkeys([*commits, head]),
+        )  # fmt: skip
+        copy.git("update-ref", "--no-deref", "HEAD", head)
+        contents = io.BytesIO()
+        with tarfile.open(fileobj=contents, mode="w", encoding="utf-8") as archive:
+            archive.add(copy.folder / ".git", ".git")
+        return contents.getvalue()
+
+
+def unpacked(contents: bytes, folder: Path) -> Path:
+    """The repository that `packed` has packed, in `folder`."""
+    folder.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(contents), encoding="utf-8") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 # `git bisect` in a worktree of its own: git chooses the commit to judge, and narrows down by what is said of it.

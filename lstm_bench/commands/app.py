@@ -126,7 +126,7 @@ def run(
     batch: likes.BatchSize = None,
     phase: likes.Phases = None,
     dtype: likes.DTypes = None,
-    on_fleet: Annotated[str, typer.Option("--fleet", help=fleet.HELP)] = "",
+    on_fleet: fleet.Address = "",
     copy_to: Annotated[str, typer.Option(help="Also copy the run to this address when it ends, as s3://bucket/runs.")] = "",
 ) -> None:
     """Measure, writing every outcome as soon as it exists. Ctrl-C leaves a valid run that --resume finishes."""
@@ -207,6 +207,23 @@ def claims(runs: RunsOfStudies = None, out: OutFolder = None, as_json: AsJson = 
     tables.claims(runs or (), out, as_json)
 
 
+def _prices(given: list[str] | None) -> dict[str, float]:
+    """By name of the machine; "" stands for all that are not named. Raises `InvalidPrice`."""
+    from analysis.report.load import InvalidPrice
+
+    found: dict[str, float] = {}
+    for text in given or ():
+        name, _, amount = text.rpartition("=")
+        try:
+            value = float(amount)
+        except ValueError:
+            raise InvalidPrice(f"cannot read {text!r} as a price; write it as 1.20, or of one machine as H100=1.20") from None
+        if name in found:
+            raise InvalidPrice(f"{f'{name} has' if name else 'all machines have'} two prices; give one")
+        found[name] = value
+    return found
+
+
 @app.command(**placed("report"))
 def report(
     runs: Runs = None,
@@ -218,7 +235,10 @@ def report(
     statistic: Annotated[str, typer.Option(help="Of the samples of a round: median, p25 or min.")] = "median",
     *,
     price: Annotated[
-        float | None, typer.Option(help="Price of the machine an hour, in any currency: adds what a million tokens cost.")
+        list[str] | None,
+        typer.Option(
+            help="Price of an hour, in any currency: adds what a million tokens cost. Of one machine: NAME=1.20; repeatable."
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the web browser.")] = False,
     out: OutFolder = None,
@@ -228,7 +248,7 @@ def report(
     from analysis.statistics import ratios
     from results import store
 
-    made = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=price)
+    made = reports.build(runs or (), to, baseline, ratios.statistic_named(statistic), out or store.ROOT, price=_prices(price))
     print(made.html, *made.others, sep="\n")
     if show:
         terminal.open_page(made.html.resolve().as_uri(), str(made.html))

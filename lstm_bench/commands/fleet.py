@@ -21,7 +21,7 @@ HELP = "Measure on the machines of a Ray cluster: its address, auto, or local:3 
 INSTALL = "pip install 'lstm-bench[fleet]'"
 
 
-ELSEWHERE = Annotated[str, typer.Option("--fleet", hidden=True)]  # of a command that has no fleet, and says so
+Address = Annotated[str, typer.Option("--fleet", help=HELP)]
 
 
 class NoRay(UserError, RuntimeError):
@@ -64,7 +64,7 @@ def run(
         listener: hears how far the fleet is.
         say: is told of machines that are refused or lost.
         resume: go on with the newest unfinished run of this plan on a fleet.
-        The others are those of `lstm_bench.run`; a corpus lies under the same path on every machine.
+        The others are those of `lstm_bench.run`; a corpus is sent to every machine.
 
     Returns:
         The files, one a fingerprint, each with its last line.
@@ -79,6 +79,7 @@ def run(
     from bench.fleet.cluster import Fleet, connected
     from bench.fleet.head import Head
     from bench.fleet.machine import Machine
+    from bench.fleet.shipping import CORPUS, Parcel
     from bench.harness import plan
     from bench.harness.session import require_corpus
     from bench.studies.quality.sources import corpus_name
@@ -90,8 +91,8 @@ def run(
     )  # fmt: skip
     if corpus is not None:
         require_corpus(chosen, corpus)
-    path = str(corpus.absolute()) if corpus else None
-    introduce = {"values": chosen.to_dict(), "threads": threads, "corpus": path, "wait": wait}
+    parcel = Parcel.of({CORPUS: corpus.read_bytes()} if corpus else {})
+    introduce = {"values": chosen.to_dict(), "threads": threads, "wait": wait}
     head = Head(chosen, out or store.ROOT, listener)
     if resume:
         head.resume()
@@ -99,8 +100,8 @@ def run(
     ended: list[tuple[Path, Footer]] = []
     try:
         with connected(address) as local:
-            head.local = local
-            Fleet(head, Machine, introduce, path, say).run()
+            head.local, head.address = local, address if local else "auto"
+            Fleet(head, Machine, introduce, say, parcel).run()
             note = ""
     except KeyboardInterrupt as stop:
         note = "interrupted"
@@ -111,15 +112,6 @@ def run(
     finally:
         ended = ended or head.close(note)
     return ended
-
-
-def refuse(address: str, name: str) -> None:
-    """Raise `NotOnAFleet` where a command that measures on one machine is asked for on a fleet."""
-    if address:
-        raise NotOnAFleet(
-            f"{name} --fleet is not built: a comparison belongs on one machine, both sides of it. Run lstm-bench {name} on the "
-            "machine itself; `run --fleet` measures a suite on several"
-        )
 
 
 def require_ray() -> None:

@@ -73,16 +73,19 @@ def compare(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
-    on_fleet: fleet.ELSEWHERE = "",
+    on_fleet: fleet.Address = "",
 ) -> None:
-    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided."""
-    fleet.refuse(on_fleet, "compare")
-    from analysis.regression import comparison
+    """Is NEW slower than BASE? Exit code 0: nothing is, 1: something is, 2: usage, 3: nothing was decided.
+
+    With --fleet BASE may be a range as v1..main: each of its commits is compared with the one before it.
+    """
     from lstm_bench import device_policy
     from lstm_bench.commands import compare as comparing
-    from lstm_bench.views import progress, tables
+    from lstm_bench.views import comparisons, progress
     from results import output, store
 
+    if dry_run and on_fleet:
+        raise fleet.NotOnAFleet("--dry-run of compare is of this machine; leave out --fleet, or it")
     if dry_run:
         return _compare_dry(
             base, new, suite=suite, backend=backend, where=where, memory=memory, calibrations=calibrations,
@@ -90,6 +93,14 @@ def compare(
         )  # fmt: skip
     if markdown:
         store.check_writable(markdown)
+    if on_fleet:
+        from lstm_bench.commands import fleet_tasks
+
+        return fleet_tasks.compare_command(
+            on_fleet, base, new, suite=suite, backend=backend, where=where, out=out, resume=resume, memory=memory,
+            statistic=statistic, calibrations=calibrations, threads=threads, scale=scale, seed=seed, repository=repository,
+            backends_path=backends_path, build=build_environments, wait=wait, as_json=as_json, markdown=markdown,
+        )  # fmt: skip
     with progress.for_terminal() as display, device_policy.announced(wait):
         outcome = compared(
             base, new, display,
@@ -99,19 +110,12 @@ def compare(
         )  # fmt: skip
     if comparing.kind(base) != "run":
         device_policy.say_noise_of(outcome.paths)
-    said = (outcome.base, outcome.new, outcome.rows, outcome.overall, outcome.remarks)
     if markdown:
-        from analysis.regression import comparison_markdown
-
-        image = markdown.with_suffix(".png")
-        drawn = comparison_markdown.chart(outcome.rows, image)
-        output.write_text(markdown, comparison_markdown.markdown(*said, image.name if drawn else ""))
+        output.write_text(markdown, comparisons.as_markdown(outcome, markdown.with_suffix(".png")))
     if as_json:
-        print(json.dumps(comparison.values(*said) | {"runs": [str(path) for path in outcome.paths]}, indent=2))
+        print(json.dumps(comparisons.values(outcome), indent=2))
     else:
-        tables.comparison(comparison.texts(outcome.rows))
-        summary = "\n".join([comparison.headline(outcome.rows, outcome.overall), *outcome.remarks])
-        print(terminal.wrapped(summary, sys.stdout))
+        comparisons.show(outcome)
     sys.exit(outcome.exit_code)
 
 
@@ -323,7 +327,7 @@ def track(
     build_environments: Build = False,
     dry_run: DryRun = False,
     wait: Wait = False,
-    on_fleet: fleet.ELSEWHERE = "",
+    on_fleet: fleet.Address = "",
     as_json: AsJson = False,
 ) -> None:
     """Measure commits into the history, oldest first; finished ones are not measured twice, interrupted ones are finished.
@@ -331,7 +335,6 @@ def track(
     Exit code 0: every one is in the history, 2: usage, 3: git gives a commit out changed, 14: one does not run, 15: one cannot
     be installed.
     """
-    fleet.refuse(on_fleet, "track")
     from bench.machine import system
     from bench.regression.user_repository import find, known_backends
     from lstm_bench import device_policy
@@ -340,6 +343,13 @@ def track(
     from lstm_bench.views import tables
     from results import store
 
+    if on_fleet and not dry_run:
+        from lstm_bench.commands import fleet_tasks
+
+        return fleet_tasks.track_command(
+            on_fleet, revisions, backend=backend, where=where, out=out, repository=repository, wait=wait, as_json=as_json,
+            suite=suite, again=again, threads=threads, scale=scale, backends_path=backends_path, build=build_environments,
+        )  # fmt: skip
     if not dry_run:
         system.require_measuring()
     meant = find(repository, backends_path, revisions=True)

@@ -28,7 +28,9 @@ from results import pytest_benchmark, store
 from results.record import Header
 from results.store import StoreError
 
-Result = Literal["measured", "resumed", "already there", "not as committed", "does not run", "cannot be installed"]
+Result = Literal[
+    "measured", "resumed", "already there", "not as committed", "does not run", "cannot be installed", "not measured"
+]  # the last on a fleet whose machines were lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def track(
 def exit_code(done: Sequence[Tracked]) -> int:
     """0 where every commit is in the history now; else why the first that is not could not be measured."""
     codes = {"not as committed": ExitCode.UNDECIDED, "does not run": ExitCode.DOES_NOT_RUN,
-             "cannot be installed": ExitCode.BUILD_FAILS}  # fmt: skip
+             "cannot be installed": ExitCode.BUILD_FAILS, "not measured": ExitCode.UNDECIDED}  # fmt: skip
     return next((codes[found.result] for found in done if found.result in codes), 0)
 
 

@@ -22,6 +22,7 @@ from impls import Unavailable, UnknownName
 from lstm_bench import api
 from lstm_bench.commands import regression_commands
 from lstm_bench.commands.app import app
+from lstm_bench.commands.fleet import NotOnAFleet
 from results import store
 from results.store import Corrupt, StoreError
 
@@ -245,3 +246,17 @@ def test_without_pytorch_only_lstm_is_missing_with_a_remedy(tmp_path):
     )
     with_torch = in_folder(tmp_path, "from lstm_bench import *; print(LSTM)")
     assert with_torch.stdout == "<class 'impls.cuda.torch.module.LSTM'>\n", with_torch.stderr
+
+
+def test_a_fleet_is_asked_as_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, object] = {}
+
+    def run(address: str, what: str, listener: object, say: object, **options: object) -> list[object]:
+        asked.update(options, address=address, what=what)
+        return []
+
+    monkeypatch.setattr("lstm_bench.commands.fleet.run", run)
+    assert lstm_bench.run("smoke", backends="numpy", out=tmp_path, fleet="local:2", show=False) == []
+    assert asked["address"] == "local:2" and asked["backends"] == ["numpy"] and asked["out"] == tmp_path
+    with pytest.raises(NotOnAFleet, match="leave out fleet"):
+        lstm_bench.run("smoke", fleet="local:2", time_budget=1.0)  # type: ignore[call-overload]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -15,14 +16,34 @@ from pathlib import Path
 import pytest
 
 from bench.processes.code import ROOT
+from bench.regression.revisions import Repository
+from lstm_bench.commands import fleet_tasks, tracking
+from lstm_bench.errors import UserError
 from results import store
+from tests.bench.conftest import Collector
 from tests.layout import PACKAGES
+from tests.lstm_bench.history_repository import History
 from tests.lstm_bench.test_required import without
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'lstm-bench[fleet]'")
+CHEAP = ("--suite", "smoke", "--backend", "numpy", "--where", "phase=forward", "--threads", "1")
 SMOKE = ("smoke", "--backend", "numpy", "--backend", "null")
 MANY = ("many", "--backend", "numpy", "--where", "hidden_size<=16", "--where", "phase=forward")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> History:
+    """A repository of this project's code with one commit."""
+    history = History(tmp_path / "project").with_code()
+    history.commit("first")
+    return history
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    line = [sys.executable, "-m", "lstm_bench", *arguments]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=280, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -69,11 +90,38 @@ def test_without_ray_the_command_says_what_to_install(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["compare", "track"])
-def test_a_comparison_on_a_fleet_is_said_not_to_be_built(name: str, tmp_path: Path):
-    command = [sys.executable, "-m", "lstm_bench", name, "HEAD", "--fleet", "local:2", "--out", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert ended.returncode == 2 and f"error: {name} --fleet is not built" in ended.stderr and not list(tmp_path.iterdir())
+@needs_ray
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (("a..b", "c"), "a..b is a range, whose commits are compared each with the one before it; leave out c"),
+        (("HEAD", "."), "this checkout has uncommitted changes, and a fleet measures commits"),
+        (("backend:numpy", "HEAD"), "cannot compare backend:numpy with HEAD"),
+        (("HEAD", "nothing"), "no revision 'nothing'"),
+        (("HEAD", "HEAD"), "no comparison on a fleet below .* asked the same"),
+    ],
+)
+def test_commits_that_a_fleet_cannot_compare_are_told(made: History, tmp_path: Path, sides: tuple[str, str], said: str):
+    made.slow_down()
+    (tmp_path / "out").mkdir()
+    asked = fleet_tasks.Asked("smoke", ("numpy",))
+    with pytest.raises(UserError, match=said):
+        fleet_tasks.compare(
+            "local:2", *sides, Collector(), asked, out=tmp_path / "out", resume=True, repository=made.folder
+        )  # fmt: skip
+
+
+@needs_ray
+def test_commits_are_tracked_over_a_fleet_as_one_series(made: History, tmp_path: Path):
+    commits = [made.git("rev-parse", "HEAD"), made.commit("second"), made.commit("third")]
+    root = tmp_path / "history"
+    code, said, told = command(
+        "track", "HEAD~2..HEAD", "--fleet", "local:2", "--repository", str(made.folder), *CHEAP, "--out", str(root), "--json"
+    )
+    done = json.loads(said)
+    assert code == 0 and [each["commit"] for each in done] == commits[1:], told
+    series = tracking.read(root, Repository(made.folder)).series
+    assert series and {tuple(point.commit for point in one.points) for one in series} == {tuple(commits[1:])}
 
 
 @needs_ray

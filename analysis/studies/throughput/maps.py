@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from analysis.report import words
 from analysis.report.drawing import INK, PAPER, UNDECIDED, Drawing, look, panels, style
 from analysis.report.load import rows_of, sweeps
-from analysis.statistics.ratios import Ratio, Statistic, log_ratio, over_replicates
+from analysis.statistics.ratios import Ratio, Statistic, log_ratio, on, over_replicates
 
 # Who is fastest where: batch by hidden size, each cell the fastest backend and its lead over the runner-up.
 
@@ -77,11 +77,11 @@ def margin(times: pd.DataFrame, first: str, second: str, statistic: Statistic) -
     if len(of) < 2:
         return None
     shared = [key for key in of[first].index.unique() if key in of[second].index]
-    logs = []
+    logs, hosts = [], [host for key in shared for host in on(of[first].loc[[key]].iloc[:1])]
     for key in shared:
         ours, theirs = (of[name].loc[[key]].iloc[0] for name in (first, second))
         logs.append(log_ratio(theirs["samples"], ours["samples"], theirs["blocks"], ours["blocks"], statistic))
-    return over_replicates(logs, statistic) if logs else None
+    return over_replicates(logs, statistic, on=hosts) if logs else None
 
 
 def _grid(axes: Axes, hiddens: Sequence[float], batches: Sequence[float]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.load import PRICE
-from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, over_replicates
+from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, on, over_replicates
 from analysis.studies.throughput.maps import margin
 from results.workloads import BY_NAME, Part, Published, Shape, System
 
@@ -127,7 +127,7 @@ def _timings(rows: pd.DataFrame) -> tuple[Timing, ...]:
     found = []
     for backend, own in rows.groupby("backend"):
         medians = np.array([aggregate(samples, "median") for samples in own["samples"]])
-        time = over_replicates(np.log(medians), "median") if len(medians) > 1 else None
+        time = over_replicates(np.log(medians), "median", on=on(own)) if len(medians) > 1 else None
         bounds = (time.value, time.low, time.high) if time else (float(medians[0]), None, None)
         found.append(Timing(str(backend), *bounds))
     return tuple(sorted(found, key=lambda each: each.seconds))

@@ -196,7 +196,7 @@ def test_mistakes_say_what_to_do(small_run: Path, tmp_path: Path) -> None:
 def test_a_price_adds_the_cost_of_a_million_tokens(tmp_path: Path):
     """At 7.2 an hour a second costs 0.002; without a price there is no such column."""
     path = write(Synthetic(replicates=2, batches=(8,), hiddens=(64,), lengths=(16,)), tmp_path / "runs")
-    section = priced(load([path])[0], 7.2)
+    (section,) = priced(load([path]), 7.2)
     found = find_out(section)
     table = cases(found)
     place = [column.label for column in table.columns].index("Cost")

@@ -26,7 +26,7 @@ from tests.bench.fleet import test_head
 from tests.bench.fleet.test_head import PLAN, introduced, outcomes, wanted
 
 findable = test_head.findable
-INTRODUCE = {"values": PLAN.to_dict(), "threads": 1, "corpus": None, "wait": False}
+INTRODUCE = {"values": PLAN.to_dict(), "threads": 1, "wait": False}
 
 
 @dataclass(eq=False)
@@ -71,7 +71,7 @@ class Actor:
 
     @property
     def measure(self) -> Any:
-        return Method(lambda *order: Generator(self.pretends.events(self.node, Order(*order[:4]))))
+        return Method(lambda *order: Generator(self.pretends.events(self.node, Order(*order))))
 
 
 class Method:
@@ -142,6 +142,9 @@ class Pretended:
             raise reference.error
         return reference.value
 
+    def put(self, value: Any) -> Any:
+        return value
+
     def kill(self, actor: Actor) -> None:
         actor.alive = False
 
@@ -159,7 +162,7 @@ def drive(tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch)
         said: list[str] = []
         head = Head(PLAN, tmp_path, collector)
         try:
-            cluster.Fleet(head, object, INTRODUCE, None, said.append).run()
+            cluster.Fleet(head, object, INTRODUCE, said.append).run()
         finally:
             head.close("ended by an error")
         assert not any(actor.alive for actor in pretended.actors)
@@ -212,6 +215,20 @@ def test_where_all_are_refused_the_reasons_are_the_error(drive: Any, tmp_path: P
     with pytest.raises(FleetError, match=r"no machine of the fleet can measure: .*code 0123 and not .*the device is busy"):
         drive(pretended)
     assert not store.find(tmp_path)
+
+
+def test_a_cluster_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def init(**given: Any) -> None:
+        (code,) = given["runtime_env"]["py_modules"]
+        assert Path(code, "bench", "fleet", "cluster.py").is_file()
+        left = Path(given["runtime_env"]["working_dir"])  # which Ray unpacks anew for each node, under those that measure
+        assert [path.name for path in left.iterdir()] == ["empty"]
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.60.0\n    Python: 3.12.1")
+
+    monkeypatch.setattr("ray.init", init)
+    refused = pytest.raises(FleetError, match=r"(?s)cannot use the Ray cluster at auto: Version mismatch.*Python: 3\.12\.1")
+    with refused, cluster.connected("auto"):
+        raise AssertionError
 
 
 def test_a_cluster_without_the_slot_is_told_how_to_offer_it(drive: Any, tmp_path: Path):

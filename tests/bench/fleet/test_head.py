@@ -37,13 +37,19 @@ def findable(monkeypatch: pytest.MonkeyPatch):
 
 
 def introduced(
-    host: str, governor: str = "performance", backends: dict[str, str] | None = None, **changes: Any
+    host: str,
+    governor: str = "performance",
+    backends: dict[str, str] | None = None,
+    protocol: int = environment.PROTOCOL,
+    **changes: Any,
 ) -> dict[str, Any]:
     described = DESCRIBED | {"cpu": DESCRIBED["cpu"] | {"governor": governor}, "host": host}
     described |= {name: DESCRIBED[name] | value if name == "packages" else value for name, value in changes.items()}
+    described["packages"] = {name: version for name, version in described["packages"].items() if version}
     name = environment.machine_name(described)
+    its = software(described, backends or {}, protocol)
     return {
-        "threads": 1, "environment": described, "machine": name, "host": host, "software": software(described, backends or {}),
+        "threads": 1, "environment": described, "machine": name, "host": host, "software": its,
         "fingerprint": fingerprint(name, described, environment.PROTOCOL),
     }  # fmt: skip
 
@@ -173,6 +179,9 @@ def test_other_fingerprints_measure_the_whole_suite_each(fleet: Fleet, tmp_path:
         ({"python": "2.7.18"}, "python 2.7.18 and not"),
         ({"packages": {"numpy": "1.0"}}, "numpy 1.0 and not"),
         ({"packages": {"numpy": DESCRIBED["packages"]["numpy"] + "+mkl"}}, "the same build on all"),
+        ({"packages": {"torch": None}}, "torch none and not"),
+        ({"blas": "another 1.0"}, "blas another 1.0 and not .*the same build on all"),
+        ({"protocol": 1}, "protocol 1 and not"),
     ],
 )
 def test_other_software_is_refused_with_the_difference(fleet: Fleet, changes: dict[str, Any], named: str):
@@ -180,6 +189,13 @@ def test_other_software_is_refused_with_the_difference(fleet: Fleet, changes: di
     with pytest.raises(Refused, match=named):
         fleet.join("m1", "host1", **changes)
     assert list(fleet.head.of) == ["m0"]
+
+
+def test_a_machine_need_not_have_lstm_bench_installed(fleet: Fleet):
+    """Its code travels, and is compared by its hash; which commit it is the head knows."""
+    fleet.join("m0", "host0", packages={"lstm-bench": None}, git={"commit": None, "dirty": None, "reason": "no repository"})
+    (run,) = fleet.head.runs.values()
+    assert run.header.environment["git"] == DESCRIBED["git"]
 
 
 def test_backends_of_the_users_own_are_compared_by_content(misbehaving: None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from bench.fleet.machine import Machine
 from bench.fleet.share import HOST
+from bench.fleet.shipping import CORPUS, Damaged, Parcel
 from bench.harness import plan
 from bench.machine import environment
 from bench.machine.lock import FOLDER_VARIABLE, DeviceBusy, device_lock
@@ -17,7 +19,7 @@ from impls import Unavailable
 from results.record import Record, decode
 
 SMOKE = plan.make("smoke", ["numpy", "null"], threads=1)
-ASKED = {"threads": 1, "corpus": None, "wait": False}
+ASKED = {"threads": 1, "wait": False}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def test_one_that_takes_turns_holds_it_for_a_share_alone():
     with device_lock("cpu"):
         pass
     share = [(its.name, case.key) for its in SMOKE.studies for case in SMOKE.cases(its)][:2]
-    first = list(machine.measure(SMOKE.to_dict(), share[:1], 0, [], None))
+    first = list(machine.measure(SMOKE.to_dict(), share[:1], 0, []))
     with device_lock("cpu"):
         pass
     lines = [line for kind, value in first if kind == "records" for line in value]
@@ -54,7 +56,7 @@ def test_one_that_takes_turns_holds_it_for_a_share_alone():
     assert len({its.conditions[HOST] for its in made}) == 1
     assert [value > 0 for kind, value in first if kind == "measured"] == [True]
     known = [line for line in lines if '"overhead"' in line]
-    again = list(machine.measure(SMOKE.to_dict(), share[1:], 0, known, None))
+    again = list(machine.measure(SMOKE.to_dict(), share[1:], 0, known))
     assert '"overhead"' not in str(again), "the harness's overhead is measured once a host"
 
 
@@ -64,7 +66,7 @@ def test_what_goes_wrong_while_it_measures_is_raised(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("bench.fleet.machine.Writer", full)
     with pytest.raises(OSError, match="No space left"):
-        list(Machine().measure(SMOKE.to_dict(), [], 0, [], None))
+        list(Machine().measure(SMOKE.to_dict(), [], 0, []))
     with device_lock("cpu"):
         pass
 
@@ -75,14 +77,18 @@ def test_a_suite_for_a_gpu_is_refused_without_one(monkeypatch: pytest.MonkeyPatc
         Machine().introduce(plan.make("gpu").to_dict(), **ASKED)
 
 
-def test_another_corpus_under_the_same_path_is_refused(tmp_path: Path):
+def test_another_or_a_damaged_corpus_is_refused(tmp_path: Path):
     corpus = tmp_path / "text"
     corpus.write_text("a text " * 4000)
     asked = plan.make("quality", ["torch"], ["source=text"], corpus=corpus_name(corpus))
-    given = ASKED | {"corpus": str(corpus)}
+    sent = Parcel.of({CORPUS: corpus.read_bytes()})
     machine = Machine()
-    machine.introduce(asked.to_dict(), **given)
+    machine.introduce(asked.to_dict(), **ASKED, parcel=sent)
+    assert machine.corpus is not None and machine.corpus.read_bytes() == corpus.read_bytes()
     machine.holding.close()
-    corpus.write_text("b text " * 4000)
-    with pytest.raises(ValueError, match=r"is the corpus .*, and the run's is .*; put the same file there"):
-        Machine().introduce(asked.to_dict(), **given)
+    other = Parcel.of({CORPUS: b"b text " * 4000})
+    with pytest.raises(ValueError, match=r"it was sent the corpus .*, and the run's is "):
+        Machine().introduce(asked.to_dict(), **ASKED, parcel=other)
+    damaged = replace(sent, contents={CORPUS: b"a text" * 4000})
+    with pytest.raises(Damaged, match=r"its corpus has the hash .* damaged on the way"):
+        Machine().introduce(asked.to_dict(), **ASKED, parcel=damaged)
