@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.harness.case import Case
 from bench.studies.descendants.learning import LARGEST_NORM, schedule
 from bench.studies.gradients import cells
-from bench.studies.speech import STACKED, STAND_INS, TESTED, synthesis
+from bench.studies.speech import synthesis
 from bench.studies.speech.recognition import (
     HOP,
     Recognizer,
@@ -28,6 +28,7 @@ from bench.studies.speech.recognition import (
     transcribe,
     transcribe_audio,
 )
+from bench.studies.speech.sizes import STACKED, STAND_INS, TESTED
 from bench.studies.speech.synthesis import RATE, Utterances
 from results.record import Measurement
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bench.studies.descendants.networks import OfSpec, Stack
 from bench.studies.direction.networks import Direction
-from bench.studies.speech import CLASSES, KERNEL, STACKED
+from bench.studies.speech.sizes import CLASSES, KERNEL, STACKED
 from bench.studies.speech.synthesis import RATE
 from impls import LSTMSpec, Spec, UnknownName
 from impls.specs.recurrent import Residual
