@@ -74,7 +74,7 @@ QUANTITIES = {
         over_seeds("whole_real_time_factor", np.mean), "seconds a second of audio, whole utterances"
     ),
     "slowest_step": Quantity(over_seeds("slowest_step_seconds", np.max), "slowest step", "s"),
-    "output_delay": Quantity(lambda rows: seeds.first(rows, "output_delay"), "from a phone's end until it is said", "s"),
+    "output_delay": Quantity(lambda rows: seeds.first(rows, "output_delay"), "from a phone's beginning until it is said", "s"),
     "delay_saved": Quantity(delay_saved, "earlier by", "s", compares_cases=True),
 }
 

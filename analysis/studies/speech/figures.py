@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.report.drawing import PALETTE, Drawing, log_units, look, panels
+from analysis.report.drawing import DASHES, PALETTE, Drawing, log_units, look, panels
 from analysis.statistics import quantities, seeds
 from analysis.studies import of_series, speech
 
@@ -63,7 +63,7 @@ def draw_streaming(series: pd.DataFrame) -> Drawing | None:
     with look():
         figure, ((left, right),) = panels(2, height=2.8, share_y=False)
         said = _intervals(left, there, "output_delay")
-        left.set_xlabel("seconds from a phone's end until it is said")
+        left.set_xlabel("seconds from a phone's beginning until it is said")
         handles = _memory(right, there)
         figure.legend(handles=handles, loc="outside upper left", ncols=2)
     return Drawing(
@@ -78,7 +78,7 @@ def draw_streaming(series: pd.DataFrame) -> Drawing | None:
 def _memory(axes: Axes, there: dict[str, pd.DataFrame]) -> list[Line2D]:
     handles, every = [], list[float]()
     for name, rows in there.items():
-        for metric, how, dash in (("whole_bytes", "whole", "-"), ("streaming_bytes", "step by step", "--")):
+        for metric, how, dash in (("whole_bytes", "whole", DASHES[0]), ("streaming_bytes", "step by step", DASHES[1])):
             found = speech.bytes_of(rows, metric)
             if found is None:
                 continue

@@ -60,8 +60,8 @@ def measure(case: Case) -> Iterator[Measurement]:
     """Blocks are seeds.
 
     phone_error              edits (insertions, deletions, substitutions) over the phones of the test
-    output_delay             mean seconds from the end of a phone until it is said, in utterances without an error; a network
-                             that needs the whole utterance says all of them when the last phone has ended and it has run
+    output_delay             mean seconds from the beginning of a phone until it is said, in utterances without an error; what
+                             needs the whole utterance says all of them when the last phone has ended and it has run
     right_utterances         share of utterances without an error
     whole_real_time_factor   seconds on one CPU core, from audio to phones, a second of audio; an utterance each
     whole_bytes              most that is allocated during it, beyond weights: of an utterance, and of one eight times as long
@@ -216,22 +216,22 @@ def allocated(call: Callable[[], object]) -> int:
     results = profiler.profiler
     assert results is not None and results.kineto_results is not None
     events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]  # pyright: ignore[reportAttributeAccessIssue]
     return int(np.cumsum([0, *changes]).max())
 
 
 def mean_delay(judged: Judged, test: Corpus, costs: Costs) -> float:
-    """Seconds from a phone's end until it is said, mean over the phones of all utterances without an error; NaN without one.
+    """Seconds from a phone's beginning until it is said, mean over the phones of utterances without an error; NaN without one.
 
     Step by step a phone is said when the audio of its step has been heard and the step has run; otherwise when the last phone
     has ended, as if that were known at once, and the network has run over the utterance.
     """
     found, length = [], test.spoken.audio.shape[1] / RATE
     for number, steps in judged.right.items():
-        ends = test.spoken.ends[number, : len(steps)]
+        begins, ends = (times[number, : len(steps)] for times in (test.spoken.begins, test.spoken.ends))
         if costs.streamed is None:
             said = ends[-1] + np.median(costs.real_time_factor) * length
         else:
             said = available(np.array(steps)) + np.median(costs.streamed.real_time_factor) * STEP_SECONDS
-        found += list(said - ends)
+        found += list(said - begins)
     return float(np.mean(found)) if found else float("nan")

@@ -49,7 +49,7 @@ def filters(bands: int) -> np.ndarray:
 
 @lru_cache
 def _window() -> np.ndarray:
-    return signal.windows.hann(WINDOW, sym=False).astype(np.float32)
+    return signal.get_window("hann", WINDOW).astype(np.float32)
 
 
 def samples_of(steps: int) -> int:
@@ -59,7 +59,7 @@ def samples_of(steps: int) -> int:
 
 def available(steps: np.ndarray | int) -> np.ndarray:
     """Seconds of audio that must have been heard before a step, counted from 0, can be computed."""
-    return samples_of(np.asarray(steps) + 1) / RATE
+    return np.asarray((WINDOW + (STACKED * (steps + 1) - 1) * HOP) / RATE)
 
 
 def log_mel(audio: np.ndarray, bands: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def log_mel(audio: np.ndarray, bands: int) -> np.ndarray:
 
 def _log_mel(audio: np.ndarray, bands: int) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(audio, WINDOW, 1)[:, ::HOP]
-    power = np.abs(fft.rfft(frames * _window(), POINTS)) ** 2 / WINDOW
+    power = np.abs(np.asarray(fft.rfft(frames * _window(), POINTS))) ** 2 / WINDOW
     found = np.log(power @ filters(bands) + FLOOR)
     steps = found.shape[1] // STACKED
     return found[:, : steps * STACKED].reshape(len(audio), steps, STACKED * bands).transpose(1, 0, 2)
@@ -151,8 +151,8 @@ class Recognizer(nn.Module):
                 "not been heard yet; stream with the network called streaming, or give it the whole utterance"
             )
         assert isinstance(self.body, Direction) and isinstance(self.body.lstm, nn.LSTM)
-        y, state = self.body.lstm((x - self.mean) / self.deviation, state)
-        return self.readout(y), state
+        y, after = self.body.lstm((x - self.mean) / self.deviation, state)
+        return self.readout(y), after
 
     def parameter_count(self) -> int:
         return sum(value.numel() for value in self.parameters())

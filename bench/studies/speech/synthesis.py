@@ -62,11 +62,12 @@ TOP = 0.48  # of the sampling rate: no formant lies above
 
 @dataclass(frozen=True, slots=True)
 class Utterances:
-    """audio: float32 [N, S]. phones: numbers in `PHONES`, int64 [N, L], −1 after the last. ends: seconds [N, L] at which each
-    phone ends, NaN after the last."""
+    """audio: float32 [N, S]. phones: numbers in `PHONES`, int64 [N, L], −1 after the last. begins, ends: seconds [N, L] at
+    which each phone begins and ends, NaN after the last."""
 
     audio: np.ndarray
     phones: np.ndarray
+    begins: np.ndarray
     ends: np.ndarray
 
     @property
@@ -159,7 +160,7 @@ def pulses(pitch: np.ndarray) -> np.ndarray:
 def tracks(of_phone: np.ndarray, spread: int, at: np.ndarray) -> np.ndarray:
     """Values of each phone, [N, L, K], as steps over the updates that phone `at` [N, U] is spoken at, smoothed: [U, K, N]."""
     steps = np.take_along_axis(of_phone, at[..., None], 1)
-    hann = signal.windows.hann(spread + 2)[1:-1]
+    hann = signal.get_window("hann", spread + 2, fftbins=False)[1:-1]
     return ndimage.convolve1d(steps, hann / hann.sum(), axis=1, mode="nearest").transpose(1, 2, 0)
 
 
@@ -198,4 +199,5 @@ def _speak(seed: list[int], count: int, samples: int, most: int) -> Utterances:
     loud = np.sqrt((found**2).sum(0) / (aloud.sum(1) * UPDATE))
     hum = random.standard_normal(found.shape, np.float32) * 10 ** (-uniform(*NOISE_DB, count) / 20)
     audio = (found / loud + hum).T.astype(np.float32)
-    return Utterances(np.ascontiguousarray(audio), np.where(spoken, phones, -1), np.where(spoken, ends, np.nan))
+    begins, ends = (np.where(spoken, times, np.nan) for times in (ends - seconds, ends))
+    return Utterances(np.ascontiguousarray(audio), np.where(spoken, phones, -1), begins, ends)

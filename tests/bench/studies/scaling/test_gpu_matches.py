@@ -84,6 +84,8 @@ def test_the_list_has_every_architecture_matched_for_a_gpu() -> None:
     for name in study.names():
         if name == "descendants":  # networks of one width, matched by nothing
             continue
+        if name == "speech":  # matched with their readouts: test_speech.py
+            continue
         for case in study.get(name).cases.get("gpu", ()):
             if isinstance(case.spec, TransformerSpec | MinLSTMSpec | SSMSpec) and case.spec.device == "cuda":
                 assert case.spec in listed, f"{name}: {case.key}"

@@ -83,8 +83,9 @@ def test_there_are_phones_enough_and_each_sounds() -> None:
 def test_utterances_are_labelled_as_they_were_spoken(spoken: synthesis.Utterances) -> None:
     lengths = spoken.lengths
     assert set(lengths) <= {2, 3, 4, 5} and spoken.audio.shape == (24, samples_of(24))
-    for phones, ends, length in zip(spoken.phones, spoken.ends, lengths, strict=True):
+    for phones, begins, ends, length in zip(spoken.phones, spoken.begins, spoken.ends, lengths, strict=True):
         assert (phones[:length] >= 0).all() and (phones[length:] == -1).all() and (np.diff(phones[:length]) != 0).all()
+        assert (begins[1:length] == pytest.approx(ends[: length - 1])) and 0.02 <= begins[0] <= 0.08
         assert (np.diff(ends[:length]) > 0).all() and ends[length - 1] <= spoken.audio.shape[1] / RATE - 0.1 + 1e-9
     again = synthesis.speak(3, 24, samples_of(24), 5)
     assert np.array_equal(again.audio, spoken.audio) and not np.array_equal(
@@ -218,15 +219,15 @@ def test_memory_is_what_was_allocated_at_a_time() -> None:
     assert learning.allocated(lambda: [torch.ones(1000).sum() for _ in range(3)]) < 8_000
 
 
-def test_delays_count_from_a_phones_end() -> None:
-    ends = np.array([[0.2, 0.5]])
-    test = learning.Corpus(synthesis.Utterances(np.zeros((1, RATE), np.float32), np.array([[3, 4]]), ends), np.zeros((1, 1, 1)))
-    judged, tenth = learning.Judged(0, 2, 1, {0: [6, 16]}), np.array([0.1])
+def test_delays_count_from_a_phones_beginning() -> None:
+    begins, ends = np.array([[0.1, 0.2]]), np.array([[0.2, 0.5]])
+    spoken = synthesis.Utterances(np.zeros((1, RATE), np.float32), np.array([[3, 4]]), begins, ends)
+    test, judged, tenth = learning.Corpus(spoken, np.zeros((1, 1, 1))), learning.Judged(0, 2, 1, {0: [6, 16]}), np.array([0.1])
     whole = learning.mean_delay(judged, test, learning.Costs(tenth, tenth, None))
-    assert whole == pytest.approx((0.3 + 0.0) / 2 + 0.1)
+    assert whole == pytest.approx((0.4 + 0.3) / 2 + 0.1)
     streamed = learning.Costs(tenth, tenth, learning.Streamed(tenth, tenth, tenth))
     heard = (250 + 20 * 100) / RATE, (250 + 50 * 100) / RATE  # three frames a step, the last of them counted from 0
-    assert learning.mean_delay(judged, test, streamed) == pytest.approx(np.mean(heard) - 0.35 + 0.003)
+    assert learning.mean_delay(judged, test, streamed) == pytest.approx(np.mean(heard) - 0.15 + 0.003)
     assert np.isnan(learning.mean_delay(replace(judged, right={}), test, streamed))
 
 
