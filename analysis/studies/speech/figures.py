@@ -25,7 +25,7 @@ def _there(series: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 
 
 def _intervals(axes: Axes, there: dict[str, pd.DataFrame], quantity: str) -> list[str]:
-    """A row a network: each seed faintly, the mean with its interval. Returns what a caption says of them."""
+    """A row a network: the mean with its interval. Returns what a caption says of them."""
     said = []
     for row, (name, rows) in enumerate(there.items()):
         colour, marker = LOOKS[name]
@@ -46,7 +46,7 @@ def draw_phone_error(series: pd.DataFrame) -> Drawing | None:
     with look():
         figure, ((axes,),) = panels(1, height=2.4)
         said = _intervals(axes, there, "phone_error_rate")
-        axes.set_xlabel("phone errors, a phone of the test")
+        axes.set_xlabel("phone errors a phone")
     return Drawing(
         figure,
         "Phone errors at equal parameters",
@@ -63,7 +63,8 @@ def draw_streaming(series: pd.DataFrame) -> Drawing | None:
     with look():
         figure, ((left, right),) = panels(2, height=2.8, share_y=False)
         said = _intervals(left, there, "output_delay")
-        left.set_xlabel("seconds from a phone's beginning until it is said")
+        left.set_xlim(left=0)
+        left.set_xlabel("seconds from a phone's beginning")
         handles = _memory(right, there)
         figure.legend(handles=handles, loc="outside upper left", ncols=2)
     return Drawing(
