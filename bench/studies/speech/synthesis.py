@@ -48,7 +48,7 @@ PHONES = (*VOWELS, *CONSONANTS)
 CASCADE, FORMANTS = 5, 6
 BESIDE = (2, 3, 4, 5)  # F3–F6: which formants the friction passes
 QUIETLY = (0,) * 5
-FRICTION_DB = -21.0  # added to friction, whose noise has a variance of 1 here: ʃ is then some 6 dB below a vowel
+FRICTION_DB = -52.0  # added to friction, whose noise has a variance of 1: ʃ is about as loud as a vowel, f some 20 dB below
 
 SECONDS = {"vowel": 0.115, "glide": 0.075, "nasal": 0.075, "fricative": 0.095}  # of a phone at the mean speed
 LEAD, LEAST_TRAIL = (0.02, 0.08), 0.1  # seconds of silence before the first phone, and at least after the last
