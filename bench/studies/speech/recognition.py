@@ -49,7 +49,7 @@ def filters(bands: int) -> np.ndarray:
 
 @lru_cache
 def _window() -> np.ndarray:
-    return signal.get_window("hann", WINDOW).astype(np.float32)
+    return np.asarray(signal.get_window("hann", WINDOW), np.float32)
 
 
 def samples_of(steps: int) -> int:

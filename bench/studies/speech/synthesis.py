@@ -160,7 +160,7 @@ def pulses(pitch: np.ndarray) -> np.ndarray:
 def tracks(of_phone: np.ndarray, spread: int, at: np.ndarray) -> np.ndarray:
     """Values of each phone, [N, L, K], as steps over the updates that phone `at` [N, U] is spoken at, smoothed: [U, K, N]."""
     steps = np.take_along_axis(of_phone, at[..., None], 1)
-    hann = signal.get_window("hann", spread + 2, fftbins=False)[1:-1]
+    hann = np.asarray(signal.get_window("hann", spread + 2, fftbins=False))[1:-1]
     return ndimage.convolve1d(steps, hann / hann.sum(), axis=1, mode="nearest").transpose(1, 2, 0)
 
 
