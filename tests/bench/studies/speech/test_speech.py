@@ -43,7 +43,7 @@ def test_resonators_that_stay_are_scipys() -> None:
     a, b, c = synthesis.coefficients(frequency, width)
 
     def through(stage: int, x: np.ndarray) -> np.ndarray:
-        return signal.lfilter([a[stage]], [1, -b[stage], -c[stage]], x)
+        return np.asarray(signal.lfilter([a[stage]], [1, -b[stage], -c[stage]], x))
 
     voiced = 0.7 * pulses[:, 0]
     for stage in range(CASCADE):
