@@ -42,7 +42,7 @@ def counted(name: str, scale: Callable[[pd.DataFrame], float] = lambda rows: 1.0
         found = found * scale(rows)
         if not converged(rows):
             return Estimate(None, low=float(found.min()), seeds=len(found), beyond=float(found.max()))
-        return seeds.mean(found)
+        return exact(found[0], len(found)) if (found == found[0]).all() else seeds.mean(found)
 
     return quantity
 
@@ -87,14 +87,14 @@ def rounds_ratio(rows: pd.DataFrame) -> Estimate:
     return seeds.geometric_mean(np.log(ratios))
 
 
-def speedup(over: str) -> Callable[[pd.DataFrame], Estimate]:
-    """Seconds of stepping over those of Newton's method; above 1 where Newton's is the faster."""
+def ratio(slow: str, fast: str) -> Callable[[pd.DataFrame], Estimate]:
+    """Seconds of one way over those of another, each seed's medians a pair."""
 
     def quantity(rows: pd.DataFrame) -> Estimate:
-        stepping, own = of_each_seed(rows, over), of_each_seed(rows, "newton_time")
-        if not len(stepping) or len(stepping) != len(own):
+        one, other = of_each_seed(rows, slow), of_each_seed(rows, fast)
+        if not len(one) or len(one) != len(other):
             return NOT_MEASURED
-        return seeds.geometric_mean(np.log(stepping / own))
+        return seeds.geometric_mean(np.log(one / other))
 
     return quantity
 
@@ -132,8 +132,9 @@ QUANTITIES = {
     "gradient_error": Quantity(largest("gradient_error"), "gradients differ by, relative"),
     "state_error_float32": Quantity(largest("state_error_float32"), "states differ by, float32"),
     "gradient_error_float32": Quantity(largest("gradient_error_float32"), "gradients differ by, relative, float32"),
-    "newton_speedup": Quantity(speedup("sequential_time"), "speedup over the fastest backend", "×"),
-    "newton_loop_speedup": Quantity(speedup("loop_time"), "speedup over a loop", "×"),
+    "newton_speedup": Quantity(ratio("sequential_time", "newton_time"), "speedup over the fastest backend", "×"),
+    "newton_slowdown": Quantity(ratio("newton_time", "sequential_time"), "time over that of the fastest backend", "×"),
+    "newton_loop_speedup": Quantity(ratio("loop_time", "newton_time"), "speedup over a loop", "×"),
     "newton_milliseconds": Quantity(seconds("newton_time"), "Newton", "ms"),
     "sequential_milliseconds": Quantity(seconds("sequential_time"), "stepping", "ms"),
     "loop_milliseconds": Quantity(seconds("loop_time"), "loop", "ms"),
@@ -196,7 +197,7 @@ def _errors(series: pd.DataFrame) -> str:
 
 
 def _times(series: pd.DataFrame) -> str:
-    names = ("newton_milliseconds", "sequential_milliseconds", "loop_milliseconds", "newton_speedup", "newton_loop_speedup")
+    names = ("newton_milliseconds", "sequential_milliseconds", "loop_milliseconds", "newton_slowdown", "newton_loop_speedup")
     phases = (("forward", ""), ("forward_backward", ", training"))
     rows = [
         (f"{label}{said}, T = {steps}",
@@ -205,7 +206,7 @@ def _times(series: pd.DataFrame) -> str:
         for phase, said in phases
         for steps in (64, 256, 1024, 4096)
     ]  # fmt: skip
-    head = ("milliseconds", "Newton", "fastest backend", "loop", "over the backend", "over the loop")
+    head = ("milliseconds", "Newton", "fastest backend", "loop", "Newton / backend", "loop / Newton")
     return markdown_table(series, head, _measured(series, rows))
 
 

@@ -37,7 +37,7 @@ def test_without_a_run_a_page_says_not_measured(tmp_path):
 
 
 def test_every_table_has_its_place_on_its_page():
-    assert set(pages.tables()) == {"gradients", "horizon", "cost", "descendants", "direction"}
+    assert set(pages.tables()) == {"gradients", "horizon", "cost", "descendants", "direction", "parallel"}
     for study, tables in pages.tables().items():
         page = (pages.DOCS / f"{study}.md").read_text()
         assert [name for name in tables if f"<!-- measured: {study}.{name} -->" not in page] == []

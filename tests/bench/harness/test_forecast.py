@@ -14,7 +14,8 @@ from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
 FORETOLD = (
-    "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "quality", "scaling", "stream",
+    "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "parallel", "quality", "scaling",
+    "stream",
 )  # fmt: skip
 UNTOLD = {"throughput"}  # makes no forecast
 ON_A_GPU = (*FORETOLD, "workloads")  # of which nothing is foretold on a CPU
