@@ -38,8 +38,8 @@ class Network:
         return self.x @ self.w + self.bias
 
     def to(self, like: Case, dtype: torch.dtype) -> Network:
-        moved = (each.to(like.spec.device, dtype) for each in (self.x, self.w, self.bias, self.recurrent))
-        return Network(*moved, self.params)
+        x, w, bias, recurrent = (each.to(like.spec.device, dtype) for each in (self.x, self.w, self.bias, self.recurrent))
+        return Network(x, w, bias, recurrent, self.params)
 
 
 def network(case: Case, seed: int) -> Network:
@@ -157,7 +157,7 @@ def measure_time(case: Case) -> Iterator[Measurement]:
     fastest, notes = _fastest(replace(case, factors=()), own[0].params, batch)
     values: dict[str, list[float]] = {}
     for seed, each in enumerate(own):
-        found = newton_call(case, each, grad_h)()
+        found = evaluate(case, each, grad_h)
         if seed == 0:
             difference = float(
                 np.abs(found.states[:, : case.spec.hidden_size].cpu().numpy() - fastest.loaded.outputs()[:, 0]).max()
@@ -169,7 +169,7 @@ def measure_time(case: Case) -> Iterator[Measurement]:
         if not found.converged:
             raise prepare.Rejected(f"Newton's method had not converged after {found.rounds} rounds in float32")
         clocks: dict[str, timing.Clock] = {
-            "newton_time": timing.WallClock(newton_call(case, each, grad_h), _waiting(case)),
+            "newton_time": _newton_clock(case, each, grad_h),
             "sequential_time": timing.clock_for(fastest),
         }
         if not trains and case.steps <= LONGEST_LOOP:
@@ -183,19 +183,22 @@ def measure_time(case: Case) -> Iterator[Measurement]:
         yield Measurement(name, units.get(name, "1"), tuple(samples), (1,) * len(samples), noted)
 
 
-def newton_call(case: Case, of: Network, grad_h: Tensor) -> Callable[[], newton.Solution]:
+@torch.no_grad()
+def evaluate(case: Case, of: Network, grad_h: Tensor) -> newton.Solution:
     """One forward pass, or training step, by Newton's method."""
+    cell = _cell(case, of)
+    found = newton.solve(cell, cell.zeros())
+    if case.phase == "forward_backward":
+        gates, _ = cell.gradients(found.states, grad_h)
+        _ = of.x.T @ gates, gates.sum(0), gates @ of.w.T
+    return found
 
-    @torch.no_grad()
-    def call() -> newton.Solution:
-        cell = _cell(case, of)
-        found = newton.solve(cell, cell.zeros())
-        if case.phase == "forward_backward":
-            gates, _ = cell.gradients(found.states, grad_h)
-            _ = of.x.T @ gates, gates.sum(0), gates @ of.w.T
-        return found
 
-    return call
+def _newton_clock(case: Case, of: Network, grad_h: Tensor) -> timing.WallClock:
+    def call() -> None:
+        evaluate(case, of, grad_h)
+
+    return timing.WallClock(call, _waiting(case))
 
 
 def step_by_step(inputs: Tensor, recurrent: Tensor) -> Tensor:

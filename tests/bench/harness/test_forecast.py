@@ -104,6 +104,12 @@ def test_cases_side_by_side_take_as_long_as_the_longest_of_them():
     assert both == one
 
 
+def test_cases_that_get_all_processors_are_added_up():
+    timed = [case for case in study.get("parallel").cases["cpu"] if case.factor("probe") == "time"]
+    seconds = sum(study.get("parallel").forecast(case) or 0 for case in timed)  # type: ignore[misc]
+    assert predicted("parallel", ("probe=time",)) == pytest.approx(seconds + forecast.HARNESS_SECONDS)
+
+
 def test_a_study_that_makes_no_forecast_makes_none_for_the_plan():
     assert forecast.seconds(plan.make("throughput")) is None
 
