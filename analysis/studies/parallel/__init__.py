@@ -162,6 +162,17 @@ def _rounds(series: pd.DataFrame) -> str:
     return markdown_table(series, ("rounds", *(f"T = {steps}" for steps in lengths)), _measured(series, rows))
 
 
+def _paths(series: pd.DataFrame) -> str:
+    rows = [
+        (
+            label,
+            [estimated("path_exponent", _where(kind, "rounds", f"init={init},gain=1,{BASE},steps<=1024")) for init, _ in INITS],
+        )
+        for kind, label in KIND_NAMES.items()
+    ]
+    return markdown_table(series, ("exponent of the path over T", *(name for _, name in INITS)), _measured(series, rows))
+
+
 def _gains(series: pd.DataFrame) -> str:
     gains = (1, 2, 4, 8)
     rows = [
@@ -216,4 +227,4 @@ def _measured(series: pd.DataFrame, rows: list) -> list:  # type: ignore[type-ar
     return [(label, cells) for label, cells in kept if any(cells)]
 
 
-TABLES = {"rounds": _rounds, "gains": _gains, "counts": _counts, "errors": _errors, "times": _times}
+TABLES = {"rounds": _rounds, "paths": _paths, "gains": _gains, "counts": _counts, "errors": _errors, "times": _times}
