@@ -110,7 +110,11 @@ def test_seconds_are_judged_where_they_were_measured(own: float, outcome: str) -
 
 
 def test_figures_and_tables_say_what_was_measured() -> None:
-    made = record("rounds", "full", {"rounds": 4 + NEAR, "work_ratio": [136.0] * 3, "processors": [34_184.0] * 3})
+    made = record(
+        "rounds",
+        "full",
+        {"rounds": 4 + NEAR, "work_ratio": [136.0] * 3, "processors": [34_184.0] * 3, "newton_path": [9.0] * 3},
+    )
     made += record("rounds", "diagonal", {"rounds": [100, 100, 60]}, SLOW, init="forget:5", steps=1024)
     made += record("agreement", "full", {"state_error": [1e-16, 2e-16, 3e-16]})
     times = {"newton_time": 0.02 * np.exp(NEAR), "sequential_time": 0.001 * np.exp(NEAR), "loop_time": 0.1 * np.exp(NEAR)}
