@@ -95,7 +95,10 @@ def suffixes(of: Structure, maps: Tensor, offsets: Tensor) -> Tensor:
 class Recurrence(Protocol):
     """s_t = F_t(s_{t−1}) for all t at once."""
 
-    structure: Structure
+    @property
+    def structure(self) -> Structure:
+        """That of its Jacobians."""
+        ...
 
     def step(self, before: Tensor) -> tuple[Tensor, Slopes]:
         """F_t of the states before each step [T, n], and what `jacobians` needs of it."""
