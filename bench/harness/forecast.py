@@ -34,13 +34,15 @@ def seconds(plan: Plan) -> float | None:
 
 
 def _of_study(plan: Plan, its: Study) -> float | None:
-    in_rounds, compiling, standalone, started = 0.0, 0.0, [0.0], set[str]()
+    in_rounds, compiling, standalone, alone, started = 0.0, 0.0, [0.0], 0.0, set[str]()
     for case in plan.cases(its):
         own = its.forecast(case) if its.forecast else None
         if own is None:
             return None
         backends = asked(plan, its, case)
-        if its.is_standalone(case):
+        if its.is_standalone(case) and its.needs_all_processors(case):
+            alone += own * len(backends) * its.repetitions_of(case)
+        elif its.is_standalone(case):
             standalone += [own] * (len(backends) * its.repetitions_of(case))
         else:
             in_rounds += own * len(backends)
@@ -48,10 +50,10 @@ def _of_study(plan: Plan, its: Study) -> float | None:
             started |= set(backends)
     side_by_side = plan.device == "cpu"
     starts = START_SECONDS[plan.device] * (min(1, len(started)) if side_by_side else len(started))
-    # Standalone cases go side by side on a CPU, a processor each (see `bench.harness.run`), and take the time of
-    # the longest.
+    # Standalone cases that are not timed go side by side on a CPU, a processor each (see `bench.harness.run`), and take the
+    # time of the longest.
     together = max(sum(standalone) / plan.threads, *standalone) if side_by_side else sum(standalone)
-    return plan.replicates * (in_rounds + starts) + compiling + together
+    return plan.replicates * (in_rounds + starts) + compiling + together + alone
 
 
 def asked(plan: Plan, its: Study, case: Case) -> list[str]:

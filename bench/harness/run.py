@@ -304,15 +304,20 @@ class Run:
             refused = _refused(task, pending)
             self._record_responses(task, refused)
             jobs += [(task, name) for name in pending if name not in refused]
-        # On a CPU side by side, a processor each; GPU memory is counted for the whole device, so one at a time.
+        # On a CPU side by side, a processor each, but for those that are timed; GPU memory is counted for the whole device, so
+        # one at a time.
         slots = [(cpu,) for cpu in self.cpus] if self.plan.device == "cpu" else [self.cpus]
+        timed, rest = [], []
+        for task, backend in jobs:
+            (timed if task.study.needs_all_processors(task.case) else rest).append((task, backend))
         self.listener.on_status("each case in a process of its own")
-        outcomes = standalone.measure(jobs, slots, cache, self.code, RunPaths(self.corpus, self.checkpoints))
-        with contextlib.closing(outcomes):
-            for task, backend, response, observed in outcomes:
-                self._record(self._record_of(task, backend, response, observed))
-                if self._seconds_left() <= 0:
-                    return False
+        for each, given in ((rest, slots), (timed, [self.cpus])):
+            outcomes = standalone.measure(each, given, cache, self.code, RunPaths(self.corpus, self.checkpoints))
+            with contextlib.closing(outcomes):
+                for task, backend, response, observed in outcomes:
+                    self._record(self._record_of(task, backend, response, observed))
+                    if self._seconds_left() <= 0:
+                        return False
         return True
 
     def _measure_peaks(self, cache: Path) -> None:

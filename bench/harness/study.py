@@ -30,6 +30,8 @@ class Study:
         measure: None where backends are timed in rounds (see `bench.processes.rounds`). Otherwise measures a case on a backend
             by itself, in a worker of its own, after the validation gate (see `bench.worker.prepare`).
         standalone: of a study that has `measure`: which of its cases are measured so, the others in rounds; all if None.
+        all_processors: which of its standalone cases are timed and get all processors, with nothing beside them; none if None.
+            On a CPU the others go side by side, a processor each.
         repetitions: how often a standalone case is measured, each time in a fresh worker: what has no spread of its own over
             seeds needs several for an interval; once if None.
         forecast: seconds that one case takes on one backend; None, or returning it, where nobody knows.
@@ -56,6 +58,7 @@ class Study:
     cases: Mapping[Scale, tuple[Case, ...]]
     measure: Callable[[str, Case], Iterable[Measurement]] | None = None
     standalone: Callable[[Case], bool] | None = None
+    all_processors: Callable[[Case], bool] | None = None
     repetitions: Callable[[Case], int] | None = None
     forecast: Callable[[Case], float | None] | None = None
     select_backends: Callable[[Case, Sequence[str]], tuple[str, ...]] | None = None
@@ -72,6 +75,10 @@ class Study:
     def is_standalone(self, case: Case) -> bool:
         """Whether the case is measured by itself and not in rounds."""
         return self.measure is not None and (self.standalone is None or self.standalone(case))
+
+    def needs_all_processors(self, case: Case) -> bool:
+        """Whether a standalone case goes by itself on all processors."""
+        return self.all_processors is not None and self.all_processors(case)
 
     def repetitions_of(self, case: Case) -> int:
         """How often a standalone case is measured."""

@@ -14,8 +14,8 @@ from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
 FORETOLD = (
-    "agreement", "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "quality",
-    "scaling", "speech", "stream", "translation",
+    "agreement", "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "parallel",
+    "quality", "scaling", "speech", "stream", "translation",
 )  # fmt: skip
 UNTOLD = {"throughput"}  # makes no forecast
 ON_A_GPU = (*FORETOLD, "workloads")  # of which nothing is foretold on a CPU
@@ -102,6 +102,12 @@ def test_cases_side_by_side_take_as_long_as_the_longest_of_them():
     one = predicted("quality", ("source=text", "size=large", "cell=transformer"))
     both = predicted("quality", ("source=text", "size=large"))
     assert both == one
+
+
+def test_cases_that_get_all_processors_are_added_up():
+    timed = [case for case in study.get("parallel").cases["cpu"] if case.factor("probe") == "time"]
+    seconds = sum(study.get("parallel").forecast(case) or 0 for case in timed)  # type: ignore[misc]
+    assert predicted("parallel", ("probe=time",)) == pytest.approx(seconds + forecast.HARNESS_SECONDS)
 
 
 def test_a_study_that_makes_no_forecast_makes_none_for_the_plan():

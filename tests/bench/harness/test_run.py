@@ -20,6 +20,7 @@ import pytest
 from bench.harness import plan, session, study
 from bench.harness import standalone as alone
 from bench.harness.session import NothingToResume
+from bench.machine import system
 from bench.machine.lock import DeviceBusy, device_lock
 from bench.processes import rounds
 from lstm_bench.views import run_summary
@@ -102,6 +103,24 @@ def test_later_replicates_begin_with_what_needs_fresh_workers(tmp_path, collecto
     ]
     assert order == [("throughput", 0), ("memory", 0), ("throughput", 1), ("memory", 0), ("throughput", 2)]
     assert footer.complete and collector.expected == len(order)
+
+
+def test_what_is_timed_alone_gets_all_processors_at_once(tmp_path, collector, monkeypatch):
+    two = tuple(dataclasses.replace(case, batch=batch) for case in study.get("memory").cases["smoke"] for batch in (2, 4))
+    timed = dataclasses.replace(study.get("memory"), cases={"smoke": two}, all_processors=lambda case: case.batch == 4)
+    monkeypatch.setattr("bench.studies.memory.STUDY", timed)
+    given = []
+
+    def measure(jobs, slots, *_):
+        given.append(([task.case.batch for task, _ in jobs], [tuple(cpus) for cpus in slots]))
+        yield from ()
+
+    monkeypatch.setattr(alone, "measure", measure)
+    chosen = dataclasses.replace(smoke("numpy"), studies=(study.get("memory"),), threads=min(2, len(system.usable())))
+    session.start(chosen, tmp_path, collector)
+    (others, apart), (by_themselves, together) = given
+    assert (others, by_themselves) == ([2], [4])
+    assert len(apart) == chosen.threads and together == [tuple(cpu for (cpu,) in apart)]
 
 
 def test_a_run_tells_warm_up_from_samples(whole):
