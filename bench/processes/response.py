@@ -12,6 +12,8 @@ from results.record import (
     EMULATED_METRIC,
     HOST_PEAK,
     NOT_MEASURED,
+    PRECISION,
+    REDUCED_METRIC,
     FailureKind,
     Measurement,
     Record,
@@ -172,7 +174,8 @@ def build_record(
     """The one way to a record.
 
     Args:
-        marks: added to the provenance, whatever the status. Of an emulated run no metric keeps its name.
+        marks: added to the provenance, whatever the status. Of an emulated run no metric keeps its name, nor of a backend that
+            computes in less than the case's data type.
         first_call: whether the seconds of the first call are a measurement of this record.
         error: whether the error of the first outputs is.
     """
@@ -182,6 +185,8 @@ def build_record(
         measurements.append(Measurement("first_call", "s", (response.first_call_seconds,), notes=response.first_call_notes))
     if error and response.error is not None:
         measurements.append(Measurement("error", "1", (response.error,)))
+    if PRECISION in response.provenance:
+        measurements = [replace(one, metric=REDUCED_METRIC + one.metric) for one in measurements]
     if "emulated" in marks:
         measurements = [replace(one, metric=EMULATED_METRIC + one.metric.removeprefix(EMULATED_METRIC)) for one in measurements]
     peak = {} if response.host_peak is None else {HOST_PEAK: response.host_peak}

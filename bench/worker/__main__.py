@@ -56,7 +56,7 @@ class Worker:
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
         self.flushes_denormals = backend != study.REFERENCE and flush_denormals()
-        self.validated: set[str] = set()  # reduced cases, by key
+        self.validated: dict[str, float | None] = {}  # errors of reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
         self.device_context: DeviceContext | None = None
@@ -76,10 +76,11 @@ class Worker:
         in_full = check_answers and prepare.validated_in_full(opened)
         reduced = opened.reduced_for_validation().key
         by_reduced_case = check_answers and not in_full and reduced not in self.validated
-        prepare.validate_backend(opened, self.backend, by_reduced_case)
+        error = prepare.validate_backend(opened, self.backend, by_reduced_case)
         if by_reduced_case:
-            self.validated.add(reduced)
-        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
+            self.validated[reduced] = error
+        error = self.validated.get(reduced)
+        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full, error)
         code.require_own_modules()
         self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
         return {
