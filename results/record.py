@@ -29,6 +29,7 @@ EMULATED_METRIC = "emulated_"  # what the metrics of an emulated run begin with,
 PRECISION = "precision"
 REDUCED_METRIC = "reduced_"
 
+NO_ENERGY = "energy_not_measured"  # among the conditions: why, where the machine did not tell
 HOST_PEAK = "host_peak_bytes"  # among the conditions: the most memory that the worker has held in its life until then
 
 Status = Literal["ok", "skipped", "failed"]

@@ -16,7 +16,7 @@ from analysis import AnalysisError
 from analysis.report import words
 from analysis.statistics import hosts
 from results.exclusions import Reason
-from results.record import Header, Record
+from results.record import NO_ENERGY, PRECISION, Header, Record
 from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
 
 MOST_DIFFERENCES = 4  # told of two environments
@@ -257,7 +257,9 @@ def row(header: Header, record: Record) -> dict[str, object]:
     # Records from before there were launch modes are eager.
     parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
-    return {**own, **parameters, **counts}
+    told: dict[str, object] = {NO_ENERGY: record.conditions[NO_ENERGY]} if NO_ENERGY in record.conditions else {}
+    told |= {PRECISION: record.provenance[PRECISION]} if PRECISION in record.provenance else {}
+    return {**own, **parameters, **counts, **told}
 
 
 def _remarks(runs: Sequence[Run]) -> list[str]:
