@@ -116,16 +116,16 @@ class Meter:
             return []
 
 
-def meter(device: str, powercap: Path = POWERCAP) -> Meter:
+def meter(device: str) -> Meter:
     """The meter of a device, cpu or cuda; one with a reason where the machine does not tell."""
     try:
-        zones = gpu() if device == "cuda" else packages(powercap)
+        zones = gpu() if device == "cuda" else packages(POWERCAP)
     except (NoEnergy, system.NoNVML) as reason:
         return Meter(reason=str(reason))
     return Meter(zones, NVML_SECONDS if device == "cuda" else RAPL_SECONDS)
 
 
-def packages(root: Path = POWERCAP) -> tuple[Zone, ...]:
+def packages(root: Path) -> tuple[Zone, ...]:
     """RAPL's zones of processor packages. Raises `NoEnergy`."""
     found = [folder for folder in sorted(root.glob("intel-rapl:*")) if _text(folder / "name").startswith("package")]
     if not found:
