@@ -1,4 +1,4 @@
-"""ONNX Runtime's providers, OpenVINO's precisions, int8, `max-autotune`, and bfloat16 on a CPU: what ran, and what is refused."""
+"""ONNX Runtime's providers, OpenVINO's precisions, int8, `max-autotune`, bfloat16 on a CPU: what ran, and what is refused."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_pytorch_that_cannot_quantize_is_refused(monkeypatch: pytest.MonkeyPat
     backend = impls.get("torch_int8")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "which is deprecated" in (backend.refuses(LSTMSpec(3, 4), "forward", False) or "")
-    with pytest.raises(impls.Unavailable, match="no torch.ao.quantization"):
+    with pytest.raises(impls.Unavailable, match=r"no torch\.ao\.quantization"):
         backend.load(CASE.spec, *CASE.data())
 
 
@@ -202,7 +202,6 @@ def test_a_pytorch_without_bfloat16_kernels_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.nn, "LSTM", failing)
     reason = backend.refuses(LSTMSpec(3, 4, dtype="bfloat16"), "forward", False)
     backend._bfloat16_fails.cache_clear()
-    assert reason == (
-        "PyTorch computes no LSTM in bfloat16 on this CPU (\"mkldnn_rnn\" not implemented for 'BFloat16'); ask for dtype=float32"
-    )
+    assert reason and reason.startswith("PyTorch computes no LSTM in bfloat16 on this CPU (")
+    assert reason.endswith("not implemented for 'BFloat16'); ask for dtype=float32"), "the first line of what PyTorch says"
     assert backend.refuses(LSTMSpec(3, 4), "forward", False) is None

@@ -61,7 +61,7 @@ def test_its_time_and_error_stand_beside_those_of_the_others(tmp_path: Path) -> 
     assert [[cell.text for cell in row][1:] for row in rows] == [
         ["torch_int8", "int8", "500 µs", "0.013", "1.00 ms (jax)", "3e-07"]
     ] * 2
-    made = {group.name: group for group in groups.made(findings.find_out(own, "torch", "median"))}
+    made = {group.name: group for group in groups.groups(findings.find_out(own, "torch", "median"))}
     assert made["reduced"].table is not None and "ranked with no other backend" in made["reduced"].table_text
     exact = own.series[own.series["backend"] != "torch_int8"]
     assert not tables.reduced(load.Section("m", 2, own.runs, own.records, exact)).rows
