@@ -2,22 +2,39 @@
 
 Without a hint OpenVINO computes in bfloat16 wherever a CPU has it, so the case's data type is asked for and looked up in what
 was compiled. Threads: `OMP_NUM_THREADS` where it is set, else OpenVINO's own choice.
+
+`import openvino` sends usage data to Google Analytics from a process that it forks, if the package openvino-telemetry is there
+(seen in 2026.4.1). Here it is imported as if that package were not: a measurement sends nothing and starts nothing.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
-import openvino
 
 from impls import Unavailable, refusals
-from impls.batch import Batch, check_batch, filled
+from impls.batch import Batch, Draw, check_batch, filled
 from impls.frameworks.onnx import onnx_model
 from impls.interface import Phase
 from impls.params import Params, check_params
 from impls.specs.recurrent import Recurrent, Spec, require_recurrent
+
+if TYPE_CHECKING:
+    import openvino
+else:
+    telemetry = sys.modules.get("openvino_telemetry")
+    sys.modules["openvino_telemetry"] = None  # its import fails, as where it is not installed
+    try:
+        openvino = importlib.import_module("openvino")
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if telemetry is not None:
+            sys.modules["openvino_telemetry"] = telemetry
 
 # By the names of its graph's executed layers: a recurrent layer is one of these, a loop of cells where there are lengths.
 LAYERS = ("RNNSeq", "RNNCell", "TensorIterator")
@@ -91,7 +108,7 @@ class Network:
                     request.set_tensor(f"{name}0", before[f"{name}0"])
                     request.set_tensor(f"{name}_n", after[f"{name}0"])
 
-    def _rounded(self, value: np.ndarray) -> np.ndarray:
+    def _rounded(self, value: np.ndarray | Draw) -> np.ndarray:
         """In the case's data type, as the other backends are given it; the graph's inputs are float32."""
         narrow = value.astype(ml_dtypes.bfloat16) if self.spec.dtype == "bfloat16" else value
         return np.ascontiguousarray(narrow.astype(np.float32))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from bench.harness import plan
 from bench.harness.case import Case
 from bench.worker import agreement, prepare
 from impls import GRUSpec, LSTMSpec, RNNSpec
+from lstm_bench.commands import compare
 
 ON_REQUEST = {"openvino", "torch_int8", "torch_compile_autotune"}
 CASE = Case(LSTMSpec(8, 16, num_layers=2), 5, 3, initial_state=True)
@@ -25,6 +28,12 @@ def test_no_suite_measures_them_unless_they_are_named() -> None:
     for suite in ("quick", "cpu", "smoke", "workloads", "gpu"):
         assert not ON_REQUEST & set(plan.make(suite).backends)
     assert plan.make("quick", ["openvino", "torch_int8"]).compared() == ("openvino", "torch_int8")
+
+
+def test_no_verdict_compares_int8_with_another_backend() -> None:
+    with pytest.raises(compare.UnclearSides, match="torch_int8 computes in int8, less than its cases ask for"):
+        compare.kind_of_both("backend:torch", "backend:torch_int8")
+    assert compare.kind_of_both("backend:torch", "backend:openvino") == "backend"
 
 
 # ONNX Runtime.
@@ -59,7 +68,7 @@ def test_cuda_needs_its_provider() -> None:
 
 @pytest.fixture
 def bfloat16() -> None:
-    openvino = pytest.importorskip("openvino")
+    openvino = pytest.importorskip("impls.backends.openvino").openvino
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
 
@@ -70,6 +79,19 @@ def test_openvino_computes_in_bfloat16_where_the_cpu_has_it(bfloat16: None, cell
     case = Case(cell(8, 16, dtype="bfloat16"), 5, 3, phase, initial_state=True)
     prepared = prepare.prepare(case, "openvino")
     assert prepared.provenance["precision of layers"] == "bf16" and prepared.provenance["ran"] == "RNNSeq"
+
+
+def test_openvino_is_imported_without_sending_anything() -> None:
+    """Its own import starts a process that sends usage data; in a process of its own, since here it may be imported already."""
+    pytest.importorskip("impls.backends.openvino")
+    watch = (
+        "import sys; seen = []\n"
+        "sys.addaudithook(lambda event, _: seen.append(event) if event.split('.')[0] in ('socket', 'subprocess') "
+        "or event in ('os.fork', 'os.posix_spawn', 'os.system') else None)\n"
+        "import impls; impls.get('openvino'); import time; time.sleep(0.2); print(seen, 'openvino_telemetry' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[] False"
 
 
 def test_openvino_with_lengths_has_no_bfloat16(bfloat16: None) -> None:
