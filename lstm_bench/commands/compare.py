@@ -245,7 +245,7 @@ def kind_of_both(base: str, new: str) -> str:
     for name in (side.removeprefix(BACKEND) for side in (base, new) if kind(side) == "backend"):
         if name in impls.names() and (precision := impls.facts(name).precision):
             raise UnclearSides(
-                f"{name} computes in {precision}, less than its cases ask for, so that no verdict compares it with another backend; "
+                f"{name} computes in {precision}, less than its cases ask for, so no verdict compares it with another backend; "
                 f"see its time and error with: lstm-bench run quick --backend torch --backend {name}"
             )
     return kind(base)
