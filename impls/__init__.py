@@ -113,9 +113,9 @@ def _modules(folders: Iterable[str]) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
 
 
-def offered() -> list[str]:
-    """The names of the backends that are measured where none is named: all but those that run on request alone."""
-    return [name for name in names() if not facts(name).on_request]
+def offered(device: str) -> list[str]:
+    """The names of the backends that are measured on a device where none is named: all but those that run on request alone."""
+    return [name for name, known in table().items() if not known.on_request and device not in known.on_request_on]
 
 
 def built_in() -> list[str]:
@@ -151,6 +151,7 @@ class BackendFacts:
         packages: that it imports beside those every installation has.
         distribution: what pip installs for its own `PACKAGE`, the package's name where the file names none.
         on_request: whether it is measured only if it is named.
+        on_request_on: the devices on which it is measured only if it is named.
         precision: what it computes in, where that is less exact than the data type of its cases; else None.
     """
 
@@ -165,6 +166,7 @@ class BackendFacts:
     packages: tuple[str, ...]
     distribution: str | None
     on_request: bool = False
+    on_request_on: tuple[str, ...] = ()
     precision: str | None = None
 
     def install_command(self, package: str) -> str:
@@ -209,6 +211,7 @@ def _read(name: str, path: Path, modified: int) -> BackendFacts:
         (*framework, *package),
         (*_strings(tree, "DISTRIBUTION"), *package, None)[0],
         _literal(tree, "ON_REQUEST") is True,
+        _strings(tree, "ON_REQUEST_ON"),
         (*_strings(tree, "PRECISION"), None)[0],
     )
 

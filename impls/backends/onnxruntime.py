@@ -32,6 +32,7 @@ DEVICES = ("cpu", "cuda")
 CELLS = ("lstm", "gru", "rnn")
 DTYPES = ("float32",)
 PACKAGE = "onnxruntime"
+ON_REQUEST_ON = ("cuda",)
 Values = dict[str, onnxruntime.OrtValue]
 
 
