@@ -69,6 +69,7 @@ __all__ = [
     "facts",
     "get",
     "names",
+    "offered",
     "searched",
     "table",
 ]
@@ -112,6 +113,11 @@ def _modules(folders: Iterable[str]) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
 
 
+def offered(device: str) -> list[str]:
+    """The names of the backends that are measured on a device where none is named: all but those that run on request alone."""
+    return [name for name, known in table().items() if not known.on_request and device not in known.on_request_on]
+
+
 def built_in() -> list[str]:
     """The names of the backends that come with lstm-bench."""
     return _modules(_BUILT_IN)
@@ -144,6 +150,9 @@ class BackendFacts:
         framework: which holds the device's memory, its own name where it names none.
         packages: that it imports beside those every installation has.
         distribution: what pip installs for its own `PACKAGE`, the package's name where the file names none.
+        on_request: whether it is measured only if it is named.
+        on_request_on: the devices on which it is measured only if it is named.
+        precision: what it computes in, where that is less exact than the data type of its cases; else None.
     """
 
     name: str
@@ -156,6 +165,9 @@ class BackendFacts:
     framework: str
     packages: tuple[str, ...]
     distribution: str | None
+    on_request: bool = False
+    on_request_on: tuple[str, ...] = ()
+    precision: str | None = None
 
     def install_command(self, package: str) -> str:
         """The command that installs one of its packages."""
@@ -198,16 +210,24 @@ def _read(name: str, path: Path, modified: int) -> BackendFacts:
         (framework or (name,))[0],
         (*framework, *package),
         (*_strings(tree, "DISTRIBUTION"), *package, None)[0],
+        _literal(tree, "ON_REQUEST") is True,
+        _strings(tree, "ON_REQUEST_ON"),
+        (*_strings(tree, "PRECISION"), None)[0],
     )
 
 
 def _strings(tree: ast.Module, variable: str) -> tuple[str, ...]:
     """What a file assigns to a variable as a literal: a string, or a tuple or dict of them; empty where it does not."""
+    value = _literal(tree, variable)
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def _literal(tree: ast.Module, variable: str) -> Any:
+    """What a file assigns to a variable as a literal; None where it does not."""
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == variable:
-            value = ast.literal_eval(statement.value)
-            return (value,) if isinstance(value, str) else tuple(value)
-    return ()
+            return ast.literal_eval(statement.value)
+    return None
 
 
 def get(name: str) -> Backend:

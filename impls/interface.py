@@ -149,6 +149,10 @@ class Backend(Protocol):
         FRAMEWORK: one name: the framework that holds the device's memory, where several backends share it.
         PACKAGE: the package that it imports beside its framework.
         DISTRIBUTION: what pip installs for that package, where it has another name.
+        ON_REQUEST: True where it is measured only if it is named, and belongs to no suite.
+        ON_REQUEST_ON: the devices on which that holds, where it does not on all.
+        PRECISION: what it computes in, where that is less exact than the data type of its cases: "int8". Its answers are held
+            to the tolerance of that precision, its metrics are named `reduced_…`, and it is ranked with no other backend.
     """
 
     RUNS: tuple[str, ...]

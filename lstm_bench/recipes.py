@@ -66,7 +66,7 @@ def _onnxruntime(call: Call, threads: int) -> list[str]:
         "import numpy as np",
         "import onnxruntime",
         "from impls import LSTMSpec",
-        "from impls.backends.onnxruntime import onnx_model",
+        "from impls.frameworks.onnx import onnx_model",
         "weights = {name: value.detach().numpy() for name, value in layer.state_dict().items()}",
         f"model = onnx_model(LSTMSpec({_sizes(call)}), weights, ragged=False)",
         "options = onnxruntime.SessionOptions()",

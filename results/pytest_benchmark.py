@@ -23,6 +23,7 @@ from results.store import StoreError
 
 PROTOCOL = 0  # no protocol of ours
 STUDY = BACKEND = "pytest-benchmark"
+HOW_MANY_ZEROS = "{} rounds of 0 s left out: shorter than the clock can tell"
 HOW = "write one with: pytest --benchmark-json=FILE"
 
 
@@ -35,24 +36,33 @@ class Imported:
     left_out: tuple[str, ...] = ()
 
 
+def parsed(path: Path) -> tuple[Any, str]:
+    """A file's JSON, and its text. Raises `StoreError` where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text), text
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # also bytes that are no text
+        raise StoreError(f"{path} is damaged or no JSON ({error}); {HOW}") from error
+
+
 def read(path: Path) -> Imported:
+    """As `of_values`, of a file."""
+    return of_values(path, *parsed(path))
+
+
+def of_values(path: Path, values: Any, text: str) -> Imported:
     """A file's benchmarks as records of one replicate: every round where the file has them, else their median.
 
     A benchmark that cannot be used is left out and named. Raises `StoreError` for a file that is none of pytest-benchmark's,
     that says nothing of its commit, or of which nothing can be used.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = json.loads(text)
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also bytes that are no text
-        raise StoreError(f"{path} is damaged or no JSON ({error}); {HOW}") from error
-    try:
         header, benchmarks = _header(values, text), list(values["benchmarks"])
         decode(encode(header))  # what would be written can be read
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is no file of pytest-benchmark: {_reason(error)}; {HOW}") from error
+        raise StoreError(f"{path} is no file of pytest-benchmark: {reason_of(error)}; {HOW}") from error
     records: dict[str, Record] = {}
     left_out: list[str] = []
     for place, benchmark in enumerate(benchmarks, 1):
@@ -60,7 +70,7 @@ def read(path: Path) -> Imported:
             record = _record(benchmark)
             decode(encode(record))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            left_out.append(f"benchmark {place} of {path}: {_reason(error)}")
+            left_out.append(f"benchmark {place} of {path}: {reason_of(error)}")
             continue
         while record.case in records:  # two of one name are two benchmarks
             record = replace(record, case=_next_name(record.case))
@@ -71,7 +81,7 @@ def read(path: Path) -> Imported:
     return Imported(header, tuple(records.values()), tuple(left_out))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
@@ -95,7 +105,7 @@ def write(imported: Imported, root: Path) -> Path | None:
     with output.replacing(path) as part:  # no run as long as it may be half written
         writer = store.Writer(part)
         try:
-            note = "read from a file of pytest-benchmark"
+            note = f"read from a file of {header.plan['suite']}"
             writer.append(header, *imported.records, Footer(header.started, True, 0.0, 0.0, note))
         finally:
             writer.close()
@@ -129,8 +139,12 @@ def _header(values: dict[str, Any], text: str) -> Header:
 
 def _machine(model: str, cores: int | None) -> str:
     """As readable as our own names, and none of them: less is known of the machine."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{model} {cores or ''}".lower()).strip("-")
-    return f"{slug}-pytest-benchmark"
+    return slug(f"{model} {cores or ''}") + "-pytest-benchmark"
+
+
+def slug(name: str) -> str:
+    """A name in small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _record(benchmark: dict[str, Any]) -> Record:
@@ -141,7 +155,7 @@ def _record(benchmark: dict[str, Any]) -> Record:
         raise ValueError(f"{name} has no time above 0 s")
     notes = [] if stats.get("data") else [f"the median of {stats.get('rounds', 'unknown')} rounds"]
     if coarse := len(samples) - len(usable):
-        notes.append(f"{coarse} rounds of 0 s left out: shorter than the clock can tell")
+        notes.append(HOW_MANY_ZEROS.format(coarse))
     return Record(
         study=STUDY, case=name, backend=BACKEND, replicate=0, status="ok",
         parameters=dict(_parameters(benchmark.get("params") or {})),

@@ -24,6 +24,12 @@ SCHEMA = 1
 
 EMULATED_METRIC = "emulated_"  # what the metrics of an emulated run begin with, so that none is taken for a GPU's
 
+# In the provenance of a backend that computes in less than its case's data type, as in int8: in what. Its metrics begin with
+# the second, so that none is ranked with those of backends that compute what was asked.
+PRECISION = "precision"
+REDUCED_METRIC = "reduced_"
+
+NO_ENERGY = "energy_not_measured"  # among the conditions: why, where the machine did not tell
 HOST_PEAK = "host_peak_bytes"  # among the conditions: the most memory that the worker has held in its life until then
 
 Status = Literal["ok", "skipped", "failed"]

@@ -21,7 +21,21 @@ from results import store
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 WHEEL = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
-FRAMEWORKS = ("torch", "jax", "jaxlib", "flax", "onnx", "onnxruntime", "cuda", "triton", "asv", "otava", "pytest", "hypothesis")
+FRAMEWORKS = (
+    "torch",
+    "jax",
+    "jaxlib",
+    "flax",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "cuda",
+    "triton",
+    "asv",
+    "otava",
+    "pytest",
+    "hypothesis",
+)
 # Python imports it when a command or a worker starts: what is installed here, but for frameworks and tools of development.
 HIDE = f"""
 import importlib.machinery

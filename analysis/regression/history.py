@@ -21,7 +21,7 @@ from analysis.regression.comparison import Key
 from analysis.report.load import comparable
 from analysis.statistics.decision import Decision
 from analysis.statistics.ratios import NOT_COMPARED, Statistic, aggregate
-from results import store
+from results import asv_files, store
 from results.record import Record
 from results.store import Run
 
@@ -36,10 +36,15 @@ StatisticOf = Callable[[Run], Statistic]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A commit's time: the median over replicates in seconds, with the standard error of its logarithm where there are two."""
+    """A commit's time: the median over replicates in seconds, with the standard error of its logarithm where it is known.
+
+    within: of a single replicate that asv measured: the standard error over the samples of its process, and their number. It
+        leaves out by how much processes differ.
+    """
 
     commit: str
     replicates: tuple[float, ...]
+    within: tuple[float, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -48,8 +53,14 @@ class Point:
     @property
     def standard_error(self) -> float | None:
         if len(self.replicates) < 2:
-            return None
+            return self.within[0] if self.within else None
         return statistics.stdev(map(math.log, self.replicates)) / math.sqrt(len(self.replicates))
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom of that error."""
+        alone = len(self.replicates) < 2 and self.within
+        return (alone[1] if alone else len(self.replicates)) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +221,7 @@ def series(runs: Iterable[Run], order: Sequence[str], statistic: StatisticOf = m
     place = {commit: position for position, commit in enumerate(order)}
     found: dict[tuple[Key, str, str], dict[str, list[float]]] = {}
     asked: dict[tuple[Key, str, str], Mapping[str, Any]] = {}
+    within: dict[tuple[Key, str, str, str], tuple[float, int] | None] = {}
     for run in runs:
         commit = commit_of(run)
         if commit is None or reason_left_out(run, place):
@@ -219,10 +231,15 @@ def series(runs: Iterable[Run], order: Sequence[str], statistic: StatisticOf = m
             if (seconds := _seconds(record, chosen)) is not None:
                 name = Key(record.study, record.case, record.backend), run.header.machine, mark
                 found.setdefault(name, {}).setdefault(commit, []).append(seconds)
+                within[*name, commit] = asv_files.standard_error(record)
                 asked[name] = run.header.plan | {"backends_path": run.header.environment.get("backends_path")}
     return [
         Series(
-            *name, tuple(Point(commit, tuple(points[commit])) for commit in sorted(points, key=place.__getitem__)), asked[name]
+            *name,
+            tuple(
+                Point(commit, tuple(points[commit]), within[*name, commit]) for commit in sorted(points, key=place.__getitem__)
+            ),
+            asked[name],
         )
         for name, points in found.items()
     ]

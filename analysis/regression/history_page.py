@@ -22,6 +22,7 @@ from analysis.report.rendering import HISTORY_PAGE, REPORT_PAGE, asset, base_ass
 from analysis.report.tables import Cell, Column, Table
 from analysis.statistics.decision import quantile
 from results import output
+from results.asv_files import STUDY
 from results.store import StoreError
 
 DIGITS = 5
@@ -30,7 +31,10 @@ COLUMNS = 3
 
 
 def relative(series: Series) -> list[tuple[float, float | None, float | None]]:
-    """Each point's time over the first one's, with its 95 % interval over replicates; None where one replicate gives none."""
+    """Each point's time over the first one's, with its 95 % interval over replicates; None where one replicate gives none.
+
+    Of a point that asv measured in one process it is over the samples of that.
+    """
     reference = series.points[0].seconds
     return [(point.seconds / reference, *_bounds(point, reference)) for point in series.points]
 
@@ -39,7 +43,7 @@ def _bounds(point: Point, reference: float) -> tuple[float | None, float | None]
     error = point.standard_error
     if error is None:
         return None, None
-    half = math.exp(quantile(0.025, len(point.replicates) - 1) * error)
+    half = math.exp(quantile(0.025, point.degrees) * error)
     return point.seconds / reference / half, point.seconds / reference * half
 
 
@@ -233,6 +237,11 @@ def _caption(series: Sequence[Series], judged: Sequence[Judged]) -> str:
     return (
         f"{some}Median time over replicates, over that of the first commit; bars are 95 % t-intervals over replicates, each a "
         "fresh process. A dashed line is the first commit of a new level; commits are one step apart whatever their dates."
+        + (
+            " Bars of asv’s numbers are over the samples of one process."
+            if any(one.key.study == STUDY for one in series)
+            else ""
+        )
         + ("" if judged else " No change was found.")
     )
 

@@ -107,7 +107,7 @@ def groups(found: Findings, older: Sequence[Section] = (), prefix: str = "") -> 
     if not found.compares:  # what nobody asked for is not missing
         named = [(name, title, kept) for name, title, drawn in named if (kept := _drawn(drawn))]
     made = [_group(name, title, drawn, prefix) for name, title, drawn in named]
-    return [*made, *_launches(found), *_of_studies([found.section, *older], prefix)]
+    return [*made, *_launches(found), *_reduced(found.section), *_of_studies([found.section, *older], prefix)]
 
 
 def _of_studies(sections: Sequence[Section], prefix: str) -> list[Group]:
@@ -190,6 +190,12 @@ def _launches(found: Findings) -> list[Group]:
     """What a CUDA graph saves, where both launch modes of a case were timed."""
     table = tables.table(found)
     return [Group("launches", "Eager calls and CUDA graphs", (), (), table, tables.TEXT)] if table.rows else []
+
+
+def _reduced(section: Section) -> list[Group]:
+    """What backends that compute in less than was asked took, where there are some."""
+    table = tables.reduced(section)
+    return [Group("reduced", "Lower precision", (), (), table, tables.REDUCED_TEXT)] if table.rows else []
 
 
 def _drawn(figures: list[tuple[str, Drawing | str]]) -> list[tuple[str, Drawing | str]]:

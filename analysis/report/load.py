@@ -18,7 +18,7 @@ from analysis.report import words
 from analysis.statistics import hosts
 from analysis.statistics.hosts import HOST
 from results.exclusions import Reason
-from results.record import Header, Record
+from results.record import NO_ENERGY, PRECISION, Header, Record
 from results.store import ROOT, DamagedLine, Run, at, find, newest, read, read_header, readable
 
 MOST_DIFFERENCES = 4  # told of two environments
@@ -309,7 +309,9 @@ def row(header: Header, record: Record) -> dict[str, object]:
     parameters = {"launch": "eager"} | {name: value for name, value in record.parameters.items() if name not in own}
     own |= {HOST: record.conditions[HOST]} if HOST in record.conditions else {}  # of a fleet
     counts: dict[str, object] = {f"count_{name}": value for name, value in record.counts.items()}
-    return {**own, **parameters, **counts}
+    told: dict[str, object] = {NO_ENERGY: record.conditions[NO_ENERGY]} if NO_ENERGY in record.conditions else {}
+    told |= {PRECISION: record.provenance[PRECISION]} if PRECISION in record.provenance else {}
+    return {**own, **parameters, **counts, **told}
 
 
 def _remarks(runs: Sequence[Run]) -> list[str]:

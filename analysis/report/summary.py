@@ -16,9 +16,11 @@ import pandas as pd
 from analysis.report import words
 from analysis.report.findings import PHASES, Findings, find_out, timings
 from analysis.report.load import Section, choose, command, identity, left_out, load, rows_of
+from analysis.report.tables import reduced_note
 from analysis.statistics.rankings import Ranking
 from analysis.statistics.ratios import NOT_COMPARED, Ratio, Statistic, aggregate
 from analysis.studies import gradients as gradients_statistics
+from results.record import REDUCED_METRIC
 from results.store import ROOT, read
 
 # The first paragraph of the report: what was requested and what was measured, every word computed from the findings.
@@ -278,7 +280,8 @@ def _section(section: Section, baseline: str | None, statistic: Statistic) -> It
     series = section.series[section.series["metric"] != "time"]
     other: dict[tuple[str, str, str], dict[str, Any]] = {}
     for (study, case, backend), rows in series.groupby(["study", "case", "backend"], sort=False):
-        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": gradients_statistics.case_gaps(rows)}
+        notes = reduced_note(rows, section.series) or gradients_statistics.case_gaps(rows)
+        other[str(study), str(case), str(backend)] = rows_of(rows[:1])[0] | {"notes": notes}
     records = section.records.assign(rank=section.records["status"].map(STATUS_ORDER.index))
     records = records[~records["backend"].isin(NOT_SHOWN)].sort_values("rank", kind="stable")
     shown: list[Values] = []
@@ -317,10 +320,10 @@ def _throughput_first(column: pd.Series) -> pd.Series:
     return column.where(column != "throughput", "") if column.name == "study" else column
 
 
-def _fastest_first(value: Values) -> tuple[int, float]:
-    """What was measured by its value, then what failed, then what was skipped."""
-    number = _number(value["value"])
-    return STATUS_ORDER.index(str(value["status"])), math.inf if number is None else number
+def _fastest_first(value: Values) -> tuple[int, bool, float]:
+    """What was measured by its value, then what computed in less than was asked, what failed, and what was skipped."""
+    number, reduced = _number(value["value"]), str(value["metric"]).startswith(REDUCED_METRIC)
+    return STATUS_ORDER.index(str(value["status"])), reduced, math.inf if number is None else number
 
 
 def _timed(row: dict[str, Any], found: Findings) -> Values:

@@ -14,6 +14,7 @@ from analysis.report.findings import PHASES, Findings, machine_name, timings
 from analysis.report.load import PRICE, Section, rows_of
 from analysis.statistics.rankings import standings
 from analysis.statistics.ratios import Ratio, Statistic, aggregate, geometric_mean
+from results.record import PRECISION, REDUCED_METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,63 @@ def ceilings(section: Section) -> Table:
         best = max(float(samples.max()) for samples in part["samples"])
         rows.append((Cell(str(metric)), Cell(str(device)), Cell(str(dtype)), Cell(words.format_si(best, str(unit)), best)))
     return Table("ceilings", (Column("Peak"), Column("Device"), Column("Type"), Column("Best measured", True)), tuple(rows))
+
+
+REDUCED_TEXT = (
+    "Backends that compute these cases in less than the data type asked for. Their results are not equal within its tolerance, "
+    "so they are ranked with no other backend. Errors are of the outputs against float64, relative to the largest of them."
+)
+
+
+def reduced(section: Section) -> Table:
+    """What backends of lower precision took and by how much they are off, beside the fastest that computes what was asked."""
+    rows, series = [], section.series
+    for (case, backend), own in _reduced_rows(series).groupby(["case", "backend"], sort=False):
+        first = own.iloc[0]
+        exact = series[(series["case"] == case) & (series["metric"] == "time") & (series["backend"] != "null")]
+        medians = {str(name): _median(times["samples"]) for name, times in exact.groupby("backend")}
+        best = min(medians, key=lambda name: medians[name], default=None)
+        errors = [_error(series, case, name, "error") for name in medians]
+        seconds = _median(own["samples"])
+        rows.append((
+            Cell(str(case)), Cell(str(backend), backend=str(backend)), Cell(str(first[PRECISION])),
+            Cell(words.format_si(seconds, "s"), seconds), _error_cell(_error(series, case, backend, REDUCED_METRIC + "error")),
+            Cell("–") if best is None else Cell(f"{words.format_si(medians[best], 's')} ({best})", medians[best]),
+            _error_cell(max((error for error in errors if error is not None), default=None)),
+        ))  # fmt: skip
+    columns = (
+        Column("Case"), Column("Backend"), Column("Computes in"), Column("Time", True), Column("Error", True),
+        Column("Fastest as asked", True), Column("Error as asked", True, "largest of those backends"),
+    )  # fmt: skip
+    return Table("reduced", columns, tuple(rows))
+
+
+def reduced_note(rows: pd.DataFrame, series: pd.DataFrame) -> str:
+    """Of one backend on one case: that it computes in less than was asked, and its error; nothing of another backend."""
+    own = _reduced_rows(rows)
+    if own.empty:
+        return ""
+    first = own.iloc[0]
+    error = _error(series, first["case"], first["backend"], REDUCED_METRIC + "error")
+    off = "error not measured" if error is None else f"off by {words.format_percent(error)} of the largest output"
+    return f"computes in {first[PRECISION]}, not ranked, {off}"
+
+
+def _reduced_rows(series: pd.DataFrame) -> pd.DataFrame:
+    return series[series["metric"] == REDUCED_METRIC + "time"]
+
+
+def _median(samples: pd.Series) -> float:
+    return float(np.median([np.median(each) for each in samples]))
+
+
+def _error(series: pd.DataFrame, case: object, backend: object, metric: str) -> float | None:
+    rows = series[(series["case"] == case) & (series["backend"] == backend) & (series["metric"] == metric)]
+    return None if rows.empty else max(float(samples.max()) for samples in rows["samples"])
+
+
+def _error_cell(error: float | None) -> Cell:
+    return Cell("–") if error is None else Cell(f"{error:.2g}", error)
 
 
 def _number(value: object) -> float | None:

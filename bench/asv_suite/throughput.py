@@ -36,7 +36,7 @@ def cases(study_name: str) -> dict[str, Case]:
 
 def backends() -> list[str]:
     """All but the no-op baseline."""
-    return [name for name in impls.names() if name != NULL]
+    return [name for name in impls.names() if name != NULL and not getattr(impls.facts(name), "on_request", False)]
 
 
 def parameters(study_name: str) -> tuple[list[str], list[str]]:

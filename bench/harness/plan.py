@@ -235,7 +235,9 @@ def make(
     plan = Plan(
         suite=suite,
         studies=studies,
-        backends=tuple(dict.fromkeys(backends)) or (SUITES[suite].backends if headline else ()) or tuple(impls.names()),
+        backends=tuple(dict.fromkeys(backends))
+        or (SUITES[suite].backends if headline else ())
+        or tuple(impls.offered(SUITES[suite].device)),
         filters=tuple(where),
         threads=min(threads or usable, usable),
         replicates=replicates or (own[0] if own else SUITES[suite].replicates),

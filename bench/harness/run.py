@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import impls
 from bench import costs
 from bench.gpu_check.groups import EMULATION, GROUPS, PROBE, register_emulated_backend
 from bench.harness import gpu_check, standalone, study
@@ -294,7 +295,9 @@ class Run:
     def _record_of(self, task: Task, backend: str, response: WorkerResponse, observed: Observed) -> Record:
         subject = Subject.of_case(task.study.name, task.case, backend, task.replicate)
         first_call = task.replicate == 0 and backend != NULL
-        return build_record(subject, response, observed, self._marks, first_call=first_call)
+        # What a backend of lower precision costs in error is read beside the error of the others.
+        error = first_call and any(name in impls.names() and impls.facts(name).precision for name in self.plan.backends)
+        return build_record(subject, response, observed, self._marks, first_call=first_call, error=error)
 
     def _measure_standalone(self, cache: Path) -> bool:
         """Studies that measure by themselves, but for what later replicates begin with. False if out of time."""

@@ -11,7 +11,10 @@ from results.fields import Check, from_json, is_amount, is_flag, is_list_of, is_
 from results.record import (
     EMULATED_METRIC,
     HOST_PEAK,
+    NO_ENERGY,
     NOT_MEASURED,
+    PRECISION,
+    REDUCED_METRIC,
     FailureKind,
     Measurement,
     Record,
@@ -69,6 +72,7 @@ _FIELDS: Mapping[str, Check] = {
     "status": lambda value: value in get_args(Status),
     "kind": lambda value: value is None or value in get_args(FailureKind),
     "skip": lambda value: value is None or value in get_args(SkipKind),
+    NO_ENERGY: _is_text,
     "reason": _is_text, "provenance": is_table_of(_is_text), "measurements": is_list_of(is_measurement), "finished": is_flag,
     "seconds": is_amount, "busy_seconds": is_amount, "warm_up_seconds": is_amount, "first_call_seconds": is_amount,
     "load_seconds": is_amount, HOST_PEAK: is_amount, "latest": is_amount,
@@ -84,6 +88,7 @@ class WorkerResponse:
         error: of the first outputs against the float64 reference, relative to the largest of them.
         first_call_notes: of the measurement of the first call.
         host_peak: bytes that the worker has held at most.
+        no_energy: why no energy was measured; None where it was, or was not asked for.
         checks: what a group of `gpu-check` has to measure.
     """
 
@@ -101,6 +106,7 @@ class WorkerResponse:
     first_call_notes: tuple[str, ...] = ()
     error: float | None = None
     host_peak: int | None = None
+    no_energy: str | None = None
     checks: tuple[dict[str, Any], ...] = ()
 
     @staticmethod
@@ -113,7 +119,8 @@ class WorkerResponse:
             provenance=reply.get("provenance", {}), busy_seconds=reply.get("busy_seconds", 0.0),
             warm_up_seconds=reply.get("warm_up_seconds", 0.0), load_seconds=reply.get("load_seconds"),
             first_call_seconds=reply.get("first_call_seconds"), first_call_notes=tuple(reply.get("first_call_notes", ())),
-            error=reply.get("error"), host_peak=reply.get(HOST_PEAK), checks=tuple(reply.get("parts", ())),
+            no_energy=reply.get(NO_ENERGY), error=reply.get("error"), host_peak=reply.get(HOST_PEAK),
+            checks=tuple(reply.get("parts", ())),
         )  # fmt: skip
 
     @staticmethod
@@ -172,7 +179,8 @@ def build_record(
     """The one way to a record.
 
     Args:
-        marks: added to the provenance, whatever the status. Of an emulated run no metric keeps its name.
+        marks: added to the provenance, whatever the status. Of an emulated run no metric keeps its name, nor of a backend that
+            computes in less than the case's data type.
         first_call: whether the seconds of the first call are a measurement of this record.
         error: whether the error of the first outputs is.
     """
@@ -182,13 +190,16 @@ def build_record(
         measurements.append(Measurement("first_call", "s", (response.first_call_seconds,), notes=response.first_call_notes))
     if error and response.error is not None:
         measurements.append(Measurement("error", "1", (response.error,)))
+    if PRECISION in response.provenance:
+        measurements = [replace(one, metric=REDUCED_METRIC + one.metric) for one in measurements]
     if "emulated" in marks:
         measurements = [replace(one, metric=EMULATED_METRIC + one.metric.removeprefix(EMULATED_METRIC)) for one in measurements]
-    peak = {} if response.host_peak is None else {HOST_PEAK: response.host_peak}
+    told = {HOST_PEAK: response.host_peak, NO_ENERGY: response.no_energy}
+    own = {name: value for name, value in told.items() if value is not None}
     return Record(
         study=subject.study, case=subject.case, backend=subject.backend, replicate=subject.replicate, status=response.status,
         parameters=subject.parameters, reason=response.reason, kind=response.kind, skip=response.skip,
         measurements=tuple(measurements),
-        counts=dict(subject.counts), provenance={**response.provenance, **marks}, conditions={**observed.conditions, **peak},
+        counts=dict(subject.counts), provenance={**response.provenance, **marks}, conditions={**observed.conditions, **own},
         started=observed.started, seconds=observed.seconds,
     )  # fmt: skip

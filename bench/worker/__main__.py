@@ -28,11 +28,12 @@ from bench.gpu_check import groups
 from bench.harness import study
 from bench.harness.case import Case
 from bench.harness.study import RunPaths, set_paths
+from bench.machine import energy
 from bench.processes import code
 from bench.worker import agreement, cuda_errors, memory, peaks, prepare
 from bench.worker.timing import HOST_BOUND, SETTLE_SECONDS, Sampler, clock_for, is_host_bound
 from impls.specs.residual import Device
-from results.record import HOST_PEAK, Measurement
+from results.record import HOST_PEAK, NO_ENERGY, Measurement
 
 if TYPE_CHECKING:
     from bench.gpu_check.device import DeviceContext
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 # Pinned after their import, so that two workers that start together import on two processors: they were seen to start the same
 # threads either way. JAX's LLVM and Inductor size their pools by the processors they see when they are imported.
 PINNED_LATE = ("torch", "torch_loop")
+WORKLOAD = "workload"  # the factor of a case of a model in use
 TEXT = 2000  # characters of a message that are kept
 TYPED = (prepare.Skip, impls.Unavailable, prepare.Rejected, agreement.Disagreement)  # raised by the harness, with its own words
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -56,9 +58,10 @@ class Worker:
         self.settle_seconds = SETTLE_SECONDS if threads > 1 else 0.0
         # Right where time is taken; wrong where small numbers are what is measured.
         self.flushes_denormals = backend != study.REFERENCE and flush_denormals()
-        self.validated: set[str] = set()  # reduced cases, by key
+        self.validated: dict[str, float | None] = {}  # errors of reduced cases, by key
         self.sampler: Sampler | None = None
         self.prepared: prepare.Prepared | None = None
+        self.whole_window = False  # whether energy is worth a window of its own: once a run, of a model in use
         self.device_context: DeviceContext | None = None
         self.kept: BaseException | None = (
             None  # holds what must not be freed in a corrupted context: that may abort the process
@@ -76,12 +79,15 @@ class Worker:
         in_full = check_answers and prepare.validated_in_full(opened)
         reduced = opened.reduced_for_validation().key
         by_reduced_case = check_answers and not in_full and reduced not in self.validated
-        prepare.validate_backend(opened, self.backend, by_reduced_case)
+        error = prepare.validate_backend(opened, self.backend, by_reduced_case)
         if by_reduced_case:
-            self.validated.add(reduced)
-        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full)
+            self.validated[reduced] = error
+        error = self.validated.get(reduced)
+        self.prepared = prepare.verify(prepare.load(opened, self.backend), in_full, error)
         code.require_own_modules()
-        self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds)
+        meter = energy.meter(opened.spec.device)
+        self.sampler = Sampler(clock_for(self.prepared), settle_seconds=self.settle_seconds, energy=meter)
+        self.whole_window = check_answers and any(name == WORKLOAD for name, _ in opened.factors)
         return {
             "provenance": self.prepared.provenance | {"flushes_denormals": str(self.flushes_denormals).lower()},
             "first_call_seconds": self.prepared.first_call_seconds,
@@ -111,12 +117,18 @@ class Worker:
             measured.append(Measurement("host_time", "s", tuple(host)))
             if is_host_bound(host, sampler.samples):
                 notes.append(HOST_BOUND)
+        if self.whole_window:
+            sampler.measure_energy()
+        if joules := sampler.energy.samples:
+            measured.append(Measurement("energy", "J", tuple(joules)))
+        untold = {} if joules else {NO_ENERGY: sampler.energy.reason or "no turn was long enough"}
         measured[0] = Measurement("time", "s", measured[0].samples, measured[0].blocks, tuple(notes))
         self.release()
         return {
             "measurements": [asdict(item) for item in measured],
             "busy_seconds": sampler.busy_seconds,
             "warm_up_seconds": sampler.warm_up_seconds,
+            **untold,
         }
 
     def measure_standalone(self, study_name: str, case: dict[str, Any], places: dict[str, str] | None = None) -> dict[str, Any]:

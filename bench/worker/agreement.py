@@ -27,6 +27,13 @@ sqrt(D/8) units of the sum's usual size. Allowed are sqrt(D) units of the array'
 states, 4H (the rows of the matrices) for gradients of inputs and states, T·B for those of weights and biases; T too where a
 network attends.
 
+Int8
+----
+A backend that computes a float32 case in int8 is no implementation of float32, and is held to a bound of its own. Naive is
+then NumPy in float32 with each matrix of weights rounded to 8 bits, symmetrically and with one scale; the units, of 2^-7, are
+for the activations, which such a backend rounds to 7 or 8 bits at every step: allowed are twice that error and 3.1 % of the
+largest value.
+
 TF32, whose operands are rounded to 2^-11, stays far outside: tests/impls/test_tolerance.py holds both margins for outputs,
 states and every gradient at H = 8, 64, 512 and 2048.
 """
@@ -45,17 +52,21 @@ import numpy as np
 
 import impls
 from bench.harness.case import Case
-from impls import Backend, Loaded, SupportsGraph
+from impls import Backend, Loaded, Params, SupportsGraph
 from impls.frameworks.numpy import arithmetic
 from impls.frameworks.numpy.arithmetic import Off
 from impls.specs.recurrent import Recurrent
 
 REFERENCES = "LSTM_BENCH_REFERENCES"  # a run's folder of the reference's answers; its workers share them
 NAIVE_FACTOR = 2.0
-FLOOR_ULPS = {"float64": 16.0, "float32": 16.0, "float16": 4.0, "bfloat16": 4.0, "tensorfloat32": 4.0}
+FLOOR_ULPS = {"float64": 16.0, "float32": 16.0, "float16": 4.0, "bfloat16": 4.0, "tensorfloat32": 4.0, "int8": 4.0}
 # What naive activations of float32 are off by, in units of 2^-23: see above.
 OFF_ULPS = (Off(sigmoid=6.0, tanh=12.0), Off(sigmoid=6.0, tanh=-12.0))
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7, "tensorfloat32": 2.0**-10}
+EPSILON = {
+    "float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7, "tensorfloat32": 2.0**-10,
+    "int8": 2.0**-7,
+}  # fmt: skip
+INT8_SCALE = 127.5  # of the largest weight: 255 steps between it and its negative
 
 
 class Disagreement(AssertionError):
@@ -97,19 +108,31 @@ def answer(loaded: Loaded, case: Case, called: Callable[[], None] | None = None)
     return found
 
 
-def check(backend: Backend, case: Case) -> None:
-    """Raise `Disagreement` unless `backend` answers `case` as the float64 reference does, within the policy."""
+def check(backend: Backend, case: Case) -> float:
+    """Raise `Disagreement` unless `backend` answers `case` as the float64 reference does, within the policy.
+
+    Returns the error of its outputs, relative to the largest of them.
+    """
     params, batch = case.data()
-    validate(answer(backend.load(case.spec, params, batch), case), case)
+    return validate(answer(backend.load(case.spec, params, batch), case), case, getattr(backend, "PRECISION", None))
 
 
-def validate(found: Answer, case: Case) -> None:
-    """As `check_against`, with no share; what is within its bound whatever the naive error may be needs no naive answer."""
-    exact = reference(case, "float64")
+def validate(found: Answer, case: Case, precision: str | None = None) -> float:
+    """As `check_against`; what is within its bound whatever the naive error may be needs no naive answer.
+
+    Returns the error of the outputs, relative to the largest of them.
+    """
+    exact, held_to = reference(case, "float64"), precision or case.spec.dtype
     if set(found) != set(exact) or not all(
-        surely_within(found[name], expected, case.spec.dtype, depth(case, name)) for name, expected in exact.items()
+        surely_within(found[name], expected, held_to, depth(case, name)) for name, expected in exact.items()
     ):
-        check_against(found, case)
+        check_against(found, case, precision)
+    return relative_error(found["outputs"], exact["outputs"])
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest error over the largest value expected."""
+    return float(np.max(np.abs(found.astype(np.float64) - expected)) / np.max(np.abs(expected)))
 
 
 def surely_within(found: np.ndarray, expected: np.ndarray, dtype: str, depth: int) -> bool:
@@ -119,17 +142,19 @@ def surely_within(found: np.ndarray, expected: np.ndarray, dtype: str, depth: in
     return bool(np.max(np.abs(found.astype(np.float64) - expected)) <= bound(expected, 0.0, dtype, depth))
 
 
-def check_against(found: Answer, case: Case) -> float:
+def check_against(found: Answer, case: Case, precision: str | None = None) -> float:
     """Raise `Disagreement` unless `found` is the float64 reference's answer to `case` within the policy.
+
+    precision: of the backend, where it is less exact than the case's data type.
 
     Returns the largest error of any array as a share of what it may be.
     """
-    exact = reference(case, "float64")
-    bounds = naive_errors(case, exact)
+    exact, held_to = reference(case, "float64"), precision or case.spec.dtype
+    bounds = naive_errors(case, exact, held_to)
     if set(found) != set(exact):
         raise Disagreement(f"{case.key}: expected {sorted(exact)}; got {sorted(found)}")
     return max(
-        compare(f"{case.key}: {name}", found[name], expected, bounds[name], case.spec.dtype, depth(case, name))
+        compare(f"{case.key}: {name}", found[name], expected, bounds[name], held_to, depth(case, name))
         for name, expected in exact.items()
     )
 
@@ -177,14 +202,30 @@ def depth(case: Case, name: str) -> int:
 
 
 def reference(case: Case, dtype: str) -> Answer:
-    """The numpy backend's answer, computed in `dtype` on the CPU."""
-    on_cpu = replace(case, spec=replace(case.spec, dtype=dtype, device="cpu"), launch="eager")
+    """The numpy backend's answer, computed in `dtype` on the CPU; in int8 as `computed_in` says."""
+    computed, rounded = computed_in(dtype)
+    on_cpu = replace(case, spec=replace(case.spec, dtype=computed, device="cpu"), launch="eager")
 
     def compute() -> Answer:
         params, batch = case.data()
-        return answer(impls.get("numpy").load(on_cpu.spec, params, batch), on_cpu)
+        return answer(impls.get("numpy").load(on_cpu.spec, rounded(params), batch), on_cpu)
 
-    return remembered(on_cpu.key, compute)
+    return remembered(on_cpu.key + (f" in {dtype}" if dtype != computed else ""), compute)
+
+
+def computed_in(dtype: str) -> tuple[Any, Callable[[Params], Params]]:
+    """The data type that NumPy computes in for one that a backend may be held to, and what becomes of the weights before."""
+    return ("float32", in_int8) if dtype == "int8" else (dtype, lambda params: params)
+
+
+def in_int8(params: Params) -> Params:
+    """The weights with each matrix rounded to 8 bits."""
+    return {name: _rounded(value) if value.ndim == 2 else value for name, value in params.items()}
+
+
+def _rounded(matrix: np.ndarray) -> np.ndarray:
+    scale = float(np.max(np.abs(matrix))) / INT8_SCALE or 1.0
+    return np.clip(np.round(matrix / scale), -128, 127) * scale
 
 
 def remembered(name: str, compute: Callable[[], Answer]) -> Answer:
@@ -206,9 +247,9 @@ def remembered(name: str, compute: Callable[[], Answer]) -> Answer:
     return found
 
 
-def naive_errors(case: Case, exact: Answer) -> dict[str, float]:
-    """Largest error of a naive implementation in the case's dtype, by array."""
-    return naive_errors_of(case.spec.dtype, lambda dtype: reference(case, dtype), exact)
+def naive_errors(case: Case, exact: Answer, dtype: str | None = None) -> dict[str, float]:
+    """Largest error of a naive implementation in a dtype, the case's by default, by array."""
+    return naive_errors_of(dtype or case.spec.dtype, lambda dtype: reference(case, dtype), exact)
 
 
 def naive_errors_of(dtype: str, answer_in: Callable[[str], Answer], exact: Answer) -> dict[str, float]:

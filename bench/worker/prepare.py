@@ -22,7 +22,7 @@ from bench.worker import agreement
 from impls import Batch, Loaded, Params, SupportsPrefill, frameworks, refusals
 from impls.interface import allowed_runs
 from impls.specs.residual import Device
-from results.record import NOT_MEASURED, SkipKind
+from results.record import NOT_MEASURED, PRECISION, SkipKind
 
 NULL = "null"  # the no-op baseline, which times the harness itself: the only backend whose answers are not checked
 PREFIX_STEPS, PREFIX_BATCH = 12, 3
@@ -63,7 +63,8 @@ class Prepared:
     """A case loaded and called once. `call` launches one timed call, `wait` returns when it is done.
 
     data: the weights and inputs it was given.
-    error: of the first outputs against the float64 reference, relative to the largest of them; None where not compared.
+    error: of the first outputs against the float64 reference, relative to the largest of them; of all outputs of the case or
+        its reduced one where the first are not compared; None where nothing was.
     """
 
     case: Case
@@ -81,8 +82,8 @@ class Prepared:
 def prepare(case: Case, backend: str) -> Prepared:
     """Raises `Skip` with the reason, or `Rejected`; whatever the backend itself raises passes through."""
     in_full = validated_in_full(case)
-    validate_backend(case, backend, check_answers=not in_full)
-    return verify(load(case, backend), in_full)
+    error = validate_backend(case, backend, check_answers=not in_full)
+    return verify(load(case, backend), in_full, error)
 
 
 def validated_in_full(case: Case) -> bool:
@@ -106,13 +107,15 @@ def static_unsupported_reason(case: Case, backend: str) -> str | None:
     return reason or refusals.launch(case.spec, case.launch, facts.launches)
 
 
-def validate_backend(case: Case, backend: str, check_answers: bool = True) -> None:
+def validate_backend(case: Case, backend: str, check_answers: bool = True) -> float | None:
     """The gate before a case is loaded.
 
     Args:
         case: what is asked for.
         backend: of whom.
         check_answers: also compare its answer to the reduced case with the float64 reference.
+
+    Returns: the error of the outputs then, relative to the largest of them; None where they were not compared.
 
     Raises:
         Skip: the backend is not available or refuses the case.
@@ -128,9 +131,10 @@ def validate_backend(case: Case, backend: str, check_answers: bool = True) -> No
         raise Skip(reason)
     if check_answers and backend != NULL:
         try:
-            agreement.check(module, case.reduced_for_validation())
+            return agreement.check(module, case.reduced_for_validation())
         except agreement.Disagreement as error:
             raise Rejected(str(error)) from error
+    return None
 
 
 def require_device(device: Device) -> None:
@@ -163,18 +167,23 @@ def load(case: Case, backend: str, data: tuple[Params, Batch] | None = None) -> 
     return Prepared(case, backend, data, loaded, call, loaded.wait, ready - started, time.perf_counter() - ready, {})
 
 
-def verify(prepared: Prepared, in_full: bool = False) -> Prepared:
-    """Check the loaded case itself, `in_full` with all that its first call computed. Raises `Rejected`."""
+def verify(prepared: Prepared, in_full: bool = False, error: float | None = None) -> Prepared:
+    """Check the loaded case itself, `in_full` with all that its first call computed. Raises `Rejected`.
+
+    error: of the reduced case, which stands for that of a case whose own outputs are not compared.
+    """
     case, backend = prepared.case, prepared.backend
+    prepared.error = error
     if in_full and backend != NULL:
-        _check_in_full(prepared)  # first, since whatever asks what ran calls it again
+        prepared.error = _check_in_full(prepared)  # first, since whatever asks what ran calls it again
     with frameworks.kept_profiles(os.environ.get(agreement.REFERENCES), f"{backend} {case.key}"):
         provenance = prepared.loaded.provenance()
     runs = allowed_runs(impls.get(backend), case.launch)
     if provenance.get("ran") not in runs:
         allowed = " or ".join(runs)
         raise Rejected(f"{backend} fell back: {provenance.get('ran')!r} ran where it promises {allowed}")
-    prepared.provenance = provenance
+    precision = impls.facts(backend).precision
+    prepared.provenance = provenance | ({PRECISION: precision} if precision else {})
     if backend == NULL:
         return prepared
     _check_wait(prepared)
@@ -190,11 +199,11 @@ def _require_finite(backend: str, outputs: np.ndarray) -> None:
         raise Rejected(f"{backend} returned {int((~np.isfinite(outputs)).sum())} outputs that are NaN or infinite")
 
 
-def _check_in_full(prepared: Prepared) -> None:
+def _check_in_full(prepared: Prepared) -> float:
     found = agreement.answer(prepared.loaded, prepared.case, prepared.call)
     _require_finite(prepared.backend, found["outputs"])
     try:
-        agreement.validate(found, prepared.case)
+        return agreement.validate(found, prepared.case, impls.facts(prepared.backend).precision)
     except agreement.Disagreement as error:
         raise Rejected(f"{prepared.backend}, {error}") from error
 
@@ -242,29 +251,26 @@ def _check_prefix(found: np.ndarray, prepared: Prepared) -> float:
     )
 
     def outputs(dtype: str) -> np.ndarray:
-        spec = replace(case.spec, dtype=dtype, device="cpu")
+        computed, rounded = agreement.computed_in(dtype)
+        spec = replace(case.spec, dtype=computed, device="cpu")
         on_cpu = replace(case, spec=spec, launch="eager")
 
         def compute() -> agreement.Answer:
-            network = impls.get("numpy").load(spec, params, prefix)
+            network = impls.get("numpy").load(spec, rounded(params), prefix)
             network.forward()
             return {"outputs": network.outputs()}
 
-        name = f"the first outputs of {on_cpu.key}"
+        name = f"the first outputs of {on_cpu.key}" + (f" in {dtype}" if dtype != computed else "")
         return agreement.remembered(name, compute)["outputs"].astype(np.float64)
 
     exact = outputs("float64")
-    first, dtype, depth = found[:steps, :batch], case.spec.dtype, agreement.depth(case, "outputs")
+    dtype = impls.facts(backend).precision or case.spec.dtype
+    first, depth = found[:steps, :batch], agreement.depth(case, "outputs")
     if agreement.surely_within(first, exact, dtype, depth):
-        return _relative_error(first, exact)
+        return agreement.relative_error(first, exact)
     errors = agreement.naive_errors_of(dtype, lambda dtype: {"outputs": outputs(dtype)}, {"outputs": exact})
     try:
         agreement.compare(f"{case.key}: the first outputs", first, exact, errors["outputs"], dtype, depth)
     except agreement.Disagreement as error:
         raise Rejected(f"{backend}, {error}") from error
-    return _relative_error(first, exact)
-
-
-def _relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest error over the largest value expected."""
-    return float(np.max(np.abs(found.astype(np.float64) - expected)) / np.max(np.abs(expected)))
+    return agreement.relative_error(first, exact)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Protocol
 
+from bench.machine.energy import Meter
 from bench.worker.prepare import Prepared
 
 # Two clocks: the monotonic clock around k calls and one wait, and CUDA events on the stream.
@@ -49,7 +50,10 @@ class CudaEventClock:
     """k calls between two events on PyTorch's current stream.
 
     host_seconds: of each sample, what the host took to enqueue a call: of an eager call all its launches, of a graph one.
+    untimed_calls: of each sample, before those that are timed.
     """
+
+    untimed_calls = 1
 
     def __init__(self, call: Callable[[], None], wait: Callable[[], None]) -> None:
         import torch
@@ -127,6 +131,7 @@ class Sampler:
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    energy: Meter = field(default_factory=Meter)
     busy_seconds: float = 0.0  # warm-up and turns
     warm_up_seconds: float = 0.0
 
@@ -152,14 +157,25 @@ class Sampler:
         while self.now() - entered < self.settle_seconds:
             self.clock.sample(self.calls)
         self._forget_unrecorded()
+        self.energy.start()
         started = self.now()
         before = len(self.samples)
         while True:
             self.samples.append(self.clock.sample(self.calls))
             if self.now() - started >= seconds or len(self.samples) >= self.most_samples:
                 break
+        self.energy.stop((len(self.samples) - before) * self._calls_of_a_sample, self.now() - started)
         self.blocks.append(len(self.samples) - before)
         self.busy_seconds += self.now() - entered
+
+    @property
+    def _calls_of_a_sample(self) -> int:
+        return self.calls + getattr(self.clock, "untimed_calls", 0)
+
+    def measure_energy(self) -> None:
+        """Of more calls, where no turn was long enough for the counter."""
+        if not self.energy.samples:
+            self.energy.window(lambda: self.clock.sample(self.calls), self._calls_of_a_sample)
 
     def _forget_unrecorded(self) -> None:
         """Host times of calls that were no samples, so that what a clock keeps stands beside `samples` one by one."""

@@ -1,93 +1,38 @@
-"""ONNX Runtime on the CPU: the LSTM as an ONNX graph."""
+"""ONNX Runtime, on the CPU and by its CUDA provider: the LSTM as an ONNX graph, one node a layer, inference only.
+
+Threads: `OMP_NUM_THREADS` where it is set, else ONNX Runtime's own choice; waiting threads spin, its default. On CUDA float32
+is not multiplied in TF32, which the provider would do by default.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 
-from impls import refusals
+from impls import Unavailable, refusals
 from impls.batch import Batch, check_batch, filled
+from impls.frameworks.onnx import onnx_model
 from impls.interface import Phase
 from impls.params import Params, check_params
 from impls.specs.recurrent import Recurrent, Spec, require_recurrent
 
-# The ONNX graph of a recurrent network: one node a layer.
-#
-# Gates are i, o, f, c in ONNX for an LSTM and z, r, h for a GRU (operators LSTM-14, GRU-14), so rows are reordered here.
-
-GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn": (0,)}  # our gate at each of ONNX's places
-OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
-OPSET, IR_VERSION = 17, 8
-
-
-def onnx_model(spec: Recurrent, params: Params, ragged: bool) -> onnx.ModelProto:
-    """Inputs x [T, B, I], h0 and (LSTM) c0 [L·D, B, H], lengths [B] if ragged; outputs y [T, B, D·H], h_n, (LSTM) c_n."""
-    nodes, constants = [], {"merged": np.array([0, 0, -1]), "each": np.full(spec.num_layers, spec.num_directions)}
-    states = ("h", "c") if spec.cell == "lstm" else ("h",)
-    layers = range(spec.num_layers)
-    for name in states:
-        nodes.append(helper.make_node("Split", [f"{name}0", "each"], [f"{name}0_{depth}" for depth in layers], axis=0))
-    attributes = {"hidden_size": spec.hidden_size, "direction": "bidirectional" if spec.bidirectional else "forward"}
-    if spec.cell == "gru":
-        attributes["linear_before_reset"] = 1
-    for depth in layers:
-        constants |= {f"{kind}_{depth}": value for kind, value in layer_weights(spec, params, depth).items()}
-        nodes.append(helper.make_node(
-            OPERATORS[spec.cell],
-            ["x" if depth == 0 else f"y_{depth - 1}", f"W_{depth}", f"R_{depth}", f"B_{depth}" if spec.bias else "",
-             "lengths" if ragged else "", *(f"{name}0_{depth}" for name in states)],
-            [f"directions_{depth}", *(f"{name}_n_{depth}" for name in states)],
-            **attributes,
-        ))  # fmt: skip
-        # ONNX returns [T, D, B, H].
-        nodes.append(helper.make_node("Transpose", [f"directions_{depth}"], [f"by_sequence_{depth}"], perm=[0, 2, 1, 3]))
-        y = "y" if depth == spec.num_layers - 1 else f"y_{depth}"
-        nodes.append(helper.make_node("Reshape", [f"by_sequence_{depth}", "merged"], [y]))
-    for name in states:
-        nodes.append(helper.make_node("Concat", [f"{name}_n_{depth}" for depth in layers], [f"{name}_n"], axis=0))
-    state = [spec.num_layers * spec.num_directions, "B", spec.hidden_size]
-    inputs = {"x": ["T", "B", spec.input_size]} | {f"{name}0": state for name in states}
-    outputs = {"y": ["T", "B", spec.output_size]} | {f"{name}_n": state for name in states}
-    takes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
-    gives = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()]
-    if ragged:
-        takes.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
-    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, spec.cell, takes, gives, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model)
-    return model
-
-
-def layer_weights(spec: Recurrent, params: Params, depth: int) -> dict[str, np.ndarray]:
-    """W [D, G·H, I], R [D, G·H, H], and B [D, 2·G·H], with the gates in ONNX's order."""
-    suffixes = spec.suffixes()[depth * spec.num_directions : (depth + 1) * spec.num_directions]
-    order = GATES[spec.cell]
-
-    def stacked(kind: str) -> np.ndarray:
-        parts = [np.split(params[f"{kind}_{suffix}"], spec.gates) for suffix in suffixes]
-        return np.stack([np.concatenate([gates[gate] for gate in order]) for gates in parts]).astype(np.float32)
-
-    weights = {"W": stacked("weight_ih"), "R": stacked("weight_hh")}
-    if spec.bias:
-        weights["B"] = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
-    return weights
-
-
-# ONNX Runtime on the CPU: one ONNX node a layer, inference only.
-#
-# Threads: `OMP_NUM_THREADS` where it is set, else ONNX Runtime's own choice; waiting threads spin, its default.
-
-PROVIDER = "CPUExecutionProvider"
-RUNS = (PROVIDER,)
-DEVICES = ("cpu",)
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+}
+RUNS = ("CPUExecutionProvider", "CUDAExecutionProvider")
+DEVICES = ("cpu", "cuda")
 CELLS = ("lstm", "gru", "rnn")
 DTYPES = ("float32",)
 PACKAGE = "onnxruntime"
+ON_REQUEST_ON = ("cuda",)
 Values = dict[str, onnxruntime.OrtValue]
 
 
@@ -99,10 +44,24 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
         refusals.projection(spec),
         refusals.dtype(spec, *DTYPES),
         refusals.device(spec, *DEVICES),
+        no_provider(spec),
+    )
+
+
+def no_provider(spec: Spec) -> str | None:
+    """Why this ONNX Runtime cannot run on the spec's device, or None."""
+    wanted, found = PROVIDERS[spec.device][0], onnxruntime.get_available_providers()
+    if wanted in found:
+        return None
+    return (
+        f"ONNX Runtime finds no CUDA device here: it has no {wanted}, only {', '.join(found)}; run on a machine with an "
+        "NVIDIA GPU after: pip uninstall onnxruntime && pip install onnxruntime-gpu, or ask for device=cpu"
     )
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> Network:
+    if reason := refusals.first(refusals.device(spec, *DEVICES), no_provider(spec)):
+        raise Unavailable(reason)
     check_params(spec, params)
     check_batch(spec, batch)
     return Network(require_recurrent(spec), params, batch)
@@ -113,19 +72,17 @@ class Network:
 
     def __init__(self, spec: Recurrent, params: Params, batch: Batch) -> None:
         self.spec = spec
-        options = onnxruntime.SessionOptions()
-        if threads := os.environ.get("OMP_NUM_THREADS"):
-            options.intra_op_num_threads = int(threads)
         ragged = batch.lengths is not None
-        model = onnx_model(spec, params, ragged).SerializeToString()
-        self.session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
+        self.model = onnx_model(spec, params, ragged).SerializeToString()
+        self.session = self._session()
         full = filled(spec, batch)
         self.states = ("h", "c") if spec.cell == "lstm" else ("h",)
         self.x = full.x.astype(np.float32)
         first = {f"{name}0": getattr(full, f"{name}0").astype(np.float32) for name in self.states}
         constant = {"lengths": batch.lengths.astype(np.int32)} if batch.lengths is not None else {}
-        self.binding = self._bind({"x": self.x} | first | constant, self._results(batch.steps, batch.batch), {})
-        self.tokens = [onnxruntime.OrtValue.ortvalue_from_numpy(token[None]) for token in self.x]
+        self.first = first | constant
+        self.binding = self._bind({"x": self.x} | self.first, self._results(batch.steps, batch.batch), {})
+        self.tokens = [self._on_device(token[None]) for token in self.x]
         self.position, self.latest = 0, self.binding
         if not (ragged or spec.bidirectional):
             ping, pong = self._results(1, batch.batch), self._results(1, batch.batch)
@@ -134,16 +91,27 @@ class Network:
             after_pong, after_ping = ({name: last[f"{name[0]}_n"] for name in first} for last in (pong, ping))
             self.turns = self._bind({}, ping, after_pong), self._bind({}, pong, after_ping)
 
+    def _session(self, profile: Path | None = None) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        if threads := os.environ.get("OMP_NUM_THREADS"):
+            options.intra_op_num_threads = int(threads)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        return onnxruntime.InferenceSession(self.model, options, providers=[PROVIDERS[self.spec.device]])
+
+    def _on_device(self, value: np.ndarray) -> onnxruntime.OrtValue:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(value, self.spec.device, 0)
+
     def _results(self, steps: int, batch: int) -> Values:
         spec = self.spec
         state = (spec.num_layers * spec.num_directions, batch, spec.hidden_size)
         shapes = {"y": (steps, batch, spec.output_size)} | {f"{name}_n": state for name in self.states}
-        return {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
+        return {name: self._on_device(np.zeros(shape, np.float32)) for name, shape in shapes.items()}
 
     def _bind(self, inputs: dict[str, np.ndarray], outputs: Values, before: Values) -> onnxruntime.IOBinding:
         binding = self.session.io_binding()
         for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value))
+            binding.bind_ortvalue_input(name, self._on_device(value))
         for name, value in before.items():
             binding.bind_ortvalue_input(name, value)
         for name, value in outputs.items():
@@ -164,7 +132,7 @@ class Network:
         self.position, self.latest = self.position + 1, binding
 
     def wait(self) -> None:
-        """ONNX Runtime returns from a CPU session only when it is done."""
+        """ONNX Runtime returns from a session only when it is done, on CUDA too unless a run option says otherwise."""
 
     def _found(self) -> dict[str, np.ndarray]:
         names = ("y", *(f"{name}_n" for name in self.states))
@@ -181,4 +149,31 @@ class Network:
 
     def provenance(self) -> dict[str, str]:
         threads = str(self.session.get_session_options().intra_op_num_threads or "default")
-        return {"ran": "+".join(self.session.get_providers()), "onnxruntime": onnxruntime.__version__, "threads": threads}
+        return {"ran": ran(self.spec.device, self._providers()), "onnxruntime": onnxruntime.__version__, "threads": threads}
+
+    def _providers(self) -> set[str]:
+        """By whom nodes are run: told by the session, or, where it has several providers, by a profile of one more call."""
+        found = self.session.get_providers()
+        if len(found) == 1:
+            return set(found)
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._session(Path(folder) / "profile")
+            binding = session.io_binding()
+            for name, value in {"x": self.x, **self.first}.items():
+                binding.bind_ortvalue_input(name, self._on_device(value))
+            for output in session.get_outputs():
+                binding.bind_output(output.name, self.spec.device)
+            session.run_with_iobinding(binding)
+            return providers_of(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+
+def providers_of(events: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The providers of all nodes in a profile of ONNX Runtime."""
+    nodes = (event.get("args", {}) for event in events if event.get("cat") == "Node")
+    return {arguments["provider"] for arguments in nodes if "provider" in arguments}
+
+
+def ran(device: str, providers: Iterable[str]) -> str:
+    """The provider of the device, if every node ran by it; else all of them, which is none of `RUNS`."""
+    found = "+".join(sorted(providers))
+    return found if found == PROVIDERS[device][0] else f"{found or 'nothing'} on {device}"

@@ -29,11 +29,11 @@ LAUNCHES = ("eager", "graph")
 
 def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
-        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), torch_network.no_cuda(spec), _no_compiler(spec)
+        refusals.in_principle(spec, phase, ragged), refusals.cell(spec, *CELLS), torch_network.no_cuda(spec), no_compiler(spec)
     )
 
 
-def _no_compiler(spec: Spec) -> str | None:
+def no_compiler(spec: Spec) -> str | None:
     if not shutil.which(os.environ.get("CXX", "g++")):
         return "torch.compile finds no C++ compiler; install g++ or set CXX, or use the backend torch_loop"
     if spec.device == "cuda" and not importlib.util.find_spec("triton"):
@@ -42,12 +42,17 @@ def _no_compiler(spec: Spec) -> str | None:
 
 
 def load(spec: Spec, params: Params, batch: Batch) -> torch_network.Network:
+    return compiled_loop(spec, params, batch)
+
+
+def compiled_loop(spec: Spec, params: Params, batch: Batch, mode: str | None = None) -> torch_network.Network:
+    """The loop with its step compiled in a mode of `torch.compile`, its default where None."""
     torch_network.check(spec, params, batch)
-    if reason := _no_compiler(spec):
+    if reason := no_compiler(spec):
         raise Unavailable(reason)
     weights = torch_network.leaves(spec, params)
     own = types.FunctionType(torch_network.step.__code__.replace(), torch_network.step.__globals__)
-    compiled = torch.compile(own, fullgraph=True, dynamic=False)
+    compiled = torch.compile(own, fullgraph=True, dynamic=False, mode=mode)
     return torch_network.Network(spec, weights, batch, torch_network.loop_run(spec, weights, batch, compiled), what_ran)
 
 

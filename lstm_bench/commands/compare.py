@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import impls
 from analysis.regression import calibration, history
 from analysis.regression.calibration import Calibration
 from analysis.regression.comparison import Key, OtherMachine, Row, Sides, by_key, exit_code, from_runs
@@ -241,6 +242,12 @@ def kind_of_both(base: str, new: str) -> str:
         raise UnclearSides(
             f"cannot compare {base} with {new}: name two revisions, two runs on disk or two backends (as backend:torch)"
         )
+    for name in (side.removeprefix(BACKEND) for side in (base, new) if kind(side) == "backend"):
+        if name in impls.names() and (precision := impls.facts(name).precision):
+            raise UnclearSides(
+                f"{name} computes in {precision}, less than its cases ask for, so no verdict compares it with another backend; "
+                f"see its time and error with: lstm-bench run quick --backend torch --backend {name}"
+            )
     return kind(base)
 
 

@@ -372,10 +372,10 @@ def track(
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Files of pytest-benchmark, or folders of them as .benchmarks.")],
+    files: Annotated[list[Path], typer.Argument(help="Files or folders of pytest-benchmark or asv.")],
     out: HistoryFolder = None,
 ) -> None:
-    """Import pytest-benchmark's files into the history, as points of the commits they name; kept apart from our own numbers."""
+    """Import pytest-benchmark's or asv's files into the history, as points of their commits, apart from our own numbers."""
     from lstm_bench.commands import tracking
     from results import store
 

@@ -24,7 +24,7 @@ from bench.processes.code import Code, CodeFails, RevisionBackends, SourceInfo
 from bench.regression.revisions import UNSHALLOW, BuildFails, Repository, ShallowClone, code_of
 from lstm_bench.commands import compare as comparing
 from lstm_bench.errors import ExitCode
-from results import pytest_benchmark, store
+from results import asv_files, pytest_benchmark, store
 from results.record import Header
 from results.store import StoreError
 
@@ -181,7 +181,7 @@ class Finding:
         None where the series is not of this harness.
         """
         key, asked = self.series.key, self.series.asked
-        if key.study == pytest_benchmark.STUDY:
+        if key.study in (pytest_benchmark.STUDY, asv_files.STUDY):
             return None
         command = ["lstm-bench", "compare", self.before[:12], self.first[:12], "--suite", key.study]
         for name, option in (("suite", "--scale"), ("threads", "--threads")):
@@ -356,10 +356,15 @@ class Taken(NamedTuple):
 
 
 def take_in(paths: Sequence[Path], root: Path) -> list[Taken]:
-    """Add pytest-benchmark's files to the history, each once and by itself. Raises `StoreError` where none can be used."""
-    files = pytest_benchmark.find(paths)
+    """Add files of pytest-benchmark and asv to the history, each once and by itself.
+
+    Raises `StoreError` where none can be used.
+    """
+    files = [path for path in pytest_benchmark.find(paths) if path in paths or path.name not in asv_files.METADATA]
     if not files:
-        raise StoreError(f"no .json file below {' or '.join(map(str, paths))}; name pytest-benchmark's files or their folder")
+        raise StoreError(
+            f"no .json file below {' or '.join(map(str, paths))}; name pytest-benchmark's or asv's files or their folder"
+        )
     taken = [_taken(path, root) for path in files]
     problems = [one.problem for one in taken if one.problem is not None]
     if len(problems) == len(taken):
@@ -370,7 +375,9 @@ def take_in(paths: Sequence[Path], root: Path) -> list[Taken]:
 
 def _taken(path: Path, root: Path) -> Taken:
     try:
-        imported = pytest_benchmark.read(path)
+        values, text = pytest_benchmark.parsed(path)
+        reader = asv_files.read if asv_files.recognises(values) else pytest_benchmark.of_values
+        imported = reader(path, values, text)
         return Taken(path, pytest_benchmark.write(imported, root), None, imported.left_out)
     except StoreError as error:
         return Taken(path, None, str(error))

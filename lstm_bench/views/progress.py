@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lstm_bench import terminal
 from results.output import format_duration, format_si
-from results.record import Record
+from results.record import PRECISION, Record
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -67,7 +67,10 @@ class Forecast:
 
 
 def result(records: Sequence[Record]) -> str:
-    """One line for one case: each backend's median, fastest first, and what went wrong. A pair keeps its order."""
+    """One line for one case: each backend's median, fastest first, and what went wrong. A pair keeps its order.
+
+    What computes in less than was asked comes after the others.
+    """
     if len(records) > 1 and len({record.task for record in records}) == 1:
         sides = zip(("base", "new"), records, strict=True)
         return "  ".join(
@@ -77,16 +80,14 @@ def result(records: Sequence[Record]) -> str:
     for record in records:
         if record.status == "ok":
             first = record.measurements[0]
-            found.append(
-                (
-                    statistics.median(first.samples),
-                    f"{record.backend} {format_si(statistics.median(first.samples), first.unit)}",
-                )
-            )
+            precision = record.provenance.get(PRECISION)
+            name = f"{record.backend} ({precision})" if precision else record.backend
+            median = statistics.median(first.samples)
+            found.append((precision is not None, median, f"{name} {format_si(median, first.unit)}"))
         elif record.status == "failed":
-            found.append((float("inf"), f"{record.backend} failed ({record.kind}): {record.reason[:120]}"))
+            found.append((True, float("inf"), f"{record.backend} failed ({record.kind}): {record.reason[:120]}"))
     skipped = sum(record.status == "skipped" for record in records)
-    parts = [text for _, text in sorted(found)] + ([f"{skipped} skipped"] if skipped else [])
+    parts = [text for *_, text in sorted(found)] + ([f"{skipped} skipped"] if skipped else [])
     return "  ".join(parts)
 
 

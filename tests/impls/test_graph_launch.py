@@ -308,6 +308,7 @@ def test_unsupported_launches_are_known_without_importing() -> None:
         "cudnn",
         "torch",
         "torch_compile",
+        "torch_compile_autotune",
         "torch_loop",
     }
 

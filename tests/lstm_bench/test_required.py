@@ -53,7 +53,7 @@ def test_one_line_says_what_to_install(hidden: set[str], arguments: list[str], s
 
 
 def test_without_any_framework_everything_that_is_read_is_read():
-    frameworks = {"torch", "jax", "jaxlib", "flax", "onnx", "onnxruntime", "cuda", "asv", "otava"}
+    frameworks = {"torch", "jax", "jaxlib", "flax", "onnx", "onnxruntime", "openvino", "cuda", "asv", "otava"}
     for arguments in (["--help"], ["list"], ["list", "quick"], ["show"], ["claims"], ["report", "--help"]):
         run = without(frameworks, *arguments)
         assert run.returncode == 0, run.stderr

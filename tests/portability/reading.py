@@ -19,7 +19,7 @@ from pathlib import Path
 
 OURS = ("impls", "bench", "results", "analysis", "lstm_bench")
 # What a backend or a tool of development may import at its top, and what need not be installed.
-OPTIONAL = ("torch", "jax", "jaxlib", "flax", "onnx", "onnxruntime", "triton", "cuda", "asv", "asv_runner", "otava",
+OPTIONAL = ("torch", "jax", "jaxlib", "flax", "onnx", "onnxruntime", "openvino", "triton", "cuda", "asv", "asv_runner", "otava",
             "ray", "fsspec")  # fmt: skip
 RUN = "results/runs/2026-11-22/intel-xeon-2c-0833fe/111709-quick.jsonl"
 OTHER_RUN = "results/runs/2026-11-22/intel-xeon-2c-0833fe/111352-quick.jsonl"

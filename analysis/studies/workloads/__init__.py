@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.report.load import PRICE
 from analysis.statistics.ratios import NOT_COMPARED, Ratio, aggregate, on, over_replicates
 from analysis.studies.throughput.maps import margin
+from results.record import NO_ENERGY
 from results.workloads import BY_NAME, Part, Published, Shape, System
 
 LIKE = "like-"  # begins the name of a workload that a user's model is
@@ -38,6 +39,8 @@ class Call:
     case: str  # its key
     first_call: float | None = None  # seconds of the fastest's first call, cold; None where it was not measured
     price: float | None = None  # of an hour of the machine, in the user's currency
+    joules: float | None = None  # that a call of the fastest took; None where it was not measured
+    no_energy: str = ""  # why it was not
 
     @property
     def rate(self) -> float:
@@ -50,6 +53,11 @@ class Call:
         if self.price is None:
             return None
         return self.price / self.rate * (1.0 if self.system.unit == AUDIO else 1e6 / 3600)
+
+    @property
+    def energy(self) -> float | None:
+        """Joules of one of the system's units by the fastest; None where energy was not measured."""
+        return None if self.joules is None else self.joules / self.shape.amount
 
     @property
     def budget_share(self) -> float | None:
@@ -80,7 +88,7 @@ def measured(series: pd.DataFrame) -> list[Call]:
             found += _of_user(str(name), own)
     places = {name: place for place, name in enumerate(BY_NAME)}
     found.sort(key=lambda call: places.get(call.system.name, -1))
-    return [_with_first_call(call, of_study) for call in found]
+    return [_with_energy(_with_first_call(call, of_study), of_study) for call in found]
 
 
 def _calls(system: System, part: Part, shape: Shape, timed: pd.DataFrame) -> list[Call]:
@@ -98,6 +106,15 @@ def _with_first_call(call: Call, rows: pd.DataFrame) -> Call:
     first = (rows["metric"] == "first_call") & (rows["case"] == call.case) & (rows["backend"] == call.timings[0].backend)
     samples = list(rows.loc[first, "samples"])
     return replace(call, first_call=float(np.median(np.concatenate(samples)))) if samples else call
+
+
+def _with_energy(call: Call, rows: pd.DataFrame) -> Call:
+    own = rows[(rows["case"] == call.case) & (rows["backend"] == call.timings[0].backend)]
+    samples = list(own.loc[own["metric"] == "energy", "samples"])
+    if samples:
+        return replace(call, joules=float(np.median([np.mean(each) for each in samples])))
+    told = own[NO_ENERGY].dropna() if NO_ENERGY in own else pd.Series(dtype=object)
+    return replace(call, no_energy=str(told.iloc[0]) if len(told) else "the run is older than this measurement")
 
 
 def _of_user(name: str, rows: pd.DataFrame) -> list[Call]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis.report import words
@@ -10,6 +12,8 @@ from analysis.report.overview import Card
 from analysis.report.tables import Cell, Column, Table
 from analysis.studies import of_series
 from analysis.studies.workloads import AUDIO, Call, measured
+
+_SINGULAR = {AUDIO: AUDIO.replace("s of", "second of"), "series": "series"}  # of units whose singular has another end
 
 
 def speed(call: Call) -> str:
@@ -35,6 +39,19 @@ def cost(call: Call) -> str:
     return f"{words.format_number(call.cost)} for {what}, at {words.format_number(call.price)} an hour"
 
 
+def energy(call: Call) -> str:
+    """`3.20 mJ/s of audio`; that it was not measured, where it was not."""
+    if call.energy is None:
+        return "not measured"
+    return f"{words.format_si(call.energy, 'J')} a {_SINGULAR.get(call.system.unit, call.system.unit.removesuffix('s'))}"
+
+
+def _why_no_energy(calls: Sequence[Call]) -> str:
+    """What the energy is of; or, where none was measured, why."""
+    reasons = list(dict.fromkeys(call.no_energy for call in calls if call.no_energy))
+    return f"not measured: {'; '.join(reasons)}" if reasons else "of the whole processor package or GPU"
+
+
 def _name(call: Call) -> str:
     return call.system.title + (f", {call.part.label}" if call.part.label else "")
 
@@ -56,6 +73,7 @@ def cards(series: pd.DataFrame) -> list[Card]:
         budget, share = call.system.budget, call.budget_share
         notes = [f"{words.format_percent(share)} of {budget[1]}"] if share and budget else []
         notes += [cost(call)] * (call.cost is not None)
+        notes += [f"energy {energy(call)}"] * (call.energy is not None)
         notes += [f"Published: {each.text}" for each in call.published]
         detail = f"{speed(call)}: {seconds} a call ({shape(call)}), {lead}"
         made.append(Card(_name(call), call.timings[0].backend, "", detail, clear, "; ".join(notes)))
@@ -68,7 +86,8 @@ def table(series: pd.DataFrame) -> Table:
     priced = any(call.price is not None for call in calls)
     columns = (
         Column("System"), Column("Domain"), Column("Call"), Column("Fastest"), Column("Time a call", True),
-        Column("First call", True, "cold"), Column("Speed", True), *([Column("Cost", True)] * priced),
+        Column("First call", True, "cold"), Column("Speed", True),
+        Column("Energy", True, _why_no_energy(calls)), *([Column("Cost", True)] * priced),
         Column("Budget", True, "share a call takes"), Column("Published", hint="mostly of whole models"), Column("Source"),
         Column("Note"),
     )  # fmt: skip
@@ -79,7 +98,7 @@ def table(series: pd.DataFrame) -> Table:
             Cell(_name(call)), Cell(call.system.domain), Cell(shape(call)), Cell(first.backend, backend=first.backend),
             Cell(words.format_si(first.seconds, "s"), first.seconds),
             Cell("–") if call.first_call is None else Cell(words.format_si(call.first_call, "s"), call.first_call),
-            Cell(speed(call), call.rate), *([Cell(cost(call), call.cost)] * priced),
+            Cell(speed(call), call.rate), Cell(energy(call), call.energy), *([Cell(cost(call), call.cost)] * priced),
             Cell("–") if share is None else Cell(words.format_percent(share), share),
             Cell("; ".join(each.text for each in call.published) or "none known"), Cell(call.system.source),
             Cell(call.system.note),

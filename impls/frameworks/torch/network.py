@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -81,9 +81,9 @@ def module(spec: Spec, params: Params) -> torch.nn.RNNBase:
     return network
 
 
-def module_run(network: torch.nn.RNNBase, batch: Batch) -> Run:
-    """Call the module as its users do: padded input and output, packed inside where there are lengths."""
-    lstm = isinstance(network, torch.nn.LSTM)
+def module_run(network: Any, batch: Batch) -> Run:
+    """Call the module, or its quantized copy, as users do: padded input and output, packed inside where there are lengths."""
+    lstm = network.mode == "LSTM"
     lengths = torch.from_numpy(np.full(batch.batch, batch.steps) if batch.lengths is None else batch.lengths.astype(np.int64))
 
     def run(x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -86,7 +86,7 @@ def test_every_backend_on_a_gpu_names_its_framework():
     """One that does not would live beside PyTorch's or JAX's on the device, or for itself where it need not."""
     frameworks = {name: impls.facts(name).framework for name in impls.names() if "cuda" in impls.facts(name).devices}
     assert {frameworks.pop("null", "null")} == {"null"}
-    assert set(frameworks.values()) == {"torch", "jax"}
+    assert set(frameworks.values()) == {"torch", "jax", "onnxruntime"}
     for name, framework in frameworks.items():
         assert framework in Path(f"impls/backends/{name}.py").read_text()
 

@@ -24,7 +24,7 @@ from bench.harness import plan
 from bench.harness.case import InvalidCase
 from bench.like import UnreadableModel, weights
 from impls import LSTMSpec
-from impls.backends.onnxruntime import onnx_model
+from impls.frameworks.onnx import onnx_model
 from impls.params import random_params
 
 # The tensors of Silero VAD, snakers4/silero-vad@806dcba src/silero_vad/data/silero_vad_16k.safetensors, without their values.

@@ -12,7 +12,7 @@ from analysis.studies.workloads.figures import cards, draw, table
 from bench.harness.case import Case
 from bench.studies.workloads import case_of
 from impls import LSTMSpec
-from results.record import Header, Measurement, Record
+from results.record import NO_ENERGY, Header, Measurement, Record
 from results.store import Run
 from results.workloads import BY_NAME
 from tests.analysis.synthetic import ENVIRONMENT
@@ -123,3 +123,18 @@ def test_the_first_call_stands_beside_the_warm_ones(series):
     cold = own[own["backend"] == "onnxruntime"].iloc[:1].assign(metric="first_call", samples=[np.array([0.25])])
     (row,) = table(pd.concat([own, cold])).rows
     assert row[5].text == "250 ms" and table(own).rows[0][5].text == "–", "of the fastest, or nothing where it was not measured"
+
+
+def test_energy_stands_beside_the_speed_or_why_it_does_not(series):
+    """64 chunks of 10 000 samples at 6.4 J a call take 10 µJ a sample; of the others none was measured."""
+    own = series[series["workload"] == "basecall-hac"]
+    on_gpu = own[(own["backend"] == "cuda")]
+    joules = on_gpu.assign(metric="energy", unit="J", samples=[np.array([6.0, 6.8])] * len(on_gpu))
+    rows = {row[3].text: row for row in table(pd.concat([own, joules])).rows}
+    assert rows["cuda"][7].text == "10.0 µJ a sample" and rows["cuda"][7].sort == pytest.approx(1e-5)
+    others = [row for name, row in rows.items() if name != "cuda"]
+    assert others and all(row[7].text == "not measured" and row[7].sort is None for row in others)
+    assert "energy 10.0 µJ a sample" in cards(pd.concat([own, joules]))[0].verdict
+    untold = table(own.assign(**{NO_ENERGY: "no RAPL counter"}))
+    assert untold.columns[7].hint == "not measured: no RAPL counter"
+    assert table(own).columns[7].hint == "not measured: the run is older than this measurement"
