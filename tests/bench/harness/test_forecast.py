@@ -15,7 +15,7 @@ from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
 FORETOLD = (
     "agreement", "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "quality",
-    "scaling", "stream", "translation",
+    "scaling", "stream", "transfer", "translation",
 )  # fmt: skip
 UNTOLD = {"throughput"}  # makes no forecast
 ON_A_GPU = (*FORETOLD, "workloads")  # of which nothing is foretold on a CPU
