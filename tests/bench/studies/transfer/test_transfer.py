@@ -14,7 +14,7 @@ from bench.studies import transfer
 from bench.studies.transfer import CASES, CLAIMS, STUDY, language, learning, measure
 from bench.studies.transfer.language import CLASSES, TOPICS, VOCABULARY, Language
 from bench.studies.transfer.learning import Labelled
-from impls import UnknownName
+from impls import LSTMSpec, UnknownName
 
 LANGUAGE, STEPS, WIDTH = Language(), 5, 6
 
@@ -83,7 +83,8 @@ def test_stacks_and_their_gradients_are_those_of_two_plain_lstms() -> None:
         for direction, lstm in enumerate((ahead, back)):
             for layer, own in enumerate(stacks.layers):
                 for name, value in zip(("weight_ih", "weight_hh", "bias_ih"), own, strict=True):
-                    grad = getattr(lstm, f"{name}_l{layer}").grad.T.reshape(value.shape[2:])
+                    grad = getattr(lstm, f"{name}_l{layer}").grad
+                    grad = grad.T if grad.ndim == 2 else grad[None]
                     assert value.grad is not None
                     torch.testing.assert_close(value.grad[direction, seed], grad, rtol=1e-4, atol=1e-5)
 
@@ -107,10 +108,10 @@ def test_each_seeds_gradient_is_clipped_by_itself() -> None:
     torch.testing.assert_close(other.grad, torch.tensor([[[0.8], [0.2]], [[0.0], [0.0]]]))
 
 
-def made(tag: str = "topic", **changed: int) -> Case:
+def made(hidden: int = 4, batch: int = 4, **changed: int) -> Case:
     case = CASES["smoke"][0]
-    factors = dict(case.factors) | {"tag": tag} | changed
-    return Case(case.spec, case.steps, case.batch, "forward_backward", seed=1, factors=tuple(factors.items()))
+    factors = dict(case.factors) | changed
+    return Case(LSTMSpec(hidden, hidden, 2), case.steps, batch, "forward_backward", seed=1, factors=tuple(factors.items()))
 
 
 def labelled(case: Case, count: int, random: int) -> Labelled:
@@ -119,13 +120,13 @@ def labelled(case: Case, count: int, random: int) -> Labelled:
 
 
 def test_frozen_layers_stay_as_they_are_and_linear_taggers_learn() -> None:
-    case = made(updates=100)
+    case = made(hidden=16, batch=16, updates=60)
     model = learning.pretrain(case, LANGUAGE, (0, 1, 2))
     before = [value.detach().clone() for value, _ in model.parameters]
-    tagger, train, test = learning.OnFeatures(model, (0, 1, 2)), labelled(case, 40, 3), labelled(case, 200, 4)
+    tagger, train, test = learning.OnFeatures(model, (0, 1, 2)), labelled(case, 400, 3), labelled(case, 200, 4)
     loss, wrong = learning.tag(tagger, train, test, case)
     assert loss.shape == wrong.shape == (3, len(model.stacks.layers) + 2)
-    assert loss[:, 0].max() < np.log(TOPICS) and wrong[:, 0].max() < 0.75
+    assert loss.max() < np.log(TOPICS) - 0.03 and wrong.max() < 0.7
     assert all(torch.equal(value, old) for (value, _), old in zip(model.parameters, before, strict=True))
 
 
