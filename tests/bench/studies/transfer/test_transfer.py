@@ -126,7 +126,7 @@ def test_frozen_layers_stay_as_they_are_and_linear_taggers_learn() -> None:
     tagger, train, test = learning.OnFeatures(model, (0, 1, 2)), labelled(case, 400, 3), labelled(case, 200, 4)
     loss, wrong = learning.tag(tagger, train, test, case)
     assert loss.shape == wrong.shape == (3, len(model.stacks.layers) + 2)
-    assert loss.max() < np.log(TOPICS) - 0.03 and wrong.max() < 0.7
+    assert loss.max() < np.log(TOPICS) - 0.01 and loss[:, 1].max() < np.log(TOPICS) - 0.06 and wrong.max() < 0.72
     assert all(torch.equal(value, old) for (value, _), old in zip(model.parameters, before, strict=True))
 
 
