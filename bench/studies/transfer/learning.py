@@ -312,9 +312,9 @@ def measure(case: Case) -> Iterator[Measurement]:
         for make in (lambda: OnFeatures(model, own), lambda: FromScratch(case, own))
     )
     for place, (name, unit) in enumerate((("loss", "nat"), ("error", "1"))):
-        yield cells.measurement(f"transfer_{name}", unit, np.stack([each[place][:, -1] for each in transfer], 1))
-        yield cells.measurement(f"scratch_{name}", unit, np.stack([each[place][:, -1] for each in scratch], 1))
-        yield cells.measurement(f"layer_{name}", unit, transfer[-1][place][:, :-1])
+        yield cells.measurement(f"transfer_{name}", unit, list(np.stack([each[place][:, -1] for each in transfer], 1)))
+        yield cells.measurement(f"scratch_{name}", unit, list(np.stack([each[place][:, -1] for each in scratch], 1)))
+        yield cells.measurement(f"layer_{name}", unit, list(transfer[-1][place][:, :-1]))
     likely = language.posterior(drawn.tokens, asked)
     wrong = 1 - likely.max(-1)
     yield Measurement("least_loss", "nat", (float(tagging.surprise(likely, drawn.tags(asked)).mean()),))
