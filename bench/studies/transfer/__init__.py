@@ -48,7 +48,8 @@ def _case(
     tag: str, *, hidden: int = 32, steps: int = 24, batch: int = 32, seeds: int = 5, fewest: int = 100, pretraining: int,
     updates: int, rate: float = 0.01, device: Device = "cpu",
 ) -> Case:  # fmt: skip
-    """seed 1: a pilot with seed 0 chose the budgets, and its networks and sentences are not those that the rules judge.
+    """seed 1: a pilot with seed 0 chose the budgets, and its networks and labels are not those that the rules judge;
+    the sentences of the test are the same.
 
     pretraining: updates of the language model. fewest: labelled sentences of the smallest set; the others have 10 and 100 times
     as many.
