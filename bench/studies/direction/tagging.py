@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,9 +44,17 @@ def sample(source: HiddenMarkov, random: np.random.Generator, steps: int, count:
     return Windows((drawn[..., None] > ends[tags]).sum(-1).clip(max=VOCABULARY_HMM - 1), tags)
 
 
-def filtered(source: HiddenMarkov, tokens: np.ndarray) -> np.ndarray:
+class Markov(Protocol):
+    """A hidden Markov source of K states and V tokens whose stationary distribution is uniform, as every window begins."""
+
+    emission: np.ndarray  # [K, V]
+    transition: np.ndarray  # [K, K], from rows to columns
+
+
+def filtered(source: Markov, tokens: np.ndarray) -> np.ndarray:
     """p(z_t | x_1 … x_t), [T, N, K]: the forward algorithm (Rabiner 1989, section III.A); nothing causal does better."""
-    belief, found = np.full((tokens.shape[1], STATES), 1 / STATES), []
+    states = len(source.transition)
+    belief, found = np.full((tokens.shape[1], states), 1 / states), []
     for now in tokens:
         seen = belief * source.emission[:, now].T
         found.append(seen / seen.sum(1, keepdims=True))
@@ -53,9 +62,9 @@ def filtered(source: HiddenMarkov, tokens: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
-def smoothed(source: HiddenMarkov, tokens: np.ndarray) -> np.ndarray:
+def smoothed(source: Markov, tokens: np.ndarray) -> np.ndarray:
     """p(z_t | x_1 … x_T), [T, N, K]: the forward–backward algorithm; nothing at all does better."""
-    after, found = np.ones((tokens.shape[1], STATES)), []
+    after, found = np.ones((tokens.shape[1], len(source.transition))), []
     for belief, now in zip(filtered(source, tokens)[::-1], tokens[::-1], strict=True):
         joint = belief * after
         found.append(joint / joint.sum(1, keepdims=True))
