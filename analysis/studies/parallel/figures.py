@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from analysis.report import words
-from analysis.report.drawing import DASHES, INK, PALETTE, Drawing, look, panels
+from analysis.report.drawing import DASHES, INK, PALETTE, Drawing, look, panels, short
 from analysis.statistics import quantities
 from analysis.statistics.quantities import select
 from analysis.statistics.seeds import Estimate
@@ -109,6 +110,7 @@ def draw_processors(series: pd.DataFrame) -> Drawing | None:
         axes.axhline(LANES, color=INK, lw=1.1, linestyle=DASHES[1])
         axes.set(xscale="log", yscale="log", xlabel="width H", ylabel="processors")
         axes.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, "")))
         axes.minorticks_off()
         lanes = Line2D([], [], color=INK, lw=1.1, linestyle=DASHES[1], label="lanes of an H100")
         figure.legend(handles=[*_legend(), lanes], loc="outside upper left", ncols=2)
@@ -138,6 +140,7 @@ def draw_times(series: pd.DataFrame) -> Drawing | None:
             for name, _, colour, marker in lines:
                 _line(axes, _points(series, kind, "steps", name, "probe=time,phase=forward"), colour, marker)
             axes.set(xscale="log", yscale="log", xlabel="steps T", title=parallel.KIND_NAMES[kind])
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             _ticks(axes, _points(series, kind, "steps", "newton_milliseconds", "probe=time,phase=forward"))
             slower = _points(series, kind, "steps", "newton_slowdown", "probe=time,phase=forward")
             told.append(f"{parallel.KIND_NAMES[kind]}: {_said(slower, 'newton_slowdown')}")
