@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.harness.case import Case
 from bench.harness.study import REFERENCE, Scale, Study
-from bench.studies.matching import match
+from bench.studies.matching import Match, match
 from impls import LSTMSpec, Spec
 from impls.specs.residual import Device, LSTMStackSpec, MinLSTMSpec, SSMSpec, TransformerSpec
 from results.claims import Claim, Test
@@ -76,13 +76,18 @@ def parameters(kind: str, spec: Spec) -> int:
     return spec.parameter_count() * (2 if kind == "two_stacks" else 1)
 
 
+def matched(kind: str, layers: int, like: LSTMSpec) -> Match:
+    """An LSTM of a kind and depth with as many parameters as `like`, which has one layer in one direction."""
+    spec = LSTMSpec(like.input_size, like.hidden_size, layers, bidirectional=kind == "both", device=like.device)
+    return match(spec, "parameters", lambda of: parameters(kind, of), like.parameter_count(), MISMATCH)
+
+
 def _trained(
     probe: str, kind: str, layers: int, like: LSTMSpec, steps: int, *, dwell: int, updates: int, batch: int,
     seeds: int = 3, rate: float = 0.01,
 ) -> Case:  # fmt: skip
     """like: one layer in one direction with as many parameters. dwell: tokens a hidden state stays for in the mean."""
-    spec = LSTMSpec(like.input_size, like.hidden_size, layers, bidirectional=kind == "both", device=like.device)
-    found = match(spec, "parameters", lambda of: parameters(kind, of), like.parameter_count(), MISMATCH)
+    found = matched(kind, layers, like)
     factors = (
         ("probe", probe), ("direction", kind), ("dwell", dwell), ("seeds", seeds), ("updates", updates), ("rate", rate),
         *found.factors,

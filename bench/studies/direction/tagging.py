@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,23 +52,37 @@ class Markov(Protocol):
 
 
 def filtered(source: Markov, tokens: np.ndarray) -> np.ndarray:
-    """p(z_t | x_1 … x_t), [T, N, K]: the forward algorithm (Rabiner 1989, section III.A); nothing causal does better."""
-    states = len(source.transition)
-    belief, found = np.full((tokens.shape[1], states), 1 / states), []
-    for now in tokens:
-        seen = belief * source.emission[:, now].T
-        found.append(seen / seen.sum(1, keepdims=True))
-        belief = found[-1] @ source.transition
-    return np.stack(found)
+    """p(z_t | x_1 … x_t), [T, N, K]; nothing causal does better."""
+    return filter_states(source.transition, source.emission.T[tokens])
 
 
 def smoothed(source: Markov, tokens: np.ndarray) -> np.ndarray:
-    """p(z_t | x_1 … x_T), [T, N, K]: the forward–backward algorithm; nothing at all does better."""
-    after, found = np.ones((tokens.shape[1], len(source.transition))), []
-    for belief, now in zip(filtered(source, tokens)[::-1], tokens[::-1], strict=True):
+    """p(z_t | x_1 … x_T), [T, N, K]; nothing at all does better."""
+    return smooth_states(source.transition, source.emission.T[tokens])
+
+
+def filter_states(transition: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """p(z_t | x_1 … x_t), [T, N, K]: the forward algorithm (Rabiner 1989, section III.A).
+
+    Args:
+        transition: of a chain whose stationary distribution is uniform, as every window begins, [K, K] from rows to columns.
+        likely: p(x_t | z_t = k) up to a factor of its own at each step and window, [T, N, K].
+    """
+    belief, found = np.full(likely.shape[1:], 1 / len(transition)), []
+    for now in likely:
+        seen = belief * now
+        found.append(seen / seen.sum(1, keepdims=True))
+        belief = found[-1] @ transition
+    return np.stack(found)
+
+
+def smooth_states(transition: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """p(z_t | x_1 … x_T), [T, N, K]: the forward–backward algorithm, of the same as `filter_states`."""
+    after, found = np.ones(likely.shape[1:]), []
+    for belief, now in zip(filter_states(transition, likely)[::-1], likely[::-1], strict=True):
         joint = belief * after
         found.append(joint / joint.sum(1, keepdims=True))
-        after = (after * source.emission[:, now].T) @ source.transition.T
+        after = (after * now) @ transition.T
         after /= after.sum(1, keepdims=True)
     return np.stack(found[::-1])
 
@@ -86,7 +100,7 @@ def measure_tagging(case: Case) -> Iterator[Measurement]:
     found, parameters = [], 0
     for seed in range(int(case.factor("seeds"))):
         model = train(case, source, seed, of_tags=True)
-        found.append(np.array([float(_loss(model, test.tokens, test.tags).mean())]))
+        found.append(np.array([float(losses(model, test.tokens, test.tags).mean())]))
         parameters = sum(value.numel() for value in model.network.parameters())
     yield cells.measurement("tagging_loss", "nat", found)
     for name, posterior in (("filter_optimum", filtered), ("smoother_optimum", smoothed)):
@@ -105,42 +119,58 @@ def measure_generation(case: Case) -> Iterator[Measurement]:
     whole, prefix, middle = [], [], case.steps // 2
     for seed in range(int(case.factor("seeds"))):
         model = train(case, source, seed, of_tags=False)
-        whole.append(np.array([float(_loss(model, test[:-1], test[1:])[: case.steps - 1].mean())]))
-        prefix.append(np.array([float(_loss(model, test[:middle], test[1 : middle + 1])[-1].mean())]))
+        whole.append(np.array([float(losses(model, test[:-1], test[1:])[: case.steps - 1].mean())]))
+        prefix.append(np.array([float(losses(model, test[:middle], test[1 : middle + 1])[-1].mean())]))
     yield cells.measurement("next_token_loss", "nat", whole)
     yield cells.measurement("prefix_loss", "nat", prefix)
     yield cells.measurement("next_token_optimum", "nat", [np.array([source.optimum(test)[1 : case.steps].mean()])])
 
 
 def train(case: Case, source: HiddenMarkov, seed: int, of_tags: bool) -> NextToken:
-    """A model from fresh weights, by Adam: of each token's hidden state, or of the next token."""
-    updates, rate, own = int(case.factor("updates")), float(case.factor("rate")), case.seed * 1000 + seed
+    """A model from fresh weights: of each token's hidden state, or of the next token."""
+    own = case.seed * 1000 + seed
     assert isinstance(case.spec, LSTMSpec)
     model = NextToken(str(case.factor("direction")), case.spec, VOCABULARY_HMM, own)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    random = np.random.default_rng([own, 11])
-    for update in range(updates):
-        done = update / updates
-        for group in optimiser.param_groups:
-            falling = LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * done)) / 2
-            group["lr"] = rate * min(1.0, (update + 1) / (WARM_UP * updates)) * falling
+
+    def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         drawn = sample(source, random, case.steps + 1, case.batch)
-        wanted = drawn.tags[:-1] if of_tags else drawn.tokens[1:]
-        loss = _surprise(model, drawn.tokens[:-1], wanted).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
-        optimiser.step()
+        return drawn.tokens[:-1], drawn.tags[:-1] if of_tags else drawn.tokens[1:]
+
+    fit(model, draw, np.random.default_rng([own, 11]), int(case.factor("updates")), float(case.factor("rate")))
     return model
 
 
-def _surprise(model: NextToken, tokens: np.ndarray, wanted: np.ndarray) -> Tensor:
+Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]  # inputs [T, N] or [T, N, D], and what is right [T, N]
+
+
+def fit(model: nn.Module, draw: Draw, random: np.random.Generator, updates: int, rate: float) -> None:
+    """Trains by Adam, the rate rising over the first tenth of the updates and falling as a cosine."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    for number in range(updates):
+        done = number / updates
+        for group in optimiser.param_groups:
+            falling = LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * done)) / 2
+            group["lr"] = rate * min(1.0, (number + 1) / (WARM_UP * updates)) * falling
+        update(model, optimiser, *draw(random))
+
+
+def update(model: nn.Module, optimiser: torch.optim.Optimizer, inputs: np.ndarray, right: np.ndarray) -> None:
+    """One step on one batch."""
+    loss = _surprise(model, inputs, right).mean()
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
+    optimiser.step()
+
+
+def _surprise(model: nn.Module, inputs: np.ndarray, right: np.ndarray) -> Tensor:
     """Nats [T, N]."""
-    device = model.readout.weight.device
-    logits, right = model(torch.from_numpy(tokens).to(device)), torch.from_numpy(wanted).to(device)
-    return functional.cross_entropy(logits.flatten(0, 1), right.flatten(), reduction="none").view_as(right)
+    device = next(model.parameters()).device
+    logits, wanted = model(torch.from_numpy(inputs).to(device)), torch.from_numpy(right).to(device)
+    return functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
 
 
 @torch.no_grad()
-def _loss(model: NextToken, tokens: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return _surprise(model, tokens, wanted).double().cpu().numpy()
+def losses(model: nn.Module, inputs: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """−ln p of what is right, nats [T, N]."""
+    return _surprise(model, inputs, right).double().cpu().numpy()

@@ -226,12 +226,17 @@ def of_standard_library(longest: int) -> Text:
 
 @functools.cache
 def standard_library() -> bytes:
-    """Every module's source in the order of their paths, without tests, which some distributions leave out."""
+    """Every module's source in the order of their paths."""
+    return b"".join(path.read_bytes() for path in standard_modules())
+
+
+def standard_modules() -> list[Path]:
+    """Of the standard library, in order, without tests, which some distributions leave out."""
     found = []
     for folder, inside, files in os.walk(sysconfig.get_path("stdlib")):
         inside[:] = [name for name in inside if name not in FOREIGN]
         found += [Path(folder, name) for name in files if name.endswith(".py")]
-    return b"".join(path.read_bytes() for path in sorted(found))
+    return sorted(found)
 
 
 # A case's source by its factors: `source=text`, `hmm:30`, `copy:32`; the user's corpus by its hash.

@@ -39,7 +39,7 @@ def test_without_a_run_a_page_says_not_measured(tmp_path):
 def test_every_table_has_its_place_on_its_page():
     studies = {
         "gradients", "horizon", "cost", "descendants", "direction", "translation", "agreement", "speech", "parallel",
-        "transfer",
+        "transfer", "depth",
     }  # fmt: skip
     assert set(pages.tables()) == studies
     for study, tables in pages.tables().items():

@@ -14,8 +14,8 @@ from bench.studies.quality.sources import VOCABULARY_HMM
 from impls import LSTMSpec, LSTMStackSpec, TransformerSpec
 
 FORETOLD = (
-    "agreement", "context", "cost", "decode", "descendants", "direction", "gradients", "horizon", "memory", "parallel",
-    "quality", "scaling", "speech", "stream", "transfer", "translation",
+    "agreement", "context", "cost", "decode", "depth", "descendants", "direction", "gradients", "horizon", "memory",
+    "parallel", "quality", "scaling", "speech", "stream", "transfer", "translation",
 )  # fmt: skip
 UNTOLD = {"throughput"}  # makes no forecast
 ON_A_GPU = (*FORETOLD, "workloads")  # of which nothing is foretold on a CPU

@@ -1,0 +1,71 @@
+"""Figure of study `depth`: loss by depth and direction, a panel a task, at equal parameters and at equal time."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis.report.drawing import INK, PALETTE, Drawing, look, panels
+from analysis.statistics import quantities, seeds
+from analysis.studies import depth, of_series
+
+LOOKS = {"one": (PALETTE[0], "o", "one direction"), "both": (PALETTE[1], "s", "both directions")}
+LINES = {"parameters": "-", "time": (0, (4, 2))}
+OPTIMA = {"filter_optimum": (0, (5, 1.5, 1, 1.5)), "smoother_optimum": (0, (1.2, 1.2))}
+
+
+def draw_losses(series: pd.DataFrame) -> Drawing | None:
+    """series: rows of a section's `series`."""
+    own = series[series["study"] == "depth"]
+    own = own[own["case"].isin(own.loc[own["metric"] == "tagging_loss", "case"])]
+    if own.empty:
+        return None
+    tasks, said = [task for task in depth.TASKS if task in set(own["task"])], []
+    with look():
+        figure, (line,) = panels(len(tasks), height=3.0)
+        for axes, task in zip(line, tasks, strict=True):
+            said += _panel(axes, own[own["task"] == task], task)
+        line[0].set_ylabel("loss, nat a tag")
+        handles = [Line2D([], [], color=colour, marker=marker, label=label) for colour, marker, label in LOOKS.values()]
+        handles += [Line2D([], [], color=INK, linestyle=LINES[of], label=label) for of, label in depth.BUDGETS.items()]
+        for (name, dash), label in zip(OPTIMA.items(), ("best from the past", "best from the window"), strict=True):
+            if (own["metric"] == name).any():
+                handles.append(Line2D([], [], color=INK, lw=1.1, linestyle=dash, label=label))
+        figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    return Drawing(
+        figure,
+        "Tagging loss vs depth and direction, at equal parameters and at equal time",
+        f"Mean over seeds, 95 % t-interval; one layer in one direction is the same at both. Loss: {'; '.join(said)}.",
+    )
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, task: str) -> list[str]:
+    """Says each point."""
+    said = []
+    for budget, label in depth.BUDGETS.items():
+        for kind, (colour, marker, name) in LOOKS.items():
+            points = []
+            chosen = rows[rows["matched"].isin(("like", budget)) & (rows["direction"] == kind)]
+            for layers, part in chosen.groupby("num_layers"):
+                found, deep = seeds.first(part, "tagging_loss"), int(float(str(layers)))
+                if found.value is not None:
+                    points.append((deep, found.value, found.value - (found.low or found.value)))
+                    told = quantities.named("tagging_loss").format(found)
+                    said.append(f"{task}, {label}, {name}, depth {deep}: {told}")
+            if points:
+                depths, values, halves = zip(*points, strict=True)
+                style = LINES[budget]
+                axes.errorbar(depths, values, halves, color=colour, marker=marker, linestyle=style, capsize=2.5, elinewidth=1)
+    for name, dash in OPTIMA.items():
+        best = seeds.of_first(rows, name)
+        if len(best):
+            axes.axhline(float(best[0]), color=INK, lw=1.1, linestyle=dash)
+    axes.set_xticks(sorted(rows["num_layers"].unique()))
+    axes.set_xlabel("layers")
+    axes.set_title(task)
+    return said
+
+
+SECTION = ("depth", "Depth and direction at equal parameters and at equal time")
+FIGURES = of_series({"losses": draw_losses})
