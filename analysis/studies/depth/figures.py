@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.report.drawing import INK, PALETTE, Drawing, look, panels
-from analysis.statistics import quantities, seeds
+from analysis.statistics import seeds
 from analysis.studies import depth, of_series
 
 LOOKS = {"one": (PALETTE[0], "o", "one direction"), "both": (PALETTE[1], "s", "both directions")}
@@ -36,26 +36,26 @@ def draw_losses(series: pd.DataFrame) -> Drawing | None:
     return Drawing(
         figure,
         "Tagging loss vs depth and direction, at equal parameters and at equal time",
-        f"Mean over seeds, 95 % t-interval; one layer in one direction is the same at both. Loss: {'; '.join(said)}.",
+        "Mean over seeds, 95 % t-interval; one layer in one direction is the same at both. Loss in nat with one layer and with "
+        f"two: {'; '.join(said)}.",
     )
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, task: str) -> list[str]:
-    """Says each point."""
+    """Says each line's points."""
     said = []
     for budget, label in depth.BUDGETS.items():
         for kind, (colour, marker, name) in LOOKS.items():
-            points = []
+            points: list[tuple[int, float, float]] = []
             chosen = rows[rows["matched"].isin(("like", budget)) & (rows["direction"] == kind)]
             for layers, part in chosen.groupby("num_layers"):
                 found, deep = seeds.first(part, "tagging_loss"), int(float(str(layers)))
                 if found.value is not None:
                     points.append((deep, found.value, found.value - (found.low or found.value)))
-                    told = quantities.named("tagging_loss").format(found)
-                    said.append(f"{task}, {label}, {name}, depth {deep}: {told}")
             if points:
                 depths, values, halves = zip(*points, strict=True)
                 style = LINES[budget]
+                said.append(f"{task}, {label}, {name} {' and '.join(f'{value:.3f}' for value in values)}")
                 axes.errorbar(depths, values, halves, color=colour, marker=marker, linestyle=style, capsize=2.5, elinewidth=1)
     for name, dash in OPTIMA.items():
         best = seeds.of_first(rows, name)

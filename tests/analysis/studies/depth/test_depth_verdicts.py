@@ -70,8 +70,8 @@ def test_the_figure_and_tables_say_both_budgets() -> None:
     series = pd.DataFrame(rows)
     drawing = figures.draw_losses(series)
     assert drawing is not None
-    assert "tokens, equal parameters and updates, one direction, depth 1: 0.700 nat" in drawing.caption
-    assert "text, equal time, both directions, depth 2: 0.600 nat" in drawing.caption
+    assert "tokens, equal parameters and updates, one direction 0.700; " in drawing.caption
+    assert "text, equal time, both directions 0.500 and 0.600." in drawing.caption
     losses, times = (depth.TABLES[name](series) for name in ("losses", "times"))
     assert "| text, equal time | 0.700" in losses and "frames 0.4000 from the past alone, 0.3000" in losses
     assert "text 0." not in losses.split("Least possible")[1]
