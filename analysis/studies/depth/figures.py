@@ -12,7 +12,8 @@ from analysis.studies import depth, of_series
 
 LOOKS = {"one": (PALETTE[0], "o", "one direction"), "both": (PALETTE[1], "s", "both directions")}
 LINES = {"parameters": "-", "time": (0, (4, 2))}
-OPTIMA = {"filter_optimum": (0, (5, 1.5, 1, 1.5)), "smoother_optimum": (0, (1.2, 1.2))}
+OPTIMA = {"filter_optimum": PALETTE[2], "smoother_optimum": PALETTE[3]}  # by colour: legends do not tell dashes apart
+DOTTED = (0, (1.2, 1.2))
 
 
 def draw_losses(series: pd.DataFrame) -> Drawing | None:
@@ -29,9 +30,9 @@ def draw_losses(series: pd.DataFrame) -> Drawing | None:
         line[0].set_ylabel("loss, nat a tag")
         handles = [Line2D([], [], color=colour, marker=marker, label=label) for colour, marker, label in LOOKS.values()]
         handles += [Line2D([], [], color=INK, linestyle=LINES[of], label=label) for of, label in depth.BUDGETS.items()]
-        for (name, dash), label in zip(OPTIMA.items(), ("best from the past", "best from the window"), strict=True):
+        for (name, colour), label in zip(OPTIMA.items(), ("best from the past", "best from the window"), strict=True):
             if (own["metric"] == name).any():
-                handles.append(Line2D([], [], color=INK, lw=1.1, linestyle=dash, label=label))
+                handles.append(Line2D([], [], color=colour, lw=1.1, linestyle=DOTTED, label=label))
         figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return Drawing(
         figure,
@@ -57,10 +58,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, task: str) -> list[str]:
                 style = LINES[budget]
                 said.append(f"{task}, {label}, {name} {' and '.join(f'{value:.3f}' for value in values)}")
                 axes.errorbar(depths, values, halves, color=colour, marker=marker, linestyle=style, capsize=2.5, elinewidth=1)
-    for name, dash in OPTIMA.items():
+    for name, colour in OPTIMA.items():
         best = seeds.of_first(rows, name)
         if len(best):
-            axes.axhline(float(best[0]), color=INK, lw=1.1, linestyle=dash)
+            axes.axhline(float(best[0]), color=colour, lw=1.1, linestyle=DOTTED)
     axes.set_xticks(sorted(rows["num_layers"].unique()))
     axes.set_xlabel("layers")
     axes.set_title(task)
