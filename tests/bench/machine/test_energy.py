@@ -11,7 +11,7 @@ from bench.harness.case import Case
 from bench.machine import energy, system
 from bench.machine.energy import Meter, Zone
 from bench.processes.response import Observed, Subject, WorkerResponse, build_record, parse_reply
-from bench.worker.__main__ import Worker
+from bench.worker import __main__ as worker_module
 from impls import LSTMSpec
 from results.record import NO_ENERGY
 
@@ -106,7 +106,8 @@ def test_a_gpu_counts_in_millijoules_or_says_why_not(monkeypatch: pytest.MonkeyP
 def collected(monkeypatch: pytest.MonkeyPatch, meter: Meter) -> dict[str, object]:
     """What a worker answers after two turns of a model in use."""
     monkeypatch.setattr(energy, "meter", lambda device: meter)
-    worker = Worker("numpy", 1)
+    monkeypatch.setattr(worker_module, "flush_denormals", lambda: False)  # of this process, whose later tests need them
+    worker = worker_module.Worker("numpy", 1)
     worker.prepare(Case(LSTMSpec(4, 4), 2, 1, factors=(("workload", "vad"),)).to_dict(), True)
     worker.warm_up(0.0)
     for _ in range(2):
