@@ -112,7 +112,8 @@ def collected(monkeypatch: pytest.MonkeyPatch, meter: Meter) -> dict[str, object
     worker.warm_up(0.0)
     for _ in range(2):
         worker.turn(0.002)
-    return {"status": "ok"} | worker.collect()
+    reply: dict[str, object] = {"status": "ok", **worker.collect()}
+    return reply
 
 
 def test_a_record_has_the_joules_or_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
