@@ -77,7 +77,7 @@ def draw_agreement(series: pd.DataFrame) -> Drawing | None:
 
 def _distances(axes: Axes, distances: np.ndarray, values: np.ndarray, count: int) -> None:
     colour, marker = LOOKS[count]
-    half = seeds.half_width(values) if len(values) > 1 else np.zeros(len(distances))
+    half = seeds.half_width_drawn(values)
     axes.errorbar(distances, values.mean(0), half, color=colour, marker=marker, markersize=4.5, capsize=2, elinewidth=1)
     axes.axhline(0.5, color=FAINT, lw=1, linestyle=(0, (1.2, 1.6)))
     axes.set_xscale("log")

@@ -55,7 +55,7 @@ def _lengths(axes: Axes, rows: pd.DataFrame, task: str) -> None:
         colour, marker = LOOKS[network]
         at = list(range(1, found.shape[1] + 1))
         middle = found.mean(0)
-        half = seeds.half_width(found) if len(found) > 1 else 0
+        half = seeds.half_width_drawn(found)
         axes.fill_between(at, middle - half, middle + half, color=colour, alpha=0.15, lw=0)
         axes.plot(at, middle, color=colour, marker=marker, markersize=4, markevery=max(1, len(at) // MARKED))
     axes.axvline(float(rows["size"].iloc[0]), color=FAINT, lw=1)

@@ -148,7 +148,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, cells: list[str]) -> None:
             continue
         at, means = binned(values)
         colour, marker = drawing.LOOKS[cell]
-        half = seeds.half_width(means) if len(means) > 1 else 0
+        half = seeds.half_width_drawn(means)
         axes.fill_between(at, means.mean(0) - half, means.mean(0) + half, color=colour, alpha=0.18, lw=0)
         axes.plot(at, means.mean(0), color=colour, marker=marker, markersize=3.5)
     best = seeds.together(seeds.metric(rows, "optimum_by_index"))

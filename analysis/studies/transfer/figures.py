@@ -34,10 +34,6 @@ def _least(axes: Axes, rows: pd.DataFrame) -> None:
         axes.axhline(best, color=INK, lw=1.1, linestyle=DASH)
 
 
-def _half(found: np.ndarray) -> np.ndarray:
-    return seeds.half_width(found) if len(found) > 1 else np.zeros(found.shape[1])
-
-
 LEAST = Line2D([], [], color=INK, lw=1.1, linestyle=DASH, label="least possible")
 
 
@@ -57,9 +53,8 @@ def draw_labels(series: pd.DataFrame) -> Drawing | None:
             counts = transfer.labelled(rows)
             for metric, _, colour, marker in WAYS:
                 found = transfer.values(rows, metric)
-                axes.errorbar(
-                    counts, found.mean(0), _half(found), color=colour, marker=marker, markersize=4.5, capsize=2, elinewidth=1
-                )
+                half = seeds.half_width_drawn(found)
+                axes.errorbar(counts, found.mean(0), half, color=colour, marker=marker, markersize=4.5, capsize=2, elinewidth=1)
             _least(axes, rows)
             axes.set_xscale("log")
             log_values(axes.xaxis, counts)
@@ -88,7 +83,8 @@ def draw_layers(series: pd.DataFrame) -> Drawing | None:
         for axes, (tag, rows) in zip(line, shown, strict=True):
             found = transfer.values(rows, "layer_loss")
             layers = np.arange(found.shape[1])
-            axes.errorbar(layers, found.mean(0), _half(found), color=PALETTE[0], marker="o", markersize=4.5, capsize=2)
+            half = seeds.half_width_drawn(found)
+            axes.errorbar(layers, found.mean(0), half, color=PALETTE[0], marker="o", markersize=4.5, capsize=2)
             _least(axes, rows)
             axes.set_xticks(layers)
             axes.set_title(tag)

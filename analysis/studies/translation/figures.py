@@ -58,7 +58,7 @@ def _lengths(axes: Axes, rows: pd.DataFrame, task: str) -> None:
         if not exact.size:
             continue
         middle = exact.mean(0)
-        half = seeds.half_width(exact) if len(exact) > 1 else 0
+        half = seeds.half_width_drawn(exact)
         axes.fill_between(lengths, middle - half, middle + half, color=colour, alpha=0.15, lw=0)
         axes.plot(lengths, middle, color=colour, marker=marker, markersize=4, linestyle=dash)
     axes.axvline(float(rows["size"].iloc[0]), color=FAINT, lw=1)
