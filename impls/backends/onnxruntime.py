@@ -32,6 +32,7 @@ DEVICES = ("cpu", "cuda")
 CELLS = ("lstm", "gru", "rnn")
 DTYPES = ("float32",)
 PACKAGE = "onnxruntime"
+TRAINS_NOT = "ONNX Runtime infers and does not train; ask for forward or step"
 ON_REQUEST_ON = ("cuda",)
 Values = dict[str, onnxruntime.OrtValue]
 
@@ -40,7 +41,7 @@ def refuses(spec: Spec, phase: Phase, ragged: bool) -> str | None:
     return refusals.first(
         refusals.in_principle(spec, phase, ragged),
         refusals.cell(spec, *CELLS),
-        "ONNX Runtime infers and does not train; ask for forward or step" if phase == "forward_backward" else None,
+        TRAINS_NOT if phase == "forward_backward" else None,
         refusals.projection(spec),
         refusals.dtype(spec, *DTYPES),
         refusals.device(spec, *DEVICES),
@@ -123,7 +124,7 @@ class Network:
         self.latest = self.binding
 
     def forward_backward(self) -> None:
-        raise NotImplementedError("ONNX Runtime infers and does not train; ask for forward or step")
+        raise NotImplementedError(TRAINS_NOT)
 
     def step(self) -> None:
         binding = self.turns[self.position % 2]
@@ -145,7 +146,7 @@ class Network:
         return {name: value for name, value in self._found().items() if name != "y"}
 
     def gradients(self) -> dict[str, np.ndarray]:
-        raise NotImplementedError("ONNX Runtime infers and does not train; ask for forward or step")
+        raise NotImplementedError(TRAINS_NOT)
 
     def provenance(self) -> dict[str, str]:
         threads = str(self.session.get_session_options().intra_op_num_threads or "default")
