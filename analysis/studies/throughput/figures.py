@@ -184,9 +184,16 @@ def _caption_ratio(rankings: dict[str, Ranking], baseline: str) -> str:
     interval = f"({words.join_list(sorted(without))})" if without else "with its 95 % interval over replicates"
     statistic = ratios[0].statistic
     how = "" if statistic == "median" else f" Statistic: {words.STATISTICS[statistic]}."
+    counts = {ratio.replicates for ratio in ratios}
+    # Then the ratio of two speedups is not quite the speedup of the one over the other, which has other replicates.
+    uneven = (
+        f" Backends have {min(counts)} to {max(counts)} replicates; each is compared over those that {baseline} has too."
+        if len(counts) > 1
+        else ""
+    )
     return (
         f"Marker: geometric mean over the cases that all ranked backends share, {interval}; ticks: single cases. "
-        f"Right of 1 is faster than {baseline} (hollow); bold: the interval excludes 1.{how}"
+        f"Right of 1 is faster than {baseline} (hollow); bold: the interval excludes 1.{uneven}{how}"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +16,7 @@ from analysis.report.findings import Findings, find_out, timings
 from analysis.report.groups import groups
 from analysis.report.load import load, rows_of
 from analysis.report.words import format_significant
+from analysis.statistics.rankings import rank_grids
 from analysis.studies.memory import figures as memory_figures
 from analysis.studies.throughput import figures as throughput_figures
 from analysis.studies.throughput import maps
@@ -47,6 +49,19 @@ def test_every_figure_draws_and_speaks(drawn: dict[str, Drawing | None]) -> None
         assert drawing is not None, name
         assert any(axes.has_data() or axes.patches or axes.texts for axes in drawing.figure.axes), name
         assert drawing.caption.endswith(".") and "nan" not in drawing.caption, drawing.caption
+
+
+def test_a_speedup_over_other_replicates_is_said(found: Findings) -> None:
+    logs = np.log([[[1.0], [1.1], [1.0], [4.0]], [[0.5], [0.6], [0.5], [0.5]], [[0.3], [0.3], [0.4], [np.nan]]])
+
+    def caption(replicates: int) -> str:
+        grids = dict(zip(("torch", "jax", "onnxruntime"), logs[:, :replicates], strict=True))
+        drawing = throughput_figures.draw_ratio(found.cases, {"forward": rank_grids(grids, "torch")}, "torch")
+        assert drawing is not None
+        return drawing.caption
+
+    assert "3 to 4 replicates; each is compared over those that torch has too." in caption(4)
+    assert "is compared over" not in caption(3)
 
 
 def test_nothing_to_show_is_none(found: Findings) -> None:
