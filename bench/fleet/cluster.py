@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -37,6 +38,8 @@ START_SECONDS = 180.0  # in which a node starts the actor and introduces itself;
 GRACE_SECONDS = 120.0  # for which a fingerprint without a machine waits for one to come back
 RESTARTS = 3  # of the actor on one node
 OBJECT_STORE_BYTES = 80 << 20  # of a local node; the least that Ray takes
+RAY_FOLDER = "RAY_TMPDIR"
+LONGEST_TEMPORARY = 18  # bytes: Ray's sockets lie some 85 below, and paths of sockets have 103 (macOS) or 107 at most
 # Of Ray: no reports to its makers, CUDA_VISIBLE_DEVICES as the node's owner has set it, and our code in place of a job's own.
 VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
@@ -105,18 +108,31 @@ def _local(address: str) -> Iterator[str]:
         raise FleetError(f"{address} names no fleet on this machine: write local:3 for three nodes, at most 64")
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="lb-ray-")  # short: paths of sockets are
+    usual, before = tempfile.gettempdir(), os.environ.get(RAY_FOLDER)
+    folder = tempfile.mkdtemp(prefix="lb-ray-", dir=usual if len(os.fsencode(usual)) <= LONGEST_TEMPORARY else "/tmp")
+    # Where Ray notes the address of a cluster of its tests, which this is: not where the user's own cluster has its note, nor
+    # where there is no folder, for it makes none.
+    os.environ[RAY_FOLDER] = folder
+    (Path(folder) / "ray").mkdir()
     cluster = Cluster()
     try:
         common: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0, "object_store_memory": OBJECT_STORE_BYTES}
-        cluster.add_node(**common, include_dashboard=False, temp_dir=folder)
-        for _ in range(int(count)):
-            cluster.add_node(**common, resources={SLOT: 1})
+        try:
+            cluster.add_node(**common, include_dashboard=False, temp_dir=folder)
+            for _ in range(int(count)):
+                cluster.add_node(**common, resources={SLOT: 1})
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise FleetError(
+                f"Ray does not start {count} nodes on this machine: {str(error).strip()}; "
+                "free memory and disk, or ask for fewer"
+            ) from error
         yield str(cluster.address)
     finally:
         ray.shutdown()
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop(RAY_FOLDER)
+        os.environ.update({RAY_FOLDER: before} if before is not None else {})
 
 
 class Order(Protocol):

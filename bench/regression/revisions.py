@@ -8,9 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import venv
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -259,7 +259,7 @@ ANY_COMMIT = "git -c uploadpack.allowAnySHA1InWant=true upload-pack"  # also wha
 
 
 def packed(repository: Repository, commits: Sequence[str]) -> bytes:
-    """HEAD and these commits with all of their files, as a tar archive that `unpacked` reads."""
+    """HEAD and these commits with all of their files, as a zip archive that `unpacked` reads."""
     with scratch.folder("commits") as folder:
         copy = Repository(folder / "commits")
         copy.folder.mkdir()
@@ -270,17 +270,15 @@ def packed(repository: Repository, commits: Sequence[str]) -> bytes:
             *dict.fromkeys([*commits, head]),
         )  # fmt: skip
         copy.git("update-ref", "--no-deref", "HEAD", head)
-        contents = io.BytesIO()
-        with tarfile.open(fileobj=contents, mode="w", encoding="utf-8") as archive:
-            archive.add(copy.folder / ".git", ".git")
-        return contents.getvalue()
+        return Path(shutil.make_archive(str(folder / "packed"), "zip", copy.folder)).read_bytes()
 
 
 def unpacked(contents: bytes, folder: Path) -> Path:
     """The repository that `packed` has packed, in `folder`."""
     folder.mkdir()
-    with tarfile.open(fileobj=io.BytesIO(contents), encoding="utf-8") as archive:
-        archive.extractall(folder, filter="data")
+    # Not a tar archive, which Python before 3.11.4 unpacks to wherever its names lead.
+    with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+        archive.extractall(folder)
     return folder
 
 

@@ -203,7 +203,7 @@ def _unusual(spec: Spec) -> float:
     return abs(math.log(spec.inner_size / spec.hidden_size / USUAL_RATIO))
 
 
-_UNITS: dict[By, str] = {"parameters": "parameters", "flops": "operations a token", "time": "seconds a call"}
+_UNITS: dict[By, str] = {"parameters": "parameters", "flops": "operations a token", "time": "times the seconds of the call"}
 
 
 def at_width(spec: Spec, width: int) -> Spec:

@@ -9,9 +9,11 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -42,7 +44,9 @@ class Cluster:
 
     def __init__(self, out: Path, locks: Path) -> None:
         self.out = out
+        self.folder = tempfile.mkdtemp(prefix="lb-ray-", dir="/tmp")  # short: paths of sockets have a limit
         self.environment = os.environ | {
+            "RAY_TMPDIR": self.folder,
             "PYTHONPATH": str(ROOT), "LSTM_BENCH_LOCKS": str(locks), "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "1000",
             "RAY_health_check_failure_threshold": "3",
@@ -91,6 +95,7 @@ class Cluster:
         if self.driver is not None:
             self.kill_driver()
         self.nodes.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -143,11 +143,18 @@ def test_what_cannot_be_asked_of_a_fleet_is_said_at_once(tmp_path: Path, argumen
 
 
 @needs_ray
-def test_a_fleet_gives_the_report_of_a_run_by_hand(tmp_path: Path):
+def test_a_fleet_gives_the_report_of_a_run_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The folder for temporary files has a long name, as on macOS, and Ray's note of where the user's own cluster is.
+    usual = tmp_path / "temporary files"
+    note = usual / "ray" / "ray_current_cluster"
+    note.parent.mkdir(parents=True)
+    note.write_text("10.0.0.1:6379")
+    monkeypatch.setenv("TMPDIR", str(usual))
     code, said, told = run(*SMOKE, "--fleet", "local:2", "--out", tmp_path / "fleet", "--copy-to", f"file://{tmp_path}/copy")
     assert code == 0, told
     (path,) = store.find(tmp_path / "fleet")
     assert said == f"{path}\n"
+    assert note.read_text() == "10.0.0.1:6379" and set(usual.rglob("*")) == {note, note.parent}
     assert run(*SMOKE, "--out", tmp_path / "hand")[0] == 0
     (by_hand,) = store.find(tmp_path / "hand")
     fleet, hand = store.read(path), store.read(by_hand)
@@ -165,7 +172,9 @@ def test_a_fleet_gives_the_report_of_a_run_by_hand(tmp_path: Path):
 
 
 @needs_ray
-def test_ctrl_c_keeps_what_there_is_and_names_how_to_go_on(tmp_path: Path):
+def test_ctrl_c_keeps_what_there_is_and_names_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "new").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "new"))  # where Ray has never been
     running = start(*MANY, "--fleet", "local:2", "--out", tmp_path / "with a space")
     assert running.stderr is not None
     for line in running.stderr:
@@ -174,7 +183,7 @@ def test_ctrl_c_keeps_what_there_is_and_names_how_to_go_on(tmp_path: Path):
     running.send_signal(signal.SIGINT)
     _, told = running.communicate(timeout=60)
     assert running.returncode == 130 and "Traceback" not in told, told
-    (path,) = store.find(tmp_path)
+    (path,) = store.find(tmp_path / "with a space")
     kept = store.read(path)
     assert kept.records and not kept.finished and kept.footer is not None and kept.footer.note == "interrupted"
     assert f"interrupted; {len(kept.records)} outcomes kept in {path}\n" in told

@@ -15,9 +15,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,9 +150,9 @@ def main(revision: str = BEFORE, repetitions: str = "5") -> None:
     before: list[Found] = []
     after: list[Found] = []
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
+        archive = subprocess.run(["git", "archive", "--format=zip", revision], cwd=ROOT, check=True, capture_output=True).stdout
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            files.extractall(folder)
         sides = [(before, Path(folder)), (after, ROOT)]
         for number in range(int(repetitions)):
             for side, root in sides if number % 2 else reversed(sides):

@@ -231,6 +231,16 @@ def test_a_cluster_of_another_python_is_refused(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError
 
 
+def test_nodes_that_ray_does_not_start_are_told(monkeypatch: pytest.MonkeyPatch):
+    def add_node(*_: Any, **given: Any) -> None:
+        raise RuntimeError("The raylet did not start.")
+
+    monkeypatch.setattr("ray.cluster_utils.Cluster.add_node", add_node)
+    refused = pytest.raises(FleetError, match=r"Ray does not start 2 nodes on this machine: The raylet did not start\.; free")
+    with refused, cluster.connected("local:2"):
+        raise AssertionError
+
+
 def test_a_cluster_without_the_slot_is_told_how_to_offer_it(drive: Any, tmp_path: Path):
     with pytest.raises(FleetError, match=r"ray start --address=HEAD:6379 --resources='\{\"lstm_bench\": 1\}'"):
         drive(Pretended({}))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -301,3 +303,12 @@ def test_commits_travel_without_their_history(tmp_path: Path):
             assert (code.root / "file").read_text() == f"{number}\n" and code.commit == made[number]
     with pytest.raises(Exception, match=made[2]):
         sent.git("cat-file", "-p", made[2])
+
+
+def test_commits_are_unpacked_nowhere_else(tmp_path: Path):
+    contents = io.BytesIO()
+    with zipfile.ZipFile(contents, "w") as archive:
+        archive.writestr("../outside", "")
+        archive.writestr(str(tmp_path / "absolute"), "")
+    unpacked(contents.getvalue(), tmp_path / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from bench.harness.case import Case
 from bench.harness.study import Scale
 from bench.studies import matching, scaling
-from bench.studies.matching import Unmatched, by_flops, by_parameters, by_time, match
+from bench.studies.matching import Match, Unmatched, by_flops, by_parameters, by_time, match
 from bench.worker import prepare
 from impls import LSTMSpec, LSTMStackSpec, MinLSTMSpec, Spec, SSMSpec, TransformerSpec, UnknownName
 
@@ -65,17 +67,25 @@ def test_matched_by_time() -> None:
 
 def test_a_real_clock_is_asked() -> None:
     """A layer that is matched to itself by time is about as wide, and not the one that the search begins at."""
-    tolerance = 0.5  # of what the busiest machine may add to one side of a pair
+    tolerance = 0.5
     case = Case(LSTMStackSpec(96, 96), 4, 16)
-    found = by_time(case, LSTMStackSpec(8, 8), "numpy", tolerance)
+    found = _unless_busy(lambda: by_time(case, LSTMStackSpec(8, 8), "numpy", tolerance))
     assert found.by == "time" and abs(found.mismatch) <= tolerance and found.wanted > 0
     assert 24 <= found.spec.hidden_size <= 384
+
+
+def _unless_busy(search: Callable[[], Match], attempts: int = 3) -> Match:
+    """A search may end with nothing where other processes disturb the clock; several in a row do not."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(Unmatched):
+            return search()
+    return search()
 
 
 def test_nothing_is_matched_by_time_where_all_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "interleaved_times", lambda each: [[1.0 + place for place in reversed(range(len(each)))]])
     monkeypatch.setattr(matching, "ratio", lambda *_: 3.0)
-    with pytest.raises(Unmatched, match=r"has 1 seconds a call within 5\.0%: the nearest, of width 1, has 3"):
+    with pytest.raises(Unmatched, match=r"has 1 times the seconds of the call within 5\.0%: the nearest, of width 1, has 3"):
         by_time(Case(TransformerSpec(8, 8, num_heads=2), 4, 1), LSTMStackSpec(8, 8), "numpy")
 
 
@@ -117,10 +127,10 @@ def test_the_transformer_has_an_lstm_by_every_contract(scale: Scale) -> None:
 
 def test_an_lstm_that_cannot_be_as_fast_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
-        raise Unmatched("no lstm_stack has 1 seconds a call")
+        raise Unmatched("no lstm_stack has 1 times the seconds")
 
     monkeypatch.setattr(scaling, "match_lstm", fails)
-    with pytest.raises(prepare.Skip, match="no lstm_stack has 1 seconds a call"):
+    with pytest.raises(prepare.Skip, match="no lstm_stack has 1 times the seconds"):
         list(scaling.measure_matched("numpy", _matched("time")))
 
 
