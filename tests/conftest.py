@@ -3,6 +3,7 @@ usual temporary folder is not this run's to remove or to speak of."""
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 
 from bench.machine import lock
 
+CACHE = "LSTM_BENCH_CACHE"
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -18,6 +21,8 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv(lock.FOLDER_VARIABLE, str(tmp_path_factory.mktemp("locks")))
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr(tempfile, "tempdir", None)  # what was found before; asked anew from here on
+        if CACHE not in os.environ:  # what is compiled once serves all tests, and is not put into the user's own cache
+            patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -19,6 +19,7 @@ from impls.cuda.emulator import Emulation
 from impls.cuda.microbenchmarks import Bench
 from impls.cuda.select import PHASES, candidates, choose, tuned
 from impls.cuda.select.tuned import Time, describe
+from tests.conftest import CACHE
 
 HOPPER = (9, 0)
 GPU = "NVIDIA H100 80GB HBM3"
@@ -26,8 +27,13 @@ GPU = "NVIDIA H100 80GB HBM3"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LSTM_BENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    """A folder of its own for tables; what is compiled lies in that of all tests."""
+    compiled, own = Path(environ[CACHE]) / "emulation", tmp_path / "cache"
+    compiled.mkdir(parents=True, exist_ok=True)
+    own.mkdir()
+    (own / "emulation").symlink_to(compiled)
+    monkeypatch.setenv(CACHE, str(own))
+    return own
 
 
 def times_of(hidden: int, batch: int, fastest: int) -> list[Time]:
@@ -85,8 +91,9 @@ def test_a_damaged_table_is_said_and_not_used():
     assert "cannot be read (JSONDecodeError)" in tuned.read(GPU).note and not tuned.read(GPU).times
 
 
-def test_a_folder_that_cannot_be_written_is_named(cache: Path):
-    cache.write_text("a file")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv(CACHE, str(tmp_path / "file"))
     with pytest.raises(Unavailable, match="set LSTM_BENCH_CACHE to a folder that can"):
         tuned.write(GPU, times_of(256, 8, 0))
 
