@@ -131,8 +131,10 @@ def _local(address: str) -> Iterator[str]:
         ray.shutdown()
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
-        os.environ.pop(RAY_FOLDER)
-        os.environ.update({RAY_FOLDER: before} if before is not None else {})
+        if before is None:
+            del os.environ[RAY_FOLDER]
+        else:
+            os.environ[RAY_FOLDER] = before
 
 
 class Order(Protocol):
