@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -29,6 +30,8 @@ BUILD_SECONDS, FIRST_SECONDS = 20.0, 5.0  # between two pages; the first ones fo
 LEAST_BETWEEN = 50  # times what the last page took to build
 LONGEST_REQUEST = 2.0  # seconds after which a connection that says nothing is closed
 LATEST = 200  # characters of the newest result
+# Of a written report: links to pages beside it, which are files, and not served.
+BESIDE = re.compile(rb'<li class="machine">.*?</li>\n')
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class LivePage:
 
     def finish(self, report: Path) -> None:
         """Let the written report take the page's place, and wait until a browser that has asked lately has it."""
-        self._server.page, self._server.last = report.read_bytes(), True
+        self._server.page, self._server.last = BESIDE.sub(b"", report.read_bytes()), True
         self._version += 1
         self._tell("Done.")
         if time.monotonic() - self._server.asked < 2 * ASK_SECONDS:

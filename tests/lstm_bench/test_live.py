@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.report.page import build
 from bench.harness.case import Case
 from bench.processes.code import ROOT
 from impls import LSTMSpec
@@ -185,6 +186,16 @@ def test_a_browser_in_the_terminal_is_not_opened_beside_a_run(
     assert not terminal.open_page("http://here", "that address", foreground=False)
     assert "no web browser could be opened; open that address yourself" in capsys.readouterr().err and not opened
     assert terminal.open_page("http://here", "that address") and opened == ["http://here"]
+
+
+def test_the_report_that_is_served_links_to_no_files(page: LivePage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"phases": ("forward",), "hiddens": (64,), "batches": (1,), "lengths": (64,), "backends": ("torch", "jax")}
+    machines = [write(Synthetic(machine=name, **small), tmp_path) for name in ("one", "another")]
+    written = build(machines, tmp_path / "report").html
+    monkeypatch.setattr("lstm_bench.views.live.ASK_SECONDS", 0.1)
+    page.finish(written)
+    links = [set(re.findall(rb'href="([^"#][^"]*)"', text)) for text in (written.read_bytes(), get(page.url)[1])]
+    assert links[0] - links[1] == {b"report-another.html"} and not any(link.endswith(b".html") for link in links[1])
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
