@@ -100,17 +100,19 @@ const charts = (() => {
   function panel(data, width) {
     const { x, y } = data, longest = Math.max(0, ...y.ticks.map(([, text]) => text.length));
     const outside = data.texts.filter((text) => text.anchor === "start" && text.x > Math.max(...x.domain));
-    const right = 14 + Math.min(130, 7 * Math.max(0, ...outside.map((text) => text.text.length))), left = 10 + 7.2 * longest;
+    const right = 14 + Math.min(130, 7 * Math.max(0, ...outside.map((text) => text.text.length)));
+    // Names of rows that would leave the rows no room lie above them.
+    const above = y.as === "name" && 10 + 7.2 * longest > width / 2, left = above ? 10 : 10 + 7.2 * longest;
     const every = Math.ceil(x.ticks.reduce((sum, [, text]) => sum + 7.5 * text.length + 14, 0) / (width - left - right));
     const ticks = x.ticks.filter((_, place) => place % every === 0);
     const named = (axis, shown) => ({ type: axis.type, domain: axis.domain, label: null, ticks: shown.map(([at]) => at), tickSize: 0,
       tickFormat: (at) => (shown.find(([value]) => value === at) || ["", ""])[1] });
     const point = { x: (at) => at[0], y: (at) => at[1] };
-    const height = Math.max(data.height, 120) + 46;
+    const height = Math.max(data.height, above ? 48 * y.ticks.length : 120) + 46;
     const svg = Plot.plot({
       width, height, marginLeft: left, marginRight: right, marginTop: 8, marginBottom: 40, clip: false,
       style: { fontSize: "12.5px", background: "transparent", color: "inherit", fontFamily: "inherit", overflow: "visible" },
-      x: { ...named(x, ticks), label: x.label, labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: named(y, y.ticks),
+      x: { ...named(x, ticks), label: x.label, labelAnchor: "center", labelArrow: "none", labelOffset: 36 }, y: named(y, above ? [] : y.ticks),
       marks: [
         !x.grid ? null : Plot.gridX({ ticks: ticks.map(([at]) => at) }), !y.grid ? null : Plot.gridY({ ticks: y.ticks.map(([at]) => at) }),
         ...data.areas.map((area) => Plot.line(area.points, { ...point, curve: "linear-closed", fill: area.fill, fillOpacity: area.opacity, stroke: area.edge, strokeWidth: 2, clip: true })),
@@ -121,6 +123,8 @@ const charts = (() => {
           clip: ["tick", "dash"].includes(line.symbol) })),
         ...data.texts.map((text) => Plot.text([text], { x: "x", y: "y", text: "text", textAnchor: text.anchor, fill: text.fill === "currentColor" ? "var(--ink)" : text.fill,
           fillOpacity: text.opacity, fontWeight: text.bold ? 700 : 400 })),
+        !above ? null : Plot.text(y.ticks, { x: () => x.domain[0], y: ([at]) => at, text: ([, name]) => name, textAnchor: "start", lineAnchor: "bottom", dy: -9,
+          lineWidth: (width - left - right) / 12.5 }),
       ],
     });
     // Where a row is named by the axis, its marks have the row's name.

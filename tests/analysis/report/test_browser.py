@@ -40,9 +40,12 @@ def browse(page: Path, profile: Path, *more: str) -> str:
     return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90, check=True).stdout
 
 
-def drive(text: str, folder: Path, width: int) -> dict[str, Any]:
-    """What driver.js saw of a page at a width; a window cannot be as narrow as a phone, a frame can, and hands its title up."""
-    driver = (Path(__file__).parent / "driver.js").read_text()
+def drive(text: str, folder: Path, width: int, driver: str = "") -> dict[str, Any]:
+    """What a script, driver.js without another, saw of a page at a width and left as the page's title.
+
+    A window cannot be as narrow as a phone, a frame can, and hands its title up.
+    """
+    driver = driver or (Path(__file__).parent / "driver.js").read_text()
     text = text.replace("<head>", "<head>" + WATCH, 1).replace("</body>", f"<script>{driver}</script></body>")
     (folder / "page.html").write_text(text, encoding="utf-8")
     frame = f"<iframe src=page.html style='width:{width}px;height:900px;border:0'></iframe>"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.report.load import PRICE, series_frame
+from analysis.report.page import build
 from analysis.studies.workloads import measured
 from analysis.studies.workloads.figures import cards, draw, table
 from bench.harness.case import Case
 from bench.studies.workloads import case_of
 from impls import LSTMSpec
+from results import store
 from results.record import NO_ENERGY, Header, Measurement, Record
 from results.store import Run
 from results.workloads import BY_NAME
+from tests.analysis.report.test_browser import BROWSER, drive
 from tests.analysis.synthetic import ENVIRONMENT
 
 
@@ -26,9 +31,12 @@ def record(name: str, backend: str, seconds: float, replicate: int, part: int = 
                   measurements=(Measurement("time", "s", samples, blocks=(9,)),))  # fmt: skip
 
 
+HEADER = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, {})
+
+
 @pytest.fixture(scope="module")
-def series(tmp_path_factory):
-    records = [
+def records():
+    return [
         record(name, backend, seconds, replicate, shape=shape)
         for replicate in range(3)
         for name, shape, times in (
@@ -37,8 +45,11 @@ def series(tmp_path_factory):
         )
         for backend, seconds in times.items()
     ]  # fmt: skip
-    header = Header("r", "2026-11-20T12:00:00Z", 1, "imaginary", ENVIRONMENT, {})
-    return series_frame([Run(tmp_path_factory.mktemp("x"), header, tuple(records), None)])
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory, records):
+    return series_frame([Run(tmp_path_factory.mktemp("x"), HEADER, tuple(records), None)])
 
 
 def test_calls_come_in_the_order_of_the_table_fastest_first(series):
@@ -78,6 +89,24 @@ def test_the_figure_counts_who_is_fastest(series):
         drawing is not None and drawing.caption.startswith("Least time of 3 calls: ") and "onnxruntime in 1" in drawing.caption
     )
     assert draw(series.iloc[:0]) is None and measured(series.drop(columns="workload")) == []
+
+
+IN_SIGHT = """addEventListener("load", () => setTimeout(() => {
+  const drawn = [...document.querySelectorAll("section[aria-labelledby=workloads] .live svg :is(text, path)")];
+  const beyond = drawn.map((each) => each.getBoundingClientRect()).filter((at) => at.right > innerWidth + 1 || at.left < 0);
+  document.title = JSON.stringify({ drawn: drawn.length, beyond: beyond.length });
+}, 1500));"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH")
+@pytest.mark.parametrize("width", [390, 1400])
+def test_long_names_leave_a_figure_room_on_a_phone(records, tmp_path, width):
+    with contextlib.closing(store.create(tmp_path / "runs", HEADER)) as writer:
+        for one in records:
+            writer.append(one)
+    text = build([writer.path], tmp_path / "report").html.read_text(encoding="utf-8")
+    seen = drive(text, tmp_path, width, IN_SIGHT)
+    assert seen["drawn"] > 12 and not seen["beyond"], seen
 
 
 def test_a_model_of_the_users_has_its_cards(tmp_path):
