@@ -246,16 +246,16 @@ def _held_in(row: dict[str, object], roof: dict[str, float]) -> str:
     return fits[0]
 
 
+def _memories(roof: dict[str, float]) -> list[str]:
+    """The metrics of the memories that were measured, the fastest first."""
+    return sorted((metric for metric in MEMORIES if metric in roof), key=lambda metric: -roof[metric])
+
+
 def _panel_roofline(axes: Axes, points: pd.DataFrame, roof: dict[str, float], span: tuple[float, float]) -> None:
-    for metric, name in MEMORIES.items():
-        if metric in roof:
-            ridge = roof["gemm"] / roof[metric]
-            at = [span[0], max(ridge, span[0]), span[1]]
-            axes.plot(at, [min(roof["gemm"], each * roof[metric]) for each in at], color=INK, lw=1.2, zorder=1)
-            axes.text(
-                span[0] * 1.15, span[0] * 1.15 * roof[metric] * 1.7, name, fontsize=7.5, clip_on=True,
-                rotation=0, va="bottom", alpha=0.8,
-            )  # fmt: skip
+    for metric in _memories(roof):
+        ridge = roof["gemm"] / roof[metric]
+        at = [span[0], max(ridge, span[0]), span[1]]
+        axes.plot(at, [min(roof["gemm"], each * roof[metric]) for each in at], color=INK, lw=1.2, zorder=1)
     for backend, rows in points.groupby("backend", sort=False):
         own = style(str(backend))
         axes.plot(
@@ -278,6 +278,9 @@ def _caption_roofline(points: pd.DataFrame, roof: dict[str, float], phases: list
             f"{words.format_percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.format_sizes(row)})"
         )
     text = f"Highest % of peak: {words.join_list(said)}; each case against the memory that holds what it reads and writes."
+    # Not beside the lines: the roofs of two caches may lie closer to each other than a line of text is high.
+    if len(memories := _memories(roof)) > 1:
+        text += f" Slopes from above: {words.join_list([MEMORIES[metric] for metric in memories])}."
     if above := int((points["share"] > 1).sum()):
         why = "the caches were not measured" if len(roof) == 2 else "the peaks were measured low"
         text += f" {words.format_count(above, 'point')} above the roof: {why}."

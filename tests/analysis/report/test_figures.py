@@ -51,6 +51,14 @@ def test_every_figure_draws_and_speaks(drawn: dict[str, Drawing | None]) -> None
         assert drawing.caption.endswith(".") and "nan" not in drawing.caption, drawing.caption
 
 
+def test_the_roofs_of_memories_are_named_from_above(found: Findings) -> None:
+    peaks = [("gemm", 1e12), ("copy", 2e10), ("copy_l3", 9e10), ("copy_l2", 8e10)]
+    ceilings = pd.DataFrame([{"metric": metric, "samples": np.array([peak])} for metric, peak in peaks])
+    for some, names in ((ceilings, "Slopes from above: L3, L2 and memory."), (ceilings[:2], "")):
+        drawing = throughput_figures.draw_roofline(found.cases, some)
+        assert drawing is not None and names in drawing.caption and ("Slopes" in drawing.caption) == bool(names)
+
+
 def test_a_speedup_over_other_replicates_is_said(found: Findings) -> None:
     logs = np.log([[[1.0], [1.1], [1.0], [4.0]], [[0.5], [0.6], [0.5], [0.5]], [[0.3], [0.3], [0.4], [np.nan]]])
 
