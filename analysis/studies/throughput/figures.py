@@ -277,10 +277,10 @@ def _caption_roofline(points: pd.DataFrame, roof: dict[str, float], phases: list
         said.append(
             f"{words.format_percent(row['share'])} in {words.PHASES[phase]} ({row['backend']}, {words.format_sizes(row)})"
         )
-    text = f"Highest % of peak: {words.join_list(said)}; each case against the memory that holds what it reads and writes."
     # Not beside the lines: the roofs of two caches may lie closer to each other than a line of text is high.
-    if len(memories := _memories(roof)) > 1:
-        text += f" Slopes from above: {words.join_list([MEMORIES[metric] for metric in memories])}."
+    memories = [MEMORIES[metric] for metric in _memories(roof)]
+    text = f"Slopes from above: {words.join_list(memories)}. " if len(memories) > 1 else ""
+    text += f"Highest % of peak: {words.join_list(said)}; each case against the memory that holds what it reads and writes."
     if above := int((points["share"] > 1).sum()):
         why = "the caches were not measured" if len(roof) == 2 else "the peaks were measured low"
         text += f" {words.format_count(above, 'point')} above the roof: {why}."
