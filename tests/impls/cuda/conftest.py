@@ -12,7 +12,7 @@ import torch
 from impls.cuda.torch import ops
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """PyTorch's threads wait for each other by spinning, and what it computes here is small."""
     before = torch.get_num_threads()
