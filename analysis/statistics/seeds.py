@@ -39,6 +39,15 @@ class Estimate:
             return None
         return self.low, float("inf") if self.high is None else self.high
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval reaches below and above the value, for a figure; 0 where it has no such bound."""
+        assert self.value is not None
+        return (
+            0.0 if self.low is None else self.value - self.low,
+            0.0 if self.high is None else self.high - self.value,
+        )
+
 
 NOT_MEASURED = Estimate(None, measured=False)
 UNPAIRED = Estimate(None, why="not measured for both", measured=False)

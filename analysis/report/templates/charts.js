@@ -102,7 +102,7 @@ const charts = (() => {
     const outside = data.texts.filter((text) => text.anchor === "start" && text.x > Math.max(...x.domain));
     const right = 14 + Math.min(130, 7 * Math.max(0, ...outside.map((text) => text.text.length)));
     // Names of rows that would leave the rows no room lie above them.
-    const above = y.as === "name" && 10 + 7.2 * longest > width / 2, left = above ? 10 : 10 + 7.2 * longest;
+    const beside = 10 + 7.2 * longest, above = y.as === "name" && beside > width / 2, left = above ? 10 : beside;
     const every = Math.ceil(x.ticks.reduce((sum, [, text]) => sum + 7.5 * text.length + 14, 0) / (width - left - right));
     const ticks = x.ticks.filter((_, place) => place % every === 0);
     const named = (axis, shown) => ({ type: axis.type, domain: axis.domain, label: null, ticks: shown.map(([at]) => at), tickSize: 0,

@@ -52,7 +52,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, task: str) -> list[str]:
             for layers, part in chosen.groupby("num_layers"):
                 found, deep = seeds.first(part, "tagging_loss"), int(float(str(layers)))
                 if found.value is not None:
-                    points.append((deep, found.value, found.value - (found.low or found.value)))
+                    points.append((deep, found.value, found.reach[0]))
             if points:
                 depths, values, halves = zip(*points, strict=True)
                 style = LINES[budget]

@@ -116,7 +116,7 @@ def draw_tagging(series: pd.DataFrame) -> Drawing | None:
                 depth = int(float(str(layers)))  # a float beside networks that have no layers to count
                 found = direction.tagging_loss(part)
                 if found.value is not None:
-                    points.append((depth, found.value, found.value - (found.low or found.value)))
+                    points.append((depth, found.value, found.reach[0]))
                     said.append(
                         f"{direction.KIND_NAMES[kind]}, depth {depth}: {quantities.named('tagging_loss').format(found)}"
                     )

@@ -36,12 +36,10 @@ def _points(series: pd.DataFrame, kind: tuple[str, str], over: str, quantity: st
 
 def _line(axes: Axes, points: list[Point], colour: str, marker: str) -> None:
     """Means with their intervals; an open mark for what is a lower bound."""
-    known = [
-        (x, found.value, found.low or found.value, found.high or found.value) for x, found in points if found.value is not None
-    ]
+    known = [(x, found.value, *found.reach) for x, found in points if found.value is not None]
     if known:
-        x, value, low, high = np.array(known, float).T
-        axes.errorbar(x, value, np.abs([value - low, high - value]), color=colour, marker=marker, capsize=2.5, elinewidth=1)
+        x, value, below, above = np.array(known, float).T
+        axes.errorbar(x, value, np.abs([below, above]), color=colour, marker=marker, capsize=2.5, elinewidth=1)
     for place, found in points:
         if found.value is None and found.beyond is not None:
             axes.plot([place], [found.beyond], color=colour, marker=marker, mfc="none", linestyle="")

@@ -218,3 +218,8 @@ def test_backends_that_disagree_are_found_out(theirs, text):
 
 def test_a_run_without_claims_has_no_board(report):
     assert "Claims</h2>" not in report.html.read_text() and studied(series_frame([]), pd.DataFrame()) == []
+
+
+def test_an_interval_that_ends_at_zero_is_drawn_to_there():
+    assert Estimate(0.5, 0.0, 0.75).reach == (0.5, 0.25)
+    assert Estimate(0.5).reach == (0.0, 0.0) and Estimate(0.5, 0.25).reach == (0.25, 0.0)
